@@ -1,0 +1,57 @@
+"""Errors a user can cause.
+
+DseError
+├── GraphError       the ONNX file: unreadable, no shapes, cycle, unsupported operator
+├── SpaceError       a space file: unknown key, format, pattern that matches nothing
+├── DataError        calibration, search or report data
+├── AssignmentError  an assignment that does not fit the model
+├── RunError         a run folder: exists, torn, of another version or model
+├── InfeasibleError  constraints that no assignment satisfies
+└── ExportError      a recipe that a target cannot express
+
+`hwmodels` has its own tree (`hwmodels.errors`), which roots in `HardwareError`. The command line
+prints the message of either and exits with 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DseError(Exception):
+    """The input is wrong; the message says where, what was expected, what came, what to do."""
+
+
+class GraphError(DseError, ValueError):
+    """The ONNX file cannot be used."""
+
+
+class SpaceError(DseError, ValueError):
+    """The space file cannot be used."""
+
+
+class DataError(DseError, ValueError):
+    """The data cannot be used."""
+
+
+class AssignmentError(DseError, ValueError):
+    """The assignment does not fit the model."""
+
+
+class RunError(DseError, ValueError):
+    """The run folder cannot be used."""
+
+
+class InfeasibleError(DseError, ValueError):
+    """No assignment satisfies the constraints."""
+
+
+class ExportError(DseError, ValueError):
+    """The target cannot express the recipe."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the closest known name, or an empty string."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {matches[0]!r}?" if matches else ""

@@ -1,0 +1,1 @@
+"""The ONNX graph run in torch with quantizers at its sites."""

@@ -1,0 +1,1 @@
+"""Quantizers applied to values."""

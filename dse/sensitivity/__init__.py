@@ -1,0 +1,1 @@
+"""Cheap estimates of what each choice costs in quality."""

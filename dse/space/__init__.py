@@ -1,0 +1,1 @@
+"""Space files to decision variables."""

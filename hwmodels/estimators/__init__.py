@@ -1,0 +1,1 @@
+"""Cost estimators, one file each, behind one protocol."""
