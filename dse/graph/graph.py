@@ -17,8 +17,10 @@ Dim = int | str | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorType:
-    """Element type (numpy or ml_dtypes name: `float32`, `int64`, `bfloat16`, `float8_e4m3fn`,
-    `int4`, ...) and shape; `shape` is None where the rank is unknown.
+    """Element type and shape.
+
+    `dtype` is a numpy or ml_dtypes name: `float32`, `int64`, `bfloat16`, `float8_e4m3fn`, `int4`,
+    ..., or `string`. `shape` is None where the rank is unknown.
     """
 
     dtype: str
@@ -56,6 +58,16 @@ class Node:
     outputs: tuple[str, ...]
     attributes: Mapping[str, object] = field(default_factory=dict)
     """int, float, str, bytes, numpy array (tensors), tuples of these, or `Graph` (bodies)."""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Every value that the node needs: its inputs, then what its bodies take from outside."""
+        values = [value for value in self.inputs if value]
+        for attribute in self.attributes.values():
+            for body in attribute if isinstance(attribute, tuple) else (attribute,):
+                if isinstance(body, Graph):
+                    values.extend(body.captured)
+        return tuple(dict.fromkeys(values))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +107,8 @@ class Graph:
         """The nodes that read each value (a node once, also when it reads the value twice)."""
         found: dict[str, dict[str, Node]] = {}
         for node in self.nodes:
-            for value in node.inputs:
-                if value:
-                    found.setdefault(value, {})[node.name] = node
+            for value in node.reads:
+                found.setdefault(value, {})[node.name] = node
         return {value: tuple(nodes.values()) for value, nodes in found.items()}
 
     @cached_property
@@ -108,10 +119,17 @@ class Graph:
         dag.add_edges_from(
             (self.producer[value].name, node.name)
             for node in self.nodes
-            for value in node.inputs
+            for value in node.reads
             if value in self.producer
         )
         return dag
+
+    @cached_property
+    def captured(self) -> tuple[str, ...]:
+        """Values that a body reads from the enclosing graph; empty for a whole model."""
+        own = {*self.inputs, *self.initializers, *self.producer}
+        reads = [value for node in self.nodes for value in node.reads]
+        return tuple(value for value in dict.fromkeys([*reads, *self.outputs]) if value not in own)
 
     @property
     def has_weights(self) -> bool:
