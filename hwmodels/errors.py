@@ -1,10 +1,13 @@
-"""Errors a user can cause through `hwmodels`.
+"""Errors a user can cause in `hwmodels`.
 
 HardwareError
-├── DeviceError       a device file: unknown name or key, missing or absurd figure
-├── RuntimeFileError  a runtime file: unknown name, key, format
-├── TableError        an operator table: columns, units, duplicate rows
-└── WorkError         work that cannot be priced: an op without the sizes it needs
+├── UnknownFormatError  a format, scheme or quantizer name that the catalogue does not have
+├── FormatError         a format or quantizer whose fields do not fit together
+├── DeviceError         a device file: unknown key, missing figure, wrong unit
+├── RuntimeModeError    a runtime file: unknown key, operand, device
+└── MeasurementError    an operator table: missing column, unknown op, wrong shape
+
+`dse` has its own tree (`dse.errors`), which roots in `DseError`.
 """
 
 from __future__ import annotations
@@ -17,20 +20,28 @@ class HardwareError(Exception):
     """The input is wrong; the message says where, what was expected, what came, what to do."""
 
 
+class UnknownFormatError(HardwareError, KeyError):
+    """No format, scheme or quantizer has that name."""
+
+    def __str__(self) -> str:
+        """The message as written (KeyError would quote it)."""
+        return str(self.args[0]) if self.args else ""
+
+
+class FormatError(HardwareError, ValueError):
+    """The fields of a format or quantizer do not fit together."""
+
+
 class DeviceError(HardwareError, ValueError):
     """The device file cannot be used."""
 
 
-class RuntimeFileError(HardwareError, ValueError):
+class RuntimeModeError(HardwareError, ValueError):
     """The runtime file cannot be used."""
 
 
-class TableError(HardwareError, ValueError):
+class MeasurementError(HardwareError, ValueError):
     """The operator table cannot be used."""
-
-
-class WorkError(HardwareError, ValueError):
-    """The work cannot be priced."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

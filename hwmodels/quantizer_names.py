@@ -1,0 +1,128 @@
+"""Names and JSON objects as quantizers: the inverse of `Quantizer.name`."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from typing import cast, get_args
+
+from hwmodels.errors import FormatError, UnknownFormatError, nearest
+from hwmodels.formats import Encoding, Format, Quantizer, Rounding, Scale, Statistic, Timing
+
+TRANSFORM = re.compile(
+    r"(hadamard|random_hadamard|smooth|equalize|power|outlier_split|low_rank|clamp|bias_correction)"
+    r"(\([^()]*\))?"
+)
+_PERCENTILE = re.compile(r"percentile(\d+(?:\.\d+)?)")
+_STOCHASTIC = re.compile(r"(stochastic)(\d+)")
+
+_Record = type[Quantizer] | type[Format] | type[Scale] | type[Encoding]
+
+
+def parse_quantizer(
+    spec: str | Mapping[str, object],
+    formats: Mapping[str, Format],
+    encodings: Mapping[str, Encoding],
+) -> Quantizer:
+    """The quantizer of a name or an object; see `hwmodels.catalog.quantizer`."""
+    if isinstance(spec, str):
+        return _from_name(spec, formats)
+    fields = _checked(spec, Quantizer, "quantizer")
+    if "format" not in fields:
+        raise FormatError("quantizer: field 'format' is missing; give a name or an object")
+    fields["format"] = _format(fields["format"], formats, encodings)
+    if "transforms" in fields:
+        fields["transforms"] = tuple(cast("Iterable[str]", fields["transforms"]))
+    return Quantizer(**fields)  # type: ignore[arg-type]
+
+
+def quantizer_object(quantizer: Quantizer) -> dict[str, object]:
+    """A JSON object that `parse_quantizer` turns back into an equal quantizer."""
+    return _plain(quantizer)
+
+
+def _from_name(name: str, formats: Mapping[str, Format]) -> Quantizer:
+    head, *words = name.split(":")
+    if head not in formats:
+        where = f" in quantizer {name!r}" if words else ""
+        raise UnknownFormatError(
+            f"unknown format {head!r}{where}{nearest(head, formats)}; see: dse formats"
+        )
+    quantizer = Quantizer(format=formats[head])
+    for word in words:
+        quantizer = _applied(quantizer, word, name)
+    return quantizer
+
+
+def _applied(quantizer: Quantizer, word: str, name: str) -> Quantizer:
+    if match := _PERCENTILE.fullmatch(word):
+        return quantizer.replaced(statistic="percentile", percentile=float(match[1]))
+    if match := _STOCHASTIC.fullmatch(word):
+        return quantizer.replaced(rounding="stochastic", random_bits=int(match[2]))
+    for field, literal in (("statistic", Statistic), ("timing", Timing), ("rounding", Rounding)):
+        if word in get_args(literal):
+            return quantizer.replaced(**{field: word})
+    if TRANSFORM.fullmatch(word):
+        return quantizer.replaced(transforms=(*quantizer.transforms, word))
+    known = [*get_args(Statistic), *get_args(Timing), *get_args(Rounding), "percentile99.9"]
+    raise UnknownFormatError(
+        f"quantizer {name!r}: {word!r} is no statistic, timing, rounding or transform"
+        f"{nearest(word, known)}"
+    )
+
+
+def _format(
+    value: object, formats: Mapping[str, Format], encodings: Mapping[str, Encoding]
+) -> Format:
+    if isinstance(value, str):
+        return _from_name(value, formats).format
+    fields = _checked(value, Format, "format")
+    for key in ("element", "tensor_scale", "zero_point"):
+        if fields.get(key) is not None:
+            fields[key] = _encoding(fields[key], encodings, f"format.{key}")
+    if fields.get("scale") is not None:
+        scale = _checked(fields["scale"], Scale, "format.scale")
+        scale["encoding"] = _encoding(scale.get("encoding"), encodings, "format.scale.encoding")
+        fields["scale"] = Scale(**scale)  # type: ignore[arg-type]
+    missing = [key for key in ("name", "element") if key not in fields]
+    if missing:
+        raise FormatError(f"format: fields missing: {', '.join(missing)}")
+    return Format(**fields)  # type: ignore[arg-type]
+
+
+def _encoding(value: object, encodings: Mapping[str, Encoding], where: str) -> Encoding:
+    if isinstance(value, str):
+        if value not in encodings:
+            raise UnknownFormatError(
+                f"{where}: unknown encoding {value!r}{nearest(value, encodings)}"
+            )
+        return encodings[value]
+    fields = _checked(value, Encoding, where)
+    if "codes" in fields:
+        fields["codes"] = tuple(cast("Iterable[float]", fields["codes"]))
+    missing = [key for key in ("name", "kind", "bits") if key not in fields]
+    if missing:
+        raise FormatError(f"{where}: fields missing: {', '.join(missing)}")
+    return Encoding(**fields)  # type: ignore[arg-type]
+
+
+def _checked(value: object, record: _Record, where: str) -> dict[str, object]:
+    if not isinstance(value, Mapping):
+        raise FormatError(f"{where}: expected a name or an object, got {value!r}")
+    known = [field.name for field in dataclasses.fields(record)]
+    for key in value:
+        if key not in known:
+            raise FormatError(f"{where}: unknown field {key!r}{nearest(str(key), known)}")
+    return dict(value)
+
+
+def _plain(record: Quantizer | Format | Scale | Encoding) -> dict[str, object]:
+    """Fields that differ from their defaults, records as objects in turn."""
+    plain: dict[str, object] = {}
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        if value == field.default:
+            continue
+        plain[field.name] = _plain(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
+    return plain
