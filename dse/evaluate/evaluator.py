@@ -1,0 +1,130 @@
+"""Quality of assignments, measured through the emulator; effort counted in executed MACs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dse.evaluate.quality import BatchScore, Quality, Reference, Task, summarise
+from dse.execute.calibrate import Calibration
+from dse.execute.emulate import emulators
+from dse.execute.program import Program, Trace
+from dse.graph.assignment import Assignment
+from dse.graph.site import Site
+from dse.zoo.split import Split, Splits
+
+SplitName = Literal["calibration", "search", "report"]
+TRACE_BYTES = 2 << 30
+"""Memory for kept values of the search split; what does not fit is computed again."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Batch:
+    """One batch with what the full-precision run left."""
+
+    feeds: dict[str, Tensor]
+    reference: Reference
+    trace: Trace | None
+
+
+@dataclass(kw_only=True)
+class Evaluator:
+    """Runs assignments on the splits of one model.
+
+    The full-precision outputs of a split are computed when it is first used. `macs` grows with
+    every execution, references and re-computation included.
+    """
+
+    program: Program
+    splits: Splits
+    task: Task
+    sites: Mapping[str, Site]
+    calibration: Calibration
+    batch: int = 8
+    device: str = "cpu"
+    macs: int = 0
+    _batches: dict[SplitName, list[_Batch]] = field(default_factory=dict)
+    _forward_macs: dict[SplitName, int] = field(default_factory=dict)
+
+    def measure(
+        self, assignment: Assignment, split: SplitName = "search", *, samples: int | None = None
+    ) -> Quality:
+        """The quality of an assignment on the first `samples` samples of a split (default: all)."""
+        bound = emulators(assignment, self.sites, self.calibration)
+        scores: list[BatchScore] = []
+        for batch in self._prefix(split, samples):
+            if batch.trace is not None:
+                execution = self.program.rerun(batch.trace, bound)
+            else:
+                with torch.inference_mode():
+                    execution = self.program.run(batch.feeds, bound)
+            self.macs += execution.macs
+            scores.append(batch.reference.score(self._output(execution.outputs)))
+        return summarise(scores, self.task)
+
+    def reference(self, split: SplitName) -> Quality:
+        """The quality of full precision on a split: no loss, and the metric that it reaches."""
+        batches = self._prefix(split, None)
+        return summarise([batch.reference.own_score() for batch in batches], self.task)
+
+    def forward_macs(self, split: SplitName = "search") -> int:
+        """MACs of one full-precision forward over a split: the unit of effort."""
+        self._prepared(split)
+        return self._forward_macs[split]
+
+    def _prefix(self, split: SplitName, samples: int | None) -> Iterator[_Batch]:
+        """The batches that hold the first `samples` samples, whole batches only."""
+        seen = 0
+        for batch in self._prepared(split):
+            if samples is not None and seen >= samples:
+                return
+            seen += len(next(iter(batch.feeds.values())))
+            yield batch
+
+    def _prepared(self, split: SplitName) -> list[_Batch]:
+        if split not in self._batches:
+            before = self.macs
+            self._batches[split] = [
+                self._prepare(feeds, labels, keep=split == "search")
+                for feeds, labels in batches(getattr(self.splits, split), self.batch, self.device)
+            ]
+            self._forward_macs[split] = self.macs - before
+        return self._batches[split]
+
+    def _prepare(self, feeds: dict[str, Tensor], labels: Tensor | None, *, keep: bool) -> _Batch:
+        count = -(-len(next(iter(self.splits.search.inputs.values()))) // self.batch)
+        if keep:
+            trace = self.program.trace(feeds, keep_bytes=TRACE_BYTES // count)
+            execution = trace.execution
+        else:
+            trace = None
+            with torch.inference_mode():
+                execution = self.program.run(feeds)
+        self.macs += execution.macs
+        output = self._output(execution.outputs)
+        return _Batch(feeds=feeds, reference=Reference(output, labels, self.task), trace=trace)
+
+    def _output(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        """What quality is read from: the graph's first output."""
+        return outputs[self.program.graph.outputs[0]]
+
+
+def batches(
+    split: Split, size: int, device: str
+) -> Iterator[tuple[dict[str, Tensor], Tensor | None]]:
+    """Feeds and labels of a split, `size` samples at a time; the last batch may be smaller."""
+    count = len(next(iter(split.inputs.values())))
+    for start in range(0, count, size):
+        rows = slice(start, start + size)
+        feeds = {
+            name: torch.from_numpy(values[rows]).to(device)
+            for name, values in split.inputs.items()
+        }
+        labels = None
+        if split.labels is not None:
+            labels = torch.from_numpy(split.labels[rows]).long().to(device)
+        yield feeds, labels

@@ -1,0 +1,104 @@
+"""From a model and a data section to an evaluator: splits, program, calibrated scales."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+
+from dse.data import Sizes, load_splits
+from dse.errors import DataError, GraphError
+from dse.evaluate.evaluator import Evaluator, batches
+from dse.evaluate.quality import Task
+from dse.execute.calibrate import observe
+from dse.execute.program import Program
+from dse.graph.graph import Graph
+from dse.graph.site import Site
+from dse.space.schema import Data
+from dse.zoo.split import Split
+from hwmodels.formats import Quantizer
+
+BYTES = 256
+"""Vocabulary of a byte-level model: its cross-entropy is quoted in bits per byte."""
+
+
+def build_evaluator(
+    graph: Graph,
+    data: Data,
+    sites: Mapping[str, Site],
+    quantizers: Iterable[tuple[str, Quantizer]],
+    *,
+    folder: Path = Path(),
+    compute: str = "cpu",
+) -> Evaluator:
+    """An evaluator with the scales of static quantizers calibrated.
+
+    Args:
+        graph: the model, with weights.
+        data: where samples come from.
+        sites: every site that an assignment may name, by key.
+        quantizers: what may stand at which site; activation sites with a static one are observed
+            on the calibration split.
+        folder: what relative data paths are relative to.
+        compute: `cpu` or `cuda`.
+
+    Raises:
+        GraphError: no weights, or operators that cannot be executed.
+        DataError: data that do not fit the graph.
+    """
+    if compute == "cuda" and not torch.cuda.is_available():
+        raise DataError("--compute cuda: torch finds no CUDA device here; use --compute cpu")
+    if not graph.has_weights:
+        raise GraphError(
+            f"{graph.path or graph.name}: has no weights, so quality cannot be measured; use it "
+            "as cost_model, or with dse predict"
+        )
+    shapes = {name: graph.types[name].shape or () for name in graph.inputs}
+    sizes = Sizes(calibration=data.calibration, search=data.search, report=data.report)
+    splits = load_splits(
+        data.source, sizes, sequence=data.sequence, inputs=shapes, folder=folder
+    )
+    program = Program(graph, device=compute)
+    observed = _observed(sites, quantizers)
+    calibration = observe(
+        program,
+        (feeds for feeds, _ in batches(splits.calibration, data.batch, compute)),
+        observed,
+    )
+    return Evaluator(
+        program=program,
+        splits=splits,
+        task=infer_task(graph, splits.search),
+        sites=sites,
+        calibration=calibration,
+        batch=data.batch,
+        device=compute,
+    )
+
+
+def infer_task(graph: Graph, split: Split) -> Task:
+    """What the first output means, from the data: labels or tokens make it a distribution."""
+    shape = graph.types[graph.outputs[0]].shape or ()
+    if split.labels is None and split.kind != "tokens":
+        return Task(distribution=False)
+    if split.kind != "tokens":
+        return Task(distribution=True, metric="accuracy")
+    if split.labels is None:
+        return Task(distribution=True)
+    is_bytes = bool(shape) and shape[-1] == BYTES
+    return Task(distribution=True, metric="bits_per_byte" if is_bytes else "perplexity")
+
+
+def _observed(
+    sites: Mapping[str, Site], quantizers: Iterable[tuple[str, Quantizer]]
+) -> tuple[Site, ...]:
+    """Sites whose scales are fixed before deployment, constants excepted: those are their own
+    calibration data.
+    """
+    keys = {
+        key
+        for key, quantizer in quantizers
+        if quantizer.timing == "static" and sites[key].role not in ("weight", "bias")
+    }
+    return tuple(site for key, site in sites.items() if key in keys)

@@ -1,0 +1,54 @@
+"""A model as users name it: an ONNX file, or a zoo model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dse import zoo
+from dse.errors import GraphError, nearest
+from dse.graph.graph import Graph
+from dse.graph.load import load
+
+ZOO_PREFIX = "zoo:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A loaded graph with what must be said about it."""
+
+    name: str
+    graph: Graph
+    description: str = ""
+    weights_note: str = ""
+    """What a reader must know about the weights, e.g. that they were quantized before."""
+
+
+def open_model(name: str, *, folder: Path = Path()) -> Model:
+    """The model of a name.
+
+    Args:
+        name: `zoo:<name>`, or the path of an ONNX file.
+        folder: what a relative path is relative to.
+
+    Raises:
+        GraphError: no such zoo model or file, or a file that cannot be used.
+    """
+    if name.startswith(ZOO_PREFIX):
+        try:
+            entry = zoo.resolve(name.removeprefix(ZOO_PREFIX))
+        except zoo.ZooError as error:
+            raise GraphError(f"{name}: {error}") from error
+        return Model(
+            name=entry.name,
+            graph=load(entry.path),
+            description=entry.description,
+            weights_note=entry.weights_note,
+        )
+    path = folder / name
+    if not path.exists() and name in zoo.CATALOGUE:
+        raise GraphError(f"{name}: no such file; did you mean '{ZOO_PREFIX}{name}'?")
+    if not path.exists():
+        known = [str(found) for found in path.parent.glob("*.onnx")]
+        raise GraphError(f"{path}: no such file{nearest(str(path), known)}")
+    return Model(name=path.stem, graph=load(path))

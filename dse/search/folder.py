@@ -1,0 +1,104 @@
+"""The run folder: where the files are, and how they are written so that none is ever half there."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from dse.errors import RunError
+
+MANIFEST = "manifest.json"
+SENSITIVITY = "sensitivity.csv"
+TRIALS = "trials.csv"
+FRONT = "front.csv"
+FRONT_ASSIGNMENTS = "front.json"
+CHOICES = "choices.csv"
+COSTS = "costs.csv"
+RECOMMENDED = "recommended.json"
+STATE = "state"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in one step: readers see the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: Mapping[str, object] | Sequence[object]) -> None:
+    """Write JSON in one step; NaN is refused, since JSON has none."""
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> None:
+    """Write a CSV in one step; what a row does not have is left empty."""
+    table = pd.DataFrame.from_records(list(rows), columns=list(columns))
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """The content of a JSON file.
+
+    Raises:
+        RunError: missing or torn.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{path}: no such file; is {path.parent} a run folder?") from None
+    except json.JSONDecodeError as error:
+        raise RunError(f"{path}: not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise RunError(f"{path}: expected a JSON object")
+    return content
+
+
+def open_folder(folder: Path, identity: Mapping[str, object], *, resume: bool) -> None:
+    """Create a run folder, or check that an existing one can be continued.
+
+    Args:
+        folder: the run folder.
+        identity: what must be equal for a run to be continued: space, model digest, seed.
+        resume: whether an existing folder may be continued.
+
+    Raises:
+        RunError: it exists and `resume` is false, or it belongs to another space or model.
+    """
+    manifest = folder / MANIFEST
+    if not manifest.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise RunError(f"{folder}: exists and is not a run folder; choose another --out")
+        folder.mkdir(parents=True, exist_ok=True)
+        return
+    if not resume:
+        raise RunError(
+            f"{folder}: exists already; continue it with --resume or choose another --out"
+        )
+    known = read_json(manifest)
+    for key, value in identity.items():
+        if known.get(key) != value:
+            raise RunError(
+                f"{folder}: cannot be resumed: its {key} differs from the one given now "
+                f"({_difference(known.get(key), value)}); choose another --out"
+            )
+
+
+def _difference(before: object, now: object) -> str:
+    """The first field in which two nested values differ, readable in one line."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in dict.fromkeys([*before, *now]):
+            if before.get(key) != now.get(key):
+                return f"{key}: {_difference(before.get(key), now.get(key))}"
+    return f"was {json.dumps(before)[:80]}, is {json.dumps(now)[:80]}"

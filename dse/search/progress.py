@@ -1,0 +1,31 @@
+"""What a search reports while it runs; the command line shows it, tests and scripts ignore it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+Stage = Literal["setup", "sensitivity", "trials", "report", "write"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """Where a search is."""
+
+    stage: Stage
+    done: int = 0
+    total: int = 0
+    hypervolume: float | None = None
+    """Share of the box below the worst uniform assignment that the front dominates."""
+    note: str = ""
+
+
+class Progress(Protocol):
+    """Takes every change of status."""
+
+    def __call__(self, status: Status) -> None:
+        """Show it; must return quickly and not raise."""
+
+
+def silent(status: Status) -> None:
+    """Shows nothing."""

@@ -1,0 +1,157 @@
+"""The sampler that refines a front: proposals by predicted hypervolume gain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from dse.search.front import improvements, nondominated
+from dse.search.solver import Budget, solve
+from dse.search.study import distributions, trial_point
+from dse.search.surrogate import Surrogate
+from dse.space.problem import Point, Problem
+
+PROPOSALS = 256
+"""Neighbours of the front that are scored for one proposal."""
+SOLVED = 8
+"""Knapsack solutions at random budgets among them."""
+
+CostFunction = Callable[[np.ndarray], np.ndarray]
+"""(points, variables) choice indices -> (points, cost objectives), exact."""
+
+
+class FrontSampler(BaseSampler):
+    """Proposes the point that should enlarge the front most.
+
+    The surrogate is re-fitted to all completed trials, neighbours of the front and knapsack
+    solutions under the new fit are scored by the hypervolume that their predicted loss and exact
+    cost would add, and the best that is not measured yet is proposed. A proposal depends on the
+    seed and the completed trials alone, so that a resumed study continues as it would have.
+
+    Args:
+        problem: the decision variables.
+        prior: the surrogate before any measurement.
+        costs: exact cost objectives of points.
+        additive: what the cost objectives are made of, for the solver: one array of choices a
+            variable, for each cost objective.
+        seed: of the random part.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        prior: Surrogate,
+        costs: CostFunction,
+        additive: Sequence[Sequence[np.ndarray]],
+        *,
+        seed: int,
+    ) -> None:
+        self._problem = problem
+        self._prior = prior
+        self._costs = costs
+        self._additive = additive
+        self._seed = seed
+        self._independent = RandomSampler(seed=seed)
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """All variables at once."""
+        return dict(distributions(self._problem))
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The proposal, or nothing while no trial is complete."""
+        done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if not done or not search_space:
+            return {}
+        points = np.array([trial_point(one, self._problem) for one in done])
+        values = np.array([one.values for one in done])
+        point = self._propose(points, values)
+        names = self._problem.choices(point)
+        return {v.name: name for v, name in zip(self._problem.variables, names, strict=True)}
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """A random value: only for parameters that are not the problem's."""
+        return self._independent.sample_independent(study, trial, param_name, param_distribution)
+
+    def _propose(self, points: np.ndarray, values: np.ndarray) -> Point:
+        rng = np.random.default_rng([self._seed, len(points)])
+        surrogate = self._prior.refitted(points, values[:, 0])
+        finite = np.isfinite(values).all(axis=1)
+        front = values[finite][nondominated(values[finite])]
+        elite = points[finite][nondominated(values[finite])]
+        measured = {tuple(int(i) for i in point) for point in points}
+        pool = self._neighbours(elite, rng) | self._solutions(surrogate, rng)
+        fresh = sorted(pool - measured) or [self._random(rng)]
+        candidates = np.array(fresh)
+        predicted = np.column_stack([surrogate.predict(candidates), self._costs(candidates)])
+        reference = values[finite].max(axis=0) * (1 + 1e-6)
+        gains = improvements(predicted, front, reference)
+        if gains.max() <= 0:
+            # Nothing should help: spend the trial where the prediction comes nearest to helping.
+            scale = np.maximum(reference, np.finfo(float).tiny)
+            gains = -np.min(
+                np.max((predicted[:, None] - front[None]) / scale, axis=2), axis=1
+            )
+        return fresh[int(np.argmax(gains))]
+
+    def _neighbours(self, elite: np.ndarray, rng: np.random.Generator) -> set[Point]:
+        """Points that differ from the front in one or two variables, or mix two of its points."""
+        sizes = np.array([len(variable.choices) for variable in self._problem.variables])
+        found: set[Point] = set()
+        for _ in range(PROPOSALS):
+            parent = elite[rng.integers(len(elite))].copy()
+            if rng.random() < 0.3:
+                other = elite[rng.integers(len(elite))]
+                mask = rng.random(len(parent)) < 0.5
+                parent[mask] = other[mask]
+            for column in rng.choice(len(sizes), size=min(len(sizes), 1 + int(rng.random() < 0.5))):
+                parent[column] = rng.integers(sizes[column])
+            found.add(tuple(int(index) for index in parent))
+        return found
+
+    def _solutions(self, surrogate: Surrogate, rng: np.random.Generator) -> set[Point]:
+        """Knapsack solutions under the surrogate at random budgets."""
+        found: set[Point] = set()
+        for number in range(SOLVED):
+            costs = self._additive[number % len(self._additive)]
+            low = sum(float(entries.min()) for entries in costs)
+            high = sum(float(entries.max()) for entries in costs)
+            budget = Budget(costs=tuple(costs), limit=float(rng.uniform(low, high)))
+            point = solve(surrogate.losses, [budget])
+            if point is not None:
+                found.add(point)
+        return found
+
+    def _random(self, rng: np.random.Generator) -> Point:
+        return tuple(int(rng.integers(len(v.choices))) for v in self._problem.variables)
+
+
+def named_sampler(name: str, seed: int) -> BaseSampler:
+    """One of Optuna's own samplers, by the name that a space file uses."""
+    match name:
+        case "nsga2":
+            return optuna.samplers.NSGAIISampler(seed=seed)
+        case "nsga3":
+            return optuna.samplers.NSGAIIISampler(seed=seed)
+        case "tpe":
+            return optuna.samplers.TPESampler(seed=seed, multivariate=True)
+        case "gp":
+            return optuna.samplers.GPSampler(seed=seed)
+        case _:
+            return RandomSampler(seed=seed)
+

@@ -1,0 +1,116 @@
+"""The sensitivity table: what each choice costs in quality when only one variable takes it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dse.errors import RunError
+from dse.space.problem import Problem
+
+COLUMNS = ("variable", "choice", "loss", "stderr", "samples")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """The loss of one choice alone."""
+
+    variable: str
+    choice: str
+    loss: float
+    """Nats per position (KL divergence), or relative output error."""
+    stderr: float
+    """Standard error over samples."""
+    samples: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sensitivity:
+    """Scores of every choice of every variable, in the order of the problem."""
+
+    scores: tuple[Score, ...]
+
+    def losses(self, problem: Problem) -> tuple[np.ndarray, ...]:
+        """One array of choice losses a variable.
+
+        Raises:
+            KeyError: the table is of another problem.
+        """
+        known = {(score.variable, score.choice): score.loss for score in self.scores}
+        return tuple(
+            np.array([known[variable.name, choice.name] for choice in variable.choices])
+            for variable in problem.variables
+        )
+
+    def ranked(self) -> tuple[Score, ...]:
+        """The most harmful first."""
+        return tuple(sorted(self.scores, key=lambda score: -score.loss))
+
+    def to_csv(self) -> str:
+        """One row a score."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows([getattr(score, column) for column in COLUMNS] for score in self.scores)
+        return text.getvalue()
+
+    @classmethod
+    def read(cls, path: Path) -> Sensitivity:
+        """The table of a file that `to_csv` wrote.
+
+        Raises:
+            RunError: other columns, or values that are not numbers.
+        """
+        with path.open(newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream)
+            if tuple(reader.fieldnames or ()) != COLUMNS:
+                raise RunError(f"{path}: expected the columns {', '.join(COLUMNS)}")
+            try:
+                return cls(scores=tuple(_score(row) for row in reader))
+            except (TypeError, ValueError) as error:
+                raise RunError(f"{path}: {error}; delete the file to measure it again") from error
+
+
+def measure(
+    problem: Problem,
+    score: Callable[[int, int], tuple[float, float, int]],
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Sensitivity:
+    """Every choice of every variable scored alone.
+
+    Args:
+        problem: the decision variables.
+        score: (variable index, choice index) -> loss, standard error, samples.
+        progress: called with how many are done, of how many.
+    """
+    pairs = [
+        (v, c) for v, variable in enumerate(problem.variables) for c in range(len(variable.choices))
+    ]
+    scores: list[Score] = []
+    for done, (v, c) in enumerate(pairs):
+        progress(done, len(pairs))
+        loss, stderr, samples = score(v, c)
+        variable = problem.variables[v]
+        scores.append(
+            Score(
+                variable=variable.name,
+                choice=variable.choices[c].name,
+                loss=loss,
+                stderr=stderr,
+                samples=samples,
+            )
+        )
+    progress(len(pairs), len(pairs))
+    return Sensitivity(scores=tuple(scores))
+
+
+def finite(losses: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """Losses with infinities (a choice that overflows) replaced by far more than the largest."""
+    largest = max((float(x[np.isfinite(x)].max(initial=0.0)) for x in losses), default=0.0)
+    return tuple(np.where(np.isfinite(x), x, 1e3 * max(largest, 1e-6)) for x in losses)

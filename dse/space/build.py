@@ -1,0 +1,204 @@
+"""Space + regions -> `Problem`: rules matched, choices resolved, ties joined."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+
+from dse.errors import SpaceError, nearest
+from dse.graph.site import Region, Role, Site
+from dse.space.problem import Choice, Problem, Variable
+from dse.space.schema import Match, Mode, Rule, Space
+from hwmodels import catalog
+from hwmodels.errors import HardwareError, UnknownFormatError
+from hwmodels.formats import Quantizer
+
+SEARCHED_ROLES: tuple[Role, ...] = (
+    "weight", "activation", "q", "k_cache", "v_cache", "probabilities",
+)  # fmt: skip
+ATTENTION_ROLES: tuple[Role, ...] = ("q", "k_cache", "v_cache", "probabilities")
+EXAMPLE_FORMAT = "bf16"
+"""What the error about unmatched regions suggests."""
+
+
+def build_problem(space: Space, regions: Sequence[Region], *, origin: str = "space") -> Problem:
+    """The decision variables of a model's regions under a space.
+
+    Raises:
+        SpaceError: unknown schemes or formats, rules and ties that match nothing, regions that no
+            rule matches; all of them at once.
+    """
+    searchable = [region for region in regions if searched_sites(region)]
+    depth = 1 + max((r.block for r in searchable if r.block is not None), default=-1)
+    problems: list[str] = []
+    choices = _rule_choices(space.candidates, origin, problems)
+    ruled = _apply_rules(space.candidates, searchable, depth, origin, problems)
+    tied = _apply_ties(space, searchable, depth, origin, problems)
+    if problems:
+        raise SpaceError("\n".join(problems))
+    groups: dict[str, list[Region]] = {}
+    for region in searchable:
+        groups.setdefault(tied.get(region.name, region.name), []).append(region)
+    variables = tuple(
+        _variable(name, members, ruled, choices, origin) for name, members in groups.items()
+    )
+    return Problem(variables=variables)
+
+
+def searched_sites(region: Region) -> tuple[Site, ...]:
+    """The sites of a region that a choice can name."""
+    return tuple(site for site in region.sites if site.role in SEARCHED_ROLES)
+
+
+def resolve_choice(use: str | Mode) -> Choice:
+    """The quantizers by role of a scheme, a format or a named mode.
+
+    Raises:
+        HardwareError: an unknown scheme or format.
+    """
+    if isinstance(use, Mode):
+        fields = use.model_dump(exclude={"name"}, exclude_none=True)
+        return Choice(
+            name=use.name,
+            quantizers={_role(role): catalog.quantizer(spec) for role, spec in fields.items()},
+        )
+    if use in catalog.SCHEMES:
+        scheme = catalog.scheme(use)
+        attention = dict.fromkeys(ATTENTION_ROLES, scheme.other)
+        return Choice(
+            name=use,
+            quantizers={
+                **attention,
+                "weight": scheme.weight or scheme.other,
+                "activation": scheme.input or scheme.other,
+            },
+        )
+    if use.partition(":")[0] not in catalog.FORMATS:
+        known = [*catalog.SCHEMES, *catalog.FORMATS]
+        raise UnknownFormatError(
+            f"unknown scheme or format {use!r}{nearest(use, known)} See: dse formats"
+        )
+    return Choice(name=use, quantizers=dict.fromkeys(SEARCHED_ROLES, catalog.uniform(use)))
+
+
+def matches(match: Match, region: Region, depth: int) -> bool:
+    """Whether a region fits a pattern; `depth` is the number of blocks."""
+    if match.blocks is not None:
+        first, last = (index + depth if index < 0 else index for index in match.blocks)
+        if region.block is None or not first <= region.block <= last:
+            return False
+    pairs = ((region.name, match.name), (region.kind, match.kind), (region.role, match.role))
+    return all(fnmatchcase(value, pattern) for value, pattern in pairs)
+
+
+def _role(name: str) -> Role:
+    return next(role for role in SEARCHED_ROLES if role == name)
+
+
+def _rule_choices(
+    rules: Sequence[Rule], origin: str, problems: list[str]
+) -> Mapping[int, tuple[Choice, ...]]:
+    resolved: dict[int, tuple[Choice, ...]] = {}
+    for number, rule in enumerate(rules):
+        found: list[Choice] = []
+        for position, use in enumerate(rule.use):
+            try:
+                found.append(resolve_choice(use))
+            except HardwareError as error:
+                problems.append(f"{origin}: candidates.{number}.use.{position}: {error}")
+        names = [choice.name for choice in found]
+        problems += [
+            f"{origin}: candidates.{number}.use: {name!r} is listed twice"
+            for name in dict.fromkeys(names)
+            if names.count(name) > 1
+        ]
+        resolved[number] = tuple(found)
+    return resolved
+
+
+def _apply_rules(
+    rules: Sequence[Rule],
+    regions: Sequence[Region],
+    depth: int,
+    origin: str,
+    problems: list[str],
+) -> Mapping[str, int]:
+    """Region name -> number of the first rule that matches it."""
+    ruled: dict[str, int] = {}
+    for number, rule in enumerate(rules):
+        fitting = [region for region in regions if matches(rule.match, region, depth)]
+        fresh = [region for region in fitting if region.name not in ruled]
+        where = f"{origin}: candidates.{number}.match"
+        if not fitting:
+            problems.append(f"{where}: matches no region of the model{_known(regions)}")
+        elif not fresh:
+            problems.append(f"{where}: every region it matches is taken by an earlier rule")
+        ruled.update((region.name, number) for region in fresh)
+    unmatched = [region.name for region in regions if region.name not in ruled]
+    if unmatched:
+        problems.append(
+            f"{origin}: candidates: no rule matches {', '.join(unmatched[:8])}"
+            f"{' ...' if len(unmatched) > 8 else ''}; add a rule, "
+            f"for example {{match: {{}}, use: [{EXAMPLE_FORMAT}]}} at the end"
+        )
+    return ruled
+
+
+def _apply_ties(
+    space: Space, regions: Sequence[Region], depth: int, origin: str, problems: list[str]
+) -> Mapping[str, str]:
+    """Region name -> name of the tie that holds it."""
+    tied: dict[str, str] = {}
+    for number, tie in enumerate(space.ties):
+        members = [region.name for region in regions if matches(tie.match, region, depth)]
+        if not members:
+            problems.append(f"{origin}: ties.{number}.match: matches no region{_known(regions)}")
+        twice = [name for name in members if name in tied]
+        if twice:
+            problems.append(f"{origin}: ties.{number}: {twice[0]} is in tie {tied[twice[0]]!r} too")
+        tied.update(dict.fromkeys(members, tie.name))
+    return tied
+
+
+def _known(regions: Sequence[Region]) -> str:
+    kinds = sorted({f"kind {region.kind}, role {region.role}" for region in regions})
+    return f"; the model has {'; '.join(kinds)}"
+
+
+def _variable(
+    name: str,
+    members: Sequence[Region],
+    ruled: Mapping[str, int],
+    choices: Mapping[int, tuple[Choice, ...]],
+    origin: str,
+) -> Variable:
+    rules = {ruled[region.name] for region in members}
+    if len(rules) > 1:
+        raise SpaceError(
+            f"{origin}: ties: the regions of {name!r} have candidates from rules "
+            f"{', '.join(map(str, sorted(rules)))}; one rule must match them all"
+        )
+    first = members[0]
+    sites = tuple(site for region in members for site in searched_sites(region))
+    roles = {site.role for site in sites}
+    offered = _distinct(choices[rules.pop()], roles)
+    return Variable(
+        name=name,
+        kind=first.kind,
+        role=first.role,
+        block=first.block if len(members) == 1 else None,
+        relative_depth=first.relative_depth,
+        regions=tuple(region.name for region in members),
+        sites=sites,
+        choices=offered,
+    )
+
+
+def _distinct(choices: Sequence[Choice], roles: set[Role]) -> tuple[Choice, ...]:
+    """Choices that differ on these roles: of equal ones the first stands for all."""
+    seen: dict[tuple[tuple[Role, Quantizer], ...], Choice] = {}
+    for choice in choices:
+        relevant = {role: q for role, q in choice.quantizers.items() if role in roles}
+        key = tuple(sorted(relevant.items(), key=lambda item: item[0]))
+        seen.setdefault(key, Choice(name=choice.name, quantizers=relevant))
+    return tuple(seen.values())

@@ -1,0 +1,136 @@
+"""A commented space file for a model, so that nobody starts from an empty page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from dse.graph.regions import regions
+from dse.graph.site import Region
+from dse.model import Model
+from dse.space.build import searched_sites
+from dse.space.schema import Target
+
+LANGUAGE_SCHEMES = ("bf16", "w8a8_fp8_dynamic", "w4a16", "w4a4_nvfp4")
+VISION_SCHEMES = ("bf16", "w8a8_fp8", "w8a8_int8")
+LIKELY_SIZES = {"batch": 1, "sequence": 512, "past": 0}
+"""Values of symbolic dimensions by name, for a first draft; others start at 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """What a user said on the command line about a model without a space file."""
+
+    targets: tuple[Target, ...] = (Target(device="h100-sxm", runtime="vllm"),)
+    data: str = ""
+    objectives: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()
+    trials: int = 48
+    seed: int = 0
+    dims: dict[str, int] = field(default_factory=dict)
+
+
+def space_text(model: Model, location: str, draft: Draft) -> str:
+    """A space file for a model, as YAML with comments.
+
+    Args:
+        model: the loaded model.
+        location: what the file says under `model`.
+        draft: what is known already.
+    """
+    found = [region for region in regions(model.graph) if searched_sites(region)]
+    return "\n".join(
+        [
+            f"# Which parts of {model.name} can take fewer bits, and what does it buy?",
+            f"model: {location}",
+            "",
+            *_data_lines(draft),
+            "",
+            *_scenario_lines(model, draft),
+            "",
+            *_target_lines(draft.targets),
+            "",
+            *_candidate_lines(found),
+            "",
+            *_objective_lines(draft),
+            "",
+            f"search: {{trials: {draft.trials}, seed: {draft.seed}}}",
+            "",
+        ]
+    )
+
+
+def _data_lines(draft: Draft) -> list[str]:
+    source = draft.data or "FILL-ME-IN.npz"
+    comment = (
+        []
+        if draft.data
+        else [
+            "  # A zoo name (zoo:byte-gpt), an .npz with arrays named as the graph's inputs (plus",
+            "  # labels), a token file, a folder of images by class, or module:function.",
+        ]
+    )
+    return [
+        "data:",
+        *comment,
+        f"  source: {source}",
+        "  calibration: 8   # samples that scales are calibrated on",
+        "  search: 16       # samples that the search measures quality on",
+        "  report: 16       # samples that the front is decided on",
+    ]
+
+
+def _scenario_lines(model: Model, draft: Draft) -> list[str]:
+    names = dict.fromkeys(
+        dim
+        for value in model.graph.inputs
+        for dim in model.graph.types[value].shape or ()
+        if isinstance(dim, str)
+    )
+    dims = {name: draft.dims.get(name, LIKELY_SIZES.get(name, 1)) for name in names}
+    inner = ", ".join(f"{name}: {size}" for name, size in dims.items())
+    return [
+        "# How the model is called where it is deployed; more phases (prefill, decode) add up,",
+        "# weighted by their share.",
+        "scenario:",
+        "  phases:",
+        f"    call: {{share: 1, dims: {{{inner}}}}}",
+    ]
+
+
+def _target_lines(targets: Sequence[Target]) -> list[str]:
+    lines = ["targets:  # see: dse devices, dse runtimes"]
+    for target in targets:
+        name = f"name: {target.name}, " if target.name else ""
+        lines.append(f"  - {{{name}device: {target.device}, runtime: {target.runtime}}}")
+    return lines
+
+
+def _candidate_lines(found: Sequence[Region]) -> list[str]:
+    """One rule a kind and role, so that each can be edited on its own."""
+    counts = Counter((region.kind, region.role) for region in found)
+    lines = ["# The first rule that matches a region wins; see: dse formats", "candidates:"]
+    for (kind, role), count in counts.items():
+        schemes = ", ".join(_schemes(kind, role))
+        regions_word = "region" if count == 1 else "regions"
+        lines += [
+            f"  - match: {{kind: {kind}, role: {role}}}  # {count} {regions_word}",
+            f"    use: [{schemes}]",
+        ]
+    return lines
+
+
+def _schemes(kind: str, role: str) -> tuple[str, ...]:
+    if role == "head" or kind == "attention":
+        return ("bf16",)
+    return VISION_SCHEMES if kind == "conv2d" else LANGUAGE_SCHEMES
+
+
+def _objective_lines(draft: Draft) -> list[str]:
+    prefix = f"{draft.targets[0].label}." if len(draft.targets) > 1 else ""
+    objectives = draft.objectives or ("quality_loss", f"{prefix}latency_s")
+    lines = [f"objectives: [{', '.join(objectives)}]"]
+    if draft.constraints:
+        lines.append(f"constraints: [{', '.join(repr(text) for text in draft.constraints)}]")
+    return lines

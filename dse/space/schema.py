@@ -1,0 +1,145 @@
+"""The space file as pydantic models: what a user may write, with every error at once.
+
+The string below a field is its description in the JSON schema (`Space.model_json_schema()`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+CandidateRole = Literal["weight", "activation", "q", "k_cache", "v_cache", "probabilities"]
+
+
+class Section(BaseModel):
+    """A part of the space file: immutable, unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Data(Section):
+    """Where calibration, search and report samples come from."""
+
+    source: str
+    """A zoo name (`zoo:byte-gpt`), an `.npz` whose arrays are named as the graph's inputs (plus
+    `labels`), a token file (`.npy`, `.txt`), a folder of images by class, or
+    `module:function`."""
+    calibration: int = Field(default=8, ge=1)
+    """Samples that scales are calibrated on."""
+    search: int = Field(default=16, ge=2)
+    """Samples that the search measures quality on."""
+    report: int = Field(default=16, ge=2)
+    """Samples that the front is decided on; the search never sees them."""
+    sequence: int = Field(default=256, ge=2)
+    """Tokens of one sample (language models)."""
+    batch: int = Field(default=8, ge=1)
+    """Samples that one execution holds in memory."""
+
+
+class Phase(Section):
+    """One way the model is called, with its symbolic dimensions bound."""
+
+    share: float = Field(default=1.0, gt=0)
+    """How often this phase runs in one unit of work; costs are summed weighted by it."""
+    dims: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    """Value of every symbolic dimension of the cost graph."""
+
+
+class Scenario(Section):
+    """How the model is used where it is deployed: binds sizes for the cost only."""
+
+    phases: dict[Name, Phase] = Field(min_length=1)
+
+
+class Target(Section):
+    """A device with the runtime that drives it."""
+
+    name: Name | None = None
+    """Column prefix; the device's name where none is given."""
+    device: str
+    """A device name (`dse devices`) or a device file."""
+    runtime: str = "torch-eager"
+    """A runtime name (`dse runtimes`) or a runtime file."""
+
+    @property
+    def label(self) -> str:
+        """The column prefix."""
+        return self.name or self.device
+
+
+class Match(Section):
+    """Which regions a rule speaks of; every given field must match, patterns are globs."""
+
+    name: str = "*"
+    """Region name, e.g. `blocks.0/*`."""
+    kind: str = "*"
+    """What its main op is: gemm, conv2d, attention."""
+    role: str = "*"
+    """qkv, o, gate_up, down, fc1, fc2, head, conv, attention, ..."""
+    blocks: tuple[int, int] | None = None
+    """First and last block, both included; negative numbers count from the last block."""
+
+
+class Mode(Section):
+    """A choice that no scheme names: quantizers by operand role."""
+
+    name: Name
+    weight: str | None = None
+    activation: str | None = None
+    q: str | None = None
+    k_cache: str | None = None
+    v_cache: str | None = None
+    probabilities: str | None = None
+
+
+class Rule(Section):
+    """Candidates of the regions that match; the first rule that matches a region wins."""
+
+    match: Match = Match()
+    use: tuple[str | Mode, ...] = Field(min_length=1)
+    """Schemes (`dse formats`), formats (weight and activation alike) or named modes. The first
+    is what a region falls back to in a uniform assignment that it has no candidate for."""
+
+
+class Tie(Section):
+    """Regions that must take the same choice, because the runtime has one switch for them."""
+
+    match: Match
+    name: Name
+    """What the joint variable is called."""
+
+
+class Search(Section):
+    """Effort and randomness of the search."""
+
+    trials: int = Field(default=48, ge=1)
+    """Measured assignments in all: uniforms, solver candidates and the sampler's."""
+    seed: int = 0
+    sampler: Literal["front", "nsga2", "nsga3", "tpe", "gp", "random"] = "front"
+    """Who proposes assignments once the solver's are measured."""
+    sensitivity_samples: int = Field(default=8, ge=1)
+    """Search samples that every region x choice is scored on alone."""
+    solver_budgets: int = Field(default=16, ge=1)
+    """How many cost budgets the knapsack is solved at."""
+
+
+class Space(Section):
+    """A whole space file."""
+
+    model: str
+    """An ONNX file (relative to the space file) or a zoo name (`zoo:byte-gpt`)."""
+    data: Data
+    cost_model: str | None = None
+    """A second graph that costs are computed on, weight-free if you like; regions correspond by
+    role and relative depth. Everything printed then says so."""
+    scenario: Scenario = Scenario(phases={"call": Phase()})
+    targets: tuple[Target, ...] = Field(min_length=1)
+    candidates: tuple[Rule, ...] = Field(min_length=1)
+    ties: tuple[Tie, ...] = ()
+    constraints: tuple[str, ...] = ()
+    """`<column><=<number>`, e.g. `weight_bytes<=2e9` or `quality_loss<=0.05`."""
+    objectives: tuple[str, ...] = Field(default=("quality_loss", "latency_s"), min_length=2)
+    """Columns to minimise; the first is `quality_loss`."""
+    search: Search = Search()

@@ -1,0 +1,63 @@
+"""The knapsack against full enumeration, and its failure modes."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dse.search.solver import Budget, solve, sweep
+
+
+def _tables(seed: int, variables: int = 5, choices: int = 3) -> tuple[list, list]:
+    rng = np.random.default_rng(seed)
+    losses = [rng.random(choices) ** 3 for _ in range(variables)]
+    costs = [rng.random(choices) + 0.1 for _ in range(variables)]
+    return losses, costs
+
+
+def _total(tables: list, point: tuple[int, ...]) -> float:
+    return sum(float(entries[index]) for entries, index in zip(tables, point, strict=True))
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 10_000), tightness=st.floats(0.05, 0.95))
+def test_solution_is_the_best_of_all_points_within_the_budget(seed: int, tightness: float) -> None:
+    losses, costs = _tables(seed)
+    points = list(product(range(3), repeat=5))
+    all_costs = [_total(costs, point) for point in points]
+    limit = min(all_costs) + tightness * (max(all_costs) - min(all_costs))
+    best = min(
+        _total(losses, point)
+        for point, cost in zip(points, all_costs, strict=True)
+        if cost <= limit
+    )
+    found = solve(losses, [Budget(costs=tuple(costs), limit=limit)])
+    assert found is not None
+    assert _total(costs, found) <= limit * (1 + 1e-6)
+    assert _total(losses, found) == pytest.approx(best, rel=1e-3, abs=1e-9)
+
+
+def test_an_impossible_budget_has_no_solution() -> None:
+    losses, costs = _tables(0)
+    assert solve(losses, [Budget(costs=tuple(costs), limit=-1.0)]) is None
+
+
+def test_sweep_reaches_both_ends_and_respects_constraints() -> None:
+    losses, costs = _tables(1)
+    points = sweep(losses, costs, 8)
+    cheapest = sum(float(entries.min()) for entries in costs)
+    least = sum(float(entries.min()) for entries in losses)
+    assert min(_total(costs, point) for point in points) == pytest.approx(cheapest)
+    assert min(_total(losses, point) for point in points) == pytest.approx(least)
+    limit = (cheapest + max(_total(costs, point) for point in points)) / 2
+    bound = Budget(costs=tuple(costs), limit=limit)
+    constrained = sweep(losses, costs, 8, constraints=[bound])
+    assert constrained
+    assert all(_total(costs, point) <= limit * (1 + 1e-6) for point in constrained)
+
+
+def test_losses_of_tiny_scale_are_still_told_apart() -> None:
+    losses = [np.array([1e-9, 5e-9]), np.array([3e-9, 1e-9])]
+    assert solve(losses, []) == (0, 1)
