@@ -5,7 +5,8 @@ HardwareError
 ├── FormatError         a format or quantizer whose fields do not fit together
 ├── DeviceError         a device file: unknown key, missing figure, wrong unit
 ├── RuntimeModeError    a runtime file: unknown key, operand, device
-└── MeasurementError    an operator table: missing column, unknown op, wrong shape
+├── MeasurementError    an operator table: missing column, unknown op, wrong shape
+└── WorkError           work that cannot be priced: an op without the sizes it needs
 
 `dse` has its own tree (`dse.errors`), which roots in `DseError`.
 """
@@ -42,6 +43,10 @@ class RuntimeModeError(HardwareError, ValueError):
 
 class MeasurementError(HardwareError, ValueError):
     """The operator table cannot be used."""
+
+
+class WorkError(HardwareError, ValueError):
+    """The work cannot be priced."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

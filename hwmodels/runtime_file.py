@@ -1,0 +1,158 @@
+"""Runtime files: YAML to `Runtime`, all errors at once with field path and file name."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hwmodels.cost import Status
+from hwmodels.errors import RuntimeModeError, nearest
+from hwmodels.formats import Granularity, Timing
+from hwmodels.runtime import ArchitectureRange, KernelMode, OperandLayout, Placement, Runtime
+from hwmodels.work import OpKind, OperandName
+from hwmodels.yaml_file import names_in, read_yaml, validated
+
+RUNTIME_FOLDER = Path(__file__).parent / "runtimes"
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LayoutEntry(_Entry):
+    """Formats that a kernel accepts for an operand; an absent list accepts anything."""
+
+    element: tuple[str, ...] = Field(min_length=1)
+    granularity: tuple[Granularity, ...] = ()
+    group: tuple[int, ...] = ()
+    scale: tuple[str, ...] = ()
+    timing: tuple[Timing, ...] = ()
+    zero_point: bool | None = None
+
+
+class ArchitectureEntry(_Entry):
+    """Architectures of a family; without `max` every later one too."""
+
+    family: str
+    min: float = 0.0
+    max: float = float("inf")
+
+
+class ModeEntry(_Entry):
+    """One kernel."""
+
+    name: str
+    ops: tuple[OpKind, ...] = Field(min_length=1)
+    operands: dict[OperandName, LayoutEntry]
+    compute: tuple[str, str]
+    accumulator: str
+    output: str = "bf16"
+    status: Status = "native"
+    architectures: tuple[ArchitectureEntry, ...] = ()
+    align: dict[str, int] = Field(default_factory=dict)
+    efficiency: Annotated[float, Field(gt=0, le=1)] = 1.0
+    source: str
+    """A citation, or `unverified`."""
+    note: str = ""
+
+
+class RuntimeFile(_Entry):
+    """A runtime file. `RuntimeFile.model_json_schema()` is its JSON schema."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    title: str
+    version: str
+    placement: Placement
+    every_combination: bool = False
+    epilogue: tuple[str, ...] = ()
+    fuses_pointwise: bool = False
+    fuses_shared_input: bool = False
+    quantize_into: tuple[str, ...] = ()
+    ties: tuple[str, ...] = ()
+    source: str
+    modes: tuple[ModeEntry, ...] = ()
+
+
+@cache
+def runtime_names() -> tuple[str, ...]:
+    """Names of the shipped runtimes."""
+    return names_in(RUNTIME_FOLDER)
+
+
+def load_runtime(name_or_path: str | Path) -> Runtime:
+    """The runtime of that name, or of that YAML file.
+
+    Raises:
+        RuntimeModeError: An unknown name, or a file with missing or unknown entries; the message
+            lists all of them.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        name = str(name_or_path)
+        if name not in runtime_names():
+            raise RuntimeModeError(
+                f"unknown runtime {name!r}{nearest(name, runtime_names())}"
+                f" Known: {', '.join(runtime_names())}; or give the path of a runtime file (.yaml)"
+            )
+        return _shipped(name)
+    return _read(path)
+
+
+@cache
+def _shipped(name: str) -> Runtime:
+    return _read(RUNTIME_FOLDER / f"{name}.yaml")
+
+
+def _read(path: Path) -> Runtime:
+    entry = validated(RuntimeFile, read_yaml(path, RuntimeModeError), path, RuntimeModeError)
+    names = [mode.name for mode in entry.modes]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise RuntimeModeError(f"{path}: modes: two modes are named {', '.join(twice)}")
+    return Runtime(
+        name=entry.name,
+        title=entry.title,
+        version=entry.version,
+        placement=entry.placement,
+        every_combination=entry.every_combination,
+        epilogue=entry.epilogue,
+        fuses_pointwise=entry.fuses_pointwise,
+        fuses_shared_input=entry.fuses_shared_input,
+        quantize_into=entry.quantize_into,
+        ties=entry.ties,
+        source=entry.source,
+        modes=tuple(_mode(mode) for mode in entry.modes),
+    )
+
+
+def _mode(entry: ModeEntry) -> KernelMode:
+    return KernelMode(
+        name=entry.name,
+        ops=entry.ops,
+        operands={name: _layout(layout) for name, layout in entry.operands.items()},
+        compute=entry.compute,
+        accumulator=entry.accumulator,
+        output=entry.output,
+        status=entry.status,
+        architectures=tuple(
+            ArchitectureRange(family=range_.family, low=range_.min, high=range_.max)
+            for range_ in entry.architectures
+        ),
+        align=entry.align,
+        efficiency=entry.efficiency,
+        source=entry.source,
+        note=entry.note,
+    )
+
+
+def _layout(entry: LayoutEntry) -> OperandLayout:
+    return OperandLayout(
+        elements=entry.element,
+        granularities=entry.granularity,
+        groups=entry.group,
+        scales=entry.scale,
+        timings=entry.timing,
+        zero_point=entry.zero_point,
+    )
