@@ -1,4 +1,4 @@
-"""Calibration, search and report splits of whatever a user has: three disjoint parts of one source.
+"""Calibration, search and report splits: three disjoint parts of whatever source a user has.
 
 A source is a zoo name, an `.npz`, a token file, a folder of images or a user's function. Samples
 are dealt in a fixed order, so that the same source gives the same splits in every process.

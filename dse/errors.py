@@ -15,8 +15,19 @@ prints the message of either and exits with 2.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
+from hwmodels.errors import nearest
+
+__all__ = [
+    "AssignmentError",
+    "DataError",
+    "DseError",
+    "ExportError",
+    "GraphError",
+    "InfeasibleError",
+    "RunError",
+    "SpaceError",
+    "nearest",
+]
 
 
 class DseError(Exception):
@@ -49,9 +60,3 @@ class InfeasibleError(DseError, ValueError):
 
 class ExportError(DseError, ValueError):
     """The target cannot express the recipe."""
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the closest known name, or an empty string."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {matches[0]!r}?" if matches else ""

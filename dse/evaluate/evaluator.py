@@ -53,7 +53,7 @@ class Evaluator:
     def measure(
         self, assignment: Assignment, split: SplitName = "search", *, samples: int | None = None
     ) -> Quality:
-        """The quality of an assignment on the first `samples` samples of a split (default: all)."""
+        """The quality of an assignment on the first samples of a split (default: all)."""
         bound = emulators(assignment, self.sites, self.calibration)
         scores: list[BatchScore] = []
         for batch in self._prefix(split, samples):

@@ -56,9 +56,7 @@ def build_evaluator(
         )
     shapes = {name: graph.types[name].shape or () for name in graph.inputs}
     sizes = Sizes(calibration=data.calibration, search=data.search, report=data.report)
-    splits = load_splits(
-        data.source, sizes, sequence=data.sequence, inputs=shapes, folder=folder
-    )
+    splits = load_splits(data.source, sizes, sequence=data.sequence, inputs=shapes, folder=folder)
     program = Program(graph, device=compute)
     observed = _observed(sites, quantizers)
     calibration = observe(
@@ -93,9 +91,7 @@ def infer_task(graph: Graph, split: Split) -> Task:
 def _observed(
     sites: Mapping[str, Site], quantizers: Iterable[tuple[str, Quantizer]]
 ) -> tuple[Site, ...]:
-    """Sites whose scales are fixed before deployment, constants excepted: those are their own
-    calibration data.
-    """
+    """Sites whose scales are fixed before deployment; constants are their own calibration."""
     keys = {
         key
         for key, quantizer in quantizers

@@ -1,4 +1,4 @@
-"""The run folder: where the files are, and how they are written so that none is ever half there."""
+"""The run folder: where its files are, written so that none is ever half there."""
 
 from __future__ import annotations
 

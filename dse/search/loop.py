@@ -114,9 +114,7 @@ def _sensitivity(session: Session, out: Path, progress: Progress) -> tuple[Sensi
     table = measure(
         problem,
         score,
-        progress=lambda done, total: progress(
-            Status(stage="sensitivity", done=done, total=total)
-        ),
+        progress=lambda done, total: progress(Status(stage="sensitivity", done=done, total=total)),
     )
     run_folder.write_text(path, table.to_csv())
     return table, evaluator.macs - before

@@ -43,4 +43,3 @@ def _spread(points: list[Point], room: int) -> list[Point]:
     if len(points) <= room:
         return points
     return [points[int(index)] for index in np.linspace(0, len(points) - 1, room).round()]
-

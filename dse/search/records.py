@@ -114,9 +114,7 @@ def decide(
     return sorted((int(index) for index in kept), key=lambda index: (values[index, 1], index))
 
 
-def tied_with_uniform(
-    record: Record, records: Sequence[Record], objectives: Objectives
-) -> bool:
+def tied_with_uniform(record: Record, records: Sequence[Record], objectives: Objectives) -> bool:
     """Whether a uniform assignment of no higher cost is within the noise of a record.
 
     The test is paired: the mean difference of per-sample losses on the report split against two

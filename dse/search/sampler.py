@@ -104,9 +104,7 @@ class FrontSampler(BaseSampler):
         if gains.max() <= 0:
             # Nothing should help: spend the trial where the prediction comes nearest to helping.
             scale = np.maximum(reference, np.finfo(float).tiny)
-            gains = -np.min(
-                np.max((predicted[:, None] - front[None]) / scale, axis=2), axis=1
-            )
+            gains = -np.min(np.max((predicted[:, None] - front[None]) / scale, axis=2), axis=1)
         return fresh[int(np.argmax(gains))]
 
     def _neighbours(self, elite: np.ndarray, rng: np.random.Generator) -> set[Point]:
@@ -119,7 +117,9 @@ class FrontSampler(BaseSampler):
                 other = elite[rng.integers(len(elite))]
                 mask = rng.random(len(parent)) < 0.5
                 parent[mask] = other[mask]
-            for column in rng.choice(len(sizes), size=min(len(sizes), 1 + int(rng.random() < 0.5))):
+            for column in rng.choice(
+                len(sizes), size=min(len(sizes), 1 + int(rng.random() < 0.5))
+            ):
                 parent[column] = rng.integers(sizes[column])
             found.add(tuple(int(index) for index in parent))
         return found
@@ -154,4 +154,3 @@ def named_sampler(name: str, seed: int) -> BaseSampler:
             return optuna.samplers.GPSampler(seed=seed)
         case _:
             return RandomSampler(seed=seed)
-

@@ -30,11 +30,12 @@ class Surrogate:
         Args:
             points: (points, variables) choice indices.
         """
-        return np.sum(
-            [losses[points[:, column]] for column, losses in enumerate(self.losses)], axis=0
-        )
+        chosen = [losses[points[:, column]] for column, losses in enumerate(self.losses)]
+        return np.stack(chosen).sum(axis=0)
 
-    def refitted(self, points: np.ndarray, measured: Sequence[float]) -> Surrogate:
+    def refitted(
+        self, points: np.ndarray, measured: Sequence[float] | np.ndarray
+    ) -> Surrogate:
         """The surrogate that explains measured losses while staying near this one.
 
         Non-negative least squares on relative errors: a measured loss of 0.001 weighs as much as

@@ -53,9 +53,7 @@ def write_results(
     costs = session.costs.rows()
     run_folder.write_table(out / run_folder.COSTS, costs, list(costs[0]))
     save_calibration(session.evaluator.calibration, out / run_folder.STATE)
-    assignments = [
-        {"trial": r.trial, "assignment": _assignment(session, r)} for r in front
-    ]
+    assignments = [{"trial": r.trial, "assignment": _assignment(session, r)} for r in front]
     run_folder.write_json(out / run_folder.FRONT_ASSIGNMENTS, assignments)
     if front:
         run_folder.write_json(out / run_folder.RECOMMENDED, _recommended(session, front))

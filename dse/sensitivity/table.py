@@ -90,7 +90,9 @@ def measure(
         progress: called with how many are done, of how many.
     """
     pairs = [
-        (v, c) for v, variable in enumerate(problem.variables) for c in range(len(variable.choices))
+        (v, c)
+        for v, variable in enumerate(problem.variables)
+        for c in range(len(variable.choices))
     ]
     scores: list[Score] = []
     for done, (v, c) in enumerate(pairs):
@@ -114,3 +116,13 @@ def finite(losses: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
     """Losses with infinities (a choice that overflows) replaced by far more than the largest."""
     largest = max((float(x[np.isfinite(x)].max(initial=0.0)) for x in losses), default=0.0)
     return tuple(np.where(np.isfinite(x), x, 1e3 * max(largest, 1e-6)) for x in losses)
+
+
+def _score(row: dict[str, str]) -> Score:
+    return Score(
+        variable=row["variable"],
+        choice=row["choice"],
+        loss=float(row["loss"]),
+        stderr=float(row["stderr"]),
+        samples=int(row["samples"]),
+    )

@@ -155,7 +155,9 @@ def _apply_ties(
             problems.append(f"{origin}: ties.{number}.match: matches no region{_known(regions)}")
         twice = [name for name in members if name in tied]
         if twice:
-            problems.append(f"{origin}: ties.{number}: {twice[0]} is in tie {tied[twice[0]]!r} too")
+            problems.append(
+                f"{origin}: ties.{number}: {twice[0]} is in tie {tied[twice[0]]!r} too"
+            )
         tied.update(dict.fromkeys(members, tie.name))
     return tied
 

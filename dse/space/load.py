@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from dse.errors import SpaceError, nearest
 from dse.space.schema import Space
 
-
 Location = tuple[int | str, ...]
 
 
@@ -97,15 +96,20 @@ def _messages(error: ValidationError, origin: str) -> list[str]:
 
 
 def _is_consequence(kind: str, location: Location, others: list[Location]) -> bool:
-    """Whether an error only repeats another: an item that is wrong makes its list too short, and
-    one branch of a union fails where the other says what is wrong.
+    """Whether an error only repeats another.
+
+    An item that is wrong makes its list too short, and one branch of a union fails where the
+    other says what is wrong.
     """
     if kind == "too_short":
-        return any(len(other) > len(location) and other[: len(location)] == location
-                   for other in others)
+        return any(
+            len(other) > len(location) and other[: len(location)] == location for other in others
+        )
     if location and location[-1] == "str":
-        return any(len(other) > len(location) and other[: len(location) - 1] == location[:-1]
-                   for other in others)
+        return any(
+            len(other) > len(location) and other[: len(location) - 1] == location[:-1]
+            for other in others
+        )
     return False
 
 
