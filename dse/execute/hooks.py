@@ -1,0 +1,122 @@
+"""Quantizers at their places among the steps of a run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from dse.errors import AssignmentError, GraphError, nearest
+from dse.execute.operators.operator import Value
+from dse.execute.step import ABSENT, Quantize, Step
+from dse.execute.weights import WeightCache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hook:
+    """The quantizers at one step, by operand position."""
+
+    inputs: tuple[tuple[int, Quantize], ...] = ()
+    outputs: tuple[tuple[int, Quantize], ...] = ()
+
+    def written(self, outputs: tuple[Value, ...]) -> tuple[Value, ...]:
+        """The outputs as every reader will see them."""
+        changed = list(outputs)
+        for position, quantize in self.outputs:
+            changed[position] = quantize(_tensor(changed[position]))
+        return tuple(changed)
+
+
+class Hooks:
+    """The quantizers of one run.
+
+    An activation that several operands read through equal quantizers is quantised once; weights
+    are looked up in the cache of the program.
+    """
+
+    def __init__(
+        self,
+        hooks: Mapping[int, Hook],
+        *,
+        steps: tuple[Step, ...],
+        constant: Callable[[int], bool],
+        weights: WeightCache,
+    ) -> None:
+        self._hooks = hooks
+        self._constant = constant
+        self._weights = weights
+        self._shared: dict[tuple[int, Quantize], Tensor] = {}
+        self._readers = Counter(
+            (step.inputs[position], quantize)
+            for step in steps
+            if step.index in hooks
+            for position, quantize in hooks[step.index].inputs
+        )
+
+    def at(self, step: Step) -> Hook | None:
+        """The quantizers of a step."""
+        return self._hooks.get(step.index)
+
+    def arguments(self, step: Step, hook: Hook, arguments: tuple[Value, ...]) -> tuple[Value, ...]:
+        """The arguments with the operands of the hook quantised."""
+        changed = list(arguments)
+        for position, quantize in hook.inputs:
+            slot = step.inputs[position]
+            changed[position] = self._operand(slot, quantize, _tensor(changed[position]))
+        return tuple(changed)
+
+    def _operand(self, slot: int, quantize: Quantize, value: Tensor) -> Tensor:
+        if self._constant(slot):
+            return self._weights.quantized(slot, quantize, value)
+        key = (slot, quantize)
+        self._readers[key] -= 1
+        if key in self._shared:
+            waiting = self._readers[key] > 0
+            return self._shared[key] if waiting else self._shared.pop(key)
+        result = quantize(value)
+        if self._readers[key] > 0:
+            self._shared[key] = result
+        return result
+
+
+def _tensor(value: Value) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise GraphError(f"a quantizer needs a tensor, got {type(value).__name__}")
+    return value
+
+
+def placed(sites: Mapping[str, Quantize], steps: Mapping[str, Step]) -> dict[int, Hook]:
+    """Hooks by step index; `steps` by node name.
+
+    Raises:
+        AssignmentError: a key names no operand of the graph (all of them at once).
+    """
+    wrong = [message for key in sites for message in [_fault(key, steps)] if message]
+    if wrong:
+        raise AssignmentError("; ".join(wrong))
+    found: dict[int, Hook] = {}
+    for key, quantize in sites.items():
+        name, _, operand = key.rpartition("/")
+        index = steps[name].index
+        hook = found.get(index, Hook())
+        if operand.startswith("in"):
+            pair = (int(operand[2:]), quantize)
+            found[index] = Hook(inputs=(*hook.inputs, pair), outputs=hook.outputs)
+        else:
+            pair = (int(operand[3:]), quantize)
+            found[index] = Hook(inputs=hook.inputs, outputs=(*hook.outputs, pair))
+    return found
+
+
+def _fault(key: str, steps: Mapping[str, Step]) -> str | None:
+    name, _, operand = key.rpartition("/")
+    if name not in steps:
+        return f"site {key!r}: the graph has no node {name!r}{nearest(name, steps)}"
+    step = steps[name]
+    places = [f"in{i}" for i, slot in enumerate(step.inputs) if slot != ABSENT]
+    places += [f"out{i}" for i, slot in enumerate(step.outputs) if slot != ABSENT]
+    if operand not in places:
+        return f"site {key!r}: {step.what} has the operands {', '.join(places)}, not {operand!r}"
+    return None

@@ -1,0 +1,1 @@
+"""The operator table: one plain torch function per operator and version."""
