@@ -12,7 +12,8 @@ from torch import Tensor
 from dse.evaluate.quality import BatchScore, Quality, Reference, Task, summarise
 from dse.execute.calibrate import Calibration
 from dse.execute.emulate import emulators
-from dse.execute.program import Program, Trace
+from dse.execute.program import Program
+from dse.execute.trace import Trace
 from dse.graph.assignment import Assignment
 from dse.graph.site import Site
 from dse.zoo.split import Split, Splits

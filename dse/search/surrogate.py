@@ -33,9 +33,7 @@ class Surrogate:
         chosen = [losses[points[:, column]] for column, losses in enumerate(self.losses)]
         return np.stack(chosen).sum(axis=0)
 
-    def refitted(
-        self, points: np.ndarray, measured: Sequence[float] | np.ndarray
-    ) -> Surrogate:
+    def refitted(self, points: np.ndarray, measured: Sequence[float] | np.ndarray) -> Surrogate:
         """The surrogate that explains measured losses while staying near this one.
 
         Non-negative least squares on relative errors: a measured loss of 0.001 weighs as much as

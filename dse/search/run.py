@@ -1,0 +1,134 @@
+"""`dse search`: from what a user names to a finished run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from dse.errors import DataError, SpaceError
+from dse.model import open_model
+from dse.search.loop import run
+from dse.search.progress import Progress, Status, silent
+from dse.search.records import Record
+from dse.search.session import prepare
+from dse.space.init import Draft, space_text
+from dse.space.load import load_space, parse_space
+from dse.space.schema import Space, Target
+
+RUNS = Path("runs")
+"""Where run folders go when no place is given."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overrides:
+    """What the command line says on top of a space file; empty means as the file says."""
+
+    targets: tuple[str, ...] = ()
+    """`device` or `device:runtime`."""
+    data: str | None = None
+    objectives: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()
+    """Added to the file's."""
+    trials: int | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """A finished search."""
+
+    folder: Path
+    front: tuple[Record, ...]
+
+
+def run_search(
+    source: str | Path,
+    *,
+    overrides: Overrides | None = None,
+    out: Path | None = None,
+    resume: bool = False,
+    compute: str = "cpu",
+    progress: Progress = silent,
+) -> SearchResult:
+    """Search a space, or a model with sensible defaults.
+
+    Args:
+        source: a space file, an ONNX file or `zoo:<name>`.
+        overrides: what to change in the space.
+        out: the run folder; `runs/<space>-<time>` by default.
+        resume: continue the run in `out`.
+        compute: `cpu` or `cuda`.
+        progress: told of every step.
+
+    Raises:
+        DseError, HardwareError: something in the input is wrong.
+    """
+    progress(Status(stage="setup"))
+    space, origin, folder = open_space(str(source), overrides or Overrides())
+    if resume and out is None:
+        raise SpaceError("--resume needs --out: the folder of the run to continue")
+    stem = Path(origin).stem.removeprefix("zoo:")
+    out = out or RUNS / f"{stem}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
+    session = prepare(space, origin=origin, folder=folder, compute=compute)
+    front = run(session, out, resume=resume, progress=progress)
+    return SearchResult(folder=out, front=front)
+
+
+def open_space(source: str, overrides: Overrides) -> tuple[Space, str, Path]:
+    """A space with its origin and the folder that its paths are relative to.
+
+    Raises:
+        DataError: a model without data.
+        SpaceError: a space that cannot be used.
+    """
+    if Path(source).suffix in (".yaml", ".yml"):
+        space = load_space(source)
+        return overridden(space, overrides), source, Path(source).parent
+    if not overrides.data:
+        raise DataError(
+            f"{source}: a model needs --data (a zoo name, an .npz, a token file, a folder of "
+            "images by class, or module:function); or write a space with: dse init"
+        )
+    model = open_model(source)
+    draft = Draft(
+        targets=parse_targets(overrides.targets) or Draft().targets,
+        data=overrides.data,
+        objectives=overrides.objectives,
+        constraints=overrides.constraints,
+        trials=overrides.trials or Draft().trials,
+        seed=overrides.seed or 0,
+    )
+    text = space_text(model, source, draft)
+    return parse_space(text, origin=source), source, Path()
+
+
+def overridden(space: Space, overrides: Overrides) -> Space:
+    """The space with what the command line changes."""
+    changes: dict[str, object] = {}
+    if overrides.targets:
+        changes["targets"] = parse_targets(overrides.targets)
+    if overrides.data is not None:
+        changes["data"] = space.data.model_copy(update={"source": overrides.data})
+    if overrides.objectives:
+        changes["objectives"] = overrides.objectives
+    if overrides.constraints:
+        changes["constraints"] = (*space.constraints, *overrides.constraints)
+    search = {
+        name: value
+        for name, value in (("trials", overrides.trials), ("seed", overrides.seed))
+        if value is not None
+    }
+    if search:
+        changes["search"] = space.search.model_copy(update=search)
+    return space.model_copy(update=changes)
+
+
+def parse_targets(texts: Sequence[str]) -> tuple[Target, ...]:
+    """Targets of `device` or `device:runtime`."""
+    parsed = []
+    for text in texts:
+        device, _, runtime = text.partition(":")
+        parsed.append(Target(device=device, runtime=runtime) if runtime else Target(device=device))
+    return tuple(parsed)

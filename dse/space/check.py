@@ -1,0 +1,45 @@
+"""What a space amounts to, before anything is run: `dse check`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dse.graph.regions import regions
+from dse.model import Model, open_model
+from dse.space.build import build_problem
+from dse.space.load import load_space
+from dse.space.problem import Problem
+from dse.space.schema import Space
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpaceSummary:
+    """A space that can be searched."""
+
+    space: Space
+    model: Model
+    problem: Problem
+
+    @property
+    def site_count(self) -> int:
+        """Sites that some choice names."""
+        return sum(len(variable.sites) for variable in self.problem.variables)
+
+    @property
+    def tied(self) -> dict[str, tuple[str, ...]]:
+        """Variables that hold more than one region."""
+        return {v.name: v.regions for v in self.problem.variables if len(v.regions) > 1}
+
+
+def describe(path: str | Path) -> SpaceSummary:
+    """Load a space and its model, and build the decision variables.
+
+    Raises:
+        DseError, HardwareError: whatever of it cannot be used.
+    """
+    space = load_space(path)
+    folder = Path(path).parent
+    model = open_model(space.model, folder=folder)
+    problem = build_problem(space, regions(model.graph), origin=str(path))
+    return SpaceSummary(space=space, model=model, problem=problem)
