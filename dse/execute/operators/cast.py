@@ -75,7 +75,9 @@ def converted(
     if element.name in _FLOAT8:
         return to_float8(x, element, saturate=saturate)
     if element.name in _NARROW:
-        return rounded(x.float(), element).clamp(-element.max, element.max)
+        narrow = rounded(x.float(), element).clamp(-element.max, element.max)
+        # They have no NaN; ml_dtypes, and with it ONNX, write the code of -0.
+        return torch.where(torch.isnan(narrow), -torch.zeros_like(narrow), narrow)
     if element.name == "float8_e8m0fnu":
         return to_e8m0(x, saturate=saturate, round_mode=round_mode)
     if element.name in ("int2", "uint2", "int4", "uint4"):

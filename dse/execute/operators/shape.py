@@ -48,7 +48,7 @@ def transpose(x: Tensor, *, perm: tuple[int, ...] | None = None) -> Tensor:
 
 def squeeze(x: Tensor, axes: Tensor | None = None) -> Tensor:
     """X without the named axes of size 1, without all of them where none is named."""
-    return x.squeeze() if axes is None else x.squeeze(tuple(axes.tolist()))
+    return x.squeeze() if axes is None else x.squeeze(tuple(axes.reshape(-1).tolist()))
 
 
 def squeeze_attribute(x: Tensor, *, axes: tuple[int, ...] | None = None) -> Tensor:
@@ -65,7 +65,7 @@ def _unsqueeze(x: Tensor, axes: Sequence[int]) -> Tensor:
 
 def unsqueeze(x: Tensor, axes: Tensor) -> Tensor:
     """X with axes of size 1 at the named positions of the result."""
-    return _unsqueeze(x, axes.tolist())
+    return _unsqueeze(x, axes.reshape(-1).tolist())
 
 
 def unsqueeze_attribute(x: Tensor, *, axes: tuple[int, ...]) -> Tensor:
