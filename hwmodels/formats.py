@@ -58,7 +58,7 @@ class Encoding:
         """The largest finite value."""
         match self.kind:
             case "float" | "exponent":
-                return self._float_value(self._top_code())
+                return self.float_value(self.top_code)
             case "int" | "fixed":
                 return math.ldexp((1 << (self.bits - self.signed)) - 1, -self.mantissa_bits)
             case "codebook":
@@ -120,8 +120,9 @@ class Encoding:
         """A copy with some fields changed."""
         return replace(self, **changes)  # type: ignore[arg-type]
 
-    def _top_code(self) -> int:
-        """The magnitude code of the largest finite value."""
+    @property
+    def top_code(self) -> int:
+        """Floats: the magnitude code of the largest finite value."""
         codes = 1 << (self.exponent_bits + self.mantissa_bits)
         match self.specials:
             case "ieee":
@@ -131,7 +132,8 @@ class Encoding:
             case "fnuz" | "none":
                 return codes - 1
 
-    def _float_value(self, code: int) -> float:
+    def float_value(self, code: int) -> float:
+        """Floats: the value of a magnitude code."""
         exponent, fraction = divmod(code, 1 << self.mantissa_bits)
         if self.kind == "float" and exponent == 0:
             return math.ldexp(fraction, 1 - self.bias - self.mantissa_bits)

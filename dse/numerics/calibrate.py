@@ -1,0 +1,62 @@
+"""Static scales from calibration data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from dse.numerics.errors import StateError
+from dse.numerics.layout import layout_of
+from dse.numerics.scales import derived_scales, tensor_scale_of
+from dse.numerics.state import QuantizerState
+from hwmodels.formats import Quantizer
+
+SAMPLE = 1 << 20
+"""Values of all batches together that statistics other than extrema look at."""
+
+
+def calibrated_state(
+    values: Tensor | Iterable[Tensor], quantizer: Quantizer, *, axes: Sequence[int]
+) -> QuantizerState:
+    """The state under which `quantizer` is static over what `values` show.
+
+    One scale a tensor is derived over all of them: exactly for absmax and minmax, and on an evenly
+    spaced sample of at most `SAMPLE` values otherwise. Two-level formats keep their block scales
+    dynamic. Finer granularities have one scale a slice or group of their only tensor.
+
+    Raises:
+        StateError: No values, or several tensors where scales belong to the places of one.
+    """
+    tensors = [values] if isinstance(values, Tensor) else list(values)
+    tensors = [tensor.detach() for tensor in tensors if tensor.numel()]
+    if not tensors:
+        raise StateError(f"{quantizer.name}: no values to calibrate on")
+    format = quantizer.format
+    if format.scale is None:
+        return QuantizerState()
+    if format.tensor_scale is not None:
+        largest = max(float(tensor.abs().amax()) for tensor in tensors)
+        return QuantizerState(tensor_scale=tensor_scale_of(largest, format))
+    if format.granularity == "tensor":
+        rows = _observed(tensors, exact=quantizer.statistic in ("absmax", "minmax"))
+    elif len(tensors) == 1:
+        layout = layout_of(tensors[0], axes)
+        rows = layout.row_matrix(layout.flat(tensors[0].to(torch.float32)))
+    else:
+        raise StateError(
+            f"{quantizer.name}: scales per {format.granularity} are static for one tensor only, "
+            f"got {len(tensors)}; use a scale per tensor or dynamic timing"
+        )
+    found = derived_scales(rows, quantizer)
+    return QuantizerState(scales=found.scales, zero_points=found.zero_points)
+
+
+def _observed(tensors: Sequence[Tensor], *, exact: bool) -> Tensor:
+    """(1, n) float32 values that have the statistic of all: extrema, or an even sample."""
+    if exact:
+        extrema = [torch.stack([tensor.amin(), tensor.amax()]) for tensor in tensors]
+        return torch.cat(extrema).to(torch.float32).reshape(1, -1)
+    stride = -(-sum(tensor.numel() for tensor in tensors) // SAMPLE)
+    return torch.cat([tensor.reshape(-1)[::stride] for tensor in tensors]).float().reshape(1, -1)

@@ -1,0 +1,187 @@
+"""Scales from values: statistic, scale rule and zero point, in torch operations.
+
+Kernels derive absmax scales by themselves; everything else comes from here.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dse.numerics.eager import apply, round_to_grid, scale_of
+from dse.numerics.grid import Grid, grid_of
+from dse.numerics.scaling import Scaling, scaling_of
+from hwmodels.formats import Format, Quantizer
+
+CLIP_STEP = 0.02
+CLIP_CANDIDATES = 40
+"""Statistic `mse` tries 1.00, 0.98, ..., 0.22 of the range."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class GroupScales:
+    """Scales of a matrix of rows; both tensors: (rows or 1, groups or 1), float32."""
+
+    scales: Tensor
+    zero_points: Tensor | None = None
+
+
+def group_length(format: Format, depth: int) -> int:
+    """Elements along a row that share a scale; a group longer than the row is the row."""
+    if format.granularity in ("group", "block"):
+        return max(min(format.group, depth), 1)
+    return max(depth, 1)
+
+
+def tensor_scale_of(largest: Tensor | float, format: Format) -> float:
+    """Second-level scale of a tensor whose largest magnitude is `largest`, in float32.
+
+    It maps the largest wanted block scale to the largest code of the block scale's encoding.
+    """
+    if format.scale is None:
+        return 1.0
+    top = torch.tensor(format.element.max * format.scale.encoding.max, dtype=torch.float32)
+    return float(torch.as_tensor(largest, dtype=torch.float32).cpu() / top)
+
+
+def derived_scales(
+    rows: Tensor, quantizer: Quantizer, *, tensor_scale: float = 1.0
+) -> GroupScales:
+    """Scales that the statistic of each group asks for.
+
+    A group with a NaN or an Inf has scale NaN; a group of zeros has scale 0, or the smallest one
+    of a scale encoding without zero.
+
+    Args:
+        rows: (slices, depth) float32; granularity `tensor` takes the whole as one row.
+        quantizer: Statistic and format.
+        tensor_scale: Second level of a two-level format.
+    """
+    format = quantizer.format
+    depth = rows.shape[1]
+    group = group_length(format, depth)
+    scaling = scaling_of(format, group=group, tensor_scale=tensor_scale)
+    tiles = _tiled(rows, format)
+    whole = depth // group * group
+    parts = [_of_groups(tiles[..., :whole], group, quantizer, scaling)] if whole else []
+    if whole < depth:
+        parts.append(_of_groups(tiles[..., whole:], depth - whole, quantizer, scaling))
+    scales = torch.cat([part.scales for part in parts], dim=1)
+    if format.scale is not None and format.scale.rule == "ratio":
+        scales = _ratio_to_largest(scales, format.scale.rows)
+    points = [part.zero_points for part in parts if part.zero_points is not None]
+    return GroupScales(
+        scales=_untiled(scales, rows.shape[0], format),
+        zero_points=_untiled(torch.cat(points, dim=1), rows.shape[0], format) if points else None,
+    )
+
+
+def _tiled(rows: Tensor, format: Format) -> Tensor:
+    """(tiles of slices, slices in a tile, depth); tiles are single slices unless `block`.
+
+    A last tile that is short repeats its last slice, which changes no extremum.
+    """
+    height = format.block_rows if format.granularity == "block" else 1
+    missing = -rows.shape[0] % height
+    if missing:
+        rows = torch.cat([rows, rows[-1:].expand(missing, -1)])
+    return rows.reshape(-1, height, rows.shape[1])
+
+
+def _untiled(scales: Tensor, slices: int, format: Format) -> Tensor:
+    if format.granularity != "block":
+        return scales
+    return scales.repeat_interleave(format.block_rows, dim=0)[:slices]
+
+
+def _of_groups(tiles: Tensor, group: int, quantizer: Quantizer, scaling: Scaling) -> GroupScales:
+    """Scales (tiles, groups) of tiles whose depth is a multiple of `group`."""
+    count, height, depth = tiles.shape
+    groups = tiles.reshape(count, height, depth // group, group).transpose(1, 2)
+    groups = groups.reshape(count, depth // group, height * group)
+    affine = quantizer.format.zero_point is not None
+    low, high = _range(groups, quantizer)
+    if quantizer.statistic == "mse":
+        return _least_error(groups, low, high, quantizer, scaling)
+    return _affine(low, high, quantizer) if affine else _symmetric(low, high, scaling)
+
+
+def _range(groups: Tensor, quantizer: Quantizer) -> tuple[Tensor, Tensor]:
+    """Lowest and highest value that the scale has to reach, zero included."""
+    if quantizer.format.zero_point is None:
+        groups = groups.abs()
+    if quantizer.statistic == "percentile":
+        kept = quantizer.percentile / 100
+        size = groups.shape[-1]
+        high = groups.kthvalue(max(math.ceil(kept * size), 1), dim=-1).values
+        low = groups.kthvalue(min(math.floor((1 - kept) * size) + 1, size), dim=-1).values
+    else:
+        low, high = groups.amin(-1), groups.amax(-1)
+    return torch.clamp(low, max=0.0), torch.clamp(high, min=0.0)
+
+
+def _symmetric(low: Tensor, high: Tensor, scaling: Scaling) -> GroupScales:
+    return GroupScales(scales=scale_of(torch.maximum(-low, high), scaling))
+
+
+def _affine(low: Tensor, high: Tensor, quantizer: Quantizer) -> GroupScales:
+    """Scale and zero point that map [low, high] onto all codes.
+
+    Source: ONNX DynamicQuantizeLinear-11.
+    """
+    element, scale_format = quantizer.format.element, quantizer.format.scale
+    levels = torch.tensor(element.max - element.min, dtype=torch.float32, device=low.device)
+    scales = (high - low) / levels
+    if scale_format is not None and scale_format.encoding.name != "fp32":
+        scales = round_to_grid(scales, grid_of(scale_format.encoding))
+    safe = torch.where(scales == 0, 1.0, scales)
+    points = torch.clamp((element.min - low / safe).round(), element.min, element.max)
+    return GroupScales(scales=scales, zero_points=points)
+
+
+def _least_error(
+    groups: Tensor, low: Tensor, high: Tensor, quantizer: Quantizer, scaling: Scaling
+) -> GroupScales:
+    """The clipped range with the least squared error of each group; the widest of equals."""
+    grid = grid_of(quantizer.format.element)
+    best = _clipped(low, high, quantizer, scaling)
+    least = _squared_error(groups, best, grid, scaling)
+    for step in range(1, CLIP_CANDIDATES):
+        kept = 1.0 - step * CLIP_STEP
+        tried = _clipped(low * kept, high * kept, quantizer, scaling)
+        error = _squared_error(groups, tried, grid, scaling)
+        better = error < least
+        least = torch.where(better, error, least)
+        best = _chosen(better, tried, best)
+    return best
+
+
+def _clipped(low: Tensor, high: Tensor, quantizer: Quantizer, scaling: Scaling) -> GroupScales:
+    if quantizer.format.zero_point is not None:
+        return _affine(low, high, quantizer)
+    return _symmetric(low, high, scaling)
+
+
+def _chosen(better: Tensor, tried: GroupScales, best: GroupScales) -> GroupScales:
+    points = None
+    if tried.zero_points is not None and best.zero_points is not None:
+        points = torch.where(better, tried.zero_points, best.zero_points)
+    return GroupScales(scales=torch.where(better, tried.scales, best.scales), zero_points=points)
+
+
+def _squared_error(groups: Tensor, found: GroupScales, grid: Grid, scaling: Scaling) -> Tensor:
+    points = None if found.zero_points is None else found.zero_points[..., None]
+    values = apply(groups, found.scales[..., None], grid, scaling, zero_point=points)
+    return (values - groups).to(torch.float64).square().sum(-1)
+
+
+def _ratio_to_largest(scales: Tensor, rows: int) -> Tensor:
+    """Each scale as the largest of its `rows` slices over a power of two, never below itself."""
+    rows = rows or scales.shape[0]
+    largest = torch.cat([part.amax().expand_as(part) for part in scales.split(rows)])
+    ratio = torch.where(scales > 0, largest / scales, 1.0)
+    halvings = torch.frexp(ratio).exponent - 1
+    return torch.where(scales > 0, torch.ldexp(largest, -halvings), scales)

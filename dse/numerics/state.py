@@ -1,0 +1,23 @@
+"""What calibration fixes: the scales of a static quantizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class QuantizerState:
+    """Calibrated numbers of one quantizer at one site.
+
+    Scales have the shape (slices or 1, groups or 1): slices in the order of the axes that are not
+    contracted.
+    """
+
+    scales: Tensor | None = None
+    """None: block scales stay dynamic (NVFP4's second level is what is calibrated)."""
+    zero_points: Tensor | None = None
+    """Affine integers: float32, whole numbers, shaped as `scales`."""
+    tensor_scale: float | None = None
+    """Two-level formats: the scale of the whole tensor."""
