@@ -1,0 +1,115 @@
+"""An assignment as callables for `Program.run`: each quantizer bound to its site."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dse.errors import AssignmentError, nearest
+from dse.execute.calibrate import Calibration, Statistics
+from dse.graph.assignment import Assignment
+from dse.graph.site import Site
+from dse.numerics import QuantizerState, calibrated_state, quantize
+from hwmodels.formats import Quantizer
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Emulator:
+    """A quantizer at a site; equal emulators compute the same and share their results."""
+
+    quantizer: Quantizer
+    axes: tuple[int, ...]
+    """Contraction axes of the operand."""
+    statistics: Statistics | None = None
+    """What a static quantizer was calibrated on; None where scales come from the tensor itself."""
+    seed: int = 0
+    """Of stochastic rounding."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The values of x on the quantizer's grid; gradients pass straight through."""
+        if x.requires_grad and torch.is_grad_enabled():
+            result: Tensor = _StraightThrough.apply(x, self)  # type: ignore[no-untyped-call]
+            return result
+        return self.applied(x)
+
+    def applied(self, x: Tensor) -> Tensor:
+        """The values of x on the quantizer's grid."""
+        state = None
+        if self.statistics is not None:
+            state = _state(self.quantizer, self.statistics)
+        elif self.quantizer.timing != "dynamic":
+            state = calibrated_state(x, self.quantizer, axes=self.axes)
+        return quantize(x, self.quantizer, axes=self.axes, state=state, seed=self.seed)
+
+
+class _StraightThrough(torch.autograd.Function):
+    """Quantisation with the gradient of the identity (Bengio et al., arXiv 1308.3432)."""
+
+    @staticmethod
+    def forward(_: Any, x: Tensor, emulator: Emulator) -> Tensor:
+        return emulator.applied(x)
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
+@lru_cache(maxsize=4096)
+def _state(quantizer: Quantizer, statistics: Statistics) -> QuantizerState:
+    return calibrated_state(statistics.values, quantizer, axes=(0,))
+
+
+def emulators(
+    assignment: Assignment, sites: Mapping[str, Site], calibration: Calibration
+) -> dict[str, Emulator]:
+    """An emulator for each site of the assignment.
+
+    Static quantizers take the range that calibration saw; weights are their own calibration.
+
+    Raises:
+        AssignmentError: sites that the model does not have, static quantizers of activations that
+            were not calibrated or whose scales are not per tensor (all of them at once).
+    """
+    found: dict[str, Emulator] = {}
+    wrong: list[str] = []
+    for key, quantizer in assignment:
+        try:
+            found[key] = _emulator(key, quantizer, sites, calibration)
+        except AssignmentError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise AssignmentError("; ".join(wrong))
+    return found
+
+
+def _emulator(
+    key: str, quantizer: Quantizer, sites: Mapping[str, Site], calibration: Calibration
+) -> Emulator:
+    if key not in sites:
+        raise AssignmentError(f"the model has no site {key!r}{nearest(key, sites)}")
+    site = sites[key]
+    stochastic = quantizer.rounding.startswith("stochastic")
+    emulator = Emulator(
+        quantizer=quantizer,
+        axes=site.contraction_axes,
+        # Equal values draw equal bits wherever they are read.
+        seed=zlib.crc32(site.value.encode()) if stochastic else 0,
+    )
+    if quantizer.timing == "dynamic" or site.role in ("weight", "bias"):
+        return emulator
+    format = quantizer.format
+    if format.scale is None:
+        return emulator
+    if format.granularity != "tensor" and format.tensor_scale is None:
+        raise AssignmentError(
+            f"site {key!r}: {quantizer.name} has scales per {format.granularity}, which for an "
+            "activation must be dynamic; static ones are per tensor"
+        )
+    if key not in calibration.statistics:
+        raise AssignmentError(f"site {key!r}: {quantizer.name} is static but not calibrated")
+    return replace(emulator, statistics=calibration.statistics[key])
