@@ -12,15 +12,15 @@ from typing import Literal
 from hwmodels.quantity import SourcedValue
 
 DeviceKind = Literal["gpu", "array", "cpu"]
-UnitRole = Literal["matrix", "vector"]
+UnitRole = Literal["matrix", "vector", "host"]
 
 # Which wider element holds every value of a narrower one, nearest first: what a unit without the
-# narrow format computes in after an exact conversion. (fp32 products of bf16 are exact; int8 fits
-# into bf16's and fp16's significand only up to 2^8 and 2^11, which symmetric int8 meets.)
+# narrow format computes in after an exact conversion. (An integer of n bits fits a
+# float with n - 1 mantissa bits.)
 WIDER: dict[str, tuple[str, ...]] = {
-    "int2": ("int4", "int8", "int16", "fp16", "bf16", "tf32", "fp32"),
-    "int3": ("int4", "int8", "int16", "fp16", "bf16", "tf32", "fp32"),
-    "int4": ("int8", "int16", "fp16", "bf16", "tf32", "fp32"),
+    "int2": ("int4", "int8", "e4m3", "int16", "fp16", "bf16", "tf32", "fp32"),
+    "int3": ("int4", "int8", "e4m3", "int16", "fp16", "bf16", "tf32", "fp32"),
+    "int4": ("int8", "e4m3", "int16", "fp16", "bf16", "tf32", "fp32"),
     "int8": ("int16", "fp16", "bf16", "tf32", "fp32"),
     "int16": ("fp32",),
     "e2m1": ("e2m3", "e3m2", "e4m3", "fp16", "bf16", "tf32", "fp32"),
@@ -65,14 +65,29 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ArrayShape:
+    """What a spatial array computes in one cycle: rows x inputs x outputs MACs."""
+
+    rows: SourcedValue
+    """Output pixels, or rows of a GEMM."""
+    inputs: SourcedValue
+    """Input channels."""
+    outputs: SourcedValue
+    """Output channels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ComputeUnit:
-    """`count` equal cores at one clock: SMs, compute units, MAC arrays."""
+    """`count` equal cores at one clock: SMs, compute units, MAC arrays; `host`: the processor
+    that runs what the accelerator cannot.
+    """
 
     name: str
     role: UnitRole
     count: SourcedValue
     clock_hz: SourcedValue
     rates: tuple[Rate, ...]
+    shape: ArrayShape | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +147,19 @@ class Device:
     price_usd_per_h: SourcedValue | None = None
     validation: str = ""
     """Against which measurements its predictions were checked; empty: datasheet only."""
+
+    @property
+    def validated(self) -> bool:
+        """Whether predictions for this device were compared with measurements."""
+        return bool(self.validation)
+
+    @property
+    def note(self) -> str:
+        """What stands behind the predictions, for people."""
+        if self.validated:
+            return f"validated against {self.validation}"
+        assumed = sum(figure.kind == "assumed" for figure in self.figures)
+        return f"datasheet only, {assumed} of {len(self.figures)} figures assumed"
 
     def unit(self, role: UnitRole) -> ComputeUnit:
         """The first unit of that role; a device without vector unit uses its matrix unit."""

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hwmodels.device import (
     Architecture,
+    ArrayShape,
     ComputeUnit,
     Device,
     DeviceKind,
@@ -99,6 +100,14 @@ class RateEntry(Figure):
         return self
 
 
+class ShapeEntry(_Entry):
+    """MACs of a spatial array in one cycle, by what they compute."""
+
+    rows: Figure
+    inputs: Figure
+    outputs: Figure
+
+
 class UnitEntry(_Entry):
     """Equal cores."""
 
@@ -107,6 +116,7 @@ class UnitEntry(_Entry):
     count: Figure
     clock: Figure
     rates: tuple[RateEntry, ...] = Field(min_length=1)
+    shape: ShapeEntry | None = None
 
 
 class MemoryEntry(_Entry):
@@ -270,6 +280,14 @@ class _Builder:
                 )
                 for i, rate in enumerate(entry.rates)
             ),
+            shape=None if entry.shape is None else self.shape(f"{where}.shape", entry.shape),
+        )
+
+    def shape(self, where: str, entry: ShapeEntry) -> ArrayShape:
+        return ArrayShape(
+            rows=self.figure(f"{where}.rows", entry.rows, "count"),
+            inputs=self.figure(f"{where}.inputs", entry.inputs, "count"),
+            outputs=self.figure(f"{where}.outputs", entry.outputs, "count"),
         )
 
     def memory(self, where: str, entry: MemoryEntry) -> Memory:

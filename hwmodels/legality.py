@@ -14,6 +14,8 @@ from hwmodels.runtime_file import load_runtime, runtime_names
 from hwmodels.work import OpKind, OperandName
 
 Sizes = Mapping[str, int]
+NAMES_SHOWN = 5
+"""Devices that a reason names before it only counts them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +91,13 @@ def who_has_it(
         if _native(kind, quantizers, sizes, load_device(name), runtime.name)
     ]
     if there:
-        return f"{runtime.name} runs it natively on {', '.join(there)}"
+        return f"{runtime.name} runs it natively on {_some(there)}"
     return "no shipped runtime runs it natively"
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:NAMES_SHOWN])
+    return f"{shown} and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else shown
 
 
 def _native(
@@ -103,9 +110,7 @@ def _native(
     if runtime_name not in runtime_names():
         return False
     mode = find_mode(kind, quantizers, sizes, device, load_runtime(runtime_name)).mode
-    return (
-        mode is not None and mode.status == "native" and device.rate(*mode.compute) is not None
-    )
+    return mode is not None and mode.status == "native" and device.rate(*mode.compute) is not None
 
 
 def _misaligned(mode: KernelMode, sizes: Sizes) -> str:

@@ -61,9 +61,7 @@ class ArchitectureRange:
 
     def includes(self, architecture: Architecture) -> bool:
         """Whether the architecture lies in the range."""
-        return (
-            architecture.family == self.family and self.low <= architecture.version <= self.high
-        )
+        return architecture.family == self.family and self.low <= architecture.version <= self.high
 
     def __str__(self) -> str:
         low = Architecture(family=self.family, version=self.low)

@@ -95,6 +95,19 @@ class Op:
         )
 
 
+    def requantized(self, quantizers: Mapping[OperandName, Quantizer | None]) -> Op:
+        """A copy whose named operands take these quantizers; None takes one off."""
+        return replace(
+            self,
+            operands=tuple(
+                replace(operand, quantizer=quantizers[operand.name])
+                if operand.name in quantizers
+                else operand
+                for operand in self.operands
+            ),
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegionWork:
     """What a runtime executes as one kernel: a main op and what is fused into it.

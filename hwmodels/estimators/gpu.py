@@ -1,0 +1,231 @@
+"""GPU estimator: the analytic skeleton over batches of kernels, with intervals and energy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwmodels.cost import Bound
+from hwmodels.device import Device
+from hwmodels.energy import energy_j, energy_per_op_j
+from hwmodels.errors import WorkError
+from hwmodels.estimators.gpu_skeleton import (
+    CONSTANTS,
+    Attentions,
+    Gemms,
+    GpuFigures,
+    Terms,
+    attention_terms,
+    gemm_terms,
+    move_terms,
+)
+from hwmodels.kernel import Kernel, KernelCost, KernelKind
+from hwmodels.runtime import Runtime
+
+Floats = NDArray[np.float64]
+
+QUERY_BLOCK = 128
+"""Query rows that one block of a fused attention kernel works on (FlashAttention 2 and 3)."""
+# Half-width of the 90 % interval of the skeleton, as a factor: on the device it was fitted on
+# (h100-sxm), and on one that it never saw. Source: `studies/gpu_latency`, table "skeleton".
+FITTED_DEVICE_SPREAD = 1.45
+UNSEEN_DEVICE_SPREAD = 1.9
+# A grouped convolution with fewer output channels a group than this has no use for a matrix unit.
+MATRIX_MIN_CHANNELS = 8
+
+
+class GpuEstimator:
+    """Latency and energy of kernels on GPUs."""
+
+    def claims(self, device: Device) -> bool:
+        """GPUs: devices with many cores behind one last-level cache."""
+        return device.kind in ("gpu", "cpu")
+
+    def estimate(
+        self,
+        kernels: Sequence[Kernel],
+        device: Device,
+        runtime: Runtime,  # noqa: ARG002  (the learned residual is per runtime)
+    ) -> tuple[KernelCost, ...]:
+        """Costs in the order given; kernels of one kind are computed together.
+
+        Raises:
+            WorkError: Operands that no unit of the device multiplies, even widened.
+        """
+        gpu = GpuFigures.of(device)
+        costs: list[KernelCost | None] = [None] * len(kernels)
+        for kind in dict.fromkeys(kernel.kind for kernel in kernels):
+            chosen = [index for index, kernel in enumerate(kernels) if kernel.kind == kind]
+            group = [kernels[index] for index in chosen]
+            terms = TERMS[kind](group, device, gpu)
+            for index, cost in zip(chosen, _costs(group, terms, device), strict=True):
+                costs[index] = cost
+        return tuple(cost for cost in costs if cost is not None)
+
+
+def _gemm(kernels: Sequence[Kernel], device: Device, gpu: GpuFigures) -> Terms:
+    m, n, k, batch = (_sizes(kernels, name) for name in ("M", "N", "K", "B"))
+    inputs = _array(kernels, lambda kernel: kernel.input_bytes)
+    weights = _array(kernels, lambda kernel: kernel.weight_bytes)
+    cold, warm = _temperatures(kernels)
+    gemms = Gemms(
+        batch=batch,
+        m=m,
+        n=n,
+        k=k,
+        input_bytes=inputs / np.maximum(batch * m * k, 1),
+        weight_bytes=weights / np.maximum(batch * n * k, 1),
+        cold_bytes=cold,
+        warm_bytes=warm,
+        ops_per_s=_rates(kernels, device) * _efficiencies(kernels),
+        peak_ops_per_s=_rates(kernels, device),
+    )
+    return gemm_terms(gemms, gpu)
+
+
+def _conv2d(kernels: Sequence[Kernel], device: Device, gpu: GpuFigures) -> Terms:
+    """Implicit GEMMs; with few channels a group, streams over the vector unit."""
+    terms = _gemm(kernels, device, gpu)
+    shallow = _sizes(kernels, "N") < MATRIX_MIN_CHANNELS
+    ops = _array(kernels, lambda kernel: 2 * kernel.macs)
+    vector_s = ops / (gpu.vector_ops_per_s * CONSTANTS.depthwise_efficiency)
+    fixed = gpu.launch_s + CONSTANTS.conv_ramp_s
+    deep_s = (
+        np.maximum(
+            np.maximum(terms.compute_s * CONSTANTS.compute_efficiency, terms.cache_s)
+            / CONSTANTS.conv_efficiency,
+            terms.dram_s,
+        )
+        + terms.fixed_s
+        - gpu.launch_s
+        - CONSTANTS.ramp_s
+        + fixed
+    )
+    shallow_s = np.maximum(vector_s, terms.dram_s) + fixed
+    latency = np.where(shallow, shallow_s, deep_s)
+    return replace(
+        terms,
+        latency_s=np.maximum(latency, np.where(shallow, terms.dram_s, terms.light_s)),
+        compute_s=np.where(shallow, vector_s, terms.compute_s),
+    )
+
+
+def _attention(kernels: Sequence[Kernel], device: Device, gpu: GpuFigures) -> Terms:
+    batch, heads, kv_heads = (_sizes(kernels, name) for name in ("B", "H", "HK"))
+    queries, keys, depth = (_sizes(kernels, name) for name in ("S", "L", "D"))
+    group = np.maximum(heads / np.maximum(kv_heads, 1), 1)
+    rows = np.where(queries == 1, group, queries)
+    heads_of_blocks = np.where(queries == 1, kv_heads, heads)
+    blocks = batch * heads_of_blocks * np.ceil(rows / QUERY_BLOCK)
+    ops = _array(kernels, lambda kernel: 2 * kernel.macs)
+    longest = np.where(queries == 1, 0.0, 4 * np.minimum(queries, QUERY_BLOCK) * keys * depth)
+    cold, warm = _temperatures(kernels)
+    attentions = Attentions(
+        blocks=blocks,
+        ops=ops,
+        longest_block_ops=longest,
+        cold_bytes=cold,
+        warm_bytes=warm,
+        ops_per_s=_rates(kernels, device) * _efficiencies(kernels),
+        peak_ops_per_s=_rates(kernels, device),
+    )
+    return attention_terms(attentions, gpu)
+
+
+def _move(kernels: Sequence[Kernel], _device: Device, gpu: GpuFigures) -> Terms:
+    cold, warm = _temperatures(kernels)
+    return move_terms(
+        kernels[0].kind, _sizes(kernels, "rows"), _sizes(kernels, "cols"), cold, warm, gpu
+    )
+
+
+TERMS: dict[KernelKind, Callable[[Sequence[Kernel], Device, GpuFigures], Terms]] = {
+    "gemm": _gemm,
+    "conv2d": _conv2d,
+    "attention": _attention,
+    "pointwise": _move,
+    "rowwise": _move,
+    "reduce": _move,
+    "embedding": _move,
+    "quantize": _move,
+}
+
+
+def _costs(kernels: Sequence[Kernel], terms: Terms, device: Device) -> list[KernelCost]:
+    spread = FITTED_DEVICE_SPREAD if device.name == "h100-sxm" else UNSEEN_DEVICE_SPREAD
+    energy = energy_j(
+        device,
+        latency_s=terms.latency_s,
+        ops=_array(kernels, lambda kernel: 2 * kernel.macs),
+        per_op_j=_array(kernels, lambda kernel: energy_per_op_j(device, kernel.input_element)),
+        dram_bytes=terms.dram_bytes,
+    )
+    low = np.maximum(terms.latency_s / spread, terms.light_s)
+    bounds = _bounds(kernels, terms)
+    return [
+        KernelCost(
+            latency_s=float(terms.latency_s[index]),
+            low_s=float(min(low[index], terms.latency_s[index])),
+            high_s=float(terms.latency_s[index] * spread),
+            energy_j=float(energy[index]),
+            traffic_bytes=float(terms.dram_bytes[index]),
+            bound=bounds[index],
+        )
+        for index in range(len(kernels))
+    ]
+
+
+def _bounds(kernels: Sequence[Kernel], terms: Terms) -> list[Bound]:
+    memory = np.maximum(terms.dram_s, terms.cache_s)
+    stacked = np.stack(
+        np.broadcast_arrays(terms.compute_s, memory, np.asarray(terms.fixed_s, dtype=float))
+    )
+    names: tuple[Bound, ...] = ("compute", "memory", "launch")
+    ruling = np.argmax(stacked, axis=0)
+    return [
+        "conversion" if kernel.kind == "quantize" or kernel.detail == "compute_scale"
+        else names[index]
+        for kernel, index in zip(kernels, ruling, strict=True)
+    ]  # fmt: skip
+
+
+def _rates(kernels: Sequence[Kernel], device: Device) -> Floats:
+    return _array(kernels, lambda kernel: _rate(kernel, device))
+
+
+def _rate(kernel: Kernel, device: Device) -> float:
+    rate = device.rate(kernel.weight_element, kernel.input_element, kernel.accumulator)
+    rate = rate or device.rate(kernel.weight_element, kernel.input_element)
+    if rate is None:
+        raise WorkError(
+            f"{device.name} has no unit that multiplies {kernel.weight_element} with "
+            f"{kernel.input_element}; it has {', '.join(sorted(device.elements))}"
+        )
+    return rate.ops_per_s.value
+
+
+def _efficiencies(kernels: Sequence[Kernel]) -> Floats:
+    return _array(kernels, lambda kernel: kernel.efficiency)
+
+
+def _sizes(kernels: Sequence[Kernel], name: str) -> Floats:
+    return np.array([kernel.sizes.get(name, 0) for kernel in kernels], dtype=float)
+
+
+def _array(kernels: Sequence[Kernel], figure: Callable[[Kernel], float]) -> Floats:
+    return np.array([figure(kernel) for kernel in kernels], dtype=float)
+
+
+def _temperatures(kernels: Sequence[Kernel]) -> tuple[Floats, Floats]:
+    """Bytes that must come from main memory, and bytes that may be in the cache."""
+    cold = _array(
+        kernels,
+        lambda kernel: (
+            kernel.bytes if kernel.inputs_are_cold else kernel.weight_bytes * kernel.weight_is_cold
+        ),
+    )
+    total = _array(kernels, lambda kernel: kernel.bytes)
+    return cold, total - cold

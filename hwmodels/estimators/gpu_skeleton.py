@@ -1,0 +1,289 @@
+"""The analytic skeleton of GPU latency: tiles, waves, caches, launch; vectorised over kernels.
+
+A GEMM is cut into tiles of tm x tn outputs and s slices of K. With c cores, rate R (op/s) and
+
+    tiles = B ceil(M/tm) ceil(N/tn) s,  waves = ceil(tiles/c)
+    t_compute = waves * 2 max(tm, 64) tn (K/s) / (e R / c)
+    t_l2      = waves * (tm b_in + tn b_w) (K/s) / (e_l2 W_l2 / c)
+    t_dram    = D / min(e_dram W_dram, min(tiles, c) w_core)
+    t_split   = [s > 1] (t_reduce + 8 s M N B / (e_l2 W_l2))
+    t = t_launch + t_ramp + min over tm, tn, s of
+            max(t_compute, t_l2, t_dram) + t_split + t_step K/s
+
+a library's heuristic is taken to find the best configuration. D is what main memory moves: cold
+operands (weights, caches) once, and of the warm ones (activations) what the last-level cache cannot
+hold. All times in seconds, all sizes in bytes or elements. Valid for GPUs with matrix units and a
+shared last-level cache; the constants were fitted on one H100 (`studies/gpu_latency`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwmodels.device import Device
+
+Floats = NDArray[np.float64]
+
+TILES = tuple((m, n) for m in (16, 32, 64, 128, 256) for n in (32, 64, 128, 256) if m * n <= 32768)
+SPLITS = (1, 2, 4, 8, 16)
+# Rows that a tensor-core instruction computes at least (wgmma: m64); smaller tiles waste the rest.
+INSTRUCTION_ROWS = 64
+ROWS_PER_CHUNK = 8192
+"""Kernels priced at a time, so that 10^5 rows stay within the cache."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkeletonConstants:
+    """Efficiencies and latencies that no datasheet has; fitted on `data/h100_torch`.
+
+    Source: `studies/gpu_latency`, table "skeleton constants": least mean |log ratio| over the
+    bf16, fp16, fp8 and tf32 GEMMs of one H100 with cold caches.
+    """
+
+    compute_efficiency: float = 0.78
+    l2_efficiency: float = 1.0
+    dram_efficiency: float = 0.83
+    core_bandwidth_bytes_per_s: float = 38e9
+    """What one core draws from main memory at most, by its bytes in flight."""
+    split_reduce_s: float = 1e-6
+    step_s: float = 2.5e-10
+    """Pipeline latency per element of K that a tile walks along."""
+    ramp_s: float = 1.2e-6
+    """Fill and drain of a GEMM kernel, beside the launch."""
+    attention_efficiency: float = 0.62
+    attention_ramp_s: float = 3.5e-6
+    conv_efficiency: float = 0.62
+    conv_ramp_s: float = 2.0e-6
+    depthwise_efficiency: float = 0.12
+    """Share of the vector unit's fp32 rate that a depthwise convolution reaches."""
+    row_step_s: float = 9e-10
+    """Per element of a row that one block reduces alone."""
+    rows_per_core: int = 8
+    """Rows (blocks) that one core works on at a time."""
+    resident_share: float = 0.7
+    """Share of the last-level cache that activations find free."""
+
+
+CONSTANTS = SkeletonConstants()
+
+# Share of main-memory bandwidth and launches' ramp of kernels that only move data, by kind:
+# least squares over the pointwise and row-wise rows of `data/h100_torch`.
+MOVE_EFFICIENCY = {
+    "pointwise": 0.92, "rowwise": 0.70, "reduce": 0.72, "embedding": 0.9, "quantize": 0.86,
+}  # fmt: skip
+MOVE_RAMP_S = {
+    "pointwise": 0.15e-6, "rowwise": 1.2e-6, "reduce": 1.2e-6, "embedding": 0.6e-6,
+    "quantize": 0.35e-6,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuFigures:
+    """The figures of a device that the skeleton needs."""
+
+    cores: float
+    dram_bytes_per_s: float
+    cache_bytes_per_s: float
+    cache_bytes: float
+    launch_s: float
+    vector_ops_per_s: float
+
+    @classmethod
+    def of(cls, device: Device) -> GpuFigures:
+        """The figures of a device; without a last-level cache main memory stands in for it."""
+        main = device.main_memory
+        last = device.memory("l3") or device.memory("l2")
+        nearest = device.memory("l2") or main
+        return cls(
+            cores=device.unit("matrix").count.value,
+            dram_bytes_per_s=main.bandwidth_bytes_per_s.value,
+            cache_bytes_per_s=nearest.bandwidth_bytes_per_s.value,
+            cache_bytes=last.capacity_bytes.value if last else 0.0,
+            launch_s=device.launch_s.value,
+            vector_ops_per_s=max(r.ops_per_s.value for r in device.unit("vector").rates),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """Seconds by cause, each of shape (kernels,)."""
+
+    latency_s: Floats
+    compute_s: Floats
+    cache_s: Floats
+    dram_s: Floats
+    fixed_s: Floats
+    """Launch, ramp and pipeline latency."""
+    light_s: Floats
+    """Speed of light: the larger of operations over the peak rate and the bytes that must come
+    from main memory over its bandwidth. Nothing is faster."""
+    dram_bytes: Floats
+    waves: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gemms:
+    """GEMMs as arrays of shape (kernels,)."""
+
+    batch: Floats
+    m: Floats
+    n: Floats
+    k: Floats
+    input_bytes: Floats
+    """Bytes of one element of the first operand, as the tile reads it."""
+    weight_bytes: Floats
+    cold_bytes: Floats
+    warm_bytes: Floats
+    ops_per_s: Floats
+    """The unit's peak rate times the mode's efficiency."""
+    peak_ops_per_s: Floats
+
+
+def dram_traffic(
+    cold: Floats, warm: Floats, gpu: GpuFigures, constants: SkeletonConstants
+) -> Floats:
+    """Bytes of main memory: cold ones once, warm ones as far as the cache overflows."""
+    room = gpu.cache_bytes * constants.resident_share
+    spilled = warm * np.clip(1 - room / np.maximum(warm, 1.0), 0.0, 1.0)
+    return cold + spilled
+
+
+def gemm_terms(gemms: Gemms, gpu: GpuFigures, constants: SkeletonConstants = CONSTANTS) -> Terms:
+    """Latency terms of GEMMs under the best configuration each."""
+    dram_bytes = dram_traffic(gemms.cold_bytes, gemms.warm_bytes, gpu, constants)
+    best = np.full(gemms.m.shape, np.inf)
+    parts = np.zeros((5, *gemms.m.shape))
+    for rows, cols in TILES:
+        for split in SPLITS:
+            total, found = _configuration(
+                gemms, gpu, constants, dram_bytes, rows=rows, cols=cols, split=split
+            )
+            better = total < best
+            best = np.where(better, total, best)
+            parts = np.where(better, found, parts)
+    fixed = gpu.launch_s + constants.ramp_s
+    light = np.maximum(
+        2 * gemms.batch * gemms.m * gemms.n * gemms.k / gemms.peak_ops_per_s,
+        dram_bytes / gpu.dram_bytes_per_s,
+    )
+    return Terms(
+        latency_s=np.maximum(best + fixed, light),
+        compute_s=parts[0],
+        cache_s=parts[1],
+        dram_s=parts[2],
+        fixed_s=fixed + parts[3],
+        light_s=light,
+        dram_bytes=dram_bytes,
+        waves=parts[4],
+    )
+
+
+def _configuration(
+    gemms: Gemms,
+    gpu: GpuFigures,
+    constants: SkeletonConstants,
+    dram_bytes: Floats,
+    *,
+    rows: int,
+    cols: int,
+    split: int,
+) -> tuple[Floats, Floats]:
+    """Seconds without launch, shape (kernels,), and their parts, shape (5, kernels): compute,
+    cache, main memory, pipeline, waves.
+    """
+    outputs = gemms.batch * gemms.m * gemms.n
+    depth = np.ceil(gemms.k / split)
+    tiles = gemms.batch * np.ceil(gemms.m / rows) * np.ceil(gemms.n / cols) * split
+    waves = np.ceil(tiles / gpu.cores)
+    rate = constants.compute_efficiency * gemms.ops_per_s / gpu.cores
+    cache = constants.l2_efficiency * gpu.cache_bytes_per_s
+    compute_s = waves * 2 * max(rows, INSTRUCTION_ROWS) * cols * depth / rate
+    bytes_per_step = rows * gemms.input_bytes + cols * gemms.weight_bytes
+    cache_s = waves * bytes_per_step * depth / (cache / gpu.cores)
+    active = np.minimum(tiles, gpu.cores) * constants.core_bandwidth_bytes_per_s
+    dram_s = dram_bytes / np.minimum(gpu.dram_bytes_per_s * constants.dram_efficiency, active)
+    pipeline_s = depth * constants.step_s
+    if split > 1:
+        pipeline_s = pipeline_s + constants.split_reduce_s + 8 * split * outputs / cache
+    total = np.maximum(np.maximum(compute_s, cache_s), dram_s) + pipeline_s
+    return total, np.stack([compute_s, cache_s, dram_s, pipeline_s, waves])
+
+
+def move_terms(
+    kind: str,
+    rows: Floats,
+    cols: Floats,
+    cold: Floats,
+    warm: Floats,
+    gpu: GpuFigures,
+    constants: SkeletonConstants = CONSTANTS,
+) -> Terms:
+    """Latency terms of kernels that only move data (pointwise, row-wise, reductions, casts).
+
+    `rows` zero: unknown, no serial reduction is charged.
+    """
+    dram_bytes = dram_traffic(cold, warm, gpu, constants)
+    dram_s = dram_bytes / (gpu.dram_bytes_per_s * MOVE_EFFICIENCY[kind])
+    cache_s = (cold + warm) / gpu.cache_bytes_per_s
+    waves = np.ceil(rows / (gpu.cores * constants.rows_per_core))
+    reduces = kind in ("rowwise", "reduce")
+    serial_s = waves * cols * constants.row_step_s if reduces else np.zeros_like(rows)
+    fixed = gpu.launch_s + MOVE_RAMP_S[kind] + np.zeros_like(rows)
+    light = dram_bytes / gpu.dram_bytes_per_s
+    latency = fixed + np.maximum(np.maximum(dram_s, cache_s), serial_s)
+    return Terms(
+        latency_s=np.maximum(latency, light),
+        compute_s=serial_s,
+        cache_s=cache_s,
+        dram_s=dram_s,
+        fixed_s=fixed,
+        light_s=light,
+        dram_bytes=dram_bytes,
+        waves=waves,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attentions:
+    """Attention kernels as arrays of shape (kernels,)."""
+
+    blocks: Floats
+    """Independent blocks of 128 query rows."""
+    ops: Floats
+    longest_block_ops: Floats
+    cold_bytes: Floats
+    warm_bytes: Floats
+    ops_per_s: Floats
+    peak_ops_per_s: Floats
+
+
+def attention_terms(
+    attentions: Attentions, gpu: GpuFigures, constants: SkeletonConstants = CONSTANTS
+) -> Terms:
+    """Latency terms of fused attention: blocks of query rows over the cores, keys and values
+    streamed once; decoding splits along the keys, which costs the ramp of a second pass.
+    """
+    rate = attentions.ops_per_s * constants.attention_efficiency
+    per_core = rate / gpu.cores
+    compute_s = np.maximum(attentions.ops / rate, attentions.longest_block_ops / per_core)
+    dram_bytes = dram_traffic(attentions.cold_bytes, attentions.warm_bytes, gpu, constants)
+    dram_s = dram_bytes / (gpu.dram_bytes_per_s * constants.dram_efficiency)
+    cache_s = (attentions.cold_bytes + attentions.warm_bytes) / gpu.cache_bytes_per_s
+    fixed = gpu.launch_s + constants.attention_ramp_s + np.zeros_like(rate)
+    light = np.maximum(
+        attentions.ops / attentions.peak_ops_per_s, dram_bytes / gpu.dram_bytes_per_s
+    )
+    latency = fixed + np.maximum(np.maximum(compute_s, dram_s), cache_s)
+    return Terms(
+        latency_s=np.maximum(latency, light),
+        compute_s=compute_s,
+        cache_s=cache_s,
+        dram_s=dram_s,
+        fixed_s=fixed,
+        light_s=light,
+        dram_bytes=dram_bytes,
+        waves=np.ceil(attentions.blocks / gpu.cores),
+    )
