@@ -1,0 +1,29 @@
+"""Calibration, search and report data of one model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """Samples of one purpose."""
+
+    inputs: Mapping[str, NDArray[Any]]
+    """Arrays by graph input, the first axis counts samples."""
+    labels: NDArray[Any] | None
+    """Next tokens (samples, sequence), classes (samples), or None where nothing is known."""
+    kind: Literal["tokens", "images"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Splits:
+    """Three disjoint parts: tune quantizers on one, search on the next, report on the last."""
+
+    calibration: Split
+    search: Split
+    report: Split
