@@ -1,5 +1,7 @@
-"""What regions share: activations converted once, constants stored once, and who decides the
-format of a tensor where it is stored in one.
+"""What regions share.
+
+Activations that are converted once, constants that are stored once, and who decides the format of
+a tensor where it is stored in one.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
-    """A value that several regions want in formats that their choices decide; each distinct
-    format is paid once.
+    """A value that several regions want, in formats that their choices decide.
+
+    Each distinct format is paid once.
     """
 
     regions: NDArray[np.int64]
@@ -34,7 +37,8 @@ class Shared:
         """Columns of assignments: chosen (..., regions) to (..., columns)."""
         wanted = self.targets[np.arange(len(self.regions)), chosen[..., self.regions]]
         present = (wanted[..., None] == np.arange(len(self.costs))).any(axis=-2)
-        return present.astype(float) @ self.costs
+        total: Floats = present.astype(float) @ self.costs
+        return total
 
     def first_payers(self) -> list[tuple[int, Floats]]:
         """Each consumer's cost as if it were alone, shared evenly: (region, (choices, columns)).

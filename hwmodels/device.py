@@ -78,8 +78,9 @@ class ArrayShape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComputeUnit:
-    """`count` equal cores at one clock: SMs, compute units, MAC arrays; `host`: the processor
-    that runs what the accelerator cannot.
+    """`count` equal cores at one clock: SMs, compute units, MAC arrays.
+
+    A `host` unit is the processor that runs what the accelerator cannot.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Figures of a device that contradict each other: a prefix off by 1000 shows as an absurd ratio."""
+"""Figures of a device that contradict each other: a wrong prefix shows as an absurd ratio."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def _rates(device: Device) -> Iterator[str]:
             if not low <= per_cycle <= high:
                 yield (
                     f"units.{unit_index}.rates.{index}: {rate.ops_per_s.value:.3g} op/s over "
-                    f"{unit.count.value:g} cores at {unit.clock_hz.value:.3g} Hz is {per_cycle:.3g}"
-                    f" op/cycle a core; expected {low:g} to {high:g}"
+                    f"{unit.count.value:g} cores at {unit.clock_hz.value:.3g} Hz is "
+                    f"{per_cycle:.3g} op/cycle a core; expected {low:g} to {high:g}"
                 )
 
 

@@ -3,9 +3,9 @@
     E = min(P_idle t + e_op(element) n_op + e_byte n_byte,  P_limit t)
 
 with e_op per operation (two a multiply-accumulate) and e_byte per byte of main memory. The energy
-per operation of an H100 is fitted to board power (`python -m hwmodels.fit.energy`), so it holds what
-register files, shared memory and the L2 spend on average; other devices scale it (see the device
-file). The power limit caps the average power; the time is taken as measured under that limit.
+per operation of an H100 is fitted to board power, so it holds what register files, shared memory
+and the L2 spend on average; other devices scale it (see the device file). The power limit caps the
+average power; the time is taken as measured under that limit.
 """
 
 from __future__ import annotations

@@ -44,8 +44,9 @@ class Kernel:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates; zero for kernels that do not contract. Causal attention counts
-        the lower triangle only, which is what its kernels compute.
+        """Multiply-accumulates; zero for kernels that do not contract.
+
+        Causal attention counts the lower triangle only, which is what its kernels compute.
         """
         s = self.sizes
         if self.kind in ("gemm", "conv2d"):

@@ -11,7 +11,7 @@ from hwmodels.element import is_plain
 from hwmodels.formats import Quantizer
 from hwmodels.runtime import KernelMode, Runtime
 from hwmodels.runtime_file import load_runtime, runtime_names
-from hwmodels.work import OpKind, OperandName
+from hwmodels.work import OperandName, OpKind
 
 Sizes = Mapping[str, int]
 NAMES_SHOWN = 5

@@ -62,8 +62,9 @@ class Liveness:
     def alive(self, bytes_by_value: NDArray[np.float64]) -> NDArray[np.float64]:
         """Bytes alive in each step: (..., values) to (..., steps)."""
         changes = np.zeros((*bytes_by_value.shape[:-1], self.steps + 1))
-        np.add.at(changes, (..., self.birth), bytes_by_value)
-        np.subtract.at(changes, (..., self.death + 1), bytes_by_value)
+        by_value = np.moveaxis(changes, -1, 0)
+        np.add.at(by_value, self.birth, np.moveaxis(bytes_by_value, -1, 0))
+        np.subtract.at(by_value, self.death + 1, np.moveaxis(bytes_by_value, -1, 0))
         return np.cumsum(changes, axis=-1)[..., :-1]
 
     def peak(
@@ -87,8 +88,10 @@ def peak_bytes(work: Work) -> int:
 
 
 def activation_bytes(work: Work) -> Mapping[str, int]:
-    """Bytes of each activation, stored once: in the format of the operand that writes it, or of
-    the first that reads it where the network does not write it.
+    """Bytes of each activation, stored once.
+
+    It is in the format of the operand that writes it, or of the first that reads it where the
+    network does not write it.
     """
     written = {o.value: o.bytes for region in work.regions for o in region.writes}
     stored = dict(written)

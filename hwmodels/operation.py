@@ -45,8 +45,9 @@ def contraction_kernel(
     accumulator: str,
     efficiency: float,
 ) -> Kernel:
-    """One kernel for the contracting `ops` (several GEMMs that share their input have their N
-    summed), reading `reads` and writing `written` bytes.
+    """One kernel for the contracting `ops`, reading `reads` and writing `written` bytes.
+
+    Several GEMMs that share their input have their N summed.
 
     Raises:
         WorkError: An op without the sizes that its kind needs.

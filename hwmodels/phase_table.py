@@ -94,8 +94,9 @@ class PhaseTable:
         return total
 
     def additive(self, column: str) -> dict[str, Floats]:
-        """Region to what each of its choices adds, shape (choices,), as if the regions that
-        decide for it chose alike.
+        """Region to what each of its choices adds, shape (choices,).
+
+        As if the regions that decide for it chose alike.
         """
         if column == "peak_bytes":
             found = self._alone_bytes()
@@ -143,8 +144,10 @@ class PhaseTable:
 
     def _shared(self, chosen: Indices) -> Floats:
         total = np.zeros((*chosen.shape[:-1], len(COLUMNS)))
-        for entry in (*self.conversions, *self.constants, *self.edges):
-            total += entry.cost(chosen)
+        for shared in (*self.conversions, *self.constants):
+            total += shared.cost(chosen)
+        for edge in self.edges:
+            total += edge.cost(chosen)
         return total
 
     def _peaks(self, chosen: Indices) -> Floats:

@@ -1,8 +1,9 @@
 """What a runtime launches for a region: kernels, conversions, and whether that is what was asked.
 
-The first kernel mode that takes the region's quantizers runs. Where there is none, the plan is what
-would happen instead: the runtime's weight-only kernel with 16-bit activations, or, failing that,
-16-bit kernels with rounding kernels before them, which gain nothing and are marked `emulated`.
+The first kernel mode that takes the region's quantizers runs. Where there is none, the plan is
+what would happen instead: the runtime's weight-only kernel with 16-bit activations, or, failing
+that, 16-bit kernels with rounding kernels before them, which gain nothing and are marked
+`emulated`.
 """
 
 from __future__ import annotations
@@ -13,16 +14,13 @@ from dataclasses import dataclass, field, replace
 from hwmodels.conversion import Conversion, fake_quantize_kernels, quantize_kernels
 from hwmodels.cost import STATUS_ORDER, Status
 from hwmodels.device import Device
-from hwmodels.element import is_plain, operand_element
+from hwmodels.element import is_plain
+from hwmodels.execution import Execution, execution
 from hwmodels.formats import Quantizer
 from hwmodels.kernel import Kernel
-from hwmodels.legality import default_element, find_mode, who_has_it
 from hwmodels.operation import CONTRACTING, contraction_kernel, plain_kernel, reads_of
-from hwmodels.runtime import KernelMode, Runtime
-from hwmodels.work import Op, Operand, OperandName, RegionWork
-
-# Operands that a contraction multiplies; the others (bias, output) are not part of its mode.
-MULTIPLIED: tuple[OperandName, ...] = ("input", "weight", "q", "k", "v", "probabilities")
+from hwmodels.runtime import Runtime
+from hwmodels.work import Op, Operand, RegionWork
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,19 +71,6 @@ class Context:
     """Tensor-side Q/DQ: the format in which the output is stored."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Execution:
-    """How one contracting op runs: with which quantizers in effect, and on which elements."""
-
-    op: Op
-    mode: KernelMode | None
-    compute: tuple[str, str]
-    status: Status
-    note: str
-    emulated: tuple[Operand, ...] = ()
-    """Activations whose rounding takes kernels of its own and saves nothing."""
-
-
 def plan_region(
     region: RegionWork, device: Device, runtime: Runtime, context: Context | None = None
 ) -> Plan:
@@ -96,7 +81,7 @@ def plan_region(
     """
     around = context or Context()
     executions = {
-        id(op): _execution(op, device, runtime) for op in region.ops if op.kind in CONTRACTING
+        id(op): execution(op, device, runtime) for op in region.ops if op.kind in CONTRACTING
     }
     done = [
         executions[id(op)].op if id(op) in executions else _stored(op, around, runtime)
@@ -104,10 +89,12 @@ def plan_region(
     ]
     order = [executions.get(id(op)) for op in region.ops]
     kernels = [
-        _kernel(group, region, around, device) for group in _groups(done, order, region, runtime)
+        _kernel(group, _border([op for op, _ in group], done, region), around, device)
+        for group in _groups(done, order, runtime)
     ]
-    executed = [execution for execution in order if execution is not None]
-    worst = max((run.status for run in executed), key=STATUS_ORDER.index, default="native")
+    executed = [run for run in order if run is not None]
+    statuses: list[Status] = [run.status for run in executed]
+    worst = STATUS_ORDER[max((STATUS_ORDER.index(status) for status in statuses), default=0)]
     return Plan(
         region=region.name,
         kernels=(
@@ -132,106 +119,6 @@ def producer_tags(region: RegionWork) -> frozenset[str]:
     return frozenset(str(tag) for tag in tags if tag)
 
 
-def _execution(op: Op, device: Device, runtime: Runtime) -> _Execution:
-    asked = _quantizers(op)
-    if runtime.every_combination:
-        return _free_execution(op, asked, device)
-    verdict = find_mode(op.kind, asked, op.sizes, device, runtime)
-    default = default_element(device)
-    if verdict.mode and device.rate(*_compute(verdict.mode, default)) is not None:
-        mode = verdict.mode
-        note = "" if mode.status == "native" else f"{mode.name} computes in {mode.compute[0]}"
-        return _Execution(
-            op=op, mode=mode, compute=_compute(mode, default), status=mode.status, note=note
-        )
-    reason = verdict.reason or _no_unit(verdict.mode, device, default)
-    why = f"{reason}; {who_has_it(op.kind, asked, op.sizes, (device, runtime))}"
-    return _fallback(op, asked, why, device, runtime)
-
-
-def _fallback(
-    op: Op,
-    asked: Mapping[OperandName, Quantizer],
-    why: str,
-    device: Device,
-    runtime: Runtime,
-) -> _Execution:
-    default = default_element(device)
-    weights = {name: asked[name] for name in ("weight", "k", "v") if name in asked}
-    if weights and len(weights) < len(asked):
-        mode = find_mode(op.kind, weights, op.sizes, device, runtime).mode
-        if mode is not None and device.rate(*_compute(mode, default)) is not None:
-            return _Execution(
-                op=_stripped(op, keep=tuple(weights)),
-                mode=mode,
-                compute=_compute(mode, default),
-                status="weight_only",
-                note=f"{why}. Runs as {mode.name}, activations in 16 bit",
-            )
-    compute = device.widened(default, default) or ("fp32", "fp32")
-    activations = tuple(
-        operand
-        for operand in op.operands
-        if operand.name in asked and not operand.is_weight and not is_plain(operand.quantizer)
-    )
-    on = "" if compute[0] == default else f" in {compute[0]}"
-    return _Execution(
-        op=_stripped(op, keep=()),
-        mode=find_mode(op.kind, {}, op.sizes, device, runtime).mode,
-        compute=compute,
-        status="emulated",
-        note=f"{why}. Runs unquantized{on} after rounding kernels",
-        emulated=activations,
-    )
-
-
-def _free_execution(op: Op, asked: Mapping[OperandName, Quantizer], device: Device) -> _Execution:
-    default = default_element(device)
-    second = operand_element(asked.get("weight") or asked.get("k"), default)
-    first = operand_element(asked.get("input") or asked.get("q"), default)
-    pair = device.widened(second, first) or ("fp32", "fp32")
-    if pair == (second, first):
-        return _Execution(op=op, mode=None, compute=pair, status="native", note="")
-    words = f"{device.name} multiplies no {second} with {first}; computes in {pair[0]}"
-    if pair[1] != pair[0]:
-        words += f" and {pair[1]}"
-    weight_only = first == default and second != default
-    status: Status = "weight_only" if weight_only else "upcast"
-    return _Execution(op=op, mode=None, compute=pair, status=status, note=words)
-
-
-def _compute(mode: KernelMode, default: str) -> tuple[str, str]:
-    """The mode's elements, with the device's own 16-bit element for the 16-bit ones."""
-    second, first = (
-        default if element in ("bf16", "fp16") else element for element in mode.compute
-    )
-    return second, first
-
-
-def _no_unit(mode: KernelMode | None, device: Device, default: str) -> str:
-    second, first = _compute(mode, default) if mode else (default, default)
-    return f"{device.name} has no unit that multiplies {second} with {first}"
-
-
-def _quantizers(op: Op) -> dict[OperandName, Quantizer]:
-    return {
-        operand.name: operand.quantizer
-        for operand in op.operands
-        if operand.quantizer is not None and operand.name in MULTIPLIED
-    }
-
-
-def _stripped(op: Op, *, keep: tuple[OperandName, ...]) -> Op:
-    """The op with the quantizers of its multiplied operands taken off, apart from `keep`."""
-    return op.requantized(
-        {
-            operand.name: operand.quantizer if operand.name in keep else None
-            for operand in op.operands
-            if operand.name in MULTIPLIED
-        }
-    )
-
-
 def _stored(op: Op, context: Context, runtime: Runtime) -> Op:
     """A non-contracting op; with tensor-side Q/DQ it runs in the format of what it writes."""
     if runtime.placement != "tensor" or context.output is None:
@@ -243,36 +130,32 @@ def _stored(op: Op, context: Context, runtime: Runtime) -> Op:
 
 def _groups(
     ops: Sequence[Op],
-    executions: Sequence[_Execution | None],
-    region: RegionWork,
+    executions: Sequence[Execution | None],
     runtime: Runtime,
-) -> list[list[tuple[Op, _Execution | None]]]:
+) -> list[list[tuple[Op, Execution | None]]]:
     """Ops that run as one kernel each, in order."""
-    groups: list[list[tuple[Op, _Execution | None]]] = []
-    for op, execution in zip(ops, executions, strict=True):
-        if groups and _joins(groups[-1], op, execution, runtime):
-            groups[-1].append((op, execution))
+    groups: list[list[tuple[Op, Execution | None]]] = []
+    for op, run in zip(ops, executions, strict=True):
+        if groups and _joins(groups[-1], op, run, runtime):
+            groups[-1].append((op, run))
         else:
-            groups.append([(op, execution)])
+            groups.append([(op, run)])
     return groups
 
 
 def _joins(
-    group: list[tuple[Op, _Execution | None]],
-    op: Op,
-    execution: _Execution | None,
-    runtime: Runtime,
+    group: list[tuple[Op, Execution | None]], op: Op, run: Execution | None, runtime: Runtime
 ) -> bool:
     last_op, last = group[-1]
-    if execution is not None:
+    if run is not None:
         return (
             last is not None
             and runtime.fuses_shared_input
             and op.kind == last_op.kind == "gemm"
             and _input_value(op) == _input_value(last_op)
-            and execution.compute == last.compute
+            and run.compute == last.compute
         )
-    if any(run is not None for _, run in group):
+    if any(before is not None for _, before in group):
         return op.detail in runtime.epilogue
     return runtime.fuses_pointwise
 
@@ -283,17 +166,16 @@ def _input_value(op: Op) -> str:
 
 
 def _kernel(
-    group: list[tuple[Op, _Execution | None]],
-    region: RegionWork,
+    group: list[tuple[Op, Execution | None]],
+    border: tuple[list[Operand], list[Operand]],
     context: Context,
     device: Device,
 ) -> Kernel:
-    ops = [op for op, _ in group]
-    reads, writes = _border(ops, region)
+    reads, writes = border
     written = sum(_written_bytes(operand, context) for operand in writes)
     runs = [run for _, run in group if run is not None]
     if not runs:
-        return plain_kernel(ops, reads, written)
+        return plain_kernel([op for op, _ in group], reads, written)
     multiplied = [op for op, run in group if run is not None]
     accumulator = runs[0].mode.accumulator if runs[0].mode else ""
     rate = device.rate(*runs[0].compute, accumulator or None) or device.rate(*runs[0].compute)
@@ -313,20 +195,25 @@ def _written_bytes(operand: Operand, context: Context) -> int:
     return context.output.format.storage_bytes(operand.shape, (-1,))
 
 
-def _border(ops: Sequence[Op], region: RegionWork) -> tuple[list[Operand], list[Operand]]:
-    """Operands that a kernel reads from memory and writes to it, each value once."""
+def _border(
+    ops: Sequence[Op], every: Sequence[Op], region: RegionWork
+) -> tuple[list[Operand], list[Operand]]:
+    """Operands that a kernel of some of a region's ops reads and writes, each value once.
+
+    A value that only the kernel itself reads stays in registers.
+    """
     inside = {id(op) for op in ops}
     written = {o.value: o for op in ops for o in op.operands if o.name == "output"}
     reads = {o.value: o for op in ops for o in reads_of(op) if o.value not in written}
     needed = {o.value for o in region.writes} | {
-        o.value for op in region.ops if id(op) not in inside for o in reads_of(op)
+        o.value for op in every if id(op) not in inside for o in reads_of(op)
     }
     kept = {value: o for value, o in written.items() if value in needed}
     return list(reads.values()), list((kept or written).values())
 
 
 def _conversions(
-    executions: Sequence[_Execution], runtime: Runtime, context: Context
+    executions: Sequence[Execution], runtime: Runtime, context: Context
 ) -> list[Conversion]:
     if runtime.placement == "tensor":
         return []
@@ -343,7 +230,7 @@ def _conversions(
     return list(found.values())
 
 
-def _rounded(executions: Sequence[_Execution]) -> list[Operand]:
+def _rounded(executions: Sequence[Execution]) -> list[Operand]:
     """Activations that kernels of their own round, each value once."""
     return list({o.value: o for run in executions for o in run.emulated}.values())
 

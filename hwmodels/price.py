@@ -80,4 +80,5 @@ def cost_of(plan: Plan, kernels: Sequence[Kernel], costs: Sequence[KernelCost]) 
 
 
 def conversion_kernels(conversions: Sequence[Conversion]) -> list[Kernel]:
+    """Kernels of conversions, in order."""
     return [kernel for conversion in conversions for kernel in conversion.kernels]

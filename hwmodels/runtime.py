@@ -10,7 +10,7 @@ from hwmodels.cost import Status
 from hwmodels.device import Architecture
 from hwmodels.element import unit_element
 from hwmodels.formats import Quantizer
-from hwmodels.work import OpKind, OperandName
+from hwmodels.work import OperandName, OpKind
 
 Placement = Literal["consumer", "tensor", "free"]
 

@@ -12,7 +12,7 @@ from hwmodels.cost import Status
 from hwmodels.errors import RuntimeModeError, nearest
 from hwmodels.formats import Granularity, Timing
 from hwmodels.runtime import ArchitectureRange, KernelMode, OperandLayout, Placement, Runtime
-from hwmodels.work import OpKind, OperandName
+from hwmodels.work import OperandName, OpKind
 from hwmodels.yaml_file import names_in, read_yaml, validated
 
 RUNTIME_FOLDER = Path(__file__).parent / "runtimes"

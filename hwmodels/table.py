@@ -81,8 +81,9 @@ class CostTable:
 
     @property
     def has_conversions(self) -> bool:
-        """Whether costs depend on what neighbouring regions choose together: then latency,
-        energy and bytes are not exactly the sum of `matrix`.
+        """Whether costs depend on what neighbouring regions choose together.
+
+        Then latency, energy and bytes are not exactly the sum of `matrix`.
         """
         return any(table.is_coupled for _, _, table in self.phases)
 
@@ -112,7 +113,8 @@ class CostTable:
         picked = [entry for entry in self.phases if phase in (None, entry[0])]
         values = [table.column(chosen, column) for _, _, table in picked]
         if column in ("weight_bytes", "kv_bytes", "peak_bytes"):
-            return np.max(np.stack(values), axis=0)
+            largest: Floats = np.max(np.stack(values), axis=0)
+            return largest
         shares = [1.0 if phase else share for _, share, _ in picked]
         summed: Floats = np.tensordot(np.array(shares), np.stack(values), axes=1)
         return summed
@@ -138,8 +140,9 @@ class CostTable:
         return found
 
     def native_share(self, assignment: Mapping[str, int]) -> float:
-        """Share of the multiply-accumulates, weighted by the phases' shares, that a native
-        kernel executes; 1 for a network that multiplies nothing.
+        """Share of the multiply-accumulates that native kernels execute, weighted by phase.
+
+        1 for a network that multiplies nothing.
         """
         chosen = self._indices(assignment)
         native = sum(share * table.native_macs(chosen) for _, share, table in self.phases)

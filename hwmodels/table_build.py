@@ -1,34 +1,32 @@
-"""Building the cost table of a phase: plan every region under every choice, price all kernels in
-one batch, lay the costs out for look-up.
+"""Building the cost table of a phase.
+
+Every region is planned under every choice, all kernels are priced in one batch, and the costs are
+laid out for look-up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hwmodels.conversion import Conversion, requantize_kernel
+from hwmodels.conversion import requantize_kernel
 from hwmodels.cost import STATUS_ORDER
-from hwmodels.coupling import Edge, Shared, owners
+from hwmodels.coupling import Edge, owners
 from hwmodels.device import Device
 from hwmodels.formats import Quantizer
 from hwmodels.kernel import Kernel
-from hwmodels.memory import Liveness, activation_bytes, is_activation
+from hwmodels.memory import Liveness
 from hwmodels.operation import CONTRACTING
 from hwmodels.phase_table import BOUNDS, COLUMNS, PhaseTable
 from hwmodels.plan import Context, Plan, plan_region, producer_tags
 from hwmodels.price import estimator_of
 from hwmodels.runtime import Runtime
 from hwmodels.signature import Canonical, canonical
-from hwmodels.work import Operand, OperandName, RegionWork, Work
-
-Floats = NDArray[np.float64]
-Quantizers = Mapping[OperandName, Quantizer]
-WEIGHT_COLUMN = COLUMNS.index("weight_bytes")
-CACHE_COLUMN = COLUMNS.index("kv_bytes")
+from hwmodels.table_activation import Activations, Quantizers, activations, stored_format
+from hwmodels.table_share import Floats, Plans, Sharing, kernels_of
+from hwmodels.work import Operand, RegionWork, Work
 
 
 def build_phase(
@@ -39,6 +37,24 @@ def build_phase(
 ) -> PhaseTable:
     """The table of one phase; every region of `work` has an entry in `choices`."""
     return _Build(work=work, choices=choices, device=device, runtime=runtime).table()
+
+
+_Requantizations = tuple[int, int, list[list[Kernel | None]]]
+"""Owner, consumer, and the conversion between each pair of their choices."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Roles:
+    """Who decides what: indices of regions."""
+
+    offered: Sequence[Sequence[Quantizers]]
+    """Choices of each region."""
+    implied: Sequence[int]
+    """Region whose choice each region runs under."""
+    output_owner: Sequence[int]
+    """Region that decides the format of each region's output."""
+    owner: Mapping[str, int]
+    """Region that decides the format of each activation; empty where they are 16 bit."""
 
 
 @dataclass(kw_only=True)
@@ -60,41 +76,36 @@ class _Build:
             any(offer) or _contracts(region)
             for region, offer in zip(regions, offered, strict=True)
         ]
-        tensor_side = self.runtime.placement == "tensor"
-        owner = owners(self.work, decided) if tensor_side else {}
+        owner = owners(self.work, decided) if self._tensor_side else {}
         output_owner = [
             next((owner[o.value] for o in region.writes if o.value in owner), index)
             for index, region in enumerate(regions)
         ]
         implied = [
-            index if decided[index] or not tensor_side else output_owner[index]
+            index if decided[index] or not self._tensor_side else output_owner[index]
             for index in range(len(regions))
         ]
-        plans = self._plan_all(offered, implied, output_owner if tensor_side else None)
-        wanted = self._edge_kernels(owner, implied, offered)
+        roles = _Roles(offered=offered, implied=implied, output_owner=output_owner, owner=owner)
+        plans = self._plan_all(roles)
+        wanted = self._edge_kernels(roles)
         self._price()
-        return self._assemble(offered, implied, output_owner, owner, plans, wanted)
+        return self._assemble(roles, plans, wanted)
 
-    def _plan_all(
-        self,
-        offered: Sequence[Sequence[Quantizers]],
-        implied: Sequence[int],
-        output_owner: Sequence[int] | None,
-    ) -> list[list[list[Plan]]]:
+    def _plan_all(self, roles: _Roles) -> Plans:
         """Plans by region, its choice and the choice of its output's owner."""
         tags = {o.value: producer_tags(r) for r in self.work.regions for o in r.writes}
         found = []
         for index, region in enumerate(self.work.regions):
             shape = canonical(region)
-            own = offered[implied[index]] if implied[index] == index else offered[index]
-            count = len(offered[implied[index]])
+            own = roles.offered[index]
+            count = len(roles.offered[roles.implied[index]])
             outputs: Sequence[Quantizers] = (
-                ({},) if output_owner is None else offered[output_owner[index]]
+                roles.offered[roles.output_owner[index]] if self._tensor_side else ({},)
             )
             found.append(
                 [
                     [
-                        self._plan(shape, own[min(c, len(own) - 1)], _stored(out), tags)
+                        self._plan(shape, own[min(c, len(own) - 1)], stored_format(out), tags)
                         for out in outputs
                     ]
                     for c in range(count)
@@ -123,34 +134,33 @@ class _Build:
             region = shape.region.quantized(quantizers)
             plan = plan_region(region, self.device, self.runtime, context)
             self.plans[key] = plan
-            for kernel in (*plan.kernels, *_kernels_of(plan.conversions)):
+            for kernel in (*plan.kernels, *kernels_of(plan.conversions)):
                 self._register(kernel)
         return self.plans[key].renamed(shape.values)
+
+    @property
+    def _tensor_side(self) -> bool:
+        return self.runtime.placement == "tensor"
 
     def _register(self, kernel: Kernel) -> None:
         self.kernels.setdefault(repr(kernel), (len(self.kernels), kernel))
 
-    def _edge_kernels(
-        self,
-        owner: Mapping[str, int],
-        implied: Sequence[int],
-        offered: Sequence[Sequence[Quantizers]],
-    ) -> list[tuple[int, int, list[list[Kernel | None]]]]:
+    def _edge_kernels(self, roles: _Roles) -> list[_Requantizations]:
         """Owner, consumer and the conversion between each pair of their choices."""
         found = []
         for index, region in enumerate(self.work.regions):
-            consumer = implied[index]
-            for operand in _activations(region.reads):
-                holder = owner.get(operand.value, consumer)
+            consumer = roles.implied[index]
+            for operand in activations(region.reads):
+                holder = roles.owner.get(operand.value, consumer)
                 if holder == consumer:
                     continue
                 pairs = [
-                    [_requantize(operand, _stored(a), _stored(b)) for b in offered[consumer]]
-                    for a in offered[holder]
+                    [_requantize(operand, held, wanted) for wanted in roles.offered[consumer]]
+                    for held in roles.offered[holder]
                 ]
                 if any(kernel for row in pairs for kernel in row):
                     found.append((holder, consumer, pairs))
-                    for kernel in (kernel for row in pairs for kernel in row if kernel):
+                    for kernel in filter(None, (kernel for row in pairs for kernel in row)):
                         self._register(kernel)
         return found
 
@@ -171,33 +181,27 @@ class _Build:
         total: Floats = self.columns[rows].sum(axis=0)
         return total
 
-    def _assemble(
-        self,
-        offered: Sequence[Sequence[Quantizers]],
-        implied: Sequence[int],
-        output_owner: Sequence[int],
-        owner: Mapping[str, int],
-        plans: list[list[list[Plan]]],
-        wanted: list[tuple[int, int, list[list[Kernel | None]]]],
-    ) -> PhaseTable:
+    def _assemble(self, roles: _Roles, plans: Plans, wanted: list[_Requantizations]) -> PhaseTable:
         regions = self.work.regions
-        most = max((len(offer) for offer in offered), default=1)
-        outputs = most if self.runtime.placement == "tensor" else 1
+        most = max((len(offer) for offer in roles.offered), default=1)
+        outputs = most if self._tensor_side else 1
         base = np.full((len(regions), most, outputs, len(COLUMNS)), np.inf)
         status = np.zeros((len(regions), most), dtype=np.int64)
-        sharing = _Sharing(self, plans)
+        sharing = Sharing(plans, self._cost)
         for index, by_choice in enumerate(plans):
             for choice, by_output in enumerate(by_choice):
                 status[index, choice] = STATUS_ORDER.index(by_output[0].status)
                 for out, plan in enumerate(by_output):
                     base[index, choice, out] = self._cost(plan.kernels) + sharing.own(plan)
-        stored, value_owner, workspace = _Activations(self, offered, plans, owner).arrays(most)
+        stored, value_owner, workspace = Activations(
+            self.work, roles.offered, plans, roles.owner
+        ).arrays(most)
         return PhaseTable(
             regions=tuple(region.name for region in regions),
-            choice_counts=tuple(len(offer) for offer in offered),
+            choice_counts=tuple(len(offer) for offer in roles.offered),
             base=base,
-            implied=np.array(implied, dtype=np.int64),
-            output_owner=np.array(output_owner, dtype=np.int64),
+            implied=np.array(roles.implied, dtype=np.int64),
+            output_owner=np.array(roles.output_owner, dtype=np.int64),
             status=status,
             notes=tuple(
                 tuple(by_output[0].note for by_output in by_choice) for by_choice in plans
@@ -222,160 +226,9 @@ class _Build:
         )
 
 
-class _Sharing:
-    """Conversions and constants that several regions name, kept out of the regions' own cost."""
-
-    def __init__(self, build: _Build, plans: list[list[list[Plan]]]) -> None:
-        self.build = build
-        self.plans = plans
-        self.wanting: dict[str, list[int]] = {}
-        self.storing: dict[str, list[int]] = {}
-        for index, by_choice in enumerate(plans):
-            every = [by_output[0] for by_output in by_choice]
-            for value in dict.fromkeys(c.value for plan in every for c in plan.conversions):
-                self.wanting.setdefault(value, []).append(index)
-            for value in dict.fromkeys(c.value for plan in every for c in plan.constants):
-                self.storing.setdefault(value, []).append(index)
-
-    def own(self, plan: Plan) -> Floats:
-        """Columns of the plan's conversions and constants that no other region names."""
-        mine = [c for c in plan.conversions if len(self.wanting[c.value]) == 1]
-        columns = self.build._cost(_kernels_of(mine))
-        for constant in plan.constants:
-            if len(self.storing[constant.value]) == 1:
-                columns[CACHE_COLUMN if constant.is_cache else WEIGHT_COLUMN] += constant.bytes
-        return columns
-
-    def conversions(self) -> tuple[Shared, ...]:
-        """What several regions convert."""
-        return tuple(
-            self._shared(
-                regions,
-                lambda plan, value=value: {  # type: ignore[misc]
-                    c.target: self.build._cost(c.kernels)
-                    for c in plan.conversions
-                    if c.value == value
-                },
-            )
-            for value, regions in self.wanting.items()
-            if len(regions) > 1
-        )
-
-    def constants(self) -> tuple[Shared, ...]:
-        """What several regions store."""
-        return tuple(
-            self._shared(
-                regions,
-                lambda plan, value=value: {  # type: ignore[misc]
-                    c.target: _stored_columns(c.bytes, is_cache=c.is_cache)
-                    for c in plan.constants
-                    if c.value == value
-                },
-            )
-            for value, regions in self.storing.items()
-            if len(regions) > 1
-        )
-
-    def _shared(
-        self, regions: list[int], targets_of: Callable[[Plan], Mapping[str, Floats]]
-    ) -> Shared:
-        most = max(len(by_choice) for by_choice in self.plans)
-        names: dict[str, int] = {}
-        costs: list[Floats] = []
-        targets = np.full((len(regions), most), -1, dtype=np.int64)
-        for row, index in enumerate(regions):
-            for choice, by_output in enumerate(self.plans[index]):
-                for target, columns in targets_of(by_output[0]).items():
-                    if target not in names:
-                        names[target] = len(costs)
-                        costs.append(columns)
-                    targets[row, choice] = names[target]
-        return Shared(
-            regions=np.array(regions, dtype=np.int64), targets=targets, costs=np.array(costs)
-        )
-
-
-class _Activations:
-    """How many bytes each activation takes under the choices of the region that decides it."""
-
-    def __init__(
-        self,
-        build: _Build,
-        offered: Sequence[Sequence[Quantizers]],
-        plans: list[list[list[Plan]]],
-        owner: Mapping[str, int],
-    ) -> None:
-        self.build = build
-        self.offered = offered
-        self.plans = plans
-        self.owner = owner
-        self.readers: dict[str, list[int]] = {}
-        self.operands: dict[str, Operand] = {}
-        for index, region in enumerate(build.work.regions):
-            for operand in _activations((*region.reads, *region.writes)):
-                self.operands.setdefault(operand.value, operand)
-            for value in {operand.value for operand in _activations(region.reads)}:
-                self.readers.setdefault(value, []).append(index)
-
-    def arrays(self, most: int) -> tuple[Floats, NDArray[np.int64], Floats]:
-        """Bytes (V, C), owners (V,) and workspace (R, C)."""
-        plain = activation_bytes(self.build.work)
-        values = Liveness.of(self.build.work).values
-        stored = np.array([[float(plain[value])] * most for value in values]).reshape(-1, most)
-        owners_ = np.zeros(len(values), dtype=np.int64)
-        workspace = np.zeros((len(self.plans), most))
-        kept = set(self.build.work.outputs)
-        row_of = {value: row for row, value in enumerate(values)}
-        for value, index in self.owner.items():
-            owners_[row_of[value]] = index
-            stored[row_of[value]] = self._by_choice(value, index, most)
-        for index, by_choice in enumerate(self.plans):
-            for choice, by_output in enumerate(by_choice):
-                for conversion in by_output[0].conversions:
-                    alone = self.readers.get(conversion.value) == [index]
-                    if alone and not conversion.kernels and conversion.value not in kept:
-                        owners_[row_of[conversion.value]] = index
-                        stored[row_of[conversion.value], choice] = conversion.copy_bytes
-                    else:
-                        workspace[index, choice] += conversion.copy_bytes
-        return stored, owners_, workspace
-
-    def _by_choice(self, value: str, owner: int, most: int) -> list[float]:
-        operand = self.operands[value]
-        offers = self.offered[owner]
-        sizes = [_bytes_as(operand, _stored(offer)) for offer in offers]
-        return [sizes[min(choice, len(sizes) - 1)] for choice in range(most)]
-
-
-def _stored(quantizers: Quantizers) -> Quantizer | None:
-    """Tensor-side Q/DQ: the format in which a region with these operands wants its input."""
-    return quantizers.get("input") or quantizers.get("q")
-
-
-def _requantize(
-    operand: Operand, stored: Quantizer | None, wanted: Quantizer | None
-) -> Kernel | None:
-    return None if stored == wanted else requantize_kernel(operand, stored, wanted)
-
-
-def _bytes_as(operand: Operand, quantizer: Quantizer | None) -> float:
-    if quantizer is None:
-        return float(operand.bytes)
-    return float(quantizer.format.storage_bytes(operand.shape, operand.contraction_axes or (-1,)))
-
-
-def _stored_columns(count: int, *, is_cache: bool) -> Floats:
-    columns = np.zeros(len(COLUMNS))
-    columns[CACHE_COLUMN if is_cache else WEIGHT_COLUMN] = count
-    return columns
-
-
-def _kernels_of(conversions: Iterable[Conversion]) -> list[Kernel]:
-    return [kernel for conversion in conversions for kernel in conversion.kernels]
-
-
-def _activations(operands: Iterable[Operand]) -> list[Operand]:
-    return [operand for operand in operands if is_activation(operand)]
+def _requantize(operand: Operand, held: Quantizers, wanted: Quantizers) -> Kernel | None:
+    stored, target = stored_format(held), stored_format(wanted)
+    return None if stored == target else requantize_kernel(operand, stored, target)
 
 
 def _contracts(region: RegionWork) -> bool:

@@ -32,7 +32,7 @@ class Operand:
     is_cache: bool = False
     """A KV cache: persists between calls, counted in `kv_bytes`."""
     bits: int = 16
-    """Bits per element where no quantizer says otherwise (token ids, masks, the default format)."""
+    """Bits per element where no quantizer says otherwise: token ids, the default format."""
 
     @property
     def elements(self) -> int:

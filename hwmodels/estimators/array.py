@@ -42,7 +42,7 @@ class ArrayEstimator:
         self,
         kernels: Sequence[Kernel],
         device: Device,
-        runtime: Runtime,  # noqa: ARG002  (one estimator, whatever compiles for it)
+        runtime: Runtime,
     ) -> tuple[KernelCost, ...]:
         """Costs in the order given.
 
@@ -92,8 +92,9 @@ def _compute_s(kernel: Kernel, device: Device) -> float:
 
 
 def utilisation(kernel: Kernel, device: Device) -> float:
-    """Share of the array's MACs that a GEMM or convolution uses, in (0, 1]; 1 where the device
-    gives no shape or the kernel runs on another unit.
+    """Share of the array's MACs that a GEMM or convolution uses, in (0, 1].
+
+    1 where the device gives no shape or the kernel runs on another unit.
     """
     shape = device.unit("matrix").shape
     on_array = any(

@@ -17,6 +17,7 @@ from hwmodels.estimators.gpu_skeleton import (
     Attentions,
     Gemms,
     GpuFigures,
+    Moves,
     Terms,
     attention_terms,
     gemm_terms,
@@ -48,7 +49,7 @@ class GpuEstimator:
         self,
         kernels: Sequence[Kernel],
         device: Device,
-        runtime: Runtime,  # noqa: ARG002  (the learned residual is per runtime)
+        runtime: Runtime,
     ) -> tuple[KernelCost, ...]:
         """Costs in the order given; kernels of one kind are computed together.
 
@@ -137,9 +138,14 @@ def _attention(kernels: Sequence[Kernel], device: Device, gpu: GpuFigures) -> Te
 
 def _move(kernels: Sequence[Kernel], _device: Device, gpu: GpuFigures) -> Terms:
     cold, warm = _temperatures(kernels)
-    return move_terms(
-        kernels[0].kind, _sizes(kernels, "rows"), _sizes(kernels, "cols"), cold, warm, gpu
+    moves = Moves(
+        kind=kernels[0].kind,
+        rows=_sizes(kernels, "rows"),
+        cols=_sizes(kernels, "cols"),
+        cold_bytes=cold,
+        warm_bytes=warm,
     )
+    return move_terms(moves, gpu)
 
 
 TERMS: dict[KernelKind, Callable[[Sequence[Kernel], Device, GpuFigures], Terms]] = {

@@ -11,9 +11,9 @@ A GEMM is cut into tiles of tm x tn outputs and s slices of K. With c cores, rat
             max(t_compute, t_l2, t_dram) + t_split + t_step K/s
 
 a library's heuristic is taken to find the best configuration. D is what main memory moves: cold
-operands (weights, caches) once, and of the warm ones (activations) what the last-level cache cannot
-hold. All times in seconds, all sizes in bytes or elements. Valid for GPUs with matrix units and a
-shared last-level cache; the constants were fitted on one H100 (`studies/gpu_latency`).
+operands (weights, caches) once, and of the warm ones (activations) what the last-level cache
+cannot hold. All times in seconds, all sizes in bytes or elements. Valid for GPUs with matrix units
+and a shared last-level cache; the constants were fitted on one H100 (`studies/gpu_latency`).
 """
 
 from __future__ import annotations
@@ -191,8 +191,9 @@ def _configuration(
     cols: int,
     split: int,
 ) -> tuple[Floats, Floats]:
-    """Seconds without launch, shape (kernels,), and their parts, shape (5, kernels): compute,
-    cache, main memory, pipeline, waves.
+    """Seconds without launch, shape (kernels,), and their parts, shape (5, kernels).
+
+    Parts: compute, cache, main memory, pipeline, and the number of waves.
     """
     outputs = gemms.batch * gemms.m * gemms.n
     depth = np.ceil(gemms.k / split)
@@ -212,26 +213,28 @@ def _configuration(
     return total, np.stack([compute_s, cache_s, dram_s, pipeline_s, waves])
 
 
-def move_terms(
-    kind: str,
-    rows: Floats,
-    cols: Floats,
-    cold: Floats,
-    warm: Floats,
-    gpu: GpuFigures,
-    constants: SkeletonConstants = CONSTANTS,
-) -> Terms:
-    """Latency terms of kernels that only move data (pointwise, row-wise, reductions, casts).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moves:
+    """Kernels of one kind that only move data, as arrays of shape (kernels,)."""
 
-    `rows` zero: unknown, no serial reduction is charged.
-    """
+    kind: str
+    rows: Floats
+    """Zero where unknown: no serial reduction is charged."""
+    cols: Floats
+    cold_bytes: Floats
+    warm_bytes: Floats
+
+
+def move_terms(moves: Moves, gpu: GpuFigures, constants: SkeletonConstants = CONSTANTS) -> Terms:
+    """Latency terms of kernels that only move data: pointwise, row-wise, reductions, casts."""
+    cold, warm = moves.cold_bytes, moves.warm_bytes
     dram_bytes = dram_traffic(cold, warm, gpu, constants)
-    dram_s = dram_bytes / (gpu.dram_bytes_per_s * MOVE_EFFICIENCY[kind])
+    dram_s = dram_bytes / (gpu.dram_bytes_per_s * MOVE_EFFICIENCY[moves.kind])
     cache_s = (cold + warm) / gpu.cache_bytes_per_s
-    waves = np.ceil(rows / (gpu.cores * constants.rows_per_core))
-    reduces = kind in ("rowwise", "reduce")
-    serial_s = waves * cols * constants.row_step_s if reduces else np.zeros_like(rows)
-    fixed = gpu.launch_s + MOVE_RAMP_S[kind] + np.zeros_like(rows)
+    waves = np.ceil(moves.rows / (gpu.cores * constants.rows_per_core))
+    reduces = moves.kind in ("rowwise", "reduce")
+    serial_s = waves * moves.cols * constants.row_step_s if reduces else np.zeros_like(waves)
+    fixed = gpu.launch_s + MOVE_RAMP_S[moves.kind] + np.zeros_like(waves)
     light = dram_bytes / gpu.dram_bytes_per_s
     latency = fixed + np.maximum(np.maximum(dram_s, cache_s), serial_s)
     return Terms(
@@ -263,8 +266,10 @@ class Attentions:
 def attention_terms(
     attentions: Attentions, gpu: GpuFigures, constants: SkeletonConstants = CONSTANTS
 ) -> Terms:
-    """Latency terms of fused attention: blocks of query rows over the cores, keys and values
-    streamed once; decoding splits along the keys, which costs the ramp of a second pass.
+    """Latency terms of fused attention.
+
+    Blocks of query rows spread over the cores, keys and values are streamed once; decoding splits
+    along the keys, which costs the ramp of a second pass.
     """
     rate = attentions.ops_per_s * constants.attention_efficiency
     per_core = rate / gpu.cores
