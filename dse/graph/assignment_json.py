@@ -1,0 +1,109 @@
+"""Assignments as JSON: `{"model": digest, "default": "bf16", "sites": {...}}`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+
+from dse.errors import AssignmentError, nearest
+from dse.graph.assignment import Assignment
+from dse.graph.graph import Graph
+from dse.graph.sites import other_sites, sites
+from hwmodels import catalog
+from hwmodels.errors import HardwareError
+from hwmodels.formats import Quantizer
+from hwmodels.quantizer_names import quantizer_object
+
+DEFAULTS = ("bf16", "fp16", "fp32")
+"""The network's own precision, which sites that are not named keep."""
+FIELDS = ("model", "default", "sites")
+
+
+def to_json(
+    assignment: Assignment, graph: Graph, *, default: str = DEFAULTS[0]
+) -> dict[str, object]:
+    """The JSON object of an assignment: quantizers by name where the catalogue knows them."""
+    return {
+        "model": graph.digest,
+        "default": default,
+        "sites": {key: _spec(quantizer) for key, quantizer in assignment},
+    }
+
+
+def from_json(text: str, graph: Graph, lookup: Callable[[object], Quantizer]) -> Assignment:
+    """The assignment of a JSON text; `lookup` turns a format name or object into a quantizer.
+
+    An empty or missing `model` fits every graph.
+
+    Raises:
+        AssignmentError: Not such a JSON object, another model's digest, a site that the graph
+            does not have, a format that `lookup` refuses; all problems in one message.
+    """
+    content = _object(text)
+    problems = [
+        f"unknown field {name!r}{nearest(name, FIELDS)}" for name in content if name not in FIELDS
+    ]
+    model = content.get("model", "")
+    if model and model != graph.digest:
+        problems.append(
+            f"model: made for the model with digest {str(model)[:16]}..., but this one is "
+            f"{graph.digest[:16]}...; use the model that it was made for, or remove 'model'"
+        )
+    default = content.get("default", DEFAULTS[0])
+    if default not in DEFAULTS:
+        problems.append(
+            f"default: must be one of {', '.join(DEFAULTS)}, got {default!r}; name every other "
+            "site under 'sites'"
+        )
+    listed = content.get("sites", {})
+    if not isinstance(listed, dict):
+        problems.append(f"sites: must be an object, got {type(listed).__name__}")
+        listed = {}
+    found = _quantizers(listed, _known(graph), lookup, problems)
+    if problems:
+        raise AssignmentError("assignment: " + "; ".join(problems))
+    return Assignment.of(found)
+
+
+def _object(text: str) -> Mapping[str, object]:
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise AssignmentError(f"assignment: not JSON: {error}") from error
+    if not isinstance(content, dict):
+        kind = type(content).__name__
+        raise AssignmentError(f"assignment: expected an object with {FIELDS}, got {kind}")
+    return content
+
+
+def _known(graph: Graph) -> frozenset[str]:
+    return frozenset(site.key for site in (*sites(graph), *other_sites(graph)))
+
+
+def _quantizers(
+    listed: Mapping[str, object],
+    known: Iterable[str],
+    lookup: Callable[[object], Quantizer],
+    problems: list[str],
+) -> dict[str, Quantizer]:
+    """The quantizers of known sites; adds what is wrong to `problems`."""
+    found: dict[str, Quantizer] = {}
+    for key, spec in listed.items():
+        if key not in known:
+            problems.append(f"sites: the model has no site {key!r}{nearest(key, known)}")
+            continue
+        try:
+            found[key] = lookup(spec)
+        except (HardwareError, KeyError, TypeError, ValueError) as error:
+            problems.append(f"sites: {key}: {error}")
+    return found
+
+
+def _spec(quantizer: Quantizer) -> object:
+    """The quantizer's name if that says all, else an object."""
+    try:
+        if catalog.quantizer(quantizer.name) == quantizer:
+            return quantizer.name
+    except HardwareError:
+        pass  # a format of the user's own: the object says it in full
+    return quantizer_object(quantizer)
