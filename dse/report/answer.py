@@ -1,0 +1,126 @@
+"""The question of the space, answered in a paragraph from the numbers of the run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from dse.report.axis import WORDS, cost_axes
+from dse.report.baseline import Gain, against_reference, gain
+from dse.report.run import Point, Run, Target
+from dse.report.unit import digits, loss_text, ratio, si, unit_of
+
+NOUNS = {"gemm": "GEMM groups", "conv2d": "convolutions"}
+
+
+def answer(run: Run) -> str:
+    """One paragraph on the recommended point, or on the front where none is recommended."""
+    if run.recommended is None:
+        return (
+            f"The front has {len(run.front)} points; the run has not recommended one "
+            f"(status: {run.manifest.status})."
+        )
+    return " ".join(_sentences(run, run.recommended))
+
+
+def caveats(run: Run) -> list[str]:
+    """What a reader must know before believing the numbers."""
+    manifest = run.manifest
+    found = [f"Proxy: {manifest.proxy}."] if manifest.proxy else []
+    notes = {manifest.model.name: manifest.model.weights_note}
+    found += [f"{name}: {note}" for name, note in notes.items() if note]
+    unchecked = [target.name for target in manifest.targets if not target.validated]
+    if unchecked:
+        found.append(
+            f"Costs on {_joined(unchecked)} are predictions, not validated against silicon."
+        )
+    if manifest.status != "complete":
+        found.append(f"The run is {manifest.status}: the front may still move.")
+    return found
+
+
+def _sentences(run: Run, point: Point) -> Iterator[str]:
+    yield _what(run, point)
+    yield from _gains(run, point)
+    yield from _cheapest(run, point)
+    if point.tied:
+        yield "Within the noise it cannot be told from a cheaper uniform assignment."
+
+
+def _what(run: Run, point: Point) -> str:
+    """Which formats where, at which loss."""
+    chosen = run.choices.get(point.trial, {})
+    counts = Counter(chosen.values()).most_common()
+    kinds = {variable.kind for variable in run.manifest.variables}
+    noun = NOUNS.get(next(iter(kinds)), "regions") if len(kinds) == 1 else "regions"
+    parts = [f"{count} in {name}" for name, count in counts]
+    head = f"{counts[0][1]} of {len(chosen)} {noun} run in {counts[0][0]}" if counts else ""
+    rest = f" ({_joined(parts[1:])})" if len(parts) > 1 else ""
+    place = f"On {_place(run).title}, " if run.manifest.targets else ""
+    loss = loss_text(point.loss, point.stderr)
+    return f"{place}{head}{rest} at a loss of {loss} nats per position{_metric(run, point)}."
+
+
+def _place(run: Run) -> Target:
+    """The target of the first cost objective."""
+    column = run.cost_objectives[0] if run.cost_objectives else ""
+    named = {target.name: target for target in run.manifest.targets}
+    return named.get(column.split(".")[0], run.manifest.targets[0])
+
+
+def _metric(run: Run, point: Point) -> str:
+    metric, whole = run.manifest.metric, run.manifest.reference_metric
+    value = point.columns.get(metric)
+    if value is None or whole is None:
+        return ""
+    return f"; {metric.replace('_', ' ')} {digits(value, 4)} instead of {digits(whole, 4)}"
+
+
+def _gains(run: Run, point: Point) -> Iterator[str]:
+    """Against the reference, and against the best uniform assignment here and elsewhere."""
+    if not run.cost_objectives:
+        return
+    column = run.cost_objectives[0]
+    quantity = column.rpartition(".")[2]
+    value, whole = point.columns.get(column), against_reference(run, point, column)
+    noun, better = WORDS.get(quantity, (quantity, "cheaper"))
+    if value is None:
+        return
+    parts = []
+    if whole is not None and run.reference is not None:
+        parts.append(f"{ratio(whole)} {better} than {run.reference.title}")
+    best = gain(run, point, column)
+    if best:
+        parts.append(_against(best, better, "uniform "))
+    for other in run.manifest.targets:
+        elsewhere = f"{other.name}.{quantity}"
+        if elsewhere != column and (far := gain(run, point, elsewhere, of=column)):
+            parts.append(_against(far, better, "", f" on {other.name}"))
+    yield f"Predicted {noun}: {si(value, unit_of(column))}, {_joined(parts)}."
+
+
+def _against(found: Gain, better: str, kind: str, where: str = "") -> str:
+    if found.factor < 1:
+        return f"{ratio(1 / found.factor)} worse than {kind}{found.baseline.title}{where}"
+    return f"{ratio(found.factor)} {better} than {kind}{found.baseline.title}{where}"
+
+
+def _cheapest(run: Run, point: Point) -> Iterator[str]:
+    """What going all the way to the cheapest uniform assignment would cost in quality."""
+    axes = {axis.column: axis for axis in cost_axes(run)}
+    axis = axes.get(run.cost_objectives[0]) if run.cost_objectives else None
+    priced = [p for p in run.uniforms if axis and p.columns.get(axis.column)]
+    if not priced or axis is None or not point.loss:
+        return
+    best = min(priced, key=lambda p: p.columns[axis.column])
+    factor = point.columns[axis.column] / best.columns[axis.column]
+    if best.loss is not None and factor > 1 and best.loss > point.loss:
+        yield (
+            f"{best.title} everywhere would be {ratio(factor)} {axis.better} still, at "
+            f"{digits(best.loss / point.loss, 2)} times the loss."
+        )
+
+
+def _joined(parts: list[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

@@ -1,0 +1,59 @@
+"""What a point is compared with: uniform assignments of no greater loss."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from dse.report.run import Point, Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gain:
+    """How a point stands against a baseline in one cost column."""
+
+    baseline: Point
+    column: str
+    factor: float
+    """Cost of the baseline over cost of the point: above 1 the point is cheaper."""
+
+
+def rivals(run: Run, point: Point) -> tuple[Point, ...]:
+    """The uniform assignments, and the reference, whose loss is no greater than the point's.
+
+    Two standard errors of the difference are granted, the errors taken as independent.
+    """
+    if point.loss is None:
+        return ()
+    candidates = {p.trial: p for p in (*run.uniforms, *((run.reference,) if run.reference else ()))}
+    return tuple(
+        rival
+        for rival in candidates.values()
+        if rival.trial != point.trial
+        and rival.loss is not None
+        and rival.loss <= point.loss + 2 * math.hypot(rival.stderr, point.stderr)
+    )
+
+
+def gain(run: Run, point: Point, column: str, *, of: str = "") -> Gain | None:
+    """The point against the cheapest rival; None where nothing was measured.
+
+    Args:
+        run: the run.
+        point: the point.
+        column: the rival's cost column.
+        of: the point's cost column, where the two are compared across targets.
+    """
+    priced = [rival for rival in rivals(run, point) if rival.columns.get(column)]
+    own = point.columns.get(of or column)
+    if not priced or not own:
+        return None
+    best = min(priced, key=lambda rival: rival.columns[column])
+    return Gain(baseline=best, column=column, factor=best.columns[column] / own)
+
+
+def against_reference(run: Run, point: Point, column: str) -> float | None:
+    """Cost of the reference over cost of the point; None where one is unknown."""
+    whole = run.reference.columns.get(column) if run.reference else None
+    own = point.columns.get(column)
+    return whole / own if whole and own else None

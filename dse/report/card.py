@@ -1,0 +1,46 @@
+"""The recommended point in a handful of figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dse.report.axis import cost_axes
+from dse.report.baseline import against_reference
+from dse.report.run import Run
+from dse.report.unit import digits, loss_text, ratio, si
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """A figure with its name above and its meaning below."""
+
+    label: str
+    value: str
+    detail: str = ""
+
+
+def cards(run: Run) -> list[Card]:
+    """Loss and every cost of the recommended point; none where nothing is recommended."""
+    point = run.recommended
+    if point is None or run.reference is None:
+        return []
+    metric = point.columns.get(run.manifest.metric)
+    name = run.manifest.metric.replace("_", " ")
+    found = [
+        Card(
+            label="quality loss",
+            value=loss_text(point.loss),
+            detail=f"± {loss_text(point.stderr)} nats" if point.stderr else "nats per position",
+        )
+    ]
+    if metric is not None:
+        whole = run.manifest.reference_metric
+        detail = f"{digits(whole, 4)} unquantised" if whole is not None else ""
+        found.append(Card(label=name, value=digits(metric, 4), detail=detail))
+    for axis in cost_axes(run):
+        value = point.columns.get(axis.column)
+        gained = against_reference(run, point, axis.column)
+        detail = f"{ratio(gained)} {axis.better} than {run.reference.title}" if gained else ""
+        if value is not None:
+            found.append(Card(label=axis.label, value=si(value, axis.unit), detail=detail))
+    return found

@@ -1,0 +1,230 @@
+"""Loss over cost: the front, the uniform assignments, and everything else that was measured."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from dse.report.axis import Axis, cost_axes
+from dse.report.baseline import against_reference
+from dse.report.figures import theme
+from dse.report.figures.label import Box, positions
+from dse.report.figures.view import Button, View
+from dse.report.run import Point, Run
+from dse.report.scheme import by_role, colours, short
+from dse.report.unit import digits, loss_text, ratio, si
+
+HEIGHT = 520
+FRAME = Box(0, 0, 780, 400)
+"""The plot that names are placed for: a little narrower than the page at 1280 pixels."""
+
+LOSS_TITLE = "quality loss (KL, nats per position)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Points that are drawn alike."""
+
+    points: tuple[Point, ...]
+    axis: Axis
+    lines: tuple[str, ...] = ()
+
+    @property
+    def x(self) -> list[float | None]:
+        """Cost in the axis' unit."""
+        return [self.axis.scaled(point) for point in self.points]
+
+    @property
+    def y(self) -> list[float | None]:
+        """Loss; None at zero or below, which a logarithmic axis cannot show."""
+        return [point.loss if point.loss and point.loss > 0 else None for point in self.points]
+
+
+def pareto_view(run: Run) -> View:
+    """The plot, with a button for every cost and one for the loss axis."""
+    axes = cost_axes(run)
+    first = _groups(run, axes[0])
+    figure = go.Figure([
+        _cloud(run, first[0]), _line(first[1]), _front(run, first[2]), _uniforms(run, first[3]),
+        _star(run, first[4]),
+    ])  # fmt: skip
+    theme.styled(figure, height=HEIGHT, hovermode="closest", **_layout(run, axes[0]))
+    figure.update_yaxes(title_text=LOSS_TITLE, type="log", dtick=1, minor={"showgrid": False})
+    costs = tuple(_cost_button(run, axis) for axis in axes)
+    scales = (
+        Button(label="log loss", relayout={"yaxis.type": "log", "yaxis.dtick": 1}),
+        Button(label="linear loss", relayout={"yaxis.type": "linear", "yaxis.dtick": None}),
+    )
+    label = "Scatter plot of quality loss over predicted cost for every measured assignment"
+    return View(name="pareto", figure=figure, label=label, buttons=(costs, scales))
+
+
+def hover(run: Run, point: Point) -> str:
+    """What a point is, in a few lines."""
+    split = "report split" if point.on_report else "search split only"
+    lines = [
+        f"<b>{html.escape(point.title)}</b> · {html.escape(point.source)}",
+        f"loss {loss_text(point.loss, point.stderr)} ({split})",
+    ]
+    metric = point.columns.get(run.manifest.metric)
+    if metric is not None:
+        lines.append(f"{html.escape(run.manifest.metric)} {digits(metric, 4)}")
+    for axis in cost_axes(run):
+        value = point.columns.get(axis.column)
+        if value is not None:
+            speed = against_reference(run, point, axis.column)
+            gained = f" · {ratio(speed)} {axis.better} than bf16" if speed else ""
+            lines.append(f"{html.escape(axis.label)} {si(value, axis.unit)}{gained}")
+    roles = {variable.name: variable.role for variable in run.manifest.variables}
+    chosen = run.choices.get(point.trial, {})
+    if len(set(chosen.values())) > 1:
+        lines += [html.escape(line) for line in by_role(chosen, roles)]
+    return "<br>".join(lines)
+
+
+def staircase(points: Iterable[Point], column: str) -> tuple[Point, ...]:
+    """The points that no other beats in this cost and in loss, cheapest first."""
+    known = [p for p in points if p.loss is not None and column in p.columns]
+    kept: list[Point] = []
+    for point in sorted(known, key=lambda p: (p.columns[column], p.loss)):
+        if not kept or point.loss < kept[-1].loss:  # type: ignore[operator]
+            kept.append(point)
+    return tuple(kept)
+
+
+def _groups(run: Run, axis: Axis) -> tuple[Group, Group, Group, Group, Group]:
+    """Cloud, staircase, front, uniforms, recommended."""
+    front = {point.trial for point in run.front}
+    cloud = tuple(
+        p for p in run.points if p.trial not in front and p.source not in ("uniform", "reference")
+    )
+    own = tuple(point for point in run.front if point.source != "uniform")
+    star = (run.recommended,) if run.recommended else ()
+    steps = staircase((*run.front, *run.uniforms), axis.column)
+    members = (cloud, steps, own, run.uniforms, star)
+    return tuple(Group(points=points, axis=axis) for points in members)  # type: ignore[return-value]
+
+
+def _texts(run: Run, points: Iterable[Point]) -> list[str]:
+    return [hover(run, point) for point in points]
+
+
+def _cloud(run: Run, group: Group) -> go.Scatter:
+    return go.Scatter(
+        x=group.x, y=group.y, mode="markers", name="other trials",
+        hovertext=_texts(run, group.points), hoverinfo="text",
+        marker={"size": 6, "color": theme.FAINT, "opacity": 0.8},
+    )  # fmt: skip
+
+
+def _line(group: Group) -> go.Scatter:
+    return go.Scatter(
+        x=group.x, y=group.y, mode="lines", showlegend=False, hoverinfo="skip",
+        line={"shape": "hv", "color": theme.ACCENT, "width": 1.2}, opacity=0.5,
+    )  # fmt: skip
+
+
+def _front(run: Run, group: Group) -> go.Scatter:
+    return go.Scatter(
+        x=group.x, y=group.y, mode="markers", name="front",
+        hovertext=_texts(run, group.points), hoverinfo="text",
+        error_y=_error_bars(group), marker={"size": 8, "color": theme.ACCENT},
+    )  # fmt: skip
+
+
+def _uniforms(run: Run, group: Group) -> go.Scatter:
+    palette = colours(run.manifest.choices)
+    names = [short(point.name) for point in group.points]
+    return go.Scatter(
+        x=group.x, y=group.y, mode="markers+text", name="one scheme everywhere",
+        text=names, textposition=_places(run, group, logarithmic=True),
+        textfont={"size": 12.5, "color": theme.INK}, cliponaxis=False,
+        hovertext=_texts(run, group.points), hoverinfo="text", error_y=_error_bars(group),
+        marker={
+            "size": 11, "symbol": "diamond", "line": {"color": theme.INK, "width": 1},
+            "color": [palette.get(point.name, theme.FAINT) for point in group.points],
+        },
+    )  # fmt: skip
+
+
+def _star(run: Run, group: Group) -> go.Scatter:
+    return go.Scatter(
+        x=group.x, y=group.y, mode="markers", name="recommended",
+        hovertext=_texts(run, group.points), hoverinfo="text",
+        marker={"size": 17, "symbol": "star", "color": theme.STAR,
+                "line": {"color": "white", "width": 1}},
+    )  # fmt: skip
+
+
+def _error_bars(group: Group) -> dict[str, object]:
+    """One standard error; downwards never to zero, which a logarithmic axis cannot show."""
+    up = [point.stderr for point in group.points]
+    down = [min(p.stderr, 0.9 * p.loss) if p.loss else 0.0 for p in group.points]
+    return {
+        "type": "data", "array": up, "arrayminus": down, "symmetric": False,
+        "thickness": 1, "width": 2, "color": theme.QUIET,
+    }  # fmt: skip
+
+
+def _layout(run: Run, axis: Axis) -> dict[str, object]:
+    """The title of the cost axis and the line at the reference."""
+    layout: dict[str, object] = {
+        "xaxis.title.text": axis.title, "shapes": [], "annotations": [],
+    }  # fmt: skip
+    whole = axis.scaled(run.reference) if run.reference else None
+    if run.reference is not None and whole is not None:
+        layout["shapes"] = [
+            {"type": "line", "xref": "x", "yref": "paper", "x0": whole, "x1": whole,
+             "y0": 0, "y1": 1, "line": {"color": theme.QUIET, "width": 1, "dash": "dot"}}
+        ]  # fmt: skip
+        layout["annotations"] = [
+            {"xref": "x", "yref": "paper", "x": whole, "y": 1, "xanchor": "right", "yanchor": "top",
+             "text": html.escape(f"{run.reference.title} {digits(whole)} {axis.prefixed}"),
+             "showarrow": False, "xshift": -4,
+             "font": {"color": theme.QUIET, "size": 12}}
+        ]  # fmt: skip
+    return layout
+
+
+def _cost_button(run: Run, axis: Axis) -> Button:
+    groups = _groups(run, axis)
+    restyle = {
+        "x": [group.x for group in groups],
+        "y": [group.y for group in groups],
+        "textposition": [None, None, None, _places(run, groups[3], logarithmic=True), None],
+    }
+    layout = {**_layout(run, axis), "xaxis.autorange": True, "yaxis.autorange": True}
+    return Button(label=axis.label, restyle=restyle, relayout=layout)
+
+
+def _places(run: Run, group: Group, *, logarithmic: bool) -> list[str]:
+    """Text positions of the uniform points, for the nominal frame."""
+    every = [
+        point
+        for point in (*run.points, *run.front)
+        if point.loss and group.axis.scaled(point) is not None
+    ]
+    bend = math.log if logarithmic else float
+    xs = [group.axis.scaled(point) or 0.0 for point in every]
+    ys = [bend(point.loss) for point in every if point.loss]
+
+    def pixel(point: Point) -> tuple[float, float]:
+        x, y = group.axis.scaled(point), point.loss
+        if x is None or not y or y <= 0:
+            return (-1e6, -1e6)
+        return (
+            (x - min(xs)) / (max(xs) - min(xs) or 1) * FRAME.right,
+            (bend(y) - min(ys)) / (max(ys) - min(ys) or 1) * FRAME.top,
+        )
+
+    own = [pixel(point) for point in group.points]
+    others = [pixel(point) for point in every if point.source != "uniform"]
+    return positions(own, _names(group.points), others, frame=FRAME)
+
+
+def _names(points: Sequence[Point]) -> list[str]:
+    return [short(point.name) for point in points]

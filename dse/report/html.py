@@ -1,0 +1,117 @@
+"""One self-contained page: the figures, the tables and the provenance of a run."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import jinja2
+from plotly.offline import get_plotlyjs
+
+from dse.report.answer import answer, caveats
+from dse.report.breakdown import Support, support
+from dse.report.card import cards
+from dse.report.figures.format_map import format_map_view
+from dse.report.figures.pareto import pareto_view
+from dse.report.figures.progress import effort_view, hypervolume_view
+from dse.report.figures.sensitivity import heat_view, rank_view
+from dse.report.figures.time import time_view
+from dse.report.figures.view import View
+from dse.report.load import read_run
+from dse.report.provenance import facts
+from dse.report.run import Run
+from dse.report.scheme import colours, short
+from dse.report.table import front_table
+from dse.report.unit import digits, percent, ratio, si
+
+FILTERS = {"short": short, "si": si, "digits": digits, "percent": percent, "ratio": ratio}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swatch:
+    """An entry of the colour legend."""
+
+    choice: str
+    colour: str
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write `report.html` into the run folder and give its path.
+
+    Raises:
+        RunError: the folder is missing, is no run, or is torn.
+    """
+    run = read_run(run_dir)
+    path = run_dir / "report.html"
+    write_atomically(path, page("report.html.j2", title=_title(run), **_context(run)))
+    return path
+
+
+def page(template: str, **context: object) -> str:
+    """A template of the package with the shared style, script and one copy of plotly.js."""
+    return _environment().get_template(template).render(plotly_js=get_plotlyjs(), **context)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("dse.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(FILTERS)
+    return environment
+
+
+def _title(run: Run) -> str:
+    return run.manifest.question or f"{run.manifest.model.name}: {run.folder.name}"
+
+
+def _context(run: Run) -> dict[str, object]:
+    palette = colours(run.manifest.choices)
+    return {
+        "run": run,
+        "manifest": run.manifest,
+        "answer": answer(run),
+        "caveats": caveats(run),
+        "cards": cards(run),
+        "facts": facts(run),
+        "table": front_table(run),
+        "swatches": [Swatch(choice=choice, colour=hue) for choice, hue in palette.items()],
+        "support": _support_rows(run),
+        "views": {view.name: view for view in _views(run)},
+    }
+
+
+def _views(run: Run) -> list[View]:
+    views = (
+        pareto_view(run), format_map_view(run), time_view(run), heat_view(run), rank_view(run),
+        hypervolume_view(run), effort_view(run),
+    )  # fmt: skip
+    return [view for view in views if view is not None]
+
+
+def _support_rows(run: Run) -> dict[str, list[Support]]:
+    """Choice to one entry a target."""
+    rows: dict[str, list[Support]] = {}
+    for entry in support(run):
+        rows.setdefault(entry.choice, []).append(entry)
+    return rows

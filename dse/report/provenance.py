@@ -1,0 +1,63 @@
+"""Where the numbers of a run come from, as label and text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dse.report.run import Network, Phase, Run, Target
+from dse.report.unit import digits
+
+
+def facts(run: Run) -> list[tuple[str, str]]:
+    """What was run on what, with which versions, in the order a reader asks."""
+    manifest, samples = run.manifest, run.manifest.samples
+    lines = [
+        ("space", manifest.space_file),
+        ("model", _network(manifest.model)),
+        ("cost model", _network(manifest.cost_model) if manifest.cost_model else ""),
+        *((f"target {target.name}", _target(target)) for target in manifest.targets),
+        *((f"phase {phase.name}", _phase(phase)) for phase in manifest.phases),
+        ("objectives", ", ".join(manifest.objectives)),
+        (
+            "samples",
+            f"{samples.calibration} to calibrate, {samples.search} to search, "
+            f"{samples.report} to report; the splits are disjoint",
+        ),
+        ("effort by stage", _stages(run)),
+        ("seed", str(manifest.seed)),
+        ("versions", ", ".join(_versions(run))),
+        ("created", f"{manifest.created} ({manifest.status})"),
+        ("run folder", str(run.folder)),
+    ]
+    return [(label, text) for label, text in lines if text]
+
+
+def _network(network: Network) -> str:
+    digest = f"digest {network.digest[:16]}" if network.digest else ""
+    parts = (network.name, network.description, network.weights_note, digest)
+    return "; ".join(part for part in parts if part)
+
+
+def _target(target: Target) -> str:
+    kinds = ", ".join(f"{count} {kind}" for kind, count in target.figures.items())
+    checked = "validated against silicon" if target.validated else "not validated against silicon"
+    note = "" if target.note.startswith(checked) else checked
+    parts = (target.title, f"device figures: {kinds}" if kinds else "", note, target.note)
+    return "; ".join(part for part in parts if part)
+
+
+def _phase(phase: Phase) -> str:
+    dims = ", ".join(f"{name} = {size}" for name, size in phase.dims.items())
+    return f"share {digits(phase.share, 2)}" + (f"; {dims}" if dims else "")
+
+
+def _stages(run: Run) -> str:
+    seconds = run.manifest.elapsed_s
+    parts = [f"{name.replace('_', ' ')} {digits(value)} s" for name, value in seconds.items()]
+    return ", ".join(parts)
+
+
+def _versions(run: Run) -> Iterator[str]:
+    yield f"dse {run.manifest.dse}"
+    for name, version in run.manifest.versions.items():
+        yield f"{name} {version}"

@@ -1,0 +1,253 @@
+"""A finished search as frozen data: what the run folder says, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+Quantity = Literal["latency_s", "energy_j", "traffic_bytes", "weight_bytes", "peak_bytes"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A device under a runtime."""
+
+    name: str
+    device: str
+    runtime: str
+    validated: bool = False
+    """Whether the cost model was compared with measurements on this device."""
+    note: str = ""
+    figures: Mapping[str, int] = field(default_factory=dict)
+    """How many of the device's figures are measured, from a datasheet, scaled or assumed."""
+
+    @property
+    def title(self) -> str:
+        """`b200-sxm under vllm`."""
+        return f"{self.device} under {self.runtime}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """One way in which the model is called, with the sizes it is called with."""
+
+    name: str
+    share: float = 1.0
+    dims: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variable:
+    """A decision of the search: a region and the schemes it could take."""
+
+    name: str
+    kind: str
+    role: str
+    choices: tuple[str, ...]
+    block: int | None = None
+    relative_depth: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """`5 · qkv` for a role in a block, the region's own name for others."""
+        return self.name if self.block is None else f"{self.block} · {self.role}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """The model that was searched, or the one whose shapes were priced."""
+
+    name: str
+    digest: str = ""
+    weights_note: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Samples:
+    """Sequences or images per split."""
+
+    calibration: int = 0
+    search: int = 0
+    report: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What was asked, with what, and what it took."""
+
+    format: int
+    dse: str
+    model: Network
+    objectives: tuple[str, ...]
+    metric: str
+    targets: tuple[Target, ...]
+    variables: tuple[Variable, ...]
+    phases: tuple[Phase, ...] = ()
+    cost_model: Network | None = None
+    proxy: str = ""
+    question: str = ""
+    space_file: str = ""
+    created: str = ""
+    status: Literal["complete", "interrupted", "running"] = "complete"
+    seed: int = 0
+    metric_goal: Literal["minimise", "maximise"] = "minimise"
+    reference_metric: float | None = None
+    samples: Samples = field(default_factory=Samples)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    forward_equivalents: Mapping[str, float] = field(default_factory=dict)
+    elapsed_s: Mapping[str, float] = field(default_factory=dict)
+    hypervolume: tuple[tuple[float, float], ...] = ()
+    """(forward-equivalents, hypervolume) after each trial."""
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """Every scheme that some variable could take, in the order of the space."""
+        return tuple(dict.fromkeys(c for variable in self.variables for c in variable.choices))
+
+    @property
+    def forwards(self) -> float:
+        """The whole effort in forward-equivalents."""
+        stages = {k: v for k, v in self.forward_equivalents.items() if k != "total"}
+        return self.forward_equivalents.get("total", sum(stages.values()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One trial: its quality and its costs."""
+
+    trial: int
+    source: str
+    name: str = ""
+    """The scheme of a uniform assignment."""
+    state: str = "complete"
+    digest: str = ""
+    tied: bool = False
+    """Not separable from a cheaper uniform assignment within the noise."""
+    columns: Mapping[str, float] = field(default_factory=dict)
+    """Every measured number by its column; what was not measured is missing."""
+
+    @property
+    def title(self) -> str:
+        """The scheme's name, or the trial's number."""
+        return self.name or f"#{self.trial}"
+
+    @property
+    def on_report(self) -> bool:
+        """Whether it was measured on the split that the search never saw."""
+        return "report_quality_loss" in self.columns
+
+    @property
+    def loss(self) -> float | None:
+        """KL in nats per position; on the report split where that was measured."""
+        return self.columns.get("report_quality_loss", self.columns.get("quality_loss"))
+
+    @property
+    def stderr(self) -> float:
+        """Standard error of `loss`; 0 where it is unknown."""
+        key = "report_quality_stderr" if self.on_report else "quality_stderr"
+        return self.columns.get(key, 0.0)
+
+    def cost(self, quantity: Quantity, target: str, phase: str = "") -> float | None:
+        """A cost on one target, of one phase or of the whole scenario; None where unknown.
+
+        With one target the columns carry no target, with one phase no phase.
+        """
+        prefixes = (f"{target}.{phase}.", f"{phase}.") if phase else (f"{target}.", "")
+        found = (self.columns.get(prefix + quantity) for prefix in prefixes)
+        return next((value for value in found if value is not None), None)
+
+    def native_share(self, target: str) -> float | None:
+        """Share of the multiply-accumulates that run in modes the target has; None if unknown."""
+        return self.columns.get(f"{target}.native_share", self.columns.get("native_share"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sensitivity:
+    """What one choice costs in quality when nothing else changes."""
+
+    variable: str
+    choice: str
+    loss: float
+    stderr: float = 0.0
+    samples: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionCost:
+    """What one region costs with one choice, on one target in one phase."""
+
+    target: str
+    region: str
+    choice: str
+    latency_s: float
+    variable: str = ""
+    """Empty for regions that are not searched; their choice is `fixed`."""
+    phase: str = ""
+    low_s: float | None = None
+    high_s: float | None = None
+    energy_j: float | None = None
+    traffic_bytes: float | None = None
+    weight_bytes: float | None = None
+    kv_bytes: float | None = None
+    bound: str = ""
+    status: str = "native"
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recommendation:
+    """The point of the front that the search would take, and why."""
+
+    trial: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run folder, read."""
+
+    folder: Path
+    manifest: Manifest
+    points: tuple[Point, ...]
+    front: tuple[Point, ...]
+    """Non-dominated in the objectives, cheapest first."""
+    choices: Mapping[int, Mapping[str, str]]
+    """Trial to variable to choice."""
+    sensitivity: tuple[Sensitivity, ...] = ()
+    costs: tuple[RegionCost, ...] = ()
+    recommendation: Recommendation | None = None
+
+    @cached_property
+    def by_trial(self) -> Mapping[int, Point]:
+        """Points by trial number."""
+        return {point.trial: point for point in (*self.points, *self.front)}
+
+    @property
+    def recommended(self) -> Point | None:
+        """The recommended point of the front."""
+        return self.by_trial.get(self.recommendation.trial) if self.recommendation else None
+
+    @property
+    def uniforms(self) -> tuple[Point, ...]:
+        """Every uniform assignment that was measured."""
+        return tuple(
+            point
+            for point in self.points
+            if point.source == "uniform" and point.state == "complete" and point.loss is not None
+        )
+
+    @property
+    def reference(self) -> Point | None:
+        """What speed-ups are counted from: uniform bf16, else the full-precision model."""
+        named = {point.name: point for point in self.points if point.source == "uniform"}
+        whole = (point for point in self.points if point.source == "reference")
+        return named.get("bf16") or next(whole, None)
+
+    @property
+    def cost_objectives(self) -> tuple[str, ...]:
+        """The objectives that are costs."""
+        return tuple(name for name in self.manifest.objectives if "quality_loss" not in name)

@@ -1,0 +1,66 @@
+"""Numbers as people read them: SI prefixes, three digits, uncertainties."""
+
+from __future__ import annotations
+
+import math
+
+PREFIXES = {-12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
+
+DASH = "–"
+"""Printed where nothing was measured."""
+
+
+def si(value: float | None, unit: str) -> str:
+    """Three significant digits with an SI prefix: `41.2 ms`, `4.51 GB`; a dash for None.
+
+    Bytes count in powers of ten and are not divided below one.
+    """
+    if value is None or not math.isfinite(value):
+        return DASH
+    if value == 0:
+        return f"0 {unit}"
+    power = min(max(3 * math.floor(math.log10(abs(value)) / 3), -12), 12)
+    if unit == "B":
+        power = max(power, 0)
+    if abs(value) / 10.0**power >= 999.5 and power < 12:
+        power += 3
+    return f"{digits(value / 10.0**power)} {PREFIXES[power]}{unit}"
+
+
+def digits(value: float, significant: int = 3) -> str:
+    """A number with that many significant digits, never in exponent form."""
+    if value == 0:
+        return "0"
+    places = significant - 1 - math.floor(math.log10(abs(value)))
+    return f"{round(value, places):.{max(places, 0)}f}"
+
+
+def loss_text(value: float | None, stderr: float = 0.0) -> str:
+    """`0.0123 ± 0.0011`: as many decimals as two digits of the error need; a dash for None."""
+    if value is None:
+        return DASH
+    if value == 0 and stderr == 0:
+        return "0"
+    least = stderr if stderr > 0 else abs(value) / 10
+    places = min(max(1 - math.floor(math.log10(least)), 0), 7)
+    error = f" ± {stderr:.{places}f}" if stderr > 0 else ""
+    return f"{value:.{places}f}{error}"
+
+
+def ratio(value: float | None) -> str:
+    """`1.92×`; a dash for None."""
+    return DASH if value is None else f"{value:.2f}×"
+
+
+def percent(value: float | None) -> str:
+    """`86 %`; a dash for None. Below one but not all never reads as 100 %."""
+    if value is None:
+        return DASH
+    shown = math.floor(value * 100) if value < 1 else 100
+    return f"{shown} %"
+
+
+def unit_of(column: str) -> str:
+    """The SI unit that ends a column's name: s, J, B, or nothing."""
+    suffixes = {"_s": "s", "_j": "J", "_bytes": "B"}
+    return next((unit for end, unit in suffixes.items() if column.endswith(end)), "")
