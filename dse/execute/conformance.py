@@ -17,6 +17,7 @@ from onnx.backend.test.case.test_case import TestCase
 from torch import Tensor
 
 from dse.errors import DseError
+from dse.execute.block import bodies
 from dse.execute.dtype import to_torch
 from dse.execute.operators.operator import Value
 from dse.execute.program import Program
@@ -43,7 +44,7 @@ class Outcome:
 
     name: str
     operators: frozenset[tuple[str, str]]
-    """(domain, operator type) of the nodes of its model."""
+    """(domain, operator type) of the nodes of its model, bodies included."""
     status: Status
     detail: str = ""
 
@@ -61,7 +62,7 @@ def outcomes() -> Iterator[Outcome]:
 def outcome(case: TestCase) -> Outcome:
     """Runs one case."""
     graph = _graph(case.model)
-    operators = frozenset((node.domain, node.op_type) for node in graph.nodes)
+    operators = frozenset(_operators(graph))
 
     def done(status: Status, detail: str = "") -> Outcome:
         return Outcome(name=case.name, operators=operators, status=status, detail=detail)
@@ -78,6 +79,13 @@ def outcome(case: TestCase) -> Outcome:
     except DseError as error:
         return done("failed", str(error))
     return done("failed", "; ".join(faults)) if faults else done("passed")
+
+
+def _operators(graph: Graph) -> Iterator[tuple[str, str]]:
+    for node in graph.nodes:
+        yield node.domain, node.op_type
+        for body in bodies(node):
+            yield from _operators(body)
 
 
 def _graph(model: onnx.ModelProto) -> Graph:

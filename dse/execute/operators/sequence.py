@@ -63,6 +63,11 @@ def concat_from_sequence(sequence: list[Tensor], *, axis: int, new_axis: int = 0
     return torch.stack(sequence, axis) if new_axis else torch.cat(sequence, axis)
 
 
+def optional(value: Value = None, *, type: object = None) -> Value:
+    """The value as an optional, or an empty one."""
+    return value
+
+
 def optional_has_element(value: Value = None) -> Tensor:
     """Whether the optional holds a value."""
     return torch.tensor(value is not None)
@@ -81,6 +86,7 @@ def optional_get_element(value: Value) -> Value:
 
 OPERATORS: Mapping[str, Operator] = {
     "ConcatFromSequence": operator(concat_from_sequence),
+    "Optional": operator(optional),
     "OptionalGetElement": operator(optional_get_element),
     "OptionalHasElement": operator(optional_has_element),
     "SequenceAt": operator(sequence_at, host=(1,)),
