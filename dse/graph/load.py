@@ -45,9 +45,9 @@ def load(path: str | Path) -> Graph:
     name_nodes(model.graph)
     sort_nodes(model.graph, where=str(path))
     _check_operators(model, path)
-    model = _typed(_checked(model, path), path)
+    _check_inputs(model, path)
+    model = _checked(_typed(model, path), path)
     graph = graph_of(model.graph, replace(source, opsets=_opsets(model)), initializers=tensors)
-    _check_inputs(graph, path)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     return replace(graph, metadata=metadata, path=path, digest=digest(graph))
 
@@ -182,9 +182,11 @@ def _typed(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
         raise GraphError(f"{path}: shapes do not fit: {' '.join(str(error).split())}") from error
 
 
-def _check_inputs(graph: Graph, path: Path) -> None:
+def _check_inputs(model: onnx.ModelProto, path: Path) -> None:
     unknown = [
-        name for name in graph.inputs if name in graph.types and graph.types[name].shape is None
+        value.name
+        for value in model.graph.input
+        if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape")
     ]
     if unknown:
         message = f"{path}: inputs without a shape: {', '.join(unknown)}"

@@ -1,0 +1,45 @@
+"""Graphs as ONNX text, and the measured graphs of `tests/data`."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import onnx.parser
+import pytest
+
+from dse.graph.graph import Graph
+from dse.graph.load import load
+
+HEADER = '<ir_version: 8, opset_import: ["" : 17]>\n'
+ARCHIVE = Path(__file__).parents[1] / "data" / "graphs.tar.xz"
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a model given as ONNX text; a graph alone gets IR version 8 and opset 17."""
+
+    def written(text: str, name: str = "model.onnx") -> Path:
+        text = text.strip()
+        model = onnx.parser.parse_model(text if text.startswith("<") else HEADER + text)
+        onnx.save(model, tmp_path / name)
+        return tmp_path / name
+
+    return written
+
+
+@pytest.fixture
+def graph(write: Callable[..., Path]) -> Callable[[str], Graph]:
+    """Loads a model given as ONNX text."""
+    return lambda text: load(write(text))
+
+
+@pytest.fixture(scope="session")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the 50 graphs whose latency was measured on an H100."""
+    folder = tmp_path_factory.mktemp("graphs")
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(folder, filter="data")
+    return folder / "graphs"
