@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 from hwmodels.device import Device
 
-# Operations per cycle and core of a matrix unit: 64 for the slowest MAC arrays to a 256x256
-# systolic array at 8 bit (TPU v6e, two a chip: 2.6e5), with room for a doubling or two.
-OPS_PER_CYCLE_AND_CORE = (1.0, 2.0**20)
+# Operations per cycle and core, least by kind of device and role of the unit: a tensor core has 256
+# (TF32 of an RTX 3090) to 3e4 (FP4 of a B200), a vector unit 128 or 256; a single processor has 1.
+LEAST_PER_CYCLE = {("gpu", "matrix"): 64.0, ("gpu", "vector"): 16.0}
+# Most: a 256x256 systolic array at 8 bit (TPU v6e, two a chip: 2.6e5), with room to double twice.
+MOST_PER_CYCLE = 2.0**20
 # Operations per byte of main memory at the fastest rate: 512 (Ethos-U55 from flash), 590 (H100
 # FP8), 1875 (GB300 FP4); below 1 no compute unit would be worth its name.
 OPS_PER_BYTE = (1.0, 2e4)
@@ -26,7 +28,7 @@ def absurd_figures(device: Device) -> list[str]:
 
 def _rates(device: Device) -> Iterator[str]:
     for unit_index, unit in enumerate(device.units):
-        low, high = OPS_PER_CYCLE_AND_CORE
+        low, high = LEAST_PER_CYCLE.get((device.kind, unit.role), 1.0), MOST_PER_CYCLE
         for index, rate in enumerate(unit.rates):
             per_cycle = rate.ops_per_s.value / (unit.count.value * unit.clock_hz.value)
             if not low <= per_cycle <= high:

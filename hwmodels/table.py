@@ -115,7 +115,8 @@ class CostTable:
         if column in ("weight_bytes", "kv_bytes", "peak_bytes"):
             largest: Floats = np.max(np.stack(values), axis=0)
             return largest
-        shares = [1.0 if phase else share for _, share, _ in picked]
+        alone = phase is not None or len(self.phases) == 1
+        shares = [1.0 if alone else share for _, share, _ in picked]
         summed: Floats = np.tensordot(np.array(shares), np.stack(values), axes=1)
         return summed
 

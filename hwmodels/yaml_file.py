@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from hwmodels.errors import HardwareError, nearest
 
@@ -49,12 +50,20 @@ def validated(
     try:
         return model.model_validate(content)
     except ValidationError as problems:
-        lines = [f"{path}: {_line(model, problem)}" for problem in problems.errors()]
-        raise error("\n".join(lines)) from None
+        found = [problem for problem in problems.errors() if not _follows(problem, problems)]
+        raise error("\n".join(f"{path}: {_line(model, problem)}" for problem in found)) from None
 
 
-def _line(model: type[BaseModel], problem: object) -> str:
-    assert isinstance(problem, dict)
+def _follows(problem: ErrorDetails, problems: ValidationError) -> bool:
+    """Whether a list only counts as too short because its items are wrong."""
+    depth = len(problem["loc"])
+    return problem["type"] == "too_short" and any(
+        len(other["loc"]) > depth and other["loc"][:depth] == problem["loc"]
+        for other in problems.errors()
+    )
+
+
+def _line(model: type[BaseModel], problem: ErrorDetails) -> str:
     where = ".".join(str(part) for part in problem["loc"]) or "the file"
     match problem["type"]:
         case "extra_forbidden":
