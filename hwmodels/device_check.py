@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from hwmodels.device import Device
 
-# Operations per cycle and core, least by kind of device and role of the unit: a tensor core has 256
-# (TF32 of an RTX 3090) to 3e4 (FP4 of a B200), a vector unit 128 or 256; a single processor has 1.
+# Least operations per cycle and core, by kind of device and role of the unit: a tensor core has
+# 256 (TF32 of an RTX 3090) to 3e4 (FP4 of a B200), a vector unit 128 or 256, a processor has 1.
 LEAST_PER_CYCLE = {("gpu", "matrix"): 64.0, ("gpu", "vector"): 16.0}
 # Most: a 256x256 systolic array at 8 bit (TPU v6e, two a chip: 2.6e5), with room to double twice.
 MOST_PER_CYCLE = 2.0**20

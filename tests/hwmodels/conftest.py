@@ -30,7 +30,8 @@ def activation(name: str, value: str, *shape: int, **more: object) -> Operand:
     return Operand(name=name, value=value, shape=shape, contraction_axes=axes, **more)  # type: ignore[arg-type]
 
 
-def gemm(name: str, read: str, write: str, m: int, k: int, n: int) -> Op:
+def gemm(name: str, read: str, write: str, sizes: tuple[int, int, int]) -> Op:
+    m, k, n = sizes
     weight = Operand(
         name="weight", value=f"{name}.w", shape=(k, n), contraction_axes=(0,), is_weight=True
     )
@@ -56,7 +57,9 @@ def norm(name: str, read: str, write: str, m: int, width: int) -> Op:
     )
 
 
-def pointwise(name: str, detail: str, reads: Iterable[str], write: str, m: int, width: int) -> Op:
+def pointwise(
+    name: str, detail: str, reads: Iterable[str], write: str, shape: tuple[int, int]
+) -> Op:
     first, *others = reads
     return Op(
         name=name,
@@ -64,9 +67,9 @@ def pointwise(name: str, detail: str, reads: Iterable[str], write: str, m: int, 
         detail=detail,
         sizes={},
         operands=(
-            Operand(name="input", value=first, shape=(m, width)),
-            *(Operand(name="other", value=other, shape=(m, width)) for other in others),
-            activation("output", write, m, width),
+            Operand(name="input", value=first, shape=shape),
+            *(Operand(name="other", value=other, shape=shape) for other in others),
+            activation("output", write, *shape),
         ),
     )
 
@@ -103,19 +106,16 @@ def llama(
         b = f"b{index}"
         shape = {"B": batch, "H": heads, "HK": kv_heads, "S": tokens, "L": tokens + context}
         kv = kv_heads * 64
+        keys, values = (f"{b}.{x}_new" if context else f"{b}.{x}" for x in "kv")
         regions += [
             region(f"{b}/norm1", "norm", [norm(f"{b}/norm1", stream, f"{b}.n1", m, width)]),
             region(
                 f"{b}/qkv",
                 "qkv",
                 [
-                    gemm(f"{b}/wq", f"{b}.n1", f"{b}.q", m, width, width),
-                    gemm(
-                        f"{b}/wk", f"{b}.n1", f"{b}.k_new" if context else f"{b}.k", m, width, kv
-                    ),
-                    gemm(
-                        f"{b}/wv", f"{b}.n1", f"{b}.v_new" if context else f"{b}.v", m, width, kv
-                    ),
+                    gemm(f"{b}/wq", f"{b}.n1", f"{b}.q", (m, width, width)),
+                    gemm(f"{b}/wk", f"{b}.n1", keys, m, width, kv),
+                    gemm(f"{b}/wv", f"{b}.n1", values, m, width, kv),
                 ],
             ),
             region(
@@ -127,8 +127,8 @@ def llama(
                 f"{b}/o",
                 "o",
                 [
-                    gemm(f"{b}/wo", f"{b}.a", f"{b}.o", m, width, width),
-                    pointwise(f"{b}/add1", "add", (f"{b}.o", stream), f"{b}.r", m, width),
+                    gemm(f"{b}/wo", f"{b}.a", f"{b}.o", (m, width, width)),
+                    pointwise(f"{b}/add1", "add", (f"{b}.o", stream), f"{b}.r", (m, width)),
                 ],
             ),
             region(f"{b}/norm2", "norm", [norm(f"{b}/norm2", f"{b}.r", f"{b}.n2", m, width)]),
@@ -136,22 +136,22 @@ def llama(
                 f"{b}/gate_up",
                 "gate_up",
                 [
-                    gemm(f"{b}/wg", f"{b}.n2", f"{b}.g", m, width, hidden),
-                    gemm(f"{b}/wu", f"{b}.n2", f"{b}.u", m, width, hidden),
-                    pointwise(f"{b}/act", "silu_mul", (f"{b}.g", f"{b}.u"), f"{b}.s", m, hidden),
+                    gemm(f"{b}/wg", f"{b}.n2", f"{b}.g", (m, width, hidden)),
+                    gemm(f"{b}/wu", f"{b}.n2", f"{b}.u", (m, width, hidden)),
+                    pointwise(f"{b}/act", "silu_mul", (f"{b}.g", f"{b}.u"), f"{b}.s", (m, hidden)),
                 ],
             ),
             region(
                 f"{b}/down",
                 "down",
                 [
-                    gemm(f"{b}/wd", f"{b}.s", f"{b}.d", m, hidden, width),
-                    pointwise(f"{b}/add2", "add", (f"{b}.d", f"{b}.r"), f"h{index}", m, width),
+                    gemm(f"{b}/wd", f"{b}.s", f"{b}.d", (m, hidden, width)),
+                    pointwise(f"{b}/add2", "add", (f"{b}.d", f"{b}.r"), f"h{index}", (m, width)),
                 ],
             ),
         ]
         stream = f"h{index}"
-    regions.append(region("head", "head", [gemm("head", stream, "logits", m, width, 1024)]))
+    regions.append(region("head", "head", [gemm("head", stream, "logits", (m, width, 1024))]))
     return Work(name="llama", regions=tuple(regions), outputs=("logits",))
 
 
@@ -224,8 +224,8 @@ def pair_fixture() -> Work:
     return Work(
         name="pair",
         regions=(
-            region("x", "o", [gemm("x", "shared", "x_out", 256, 1024, 1024)]),
-            region("y", "o", [gemm("y", "shared", "y_out", 256, 1024, 512)]),
+            region("x", "o", [gemm("x", "shared", "x_out", (256, 1024, 1024))]),
+            region("y", "o", [gemm("y", "shared", "y_out", (256, 1024, 512))]),
         ),
         outputs=("x_out", "y_out"),
     )
