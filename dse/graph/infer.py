@@ -151,7 +151,10 @@ def _node_types(
     if any(name and name not in types for name in proto.input):
         return {}
     imports = [onnx.helper.make_opsetid(proto.domain, version)]
-    found = onnx.shape_inference.infer_node_outputs(schema, proto, types, data, None, imports)
+    try:
+        found = onnx.shape_inference.infer_node_outputs(schema, proto, types, data, None, imports)
+    except onnx.checker.ValidationError:
+        return {}  # element types that the operator does not take, which exporters do write
     return {name: tensor_type(kind) for name, kind in found.items()}
 
 

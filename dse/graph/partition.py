@@ -77,6 +77,7 @@ def partition(flow: Flow) -> Partition:
             owner[node.name] = draft
         _join_embeddings(flow, node, owner, drafts)
     ordered = _ordered(flow, _without_cycles(flow, drafts))
+    _mark_query_key_norms(flow, ordered)
     return Partition(flow=flow, drafts=ordered, attentions=found_attentions, norms=found_norms)
 
 
@@ -220,6 +221,21 @@ def _join_embeddings(flow: Flow, node: Node, owner: dict[str, Draft], drafts: li
             owner |= dict.fromkeys(draft.nodes, other)
             drafts[:] = [kept for kept in drafts if kept is not draft]
             draft = other
+
+
+def _mark_query_key_norms(flow: Flow, drafts: Sequence[Draft]) -> None:
+    """Norms of queries and keys belong to their attention, not to the residual stream."""
+    owner = {name: draft for draft in drafts for name in draft.nodes}
+    for draft in drafts:
+        readers = [
+            owner[reader.name]
+            for name in draft.nodes
+            for reader in flow.readers(flow.graph.by_name[name])
+            if owner[reader.name] is not draft
+        ]
+        inside = [reader for reader in readers if reader.role in ("rotary", "attention")]
+        if draft.role == "norm" and readers and len(inside) == len(readers):
+            draft.role, draft.attention = "qk_norm", inside[0].attention
 
 
 def _without_cycles(flow: Flow, drafts: list[Draft]) -> list[Draft]:
