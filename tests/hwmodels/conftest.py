@@ -114,8 +114,8 @@ def llama(
                 "qkv",
                 [
                     gemm(f"{b}/wq", f"{b}.n1", f"{b}.q", (m, width, width)),
-                    gemm(f"{b}/wk", f"{b}.n1", keys, m, width, kv),
-                    gemm(f"{b}/wv", f"{b}.n1", values, m, width, kv),
+                    gemm(f"{b}/wk", f"{b}.n1", keys, (m, width, kv)),
+                    gemm(f"{b}/wv", f"{b}.n1", values, (m, width, kv)),
                 ],
             ),
             region(
