@@ -1,7 +1,7 @@
 """32-bit operations for compiled kernels.
 
-numba widens `uint32 + uint32` to 64 bits, which halves the vector width and keeps the compiler from
-using 32-bit shifts. These intrinsics emit the one LLVM instruction that is meant.
+numba widens `uint32 + uint32` to 64 bits, which halves the vector width and keeps the compiler
+from using 32-bit shifts. These intrinsics emit the one LLVM instruction that is meant.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _reinterpret(source: types.Type, target: types.Type) -> Any:
     return intrinsic(typing)
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def to_float(_: Any, value: types.Type) -> tuple[Any, Callable[..., Any]]:
     """The nearest float32 of an int32."""
 

@@ -5,7 +5,8 @@ groups of `scaling.group`, the last one possibly shorter. `quantize_columns` gat
 columns into rows first. They release the GIL, so that threads share rows.
 """
 
-# Read by numba, not by mypy.
+# Kernels take everything by position, since numba reads them, not mypy.
+# ruff: noqa: PLR0917
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, misc, no-any-return"
 
 from __future__ import annotations
@@ -16,11 +17,10 @@ import numpy as np
 from dse.numerics.bits import add, bits_of, conjunction, exclusive, float_of, multiply
 from dse.numerics.grid import Grid, Method
 from dse.numerics.rounding import (
-    EXPONENT,
     MAGNITUDE,
-    SIGN,
     f32,
     general,
+    inlined,
     looked_up,
     magic,
     mixed,
@@ -66,14 +66,14 @@ def exponent_scale(largest, scaling):
     if scaling.rule == RCEIL:
         bits = np.int64(bits_of(f32(largest / scaling.element_max)))
         subnormal = bits < 0x00800000
-        exponent = (bits >> 23) - 127 + (1 if bits & 0x7FFFFF else 0)
+        exponent = np.int64((bits >> 23) - 127 + (1 if bits & 0x7FFFFF else 0))
         if subnormal:
-            exponent = -127 if bits <= 0x00400000 else -126
+            exponent = np.int64(-127 if bits <= 0x00400000 else -126)
         return power_of_two(min(max(exponent, -127), 127))
     bits = np.int64(bits_of(largest))
     if scaling.rule == EVEN:
         bits += 1 << (22 - scaling.element_mantissa)
-    exponent = (bits >> 23) - 127
+    exponent = np.int64((bits >> 23) - 127)
     if scaling.rule == CEIL and bits & 0x7FFFFF:
         exponent += 1
     exponent -= scaling.element_exponent
@@ -96,127 +96,192 @@ def scale_of(largest, scaling):
 
 
 @compiled
-def apply(x, out, start, stop, multiplier, divisor, scale, grid, seed, position, stride):
-    """out = grid(x * multiplier / divisor) * scale; one of multiplier and divisor is 1.
-
-    A scale of zero leaves zeros of the sign of x. `position` is the index of the first element
-    in the whole tensor, `stride` the distance of the next: they number the random draws.
-    """
-    if scale == f32(0):
-        for i in range(start, stop):
-            out[i] = float_of(conjunction(bits_of(x[i]), SIGN)) if x[i] == x[i] else x[i]
-    elif grid.method == MAGIC:
-        for i in range(start, stop):
-            out[i] = magic(f32(f32(x[i] * multiplier) / divisor), grid) * scale
-    elif grid.method == WIDE:
-        for i in range(start, stop):
-            out[i] = wide(f32(f32(x[i] * multiplier) / divisor), grid) * scale
-    elif grid.method == GENERAL:
-        for i in range(start, stop):
-            out[i] = general(f32(f32(x[i] * multiplier) / divisor), grid) * scale
-    elif grid.method == TABLE:
-        for i in range(start, stop):
-            out[i] = looked_up(f32(f32(x[i] * multiplier) / divisor), grid) * scale
-    elif grid.method == SEARCH:
-        for i in range(start, stop):
-            out[i] = searched(f32(f32(x[i] * multiplier) / divisor), grid) * scale
-    elif grid.method >= STOCHASTIC:
-        draw_and_apply(
-            x, out, start, stop, multiplier, divisor, scale, grid, seed, position, stride
-        )
-    else:
-        for i in range(start, stop):
-            out[i] = f32(f32(x[i] * multiplier) / divisor) * scale
-
-
-@compiled
-def draw_and_apply(x, out, start, stop, multiplier, divisor, scale, grid, seed, position, stride):
-    """`apply` with random bits: a hash of the seed and of each element's index in the tensor."""
-    for i in range(start, stop):
-        index = position + (i - start) * stride
-        high = mixed(add(u32(index >> 32), seed))
-        draw = mixed(exclusive(multiply(u32(index), u32(0x9E3779B1)), high))
-        y = f32(f32(x[i] * multiplier) / divisor)
-        if grid.method == STOCHASTIC:
-            out[i] = stochastic(y, grid, draw) * scale
-        else:
-            out[i] = table_stochastic(y, grid, draw) * scale
-
-
-@compiled
-def quantize_row(x, out, start, depth, grid, scaling, scales, zero_points, seed, position, stride):
-    """One row: `scales` and `zero_points` have one entry a group; with a rule they are ignored."""
-    for group in range(-(-depth // scaling.group)):
-        first = start + group * scaling.group
-        last = min(first + scaling.group, start + depth)
-        if scaling.rule == GIVEN:
-            scale = scales[min(group, scales.size - 1)]
-        else:
-            scale = scale_of(absmax(x, first, last), scaling)
-        here = position + (first - start) * stride
-        limited = grid
-        if zero_points.size > 0:
-            limited = shifted(grid, zero_points[min(group, zero_points.size - 1)])
-        if scaling.two_level:
-            multiplier = f32(f32(f32(1) / scaling.tensor_scale) / scale)
-            total = f32(scaling.tensor_scale * scale)
-            apply(x, out, first, last, multiplier, f32(1), total, limited, seed, here, stride)
-        else:
-            apply(x, out, first, last, f32(1), scale, scale, limited, seed, here, stride)
-
-
-@numba.njit(inline="always")
 def shifted(grid, zero_point):
-    """An integer grid seen from its zero point."""
-    above = f32(grid.positive_max - zero_point)
-    below = f32(grid.negative_max + zero_point)
+    """An integer grid seen from its zero point; 0 changes nothing."""
     return Grid(
         grid.method, grid.mantissa_bits, grid.lowest_exponent, grid.lowest_step,
-        above, below, above, below, above, below, grid.zero,
-        grid.threshold, grid.threshold_if_even, grid.away_if_positive, grid.away_if_negative,
-        grid.away_if_odd, grid.random_bits, grid.lower, grid.upper, grid.thresholds, grid.values,
+        grid.positive_max - zero_point, grid.negative_max + zero_point,
+        grid.positive_overflow - zero_point, grid.negative_overflow + zero_point,
+        grid.positive_infinity - zero_point, grid.negative_infinity + zero_point,
+        grid.zero, grid.threshold, grid.threshold_if_even, grid.away_if_positive,
+        grid.away_if_negative, grid.away_if_odd, grid.random_bits,
     )  # fmt: skip
 
 
+def _closed(round_one):
+    """A row kernel for a rounding that needs nothing but the grid."""
+
+    @numba.njit(nogil=True, error_model="numpy")
+    def run(x, out, start, depth, group, factors, grid):
+        for g in range(-(-depth // group)):
+            first = start + g * group
+            last = min(first + group, start + depth)
+            multiplier, divisor, total = factors[0, g], factors[1, g], factors[2, g]
+            limited = shifted(grid, factors[3, g])
+            for i in range(first, last):
+                out[i] = round_one(f32(f32(x[i] * multiplier) / divisor), limited) * total
+
+    return run
+
+
+def _tabled(round_one):
+    """A row kernel for a rounding that looks up."""
+
+    @numba.njit(nogil=True, error_model="numpy")
+    def run(x, out, start, depth, group, factors, grid, table):
+        for g in range(-(-depth // group)):
+            first = start + g * group
+            last = min(first + group, start + depth)
+            multiplier, divisor, total = factors[0, g], factors[1, g], factors[2, g]
+            for i in range(first, last):
+                out[i] = round_one(f32(f32(x[i] * multiplier) / divisor), grid, table) * total
+
+    return run
+
+
+_magic_row = _closed(magic)
+_wide_row = _closed(wide)
+_general_row = _closed(general)
+_table_row = _tabled(looked_up)
+_search_row = _tabled(searched)
+
+
+@inlined
+def drawn(index, seed):
+    """32 random bits of an element: a hash of the seed and of its index in the tensor."""
+    high = mixed(add(u32(index >> 32), seed))
+    return mixed(exclusive(multiply(u32(index), u32(0x9E3779B1)), high))
+
+
 @compiled
-def quantize_span(x, out, first, last, scale, zero_point, grid, seed):
+def _random_row(x, out, start, depth, group, factors, grid, seed, origin, stride):
+    for g in range(-(-depth // group)):
+        first = start + g * group
+        last = min(first + group, start + depth)
+        multiplier, divisor, total = factors[0, g], factors[1, g], factors[2, g]
+        limited = shifted(grid, factors[3, g])
+        for i in range(first, last):
+            y = f32(f32(x[i] * multiplier) / divisor)
+            draw = drawn(origin + (i - start) * stride, seed)
+            out[i] = stochastic(y, limited, draw) * total
+
+
+@compiled
+def _random_table_row(x, out, start, depth, group, factors, grid, table, seed, origin, stride):
+    for g in range(-(-depth // group)):
+        first = start + g * group
+        last = min(first + group, start + depth)
+        multiplier, divisor, total = factors[0, g], factors[1, g], factors[2, g]
+        for i in range(first, last):
+            y = f32(f32(x[i] * multiplier) / divisor)
+            draw = drawn(origin + (i - start) * stride, seed)
+            out[i] = table_stochastic(y, grid, table, draw) * total
+
+
+@compiled
+def apply_row(x, out, start, depth, group, factors, grid, table, seed, origin, stride):
+    """Out = grid(x * multiplier / divisor) * total for each group of a row.
+
+    `factors` is (4, groups): multiplier, divisor, total, zero point. Element i is number
+    `origin + (i - start) * stride` of the whole tensor, which numbers the random draws.
+    """
+    method = grid.method
+    if method == MAGIC:
+        _magic_row(x, out, start, depth, group, factors, grid)
+    elif method == WIDE:
+        _wide_row(x, out, start, depth, group, factors, grid)
+    elif method == TABLE:
+        _table_row(x, out, start, depth, group, factors, grid, table)
+    elif method == SEARCH:
+        _search_row(x, out, start, depth, group, factors, grid, table)
+    elif method == STOCHASTIC:
+        _random_row(x, out, start, depth, group, factors, grid, seed, origin, stride)
+    elif method == TABLE_STOCHASTIC:
+        _random_table_row(x, out, start, depth, group, factors, grid, table, seed, origin, stride)
+    else:
+        _general_row(x, out, start, depth, group, factors, grid)
+
+
+@compiled
+def set_factors(factors, g, scale, zero_point, scaling):
+    """Multiplier, divisor, total scale and zero point of a group.
+
+    A scale of zero multiplies by zero, which leaves zeros of the sign of x.
+    """
+    total = f32(scaling.tensor_scale * scale)
+    factors[2, g] = total
+    factors[3, g] = zero_point
+    if total == f32(0):
+        factors[0, g], factors[1, g] = f32(0), f32(1)
+    elif scaling.two_level:
+        factors[0, g] = f32(f32(f32(1) / scaling.tensor_scale) / scale)
+        factors[1, g] = f32(1)
+    else:
+        factors[0, g], factors[1, g] = f32(1), scale
+
+
+@compiled
+def row_factors(x, start, depth, scaling, scales, zero_points, factors):
+    """Fills `factors` for a row: from the given scales, or from each group's largest magnitude."""
+    group = scaling.group
+    for g in range(-(-depth // group)):
+        if scaling.rule == GIVEN:
+            scale = scales[min(g, scales.size - 1)]
+            zero_point = zero_points[min(g, zero_points.size - 1)]
+        else:
+            first = start + g * group
+            scale = scale_of(absmax(x, first, min(first + group, start + depth)), scaling)
+            zero_point = f32(0)
+        set_factors(factors, g, scale, zero_point, scaling)
+
+
+@compiled
+def quantize_span(x, out, first, last, scale, zero_point, scaling, grid, table, seed):
     """Elements first..last under one scale."""
-    limited = shifted(grid, zero_point) if zero_point != f32(0) else grid
-    apply(x, out, first, last, f32(1), scale, scale, limited, seed, first, 1)
+    factors = np.empty((4, 1), np.float32)
+    set_factors(factors, 0, scale, zero_point, scaling)
+    depth = last - first
+    apply_row(x, out, first, depth, depth, factors, grid, table, seed, first, 1)
 
 
 @compiled
-def quantize_rows(x, out, first, last, depth, grid, scaling, scales, zero_points, seed):
+def quantize_rows(x, out, first, last, depth, grid, table, scaling, scales, zero_points, seed):
     """Rows first..last of a contiguous tensor; `scales`: (rows or 1, groups or 1)."""
+    factors = np.empty((4, -(-depth // scaling.group)), np.float32)
     for row in range(first, last):
-        quantize_row(
-            x, out, row * depth, depth, grid, scaling,
-            scales[min(row, scales.shape[0] - 1)],
-            zero_points[min(row, zero_points.shape[0] - 1)],
-            seed, row * depth, 1,
-        )  # fmt: skip
+        start = row * depth
+        given = scales[min(row, scales.shape[0] - 1)]
+        points = zero_points[min(row, zero_points.shape[0] - 1)]
+        row_factors(x, start, depth, scaling, given, points, factors)
+        apply_row(x, out, start, depth, scaling.group, factors, grid, table, seed, start, 1)
 
 
 @compiled
-def quantize_columns(x, out, first, last, depth, inner, grid, scaling, scales, zero_points, seed):
+def quantize_columns(
+    x, out, first, last, depth, inner, grid, table, scaling, scales, zero_points, seed
+):
     """Column tiles first..last of a tensor (outer, depth, inner) whose rows are its columns."""
     tiles = -(-inner // COLUMNS)
-    buffer = np.empty(COLUMNS * depth, np.float32)
+    # A line more than the depth: columns a power of two apart would share few cache sets.
+    pitch = depth + COLUMNS
+    buffer = np.empty(COLUMNS * pitch, np.float32)
+    factors = np.empty((4, -(-depth // scaling.group)), np.float32)
     for tile in range(first, last):
         outer, left = tile // tiles, (tile % tiles) * COLUMNS
         width = min(COLUMNS, inner - left)
         origin = outer * depth * inner + left
         for d in range(depth):
             for column in range(width):
-                buffer[column * depth + d] = x[origin + d * inner + column]
+                buffer[column * pitch + d] = x[origin + d * inner + column]
         for column in range(width):
-            row = outer * inner + left + column
-            quantize_row(
-                buffer, buffer, column * depth, depth, grid, scaling,
-                scales[min(row, scales.shape[0] - 1)],
-                zero_points[min(row, zero_points.shape[0] - 1)],
-                seed, origin + column, inner,
+            row, start = outer * inner + left + column, column * pitch
+            given = scales[min(row, scales.shape[0] - 1)]
+            points = zero_points[min(row, zero_points.shape[0] - 1)]
+            row_factors(buffer, start, depth, scaling, given, points, factors)
+            apply_row(
+                buffer, buffer, start, depth, scaling.group, factors, grid, table, seed,
+                origin + column, inner,
             )  # fmt: skip
         for d in range(depth):
             for column in range(width):
-                out[origin + d * inner + column] = buffer[column * depth + d]
+                out[origin + d * inner + column] = buffer[column * pitch + d]

@@ -6,10 +6,11 @@ that kernels do not derive by themselves. Integer work is done in int64, which h
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from dse.numerics.grid import Grid, Method
+from dse.numerics.grid import Grid, Method, Thresholds
 from dse.numerics.scaling import Rule, Scaling
 
 SIGN, MAGNITUDE, INFINITY = 1 << 31, (1 << 31) - 1, 0x7F800000
@@ -17,7 +18,12 @@ _U32 = (1 << 32) - 1
 
 
 def round_to_grid(
-    y: Tensor, grid: Grid, *, draw: Tensor | None = None, zero_point: Tensor | None = None
+    y: Tensor,
+    grid: Grid,
+    table: Thresholds,
+    *,
+    draw: Tensor | None = None,
+    zero_point: Tensor | None = None,
 ) -> Tensor:
     """The value on the grid for each element of a float32 tensor.
 
@@ -27,7 +33,7 @@ def round_to_grid(
     if grid.method == Method.IDENTITY:
         return y
     if grid.method in (Method.TABLE, Method.SEARCH, Method.TABLE_STOCHASTIC):
-        return _from_table(y, grid, draw)
+        return _from_table(y, grid, table, draw)
     steps, left, step = _split(y, grid)
     if draw is not None:
         away = _drawn_away(left, draw, int(grid.random_bits))
@@ -44,8 +50,11 @@ def random_bits(shape: tuple[int, ...], seed: int, *, device: torch.device) -> T
     return _mixed((((index & _U32) * 0x9E3779B1) & _U32) ^ high).reshape(shape)
 
 
-def scale_of(largest: Tensor, scaling: Scaling) -> Tensor:
-    """Scales of groups (without the tensor's) whose largest magnitudes are `largest`."""
+def scale_of(largest: Tensor, scaling: Scaling, table: Thresholds) -> Tensor:
+    """Scales of groups (without the tensor's) whose largest magnitudes are `largest`.
+
+    `table` is that of the scale's encoding.
+    """
     if scaling.rule >= Rule.FLOOR:
         scale = torch.clamp(_exponent_scale(largest, scaling), min=float(scaling.minimum))
     else:
@@ -54,7 +63,7 @@ def scale_of(largest: Tensor, scaling: Scaling) -> Tensor:
             wanted = _divided(wanted, float(scaling.tensor_scale))
         wanted = torch.clamp(wanted, min=float(scaling.minimum))
         if scaling.rule == Rule.ROUNDED:
-            wanted = round_to_grid(wanted, scaling.grid)
+            wanted = round_to_grid(wanted, scaling.grid, table)
         scale = torch.clamp(wanted, min=float(scaling.minimum))
     return torch.where(torch.isfinite(largest), scale, torch.nan)
 
@@ -63,6 +72,7 @@ def apply(
     x: Tensor,
     scale: Tensor,
     grid: Grid,
+    table: Thresholds,
     scaling: Scaling,
     *,
     draw: Tensor | None = None,
@@ -75,13 +85,12 @@ def apply(
         total = tensor_scale * scale
     else:
         y, total = x / scale, scale
-    values = round_to_grid(y, grid, draw=draw, zero_point=zero_point) * total
-    nothing = torch.where(x.isnan(), x, torch.copysign(torch.zeros_like(x), x))
-    return torch.where(total == 0, nothing, values)
+    y = torch.where(total == 0, x * 0, y)
+    return round_to_grid(y, grid, table, draw=draw, zero_point=zero_point) * total
 
 
 def _divided(x: Tensor, divisor: float) -> Tensor:
-    """x / divisor, rounded once: CUDA multiplies by the reciprocal of a host scalar."""
+    """X / divisor, rounded once: CUDA multiplies by the reciprocal of a host scalar."""
     return x / torch.tensor(divisor, dtype=x.dtype, device=x.device)
 
 
@@ -89,9 +98,9 @@ def _bits(y: Tensor) -> Tensor:
     return y.view(torch.int32).to(torch.int64) & _U32
 
 
-def _from_table(y: Tensor, grid: Grid, draw: Tensor | None) -> Tensor:
-    thresholds = torch.from_numpy(grid.thresholds[:-1]).to(y.device)
-    values = torch.from_numpy(grid.values).to(y.device)
+def _from_table(y: Tensor, grid: Grid, table: Thresholds, draw: Tensor | None) -> Tensor:
+    thresholds = torch.from_numpy(table.thresholds[:-1]).to(y.device)
+    values = torch.from_numpy(table.values).to(y.device)
     index = torch.searchsorted(thresholds, y.contiguous(), right=True)
     index = torch.where(y.isnan(), 0, index)
     low = values[index]
@@ -168,7 +177,7 @@ def _finished(y: Tensor, rounded: Tensor, grid: Grid, zero_point: Tensor | None)
     return torch.where(y.isnan(), y, signed)
 
 
-def _by_sign(negative: Tensor, positive_value: float, negative_value: float) -> Tensor:
+def _by_sign(negative: Tensor, positive_value: np.float32, negative_value: np.float32) -> Tensor:
     return torch.where(negative, float(negative_value), float(positive_value))
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dse.numerics.table import Table, table_of
+from dse.numerics.table import table_of
 from hwmodels.formats import Encoding, Rounding
 
 FLOAT32_BIAS = 127
@@ -75,21 +75,45 @@ class Grid(NamedTuple):
     """0: a value whose lower neighbour is odd stays there (rounding to odd)."""
     random_bits: np.uint32
     """Stochastic rounding: 0 uses 32 bits; 33 flips a coin whatever the fraction."""
+
+
+class Thresholds(NamedTuple):
+    """A table's arrays for a kernel; of length one where the grid has no table.
+
+    Apart from `Grid`, because arrays are reference counted, and counting inside a loop keeps the
+    compiler from vectorising it.
+    """
+
     lower: npt.NDArray[np.uint16]
-    """Tables: number of thresholds at or below the first value of each cell."""
+    """Number of thresholds at or below the first value of each cell."""
     upper: npt.NDArray[np.uint16]
-    """Tables: number of thresholds at or below the last value of each cell."""
+    """Number of thresholds at or below the last value of each cell."""
     thresholds: npt.NDArray[np.float32]
     values: npt.NDArray[np.float32]
 
 
-_NO_TABLE = Table(
+_NO_TABLE = Thresholds(
     lower=np.zeros(1, np.uint16),
     upper=np.zeros(1, np.uint16),
     thresholds=np.zeros(1, np.float32),
     values=np.zeros(1, np.float32),
-    single=True,
 )
+
+
+@lru_cache(maxsize=512)
+def thresholds_of(encoding: Encoding, rounding: Rounding = "nearest_even") -> Thresholds:
+    """The table of an encoding, or an empty one where the grid has a closed form."""
+    if not is_tabled(encoding):
+        return _NO_TABLE
+    table = table_of(encoding, rounding)
+    return Thresholds(table.lower, table.upper, table.thresholds, table.values)
+
+
+def is_tabled(encoding: Encoding) -> bool:
+    """Whether rounding is a look-up: everything but integers and floats with a mantissa."""
+    if encoding.kind in ("int", "fixed"):
+        return False
+    return encoding.kind != "float" or encoding.mantissa_bits == 0
 
 
 @lru_cache(maxsize=512)
@@ -98,16 +122,13 @@ def grid_of(encoding: Encoding, rounding: Rounding = "nearest_even", random_bits
 
     `random_bits` counts for stochastic rounding only.
     """
-    tabled = encoding.kind not in ("float", "int", "fixed") or encoding.mantissa_bits == 0
-    if encoding.kind in ("int", "fixed"):
-        tabled = False
-    table = table_of(encoding, rounding) if tabled else _NO_TABLE
+    tabled = is_tabled(encoding)
     stochastic = rounding.startswith("stochastic")
     mantissa, exponent, step = _steps(encoding) if not tabled else (0, 0, 0)
     overflow = _overflow(encoding, rounding)
     threshold, if_even = _NEAREST.get(rounding, (1, 0))
     return Grid(
-        method=np.int64(_method(encoding, rounding, table if tabled else None)),
+        method=np.int64(_method(encoding, rounding)),
         mantissa_bits=np.int32(mantissa),
         lowest_exponent=np.int32(exponent),
         lowest_step=np.int32(step),
@@ -124,10 +145,6 @@ def grid_of(encoding: Encoding, rounding: Rounding = "nearest_even", random_bits
         away_if_negative=np.uint32(rounding not in ("zero", "up")),
         away_if_odd=np.uint32(rounding != "odd"),
         random_bits=np.uint32(33 if rounding == "stochastic_equal" else random_bits * stochastic),
-        lower=table.lower,
-        upper=table.upper,
-        thresholds=table.thresholds,
-        values=table.values,
     )
 
 
@@ -144,11 +161,14 @@ def _steps(encoding: Encoding) -> tuple[int, int, int]:
     )
 
 
-def _method(encoding: Encoding, rounding: Rounding, table: Table | None) -> Method:
+def _method(encoding: Encoding, rounding: Rounding) -> Method:
+    tabled = is_tabled(encoding)
     if rounding.startswith("stochastic"):
-        return Method.STOCHASTIC if table is None else Method.TABLE_STOCHASTIC
-    if table is not None:
-        return Method.TABLE if table.single else Method.SEARCH
+        return Method.TABLE_STOCHASTIC if tabled else Method.STOCHASTIC
+    if tabled:
+        table = thresholds_of(encoding, rounding)
+        single = (table.upper - table.lower).max() <= 1
+        return Method.TABLE if single else Method.SEARCH
     if encoding.kind == "float" and encoding.mantissa_bits == 23:
         return Method.IDENTITY
     if rounding != "nearest_even" or not encoding.subnormals:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -12,11 +13,11 @@ import torch
 from torch import Tensor
 
 from dse.numerics import compiled
-from dse.numerics.grid import Grid, Method, grid_of
+from dse.numerics.grid import Grid, Method, Thresholds, grid_of, thresholds_of
 from dse.numerics.layout import Layout
 from dse.numerics.on_device import scales_of
 from dse.numerics.scales import GroupScales, group_length, tensor_scale_of
-from dse.numerics.scaling import Rule, Scaling, scaling_of
+from dse.numerics.scaling import Rule, Scaling, kernels_derive, scaling_of
 from dse.numerics.state import QuantizerState
 from hwmodels.formats import Quantizer
 
@@ -25,7 +26,16 @@ ELEMENTS_PER_THREAD = 1 << 18
 
 Result = TypeVar("Result")
 Floats = npt.NDArray[np.float32]
-_NO_POINTS = np.zeros((1, 0), np.float32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rounding:
+    """What kernels take beside values and scales."""
+
+    grid: Grid
+    table: Thresholds
+    scaling: Scaling
+    seed: np.uint32
 
 
 def quantize_on_cpu(
@@ -33,6 +43,7 @@ def quantize_on_cpu(
     quantizer: Quantizer,
     layout: Layout,
     state: QuantizerState,
+    *,
     out: Tensor | None,
     seed: int,
 ) -> Tensor:
@@ -40,7 +51,7 @@ def quantize_on_cpu(
     source = layout.flat(x.to(torch.float32))
     direct = out is not None and out.dtype == torch.float32 and layout.is_view(out)
     target = layout.flat(out) if out is not None and direct else torch.empty_like(source)
-    _fill(source, target, quantizer, layout, state, seed)
+    _fill(source, target, quantizer, layout, state=state, seed=seed)
     if out is None:
         return layout.restored(target).to(x.dtype)
     return out if direct else out.copy_(layout.restored(target))
@@ -51,47 +62,42 @@ def _fill(
     target: Tensor,
     quantizer: Quantizer,
     layout: Layout,
+    *,
     state: QuantizerState,
     seed: int,
 ) -> None:
     """Writes the quantized values of a vector in the layout's order."""
     format = quantizer.format
-    grid = grid_of(format.element, quantizer.rounding, quantizer.random_bits)
     x, out = source.numpy(), target.numpy()
-    bits = np.uint32(seed & 0xFFFFFFFF)
-    if format.scale is None:
-        if grid.method == Method.IDENTITY:
-            np.copyto(out, x)
-        else:
-            _uniform(x, out, np.float32(1), grid, bits)
-        return
-    if format.granularity == "tensor":
-        scaling = scaling_of(format, group=x.size)
-        found = _tensor_scales(source, x, quantizer, scaling, state)
-        points = 0.0 if found.zero_points is None else found.zero_points.item()
-        _uniform(x, out, np.float32(found.scales.item()), grid, bits, np.float32(points))
-        return
     level = _level(x, quantizer, state)
-    scaling = scaling_of(format, group=group_length(format, layout.depth), tensor_scale=level)
-    in_kernel = quantizer.statistic == "absmax" and scaling.rule != Rule.GIVEN
-    if in_kernel and state.scales is None and format.granularity != "block":
-        scales, points = np.ones((1, 1), np.float32), _NO_POINTS
+    per_row = format.granularity != "tensor"
+    group = group_length(format, layout.depth) if per_row else x.size
+    rounding = _Rounding(
+        grid=grid_of(format.element, quantizer.rounding, quantizer.random_bits),
+        table=thresholds_of(format.element, quantizer.rounding),
+        scaling=scaling_of(format, group=group, tensor_scale=level),
+        seed=np.uint32(seed & 0xFFFFFFFF),
+    )
+    if rounding.grid.method == Method.IDENTITY and format.scale is None:
+        np.copyto(out, x)
+    elif not per_row:
+        _by_span(x, out, rounding, _tensor_scale(source, quantizer, rounding.scaling, state))
+    elif state.scales is None and kernels_derive(quantizer):
+        _by_rows(x, out, layout, rounding, GroupScales(scales=torch.ones(1, 1)))
     else:
         found = scales_of(layout.row_matrix(source), quantizer, state, level)
-        scales, points = found.scales.numpy(), _NO_POINTS
-        if found.zero_points is not None:
-            points = found.zero_points.numpy()
-        scaling = scaling._replace(rule=np.int64(Rule.GIVEN))
-    _by_rows(x, out, layout, grid, scaling, scales, points, bits)
+        given = rounding.scaling._replace(rule=np.int64(Rule.GIVEN))
+        _by_rows(x, out, layout, replace(rounding, scaling=given), found)
 
 
-def _tensor_scales(
-    source: Tensor, x: Floats, quantizer: Quantizer, scaling: Scaling, state: QuantizerState
+def _tensor_scale(
+    source: Tensor, quantizer: Quantizer, scaling: Scaling, state: QuantizerState
 ) -> GroupScales:
-    """The one scale of a tensor."""
-    derivable = quantizer.statistic == "absmax" and scaling.rule != Rule.GIVEN
-    if state.scales is None and derivable:
-        scale = compiled.scale_of(np.float32(_absmax(x)), scaling)
+    """The one scale of a tensor; 1 for a format without."""
+    if quantizer.format.scale is None:
+        return GroupScales(scales=torch.ones(1, 1))
+    if state.scales is None and kernels_derive(quantizer):
+        scale = compiled.scale_of(np.float32(_absmax(source.numpy())), scaling)
         return GroupScales(scales=torch.full((1, 1), float(scale)))
     return scales_of(source.reshape(1, -1), quantizer, state, 1.0)
 
@@ -109,29 +115,32 @@ def _absmax(x: Floats) -> float:
     return float(np.max(parts))
 
 
-def _uniform(
-    x: Floats, out: Floats, scale: np.float32, grid: Grid, seed: np.uint32,
-    zero_point: np.float32 = np.float32(0),
-) -> None:  # fmt: skip
+def _by_span(x: Floats, out: Floats, rounding: _Rounding, found: GroupScales) -> None:
+    scale, point = np.float32(found.scales.item()), np.float32(found.points.item())
+    grid, table, scaling = rounding.grid, rounding.table, rounding.scaling
+
     def run(first: int, last: int) -> None:
-        compiled.quantize_span(x, out, first, last, scale, zero_point, grid, seed)
+        compiled.quantize_span(
+            x, out, first, last, scale, point, scaling, grid, table, rounding.seed
+        )
 
     _shared(x.size, x.size, run)
 
 
 def _by_rows(
-    x: Floats, out: Floats, layout: Layout, grid: Grid, scaling: Scaling,
-    scales: Floats, points: Floats, seed: np.uint32,
-) -> None:  # fmt: skip
+    x: Floats, out: Floats, layout: Layout, rounding: _Rounding, found: GroupScales
+) -> None:
     depth, inner = layout.depth, layout.inner
+    common = (
+        rounding.grid, rounding.table, rounding.scaling,
+        found.scales.numpy(), found.points.numpy(), rounding.seed,
+    )  # fmt: skip
 
     def rows(first: int, last: int) -> None:
-        compiled.quantize_rows(x, out, first, last, depth, grid, scaling, scales, points, seed)
+        compiled.quantize_rows(x, out, first, last, depth, *common)
 
     def columns(first: int, last: int) -> None:
-        compiled.quantize_columns(
-            x, out, first, last, depth, inner, grid, scaling, scales, points, seed
-        )
+        compiled.quantize_columns(x, out, first, last, depth, inner, *common)
 
     if inner == 1:
         _shared(layout.outer, x.size, rows)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dse.numerics import eager
 from dse.numerics.errors import StateError
-from dse.numerics.grid import grid_of
+from dse.numerics.grid import grid_of, thresholds_of
 from dse.numerics.layout import Layout
 from dse.numerics.scales import GroupScales, derived_scales, group_length, tensor_scale_of
 from dse.numerics.scaling import scaling_of
@@ -21,12 +21,13 @@ def quantize_on_device(
     """The quantized values as a float32 vector in the layout's order."""
     format = quantizer.format
     grid = grid_of(format.element, quantizer.rounding, quantizer.random_bits)
+    table = thresholds_of(format.element, quantizer.rounding)
     flat = layout.flat(x.to(torch.float32))
     draw = None
     if grid.random_bits or quantizer.rounding == "stochastic":
         draw = eager.random_bits(tuple(flat.shape), seed, device=flat.device)
     if format.scale is None:
-        return eager.round_to_grid(flat, grid, draw=draw)
+        return eager.round_to_grid(flat, grid, table, draw=draw)
     per_tensor = format.granularity == "tensor"
     rows = flat.reshape(1, -1) if per_tensor else layout.row_matrix(flat)
     if draw is not None:
@@ -41,6 +42,7 @@ def quantize_on_device(
         rows,
         spread(found.scales, group, rows.shape[1]),
         grid,
+        table,
         scaling_of(format, group=group, tensor_scale=level),
         draw=draw,
         zero_point=points,

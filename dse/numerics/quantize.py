@@ -60,7 +60,7 @@ def quantize(
     values = x.detach()
     with torch.no_grad():
         if x.device.type == "cpu":
-            return quantize_on_cpu(values, quantizer, layout, state, out, seed)
+            return quantize_on_cpu(values, quantizer, layout, state, out=out, seed=seed)
         result = layout.restored(quantize_on_device(values, quantizer, layout, state, seed))
         return result.to(x.dtype) if out is None else out.copy_(result)
 

@@ -80,7 +80,7 @@ def finished(y, rounded, sign, grid):
     overflow = grid.positive_overflow if positive else grid.negative_overflow
     bounded = overflow if rounded > limit else rounded
     signed = float_of(disjunction(bits_of(bounded), sign)) + grid.zero
-    return signed if y == y else y
+    return y if np.isnan(y) else signed
 
 
 @inlined
@@ -179,10 +179,10 @@ def stochastic(y, grid, draw):
 
 
 @inlined
-def looked_up(y, grid):
+def looked_up(y, grid, table):
     """Table look-up with one comparison."""
-    index = grid.lower[shift_right(bits_of(y), u32(16))]
-    value = grid.values[index + 1] if y >= grid.thresholds[index] else grid.values[index]
+    index = table.lower[shift_right(bits_of(y), u32(16))]
+    value = table.values[index + 1] if y >= table.thresholds[index] else table.values[index]
     return special(y, value, grid)
 
 
@@ -193,17 +193,17 @@ def special(y, value, grid):
         return grid.positive_infinity
     if y == f32(-np.inf):
         return -grid.negative_infinity
-    return value if y == y else y
+    return y if np.isnan(y) else value
 
 
 @inlined
-def position(y, grid):
+def position(y, table):
     """Index of the table value that `y` has reached, by bisection within its cell."""
     cell = shift_right(bits_of(y), u32(16))
-    low, high = np.int64(grid.lower[cell]), np.int64(grid.upper[cell])
+    low, high = np.int64(table.lower[cell]), np.int64(table.upper[cell])
     while low < high:
         middle = (low + high) >> 1
-        if y >= grid.thresholds[middle]:
+        if y >= table.thresholds[middle]:
             low = middle + 1
         else:
             high = middle
@@ -211,16 +211,16 @@ def position(y, grid):
 
 
 @inlined
-def searched(y, grid):
+def searched(y, grid, table):
     """Table look-up for grids that are finer than the cells."""
-    return special(y, grid.values[position(y, grid)], grid)
+    return special(y, table.values[position(y, table)], grid)
 
 
 @inlined
-def table_stochastic(y, grid, draw):
+def table_stochastic(y, grid, table, draw):
     """Stochastic rounding between two table values."""
-    index = position(y, grid)
-    low, high = grid.values[index], grid.values[index + 1]
+    index = position(y, table)
+    low, high = table.values[index], table.values[index + 1]
     if not (high > low and y > low and y < high):
         return special(y, low, grid)
     # The quotient is below one, and the product with 2^32 is exact.

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from dse.numerics.eager import apply, round_to_grid, scale_of
-from dse.numerics.grid import Grid, grid_of
+from dse.numerics.grid import grid_of, thresholds_of
 from dse.numerics.scaling import Scaling, scaling_of
-from hwmodels.formats import Format, Quantizer
+from hwmodels.formats import Encoding, Format, Quantizer
 
 CLIP_STEP = 0.02
 CLIP_CANDIDATES = 40
@@ -27,6 +27,11 @@ class GroupScales:
 
     scales: Tensor
     zero_points: Tensor | None = None
+
+    @property
+    def points(self) -> Tensor:
+        """Zero points; zeros where the format has none."""
+        return torch.zeros(1, 1) if self.zero_points is None else self.zero_points
 
 
 def group_length(format: Format, depth: int) -> int:
@@ -102,11 +107,14 @@ def _of_groups(tiles: Tensor, group: int, quantizer: Quantizer, scaling: Scaling
     count, height, depth = tiles.shape
     groups = tiles.reshape(count, height, depth // group, group).transpose(1, 2)
     groups = groups.reshape(count, depth // group, height * group)
-    affine = quantizer.format.zero_point is not None
     low, high = _range(groups, quantizer)
     if quantizer.statistic == "mse":
         return _least_error(groups, low, high, quantizer, scaling)
-    return _affine(low, high, quantizer) if affine else _symmetric(low, high, scaling)
+    return (
+        _affine(low, high, quantizer)
+        if affine
+        else _symmetric(low, high, quantizer.format, scaling)
+    )
 
 
 def _range(groups: Tensor, quantizer: Quantizer) -> tuple[Tensor, Tensor]:
@@ -123,8 +131,9 @@ def _range(groups: Tensor, quantizer: Quantizer) -> tuple[Tensor, Tensor]:
     return torch.clamp(low, max=0.0), torch.clamp(high, min=0.0)
 
 
-def _symmetric(low: Tensor, high: Tensor, scaling: Scaling) -> GroupScales:
-    return GroupScales(scales=scale_of(torch.maximum(-low, high), scaling))
+def _symmetric(low: Tensor, high: Tensor, format: Format, scaling: Scaling) -> GroupScales:
+    table = thresholds_of(format.scale.encoding if format.scale else format.element)
+    return GroupScales(scales=scale_of(torch.maximum(-low, high), scaling, table))
 
 
 def _affine(low: Tensor, high: Tensor, quantizer: Quantizer) -> GroupScales:
@@ -136,7 +145,9 @@ def _affine(low: Tensor, high: Tensor, quantizer: Quantizer) -> GroupScales:
     levels = torch.tensor(element.max - element.min, dtype=torch.float32, device=low.device)
     scales = (high - low) / levels
     if scale_format is not None and scale_format.encoding.name != "fp32":
-        scales = round_to_grid(scales, grid_of(scale_format.encoding))
+        scales = round_to_grid(
+            scales, grid_of(scale_format.encoding), thresholds_of(scale_format.encoding)
+        )
     safe = torch.where(scales == 0, 1.0, scales)
     points = torch.clamp((element.min - low / safe).round(), element.min, element.max)
     return GroupScales(scales=scales, zero_points=points)
@@ -146,13 +157,13 @@ def _least_error(
     groups: Tensor, low: Tensor, high: Tensor, quantizer: Quantizer, scaling: Scaling
 ) -> GroupScales:
     """The clipped range with the least squared error of each group; the widest of equals."""
-    grid = grid_of(quantizer.format.element)
+    element = quantizer.format.element
     best = _clipped(low, high, quantizer, scaling)
-    least = _squared_error(groups, best, grid, scaling)
+    least = _squared_error(groups, best, element, scaling)
     for step in range(1, CLIP_CANDIDATES):
         kept = 1.0 - step * CLIP_STEP
         tried = _clipped(low * kept, high * kept, quantizer, scaling)
-        error = _squared_error(groups, tried, grid, scaling)
+        error = _squared_error(groups, tried, element, scaling)
         better = error < least
         least = torch.where(better, error, least)
         best = _chosen(better, tried, best)
@@ -162,7 +173,7 @@ def _least_error(
 def _clipped(low: Tensor, high: Tensor, quantizer: Quantizer, scaling: Scaling) -> GroupScales:
     if quantizer.format.zero_point is not None:
         return _affine(low, high, quantizer)
-    return _symmetric(low, high, scaling)
+    return _symmetric(low, high, quantizer.format, scaling)
 
 
 def _chosen(better: Tensor, tried: GroupScales, best: GroupScales) -> GroupScales:
@@ -172,16 +183,25 @@ def _chosen(better: Tensor, tried: GroupScales, best: GroupScales) -> GroupScale
     return GroupScales(scales=torch.where(better, tried.scales, best.scales), zero_points=points)
 
 
-def _squared_error(groups: Tensor, found: GroupScales, grid: Grid, scaling: Scaling) -> Tensor:
+def _squared_error(
+    groups: Tensor, found: GroupScales, element: Encoding, scaling: Scaling
+) -> Tensor:
     points = None if found.zero_points is None else found.zero_points[..., None]
-    values = apply(groups, found.scales[..., None], grid, scaling, zero_point=points)
+    values = apply(
+        groups,
+        found.scales[..., None],
+        grid_of(element),
+        thresholds_of(element),
+        scaling,
+        zero_point=points,
+    )
     return (values - groups).to(torch.float64).square().sum(-1)
 
 
 def _ratio_to_largest(scales: Tensor, rows: int) -> Tensor:
     """Each scale as the largest of its `rows` slices over a power of two, never below itself."""
     rows = rows or scales.shape[0]
-    largest = torch.cat([part.amax().expand_as(part) for part in scales.split(rows)])
+    largest = torch.cat([part.amax().expand_as(part) for part in torch.split(scales, rows)])
     ratio = torch.where(scales > 0, largest / scales, 1.0)
     halvings = torch.frexp(ratio).exponent - 1
     return torch.where(scales > 0, torch.ldexp(largest, -halvings), scales)

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dse.numerics.grid import Grid, grid_of
-from hwmodels.formats import Format
+from dse.numerics.grid import Grid, grid_of, is_tabled
+from hwmodels.formats import Format, Quantizer
 
 
 class Rule(IntEnum):
@@ -45,7 +45,7 @@ class Scaling(NamedTuple):
     tensor_scale: np.float32
     """Second level; 1 where there is none."""
     two_level: bool
-    """The element is x * ((1 / tensor scale) / scale), as NVFP4 kernels compute it, not x / scale."""
+    """The element is x * ((1 / tensor scale) / scale), as NVFP4 kernels have it, not x / scale."""
     grid: Grid
     """Where rule ROUNDED rounds to."""
 
@@ -54,15 +54,26 @@ _RULES = {"floor": Rule.FLOOR, "ceil": Rule.CEIL, "even": Rule.EVEN, "rceil": Ru
 
 
 def rule_of(format: Format) -> Rule:
-    """The rule of a format's finest scale; GIVEN if kernels cannot derive it by themselves."""
+    """The rule of a format's finest scale."""
     scale = format.scale
-    if scale is None or format.zero_point is not None or scale.rule == "ratio":
+    if scale is None:
         return Rule.GIVEN
-    if scale.rule != "nearest":
+    if scale.rule in _RULES:
         return _RULES[scale.rule]
-    if scale.encoding.name == "fp32":
-        return Rule.EXACT
-    return Rule.ROUNDED
+    return Rule.EXACT if scale.encoding.name == "fp32" else Rule.ROUNDED
+
+
+def kernels_derive(quantizer: Quantizer) -> bool:
+    """Whether compiled kernels derive the scales by themselves, group by group."""
+    format, scale = quantizer.format, quantizer.format.scale
+    return (
+        scale is not None
+        and quantizer.statistic == "absmax"
+        and format.zero_point is None
+        and format.granularity != "block"
+        and scale.rule != "ratio"
+        and not (scale.rule == "nearest" and is_tabled(scale.encoding))
+    )
 
 
 @lru_cache(maxsize=512)

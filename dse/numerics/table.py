@@ -28,8 +28,6 @@ class Table:
     upper: npt.NDArray[np.uint16]
     thresholds: npt.NDArray[np.float32]
     values: npt.NDArray[np.float32]
-    single: bool
-    """No cell has more than one threshold."""
 
 
 def table_of(encoding: Encoding, rounding: Rounding) -> Table:
@@ -50,14 +48,13 @@ def table_of(encoding: Encoding, rounding: Rounding) -> Table:
         upper=upper.astype(np.uint16),
         thresholds=padded,
         values=np.append(results, results[-1]).astype(np.float32),
-        single=bool((upper - lower).max() <= 1),
     )
 
 
 def _steps(
     encoding: Encoding, values: Sequence[Fraction], mode: str
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """The results in increasing order and the smallest float32 that leads to each but the first."""
+    """Results in increasing order and the smallest float32 that leads to each but the first."""
     exact = [float(value) for value in values]
     if mode == "odd":
         return _odd_steps(encoding, values)
