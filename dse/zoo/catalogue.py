@@ -47,7 +47,7 @@ class ZooModel:
         """
         if self.embedded:
             return FOLDER / self.name / "model.onnx"
-        from dse.zoo.pretrained import onnx_file
+        from dse.zoo.pretrained import onnx_file  # noqa: PLC0415 (it imports this module)
 
         return onnx_file(self)
 

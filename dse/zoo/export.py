@@ -14,6 +14,7 @@ from typing import Any
 import onnx_ir as ir
 import torch
 from onnx_ir.passes import common
+from onnxscript import optimizer
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
@@ -122,8 +123,6 @@ def _traced(
 
 def _optimise(model: ir.Model) -> None:
     """Constant folding and clean-up, none of which reads large weights."""
-    from onnxscript import optimizer
-
     optimizer.optimize_ir(model)
     common.CommonSubexpressionEliminationPass()(model)
     common.IdentityEliminationPass()(model)

@@ -40,7 +40,8 @@ SEARCH = HeldOut(
 
 REPORT = HeldOut(
     modules=(
-        "contextlib", "difflib", "plistlib", "random", "shlex", "smtplib", "statistics", "tempfile",
+        "contextlib", "difflib", "plistlib", "random",
+        "shlex", "smtplib", "statistics", "tempfile",
     ),
     topics=("formatstrings", "global", "objects", "operator-summary", "slicings", "specialattrs"),
 )  # fmt: skip

@@ -37,7 +37,8 @@ def read_image_folder(
         ZooError: Pillow is missing, or the folder has no images.
     """
     try:
-        from PIL import Image
+        # Optional (extra `[zoo]`), and only this function reads pictures.
+        from PIL import Image  # type: ignore[import-not-found, unused-ignore]  # noqa: PLC0415
     except ImportError as error:
         raise ZooError("reading images needs Pillow: pip install 'dse[zoo]'") from error
     classes = sorted(child for child in folder.iterdir() if child.is_dir())

@@ -122,7 +122,7 @@ class Attention(nn.Module):
         # Queries have five axes (batch, kv head, group, sequence, channel): keys and values
         # broadcast over the group, so the graph never copies them and their traffic stays
         # countable.
-        query = self.q_proj(x).unflatten(-1, (-1, self.groups, self.head_width))
+        query = torch.unflatten(self.q_proj(x), -1, (-1, self.groups, self.head_width))
         query = rotation.apply(query.permute(0, 2, 3, 1, 4))
         key = rotation.apply(self._heads(self.k_proj(x)))
         value = self._heads(self.v_proj(x))
@@ -133,7 +133,7 @@ class Attention(nn.Module):
         return self.o_proj(mixed.permute(0, 3, 1, 2, 4).flatten(2)), (key, value)
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (-1, self.head_width)).transpose(1, 2)
+        return torch.unflatten(x, -1, (-1, self.head_width)).transpose(1, 2)
 
 
 def fused(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -141,7 +141,7 @@ def fused(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     mixed = functional.scaled_dot_product_attention(
         query.flatten(1, 2), key, value, is_causal=True, enable_gqa=True
     )
-    return mixed.unflatten(1, query.shape[1:3])
+    return torch.unflatten(mixed, 1, query.shape[1:3])
 
 
 def written_out(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
@@ -166,7 +166,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the update of `x: (..., width)`."""
-        return self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        update: Tensor = self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        return update
 
 
 class Layer(nn.Module):
@@ -257,13 +258,15 @@ class Llama(nn.Module):
             nn.init.zeros_(self.lm_head.weight)
         # Every layer starts as the identity and every next byte as equally likely.
         for layer in self.model.layers:
+            assert isinstance(layer, Layer)
             nn.init.zeros_(layer.self_attn.o_proj.weight)
             nn.init.zeros_(layer.mlp.down_proj.weight)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Returns logits (batch, sequence, vocabulary) of `tokens: (batch, sequence)`."""
         hidden, _ = self.model(tokens, None, written_out=False)
-        return self.lm_head(hidden)
+        logits: Tensor = self.lm_head(hidden)
+        return logits
 
 
 class WrittenOut(nn.Module):
@@ -277,7 +280,8 @@ class WrittenOut(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Returns the same logits as the wrapped model."""
         hidden, _ = self.model(tokens, None, written_out=True)
-        return self.lm_head(hidden)
+        logits: Tensor = self.lm_head(hidden)
+        return logits
 
 
 class WithCache(nn.Module):

@@ -32,7 +32,8 @@ class ConvNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns (batch, outputs, height / stride, width / stride)."""
-        return self.norm(self.conv(x))
+        normed: Tensor = self.norm(self.conv(x))
+        return normed
 
     def fold(self) -> None:
         """Moves the norm's running statistics into the convolution; eval mode only."""
@@ -77,7 +78,8 @@ class ResNet(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Returns logits (batch, classes) of `image: (batch, channels, height, width)`."""
         features = self.blocks(functional.relu(self.stem(image)))
-        return self.classifier(self.pool(features).flatten(1))
+        logits: Tensor = self.classifier(self.pool(features).flatten(1))
+        return logits
 
     def fold_batch_norms(self) -> ResNet:
         """Returns this network in eval mode with every batch norm folded, in place."""

@@ -7,14 +7,18 @@ named after the torch module it came from, not after a running number of the who
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy
 import onnx_ir as ir
 from onnx_ir.passes import common
 
 SCOPES_KEY = "pkg.torch.onnx.name_scopes"
+# Smaller initialisers are constants of an operation, not weights.
+SMALLEST_WEIGHT = 1024
 # What the exporter writes for nodes that no module made, such as the input's shape.
 ROOT_SCOPE = "_empty_nn_module_stack_from_metadata_hook"
 
@@ -26,8 +30,9 @@ def tidy(model: ir.Model) -> None:
         if node.op_type == "Reshape":
             _reshape_by_constant(graph, node)
     common.RemoveUnusedNodesPass()(model)
-    _name_nodes(graph)
-    _name_constants(graph)
+    modules = _modules(graph)
+    _name_constants(graph, modules)
+    _name_nodes(graph, modules)
     _order_sums(graph)
     for node in graph:
         node.metadata_props.clear()
@@ -70,26 +75,50 @@ def _reshape_by_constant(graph: ir.Graph, node: ir.Node) -> None:
     node.attributes.pop("allowzero", None)
 
 
-def _name_nodes(graph: ir.Graph) -> None:
-    """`<module>` for a module that is one node, `<module>.<operation>` for the others."""
-    modules: list[str] = []
+def _modules(graph: ir.Graph) -> dict[ir.Node, str]:
+    """The torch module that every node came from; empty for nodes that no module made."""
+    modules: dict[ir.Node, str] = {}
+    last = ""
     for node in graph:
-        scopes = ast.literal_eval(node.metadata_props.get(SCOPES_KEY, "['', '']"))
-        scopes = ["" if scope == ROOT_SCOPE else scope for scope in scopes]
         # An optimiser's own node has no scope: it stands where the node before it stands.
-        known = SCOPES_KEY in node.metadata_props or not modules
-        modules.append(scopes[-2] if known else modules[-1])
-    members = Counter(modules)
-    taken: Counter[str] = Counter()
+        if SCOPES_KEY in node.metadata_props:
+            scope = ast.literal_eval(node.metadata_props[SCOPES_KEY])[-2]
+            last = "" if scope == ROOT_SCOPE else scope
+        modules[node] = _owner(node) or last
+    return modules
+
+
+def _owner(node: ir.Node) -> str:
+    """The module whose weight a convolution or product reads; a folded norm is not it."""
+    if node.op_type not in ("Conv", "Gemm", "MatMul") or node.inputs[1] is None:
+        return ""
+    name = str(node.inputs[1].name)
+    owned = node.inputs[1].const_value is not None and name.endswith(".weight")
+    return name.removesuffix(".weight") if owned else ""
+
+
+def _name_nodes(graph: ir.Graph, modules: Mapping[ir.Node, str]) -> None:
+    """`<module>` for a module that is one node, `<module>.<operation>` for the others."""
+    members = Counter(modules.values())
     outputs = {id(value) for value in graph.outputs}
-    for node, module in zip(graph, modules, strict=True):
+    taken = {str(value.name) for value in (*graph.inputs, *graph.outputs)} | set(
+        graph.initializers
+    )
+    for node, module in modules.items():
         alone = members[module] == 1 and module
         name = module if alone else ".".join(filter(None, (module, _label(node))))
-        taken[name] += 1
-        node.name = name if taken[name] == 1 else f"{name}_{taken[name] - 1}"
+        node.name = _free(name, taken)
         for index, value in enumerate(node.outputs):
             if id(value) not in outputs:
                 value.name = node.name if len(node.outputs) == 1 else f"{node.name}:{index}"
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """The name, or with the first number that makes it new; marks it as taken."""
+    candidates = itertools.chain([name], (f"{name}_{count}" for count in itertools.count(1)))
+    free = next(candidate for candidate in candidates if candidate not in taken)
+    taken.add(free)
+    return free
 
 
 def _label(node: ir.Node) -> str:
@@ -99,6 +128,8 @@ def _label(node: ir.Node) -> str:
     ):
         producer = node.inputs[0].producer() if node.inputs[0] is not None else None
         return "mix" if producer is not None and producer.op_type == "Softmax" else "scores"
+    if node.op_type == "MatMul":
+        return "matmul"
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", node.op_type).lower()
 
 
@@ -116,10 +147,18 @@ def _order_sums(graph: ir.Graph) -> None:
         value.shape = ir.Shape(dims)
 
 
-def _name_constants(graph: ir.Graph) -> None:
-    """`constant_<n>` for the exporter's `val_<n>`; parameters keep their torch names."""
-    count = 0
+def _name_constants(graph: ir.Graph, modules: Mapping[ir.Node, str]) -> None:
+    """`constant_<n>` for the exporter's temporary names; parameters keep their torch names.
+
+    A folded weight (transposed, say) has lost its name and gets `<module>.weight` back.
+    """
+    taken = set(graph.initializers)
     for name, value in list(graph.initializers.items()):
-        if re.fullmatch(r"val_\d+", name):
-            value.name = f"constant_{count}"
-            count += 1
+        users = value.consumers()
+        size = value.const_value.size if value.const_value is not None else 0
+        if "." in name or name.startswith("shape_"):
+            continue
+        if len(users) == 1 and size >= SMALLEST_WEIGHT and modules[users[0]]:
+            value.name = _free(f"{modules[users[0]]}.weight", taken)
+        else:
+            value.name = _free("constant", taken)
