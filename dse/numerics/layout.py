@@ -62,7 +62,8 @@ def layout_of(x: Tensor, axes: Sequence[int], *, logical: bool = False) -> Layou
     """
     dims = x.dim()
     contracted = sorted({axis % dims for axis in (axes or (-1,))}) if dims else []
-    by_memory = tuple(sorted(range(dims), key=lambda axis: (-int(x.stride(axis)), axis)))
+    strides = x.stride()
+    by_memory = tuple(sorted(range(dims), key=lambda axis: (-strides[axis], axis)))
     if not logical and x.permute(by_memory).is_contiguous():
         found = _adjacent(x.shape, by_memory, contracted)
         if found is not None:

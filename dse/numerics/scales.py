@@ -110,11 +110,7 @@ def _of_groups(tiles: Tensor, group: int, quantizer: Quantizer, scaling: Scaling
     low, high = _range(groups, quantizer)
     if quantizer.statistic == "mse":
         return _least_error(groups, low, high, quantizer, scaling)
-    return (
-        _affine(low, high, quantizer)
-        if affine
-        else _symmetric(low, high, quantizer.format, scaling)
-    )
+    return _clipped(low, high, quantizer, scaling)
 
 
 def _range(groups: Tensor, quantizer: Quantizer) -> tuple[Tensor, Tensor]:
