@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
+import numpy as np
+
 from dse.graph.attention import Attention, cache_write, source
 from dse.graph.attention import Operand as Input
 from dse.graph.attribute import integer
 from dse.graph.flow import Flow
-from dse.graph.graph import Graph, Node
+from dse.graph.graph import Graph, Initializer, Node
 from dse.graph.loops import attention_sizes, loops, past_input, sizes
 from dse.graph.operand import Values
 from dse.graph.operators import FUSED_ATTENTION
 from hwmodels.work import Op, Operand, OperandName
 
+DROPPED = -1e4
+"""What masks in float16 and wider add to scores that must vanish, or less."""
 COMPARISONS = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual")
 BLEND = ("Add", "Where", "Sum")
 
@@ -128,7 +132,10 @@ def is_causal(flow: Flow, attention: Attention) -> bool:
 def _orders_positions(graph: Graph, value: str) -> bool:
     queue, seen = [value], set[str]()
     while queue:
-        node = graph.producer.get(queue.pop())
+        current = queue.pop()
+        if current in graph.initializers and _is_triangle(graph.initializers[current]):
+            return True
+        node = graph.producer.get(current)
         if node is None or node.name in seen:
             continue
         seen.add(node.name)
@@ -136,6 +143,19 @@ def _orders_positions(graph: Graph, value: str) -> bool:
             return True
         queue += node.inputs
     return False
+
+
+def _is_triangle(constant: Initializer) -> bool:
+    """Whether a constant mask (True or 0 to keep, False or very negative to drop) is causal."""
+    shape = sizes({constant.name: constant.type}, constant.name)
+    if not constant.has_data or len(shape) < 2 or shape[-1] < 2 or shape[-2] < 2:
+        return False
+    mask = constant.numpy()
+    if mask.dtype.kind not in "bf":
+        return False
+    dropped = ~mask if mask.dtype.kind == "b" else mask < DROPPED
+    later = np.triu(np.ones(shape[-2:], dtype=bool), k=1 + shape[-1] - shape[-2])
+    return bool(np.all(dropped == later))
 
 
 def _both_vary(graph: Graph, node: Node) -> bool:
