@@ -80,8 +80,10 @@ def export_shape_graph(config: LlamaConfig, path: Path) -> None:
         cache_inputs, _cache_names("past_key_values", config.layers), strict=True
     ):
         value.name = name
-    _forget_weights(model.graph, {"model.frequencies": rotary_frequencies(config)})
+    absent = _forget_weights(model.graph, {"model.frequencies": rotary_frequencies(config)})
     _optimise(model)
+    for name, tensor in absent.items():
+        model.graph.initializers[name].const_value = tensor
     tidy(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     # `ir.save` would look for the weights; the proto only names their file.
@@ -129,15 +131,21 @@ def _optimise(model: ir.Model) -> None:
     common.RemoveUnusedNodesPass()(model)
 
 
-def _forget_weights(graph: ir.Graph, kept: Mapping[str, Tensor]) -> None:
-    """Points every initialiser into a file that does not exist, but for the tensors `kept`."""
+def _forget_weights(graph: ir.Graph, kept: Mapping[str, Tensor]) -> dict[str, ir.ExternalTensor]:
+    """Empties every initialiser but those `kept`; returns references to a file that is not there.
+
+    They go in after optimisation, which would try to read small ones.
+    """
+    absent: dict[str, ir.ExternalTensor] = {}
     offset = 0
     for name, value in graph.initializers.items():
         fake = value.const_value
         if name in kept:
             value.const_value = ir.tensor(kept[name].numpy(), name=name)
         elif fake is not None and isinstance(getattr(fake, "raw", None), FakeTensor):
-            value.const_value = ir.ExternalTensor(
+            absent[name] = ir.ExternalTensor(
                 ABSENT_WEIGHTS, offset, fake.nbytes, fake.dtype, shape=fake.shape, name=name
             )
+            value.const_value = None
             offset += fake.nbytes
+    return absent
