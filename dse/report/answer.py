@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from dse.report.axis import WORDS, cost_axes
 from dse.report.baseline import Gain, against_reference, gain
@@ -49,16 +49,30 @@ def _sentences(run: Run, point: Point) -> Iterator[str]:
 
 def _what(run: Run, point: Point) -> str:
     """Which formats where, at which loss."""
-    chosen = run.choices.get(point.trial, {})
-    counts = Counter(chosen.values()).most_common()
-    kinds = {variable.kind for variable in run.manifest.variables}
-    noun = NOUNS.get(next(iter(kinds)), "regions") if len(kinds) == 1 else "regions"
-    parts = [f"{count} in {name}" for name, count in counts]
-    head = f"{counts[0][1]} of {len(chosen)} {noun} run in {counts[0][0]}" if counts else ""
-    rest = f" ({_joined(parts[1:])})" if len(parts) > 1 else ""
     place = f"On {_place(run).title}, " if run.manifest.targets else ""
     loss = loss_text(point.loss, point.stderr)
-    return f"{place}{head}{rest} at a loss of {loss} nats per position{_metric(run, point)}."
+    shares = _joined(_shares(run, point))
+    return f"{place}{shares} at a loss of {loss} nats per position{_metric(run, point)}."
+
+
+def _shares(run: Run, point: Point) -> list[str]:
+    """One phrase a kind of region, the most frequent kind first."""
+    kinds = {one.name: one.kind for one in run.searched}
+    grouped: dict[str, dict[str, str]] = {}
+    for name, choice in run.chosen(point).items():
+        grouped.setdefault(kinds[name], {})[name] = choice
+    ordered = sorted(grouped.items(), key=lambda item: -len(item[1]))
+    return [_share(kind, chosen) for kind, chosen in ordered]
+
+
+def _share(kind: str, chosen: Mapping[str, str]) -> str:
+    """`18 of 25 GEMM groups run in w4a4_nvfp4 (7 in bf16)`, or `head in bf16` where one is all."""
+    counts = Counter(chosen.values())
+    (first, most), *others = counts.most_common()
+    if len(chosen) == 1:
+        return f"{next(iter(chosen))} in {first}"
+    rest = f" ({_joined([f'{count} in {name}' for name, count in others])})" if others else ""
+    return f"{most} of {counts.total()} {NOUNS.get(kind, kind)} run in {first}{rest}"
 
 
 def _place(run: Run) -> Target:

@@ -25,7 +25,9 @@ def rivals(run: Run, point: Point) -> tuple[Point, ...]:
     """
     if point.loss is None:
         return ()
-    candidates = {p.trial: p for p in (*run.uniforms, *((run.reference,) if run.reference else ()))}
+    candidates = {
+        p.trial: p for p in (*run.uniforms, *((run.reference,) if run.reference else ()))
+    }
     return tuple(
         rival
         for rival in candidates.values()

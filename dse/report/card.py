@@ -26,11 +26,12 @@ def cards(run: Run) -> list[Card]:
         return []
     metric = point.columns.get(run.manifest.metric)
     name = run.manifest.metric.replace("_", " ")
+    value, _, error = loss_text(point.loss, point.stderr).partition(" ± ")
     found = [
         Card(
             label="quality loss",
-            value=loss_text(point.loss),
-            detail=f"± {loss_text(point.stderr)} nats" if point.stderr else "nats per position",
+            value=value,
+            detail=f"± {error} nats per position" if error else "nats per position",
         )
     ]
     if metric is not None:
@@ -38,9 +39,9 @@ def cards(run: Run) -> list[Card]:
         detail = f"{digits(whole, 4)} unquantised" if whole is not None else ""
         found.append(Card(label=name, value=digits(metric, 4), detail=detail))
     for axis in cost_axes(run):
-        value = point.columns.get(axis.column)
+        cost = point.columns.get(axis.column)
         gained = against_reference(run, point, axis.column)
         detail = f"{ratio(gained)} {axis.better} than {run.reference.title}" if gained else ""
-        if value is not None:
-            found.append(Card(label=axis.label, value=si(value, axis.unit), detail=detail))
+        if cost is not None:
+            found.append(Card(label=axis.label, value=si(cost, axis.unit), detail=detail))
     return found

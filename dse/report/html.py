@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -23,19 +22,10 @@ from dse.report.figures.view import View
 from dse.report.load import read_run
 from dse.report.provenance import facts
 from dse.report.run import Run
-from dse.report.scheme import colours, short
 from dse.report.table import front_table
-from dse.report.unit import digits, percent, ratio, si
+from dse.report.unit import digits
 
-FILTERS = {"short": short, "si": si, "digits": digits, "percent": percent, "ratio": ratio}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Swatch:
-    """An entry of the colour legend."""
-
-    choice: str
-    colour: str
+FILTERS = {"digits": digits}
 
 
 def write_report(run_dir: Path) -> Path:
@@ -86,7 +76,6 @@ def _title(run: Run) -> str:
 
 
 def _context(run: Run) -> dict[str, object]:
-    palette = colours(run.manifest.choices)
     return {
         "run": run,
         "manifest": run.manifest,
@@ -95,7 +84,6 @@ def _context(run: Run) -> dict[str, object]:
         "cards": cards(run),
         "facts": facts(run),
         "table": front_table(run),
-        "swatches": [Swatch(choice=choice, colour=hue) for choice, hue in palette.items()],
         "support": _support_rows(run),
         "views": {view.name: view for view in _views(run)},
     }

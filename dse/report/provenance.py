@@ -41,8 +41,12 @@ def _network(network: Network) -> str:
 def _target(target: Target) -> str:
     kinds = ", ".join(f"{count} {kind}" for kind, count in target.figures.items())
     checked = "validated against silicon" if target.validated else "not validated against silicon"
-    note = "" if target.note.startswith(checked) else checked
-    parts = (target.title, f"device figures: {kinds}" if kinds else "", note, target.note)
+    note = (
+        target.note
+        if "validated" in target.note
+        else "; ".join(filter(None, (checked, target.note)))
+    )
+    parts = (target.title, f"device figures: {kinds}" if kinds else "", note)
     return "; ".join(part for part in parts if part)
 
 

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from dse.report.scheme import short_names
+
 Quantity = Literal["latency_s", "energy_j", "traffic_bytes", "weight_bytes", "peak_bytes"]
 
 
@@ -52,8 +54,9 @@ class Variable:
 
     @property
     def label(self) -> str:
-        """`5 · qkv` for a role in a block, the region's own name for others."""
-        return self.name if self.block is None else f"{self.block} · {self.role}"
+        """`5 · qkv` for `blocks.5/qkv`; the whole name outside of blocks."""
+        own = self.name.rsplit("/", 1)[-1]
+        return self.name if self.block is None else f"{self.block} · {own}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +233,29 @@ class Run:
     def recommended(self) -> Point | None:
         """The recommended point of the front."""
         return self.by_trial.get(self.recommendation.trial) if self.recommendation else None
+
+    @cached_property
+    def short(self) -> Mapping[str, str]:
+        """Short names of the choices, for labels."""
+        return short_names(self.manifest.choices)
+
+    def title(self, point: Point) -> str:
+        """The scheme's short name, or the trial's number."""
+        return self.short.get(point.name, point.title)
+
+    @cached_property
+    def searched(self) -> tuple[Variable, ...]:
+        """The variables that had a choice."""
+        return tuple(one for one in self.manifest.variables if len(one.choices) > 1)
+
+    def chosen(self, point: Point) -> Mapping[str, str]:
+        """What a point gives to the variables that had a choice; empty where it is not known."""
+        taken = self.choices.get(point.trial, {})
+        return {one.name: taken[one.name] for one in self.searched if taken.get(one.name)}
+
+    def is_recommended(self, point: Point) -> bool:
+        """Whether it is the point that the search would take."""
+        return self.recommendation is not None and self.recommendation.trial == point.trial
 
     @property
     def uniforms(self) -> tuple[Point, ...]:

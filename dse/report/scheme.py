@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 WIDE = ("fp32", "tf32", "bf16", "fp16")
 """Choices that leave a region unquantised: greys."""
@@ -18,13 +18,16 @@ COLOURS = (
 )  # fmt: skip
 
 
-def short(choice: str) -> str:
-    """`nvfp4` for `w4a4_nvfp4`: the widths go where the name of the format says them.
+def short_names(choices: Sequence[str]) -> dict[str, str]:
+    """The shortest name of every choice that still tells it from the others.
 
-    They stay where weight and activation differ: `w4a8_fp8`, `w4a16`.
+    `nvfp4` for `w4a4_nvfp4`: the widths go where the format's name says them, and stay where
+    weight and activation differ (`w4a16`). `_dynamic` goes where nothing else has the name.
     """
-    match = re.fullmatch(r"w(\d+)a\1_(.+)", choice)
-    return match[2] if match else choice
+    bare = {choice: re.sub(r"^w(\d+)a\1_", "", choice) for choice in choices}
+    plain = {choice: name.removesuffix("_dynamic") for choice, name in bare.items()}
+    counts = Counter(plain.values())
+    return {choice: name if counts[name] == 1 else bare[choice] for choice, name in plain.items()}
 
 
 def colours(choices: Sequence[str]) -> dict[str, str]:
@@ -33,24 +36,6 @@ def colours(choices: Sequence[str]) -> dict[str, str]:
     return {choice: next(greys if choice in WIDE else hues) for choice in choices}
 
 
-def formats_phrase(chosen: Mapping[str, str]) -> str:
-    """Which formats, on how many variables, the most frequent first: `nvfp4 18/25, bf16 7`."""
-    counts = Counter(short(choice) for choice in chosen.values()).most_common()
-    first, *others = (f"{name} {count}" for name, count in counts)
-    return ", ".join([f"{first}/{len(chosen)}", *others])
-
-
-def by_role(chosen: Mapping[str, str], roles: Mapping[str, str]) -> list[str]:
-    """One line a role, for a hover box: `qkv: nvfp4 ×5, bf16 ×1`.
-
-    Args:
-        chosen: variable to choice.
-        roles: variable to role.
-    """
-    grouped: dict[str, Counter[str]] = {}
-    for variable, choice in chosen.items():
-        grouped.setdefault(roles.get(variable, variable), Counter())[short(choice)] += 1
-    return [
-        f"{role}: " + ", ".join(f"{name} ×{count}" for name, count in counter.most_common())
-        for role, counter in grouped.items()
-    ]
+def formats_phrase(names: Sequence[str]) -> str:
+    """Which formats, on how many variables, the most frequent first: `nvfp4 18, bf16 7`."""
+    return ", ".join(f"{name} {count}" for name, count in Counter(names).most_common())

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from dse.report.baseline import against_reference
 from dse.report.run import Point, Run, Target
-from dse.report.scheme import formats_phrase
+from dse.report.scheme import colours, formats_phrase
 from dse.report.unit import DASH, digits, loss_text, percent, ratio, si
+
+RowKind = Literal["front", "uniform", "recommended"]
+"""On the front, a uniform assignment that is not, or the point to take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,15 +22,16 @@ class Cell:
     text: str
     sort: float | str
     detail: str = ""
+    strip: tuple[tuple[str, float], ...] = ()
+    """A bar of coloured parts, each with its percentage."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One point."""
 
-    point: Point
-    kind: str
-    """`front`, `uniform` (off the front) or `recommended`."""
+    kind: RowKind
+    uniform: bool
     cells: tuple[Cell, ...]
 
 
@@ -38,52 +44,96 @@ class Table:
 
 
 def front_table(run: Run) -> Table:
-    """The front, cheapest first, then the uniform assignments that are not on it."""
+    """The front, cheapest first, then the uniform assignments that are not on it.
+
+    Energy is that of the first target; a target's native share comes where it is ever below one.
+    """
     front = {point.trial for point in run.front}
     beside = tuple(point for point in run.uniforms if point.trial not in front)
-    headings = ["point", "loss (nats)", run.manifest.metric.replace("_", " ")]
+    points = (*run.front, *beside)
+    columns = {
+        "point": [_name(run, point) for point in points],
+        "loss (nats)": [_loss(point) for point in points],
+        **_metric(run, points),
+        **_costs(run, points),
+        "formats": [_formats(run, point) for point in points],
+    }
+    rows = zip(points, zip(*columns.values(), strict=True), strict=True)
+    return Table(
+        headings=tuple(columns),
+        rows=tuple(Row(kind=_kind(run, p, front), uniform=p.source == "uniform", cells=cells) for p, cells in rows),
+    )
+
+
+def _kind(run: Run, point: Point, front: set[int]) -> RowKind:
+    if run.is_recommended(point):
+        return "recommended"
+    return "front" if point.trial in front else "uniform"
+
+
+def _name(run: Run, point: Point) -> Cell:
+    return Cell(text=run.title(point), sort=point.trial, detail="tied" if point.tied else "")
+
+
+def _loss(point: Point) -> Cell:
+    detail = "" if point.on_report else "search split"
+    return Cell(text=loss_text(point.loss, point.stderr), sort=_order(point.loss), detail=detail)
+
+
+def _metric(run: Run, points: Sequence[Point]) -> dict[str, list[Cell]]:
+    name = run.manifest.metric
+    values = [point.columns.get(name) for point in points]
+    if not name or not any(values):
+        return {}
+    return {
+        name.replace("_", " "): [
+            Cell(text=DASH if value is None else digits(value, 4), sort=_order(value))
+            for value in values
+        ]
+    }
+
+
+def _costs(run: Run, points: Sequence[Point]) -> dict[str, list[Cell]]:
+    columns: dict[str, list[Cell]] = {}
+    first = run.manifest.targets[0].name
     for target in run.manifest.targets:
-        headings += [f"{target.name} latency", "vs bf16", "energy", "native"]
-    headings += ["weights", "formats"]
-    rows = (_row(run, point, front) for point in (*run.front, *beside))
-    return Table(headings=tuple(headings), rows=tuple(rows))
+        columns[f"{target.name} latency"] = [_latency(run, point, target) for point in points]
+        if target.name == first:
+            columns["energy"] = [_cost(point.cost("energy_j", first), "J") for point in points]
+        shares = [point.native_share(target.name) for point in points]
+        if any(share is not None and share < 1 for share in shares):
+            columns[f"native on {target.name}"] = [
+                Cell(text=percent(share), sort=_order(share)) for share in shares
+            ]
+    columns["weights"] = [_cost(point.cost("weight_bytes", first), "B") for point in points]
+    return columns
 
 
-def _row(run: Run, point: Point, front: set[int]) -> Row:
-    recommended = run.recommendation is not None and run.recommendation.trial == point.trial
-    kind = "recommended" if recommended else "front" if point.trial in front else "uniform"
-    metric = point.columns.get(run.manifest.metric)
-    cells = [
-        Cell(text=point.title, sort=point.trial, detail=point.source),
-        Cell(
-            text=loss_text(point.loss, point.stderr),
-            sort=_order(point.loss),
-            detail="" if point.on_report else "search split",
-        ),
-        Cell(text=digits(metric, 4) if metric is not None else DASH, sort=_order(metric)),
-    ]
-    for target in run.manifest.targets:
-        cells += _costs(run, point, target)
-    weight = point.cost("weight_bytes", run.manifest.targets[0].name)
-    chosen = run.choices.get(point.trial, {})
-    cells.append(Cell(text=si(weight, "B"), sort=_order(weight)))
-    cells.append(Cell(text=formats_phrase(chosen) if chosen else DASH, sort=str(chosen)))
-    return Row(point=point, kind=kind, cells=tuple(cells))
+def _latency(run: Run, point: Point, target: Target) -> Cell:
+    """Seconds, and how many times faster than the reference."""
+    value = point.cost("latency_s", target.name)
+    whole = run.reference.cost("latency_s", target.name) if run.reference else None
+    speed = ratio(whole / value) if whole and value else ""
+    return Cell(text=si(value, "s"), sort=_order(value), detail=speed)
 
 
-def _costs(run: Run, point: Point, target: Target) -> list[Cell]:
-    latency = point.cost("latency_s", target.name)
-    energy = point.cost("energy_j", target.name)
-    native = point.native_share(target.name)
-    several = f"{target.name}.latency_s"
-    column = several if several in point.columns else "latency_s"
-    speed = against_reference(run, point, column)
-    return [
-        Cell(text=si(latency, "s"), sort=_order(latency)),
-        Cell(text=ratio(speed), sort=_order(speed)),
-        Cell(text=si(energy, "J"), sort=_order(energy)),
-        Cell(text=percent(native), sort=_order(native)),
-    ]
+def _cost(value: float | None, unit: str) -> Cell:
+    return Cell(text=si(value, unit), sort=_order(value))
+
+
+def _formats(run: Run, point: Point) -> Cell:
+    """How many variables take which scheme, in words and as a coloured strip."""
+    chosen = run.chosen(point)
+    if not chosen:
+        return Cell(text=DASH, sort="")
+    counts = Counter(chosen.values())
+    shares = (
+        (hue, 100 * counts[choice] / len(chosen))
+        for choice, hue in colours(run.manifest.choices).items()
+        if counts[choice]
+    )
+    phrase = formats_phrase([run.short[choice] for choice in chosen.values()])
+    return Cell(text=phrase, sort=phrase, strip=tuple(shares))
 
 
 def _order(value: float | None) -> float:

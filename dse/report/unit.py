@@ -36,15 +36,19 @@ def digits(value: float, significant: int = 3) -> str:
 
 
 def loss_text(value: float | None, stderr: float = 0.0) -> str:
-    """`0.0123 ± 0.0011`: as many decimals as two digits of the error need; a dash for None."""
+    """`0.0123 ± 0.0011`: decimals as the error deserves, two of its digits where it begins with 1.
+
+    Three significant digits where the error is unknown; a dash for None.
+    """
     if value is None:
         return DASH
     if value == 0 and stderr == 0:
         return "0"
-    least = stderr if stderr > 0 else abs(value) / 10
-    places = min(max(1 - math.floor(math.log10(least)), 0), 7)
-    error = f" ± {stderr:.{places}f}" if stderr > 0 else ""
-    return f"{value:.{places}f}{error}"
+    if stderr <= 0:
+        return digits(value)
+    leading = math.floor(math.log10(stderr))
+    places = min(max((1 if stderr < 2 * 10.0**leading else 0) - leading, 0), 7)
+    return f"{value:.{places}f} ± {stderr:.{places}f}"
 
 
 def ratio(value: float | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
@@ -15,12 +15,14 @@ from dse.report.figures import theme
 from dse.report.figures.label import Box, positions
 from dse.report.figures.view import Button, View
 from dse.report.run import Point, Run
-from dse.report.scheme import by_role, colours, short
+from dse.report.scheme import colours, formats_phrase
 from dse.report.unit import digits, loss_text, ratio, si
 
 HEIGHT = 520
-FRAME = Box(0, 0, 780, 400)
-"""The plot that names are placed for: a little narrower than the page at 1280 pixels."""
+PLOT = (780, 380)
+"""The area of the points that names are placed for: a little narrower than at 1280 pixels."""
+
+FRAME = Box(-50, -15, PLOT[0] + 50, PLOT[1] + 20)
 
 LOSS_TITLE = "quality loss (KL, nats per position)"
 
@@ -60,7 +62,7 @@ def pareto_view(run: Run) -> View:
         Button(label="linear loss", relayout={"yaxis.type": "linear", "yaxis.dtick": None}),
     )
     label = "Scatter plot of quality loss over predicted cost for every measured assignment"
-    return View(name="pareto", figure=figure, label=label, buttons=(costs, scales))
+    return View(name="pareto", figure=figure, label=label, buttons=(costs, scales), tools=True)
 
 
 def hover(run: Run, point: Point) -> str:
@@ -80,9 +82,11 @@ def hover(run: Run, point: Point) -> str:
             gained = f" · {ratio(speed)} {axis.better} than bf16" if speed else ""
             lines.append(f"{html.escape(axis.label)} {si(value, axis.unit)}{gained}")
     roles = {variable.name: variable.role for variable in run.manifest.variables}
-    chosen = run.choices.get(point.trial, {})
+    chosen = run.chosen(point)
     if len(set(chosen.values())) > 1:
-        lines += [html.escape(line) for line in by_role(chosen, roles)]
+        for role in dict.fromkeys(roles[name] for name in chosen):
+            names = [run.short[chosen[name]] for name in chosen if roles[name] == role]
+            lines.append(html.escape(f"{role}: {formats_phrase(names)}"))
     return "<br>".join(lines)
 
 
@@ -138,7 +142,7 @@ def _front(run: Run, group: Group) -> go.Scatter:
 
 def _uniforms(run: Run, group: Group) -> go.Scatter:
     palette = colours(run.manifest.choices)
-    names = [short(point.name) for point in group.points]
+    names = [run.title(point) for point in group.points]
     return go.Scatter(
         x=group.x, y=group.y, mode="markers+text", name="one scheme everywhere",
         text=names, textposition=_places(run, group, logarithmic=True),
@@ -182,7 +186,8 @@ def _layout(run: Run, axis: Axis) -> dict[str, object]:
              "y0": 0, "y1": 1, "line": {"color": theme.QUIET, "width": 1, "dash": "dot"}}
         ]  # fmt: skip
         layout["annotations"] = [
-            {"xref": "x", "yref": "paper", "x": whole, "y": 1, "xanchor": "right", "yanchor": "top",
+            {"xref": "x", "yref": "paper", "x": whole, "y": 1,
+             "xanchor": "right", "yanchor": "top",
              "text": html.escape(f"{run.reference.title} {digits(whole)} {axis.prefixed}"),
              "showarrow": False, "xshift": -4,
              "font": {"color": theme.QUIET, "size": 12}}
@@ -217,14 +222,10 @@ def _places(run: Run, group: Group, *, logarithmic: bool) -> list[str]:
         if x is None or not y or y <= 0:
             return (-1e6, -1e6)
         return (
-            (x - min(xs)) / (max(xs) - min(xs) or 1) * FRAME.right,
-            (bend(y) - min(ys)) / (max(ys) - min(ys) or 1) * FRAME.top,
+            (x - min(xs)) / (max(xs) - min(xs) or 1) * PLOT[0],
+            (bend(y) - min(ys)) / (max(ys) - min(ys) or 1) * PLOT[1],
         )
 
     own = [pixel(point) for point in group.points]
     others = [pixel(point) for point in every if point.source != "uniform"]
-    return positions(own, _names(group.points), others, frame=FRAME)
-
-
-def _names(points: Sequence[Point]) -> list[str]:
-    return [short(point.name) for point in points]
+    return positions(own, [run.title(point) for point in group.points], others, frame=FRAME)

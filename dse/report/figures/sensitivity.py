@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 from dse.report.figures import theme
 from dse.report.figures.view import View
 from dse.report.run import Run, Sensitivity
-from dse.report.scheme import colours, short
-from dse.report.unit import digits, loss_text
+from dse.report.scheme import colours
+from dse.report.unit import loss_text
 
 LONGEST = 40
 """Variables in the ranking; the heat map shows all."""
@@ -34,7 +34,7 @@ def heat_view(run: Run) -> View | None:
         go.Heatmap(
             z=[[_log(cell) for cell in line] for line in cells],
             text=[[_hover(cell) for cell in line] for line in cells], hoverinfo="text",
-            x=[html.escape(short(choice)) for choice in choices], y=list(range(len(rows))),
+            x=[html.escape(run.short[choice]) for choice in choices], y=list(range(len(rows))),
             colorscale="Viridis", reversescale=True, xgap=2, ygap=1, colorbar=_scale(positive),
         )
     )  # fmt: skip
@@ -60,8 +60,8 @@ def rank_view(run: Run) -> View | None:
     palette = colours(run.manifest.choices)
     figure = go.Figure(
         [
-            _dots([s for s in positive if s.choice == choice and s.variable in ranked], choice,
-                  hue, ranked)
+            _dots([s for s in positive if s.choice == choice and s.variable in ranked],
+                  run.short[choice], hue, ranked)
             for choice, hue in palette.items()
             if any(s.choice == choice for s in positive)
         ]
@@ -76,10 +76,10 @@ def rank_view(run: Run) -> View | None:
     return View(name="rank", figure=figure, label="Variables ranked by sensitivity")
 
 
-def _dots(records: list[Sensitivity], choice: str, hue: str, ranked: list[str]) -> go.Scatter:
+def _dots(records: list[Sensitivity], name: str, hue: str, ranked: list[str]) -> go.Scatter:
     return go.Scatter(
         x=[s.loss for s in records], y=[ranked.index(s.variable) for s in records],
-        mode="markers", name=html.escape(short(choice)), hoverinfo="text",
+        mode="markers", name=html.escape(name), hoverinfo="text",
         hovertext=[_hover(s) for s in records],
         marker={"size": 8, "color": hue, "line": {"color": "white", "width": 0.5}},
         error_x={
@@ -107,7 +107,7 @@ def _scale(positive: list[Sensitivity]) -> dict[str, object]:
     high = math.log10(max(s.loss for s in positive))
     ticks = list(range(math.ceil(low), math.floor(high) + 1))
     return {
-        "tickvals": ticks, "ticktext": [digits(10.0**tick, 1) for tick in ticks],
+        "tickvals": ticks, "ticktext": [f"10<sup>{tick}</sup>" for tick in ticks],
         "thickness": 10, "outlinewidth": 0, "orientation": "h", "y": 0, "yanchor": "top",
         "ypad": 6, "len": 0.9, "tickfont": {"size": 11, "color": theme.QUIET},
         "title": {"text": "", "side": "top"},

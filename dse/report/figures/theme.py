@@ -34,6 +34,7 @@ def styled(figure: go.Figure, *, height: int, **layout: object) -> go.Figure:
             "bordercolor": FAINT,
             "align": "left",
         },
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": FAINT, "activecolor": INK},
         legend={
             "orientation": "h",
             "x": 0,
@@ -50,6 +51,8 @@ def styled(figure: go.Figure, *, height: int, **layout: object) -> go.Figure:
         "tickfont": {"color": QUIET, "size": 12},
         "title": {"font": {"color": INK, "size": 13}},
         "automargin": True,
+        "exponentformat": "power",
+        "ticks": "",
     }
     figure.update_xaxes(**axis)
     figure.update_yaxes(**axis)

@@ -11,9 +11,8 @@ from plotly.subplots import make_subplots
 from dse.report.baseline import gain
 from dse.report.breakdown import Breakdown, breakdown
 from dse.report.figures import theme
-from dse.report.figures.view import View
+from dse.report.figures.view import Key, View
 from dse.report.run import Point, Run
-from dse.report.scheme import short
 from dse.report.unit import percent, si
 
 BOUNDS = {
@@ -48,14 +47,25 @@ def time_view(run: Run) -> View | None:
         for row, (t, p) in enumerate(places, start=1)
         for point in shown
     }
+    names = [_title(run, point) for point in shown]
     for row in range(1, len(places) + 1):
-        column = {point.trial: parts[row, point.trial] for point in shown}
-        _bars(figure, shown, {k: v.by_role for k, v in column.items()}, _roles(parts), row, 1)
-        shares = {k: _shares(v) for k, v in column.items()}
-        _bars(figure, shown, shares, BOUNDS, row, 2)
-        _totals(figure, shown, column, row)
+        column = [parts[row, point.trial] for point in shown]
+        for name, hue in _roles(parts).items():
+            seconds = [part.by_role.get(name, 0.0) for part in column]
+            texts = [f"{name}: {si(value, 's')}" for value in seconds]
+            figure.add_trace(_bar(seconds, names, texts, hue), row=row, col=1)
+        for name, hue in _bounds(parts).items():
+            shares = [part.by_bound.get(name, 0.0) / (part.total_s or 1.0) for part in column]
+            texts = [f"{name}: {percent(value)}" for value in shares]
+            figure.add_trace(_bar(shares, names, texts, hue), row=row, col=2)
+        _totals(figure, names, column, row)
     _finish(figure, len(places), len(shown))
-    return View(name="time", figure=figure, label="Stacked bars of predicted time by role")
+    keys = (
+        Key(title="by role", colours=_roles(parts)),
+        Key(title="bound by", colours=_bounds(parts)),
+    )
+    label = "Stacked bars of predicted time by role and by bound"
+    return View(name="time", figure=figure, label=label, keys=keys)
 
 
 def compared(run: Run) -> tuple[Point, ...]:
@@ -78,43 +88,32 @@ def _roles(parts: Mapping[tuple[int, int], Breakdown]) -> dict[str, str]:
     return dict(zip(ordered, hues, strict=False))
 
 
-def _shares(part: Breakdown) -> dict[str, float]:
-    total = part.total_s or 1.0
-    return {bound: seconds / total for bound, seconds in part.by_bound.items()}
+def _bounds(parts: Mapping[tuple[int, int], Breakdown]) -> dict[str, str]:
+    """A colour by bound that occurs."""
+    found = {bound for part in parts.values() for bound in part.by_bound}
+    return {
+        bound: BOUNDS.get(bound, BOUNDS["other"]) for bound in (*BOUNDS, *found) if bound in found
+    }
 
 
-def _bars(
-    figure: go.Figure,
-    shown: tuple[Point, ...],
-    values: Mapping[int, Mapping[str, float]],
-    palette: Mapping[str, str],
-    row: int,
-    col: int,
-) -> None:
-    for name, hue in palette.items():
-        lengths = [values[point.trial].get(name, 0.0) for point in shown]
-        if not any(any(v.get(name, 0.0) for v in values.values()) for _ in (0,)) and row > 1:
-            continue
-        figure.add_bar(
-            x=lengths, y=[_title(point) for point in shown], orientation="h", name=name,
-            marker={"color": hue, "line": {"color": "white", "width": 1}},
-            legend="legend" if col == 1 else "legend2", legendgroup=f"{col}{name}",
-            showlegend=row == 1, hoverinfo="text", textposition="none",
-            hovertext=[f"{name}: {si(x, 's') if col == 1 else percent(x)}" for x in lengths],
-            row=row, col=col,
-        )  # fmt: skip
+def _bar(lengths: list[float], names: list[str], texts: list[str], hue: str) -> go.Bar:
+    """One part of every bar."""
+    return go.Bar(
+        x=lengths, y=names, orientation="h", showlegend=False, hovertext=texts, hoverinfo="text",
+        marker={"color": hue, "line": {"color": "white", "width": 1}},
+    )  # fmt: skip
 
 
-def _title(point: Point) -> str:
-    return short(point.name) if point.name else f"recommended #{point.trial}"
+def _title(run: Run, point: Point) -> str:
+    if point.name:
+        return html.escape(run.title(point))
+    return f"recommended {run.title(point)}" if run.is_recommended(point) else point.source
 
 
-def _totals(
-    figure: go.Figure, shown: tuple[Point, ...], parts: Mapping[int, Breakdown], row: int
-) -> None:
-    totals = [parts[point.trial].total_s for point in shown]
+def _totals(figure: go.Figure, names: list[str], parts: list[Breakdown], row: int) -> None:
+    totals = [part.total_s for part in parts]
     figure.add_scatter(
-        x=totals, y=[_title(point) for point in shown], mode="text", showlegend=False,
+        x=totals, y=names, mode="text", showlegend=False,
         text=[" " + si(total, "s") for total in totals], textposition="middle right",
         textfont={"size": 12.5}, hoverinfo="skip", cliponaxis=False, row=row, col=1,
     )  # fmt: skip
@@ -122,17 +121,10 @@ def _totals(
 
 
 def _finish(figure: go.Figure, places: int, bars: int) -> None:
-    height = places * (bars * BAR + 46) + 90
     theme.styled(
-        figure, height=height, barmode="stack", bargap=0.28,
-        margin={"l": 110, "r": 12, "t": 86, "b": 8},
+        figure, height=places * (bars * BAR + 46) + 30, barmode="stack", bargap=0.28,
+        margin={"l": 110, "r": 12, "t": 26, "b": 8},
     )  # fmt: skip
-    top = 1 + 40 / max(height - 94, 1)
-    legend = {"orientation": "h", "yanchor": "bottom", "y": top, "traceorder": "normal"}
-    figure.update_layout(
-        legend={**legend, "x": 0, "xanchor": "left", "title": {"text": "time by role  "}},
-        legend2={**legend, "x": 1, "xanchor": "right", "title": {"text": "bound by  "}},
-    )
     figure.update_xaxes(showticklabels=False, showgrid=False, fixedrange=True)
     figure.update_xaxes(range=[0, 1], col=2)
     figure.update_yaxes(autorange="reversed", fixedrange=True, showgrid=False, ticks="")

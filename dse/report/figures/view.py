@@ -26,6 +26,14 @@ class Button:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """A legend beside a figure: a title, and a colour by name."""
+
+    title: str
+    colours: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """A figure under a name that is unique in the page, with rows of buttons; the first is on."""
 
@@ -34,6 +42,9 @@ class View:
     label: str
     """What a screen reader says."""
     buttons: tuple[tuple[Button, ...], ...] = ()
+    keys: tuple[Key, ...] = ()
+    tools: bool = False
+    """Whether it can be zoomed and saved by plotly's own buttons."""
 
     @property
     def height(self) -> int:

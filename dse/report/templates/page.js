@@ -2,7 +2,7 @@
 // Draws the figures that stand as JSON in the page, and wires their buttons and the tables.
 for (const script of document.querySelectorAll("script[data-figure]")) {
   const { data, layout } = JSON.parse(script.textContent);
-  const config = { responsive: true, displaylogo: false, displayModeBar: "hover",
+  const config = { responsive: true, displaylogo: false, displayModeBar: "tools" in script.dataset,
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
   Plotly.newPlot(script.dataset.figure, data, layout, config);
 }

@@ -1,0 +1,94 @@
+"""The front on a terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from dse.report.answer import answer, caveats
+from dse.report.load import read_run
+from dse.report.run import Run
+from dse.report.table import Cell, Row, front_table
+from dse.report.unit import digits
+
+LONGEST = 14
+"""Rows of the front that are printed; a longer one is thinned evenly."""
+
+WIDE = 110
+"""Columns from which there is room for energy beside the latencies of several targets."""
+
+STYLES = {"front": "", "recommended": "bold", "uniform": "dim"}
+MARKS = {"front": " ", "recommended": "★", "uniform": " "}
+
+
+def print_front(run_dir: str | Path, console: Console) -> None:
+    """Print the front, the uniform assignments beside it, the answer and what it took.
+
+    Raises:
+        RunError: the folder is missing, is no run, or is torn.
+    """
+    run = read_run(Path(run_dir))
+    console.print(_table(run, console.width))
+    hidden = len(run.front) - len(_thinned(_front(run)))
+    if hidden:
+        console.print(f"{hidden} more in {run.folder / 'front.csv'}", style="dim", soft_wrap=True)
+    console.print(Text(answer(run)))
+    for caveat in caveats(run):
+        console.print(Text(caveat, style="dim"))
+    console.print(
+        f"{len(run.points)} assignments for {digits(run.manifest.forwards)} forward-equivalents"
+        f"{_duration(run)}; loss on the report split, ± one standard error; × against bf16",
+        style="dim",
+        highlight=False,
+    )
+    page = run.folder / "report.html"
+    if page.is_file():
+        console.print(f"report: {page}", soft_wrap=True, highlight=False)
+
+
+def _duration(run: Run) -> str:
+    total = run.manifest.elapsed_s.get("total")
+    return f" in {digits(total)} s" if total else ""
+
+
+def _table(run: Run, width: int) -> RichTable:
+    table = front_table(run)
+    left_out = {"energy"} if len(run.manifest.targets) > 1 and width < WIDE else set()
+    kept = [i for i, heading in enumerate(table.headings) if heading not in left_out]
+    shown = RichTable(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for index in kept:
+        heading = table.headings[index]
+        text = heading in ("point", "formats")
+        shown.add_column(
+            _heading(heading), justify="left" if text else "right", no_wrap=heading != "formats"
+        )
+    front = [row for row in table.rows if row.kind != "uniform"]
+    for row in (*_thinned(front), *(row for row in table.rows if row.kind == "uniform")):
+        cells = [_text(row.cells[index]) for index in kept]
+        cells[0] = f"{MARKS[row.kind]} {cells[0]}"
+        shown.add_row(*cells, style=STYLES[row.kind])
+    return shown
+
+
+def _heading(text: str) -> str:
+    """On two lines, so that columns stay narrow."""
+    return {"point": "  point"}.get(
+        text, text.replace("native on ", "native\n").replace(" ", "\n", 1)
+    )
+
+
+def _text(cell: Cell) -> str:
+    return f"{cell.text} {cell.detail}".rstrip().replace(" ± ", "±")
+
+
+def _thinned(rows: list[Row]) -> list[Row]:
+    """About `LONGEST` rows, evenly over the front; no uniform or recommended row is left out."""
+    if len(rows) <= LONGEST:
+        return rows
+    last = len(rows) - 1
+    kept = {round(place * last / (LONGEST - 2)) for place in range(LONGEST - 1)}
+    return [row for i, row in enumerate(rows) if i in kept or row.kind == "recommended" or row.uniform]
