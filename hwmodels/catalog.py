@@ -21,6 +21,8 @@ E4M3_MIN_NORMAL = 2.0**-6
 E4M3_SCALE = Scale(encoding=ENCODINGS["e4m3"], minimum=E4M3_MIN_NORMAL)
 FP8_SCALED = "FP8 Formats for Deep Learning, arXiv 2209.05433"
 FBGEMM = "FBGEMM, arXiv 2101.05615"
+ZEROQUANT = "ZeroQuant, arXiv 2206.01861, section 4.1"
+AFFINE = "Jacob et al., arXiv 1712.05877, equation 1; ONNX QuantizeLinear"
 GPTQ = "GPTQ, arXiv 2210.17323, section 5 (group size 128); scales stored in fp16"
 NVFP4 = "NVIDIA, 'Introducing NVFP4' (2025); block scale as in torchao `nvfp4_quantize`"
 
@@ -50,26 +52,59 @@ def _grouped(name: str, element: str, group: int, scale: Scale, source: str) -> 
     )
 
 
+def _affine(name: str, bits: int, granularity: Granularity, group: int = 0) -> Format:
+    element = ENCODINGS[f"uint{bits}"]
+    return Format(
+        name=name,
+        element=element,
+        granularity=granularity,
+        group=group,
+        scale=FP16_SCALE if granularity == "group" else FP32_SCALE,
+        zero_point=element,
+        source=AFFINE,
+    )
+
+
 def _microscaled(name: str, element: str, section: str) -> Format:
     return _grouped(name, element, 32, E8M0_FLOOR, f"{OCP_MX}, {section}")
 
 
 _PLAIN = tuple(
-    _plain(ENCODINGS[name])
-    for name in ("fp32", "tf32", "bf16", "fp16", "e4m3", "e5m2", "e3m2", "e2m3", "e2m1")
+    _plain(encoding)
+    for encoding in ENCODINGS.values()
+    if encoding.kind not in ("int", "exponent") and encoding.name != "mxint8_element"
 )
 _FLOAT_SCALED = tuple(
     _per(f"{element}_{granularity}", element, granularity, FP8_SCALED)
     for element in ("e4m3", "e5m2")
     for granularity in ("tensor", "channel", "token")
 )  # fmt: skip
-_INTEGERS = (
-    _per("int8", "int8", "tensor", FBGEMM),
-    _per("int8_channel", "int8", "channel", FBGEMM),
-    _per("int8_token", "int8", "token", "ZeroQuant, arXiv 2206.01861, section 4.1"),
-    _per("int4", "int4", "tensor", FBGEMM),
-    _per("int4_channel", "int4", "channel", GPTQ),
-    *(_grouped(f"int4_g{group}", "int4", group, FP16_SCALE, GPTQ) for group in (32, 64, 128)),
+_INTEGERS = tuple(
+    entry
+    for bits in range(2, 17)
+    for entry in (
+        _per(f"int{bits}", f"int{bits}", "tensor", FBGEMM),
+        _per(f"int{bits}_channel", f"int{bits}", "channel", FBGEMM),
+        _per(f"int{bits}_token", f"int{bits}", "token", ZEROQUANT),
+        _affine(f"uint{bits}", bits, "tensor"),
+        _affine(f"uint{bits}_channel", bits, "channel"),
+        _affine(f"uint{bits}_token", bits, "token"),
+        *(
+            _grouped(f"int{bits}_g{group}", f"int{bits}", group, FP16_SCALE, GPTQ)
+            for group in (32, 64, 128)
+        ),
+        *(_affine(f"uint{bits}_g{group}", bits, "group", group) for group in (32, 64, 128)),
+    )
+)
+_CODEBOOKS = tuple(
+    _grouped(f"{name}_g{group}", name, group, FP32_SCALE, source)
+    for name, groups, source in (
+        ("nf4", (64, 128), "QLoRA, arXiv 2305.14314, section 3 (blocks of 64)"),
+        ("fp4_bnb", (64, 128), "bitsandbytes 0.50, quantize_fp4 (blocks of 64)"),
+        ("dynamic8", (256, 2048), "8-bit Optimizers, arXiv 2110.02861 (blocks of 2048)"),
+        ("udynamic8", (256, 2048), "8-bit Optimizers, arXiv 2110.02861 (blocks of 2048)"),
+    )
+    for group in groups
 )
 _BLOCKS = (
     _microscaled("mxfp8", "e4m3", "table 1 (MXFP8, E4M3)"),
@@ -90,7 +125,7 @@ _BLOCKS = (
 )
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
-    {entry.name: entry for entry in (*_PLAIN, *_FLOAT_SCALED, *_INTEGERS, *_BLOCKS)}
+    {entry.name: entry for entry in (*_PLAIN, *_FLOAT_SCALED, *_INTEGERS, *_CODEBOOKS, *_BLOCKS)}
 )
 
 
@@ -116,7 +151,9 @@ def quantizer(spec: str | Mapping[str, object]) -> Quantizer:
 
     A name is a format's, followed by what differs from the defaults in any order:
     `int8:static`, `int4_g128:mse`, `e4m3:stochastic8`, `int4:percentile99.9:static`.
-    An object has the fields of `Quantizer`, with `format` a name or an object in turn.
+    Formats that the catalogue lacks are spelled out: `e2m1@g32/ue5m3+fp32` (see
+    `hwmodels.compose`). An object has the fields of `Quantizer`, with `format` a name or an
+    object in turn.
 
     Raises:
         UnknownFormatError: No such format, or a word that means nothing.
@@ -131,11 +168,7 @@ def format(name: str) -> Format:
     Raises:
         UnknownFormatError: There is none; the message has the nearest name.
     """
-    if name not in FORMATS:
-        raise UnknownFormatError(
-            f"unknown format {name!r}{nearest(name, FORMATS)}; see: dse formats"
-        )
-    return FORMATS[name]
+    return parse_quantizer(name.partition(":")[0], FORMATS, ENCODINGS).format
 
 
 def uniform(name: str) -> Quantizer:

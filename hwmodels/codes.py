@@ -1,22 +1,27 @@
-"""The numbers that an encoding has, exactly."""
+"""The numbers that an encoding has, exactly.
+
+Everything is float64, which holds every value here without rounding: encodings of at most 16 bits
+have at most 16 significant bits and exponents within +-1022, and logarithmic values are defined as
+the nearest float32.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from fractions import Fraction
+import numpy as np
+import numpy.typing as npt
 
 from hwmodels.errors import FormatError
 from hwmodels.formats import Encoding, takum_value
 
-FLOAT32_MAX = Fraction(2**24 - 1) * 2**104
-FLOAT32_TINIEST = Fraction(1, 2**149)
+Values = npt.NDArray[np.float64]
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+FLOAT32_TINIEST = 2.0**-149
 
 
-def sorted_values(encoding: Encoding) -> list[Fraction]:
+def sorted_values(encoding: Encoding) -> Values:
     """The finite values of an encoding of at most 16 bits that float32 holds, increasing.
 
-    Zero appears once. Logarithmic values are irrational: they are the nearest float32.
+    Zero appears once.
 
     Raises:
         FormatError: More than 16 bits.
@@ -24,37 +29,33 @@ def sorted_values(encoding: Encoding) -> list[Fraction]:
     if encoding.bits > 16:
         raise FormatError(f"{encoding.name}: code points are listed up to 16 bits")
     if encoding.kind == "codebook":
-        return sorted({_float32(code) for code in encoding.codes})
+        return np.unique(np.array(encoding.codes, np.float32)).astype(np.float64)
     if encoding.kind in ("int", "fixed"):
-        step = Fraction(1, 1 << encoding.mantissa_bits)
-        low, high = Fraction(encoding.min), Fraction(encoding.max)
-        return [low + step * i for i in range(int((high - low) / step) + 1)]
-    positive = [value for value in _positive(encoding) if FLOAT32_TINIEST <= value <= FLOAT32_MAX]
-    zero = [] if encoding.kind == "exponent" else [Fraction(0)]
-    negative = [-value for value in reversed(positive)] if encoding.signed else []
-    return [*negative, *zero, *positive]
+        step = 2.0**-encoding.mantissa_bits
+        codes = np.arange(round(encoding.min / step), round(encoding.max / step) + 1)
+        return codes.astype(np.float64) * step
+    positive = _positive(encoding)
+    return _mirrored(encoding, positive[_held(positive)])
 
 
-def midpoint(encoding: Encoding, low: Fraction, high: Fraction) -> Fraction:
-    """Where nearest rounding changes between two neighbouring values.
+def borders(encoding: Encoding) -> Values:
+    """Where nearest rounding changes, between each value of `sorted_values` and the next.
 
     Posits and takums round on their bit string: the border is the code that one more bit would
     add, and no nonzero value becomes zero (Posit Standard 2022, section 4.1). Elsewhere it is the
     arithmetic mean.
     """
+    values = sorted_values(encoding)
     if encoding.kind not in ("posit", "takum"):
-        return (low + high) / 2
-    if low == 0:
-        return FLOAT32_TINIEST
-    if high == 0:
-        return -FLOAT32_TINIEST / 2
-    if high < 0:
-        return -midpoint(encoding, -high, -low)
-    wider = encoding.replaced(bits=encoding.bits + 1)
-    return _tapered(wider, 2 * _code(encoding, low) + 1)
+        return (values[:-1] + values[1:]) / 2
+    held = _held(_positive(encoding))
+    wider = _positive(encoding.replaced(bits=encoding.bits + 1))
+    between = wider[2:-1:2][held[1:] & held[:-1]]
+    above_zero = FLOAT32_TINIEST / 2
+    return np.concatenate([-between[::-1], [-above_zero, above_zero], between])
 
 
-def posit_value(code: int, bits: int, exponent_bits: int) -> Fraction:
+def posit_value(code: int, bits: int, exponent_bits: int) -> float:
     """The value of a positive posit code.
 
     Source: Standard for Posit Arithmetic (2022), section 3.3, with es as a parameter.
@@ -63,57 +64,44 @@ def posit_value(code: int, bits: int, exponent_bits: int) -> Fraction:
     run = len(string) - len(string.lstrip(string[0]))
     regime = run - 1 if string[0] == "1" else -run
     tail = string[run + 1 :]
-    exponent = int((tail[:exponent_bits] + "0" * exponent_bits)[:exponent_bits] or "0", 2)
-    fraction = tail[exponent_bits:]
-    significand = 1 + Fraction(int(fraction or "0", 2), 1 << len(fraction))
-    return significand * _power(regime * (1 << exponent_bits) + exponent)
+    exponent = int(tail[:exponent_bits].ljust(exponent_bits, "0") or "0", 2)
+    fraction = tail[exponent_bits:] or "0"
+    significand = 1 + int(fraction, 2) / (1 << len(fraction))
+    return significand * 2.0 ** (regime * (1 << exponent_bits) + exponent)
 
 
-def _positive(encoding: Encoding) -> Sequence[Fraction]:
+def _positive(encoding: Encoding) -> Values:
+    """Positive values in the order of their codes."""
     match encoding.kind:
         case "float" | "exponent":
             first = 0 if encoding.kind == "exponent" else 1
-            return [
-                value
-                for code in range(first, encoding.top_code + 1)
-                if (value := Fraction(encoding.float_value(code))) > 0
-                and (encoding.subnormals or value >= Fraction(encoding.min_normal))
-            ]
+            codes = range(first, encoding.top_code + 1)
+            values = np.array([encoding.float_value(code) for code in codes])
+            smallest = 0.0 if encoding.subnormals else encoding.min_normal
+            kept: Values = values[(values > 0) & (values >= smallest)]
+            return kept
         case "log":
-            lowest = 1 - (1 << (encoding.bits - 1 - encoding.signed))
-            unit = math.ldexp(1.0, -encoding.mantissa_bits)
-            return [_float32(math.exp2(code * unit)) for code in range(lowest, 1 - lowest)]
+            count = (1 << (encoding.bits - 1 - encoding.signed)) - 1
+            exponents = np.arange(-count, count + 1) * 2.0**-encoding.mantissa_bits
+            nearest: Values = np.exp2(exponents).astype(np.float32).astype(np.float64)
+            return nearest
         case _:
-            return [_tapered(encoding, code) for code in range(1, 1 << (encoding.bits - 1))]
+            return np.array(
+                [_tapered(encoding, code) for code in range(1, 1 << (encoding.bits - 1))]
+            )
 
 
-def _tapered(encoding: Encoding, code: int) -> Fraction:
+def _held(positive: Values) -> npt.NDArray[np.bool_]:
+    return (positive >= FLOAT32_TINIEST) & (positive <= FLOAT32_MAX)
+
+
+def _mirrored(encoding: Encoding, positive: Values) -> Values:
+    negative = -positive[::-1] if encoding.signed else positive[:0]
+    zero = positive[:0] if encoding.kind == "exponent" else np.zeros(1)
+    return np.concatenate([negative, zero, positive])
+
+
+def _tapered(encoding: Encoding, code: int) -> float:
     if encoding.kind == "posit":
         return posit_value(code, encoding.bits, encoding.exponent_bits)
-    return Fraction(takum_value(code, encoding.bits))
-
-
-def _code(encoding: Encoding, value: Fraction) -> int:
-    """The code of a positive value, by bisection: tapered codes are in the order of values."""
-    low, high = 1, (1 << (encoding.bits - 1)) - 1
-    while low < high:
-        middle = (low + high) // 2
-        if _tapered(encoding, middle) < value:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-def _float32(value: float) -> Fraction:
-    """The nearest float32, as an exact fraction."""
-    magnitude = abs(value)
-    if magnitude == 0:
-        return Fraction(0)
-    step = _power(max(math.frexp(magnitude)[1] - 24, -149))
-    rounded = round(Fraction(magnitude) / step) * step
-    return rounded if value > 0 else -rounded
-
-
-def _power(exponent: int) -> Fraction:
-    return Fraction(1 << exponent) if exponent >= 0 else Fraction(1, 1 << -exponent)
+    return takum_value(code, encoding.bits)

@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from hwmodels.codebooks import CODEBOOKS
 from hwmodels.formats import Encoding, Overflow, Specials
 
 IEEE = "IEEE 754-2019, table 3.5"
 OFP8 = "OCP 8-bit Floating Point Specification (OFP8) 1.0, section 5"
 OCP_MX = "OCP Microscaling Formats (MX) Specification 1.0"
+
+ML_DTYPES = "ml_dtypes 0.6"
+FNUZ = "Noune et al., 8-bit Numerical Formats for Deep Neural Networks, arXiv 2206.02915"
+UE5M3 = "arXiv 2509.17791 and 2609.02846, which differ in the maximum"
+MASKS = "To FP8 and Back Again, arXiv 2405.18710, section 4 (BF16 with masked bits)"
+TAKUM = "Hunhold, Takum Arithmetic, arXiv 2404.18603 (linear takums)"
+POSIT = "Standard for Posit Arithmetic (2022), section 3; es as a parameter"
+LNS = (
+    "sign and a fixed-point log2, lowest code for zero; exact definition, no second implementation"
+)
 
 
 def float_encoding(
@@ -55,6 +66,42 @@ def integer_encoding(
     )
 
 
+def posit_encoding(bits: int, exponent_bits: int) -> Encoding:
+    """A posit; Inf becomes NaR, which is NaN here."""
+    return Encoding(
+        name=f"posit{bits}_{exponent_bits}",
+        kind="posit",
+        bits=bits,
+        exponent_bits=exponent_bits,
+        overflow="nan",
+        source=POSIT,
+    )
+
+
+def logarithmic_encoding(bits: int, fraction_bits: int) -> Encoding:
+    """A sign and a fixed-point log2 with `fraction_bits`; the lowest code is zero."""
+    return Encoding(
+        name=f"lns{bits}_{fraction_bits}",
+        kind="log",
+        bits=bits,
+        exponent_bits=bits - 1 - fraction_bits,
+        mantissa_bits=fraction_bits,
+        source=LNS,
+    )
+
+
+def fixed_encoding(bits: int, fraction_bits: int) -> Encoding:
+    """Two's complement fixed point that uses every code."""
+    return Encoding(
+        name=f"fixed{bits}_{fraction_bits}",
+        kind="fixed",
+        bits=bits,
+        mantissa_bits=fraction_bits,
+        symmetric=False,
+        source=f"two's complement, {fraction_bits} fraction bits",
+    )
+
+
 FLOATS = (
     float_encoding("fp32", 8, 23, overflow="inf", source=f"{IEEE} (binary32)"),
     float_encoding(
@@ -72,6 +119,33 @@ FLOATS = (
     float_encoding("e2m1", 2, 1, specials="none", source=f"{OCP_MX}, section 5.3.3 (FP4 E2M1)"),
 )  # fmt: skip
 
+SMALL_FLOATS = (
+    float_encoding("e4m3fnuz", 4, 3, bias=8, specials="fnuz", source=FNUZ),
+    float_encoding("e5m2fnuz", 5, 2, bias=16, specials="fnuz", source=FNUZ),
+    float_encoding("e4m3b11fnuz", 4, 3, bias=11, specials="fnuz", source=ML_DTYPES),
+    float_encoding("e4m3_ieee", 4, 3, source=f"{ML_DTYPES}, float8_e4m3 (IEEE specials)"),
+    float_encoding("e3m4", 3, 4, source=f"{ML_DTYPES}, float8_e3m4 (IEEE specials)"),
+    float_encoding("ue5m3", 5, 3, signed=False, source=f"{UE5M3}; top exponent reserved"),
+    float_encoding("ue5m3_fn", 5, 3, signed=False, specials="fn", source=f"{UE5M3}; up to 0xFE"),
+    float_encoding("ue4m3", 4, 3, signed=False, specials="fn", source="NVIDIA PTX ISA 8.7, ue4m3"),
+    *(
+        float_encoding(
+            f"p3109_8p{p}", 8 - p, p - 1, bias=1 << (7 - p), specials="p3109",
+            source=f"IEEE P3109 interim report (binary8p{p})",
+        )
+        for p in range(1, 8)
+    ),
+    *(float_encoding(f"e8m{m}", 8, m, source=MASKS) for m in range(1, 7)),
+    float_encoding("e7m7", 7, 7, source=MASKS),
+)  # fmt: skip
+
+TAPERED = (
+    *(posit_encoding(bits, es) for bits in (4, 5, 6, 7, 8, 10, 12, 16) for es in (0, 1, 2, 3)),
+    Encoding(name="takum8", kind="takum", bits=8, overflow="nan", source=TAKUM),
+    Encoding(name="takum16", kind="takum", bits=16, overflow="nan", source=TAKUM),
+    *(logarithmic_encoding(bits, f) for bits, f in ((4, 1), (6, 2), (8, 3), (8, 4), (16, 10))),
+)
+
 SCALES = (
     Encoding(
         name="e8m0", kind="exponent", bits=8, exponent_bits=8, bias=127, signed=False,
@@ -86,6 +160,7 @@ INTEGERS = (
 )
 
 FIXED = (
+    *(fixed_encoding(bits, f) for bits, f in ((4, 2), (8, 4), (8, 7), (16, 8), (16, 12))),
     Encoding(
         name="mxint8_element", kind="fixed", bits=8, mantissa_bits=6,
         source=f"{OCP_MX}, section 5.3.4 (INT8: two's complement, scale 2^-6; -2 is not used)",
@@ -93,5 +168,16 @@ FIXED = (
 )  # fmt: skip
 
 ENCODINGS: Mapping[str, Encoding] = MappingProxyType(
-    {encoding.name: encoding for encoding in (*FLOATS, *SCALES, *INTEGERS, *FIXED)}
+    {
+        encoding.name: encoding
+        for encoding in (
+            *FLOATS,
+            *SMALL_FLOATS,
+            *TAPERED,
+            *SCALES,
+            *INTEGERS,
+            *FIXED,
+            *CODEBOOKS,
+        )
+    }
 )

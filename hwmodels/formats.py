@@ -185,6 +185,9 @@ class Scale:
     rule: ScaleRule = "nearest"
     minimum: float = 0.0
     """Smaller scales are raised to it; 0 lets small groups flush to zero."""
+    target: float = 0.0
+    """The element value that the statistic is mapped to; 0 means the largest. Tapered formats are
+    most precise near 1."""
     rows: int = 0
     """Rule `ratio`: how many slices share their largest scale; 0 means the whole tensor."""
 

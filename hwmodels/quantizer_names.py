@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import cast, get_args
 
+from hwmodels.compose import composed_format
 from hwmodels.errors import FormatError, UnknownFormatError, nearest
 from hwmodels.formats import Encoding, Format, Quantizer, Rounding, Scale, Statistic, Timing
 
@@ -27,7 +28,7 @@ def parse_quantizer(
 ) -> Quantizer:
     """The quantizer of a name or an object; see `hwmodels.catalog.quantizer`."""
     if isinstance(spec, str):
-        return _from_name(spec, formats)
+        return _from_name(spec, formats, encodings)
     fields = _checked(spec, Quantizer, "quantizer")
     if "format" not in fields:
         raise FormatError("quantizer: field 'format' is missing; give a name or an object")
@@ -42,14 +43,17 @@ def quantizer_object(quantizer: Quantizer) -> dict[str, object]:
     return _plain(quantizer)
 
 
-def _from_name(name: str, formats: Mapping[str, Format]) -> Quantizer:
+def _from_name(
+    name: str, formats: Mapping[str, Format], encodings: Mapping[str, Encoding]
+) -> Quantizer:
     head, *words = name.split(":")
-    if head not in formats:
+    found = formats.get(head) or composed_format(head, encodings)
+    if found is None:
         where = f" in quantizer {name!r}" if words else ""
         raise UnknownFormatError(
             f"unknown format {head!r}{where}{nearest(head, formats)}; see: dse formats"
         )
-    quantizer = Quantizer(format=formats[head])
+    quantizer = Quantizer(format=found)
     for word in words:
         quantizer = _applied(quantizer, word, name)
     return quantizer
@@ -76,7 +80,7 @@ def _format(
     value: object, formats: Mapping[str, Format], encodings: Mapping[str, Encoding]
 ) -> Format:
     if isinstance(value, str):
-        return _from_name(value, formats).format
+        return _from_name(value, formats, encodings).format
     fields = _checked(value, Format, "format")
     for key in ("element", "tensor_scale", "zero_point"):
         if fields.get(key) is not None:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dse.numerics.table import table_of
+from hwmodels.codes import sorted_values
 from hwmodels.formats import Encoding, Rounding
 
 FLOAT32_BIAS = 127
@@ -125,15 +126,15 @@ def grid_of(encoding: Encoding, rounding: Rounding = "nearest_even", random_bits
     tabled = is_tabled(encoding)
     stochastic = rounding.startswith("stochastic")
     mantissa, exponent, step = _steps(encoding) if not tabled else (0, 0, 0)
-    overflow = _overflow(encoding, rounding)
+    limits, overflow = _limits(encoding), _overflow(encoding, rounding)
     threshold, if_even = _NEAREST.get(rounding, (1, 0))
     return Grid(
         method=np.int64(_method(encoding, rounding)),
         mantissa_bits=np.int32(mantissa),
         lowest_exponent=np.int32(exponent),
         lowest_step=np.int32(step),
-        positive_max=np.float32(encoding.max),
-        negative_max=np.float32(-encoding.min if encoding.signed else 0.0),
+        positive_max=np.float32(limits[0]),
+        negative_max=np.float32(limits[1]),
         positive_overflow=np.float32(overflow[0]),
         negative_overflow=np.float32(overflow[1]),
         positive_infinity=np.float32(overflow[2]),
@@ -146,6 +147,14 @@ def grid_of(encoding: Encoding, rounding: Rounding = "nearest_even", random_bits
         away_if_odd=np.uint32(rounding != "odd"),
         random_bits=np.uint32(33 if rounding == "stochastic_equal" else random_bits * stochastic),
     )
+
+
+def _limits(encoding: Encoding) -> tuple[float, float]:
+    """Magnitudes of the largest and of the most negative value that float32 holds."""
+    if is_tabled(encoding):
+        values = sorted_values(encoding)
+        return float(values[-1]), -float(values[0])
+    return encoding.max, -encoding.min if encoding.signed else 0.0
 
 
 def _steps(encoding: Encoding) -> tuple[int, int, int]:
@@ -184,7 +193,7 @@ def _overflow(encoding: Encoding, rounding: Rounding) -> tuple[float, float, flo
     All are magnitudes. Modes that round towards zero never leave the finite range (IEEE 754-2019,
     section 7.4), nor does rounding to odd.
     """
-    positive, negative = encoding.max, -encoding.min if encoding.signed else 0.0
+    positive, negative = _limits(encoding)
     if encoding.overflow == "saturate":
         return positive, negative, positive, negative
     beyond = float("inf") if encoding.overflow == "inf" else float("nan")

@@ -81,12 +81,13 @@ def scaling_of(format: Format, *, group: int, tensor_scale: float = 1.0) -> Scal
     """The scaling of a format whose rows are cut into groups of `group`."""
     element, scale = format.element, format.scale
     minimum = scale.minimum if scale else 0.0
+    target = scale.target if scale else 1.0
     if scale and scale.encoding.kind == "exponent":
         minimum = max(minimum, scale.encoding.min_normal)
     return Scaling(
         rule=np.int64(rule_of(format)),
         group=np.int64(group),
-        element_max=np.float32(max(element.max, -element.min)),
+        element_max=np.float32(target or max(element.max, -element.min)),
         element_exponent=np.int32(element.max_exponent),
         element_mantissa=np.int32(element.mantissa_bits if element.kind == "float" else 0),
         minimum=np.float32(minimum),
