@@ -168,13 +168,15 @@ def _some(names: list[str]) -> str:
 def _checked(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     """The model, if onnx's checker accepts it.
 
-    The checker wants a shape for every output, which runtimes do not: it gets an empty one.
+    The checker wants a type and a shape for every output, which runtimes do not: it gets some.
     """
     complete = onnx.ModelProto()
     complete.CopyFrom(model)
     for value in complete.graph.output:
-        if value.type.HasField("tensor_type"):
-            value.type.tensor_type.shape.SetInParent()
+        if value.type.WhichOneof("value") in (None, "tensor_type"):
+            kind = value.type.tensor_type
+            kind.elem_type = kind.elem_type or onnx.TensorProto.FLOAT
+            kind.shape.SetInParent()
     try:
         onnx.checker.check_model(complete)
     except onnx.checker.ValidationError as error:

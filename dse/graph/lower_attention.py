@@ -17,6 +17,8 @@ from dse.graph.operand import Values
 from dse.graph.operators import FUSED_ATTENTION
 from hwmodels.work import Op, Operand, OperandName
 
+MASK = {"Attention": 3, "MultiHeadAttention": 5, "GroupQueryAttention": 10}
+"""The input of a fused operator that masks or biases scores."""
 DROPPED = -1e4
 """What masks in float16 and wider add to scores that must vanish, or less."""
 COMPARISONS = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual")
@@ -119,7 +121,9 @@ def is_causal(flow: Flow, attention: Attention) -> bool:
     node = attention.mix
     if node.op_type in FUSED_ATTENTION:
         default = 1 if node.op_type == "GroupQueryAttention" else 0
-        return bool(integer(node, "is_causal", integer(node, "unidirectional", default)))
+        mask = node.inputs[MASK[node.op_type]] if len(node.inputs) > MASK[node.op_type] else ""
+        declared = integer(node, "is_causal", integer(node, "unidirectional", default))
+        return bool(declared) or _orders_positions(flow.graph, mask)
     masks = [
         value
         for name in attention.nodes

@@ -105,7 +105,6 @@ PAIRS = [
     *((name, variant) for name in ("gpt2", "bert", "qwen3") for variant in FAST[1:2]),
     ("gpt2", "dynamo-18-raw"),
     ("bert", "dynamo-23"),
-    ("qwen3", "dynamo-18"),
 ]
 """Every variant of one network, and of the others those that differ: dynamo takes seconds."""
 
