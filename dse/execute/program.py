@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from dse.errors import GraphError
 from dse.execute.block import Block, Compiler, Record, last_uses, problems, run_steps
 from dse.execute.feeds import checked
+from dse.execute.fuse import Fusion, fusions
 from dse.execute.hooks import Hook, Hooks, placed
 from dse.execute.operators.operator import Value
 from dse.execute.step import ABSENT, Quantize, Step
@@ -58,6 +60,9 @@ class Program:
         self.graph = graph
         self.device = torch.device(device)
         self._block = Compiler(graph, device=self.device).block()
+        self._fusions = fusions(
+            self._block.steps, self._block.constants, self._block.outputs
+        )
         self._weights = WeightCache(weight_cache_bytes)
         self._by_name = {
             step.name: step for step in (*self._block.folded, *self._block.steps) if step.name
@@ -159,15 +164,27 @@ class Program:
         return Execution(outputs=outputs, macs=macs)  # type: ignore[arg-type]
 
     def _plan(self, hooks: Mapping[int, Hook]) -> Plan:
-        block = self._block
-        steps = self._active(hooks)
-        whole = steps == block.steps
+        if not hooks:
+            return self._plain
+        steps, hooks = fused(self._active(hooks), hooks, self._fusions)
         return Plan(
             steps=steps,
-            frees=block.frees if whole else last_uses(steps, self._kept),
+            frees=last_uses(steps, self._kept),
             hooks=hooks,
             given={},
-            computed=frozenset() if whole else _written(steps),
+            computed=_written(steps),
+        )
+
+    @cached_property
+    def _plain(self) -> Plan:
+        """The plan without quantizers."""
+        steps, _ = fused(self._block.steps, {}, self._fusions)
+        return Plan(
+            steps=steps,
+            frees=last_uses(steps, self._kept),
+            hooks={},
+            given={},
+            computed=_written(steps),
         )
 
     @property
@@ -217,6 +234,8 @@ class Program:
         block = self._block
         dirty = self._dirty(trace, quantizers)
         universe = self._active(placed({**trace.quantizers, **quantizers}, self._by_name))
+        computed = _written(universe)
+        universe, hooks = fused(universe, placed(quantizers, self._by_name), self._fusions)
         wanted = set(block.outputs)
         given: dict[int, Value] = {}
         steps: list[Step] = []
@@ -233,10 +252,41 @@ class Program:
         return Plan(
             steps=ordered,
             frees=last_uses(ordered, self._kept),
-            hooks=placed(quantizers, self._by_name),
+            hooks=hooks,
             given=given,
-            computed=_written(universe) & frozenset(block.constants),
+            computed=computed,
         )
+
+
+def fused(
+    steps: tuple[Step, ...], hooks: Mapping[int, Hook], fusions: Sequence[Fusion]
+) -> tuple[tuple[Step, ...], Mapping[int, Hook]]:
+    """The steps with every chain replaced in which no quantizer stands, and the hooks moved along.
+
+    What stands at the operands and at the output of a chain stays there.
+    """
+    moved = dict(hooks)
+    replaced: dict[int, Step | None] = {}
+    for fusion in fusions:
+        inside = [index for index in fusion.members if index in hooks]
+        hook = Hook()
+        for index in inside:
+            inputs, outputs = hooks[index].inputs, hooks[index].outputs
+            if any((index, position) not in fusion.operands for position, _ in inputs):
+                break
+            if outputs and index != fusion.index:
+                break
+            pairs = tuple((fusion.operands[index, place], q) for place, q in inputs)
+            hook = Hook(inputs=(*hook.inputs, *pairs), outputs=hook.outputs or outputs)
+        else:
+            replaced.update(dict.fromkeys(fusion.members))
+            replaced[fusion.index] = fusion.step
+            for index in inside:
+                del moved[index]
+            if inside:
+                moved[fusion.index] = hook
+    kept = (replaced.get(step.index, step) for step in steps)
+    return tuple(step for step in kept if step is not None), moved
 
 
 def _written(steps: tuple[Step, ...]) -> frozenset[int]:

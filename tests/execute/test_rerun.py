@@ -139,8 +139,10 @@ def test_probabilities_are_dropped_before_linear_outputs(
     slots = model.program._block.slots
     softmax = [slots[n.outputs[0]] for n in model.graph.nodes if n.op_type == "Softmax"]
     gemms = [slots[n.outputs[0]] for n in model.graph.nodes if n.op_type in ("Gemm", "MatMul")]
-    whole = model.program.trace(model.feeds)
+    # A quantizer at the probabilities keeps the attention from running as one kernel.
+    inside = {f"{n.name}/out0": Grid(2**-8) for n in model.graph.nodes if n.op_type == "Softmax"}
+    whole = model.program.trace(model.feeds, inside)
     budget = sum(whole.values[slot].nbytes for slot in gemms)
-    half = model.program.trace(model.feeds, keep_bytes=budget)
+    half = model.program.trace(model.feeds, inside, keep_bytes=budget)
     assert not half.values.keys() & set(softmax)
     assert half.values.keys() & set(gemms)

@@ -1,0 +1,65 @@
+"""Single kernels for chains of operators that exporters write out."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dse.execute.operators.linear import tensor
+from dse.execute.operators.operator import Value
+
+
+def fused_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    *,
+    scale: float = 1.0,
+    guarded: bool = False,
+) -> Tensor:
+    """softmax(query key scale + mask) value without the score matrix in memory.
+
+    query: (..., S, D), key: (..., D, L), value: (..., L, Dv), leading axes broadcast; mask: bool
+    (True where a query may look) or additive, broadcastable to (..., S, L). A row without any
+    access is NaN, or zero where `guarded`.
+    """
+    lead = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
+    q, k, v = (_batched(x, lead) for x in (query, key.transpose(-1, -2), value))
+    causal = mask is not None and _is_causal(mask, q.device)
+    if mask is not None and not causal and mask.dim() > 2:
+        mask = _batched(mask, lead) if mask.shape[:-2].numel() > 1 else mask.reshape(1, 1, *mask.shape[-2:])
+    y = F.scaled_dot_product_attention(
+        q, k, v, attn_mask=None if causal else mask, is_causal=causal, scale=scale
+    )
+    if mask is not None and not causal:
+        hidden = ~mask if mask.dtype == torch.bool else torch.isneginf(mask)
+        y = y.masked_fill(hidden.all(-1, keepdim=True), 0.0 if guarded else torch.nan)
+    return y.reshape(*lead, *y.shape[-2:])
+
+
+def _batched(x: Tensor, lead: torch.Size) -> Tensor:
+    """(..., a, b) -> (first axis, the rest of `lead`, a, b)."""
+    x = x.expand(*lead, *x.shape[-2:])
+    first = lead[0] if lead else 1
+    return x.reshape(first, lead[1:].numel(), *x.shape[-2:])
+
+
+def _is_causal(mask: Tensor, device: torch.device) -> bool:
+    """Whether the mask is the lower triangle; never asked of a device, which would have to wait."""
+    if device.type != "cpu" or mask.dtype != torch.bool or mask.dim() != 2:
+        return False
+    rows, columns = mask.shape
+    return rows == columns and torch.equal(mask, torch.ones_like(mask).tril_())
+
+
+def fused_attention_macs(inputs: tuple[Value, ...], outputs: tuple[Value, ...]) -> int:
+    """Those of both products."""
+    query, y, value = tensor(inputs[0]), tensor(outputs[0]), tensor(inputs[2])
+    return y.shape[:-1].numel() * value.shape[-2] * (query.shape[-1] + y.shape[-1])
+
+
+def fused_rms_norm(x: Tensor, scale: Tensor | None = None, *, epsilon: float) -> Tensor:
+    """X over the root mean square of its last axis, scaled."""
+    return F.rms_norm(x, x.shape[-1:], scale, epsilon)

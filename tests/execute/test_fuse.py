@@ -1,0 +1,122 @@
+"""Chains that run as one kernel."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from torch import Tensor
+
+from dse.execute.program import Program
+from dse.graph.load import load
+from tests.execute.conftest import Exported
+
+
+class Identity:
+    """Changes nothing, and thereby keeps what it stands in from being fused."""
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] = []
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.seen.append(x)
+        return x
+
+
+CHAINS = {
+    "gpt2-dynamo18": {"attention": 2},
+    "llama-dynamo18": {"attention": 2, "rms_norm": 5, "silu": 2},
+    "vit-dynamo18": {"attention": 2, "gelu": 2},
+    "vit-torchscript17": {"attention": 2, "gelu": 2},
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_chains_are_found(name: str, exported: Callable[[str], Exported]) -> None:
+    assert Counter(f.step.what for f in exported(name).program._fusions) == CHAINS[name]
+
+
+def inner_sites(model: Exported) -> Mapping[str, Identity]:
+    """A site inside each chain."""
+    return {
+        f"{node.name}/out0": Identity()
+        for node in model.graph.nodes
+        if node.op_type in ("Softmax", "ReduceMean", "Sigmoid", "Erf")
+    }
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_fused_and_written_out_agree(name: str, exported: Callable[[str], Exported]) -> None:
+    model = exported(name)
+    inside = inner_sites(model)
+    fused = model.program.run(model.feeds)
+    written_out = model.program.run(model.feeds, inside)
+    assert all(len(identity.seen) == 1 for identity in inside.values())
+    assert fused.macs == written_out.macs
+    for key, value in fused.outputs.items():
+        torch.testing.assert_close(value, written_out.outputs[key], rtol=1e-4, atol=1e-5)
+
+
+def test_quantizers_of_operands_stay_at_the_fused_kernel(
+    exported: Callable[[str], Exported],
+) -> None:
+    """Zeros in place of the values make the attention's output zero; the scores are not needed."""
+    model = exported("vit-torchscript17")
+    softmax = [node for node in model.graph.nodes if node.op_type == "Softmax"]
+    mixes = [model.graph.consumers[node.outputs[0]][0] for node in softmax]
+    sites = {f"{node.name}/in1": torch.zeros_like for node in mixes}
+    outputs = {f"{node.name}/out0": Identity() for node in mixes}
+    model.program.run(model.feeds, {**sites, **outputs})
+    assert all(not identity.seen[0].any() for identity in outputs.values())
+
+
+MASKED = """
+<ir_version: 8, opset_import: ["": 17]>
+g (float[2, 3, S, 4] q, float[2, 3, 4, L] k, float[2, 3, L, 5] v, MASK m) => (float[2, 3, S, 5] y)
+<float scale = {0.5}, float low = {-inf}>
+{
+    s = MatMul (q, k)
+    t = Mul (s, scale)
+    w = APPLY
+    [softmax] p = Softmax <axis = -1> (w)
+    y = MatMul (p, v)
+}
+"""
+
+
+@pytest.mark.parametrize("kind", ["bool[S, L]", "bool[2, 1, S, L]", "float[S, L]", "float[1, 1, S, L]"])
+@pytest.mark.parametrize("causal", [True, False])
+def test_masks(kind: str, causal: bool, tmp_path: Path) -> None:
+    apply = "Where (m, t, low)" if kind.startswith("bool") else "Add (t, m)"
+    text = MASKED.replace("MASK", kind).replace("APPLY", apply).replace("{-inf}", "{0}")
+    proto = onnx.parser.parse_model(text)
+    low = onnx.numpy_helper.from_array(torch.tensor(-torch.inf).numpy(), "low")
+    proto.graph.initializer[1].CopyFrom(low)
+    onnx.save(proto, tmp_path / "m.onnx")
+    program = Program(load(tmp_path / "m.onnx"))
+    assert len(program._fusions) == 1
+    generator = torch.Generator().manual_seed(0)
+    length = 6
+    allowed = torch.ones(length, length).tril().bool()
+    if not causal:
+        allowed = torch.rand(length, length, generator=generator) > 0.4
+        allowed[:, 0] = True
+        allowed[2] = False  # this row sees nothing: NaN in both
+    mask = allowed if kind.startswith("bool") else torch.zeros(6, 6).masked_fill(~allowed, -torch.inf)
+    rank = kind.count(",") + 1
+    if rank == 4:
+        mask = mask.expand(2 if "[2" in kind else 1, 1, 6, 6)
+    feeds = {
+        "q": torch.randn(2, 3, length, 4, generator=generator),
+        "k": torch.randn(2, 3, 4, length, generator=generator),
+        "v": torch.randn(2, 3, length, 5, generator=generator),
+        "m": mask,
+    }
+    fused = program.run(feeds).outputs["y"]
+    written_out = program.run(feeds, {"softmax/out0": Identity()}).outputs["y"]
+    torch.testing.assert_close(fused, written_out, equal_nan=True)
+    assert fused[:, :, 2].isnan().all() == (not causal)
