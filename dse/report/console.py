@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
@@ -25,15 +26,19 @@ STYLES = {"front": "", "recommended": "bold", "uniform": "dim"}
 MARKS = {"front": " ", "recommended": "★", "uniform": " "}
 
 
-def print_front(run_dir: str | Path, console: Console) -> None:
+def print_front(run_dir: Path, console: Console) -> None:
     """Print the front, the uniform assignments beside it, the answer and what it took.
 
     Raises:
         RunError: the folder is missing, is no run, or is torn.
     """
-    run = read_run(Path(run_dir))
-    console.print(_table(run, console.width))
-    hidden = len(run.front) - len(_thinned(_front(run)))
+    run = read_run(run_dir)
+    table = front_table(run)
+    front = _thinned([row for row in table.rows if row.kind != "uniform"])
+    beside = [row for row in table.rows if row.kind == "uniform"]
+    energy = len(run.manifest.targets) == 1 or console.width >= WIDE
+    console.print(_shown(table.headings, [*front, *beside], energy=energy))
+    hidden = len(run.front) - len(front)
     if hidden:
         console.print(f"{hidden} more in {run.folder / 'front.csv'}", style="dim", soft_wrap=True)
     console.print(Text(answer(run)))
@@ -55,22 +60,19 @@ def _duration(run: Run) -> str:
     return f" in {digits(total)} s" if total else ""
 
 
-def _table(run: Run, width: int) -> RichTable:
-    table = front_table(run)
-    left_out = {"energy"} if len(run.manifest.targets) > 1 and width < WIDE else set()
-    kept = [i for i, heading in enumerate(table.headings) if heading not in left_out]
+def _shown(headings: Sequence[str], rows: Sequence[Row], *, energy: bool) -> RichTable:
+    kept = [index for index, heading in enumerate(headings) if energy or heading != "energy"]
     shown = RichTable(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for index in kept:
-        heading = table.headings[index]
+        heading = headings[index]
         text = heading in ("point", "formats")
         shown.add_column(
             _heading(heading), justify="left" if text else "right", no_wrap=heading != "formats"
         )
-    front = [row for row in table.rows if row.kind != "uniform"]
-    for row in (*_thinned(front), *(row for row in table.rows if row.kind == "uniform")):
+    for row in rows:
         cells = [_text(row.cells[index]) for index in kept]
         cells[0] = f"{MARKS[row.kind]} {cells[0]}"
-        shown.add_row(*cells, style=STYLES[row.kind])
+        shown.add_row(*(Text(cell) for cell in cells), style=STYLES[row.kind])
     return shown
 
 
@@ -91,4 +93,6 @@ def _thinned(rows: list[Row]) -> list[Row]:
         return rows
     last = len(rows) - 1
     kept = {round(place * last / (LONGEST - 2)) for place in range(LONGEST - 1)}
-    return [row for i, row in enumerate(rows) if i in kept or row.kind == "recommended" or row.uniform]
+    return [
+        row for i, row in enumerate(rows) if i in kept or row.kind == "recommended" or row.uniform
+    ]

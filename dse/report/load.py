@@ -110,7 +110,7 @@ def _rows(folder: Path, name: str, *, required: bool = True) -> list[Row]:
             )
         return []
     with path.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+        rows: list[Row] = list(csv.DictReader(stream))
     for number, row in enumerate(rows, start=2):
         if None in row or None in row.values():
             raise RunError(f"{path}:{number}: the row does not match the header: the file is torn")

@@ -61,7 +61,10 @@ def front_table(run: Run) -> Table:
     rows = zip(points, zip(*columns.values(), strict=True), strict=True)
     return Table(
         headings=tuple(columns),
-        rows=tuple(Row(kind=_kind(run, p, front), uniform=p.source == "uniform", cells=cells) for p, cells in rows),
+        rows=tuple(
+            Row(kind=_kind(run, p, front), uniform=p.source == "uniform", cells=cells)
+            for p, cells in rows
+        ),
     )
 
 

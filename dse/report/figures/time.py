@@ -30,9 +30,8 @@ def time_view(run: Run) -> View | None:
 
     None where the run has no cost table.
     """
-    places = [(t, p) for t in run.manifest.targets for p in run.manifest.phases] or [
-        (t, None) for t in run.manifest.targets
-    ]
+    phases = run.manifest.phases or (None,)
+    places = [(target, phase) for target in run.manifest.targets for phase in phases]
     shown = compared(run)
     titles = [f"{t.name}, {p.name}" if p else t.name for t, p in places]
     if not run.costs or not shown:

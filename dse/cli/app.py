@@ -1,0 +1,106 @@
+"""The `dse` program: its commands, its global options, and the boundary that turns errors to text.
+
+Exit codes: 0 done, 1 the work failed, 2 the input is wrong, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from dse import __version__
+from dse.cli import catalogue, cost, quality, report, search, space
+from dse.cli.screen import Screen
+from dse.errors import DseError, nearest
+from hwmodels.errors import HardwareError
+
+FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
+
+GLOBAL_FLAGS = ("--quiet", "--debug")
+"""May stand anywhere on the line."""
+
+# Typer re-exports BadParameter but not what it inherits from: the error of every unusable line.
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    name="dse",
+    help="Which number format can each part of a model take, and what does it buy?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for module in (search, space, cost, quality, report, catalogue):
+    for command in module.COMMANDS:
+        app.command(name=command.__name__.removesuffix("_").replace("_", "-"))(command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dse {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _globals(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print results only.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    context.obj = Screen(quiet=quiet)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    flags_first = sorted(given, key=lambda argument: argument not in GLOBAL_FLAGS)
+    sys.exit(run(flags_first))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line; every error becomes one message on stderr and an exit code."""
+    try:
+        return int(app(list(arguments), standalone_mode=False, prog_name="dse") or 0)
+    except UsageError as error:
+        _complain(_usage(error))
+        return WRONG_INPUT
+    except (DseError, HardwareError) as error:
+        if "--debug" in arguments:
+            raise
+        _complain(str(error))
+        return WRONG_INPUT
+    except (KeyboardInterrupt, typer.Abort):
+        _complain("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has seen enough. The stream must not be flushed again at exit.
+        sys.stdout = None
+        return FAILED
+    except Exception as error:
+        if "--debug" in arguments:
+            raise
+        _complain(f"{type(error).__name__}: {error}\nthe work failed; run it again with --debug")
+        return FAILED
+
+
+def _usage(error: Exception) -> str:
+    """What is wrong with the line, the nearest command, and where to read on."""
+    message = error.format_message()  # type: ignore[attr-defined]
+    if not message:
+        return "no command given; see: dse --help"
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "dse"
+    if message.startswith("No such command"):
+        names = [command.name or "" for command in app.registered_commands]
+        message = f"{message.rstrip('.')}{nearest(message.split(chr(39))[1], names)}"
+    return f"{message}\nsee: {path} --help"
+
+
+def _complain(message: str) -> None:
+    typer.echo(f"dse: {message}", err=True)

@@ -1,0 +1,182 @@
+"""`dse predict`, `dse legal`: what formats cost on a device, and which it can execute."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dse.cli.screen import JsonFlag, Rows, Screen, Value
+
+if TYPE_CHECKING:
+    from dse.graph.graph import Graph
+    from dse.predict import Prediction
+
+Model = Annotated[str, typer.Argument(metavar="MODEL.onnx", help="An ONNX file or zoo:NAME.")]
+Device = Annotated[
+    list[str], typer.Option(metavar="NAME|FILE.yaml", help="See: dse devices. Repeat for several.")
+]
+Format = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="A scheme or format, see: dse formats. Repeat for several."),
+]
+AssignmentFile = Annotated[
+    Path | None, typer.Option(metavar="A.json", help="One format a site instead.")
+]
+Dim = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=N", help="The value of a symbolic dimension.")
+]
+Runtime = Annotated[str, typer.Option(metavar="NAME|FILE.yaml", help="See: dse runtimes.")]
+
+COLUMNS = ("latency_s", "low_s", "high_s", "energy_j", "weight_bytes", "kv_bytes", "peak_bytes")
+
+
+def predict(
+    context: typer.Context,
+    model: Model,
+    *,
+    device: Device,
+    format: Format = None,
+    assignment: AssignmentFile = None,
+    dim: Dim = None,
+    runtime: Runtime = "torch-eager",
+    regions: Annotated[
+        bool, typer.Option("--regions", help="One row a region instead of one in all.")
+    ] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Predict latency, energy and memory; nothing is run."""
+    from dse.model import open_model  # noqa: PLC0415
+    from dse.predict import load_assignment  # noqa: PLC0415
+    from dse.predict import predict as predictions  # noqa: PLC0415
+
+    screen: Screen = context.obj
+    graph = open_model(model).graph
+    found = predictions(
+        graph,
+        device,
+        format or (),
+        dims=bound(graph, dim or ()),
+        runtime=runtime,
+        assignment=load_assignment(assignment, graph) if assignment else None,
+    )
+    if json:
+        screen.json([_record(one) for one in found])
+        return
+    screen.table(_regions(found) if regions else _totals(found))
+    for one in found if not regions else ():
+        if one.cost.note:
+            screen.remark(f"{one.format} on {one.device}: {one.cost.status}: {one.cost.note}")
+    for name, note in {one.device: one.note for one in found if not one.validated}.items():
+        screen.remark(f"{name}: not validated against silicon: {note}")
+
+
+def legal(
+    context: typer.Context,
+    model: Model,
+    *,
+    device: Annotated[str, typer.Option(metavar="NAME|FILE.yaml", help="See: dse devices.")],
+    runtime: Runtime,
+    assignment: AssignmentFile = None,
+    dim: Dim = None,
+    json: JsonFlag = False,
+) -> None:
+    """What runs natively on a device, and why not."""
+    from dse.model import open_model  # noqa: PLC0415
+    from dse.predict import load_assignment  # noqa: PLC0415
+    from dse.predict import predict as predictions  # noqa: PLC0415
+    from hwmodels.catalog import SCHEMES  # noqa: PLC0415
+
+    screen: Screen = context.obj
+    graph = open_model(model).graph
+    found = predictions(
+        graph,
+        [device],
+        () if assignment else ("bf16", *SCHEMES),
+        dims=bound(graph, dim or (), likely=True),
+        runtime=runtime,
+        assignment=load_assignment(assignment, graph) if assignment else None,
+    )
+    screen.table(_legality(found), as_json=json)
+
+
+COMMANDS = (predict, legal)
+
+
+def bound(graph: Graph, given: list[str] | tuple[()], *, likely: bool = False) -> dict[str, int]:
+    """The symbolic dimensions of `NAME=N` texts; where `likely`, the others at usual values.
+
+    Raises:
+        GraphError: a text that is no such pair, or a name that the graph does not have.
+    """
+    from dse.errors import GraphError, nearest  # noqa: PLC0415
+    from dse.predict import unbound  # noqa: PLC0415
+    from dse.space.init import LIKELY_SIZES  # noqa: PLC0415
+
+    names = unbound(graph)
+    dims = {name: LIKELY_SIZES.get(name, 1) for name in names} if likely else {}
+    for text in given:
+        name, _, number = text.partition("=")
+        if not number.isdigit():
+            raise GraphError(f"--dim {text}: expected NAME=N with a whole number N")
+        if name not in names:
+            known = ", ".join(names) or "none"
+            raise GraphError(f"--dim {text}: no such dimension{nearest(name, names)} ({known})")
+        dims[name] = int(number)
+    if missing := [name for name in names if name not in dims]:
+        wanted = " ".join(f"--dim {name}=N" for name in missing)
+        raise GraphError(f"{graph.path or graph.name}: sizes are needed: add {wanted}")
+    return dims
+
+
+def _totals(found: tuple[Prediction, ...]) -> Rows:
+    return Rows(
+        columns=("device", "runtime", "format", *COLUMNS, "bound", "status"),
+        rows=tuple(
+            (one.device, one.runtime, one.format, *_costs(one.cost), one.cost.bound,
+             one.cost.status)
+            for one in found
+        ),
+    )  # fmt: skip
+
+
+def _regions(found: tuple[Prediction, ...]) -> Rows:
+    return Rows(
+        columns=("device", "format", "region", *COLUMNS, "bound", "status", "note"),
+        rows=tuple(
+            (one.device, one.format, region, *_costs(cost), cost.bound, cost.status, cost.note)
+            for one in found
+            for region, cost in one.cost.parts
+        ),
+    )
+
+
+def _legality(found: tuple[Prediction, ...]) -> Rows:
+    """Regions that hold something to choose, by status, and the first reason of each scheme."""
+    rows: list[tuple[Value, ...]] = []
+    for one in found:
+        counts = Counter(cost.status for _, cost in one.cost.parts)
+        reasons = dict.fromkeys(cost.note for _, cost in one.cost.parts if cost.note)
+        regions = ", ".join(f"{count} {status}" for status, count in counts.most_common())
+        rows.append((one.format, one.cost.status, regions, "; ".join(reasons)))
+    return Rows(columns=("format", "status", "regions", "why"), rows=tuple(rows))
+
+
+def _costs(cost: object) -> tuple[Value, ...]:
+    return tuple(getattr(cost, column) for column in COLUMNS)
+
+
+def _record(one: Prediction) -> dict[str, object]:
+    """A prediction with its regions, for programs."""
+    shared = ("bound", "status", "note")
+    parts = [
+        {"region": name} | {key: getattr(cost, key) for key in (*COLUMNS, *shared)}
+        for name, cost in one.cost.parts
+    ]
+    return (
+        {"device": one.device, "runtime": one.runtime, "format": one.format}
+        | {key: getattr(one.cost, key) for key in (*COLUMNS, *shared)}
+        | {"validated": one.validated, "device_note": one.note, "regions": parts}
+    )

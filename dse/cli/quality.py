@@ -1,0 +1,145 @@
+"""`dse evaluate`, `dse sensitivity`: what formats do to quality, emulated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dse.cli.cost import AssignmentFile, Model
+from dse.cli.screen import JsonFlag, Rows, Screen
+from dse.cli.search import Compute
+
+if TYPE_CHECKING:
+    from dse.evaluate.model import Evaluation
+
+DataSource = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="A zoo name, .npz, token file, image folder or module:function.  "
+        "[default: that of the zoo model]",
+    ),
+]
+
+
+def evaluate(
+    context: typer.Context,
+    model: Model,
+    *,
+    format: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A scheme or format, see: dse formats.")
+    ] = None,
+    assignment: AssignmentFile = None,
+    data: DataSource = None,
+    samples: Annotated[int, typer.Option(min=2, help="Sequences or images to measure.")] = 16,
+    compute: Annotated[Compute, typer.Option(help="Where the network runs.")] = Compute.cpu,
+    json: JsonFlag = False,
+) -> None:
+    """Emulate a format or an assignment, measure quality."""
+    if (format is None) == (assignment is None):
+        raise typer.BadParameter("give either --format or --assignment")
+    from dse.evaluate.model import evaluate_model  # noqa: PLC0415
+    from dse.graph.regions import regions  # noqa: PLC0415
+    from dse.model import open_model  # noqa: PLC0415
+    from dse.predict import load_assignment  # noqa: PLC0415
+    from dse.space.schema import Data  # noqa: PLC0415
+    from dse.space.uniform import uniform_assignment  # noqa: PLC0415
+
+    screen: Screen = context.obj
+    opened = open_model(model)
+    if assignment is not None:
+        chosen = load_assignment(assignment, opened.graph)
+    else:
+        chosen = uniform_assignment(regions(opened.graph), str(format))
+    found = evaluate_model(
+        opened.graph,
+        chosen,
+        Data(source=data_of(model, data), report=samples),
+        compute=compute.value,
+    )
+    _print(screen, format or str(assignment), found, as_json=json)
+    if opened.weights_note and not json:
+        screen.remark(f"{opened.name}: {opened.weights_note}")
+
+
+def sensitivity(
+    context: typer.Context,
+    source: Annotated[
+        str, typer.Argument(metavar="MODEL.onnx|SPACE.yaml", help="A model, or a space.")
+    ],
+    data: DataSource = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Samples a choice.  [default: the space's]")
+    ] = None,
+    *,
+    compute: Annotated[Compute, typer.Option(help="Where the network runs.")] = Compute.cpu,
+    json: JsonFlag = False,
+) -> None:
+    """Rank what each choice alone costs in quality."""
+    from dse.cli.progress import shown_progress  # noqa: PLC0415
+    from dse.search import Overrides  # noqa: PLC0415
+    from dse.search.progress import Status  # noqa: PLC0415
+    from dse.search.run import open_space  # noqa: PLC0415
+    from dse.search.session import prepare  # noqa: PLC0415
+    from dse.sensitivity.table import measure  # noqa: PLC0415
+
+    screen: Screen = context.obj
+    is_space = Path(source).suffix in (".yaml", ".yml")
+    overrides = Overrides(data=data if is_space else data_of(source, data))
+    space, origin, folder = open_space(source, overrides)
+    session = prepare(space, origin=origin, folder=folder, compute=compute.value)
+    asked = samples or space.search.sensitivity_samples
+
+    def score(variable: int, choice: int) -> tuple[float, float, int]:
+        changed = session.problem.changed(variable, choice)
+        quality = session.evaluator.measure(changed, samples=asked)
+        return quality.loss, quality.stderr, quality.samples
+
+    with shown_progress(quiet=screen.quiet or json) as progress:
+        table = measure(
+            session.problem,
+            score,
+            progress=lambda done, total: progress(
+                Status(stage="sensitivity", done=done, total=total)
+            ),
+        )
+    columns = ("variable", "choice", "loss", "stderr", "samples")
+    rows = tuple(tuple(getattr(one, name) for name in columns) for one in table.ranked())
+    screen.table(Rows(columns=columns, rows=rows), as_json=json)
+
+
+COMMANDS = (evaluate, sensitivity)
+
+
+def data_of(model: str, given: str | None) -> str:
+    """The data of a model: what was given, or what its zoo entry has.
+
+    Raises:
+        DataError: neither.
+    """
+    from dse.errors import DataError  # noqa: PLC0415
+
+    if given is not None:
+        return given
+    if model.startswith("zoo:"):
+        return model
+    raise DataError(
+        f"{model}: needs --data: a zoo name, an .npz, a token file, a folder of images by class, "
+        "or module:function"
+    )
+
+
+def _print(screen: Screen, label: str, found: Evaluation, *, as_json: bool) -> None:
+    metric = found.task.metric or "metric"
+    quality, whole = found.quantized, found.reference
+    screen.table(
+        Rows(
+            columns=("assignment", "loss", "stderr", "p99_loss", "flip_rate", metric,
+                     f"reference_{metric}", "samples"),
+            rows=((label, quality.loss, quality.stderr, quality.p99, quality.flip_rate,
+                   quality.metric, whole.metric, quality.samples),),
+        ),
+        as_json=as_json,
+    )  # fmt: skip

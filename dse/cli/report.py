@@ -1,0 +1,48 @@
+"""`dse report`, `dse compare`: run folders to pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dse.cli.screen import JsonFlag, Screen
+
+
+def report(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
+    *,
+    json: JsonFlag = False,
+) -> None:
+    """Build a run's report again, print its front."""
+    from rich.console import Console  # noqa: PLC0415
+
+    from dse.report import front_rows, print_front, write_report  # noqa: PLC0415
+
+    screen: Screen = context.obj
+    page = write_report(folder)
+    if json:
+        screen.json(front_rows(folder))
+    elif screen.quiet:
+        screen.result(str(page))
+    else:
+        print_front(folder, Console())
+
+
+def compare(
+    context: typer.Context,
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Run folders.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="The page to write.")
+    ] = Path("compare.html"),
+) -> None:
+    """Put the fronts of several runs into one page."""
+    from dse.report import compare as write_comparison  # noqa: PLC0415
+
+    screen: Screen = context.obj
+    screen.result(str(write_comparison(folders, out)))
+
+
+COMMANDS = (report, compare)

@@ -1,0 +1,149 @@
+"""`dse init`, `dse check`, `dse annotate`: space files and what they say of a model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dse.cli.screen import JsonFlag, Rows, Screen
+
+if TYPE_CHECKING:
+    from dse.evaluate.costs import Costs
+    from dse.space.check import SpaceSummary
+    from dse.space.problem import Problem
+
+Model = Annotated[str, typer.Argument(metavar="MODEL.onnx", help="An ONNX file or zoo:NAME.")]
+
+
+def init(
+    context: typer.Context,
+    model: Model,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="SPACE.yaml", help="To write.")],
+    target: Annotated[
+        list[str] | None, typer.Option(metavar="DEVICE[:RUNTIME]", help="Repeat for several.")
+    ] = None,
+    data: Annotated[str, typer.Option(help="Where samples come from.")] = "",
+) -> None:
+    """Write a commented space for a model."""
+    from dse.errors import SpaceError  # noqa: PLC0415
+    from dse.model import open_model  # noqa: PLC0415
+    from dse.search.run import parse_targets  # noqa: PLC0415
+    from dse.space.init import Draft, space_text  # noqa: PLC0415
+
+    screen: Screen = context.obj
+    opened = open_model(model)
+    location = model if model.startswith("zoo:") else str(Path(model).absolute())
+    draft = Draft(targets=parse_targets(target or ()) or Draft().targets, data=data)
+    text = space_text(opened, location, draft)
+    try:
+        with out.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+    except FileExistsError:
+        raise SpaceError(f"{out}: exists already; choose another --out") from None
+    except OSError as error:
+        raise SpaceError(f"{out}: cannot be written: {error.strerror}") from None
+    screen.remark(f"wrote {out}; read it, then: dse check {out} && dse search {out}")
+
+
+def check(
+    context: typer.Context,
+    space: Annotated[Path, typer.Argument(metavar="SPACE.yaml", help="A space file.")],
+    *,
+    json: JsonFlag = False,
+) -> None:
+    """Check a space: size, variables, ties, native choices."""
+    from dse.evaluate.costs import build_costs  # noqa: PLC0415
+    from dse.graph.regions import regions  # noqa: PLC0415
+    from dse.model import open_model  # noqa: PLC0415
+    from dse.space.check import describe  # noqa: PLC0415
+
+    screen: Screen = context.obj
+    summary = describe(space)
+    named = summary.space.cost_model
+    graph = open_model(named, folder=space.parent).graph if named else summary.model.graph
+    found = regions(summary.model.graph)
+    costs = build_costs(
+        summary.space, summary.problem, found, graph, origin=str(space), folder=space.parent
+    )
+    support = _support(costs)
+    if json:
+        screen.json(_facts(summary) | {"choices": support.records()})
+        return
+    for name, value in _facts(summary).items():
+        screen.result(f"{name.replace('_', ' '):>14}  {value}")
+    screen.result("")
+    screen.table(support)
+
+
+def annotate(
+    context: typer.Context,
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="An ONNX file.")],
+    space: Annotated[Path, typer.Option(metavar="SPACE.yaml", help="Where candidates stand.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT.onnx", help="To write.")],
+) -> None:
+    """Write candidate formats into a model's metadata."""
+    from dse.graph.annotate import annotate as write_annotated  # noqa: PLC0415
+    from dse.graph.regions import regions  # noqa: PLC0415
+    from dse.model import open_model  # noqa: PLC0415
+    from dse.space.build import build_problem  # noqa: PLC0415
+    from dse.space.load import load_space  # noqa: PLC0415
+
+    screen: Screen = context.obj
+    opened = open_model(str(model))
+    problem = build_problem(load_space(space), regions(opened.graph), origin=str(space))
+    candidates = _candidates(problem)
+    write_annotated(model, candidates, out)
+    screen.remark(f"wrote {out}: candidates of {len(candidates)} sites")
+
+
+COMMANDS = (init, check, annotate)
+
+
+def _facts(summary: SpaceSummary) -> dict[str, object]:
+    variables = summary.problem.variables
+    kinds = Counter(f"{one.kind} {one.role}" for one in variables)
+    return {
+        "model": summary.model.name,
+        "cost_model": summary.space.cost_model or "the model itself",
+        "variables": f"{len(variables)} (" + ", ".join(f"{n} {k}" for k, n in kinds.items()) + ")",
+        "sites": summary.site_count,
+        "ties": ", ".join(f"{name} = {len(held)} regions" for name, held in summary.tied.items())
+        or "none",
+        "assignments": f"{summary.problem.size:.3g}",
+        "uniform": ", ".join(summary.problem.uniforms),
+        "trials": summary.space.search.trials,
+    }
+
+
+def _support(costs: Costs) -> Rows:
+    """Regions by status, for every choice on every target, and the first reason."""
+    statuses: dict[tuple[str, str], dict[str, str]] = {}
+    notes: dict[tuple[str, str], str] = {}
+    for row in costs.rows():
+        key = (str(row["choice"]), str(row["target"]))
+        if row["variable"]:
+            statuses.setdefault(key, {}).setdefault(str(row["region"]), str(row["status"]))
+            notes[key] = notes.get(key) or str(row["note"])
+    return Rows(
+        columns=("choice", "target", "regions", "why"),
+        rows=tuple(
+            (*key, ", ".join(f"{n} {s}" for s, n in Counter(by_region.values()).most_common()),
+             notes[key])
+            for key, by_region in statuses.items()
+        ),
+    )  # fmt: skip
+
+
+def _candidates(problem: Problem) -> dict[str, tuple[str, ...]]:
+    """The quantizers that some choice puts at each site."""
+    found: dict[str, dict[str, None]] = {}
+    for variable in problem.variables:
+        for site in variable.sites:
+            for choice in variable.choices:
+                if site.role in choice.quantizers:
+                    name = choice.quantizers[site.role].name
+                    found.setdefault(site.key, {})[name] = None
+    return {key: tuple(names) for key, names in found.items()}

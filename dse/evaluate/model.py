@@ -1,0 +1,54 @@
+"""Quality of one assignment of one model: `dse evaluate`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dse.evaluate.quality import Quality, Task
+from dse.evaluate.setup import build_evaluator
+from dse.graph.assignment import Assignment
+from dse.graph.graph import Graph
+from dse.graph.sites import sites
+from dse.space.schema import Data
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """An assignment against full precision on the report split."""
+
+    task: Task
+    quantized: Quality
+    reference: Quality
+
+
+def evaluate_model(
+    graph: Graph,
+    assignment: Assignment,
+    data: Data,
+    *,
+    folder: Path = Path(),
+    compute: str = "cpu",
+) -> Evaluation:
+    """Emulate an assignment on the report split; scales come from the calibration split.
+
+    Args:
+        graph: the model, with weights.
+        assignment: what stands at which site.
+        data: where samples come from.
+        folder: what relative data paths are relative to.
+        compute: `cpu` or `cuda`.
+
+    Raises:
+        GraphError: no weights, or operators that cannot be executed.
+        DataError: data that do not fit the graph.
+    """
+    by_key = {site.key: site for site in sites(graph)}
+    evaluator = build_evaluator(
+        graph, data, by_key, tuple(assignment), folder=folder, compute=compute
+    )
+    return Evaluation(
+        task=evaluator.task,
+        quantized=evaluator.measure(assignment, "report"),
+        reference=evaluator.reference("report"),
+    )

@@ -1,0 +1,141 @@
+"""The fronts of several runs in one page."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import plotly.graph_objects as go
+
+from dse.errors import RunError
+from dse.report.answer import caveats
+from dse.report.axis import Axis, cost_axes
+from dse.report.figures import theme
+from dse.report.figures.pareto import LOSS_TITLE, hover, staircase
+from dse.report.figures.view import Button, View
+from dse.report.html import page, write_atomically
+from dse.report.load import read_run
+from dse.report.run import Run
+from dse.report.unit import digits, loss_text, si
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A run with the name that tells it from the others."""
+
+    label: str
+    colour: str
+    run: Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A run in one line of the table."""
+
+    label: str
+    colour: str
+    question: str
+    forwards: str
+    front: int
+    recommended: str
+    loss: str
+    costs: tuple[str, ...]
+
+
+def compare(run_dirs: Sequence[Path], out: Path) -> Path:
+    """Write one page with the fronts of several runs and give its path.
+
+    Raises:
+        RunError: fewer than two folders, one that cannot be read, or no cost that all have.
+    """
+    if len(run_dirs) < 2:
+        raise RunError("compare: expected at least two run folders")
+    entries = _labelled([read_run(folder) for folder in run_dirs])
+    axes = _shared_axes(entries)
+    text = page(
+        "compare.html.j2",
+        title=f"{len(entries)} fronts",
+        view=_view(entries, axes),
+        axes=axes,
+        lines=[_line(entry, axes) for entry in entries],
+        caveats=list(dict.fromkeys(note for entry in entries for note in caveats(entry.run))),
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, text)
+    return out
+
+
+def _labelled(runs: Sequence[Run]) -> list[Entry]:
+    """Runs by the name of their folder, or by its whole path where names repeat."""
+    names = [run.folder.resolve().name for run in runs]
+    unique = len(set(names)) == len(names)
+    labels = names if unique else [str(run.folder) for run in runs]
+    hues = theme.SEQUENCE * (len(runs) // len(theme.SEQUENCE) + 1)
+    found = zip(labels, hues, runs, strict=False)
+    return [Entry(label=label, colour=hue, run=run) for label, hue, run in found]
+
+
+def _shared_axes(entries: Sequence[Entry]) -> tuple[Axis, ...]:
+    """The cost columns that every run has, in the order of the first."""
+    known = [{axis.column for axis in cost_axes(entry.run)} for entry in entries]
+    common = set.intersection(*known)
+    axes = tuple(axis for axis in cost_axes(entries[0].run) if axis.column in common)
+    if not axes:
+        listed = "; ".join(
+            f"{entry.label}: {', '.join(sorted(columns))}"
+            for entry, columns in zip(entries, known, strict=True)
+        )
+        raise RunError(f"compare: the runs have no cost column in common ({listed})")
+    return axes
+
+
+def _view(entries: Sequence[Entry], axes: Sequence[Axis]) -> View:
+    figure = go.Figure([_trace(entry, axes[0]) for entry in entries])
+    theme.styled(figure, height=520, hovermode="closest")
+    figure.update_xaxes(title_text=axes[0].title)
+    figure.update_yaxes(title_text=LOSS_TITLE, type="log", dtick=1)
+    costs = tuple(
+        Button(
+            label=axis.label,
+            restyle={key: [list(_trace(entry, axis)[key]) for entry in entries]
+                     for key in ("x", "y", "hovertext")},
+            relayout={"xaxis.title.text": axis.title},
+        )
+        for axis in axes
+    )  # fmt: skip
+    scales = (
+        Button(label="log loss", relayout={"yaxis.type": "log", "yaxis.dtick": 1}),
+        Button(label="linear loss", relayout={"yaxis.type": "linear", "yaxis.dtick": None}),
+    )
+    label = "Fronts of several runs: quality loss over predicted cost"
+    return View(name="fronts", figure=figure, label=label, buttons=(costs, scales), tools=True)
+
+
+def _trace(entry: Entry, axis: Axis) -> go.Scatter:
+    """The points of a front that are not dominated in this cost and in loss."""
+    points = staircase(entry.run.front, axis.column)
+    return go.Scatter(
+        x=[axis.scaled(point) for point in points],
+        y=[point.loss if point.loss and point.loss > 0 else None for point in points],
+        mode="lines+markers", name=html.escape(entry.label), hoverinfo="text",
+        hovertext=[f"{html.escape(entry.label)}<br>{hover(entry.run, p)}" for p in points],
+        line={"shape": "hv", "color": entry.colour, "width": 1.4},
+        marker={"size": 8, "color": entry.colour},
+    )  # fmt: skip
+
+
+def _line(entry: Entry, axes: Sequence[Axis]) -> Line:
+    run, point = entry.run, entry.run.recommended
+    columns = point.columns if point else {}
+    return Line(
+        label=entry.label,
+        colour=entry.colour,
+        question=run.manifest.question,
+        forwards=digits(run.manifest.forwards),
+        front=len(run.front),
+        recommended=run.title(point) if point else "",
+        loss=loss_text(point.loss, point.stderr) if point else "",
+        costs=tuple(si(columns.get(axis.column), axis.unit) for axis in axes),
+    )

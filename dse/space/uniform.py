@@ -1,0 +1,38 @@
+"""One scheme or format everywhere, as an assignment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dse.graph.assignment import Assignment
+from dse.graph.site import Region
+from dse.space.build import resolve_choice, searched_sites
+from hwmodels import catalog
+from hwmodels.formats import Quantizer
+
+WIDE = "bf16"
+KEPT_ROLES = ("head", "embedding")
+"""Roles that a scheme leaves in 16 bits: embeddings and the final vocabulary projection."""
+
+
+def uniform_assignment(regions: Sequence[Region], name: str) -> Assignment:
+    """The assignment that `--format NAME` stands for.
+
+    Args:
+        regions: of the model.
+        name: a scheme, which leaves `KEPT_ROLES` in 16 bits, or a format, which spares nothing.
+
+    Raises:
+        HardwareError: no such scheme or format.
+    """
+    chosen, wide = resolve_choice(name), resolve_choice(WIDE)
+    sites: dict[str, Quantizer] = {}
+    for region in regions:
+        kept = region.role in KEPT_ROLES and name in catalog.SCHEMES
+        quantizers = (wide if kept else chosen).quantizers
+        sites |= {
+            site.key: quantizers[site.role]
+            for site in searched_sites(region)
+            if site.role in quantizers
+        }
+    return Assignment.of(sites)
