@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hwmodels.table import CostTable, Phase
-
 from dse.errors import AssignmentError
 from dse.graph.assignment import Assignment
 from dse.graph.assignment_json import from_json
@@ -22,6 +20,7 @@ from hwmodels.cost import CostEstimate
 from hwmodels.device_file import load_device
 from hwmodels.formats import Quantizer
 from hwmodels.runtime_file import load_runtime
+from hwmodels.table import CostTable, Phase
 from hwmodels.work import OperandName
 
 UNQUANTIZED = "bf16"
@@ -68,8 +67,10 @@ def predict(
         HardwareError: unknown devices, runtimes or formats.
         AssignmentError: sites that the model does not have.
     """
-    found = regions(graph)
-    work = lower(graph, found, dims)
+    every = regions(graph)
+    work = lower(graph, every, dims)
+    lowered = {region.name for region in work.regions}
+    found = [region for region in every if region.name in lowered]
     choices: dict[str, dict[str, Mapping[OperandName, Quantizer]]] = {
         name: {region.name: _of_format(region, name) for region in found}
         for name in formats or (() if assignment else (UNQUANTIZED,))

@@ -13,6 +13,7 @@ from dse.cli.screen import JsonFlag, Rows, Screen, Value
 if TYPE_CHECKING:
     from dse.graph.graph import Graph
     from dse.predict import Prediction
+    from hwmodels.cost import CostEstimate
 
 Model = Annotated[str, typer.Argument(metavar="MODEL.onnx", help="An ONNX file or zoo:NAME.")]
 Device = Annotated[
@@ -29,6 +30,9 @@ Dim = Annotated[
     list[str] | None, typer.Option(metavar="NAME=N", help="The value of a symbolic dimension.")
 ]
 Runtime = Annotated[str, typer.Option(metavar="NAME|FILE.yaml", help="See: dse runtimes.")]
+
+SHOWN = ("latency_s", "interval", "energy_j", "weight_bytes", "kv_bytes", "peak_bytes", "bound by",
+         "status")  # fmt: skip
 
 COLUMNS = ("latency_s", "low_s", "high_s", "energy_j", "weight_bytes", "kv_bytes", "peak_bytes")
 
@@ -133,24 +137,29 @@ def bound(graph: Graph, given: list[str] | tuple[()], *, likely: bool = False) -
 
 def _totals(found: tuple[Prediction, ...]) -> Rows:
     return Rows(
-        columns=("device", "runtime", "format", *COLUMNS, "bound", "status"),
-        rows=tuple(
-            (one.device, one.runtime, one.format, *_costs(one.cost), one.cost.bound,
-             one.cost.status)
-            for one in found
-        ),
-    )  # fmt: skip
+        columns=("device", "format", *SHOWN),
+        rows=tuple((one.device, one.format, *_shown(one.cost)) for one in found),
+    )
 
 
 def _regions(found: tuple[Prediction, ...]) -> Rows:
     return Rows(
-        columns=("device", "format", "region", *COLUMNS, "bound", "status", "note"),
+        columns=("device", "format", "region", *SHOWN),
         rows=tuple(
-            (one.device, one.format, region, *_costs(cost), cost.bound, cost.status, cost.note)
+            (one.device, one.format, region, *_shown(cost))
             for one in found
             for region, cost in one.cost.parts
         ),
     )
+
+
+def _shown(cost: CostEstimate) -> tuple[Value, ...]:
+    """What people read: the interval as one text."""
+    from dse.report.unit import si  # noqa: PLC0415 (loads the report)
+
+    interval = f"{si(cost.low_s, 's')} to {si(cost.high_s, 's')}"
+    given = {"interval": interval, "bound by": cost.bound}
+    return tuple(given.get(name) or getattr(cost, name) for name in SHOWN)
 
 
 def _legality(found: tuple[Prediction, ...]) -> Rows:
@@ -162,10 +171,6 @@ def _legality(found: tuple[Prediction, ...]) -> Rows:
         regions = ", ".join(f"{count} {status}" for status, count in counts.most_common())
         rows.append((one.format, one.cost.status, regions, "; ".join(reasons)))
     return Rows(columns=("format", "status", "regions", "why"), rows=tuple(rows))
-
-
-def _costs(cost: object) -> tuple[Value, ...]:
-    return tuple(getattr(cost, column) for column in COLUMNS)
 
 
 def _record(one: Prediction) -> dict[str, object]:

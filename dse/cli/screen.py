@@ -16,6 +16,9 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a 
 NARROWEST = 100
 """Columns of output that goes to no terminal."""
 
+WIDEST_NAME = 18
+"""Characters below which text is not broken to save width."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
@@ -39,11 +42,19 @@ class Screen:
     quiet: bool = False
 
     def table(self, rows: Rows, *, as_json: bool = False) -> None:
-        """Print a table, or its rows as a JSON list."""
+        """Print a table (a single row as a list of its columns), or its rows as a JSON list."""
         if as_json:
             self.json(rows.records())
+        elif len(rows.rows) == 1:
+            self.facts(rows.records()[0])
         else:
             self._table(rows)
+
+    def facts(self, record: Mapping[str, Value]) -> None:
+        """Print one row, a line a column."""
+        width = max(len(_heading(name)) for name in record)
+        for name, value in record.items():
+            self.result(f"{_heading(name):<{width}}  {shown_as(name, value)}")
 
     def json(self, content: Sequence[object] | Mapping[str, object]) -> None:
         """Print JSON."""
@@ -68,18 +79,31 @@ class Screen:
         if not console.is_terminal:
             console = Console(width=max(console.width, NARROWEST))
         shown = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
-        for index, name in enumerate(rows.columns):
-            numbers = all(isinstance(row[index], int | float) for row in rows.rows)
+        for name, cells, numbers in _columns(rows):
+            words = max(map(len, _heading(name).split()), default=0)
+            width = max(map(len, cells), default=0)
             shown.add_column(
                 _heading(name),
                 justify="right" if numbers else "left",
-                no_wrap=index == 0 or numbers,
+                min_width=max(words, width if numbers else min(width, WIDEST_NAME)),
                 overflow="fold",
             )
-        for row in rows.rows:
-            cells = zip(rows.columns, row, strict=True)
-            shown.add_row(*(Text(shown_as(name, value)) for name, value in cells))
+        for row in zip(*(cells for _, cells, _ in _columns(rows)), strict=True):
+            shown.add_row(*map(Text, row))
         console.print(shown)
+
+
+def _columns(rows: Rows) -> list[tuple[str, list[str], bool]]:
+    """Name, cells as text, and whether they are numbers."""
+    values = [[row[index] for row in rows.rows] for index in range(len(rows.columns))]
+    return [
+        (
+            name,
+            [shown_as(name, value) for value in column],
+            all(isinstance(value, int | float) for value in column),
+        )
+        for name, column in zip(rows.columns, values, strict=True)
+    ]
 
 
 def shown_as(column: str, value: Value) -> str:

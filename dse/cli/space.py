@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dse.cli.screen import JsonFlag, Rows, Screen
+from dse.cli.screen import JsonFlag, Rows, Screen, Value
 
 if TYPE_CHECKING:
     from dse.evaluate.costs import Costs
@@ -35,7 +36,7 @@ def init(
 
     screen: Screen = context.obj
     opened = open_model(model)
-    location = model if model.startswith("zoo:") else str(Path(model).absolute())
+    location = model if model.startswith("zoo:") else os.path.relpath(model, out.parent)
     draft = Draft(targets=parse_targets(target or ()) or Draft().targets, data=data)
     text = space_text(opened, location, draft)
     try:
@@ -70,10 +71,9 @@ def check(
     )
     support = _support(costs)
     if json:
-        screen.json(_facts(summary) | {"choices": support.records()})
+        screen.json({**_facts(summary), "choices": support.records()})
         return
-    for name, value in _facts(summary).items():
-        screen.result(f"{name.replace('_', ' '):>14}  {value}")
+    screen.facts(_facts(summary))
     screen.result("")
     screen.table(support)
 
@@ -102,7 +102,7 @@ def annotate(
 COMMANDS = (init, check, annotate)
 
 
-def _facts(summary: SpaceSummary) -> dict[str, object]:
+def _facts(summary: SpaceSummary) -> dict[str, Value]:
     variables = summary.problem.variables
     kinds = Counter(f"{one.kind} {one.role}" for one in variables)
     return {
