@@ -13,11 +13,11 @@ import typer
 
 from dse import __version__
 from dse.cli import catalogue, cost, quality, report, search, space
-from dse.cli.screen import Screen
+from dse.cli.screen import INTERRUPTED, Screen
 from dse.errors import DseError, nearest
 from hwmodels.errors import HardwareError
 
-FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
+FAILED, WRONG_INPUT = 1, 2
 
 GLOBAL_FLAGS = ("--quiet", "--debug")
 """May stand anywhere on the line."""

@@ -97,15 +97,14 @@ def zoo(context: typer.Context, name: Name = None, *, json: JsonFlag = False) ->
     listed = models.CATALOGUE.values() if name is None else (model,)
     screen.table(
         Rows(
-            columns=("model", "kind", "description", "needs", "weights_note", "licence"),
+            columns=("model", "description", "needs", "licence", "weights_note"),
             rows=tuple(
                 (
                     f"zoo:{one.name}",
-                    one.kind,
                     one.description,
                     ", ".join(one.requires),
-                    one.weights_note,
                     one.licence,
+                    one.weights_note,
                 )
                 for one in listed
             ),

@@ -17,8 +17,6 @@ def report(
     json: JsonFlag = False,
 ) -> None:
     """Build a run's report again, print its front."""
-    from rich.console import Console  # noqa: PLC0415
-
     from dse.report import front_rows, print_front, write_report  # noqa: PLC0415
 
     screen: Screen = context.obj
@@ -28,7 +26,7 @@ def report(
     elif screen.quiet:
         screen.result(str(page))
     else:
-        print_front(folder, Console())
+        print_front(folder, screen.console())
 
 
 def compare(

@@ -6,9 +6,15 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+INTERRUPTED = 130
+"""Exit code of what the user stopped: 128 + SIGINT."""
 
 Value = str | int | float | bool | None
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -16,8 +22,8 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a 
 NARROWEST = 100
 """Columns of output that goes to no terminal."""
 
-WIDEST_NAME = 18
-"""Characters below which text is not broken to save width."""
+NAME, TEXT = 24, 11
+"""Characters up to which a row's name, and other text, is not broken to save width."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,28 +75,32 @@ class Screen:
         if not self.quiet:
             typer.echo(text)
 
+    def console(self) -> Console:
+        """Stdout with styles where it is a terminal, wide enough for tables where it is not."""
+        from rich.console import Console  # noqa: PLC0415
+
+        console = Console()
+        return console if console.is_terminal else Console(width=max(console.width, NARROWEST))
+
     def _table(self, rows: Rows) -> None:
         from rich import box  # noqa: PLC0415 (heavy; `dse --help` prints no table)
-        from rich.console import Console  # noqa: PLC0415
         from rich.table import Table  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 
-        console = Console()
-        if not console.is_terminal:
-            console = Console(width=max(console.width, NARROWEST))
         shown = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
-        for name, cells, numbers in _columns(rows):
+        for index, (name, cells, numbers) in enumerate(_columns(rows)):
             words = max(map(len, _heading(name).split()), default=0)
             width = max(map(len, cells), default=0)
+            kept = width if numbers else min(width, NAME if index == 0 else TEXT)
             shown.add_column(
                 _heading(name),
                 justify="right" if numbers else "left",
-                min_width=max(words, width if numbers else min(width, WIDEST_NAME)),
+                min_width=max(words, kept),
                 overflow="fold",
             )
         for row in zip(*(cells for _, cells, _ in _columns(rows)), strict=True):
             shown.add_row(*map(Text, row))
-        console.print(shown)
+        self.console().print(shown)
 
 
 def _columns(rows: Rows) -> list[tuple[str, list[str], bool]]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dse.cli.screen import JsonFlag, Screen
+from dse.cli.screen import INTERRUPTED, JsonFlag, Screen
+
+if TYPE_CHECKING:
+    from dse.search import Overrides
 
 
 class Compute(StrEnum):
@@ -51,11 +54,8 @@ def search(
     json: JsonFlag = False,
 ) -> None:
     """Search a space or a model, and report the front."""
-    from rich.console import Console  # noqa: PLC0415
-
-    from dse.cli.progress import shown_progress  # noqa: PLC0415
     from dse.report import front_rows, print_front, write_report  # noqa: PLC0415
-    from dse.search import Overrides, run_search  # noqa: PLC0415
+    from dse.search import Overrides  # noqa: PLC0415
 
     screen: Screen = context.obj
     overrides = Overrides(
@@ -66,22 +66,48 @@ def search(
         trials=trials,
         seed=seed,
     )
-    with shown_progress(quiet=screen.quiet or json) as progress:
-        found = run_search(
-            source,
-            overrides=overrides,
-            out=out,
-            resume=resume,
-            compute=compute.value,
-            progress=progress,
-        )
-    page = write_report(found.folder)
+    folder = _run(
+        source, overrides, out=out, resume=resume, compute=compute, quiet=screen.quiet or json
+    )
+    page = write_report(folder)
     if json:
-        screen.json(front_rows(found.folder))
+        screen.json(front_rows(folder))
     elif screen.quiet:
         screen.result(str(page))
     else:
-        print_front(found.folder, Console())
+        print_front(folder, screen.console())
 
 
 COMMANDS = (search,)
+
+
+def _run(
+    source: str,
+    overrides: Overrides,
+    *,
+    out: Path | None,
+    resume: bool,
+    compute: Compute,
+    quiet: bool,
+) -> Path:
+    """The folder of the finished run; an interrupted one says how to go on, and exits."""
+    from dse.cli.progress import shown_progress  # noqa: PLC0415
+    from dse.search import run_search  # noqa: PLC0415
+    from dse.search.run import default_folder  # noqa: PLC0415
+
+    folder = out if resume else out or default_folder(source)
+    try:
+        with shown_progress(quiet=quiet) as progress:
+            return run_search(
+                source,
+                overrides=overrides,
+                out=folder,
+                resume=resume,
+                compute=compute.value,
+                progress=progress,
+            ).folder
+    except KeyboardInterrupt:
+        begun = folder is not None and (folder / "manifest.json").is_file()
+        hint = f"; go on with: dse search {source} --out {folder} --resume" if begun else ""
+        typer.echo(f"dse: interrupted{hint}", err=True)
+        raise typer.Exit(INTERRUPTED) from None

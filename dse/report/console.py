@@ -19,8 +19,8 @@ from dse.report.unit import digits
 LONGEST = 14
 """Rows of the front that are printed; a longer one is thinned evenly."""
 
-WIDE = 110
-"""Columns from which there is room for energy beside the latencies of several targets."""
+FORMATS = 22
+"""Characters that the formats need at least; longer phrases are wrapped."""
 
 STYLES = {"front": "", "recommended": "bold", "uniform": "dim"}
 MARKS = {"front": " ", "recommended": "★", "uniform": " "}
@@ -36,8 +36,7 @@ def print_front(run_dir: Path, console: Console) -> None:
     table = front_table(run)
     front = _thinned([row for row in table.rows if row.kind != "uniform"])
     beside = [row for row in table.rows if row.kind == "uniform"]
-    energy = len(run.manifest.targets) == 1 or console.width >= WIDE
-    console.print(_shown(table.headings, [*front, *beside], energy=energy))
+    console.print(_shown(table.headings, [*front, *beside], console.width))
     hidden = len(run.front) - len(front)
     if hidden:
         console.print(f"{hidden} more in {run.folder / 'front.csv'}", style="dim", soft_wrap=True)
@@ -60,8 +59,8 @@ def _duration(run: Run) -> str:
     return f" in {digits(total)} s" if total else ""
 
 
-def _shown(headings: Sequence[str], rows: Sequence[Row], *, energy: bool) -> RichTable:
-    kept = [index for index, heading in enumerate(headings) if energy or heading != "energy"]
+def _shown(headings: Sequence[str], rows: Sequence[Row], width: int) -> RichTable:
+    kept = _fitting(headings, rows, width)
     shown = RichTable(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for index in kept:
         heading = headings[index]
@@ -74,6 +73,20 @@ def _shown(headings: Sequence[str], rows: Sequence[Row], *, energy: bool) -> Ric
         cells[0] = f"{MARKS[row.kind]} {cells[0]}"
         shown.add_row(*(Text(cell) for cell in cells), style=STYLES[row.kind])
     return shown
+
+
+def _fitting(headings: Sequence[str], rows: Sequence[Row], width: int) -> list[int]:
+    """Columns that fit beside each other: energy goes first, then native shares, from the left."""
+    widths = [
+        max(len(_text(row.cells[index])) for row in rows) + 1 for index in range(len(headings))
+    ]
+    widths[-1] = FORMATS
+    kept = list(range(len(headings)))
+    for word in ("energy", "native", "weights"):
+        for index in [i for i in kept if headings[i].startswith(word)]:
+            if sum(widths[i] for i in kept) > width:
+                kept.remove(index)
+    return kept
 
 
 def _heading(text: str) -> str:

@@ -69,11 +69,16 @@ def run_search(
     space, origin, folder = open_space(str(source), overrides or Overrides())
     if resume and out is None:
         raise SpaceError("--resume needs --out: the folder of the run to continue")
-    stem = Path(origin).stem.removeprefix("zoo:")
-    out = out or RUNS / f"{stem}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
+    out = out or default_folder(origin)
     session = prepare(space, origin=origin, folder=folder, compute=compute)
     front = run(session, out, resume=resume, progress=progress)
     return SearchResult(folder=out, front=front)
+
+
+def default_folder(source: str) -> Path:
+    """Where a search of `source` that begins now goes when no place is given."""
+    stem = Path(source).stem.removeprefix("zoo:")
+    return RUNS / f"{stem}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
 
 
 def open_space(source: str, overrides: Overrides) -> tuple[Space, str, Path]:
