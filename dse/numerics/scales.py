@@ -20,6 +20,8 @@ CLIP_STEP = 0.02
 CLIP_CANDIDATES = 40
 """Statistic `mse` tries 1.00, 0.98, ..., 0.22 of the range."""
 
+SMALLEST_TENSOR_SCALE = 2.0**-112
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class GroupScales:
@@ -44,12 +46,14 @@ def group_length(format: Format, depth: int) -> int:
 def tensor_scale_of(largest: Tensor | float, format: Format) -> float:
     """Second-level scale of a tensor whose largest magnitude is `largest`, in float32.
 
-    It maps the largest wanted block scale to the largest code of the block scale's encoding.
+    It maps the largest wanted block scale to the largest code of the block scale's encoding, and
+    is at least `SMALLEST_TENSOR_SCALE`: its reciprocal over a block scale must be finite.
     """
     if format.scale is None:
         return 1.0
     top = torch.tensor(format.element.max * format.scale.encoding.max, dtype=torch.float32)
-    return float(torch.as_tensor(largest, dtype=torch.float32).cpu() / top)
+    scale = torch.as_tensor(largest, dtype=torch.float32).cpu() / top
+    return float(torch.clamp(scale, min=SMALLEST_TENSOR_SCALE))
 
 
 def derived_scales(
@@ -129,7 +133,7 @@ def _range(groups: Tensor, quantizer: Quantizer) -> tuple[Tensor, Tensor]:
 
 def _symmetric(low: Tensor, high: Tensor, format: Format, scaling: Scaling) -> GroupScales:
     table = thresholds_of(format.scale.encoding if format.scale else format.element)
-    return GroupScales(scales=scale_of(torch.maximum(-low, high), scaling, table))
+    return GroupScales(scales=scale_of(torch.maximum(low.abs(), high), scaling, table))
 
 
 def _affine(low: Tensor, high: Tensor, quantizer: Quantizer) -> GroupScales:
