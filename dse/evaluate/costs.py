@@ -82,17 +82,23 @@ class Costs:
         return row
 
     def totals(self, points: np.ndarray, columns: Sequence[str]) -> np.ndarray:
-        """(points, columns) costs; fast where a column adds up over regions.
+        """(points, columns) costs, couplings included, fast for many points.
 
         Args:
             points: (points, variables) choice indices.
             columns: names out of `columns`.
         """
-        return np.column_stack([self._column(points, column) for column in columns])
+        found = []
+        for column in columns:
+            target, phase, name = self._split(column)
+            chosen = self._by_table_region(points, target.table.regions)
+            found.append(target.table.totals(chosen, name, phase))
+        return np.column_stack(found)
 
     def is_additive(self, column: str) -> bool:
-        """Whether a column is a sum over regions."""
-        return column.rpartition(".")[2] in ADDITIVE_COLUMNS and not self._coupled(column)
+        """Whether a column is exactly a sum over variables, as the solver takes it."""
+        target, _, name = self._split(column)
+        return name in ADDITIVE_COLUMNS and not target.table.has_conversions
 
     def additive(self, column: str) -> tuple[np.ndarray, ...]:
         """What each variable's choices add to a column: one array a variable.
@@ -151,15 +157,14 @@ class Costs:
             for target in self.targets
         ]
 
-    def _column(self, points: np.ndarray, column: str) -> np.ndarray:
-        if not self.is_additive(column):
-            return np.array([self.total(point)[column] for point in points])
-        arrays = self.additive(column)
-        chosen = [entries[points[:, index]] for index, entries in enumerate(arrays)]
-        return self.fixed(column) + np.stack(chosen).sum(axis=0)
-
-    def _coupled(self, column: str) -> bool:
-        return self._split(column)[0].table.has_conversions
+    def _by_table_region(self, points: np.ndarray, names: Sequence[str]) -> np.ndarray:
+        """(points, regions) choice indices from (points, variables)."""
+        variables = [self.variable_of_region[name] for name in names]
+        columns = [
+            np.zeros(len(points), dtype=np.int64) if variable is None else points[:, variable]
+            for variable in variables
+        ]
+        return np.column_stack(columns).astype(np.int64)
 
     def _by_region(self, point: Sequence[int]) -> dict[str, int]:
         return {
@@ -213,14 +218,14 @@ def build_costs(
         HardwareError: unknown or wrong devices and runtimes.
     """
     cost_regions = regions(graph)
-    deciding = _variables_of_regions(problem, quality_regions, cost_regions)
-    choices = {
-        region.name: _operand_choices(problem, deciding[region.name]) for region in cost_regions
-    }
     phases = tuple(
         Phase(name=name, share=phase.share, work=lower(graph, cost_regions, phase.dims))
         for name, phase in space.scenario.phases.items()
     )
+    deciding = _variables_of_regions(
+        problem, quality_regions, cost_regions, [region.name for region in phases[0].work.regions]
+    )
+    choices = {region: _operand_choices(problem, owner) for region, owner in deciding.items()}
     targets = []
     for target in space.targets:
         device = load_device(_located(target.device, folder))
@@ -255,13 +260,16 @@ def _operand_choices(
 
 
 def _variables_of_regions(
-    problem: Problem, quality_regions: Sequence[Region], cost_regions: Sequence[Region]
+    problem: Problem,
+    quality_regions: Sequence[Region],
+    cost_regions: Sequence[Region],
+    worked: Sequence[str],
 ) -> dict[str, int | None]:
-    """Cost region -> index of the variable that decides it."""
+    """Index of the variable that decides each cost region that has work to do."""
     owner = {
         region: index
         for index, variable in enumerate(problem.variables)
         for region in variable.regions
     }
     counterpart = correspond(tuple(quality_regions), tuple(cost_regions))
-    return {region.name: owner.get(counterpart[region.name] or "") for region in cost_regions}
+    return {name: owner.get(counterpart[name] or "") for name in worked}

@@ -85,23 +85,27 @@ def contenders(
 ) -> list[int]:
     """Which records the report split decides on: uniforms and what is near the front.
 
-    A record is near when lowering its loss by two standard errors makes it non-dominated among
-    the feasible records.
+    A record is out when a feasible one that costs no more is better beyond the noise: losses of
+    two assignments are paired, sample by sample, so that differences far smaller than either
+    loss's own standard error are told apart.
     """
+    return [
+        index
+        for index, record in enumerate(records)
+        if record.source in ("uniform", "reference")
+        or (feasible[index] and not _beaten(index, records, objectives, feasible))
+    ]
+
+
+def _beaten(
+    index: int, records: Sequence[Record], objectives: Objectives, feasible: np.ndarray
+) -> bool:
     values = objectives.search_values(records)
-    chosen = []
-    for index, record in enumerate(records):
-        if record.source in ("uniform", "reference"):
-            chosen.append(index)
-            continue
-        if not feasible[index] or not math.isfinite(record.search.loss):
-            continue
-        hopeful = values[index].copy()
-        hopeful[0] = max(0.0, hopeful[0] - 2 * record.search.stderr)
-        others = values[feasible & (np.arange(len(records)) != index)]
-        if not _dominated(hopeful, others):
-            chosen.append(index)
-    return chosen
+    own = values[index]
+    rivals = np.flatnonzero(feasible & (values[:, 1:] <= own[1:]).all(axis=1))
+    return any(
+        _better(records[rival].search, records[index].search) for rival in rivals if rival != index
+    )
 
 
 def decide(
@@ -139,9 +143,3 @@ def _better(first: Quality, second: Quality) -> bool:
         return first.loss < second.loss
     stderr = difference.std(ddof=1) / math.sqrt(len(difference))
     return bool(difference.mean() > 2 * stderr)
-
-
-def _dominated(row: np.ndarray, others: np.ndarray) -> bool:
-    no_worse = (others <= row).all(axis=1)
-    better = (others < row).any(axis=1)
-    return bool((no_worse & better).any())

@@ -34,7 +34,7 @@ class Data(Section):
     """Samples that the front is decided on; the search never sees them."""
     sequence: int = Field(default=256, ge=2)
     """Tokens of one sample (language models)."""
-    batch: int = Field(default=8, ge=1)
+    batch: int = Field(default=4, ge=1)
     """Samples that one execution holds in memory."""
 
 

@@ -1,0 +1,172 @@
+"""The main job on the smoke space: what a run folder promises, and what a sudden end costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dse.errors import InfeasibleError, RunError, SpaceError
+from dse.search import Overrides, run_search
+
+SMOKE = Path("spaces/smoke.yaml")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "smoke"
+    run_search(SMOKE, out=folder)
+    return folder
+
+
+def _front(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "front.csv")
+
+
+def test_every_uniform_assignment_is_measured_on_both_splits(finished: Path) -> None:
+    trials = pd.read_csv(finished / "trials.csv")
+    uniform = trials[trials.source == "uniform"]
+    assert set(uniform.name) == {"bf16", "w8a8_fp8", "w4a4_nvfp4"}
+    assert uniform.report_quality_loss.notna().all()
+
+
+def test_no_point_of_the_front_is_dominated_or_worse_than_a_uniform(finished: Path) -> None:
+    objectives = json.loads((finished / "manifest.json").read_text())["objectives"]
+    front = _front(finished)[objectives].to_numpy()
+    for row in front:
+        assert not ((front <= row).all(axis=1) & (front < row).any(axis=1)).any()
+    trials = pd.read_csv(finished / "trials.csv")
+    for _, uniform in trials[trials.source == "uniform"].iterrows():
+        for _, point in _front(finished).iterrows():
+            if uniform.latency_s <= point.latency_s:
+                slack = point.report_quality_stderr + 1e-12
+                assert point.report_quality_loss <= uniform.report_quality_loss + slack
+
+
+def test_files_agree_with_each_other(finished: Path) -> None:
+    trials = pd.read_csv(finished / "trials.csv").set_index("trial")
+    front = _front(finished)
+    assignments = json.loads((finished / "front.json").read_text())
+    assert [entry["trial"] for entry in assignments] == front.trial.tolist()
+    assert (trials.loc[front.trial, "digest"].to_numpy() == front.digest.to_numpy()).all()
+    recommended = json.loads((finished / "recommended.json").read_text())
+    assert recommended["trial"] in front.trial.tolist()
+    choices = pd.read_csv(finished / "choices.csv").set_index("trial")
+    costs = pd.read_csv(finished / "costs.csv", keep_default_na=False)
+    for trial, row in choices.iterrows():
+        chosen = costs[
+            (costs.choice == "fixed") | (costs.choice == costs.variable.map(row.to_dict()))
+        ]
+        total = chosen.latency_s.astype(float).sum()
+        assert total == pytest.approx(trials.loc[trial, "latency_s"], rel=1e-6)
+
+
+def test_effort_is_counted_in_forward_equivalents(finished: Path) -> None:
+    manifest = json.loads((finished / "manifest.json").read_text())
+    effort = manifest["forward_equivalents"]
+    assert effort["reference"] == 1.0
+    assert effort["uniform"] == pytest.approx(3.0)
+    assert 0 < effort["sensitivity"] < 3 * len(manifest["variables"])
+    assert effort["total"] == pytest.approx(
+        sum(value for key, value in effort.items() if key != "total")
+    )
+    share = [value for _, value in manifest["hypervolume"]]
+    assert share == sorted(share)
+
+
+def test_the_same_seed_gives_the_same_front(finished: Path, tmp_path: Path) -> None:
+    run_search(SMOKE, out=tmp_path / "again")
+    pd.testing.assert_frame_equal(_front(finished), _front(tmp_path / "again"))
+
+
+def test_an_existing_folder_is_not_overwritten(finished: Path) -> None:
+    with pytest.raises(RunError, match="--resume"):
+        run_search(SMOKE, out=finished)
+
+
+def test_a_run_of_another_space_cannot_be_resumed(finished: Path) -> None:
+    with pytest.raises(RunError, match=r"space differs.*seed: was 0, is 1"):
+        run_search(SMOKE, out=finished, resume=True, overrides=Overrides(seed=1))
+
+
+@pytest.mark.parametrize("trials_before_the_end", [0, 4])
+def test_a_killed_run_resumes_and_ends_as_it_would_have(
+    finished: Path, tmp_path: Path, trials_before_the_end: int
+) -> None:
+    folder = tmp_path / "killed"
+    _kill_after(folder, trials_before_the_end)
+    before = _completed(folder)
+    run_search(SMOKE, out=folder, resume=True)
+    assert _completed(folder)[: len(before)] == before
+    columns = [c for c in _front(folder).columns if c != "trial"]
+    pd.testing.assert_frame_equal(_front(finished)[columns], _front(folder)[columns])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "says"),
+    [
+        (Overrides(objectives=("quality_loss", "latancy_s")), SpaceError, "latency_s"),
+        (Overrides(objectives=("latency_s", "quality_loss")), SpaceError, "quality_loss"),
+        (Overrides(constraints=("weight_byte<=3",)), SpaceError, "weight_bytes"),
+        (Overrides(constraints=("weight_bytes<3",)), SpaceError, "<="),
+        (Overrides(constraints=("weight_bytes<=3",)), InfeasibleError, "least that any"),
+    ],
+)
+def test_wrong_objectives_and_constraints_are_refused_before_anything_is_written(
+    tmp_path: Path, overrides: Overrides, error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        run_search(SMOKE, out=tmp_path / "run", overrides=overrides)
+    assert not (tmp_path / "run").exists()
+
+
+def test_constraints_hold_on_the_front(finished: Path, tmp_path: Path) -> None:
+    weights = pd.read_csv(finished / "trials.csv").weight_bytes
+    limit = float(np.quantile(weights, 0.4))
+    run_search(
+        SMOKE, out=tmp_path / "run", overrides=Overrides(constraints=(f"weight_bytes<={limit}",))
+    )
+    front = _front(tmp_path / "run")
+    assert len(front)
+    assert (front.weight_bytes <= limit).all()
+
+
+def _kill_after(folder: Path, trials: int) -> None:
+    """Run the search in a process of its own and kill it once it has that many trials."""
+    code = f"from dse.search import run_search; run_search({str(SMOKE)!r}, out={str(folder)!r})"
+    code = code.replace("out=", "out=__import__('pathlib').Path(") + ")"
+    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if (folder / "study.log").exists() and len(_completed(folder)) >= trials:
+            break
+        time.sleep(0.02)
+    assert process.poll() is None, "the search ended before it could be killed"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (folder / "front.csv").exists()
+
+
+def _completed(folder: Path) -> list[str]:
+    """Digests of the completed trials in the journal, in order."""
+    lines = (folder / "study.log").read_text().splitlines()
+    digests: dict[int, str] = {}
+    done: list[int] = []
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if "digest" in record.get("user_attr", {}):
+            digests[record["trial_id"]] = record["user_attr"]["digest"]
+        if record.get("state") == 1 and "trial_id" in record:
+            done.append(record["trial_id"])
+    return [digests[trial] for trial in done]
