@@ -102,7 +102,7 @@ def _conv2d(kernels: Sequence[Kernel], device: Device, gpu: GpuFigures) -> Terms
         )
         + terms.fixed_s
         - gpu.launch_s
-        - CONSTANTS.ramp_s
+        - CONSTANTS.ramp_cycles / gpu.clock_hz
         + fixed
     )
     shallow_s = np.maximum(vector_s, terms.dram_s) + fixed

@@ -1,19 +1,21 @@
 """The analytic skeleton of GPU latency: tiles, waves, caches, launch; vectorised over kernels.
 
-A GEMM is cut into tiles of tm x tn outputs and s slices of K. With c cores, rate R (op/s) and
+A GEMM is cut into tiles of tm x tn outputs and s slices of K. With c cores at clock f and peak rate
+R (op/s):
 
     tiles = B ceil(M/tm) ceil(N/tn) s,  waves = ceil(tiles/c)
-    t_compute = waves * 2 max(tm, 64) tn (K/s) / (e R / c)
-    t_l2      = waves * (tm b_in + tn b_w) (K/s) / (e_l2 W_l2 / c)
-    t_dram    = D / min(e_dram W_dram, min(tiles, c) w_core)
-    t_split   = [s > 1] (t_reduce + 8 s M N B / (e_l2 W_l2))
-    t = t_launch + t_ramp + min over tm, tn, s of
-            max(t_compute, t_l2, t_dram) + t_split + t_step K/s
+    t_compute = waves * 2 max(tm, 64) tn ceil(K/s) / (e_c R / c)
+    t_cache   = waves * (tm b_in + tn b_w) ceil(K/s) / (e_t W_cache / c)
+    t_memory  = D / min(e_d W_dram, a) + H / min(e_h W_cache, a),  a = min(tiles, c) w f
+    t_split   = [s > 1] (n_r / f + 8 s M N B / W_cache)
+    t = t_launch + n_0 / f + min over tm, tn, s of
+            max(t_compute, t_cache, t_memory) + t_split + n_k ceil(K/s) / f
 
 a library's heuristic is taken to find the best configuration. D is what main memory moves: cold
 operands (weights, caches) once, and of the warm ones (activations) what the last-level cache
-cannot hold. All times in seconds, all sizes in bytes or elements. Valid for GPUs with matrix units
-and a shared last-level cache; the constants were fitted on one H100 (`studies/gpu_latency`).
+cannot hold; H is the rest. All times in seconds, sizes in bytes or elements. Latencies count in
+cycles, which is what carries over from one GPU to the next. Valid for GPUs with matrix units and a
+shared last-level cache; constants are fitted by `python -m hwmodels.fit` (`studies/gpu_latency`).
 """
 
 from __future__ import annotations
@@ -27,32 +29,41 @@ from hwmodels.device import Device
 
 Floats = NDArray[np.float64]
 
-TILES = tuple((m, n) for m in (16, 32, 64, 128, 256) for n in (32, 64, 128, 256) if m * n <= 32768)
+TILES = (
+    (16, 32), (16, 64), (16, 128), (32, 64), (32, 128), (64, 32), (64, 64), (64, 128), (64, 256),
+    (128, 64), (128, 128), (128, 256), (256, 64), (256, 128),
+)  # fmt: skip
 SPLITS = (1, 2, 4, 8, 16)
+LEAST_SLICE = 64
+"""Elements of K below which no library splits further."""
 # Rows that a tensor-core instruction computes at least (wgmma: m64); smaller tiles waste the rest.
 INSTRUCTION_ROWS = 64
-ROWS_PER_CHUNK = 8192
-"""Kernels priced at a time, so that 10^5 rows stay within the cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SkeletonConstants:
-    """Efficiencies and latencies that no datasheet has; fitted on `data/h100_torch`.
+    """Efficiencies and latencies that no datasheet has.
 
-    Source: `studies/gpu_latency`, table "skeleton constants": least mean |log ratio| over the
-    bf16, fp16, fp8 and tf32 GEMMs of one H100 with cold caches.
+    The GEMM constants were fitted by `python -m hwmodels.fit` to the 16-bit GEMM tables of four
+    GPUs (least mean |log ratio|, devices weighted equally); attention, convolutions and moves to
+    one H100 (`studies/gpu_latency`).
     """
 
-    compute_efficiency: float = 0.78
-    l2_efficiency: float = 1.0
-    dram_efficiency: float = 0.83
-    core_bandwidth_bytes_per_s: float = 38e9
-    """What one core draws from main memory at most, by its bytes in flight."""
-    split_reduce_s: float = 1e-6
-    step_s: float = 2.5e-10
+    compute_efficiency: float = 0.70
+    tile_efficiency: float = 7.0
+    """Above 1: clusters and multicast let tiles share what they read."""
+    dram_efficiency: float = 0.80
+    cache_efficiency: float = 0.60
+    core_bytes_per_cycle: float = 70.0
+    """What one core draws at most, by its bytes in flight."""
+    split_cycles: float = 4300.0
+    """The reduction of a split along K."""
+    step_cycles: float = 0.8
     """Pipeline latency per element of K that a tile walks along."""
-    ramp_s: float = 1.2e-6
+    ramp_cycles: float = 2700.0
     """Fill and drain of a GEMM kernel, beside the launch."""
+    resident_share: float = 0.08
+    """Share of the last-level cache that is found warm."""
     attention_efficiency: float = 0.62
     attention_ramp_s: float = 3.5e-6
     conv_efficiency: float = 0.62
@@ -63,8 +74,6 @@ class SkeletonConstants:
     """Per element of a row that one block reduces alone."""
     rows_per_core: int = 8
     """Rows (blocks) that one core works on at a time."""
-    resident_share: float = 0.7
-    """Share of the last-level cache that activations find free."""
 
 
 CONSTANTS = SkeletonConstants()
@@ -85,6 +94,7 @@ class GpuFigures:
     """The figures of a device that the skeleton needs."""
 
     cores: float
+    clock_hz: float
     dram_bytes_per_s: float
     cache_bytes_per_s: float
     cache_bytes: float
@@ -99,6 +109,7 @@ class GpuFigures:
         nearest = device.memory("l2") or main
         return cls(
             cores=device.unit("matrix").count.value,
+            clock_hz=device.unit("matrix").clock_hz.value,
             dram_bytes_per_s=main.bandwidth_bytes_per_s.value,
             cache_bytes_per_s=nearest.bandwidth_bytes_per_s.value,
             cache_bytes=last.capacity_bytes.value if last else 0.0,
@@ -122,6 +133,8 @@ class Terms:
     from main memory over its bandwidth. Nothing is faster."""
     dram_bytes: Floats
     waves: Floats
+    fill: Floats
+    """Share of the waves' slots that hold a tile, in (0, 1]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,20 +164,22 @@ def dram_traffic(
     return cold + spilled
 
 
-def gemm_terms(gemms: Gemms, gpu: GpuFigures, constants: SkeletonConstants = CONSTANTS) -> Terms:
+def gemm_terms(
+    gemms: Gemms, gpu: GpuFigures, constants: SkeletonConstants = CONSTANTS
+) -> Terms:
     """Latency terms of GEMMs under the best configuration each."""
     dram_bytes = dram_traffic(gemms.cold_bytes, gemms.warm_bytes, gpu, constants)
+    cached_bytes = gemms.cold_bytes + gemms.warm_bytes - dram_bytes
     best = np.full(gemms.m.shape, np.inf)
-    parts = np.zeros((5, *gemms.m.shape))
-    for rows, cols in TILES:
+    parts = np.zeros((6, *gemms.m.shape))
+    for tile in TILES:
         for split in SPLITS:
-            total, found = _configuration(
-                gemms, gpu, constants, dram_bytes, rows=rows, cols=cols, split=split
-            )
+            configuration = _Configuration(tile=tile, split=split, gpu=gpu, constants=constants)
+            total, found = configuration.seconds(gemms, dram_bytes, cached_bytes)
             better = total < best
             best = np.where(better, total, best)
             parts = np.where(better, found, parts)
-    fixed = gpu.launch_s + constants.ramp_s
+    fixed = gpu.launch_s + constants.ramp_cycles / gpu.clock_hz
     light = np.maximum(
         2 * gemms.batch * gemms.m * gemms.n * gemms.k / gemms.peak_ops_per_s,
         dram_bytes / gpu.dram_bytes_per_s,
@@ -178,39 +193,48 @@ def gemm_terms(gemms: Gemms, gpu: GpuFigures, constants: SkeletonConstants = CON
         light_s=light,
         dram_bytes=dram_bytes,
         waves=parts[4],
+        fill=parts[5],
     )
 
 
-def _configuration(
-    gemms: Gemms,
-    gpu: GpuFigures,
-    constants: SkeletonConstants,
-    dram_bytes: Floats,
-    *,
-    rows: int,
-    cols: int,
-    split: int,
-) -> tuple[Floats, Floats]:
-    """Seconds without launch, shape (kernels,), and their parts, shape (5, kernels).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Configuration:
+    """One way to cut GEMMs."""
 
-    Parts: compute, cache, main memory, pipeline, and the number of waves.
-    """
-    outputs = gemms.batch * gemms.m * gemms.n
-    depth = np.ceil(gemms.k / split)
-    tiles = gemms.batch * np.ceil(gemms.m / rows) * np.ceil(gemms.n / cols) * split
-    waves = np.ceil(tiles / gpu.cores)
-    rate = constants.compute_efficiency * gemms.ops_per_s / gpu.cores
-    cache = constants.l2_efficiency * gpu.cache_bytes_per_s
-    compute_s = waves * 2 * max(rows, INSTRUCTION_ROWS) * cols * depth / rate
-    bytes_per_step = rows * gemms.input_bytes + cols * gemms.weight_bytes
-    cache_s = waves * bytes_per_step * depth / (cache / gpu.cores)
-    active = np.minimum(tiles, gpu.cores) * constants.core_bandwidth_bytes_per_s
-    dram_s = dram_bytes / np.minimum(gpu.dram_bytes_per_s * constants.dram_efficiency, active)
-    pipeline_s = depth * constants.step_s
-    if split > 1:
-        pipeline_s = pipeline_s + constants.split_reduce_s + 8 * split * outputs / cache
-    total = np.maximum(np.maximum(compute_s, cache_s), dram_s) + pipeline_s
-    return total, np.stack([compute_s, cache_s, dram_s, pipeline_s, waves])
+    tile: tuple[int, int]
+    split: int
+    gpu: GpuFigures
+    constants: SkeletonConstants
+
+    def seconds(
+        self, gemms: Gemms, dram_bytes: Floats, cached_bytes: Floats
+    ) -> tuple[Floats, Floats]:
+        """Seconds without launch, shape (kernels,), and their parts, shape (6, kernels).
+
+        Parts: compute, cache, memory, pipeline, the number of waves, how full they are.
+        """
+        gpu, constants = self.gpu, self.constants
+        rows, cols = self.tile
+        depth = np.ceil(gemms.k / self.split)
+        tiles = gemms.batch * np.ceil(gemms.m / rows) * np.ceil(gemms.n / cols) * self.split
+        waves = np.ceil(tiles / gpu.cores)
+        rate = constants.compute_efficiency * gemms.ops_per_s / gpu.cores
+        compute_s = waves * 2 * max(rows, INSTRUCTION_ROWS) * cols * depth / rate
+        tile_bytes = (rows * gemms.input_bytes + cols * gemms.weight_bytes) * depth
+        cache = gpu.cache_bytes_per_s
+        cache_s = waves * tile_bytes * gpu.cores / (constants.tile_efficiency * cache)
+        drawn = np.minimum(tiles, gpu.cores) * constants.core_bytes_per_cycle * gpu.clock_hz
+        dram_s = dram_bytes / np.minimum(gpu.dram_bytes_per_s * constants.dram_efficiency, drawn)
+        dram_s = dram_s + cached_bytes / np.minimum(cache * constants.cache_efficiency, drawn)
+        pipeline_s = depth * constants.step_cycles / gpu.clock_hz
+        if self.split > 1:
+            outputs = gemms.batch * gemms.m * gemms.n
+            pipeline_s = pipeline_s + constants.split_cycles / gpu.clock_hz
+            pipeline_s = pipeline_s + 8 * self.split * outputs / cache
+            pipeline_s = np.where(depth < LEAST_SLICE, np.inf, pipeline_s)
+        total = np.maximum(np.maximum(compute_s, cache_s), dram_s) + pipeline_s
+        fill = tiles / (waves * gpu.cores)
+        return total, np.stack([compute_s, cache_s, dram_s, pipeline_s, waves, fill])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,6 +270,7 @@ def move_terms(moves: Moves, gpu: GpuFigures, constants: SkeletonConstants = CON
         light_s=light,
         dram_bytes=dram_bytes,
         waves=waves,
+        fill=np.ones_like(waves),
     )
 
 
@@ -291,4 +316,5 @@ def attention_terms(
         light_s=light,
         dram_bytes=dram_bytes,
         waves=np.ceil(attentions.blocks / gpu.cores),
+        fill=np.ones_like(rate),
     )

@@ -1,0 +1,1 @@
+"""From measurements to a fitted estimator; the only place that knows scikit-learn."""
