@@ -60,7 +60,9 @@ def problem(node: Node, graph: Graph) -> str | None:
     unknown = [name for name in node.attributes if keyword(name) not in known]
     if unknown:
         return f"{what} with attribute {', '.join(unknown)}"
-    types = (graph.types[name].dtype for name in (*node.inputs, *node.outputs) if name in graph.types)
+    types = (
+        graph.types[name].dtype for name in (*node.inputs, *node.outputs) if name in graph.types
+    )
     foreign = sorted({dtype for dtype in types if dtype not in BY_NAME})
     return f"{what} on {', '.join(foreign)} tensors" if foreign else None
 

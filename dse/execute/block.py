@@ -121,7 +121,7 @@ def call_step(step: Step, arguments: tuple[Value, ...]) -> tuple[tuple[Value, ..
     inner = 0
     if step.nested:
         result, inner = result  # type: ignore[misc]
-    outputs: tuple[Value, ...] = result if isinstance(result, tuple) else (result,)  # type: ignore[assignment]
+    outputs: tuple[Value, ...] = result if isinstance(result, tuple) else (result,)
     if step.macs is not None:
         inner += step.macs(arguments, outputs)
     return outputs, inner
@@ -154,7 +154,7 @@ class Nested:
         outer = dict(zip(self.captures, inputs[self.own_inputs :], strict=True))
         running = {name: Running(block=block, outer=outer) for name, block in self.bodies.items()}
         result = self.function(*inputs[: self.own_inputs], **running)
-        outputs: tuple[Value, ...] = result if isinstance(result, tuple) else (result,)  # type: ignore[assignment]
+        outputs: tuple[Value, ...] = result if isinstance(result, tuple) else (result,)
         return outputs, sum(body.macs for body in running.values())
 
 
@@ -229,13 +229,12 @@ class Compiler:
         for name, initializer in graph.initializers.items():
             if initializer.type.dtype != "string":
                 self.constants[self.slot(name)] = to_torch(initializer.numpy())
-        on_host = HOST == self.device or host_nodes(graph, graph.initializers)
+        on_host: frozenset[str] = frozenset()
+        if self.device != HOST:
+            on_host = host_nodes(graph, graph.initializers)
         for node in graph.nodes:
-            host = on_host is True or node.name in on_host  # type: ignore[operator]
-            self.add(node, HOST if host else self.device)
-        outputs = tuple(
-            self.at(self.slot(name), self.device) for name in graph.outputs
-        )
+            self.add(node, HOST if node.name in on_host else self.device)
+        outputs = tuple(self.at(self.slot(name), self.device) for name in graph.outputs)
         return Block(
             steps=tuple(self.steps),
             folded=tuple(self.folded),
@@ -264,7 +263,7 @@ class Compiler:
 
     def at(self, slot: int, device: torch.device) -> int:
         """A slot that holds the value on a device; a copy step is added where it is elsewhere."""
-        if slot == ABSENT or HOST == self.device:
+        if slot == ABSENT or self.device == HOST:
             return slot
         here = HOST if slot in self.constants else self.place[slot]
         if here == device:
@@ -321,7 +320,10 @@ class Compiler:
             keywords: Mapping[str, object] = call.keywords  # type: ignore[attr-defined]
             blocks = {name: value for name, value in keywords.items() if isinstance(value, Block)}
             call = Nested(
-                function=call, bodies=blocks, own_inputs=len(node.inputs), captures=self.outer(node)
+                function=call,
+                bodies=blocks,
+                own_inputs=len(node.inputs),
+                captures=self.outer(node),
             )
         operator = operator_of(node)
         return Step(

@@ -26,15 +26,15 @@ from dse.graph.graph import Graph
 
 Status = Literal["passed", "failed", "unsupported", "excluded"]
 
-EXCLUDED: Mapping[str, str] = {
-    name: "Dropout in training mode with ratio > 0 is an error here, not a random mask"
-    for name in (
+EXCLUDED: Mapping[str, str] = dict.fromkeys(
+    (
         "test_training_dropout",
         "test_training_dropout_default",
         "test_training_dropout_default_mask",
         "test_training_dropout_mask",
-    )
-}
+    ),
+    "Dropout in training mode with ratio > 0 is an error here, not a random mask",
+)
 """Cases of supported operators that are not run, with the reason."""
 
 
@@ -49,17 +49,17 @@ class Outcome:
     detail: str = ""
 
 
-def outcomes() -> Iterator[Outcome]:
+def outcomes(device: str = "cpu") -> Iterator[Outcome]:
     """The outcome of every node test of the installed onnx."""
     with warnings.catch_warnings():
         # numpy warns where the cases overflow on purpose.
         warnings.simplefilter("ignore", RuntimeWarning)
         cases = collect_testcases(None)
     for case in cases:
-        yield outcome(case)
+        yield outcome(case, device)
 
 
-def outcome(case: TestCase) -> Outcome:
+def outcome(case: TestCase, device: str = "cpu") -> Outcome:
     """Runs one case."""
     graph = _graph(case.model)
     operators = frozenset(_operators(graph))
@@ -70,7 +70,7 @@ def outcome(case: TestCase) -> Outcome:
     if case.name in EXCLUDED:
         return done("excluded", EXCLUDED[case.name])
     try:
-        program = Program(graph)
+        program = Program(graph, device=device)
     except DseError as error:
         return done("unsupported", str(error))
     try:
@@ -107,8 +107,9 @@ def _value(data: object) -> Value:
 
 def _array(data: object) -> np.ndarray:
     if isinstance(data, onnx.TensorProto):
-        return onnx.numpy_helper.to_array(data)
-    return np.asarray(data)
+        data = onnx.numpy_helper.to_array(data)
+    array: np.ndarray = np.asarray(data)
+    return array
 
 
 def _faults(
@@ -149,4 +150,4 @@ def _difference(result: Tensor, expected: Tensor, case: TestCase) -> str | None:
 
 
 def _wide(tensor: Tensor) -> Tensor:
-    return tensor if tensor.is_complex() else tensor.double()
+    return tensor.cpu() if tensor.is_complex() else tensor.cpu().double()

@@ -46,7 +46,12 @@ def _integer(name: str, code: int, carrier: torch.dtype) -> ElementType:
 
 
 def _float(
-    name: str, code: int, carrier: torch.dtype, layout: tuple[int, int, float], *, inf: bool = False
+    name: str,
+    code: int,
+    carrier: torch.dtype,
+    layout: tuple[int, int, float],
+    *,
+    inf: bool = False,
 ) -> ElementType:
     mantissa_bits, min_exponent, largest = layout
     return ElementType(

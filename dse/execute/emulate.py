@@ -18,6 +18,7 @@ from dse.graph.site import Site
 from dse.numerics import QuantizerState, calibrated_state, quantize
 from hwmodels.formats import Quantizer
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Emulator:
     """A quantizer at a site; equal emulators compute the same and share their results."""

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from dse.execute.operators.fused import fused_attention, fused_attention_macs, fused_rms_norm
 from dse.execute.operators.operator import Value
@@ -267,7 +267,7 @@ def _silu(wiring: Wiring, sigmoid: Step) -> Fusion | None:
     product = wiring.reader(sigmoid.outputs[0], "Mul")
     if product is None or product[0].inputs[1 - product[1]] != sigmoid.inputs[0]:
         return None
-    return _fusion(wiring, (sigmoid, product[0]), sigmoid.inputs, F.silu, what="silu")
+    return _fusion(wiring, (sigmoid, product[0]), sigmoid.inputs, functional.silu, what="silu")
 
 
 def _gelu(wiring: Wiring, erf: Step) -> Fusion | None:
@@ -297,7 +297,7 @@ def _gelu(wiring: Wiring, erf: Step) -> Fusion | None:
             return None
         left = set() if kind == "both" else left - {kind}
         members.append(product[0])
-    return _fusion(wiring, members, (x,), F.gelu, what="gelu")
+    return _fusion(wiring, members, (x,), functional.gelu, what="gelu")
 
 
 def _halves(wiring: Wiring, step: Step) -> bool:

@@ -60,9 +60,7 @@ class Program:
         self.graph = graph
         self.device = torch.device(device)
         self._block = Compiler(graph, device=self.device).block()
-        self._fusions = fusions(
-            self._block.steps, self._block.constants, self._block.outputs
-        )
+        self._fusions = fusions(self._block.steps, self._block.constants, self._block.outputs)
         self._weights = WeightCache(weight_cache_bytes)
         self._by_name = {
             step.name: step for step in (*self._block.folded, *self._block.steps) if step.name
@@ -159,7 +157,8 @@ class Program:
             )
         macs = run_steps(plan.steps, plan.frees, values, hooks=hooks, record=record)
         outputs = {
-            name: values[slot] for name, slot in zip(self.graph.outputs, block.outputs, strict=True)
+            name: values[slot]
+            for name, slot in zip(self.graph.outputs, block.outputs, strict=True)
         }
         return Execution(outputs=outputs, macs=macs)  # type: ignore[arg-type]
 

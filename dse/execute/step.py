@@ -13,7 +13,7 @@ ABSENT = 0
 """The slot of a missing optional input; its value is None."""
 
 Quantize = Callable[[Tensor], Tensor]
-"""What stands at a site. Equal (`==`) callables must compute the same: their results are shared."""
+"""What stands at a site. Equal (`==`) callables compute the same: their results are shared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

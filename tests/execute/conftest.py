@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from torch import Tensor, nn
 
 from dse.execute.program import Program
@@ -64,8 +65,6 @@ class Hybrid(nn.Module):
 
 
 def _llm(kind: str) -> nn.Module:
-    import transformers
-
     if kind == "gpt2":
         config = transformers.GPT2Config(
             n_layer=2, n_head=4, n_embd=64, vocab_size=VOCABULARY, n_positions=64,
@@ -80,8 +79,6 @@ def _llm(kind: str) -> nn.Module:
 
 
 def _vision(kind: str) -> nn.Module:
-    import transformers
-
     if kind == "vit":
         return transformers.ViTForImageClassification(transformers.ViTConfig(
             num_hidden_layers=2, num_attention_heads=4, hidden_size=64, intermediate_size=128,

@@ -71,7 +71,9 @@ def batches(model: Exported) -> list[dict[str, Tensor]]:
 
 
 def test_observed_activations_are_those_of_the_module(llama: Exported) -> None:
-    site = next(s for s in sites_of(llama.graph) if s.node.endswith("linear") and s.role == "activation")
+    site = next(
+        s for s in sites_of(llama.graph) if s.node.endswith("linear") and s.role == "activation"
+    )
     expected: list[Tensor] = []
     layer = llama.module.model.layers[0].self_attn.q_proj
     handle = layer.register_forward_hook(lambda _, inputs, __: expected.append(inputs[0]))

@@ -88,7 +88,9 @@ g (float[2, 3, S, 4] q, float[2, 3, 4, L] k, float[2, 3, L, 5] v, MASK m) => (fl
 """
 
 
-@pytest.mark.parametrize("kind", ["bool[S, L]", "bool[2, 1, S, L]", "float[S, L]", "float[1, 1, S, L]"])
+@pytest.mark.parametrize(
+    "kind", ["bool[S, L]", "bool[2, 1, S, L]", "float[S, L]", "float[1, 1, S, L]"]
+)
 @pytest.mark.parametrize("causal", [True, False])
 def test_masks(kind: str, causal: bool, tmp_path: Path) -> None:
     apply = "Where (m, t, low)" if kind.startswith("bool") else "Add (t, m)"
@@ -106,7 +108,9 @@ def test_masks(kind: str, causal: bool, tmp_path: Path) -> None:
         allowed = torch.rand(length, length, generator=generator) > 0.4
         allowed[:, 0] = True
         allowed[2] = False  # this row sees nothing: NaN in both
-    mask = allowed if kind.startswith("bool") else torch.zeros(6, 6).masked_fill(~allowed, -torch.inf)
+    mask = (
+        allowed if kind.startswith("bool") else torch.zeros(6, 6).masked_fill(~allowed, -torch.inf)
+    )
     rank = kind.count(",") + 1
     if rank == 4:
         mask = mask.expand(2 if "[2" in kind else 1, 1, 6, 6)

@@ -60,12 +60,12 @@ def test_zoo_model_agrees_with_onnxruntime(name: str) -> None:
     graph = load(path)
     rng = np.random.default_rng(0)
     feeds = {}
-    for name in graph.inputs:
-        kind = graph.types[name]
+    for fed in graph.inputs:
+        kind = graph.types[fed]
         shape = [size if isinstance(size, int) else 3 for size in kind.shape or ()]
         integers = kind.dtype.startswith("int")
         drawn = rng.integers(0, 10, shape) if integers else rng.standard_normal(shape)
-        feeds[name] = drawn.astype(kind.dtype)
+        feeds[fed] = drawn.astype(kind.dtype)
     execution = Program(graph).run({name: torch.from_numpy(x) for name, x in feeds.items()})
     for result, other in zip(execution.outputs.values(), reference(path, feeds), strict=True):
         assert relative_difference(result, other) <= TOLERANCE

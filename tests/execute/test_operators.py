@@ -1,4 +1,4 @@
-"""Single operators against ONNX Runtime: old versions, contrib operators, what has no node test."""
+"""Single operators against ONNX Runtime: old versions, contrib, what has no node test."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ OLD = {
     "gemm-9": (9, "float[4,2] x, float[3,4] w, float[3] b",
                "y = Gemm <alpha = 0.5, beta = 2.0, transA = 1, transB = 1> (x, w, b)"),
     "scatter-10": (10, "float[3,3] x, float[1,2] u",
-                   "i = Constant <value = int64[1, 2] {1, 2}> ()\ny = Scatter <axis = 1> (x, i, u)"),
+                   "i = Constant <value = int64[1, 2] {1, 2}> ()\n"
+                   "y = Scatter <axis = 1> (x, i, u)"),
     "arg-max-11": (11, "float[3,5] x", "y = ArgMax <axis = -1, keepdims = 0> (x)"),
     "global-lp-pool": (17, "float[2,3,4,5] x", "y = GlobalLpPool <p = 3> (x)"),
     "simplified-layer-norm": (17, "float[2,3,8] x, float[8] g",
@@ -178,7 +179,7 @@ QUANTIZED = {
 @pytest.mark.parametrize("kind", QUANTIZED)
 @pytest.mark.parametrize("layout", ["tensor", "axis", "block"])
 def test_quantize_and_dequantize_agree_with_onnxruntime(kind: str, layout: str) -> None:
-    """Blocks of 32 along the last axis, the scale of every granularity, values beyond the range."""
+    """Scales of every granularity, blocks of 32, values beyond the range."""
     attributes = {
         "tensor": "", "axis": "axis = 0, ", "block": "axis = 1, block_size = 32, ",
     }[layout]  # fmt: skip

@@ -51,7 +51,7 @@ def test_unsupported_operators_inside_bodies_are_named(tmp_path: Path) -> None:
 
 def test_graph_without_weights_is_refused() -> None:
     path = Path(__file__).parents[2] / "dse" / "zoo" / "llama-3-8b" / "model.onnx"
-    with pytest.raises(GraphError, match="constants have no data .* values need the weights"):
+    with pytest.raises(GraphError, match=r"constants have no data .* values need the weights"):
         Program(load(path))
 
 
@@ -111,7 +111,9 @@ def test_macs_are_those_of_the_layers(exported: Callable[[str], Exported]) -> No
         nonlocal expected
         expected += output.numel() * module.weight[0].numel()
 
-    layers = [m for m in model.module.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
+    layers = [
+        m for m in model.module.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)
+    ]
     handles = [layer.register_forward_hook(count) for layer in layers]
     with torch.no_grad():
         model.module(*model.feeds.values())

@@ -147,7 +147,9 @@ def test_unknown_sites_are_named_together(program: Program) -> None:
 
 def test_gradients_reach_inputs_through_quantizers(program: Program) -> None:
     x = X.clone().requires_grad_()
-    program.run({"x": x}, {"left/in0": Double(), "left/in1": Double()}).outputs["p"].sum().backward()
+    program.run({"x": x}, {"left/in0": Double(), "left/in1": Double()}).outputs[
+        "p"
+    ].sum().backward()
     expected = 4 * W.sum(0) * (X > 0)
     torch.testing.assert_close(x.grad, expected)
 
@@ -156,7 +158,7 @@ def test_gradients_of_quantized_operands(program: Program) -> None:
     """One backward pass gives the gradient at every site, weights included."""
     taps: dict[str, Tensor] = {}
 
-    def tap(key: str):  # noqa: ANN202
+    def tap(key: str):
         def record(x: Tensor) -> Tensor:
             taps[key] = x.detach().requires_grad_() if not x.requires_grad else x.view_as(x)
             taps[key].retain_grad()

@@ -1,4 +1,7 @@
-"""Fused attention and rotary embeddings: ONNX 23-25 and onnxruntime's contrib operators."""
+"""Fused attention and rotary embeddings: ONNX 23-25 and ONNX Runtime's contrib operators."""
+
+# Positional parameters are the inputs of an ONNX operator, however many it has.
+# ruff: noqa: PLR0917
 
 from __future__ import annotations
 
@@ -6,8 +9,8 @@ import math
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from dse.execute.dtype import BY_CODE
 from dse.execute.operators.indexing import tensor_scatter
@@ -67,7 +70,7 @@ def _bias(
     if mask is not None:
         mask = _additive(mask, dtype)
         if mask.shape[-1] < keys:
-            mask = F.pad(mask, (0, keys - mask.shape[-1]), value=-math.inf)
+            mask = functional.pad(mask, (0, keys - mask.shape[-1]), value=-math.inf)
     if allowed is None:
         return mask
     pattern = _additive(allowed, dtype)
@@ -115,7 +118,11 @@ def attention(
     with the bias, after the softmax).
     """
     flat = query.dim() == 3
-    query, key, value = _heads(query, q_num_heads), _heads(key, kv_num_heads), _heads(value, kv_num_heads)
+    query, key, value = (
+        _heads(query, q_num_heads),
+        _heads(key, kv_num_heads),
+        _heads(value, kv_num_heads),
+    )
     offset = torch.zeros((), dtype=torch.int64, device=query.device)
     if past_key is not None and past_value is not None:
         offset = offset + past_key.shape[2]
@@ -125,7 +132,12 @@ def attention(
     if nonpad_kv_seqlen is not None:
         offset = (nonpad_kv_seqlen - queries).reshape(-1, 1, 1, 1)
     allowed = _allowed(
-        queries, keys, offset, causal=bool(is_causal), left=left_window_size, right=right_window_size
+        queries,
+        keys,
+        offset,
+        causal=bool(is_causal),
+        left=left_window_size,
+        right=right_window_size,
     )
     if nonpad_kv_seqlen is not None:
         filled = torch.arange(keys, device=query.device) < nonpad_kv_seqlen.reshape(-1, 1, 1, 1)
@@ -134,7 +146,7 @@ def attention(
     key, value = _repeated(key, query.shape[1]), _repeated(value, query.shape[1])
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     if output_count < 4 and not softcap and query.dtype == torch.float32:
-        y = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
+        y = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
         y = y if bias is None else y.masked_fill(torch.isneginf(bias.amax(-1, keepdim=True)), 0)
         return _outputs(_merged(y) if flat else y, (*present, None), output_count)
     raw = _scores(query, key, scale)
@@ -212,7 +224,7 @@ def rotary_embedding_contrib(
     rotary_embedding_dim: int = 0,
     scale: float = 1.0,
 ) -> Tensor:
-    """onnxruntime's RotaryEmbedding: positions before the caches, one position as an offset."""
+    """ONNX Runtime's RotaryEmbedding: positions before the caches, one position as an offset."""
     if position_ids.numel() == 1:
         length = x.shape[1] if x.dim() == 3 else x.shape[2]
         steps = torch.arange(length, device=x.device)
@@ -240,7 +252,7 @@ def multi_head_attention(
     unidirectional: int = 0,
     output_count: int = 1,
 ) -> Tensor | tuple[Value, ...]:
-    """onnxruntime's MultiHeadAttention.
+    """ONNX Runtime's MultiHeadAttention.
 
     query: (B, S, H D), key and value the same or (B, H, L, D); packed forms are
     query (B, S, H, 3, D) and key (B, L, H, 2, D). key_padding_mask: (B, L), 0 where padded.
@@ -252,15 +264,21 @@ def multi_head_attention(
     if key is None or value is None:
         raise ValueError("MultiHeadAttention needs key and value, or a packed query")
     if bias is not None:
-        sizes = [query.shape[-1], bias.numel() - query.shape[-1] - value.shape[-1], value.shape[-1]]
-        query_bias, key_bias, value_bias = bias.split(sizes)
+        sizes = [
+            query.shape[-1],
+            bias.numel() - query.shape[-1] - value.shape[-1],
+            value.shape[-1],
+        ]
+        query_bias, key_bias, value_bias = torch.split(bias, sizes)
         query = query + query_bias
         if key.dim() == 3:
             key, value = key + key_bias, value + value_bias
     mask = attention_bias
     if key_padding_mask is not None:
         padded = key_padding_mask.reshape(query.shape[0], 1, 1, -1) == 0
-        penalty = torch.zeros_like(padded, dtype=query.dtype).masked_fill(padded, mask_filter_value)
+        penalty = torch.zeros_like(padded, dtype=query.dtype).masked_fill(
+            padded, mask_filter_value
+        )
         mask = penalty if mask is None else mask + penalty
     y = attention(
         _heads(query, num_heads), _heads(key, num_heads), _heads(value, num_heads),
@@ -306,19 +324,18 @@ def group_query_attention(
     softcap: float = 0.0,
     output_count: int = 1,
 ) -> Tensor | tuple[Value, ...]:
-    """onnxruntime's GroupQueryAttention: causal, rotary inside, a cache shared by past and present.
+    """ONNX Runtime's GroupQueryAttention: causal, rotary inside, with one cache in and out.
 
     query: (B, S, H D), or (B, S, (H + 2 Hkv) D) with key and value packed behind it;
     seqlens_k: (B), cached and new positions less one.
     """
     if key is None or value is None:
         size = query.shape[-1] // (num_heads + 2 * kv_num_heads)
-        query, key, value = query.split(
-            [num_heads * size, kv_num_heads * size, kv_num_heads * size], -1
-        )
+        sizes = [num_heads * size, kv_num_heads * size, kv_num_heads * size]
+        query, key, value = torch.split(query, sizes, -1)
     if seqlens_k is None or total_sequence_length is None:
         raise ValueError("GroupQueryAttention needs seqlens_k and total_sequence_length")
-    batch, length = query.shape[:2]
+    length = query.shape[1]
     filled = seqlens_k.reshape(-1).long() + 1
     start = (filled - length).clamp(min=0)
     q, k, v = _heads(query, num_heads), _heads(key, kv_num_heads), _heads(value, kv_num_heads)
@@ -329,13 +346,13 @@ def group_query_attention(
         q, k = (rotary_embedding(x, cos_cache, sin_cache, position_ids, **turn) for x in (q, k))
     total = int(total_sequence_length.item())
     k, v = _cached(past_key, k, start, total), _cached(past_value, v, start, total)
-    attended, _ = k[:, :, :total], v
     y = attention(
-        q, attended, v[:, :, :total], attention_bias, None, None, start + length,
+        q, k[:, :, :total], v[:, :, :total], attention_bias, None, None, start + length,
         is_causal=1, scale=scale or None, softcap=softcap,
         left_window_size=local_window_size - 1 if local_window_size > 0 else -1,
     )  # fmt: skip
-    return _outputs(_merged(tensor(y)), (k, v), output_count)
+    merged = _merged(y if isinstance(y, Tensor) else tensor(y[0]))
+    return _outputs(merged, (k, v), output_count)
 
 
 def _cached(past: Tensor | None, new: Tensor, start: Tensor, total: int) -> Tensor:
@@ -343,12 +360,10 @@ def _cached(past: Tensor | None, new: Tensor, start: Tensor, total: int) -> Tens
     if past is None:
         return new
     grow = max(0, total - past.shape[2])
-    return tensor_scatter(F.pad(past, (0, 0, 0, grow)) if grow else past, new, start)
+    return tensor_scatter(functional.pad(past, (0, 0, 0, grow)) if grow else past, new, start)
 
 
-def group_query_attention_macs(
-    inputs: tuple[Value, ...], outputs: tuple[Value, ...]
-) -> int:
+def group_query_attention_macs(inputs: tuple[Value, ...], outputs: tuple[Value, ...]) -> int:
     """2 B S L H D over the positions in the cache."""
     y, total = tensor(outputs[0]), tensor(inputs[6])
     return 2 * y.numel() * int(total.item())

@@ -17,7 +17,7 @@ _NARROW = frozenset({"float4_e2m1fn", "float6_e2m3fn", "float6_e3m2fn"})
 
 
 def rounded(x: Tensor, element: ElementType) -> Tensor:
-    """x (float32) on the grid of a narrow float, ties to even, unbounded above."""
+    """X (float32) on the grid of a narrow float, ties to even, unbounded above."""
     _, exponent = torch.frexp(x)
     exponent = (exponent - 1).clamp(min=element.min_exponent) - element.mantissa_bits
     step = torch.ldexp(torch.ones_like(x), exponent)
@@ -25,7 +25,7 @@ def rounded(x: Tensor, element: ElementType) -> Tensor:
 
 
 def to_float8(x: Tensor, element: ElementType, *, saturate: bool = True) -> Tensor:
-    """x in an 8-bit float; beyond the range the largest value, or Inf or NaN.
+    """X in an 8-bit float; beyond the range the largest value, or Inf or NaN.
 
     Explicit because torch's own cast changed: NaN before 2.12, saturating since (pytorch #178817).
     """
@@ -40,14 +40,17 @@ def to_float8(x: Tensor, element: ElementType, *, saturate: bool = True) -> Tens
     result = limited.to(element.carrier)
     # Newer torch saturates on its own, so what must not is written as bits.
     if not saturate and element.name == "float8_e4m3fn":
-        result = torch.where(over, torch.full_like(x, math.nan).to(element.carrier).view(torch.uint8),
-                             result.view(torch.uint8)).view(element.carrier)  # fmt: skip
+        missing = torch.full_like(x, math.nan).to(element.carrier)
+        bits = torch.where(over, missing.view(torch.uint8), result.view(torch.uint8))
+        result = bits.view(element.carrier)
     return result
 
 
 def to_e8m0(x: Tensor, *, saturate: bool = True, round_mode: str = "up") -> Tensor:
     """|x| as a power of two, rounded `up`, `down` or to the `nearest` (ties up)."""
-    fraction, exponent = torch.frexp(x.float().abs())  # x = fraction 2^exponent, 0.5 <= fraction < 1
+    fraction, exponent = torch.frexp(
+        x.float().abs()
+    )  # x = fraction 2^exponent, 0.5 <= fraction < 1
     power = exponent - 1
     match round_mode:
         case "up":
@@ -71,7 +74,7 @@ def _to_narrow_integer(x: Tensor, element: ElementType) -> Tensor:
 def converted(
     x: Tensor, element: ElementType, *, saturate: bool = True, round_mode: str = "up"
 ) -> Tensor:
-    """x in another element type, by the rules of ONNX's Cast."""
+    """X in another element type, by the rules of ONNX's Cast."""
     if element.name in _FLOAT8:
         return to_float8(x, element, saturate=saturate)
     if element.name in _NARROW:
@@ -82,13 +85,17 @@ def converted(
         return to_e8m0(x, saturate=saturate, round_mode=round_mode)
     if element.name in ("int2", "uint2", "int4", "uint4"):
         return _to_narrow_integer(x, element)
-    if x.is_floating_point() and element.integer_range is not None and not element.carrier.is_signed:
+    if (
+        x.is_floating_point()
+        and element.integer_range is not None
+        and not element.carrier.is_signed
+    ):
         return x.to(torch.int64).to(element.carrier)
     return x.to(element.carrier)
 
 
 def cast(x: Tensor, *, to: int, saturate: int = 1, round_mode: str = "up") -> Tensor:
-    """x in the element type `to`."""
+    """X in the element type `to`."""
     return converted(x, BY_CODE[to], saturate=bool(saturate), round_mode=round_mode)
 
 
@@ -106,7 +113,7 @@ def cast_like(
     round_mode: str = "up",
     input_types: tuple[str | None, ...],
 ) -> Tensor:
-    """x in the element type of the target."""
+    """X in the element type of the target."""
     name = input_types[1]
     element = BY_NAME[name] if name else BY_CARRIER[target.dtype]
     return converted(x, element, saturate=bool(saturate), round_mode=round_mode)

@@ -88,15 +88,15 @@ def scan_8(
 ) -> tuple[Value, ...]:  # fmt: skip
     """Scan of opset 8: a leading batch axis, sequences along axis 1."""
     batches = [
-        scan(*entries, body=body, num_scan_inputs=num_scan_inputs, scan_input_directions=directions)
+        scan(
+            *entries, body=body, num_scan_inputs=num_scan_inputs, scan_input_directions=directions
+        )
         for entries in zip(*(x.unbind(0) for x in inputs), strict=True)
     ]
     return tuple(_stacked(batches))
 
 
-def sequence_map(
-    sequence: list[Tensor], *others: Value, body: Body
-) -> tuple[Value, ...]:
+def sequence_map(sequence: list[Tensor], *others: Value, body: Body) -> tuple[Value, ...]:
     """The body applied to each element (and to those of further sequences beside it)."""
     rows = [
         body(element, *(x[i] if isinstance(x, list) else x for x in others))

@@ -1,19 +1,26 @@
 """Convolutions."""
 
+# Positional parameters are the inputs of an ONNX operator, however many it has.
+# ruff: noqa: PLR0917
+
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from dse.execute.operators.linear import tensor
 from dse.execute.operators.operator import Operator, Value, operator
 from dse.execute.operators.window import window
 
-_CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-_CONVOLVE_TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+_CONVOLVE = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
+_CONVOLVE_TRANSPOSED = {
+    1: functional.conv_transpose1d,
+    2: functional.conv_transpose2d,
+    3: functional.conv_transpose3d,
+}
 
 
 def conv(
@@ -36,7 +43,7 @@ def conv(
     )  # fmt: skip
     padding = frame.before
     if not frame.symmetric:
-        x, padding = F.pad(x, frame.torch_pads), (0,) * rank
+        x, padding = functional.pad(x, frame.torch_pads), (0,) * rank
     return _CONVOLVE[rank](x, weight, bias, frame.strides, padding, frame.dilations, group)
 
 
@@ -90,8 +97,10 @@ def conv_transpose(
     pads = pads or (0,) * 2 * rank
     full = _CONVOLVE_TRANSPOSED[rank](x, weight, None, strides, 0, 0, group, dilations)
     # Output padding may exceed the stride here, which torch's own argument forbids.
-    crop = [n for axis in reversed(range(rank)) for n in (-pads[axis], extra[axis] - pads[rank + axis])]
-    full = F.pad(full, crop) if any(crop) else full
+    crop = [
+        n for axis in reversed(range(rank)) for n in (-pads[axis], extra[axis] - pads[rank + axis])
+    ]
+    full = functional.pad(full, crop) if any(crop) else full
     return full if bias is None else full + bias.reshape(-1, *(1,) * rank)
 
 
@@ -116,8 +125,8 @@ def causal_conv_with_state(
     if past_state is None:
         past_state = x.new_zeros(x.shape[0], x.shape[1], taps - 1)
     padded = torch.cat((past_state, x), 2)
-    y = F.conv1d(padded, weight, bias, groups=x.shape[1])
-    y = y if activation == "none" else F.silu(y)
+    y = functional.conv1d(padded, weight, bias, groups=x.shape[1])
+    y = y if activation == "none" else functional.silu(y)
     return y, padded.narrow(2, padded.shape[2] - taps + 1, taps - 1)
 
 
@@ -132,7 +141,9 @@ def col2im(
 ) -> Tensor:
     """Columns (N, C block, L) added into images (N, C, image ...), any spatial rank."""
     image, block = image_shape.tolist(), block_shape.tolist()
-    frame = window(image, block, strides=strides, dilations=dilations, pads=pads, auto_pad="NOTSET")
+    frame = window(
+        image, block, strides=strides, dilations=dilations, pads=pads, auto_pad="NOTSET"
+    )
     padded = [a + b + c for a, b, c in zip(image, frame.before, frame.after, strict=True)]
     index = _column_positions(padded, frame.extent, block, frame.dilations, frame.strides)
     n, channels = x.shape[0], x.shape[1] // index.shape[0]

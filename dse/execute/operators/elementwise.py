@@ -7,8 +7,8 @@ from functools import reduce
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from dse.execute.operators.operator import Operator, operator
 
@@ -29,14 +29,14 @@ def _binary(function: Callable[[Tensor, Tensor], Tensor]) -> Operator:
 
 
 def divide(a: Tensor, b: Tensor) -> Tensor:
-    """a / b; integers are truncated toward zero as in C."""
+    """A / b; integers are truncated toward zero as in C."""
     if a.is_floating_point():
         return a / b
     return torch.div(a, b, rounding_mode="trunc")
 
 
 def power(a: Tensor, b: Tensor) -> Tensor:
-    """a ** b in the type of `a`; a scalar exponent is applied as a number (no broadcast)."""
+    """A ** b in the type of `a`; a scalar exponent is applied as a number (no broadcast)."""
     if b.dim() == 0 and b.device.type == "cpu" and not b.requires_grad:
         exponent = b.item()
         if a.is_floating_point() or (isinstance(exponent, int) and exponent >= 0):
@@ -83,7 +83,7 @@ def clip_attributes(x: Tensor, *, min: float | None = None, max: float | None = 
 
 
 def clip(x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
-    """x limited to low..high; high wins where they cross; NaN stays NaN."""
+    """X limited to low..high; high wins where they cross; NaN stays NaN."""
     minimum = None if low is None else low.item()
     maximum = None if high is None else high.item()
     return x if low is None and high is None else torch.clamp(x, minimum, maximum)
@@ -91,7 +91,7 @@ def clip(x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Te
 
 def leaky_relu(x: Tensor, *, alpha: float = 0.01) -> Tensor:
     """X where positive, alpha x elsewhere."""
-    return F.leaky_relu(x, alpha)
+    return functional.leaky_relu(x, alpha)
 
 
 def prelu(x: Tensor, slope: Tensor) -> Tensor:
@@ -108,18 +108,18 @@ def prelu_channel(x: Tensor, slope: Tensor) -> Tensor:
 
 def elu(x: Tensor, *, alpha: float = 1.0) -> Tensor:
     """X where positive, alpha (exp(x) - 1) elsewhere."""
-    return F.elu(x, alpha)
+    return functional.elu(x, alpha)
 
 
 def selu(x: Tensor, *, alpha: float = 1.67326319217681884765625,
          gamma: float = 1.05070102214813232421875) -> Tensor:  # fmt: skip
     """Gamma x where positive, gamma alpha (exp(x) - 1) elsewhere."""
-    return gamma * F.elu(x, alpha)
+    return gamma * functional.elu(x, alpha)
 
 
 def celu(x: Tensor, *, alpha: float = 1.0) -> Tensor:
     """max(0, x) + min(0, alpha (exp(x / alpha) - 1))."""
-    return F.celu(x, alpha)
+    return functional.celu(x, alpha)
 
 
 def hard_sigmoid(x: Tensor, *, alpha: float = 0.2, beta: float = 0.5) -> Tensor:
@@ -129,12 +129,12 @@ def hard_sigmoid(x: Tensor, *, alpha: float = 0.2, beta: float = 0.5) -> Tensor:
 
 def gelu(x: Tensor, *, approximate: str = "none") -> Tensor:
     """X times the normal distribution function, exactly or by tanh."""
-    return F.gelu(x, approximate=approximate)
+    return functional.gelu(x, approximate=approximate)
 
 
 def swish(x: Tensor, *, alpha: float = 1.0) -> Tensor:
     """X sigmoid(alpha x)."""
-    return F.silu(x) if alpha == 1.0 else x * torch.sigmoid(alpha * x)
+    return functional.silu(x) if alpha == 1.0 else x * torch.sigmoid(alpha * x)
 
 
 def swiglu(a: Tensor, b: Tensor, *, alpha: float = 1.0) -> Tensor:
@@ -169,12 +169,12 @@ def where(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 def bias_gelu(x: Tensor, bias: Tensor) -> Tensor:
     """gelu(x + bias)."""
-    return F.gelu(x + bias)
+    return functional.gelu(x + bias)
 
 
 def fast_gelu(x: Tensor, bias: Tensor | None = None) -> Tensor:
     """The tanh approximation of gelu(x + bias)."""
-    return F.gelu(x if bias is None else x + bias, approximate="tanh")
+    return functional.gelu(x if bias is None else x + bias, approximate="tanh")
 
 
 def quick_gelu(x: Tensor, *, alpha: float = 1.702) -> Tensor:
@@ -212,7 +212,7 @@ OPERATORS: Mapping[str, Operator] = {
     "Greater": _binary(torch.gt),
     "GreaterOrEqual": operator(torch.ge),
     "HardSigmoid": operator(hard_sigmoid),
-    "HardSwish": operator(F.hardswish),
+    "HardSwish": operator(functional.hardswish),
     "IsInf": operator(is_infinite),
     "IsNaN": operator(is_nan),
     "LeakyRelu": operator(leaky_relu),
@@ -222,7 +222,7 @@ OPERATORS: Mapping[str, Operator] = {
     "Max": operator(_variadic(torch.maximum)),
     "Mean": operator(mean),
     "Min": operator(_variadic(torch.minimum)),
-    "Mish": operator(F.mish),
+    "Mish": operator(functional.mish),
     "Mod": operator(modulo),
     "Mul": _binary(torch.mul),
     "Neg": operator(torch.neg),
@@ -239,8 +239,8 @@ OPERATORS: Mapping[str, Operator] = {
     "Sign": operator(torch.sign),
     "Sin": operator(torch.sin),
     "Sinh": operator(torch.sinh),
-    "Softplus": operator(F.softplus),
-    "Softsign": operator(F.softsign),
+    "Softplus": operator(functional.softplus),
+    "Softsign": operator(functional.softsign),
     "Sqrt": operator(torch.sqrt),
     "Sub": _binary(torch.sub),
     "Sum": operator(_variadic(torch.add)),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from dse.execute.operators.linear import tensor
 from dse.execute.operators.operator import Value
+from dse.execute.operators.shape import broadcast_shape
 
 
 def fused_attention(
@@ -25,12 +26,16 @@ def fused_attention(
     (True where a query may look) or additive, broadcastable to (..., S, L). A row without any
     access is NaN, or zero where `guarded`.
     """
-    lead = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
+    lead = broadcast_shape(query.shape[:-2], key.shape[:-2], value.shape[:-2])
     q, k, v = (_batched(x, lead) for x in (query, key.transpose(-1, -2), value))
     causal = mask is not None and _is_causal(mask, q.device)
     if mask is not None and not causal and mask.dim() > 2:
-        mask = _batched(mask, lead) if mask.shape[:-2].numel() > 1 else mask.reshape(1, 1, *mask.shape[-2:])
-    y = F.scaled_dot_product_attention(
+        mask = (
+            _batched(mask, lead)
+            if mask.shape[:-2].numel() > 1
+            else mask.reshape(1, 1, *mask.shape[-2:])
+        )
+    y = functional.scaled_dot_product_attention(
         q, k, v, attn_mask=None if causal else mask, is_causal=causal, scale=scale
     )
     if mask is not None and not causal:
@@ -47,7 +52,7 @@ def _batched(x: Tensor, lead: torch.Size) -> Tensor:
 
 
 def _is_causal(mask: Tensor, device: torch.device) -> bool:
-    """Whether the mask is the lower triangle; never asked of a device, which would have to wait."""
+    """Whether the mask is the lower triangle; not asked of a device, which would have to wait."""
     if device.type != "cpu" or mask.dtype != torch.bool or mask.dim() != 2:
         return False
     rows, columns = mask.shape
@@ -62,4 +67,4 @@ def fused_attention_macs(inputs: tuple[Value, ...], outputs: tuple[Value, ...]) 
 
 def fused_rms_norm(x: Tensor, scale: Tensor | None = None, *, epsilon: float) -> Tensor:
     """X over the root mean square of its last axis, scaled."""
-    return F.rms_norm(x, x.shape[-1:], scale, epsilon)
+    return functional.rms_norm(x, x.shape[-1:], scale, epsilon)

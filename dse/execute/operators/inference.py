@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dse.errors import GraphError
-from dse.execute.operators.operator import Operator, operator
+from dse.execute.operators.operator import Operator
 
 
 def _passed(x: Tensor, output_count: int) -> Tensor | tuple[Tensor, Tensor]:

@@ -77,7 +77,9 @@ def einsum_macs(inputs: tuple[Value, ...], outputs: tuple[Value, ...], *, equati
         return 0
     sizes: dict[str, int] = {}
     ellipsis = 1
-    for term, operand in zip(equation.replace(" ", "").split("->")[0].split(","), inputs, strict=True):
+    for term, operand in zip(
+        equation.replace(" ", "").split("->")[0].split(","), inputs, strict=True
+    ):
         shape = list(tensor(operand).shape)
         head, dots, tail = term.partition("...")
         sizes.update(zip(head, shape, strict=False))

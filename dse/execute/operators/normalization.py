@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from dse.execute.dtype import BY_CODE
 from dse.execute.operators.operator import Operator, Value, operator
@@ -65,8 +65,8 @@ def batch_normalization(
     """X normalised per channel (axis 1) by the given or, in training, by its own statistics."""
     if not training_mode:
         if mean.dtype == x.dtype == scale.dtype:
-            return F.batch_norm(x, mean, variance, scale, bias, False, 0.0, epsilon)
-        wide = F.batch_norm(
+            return functional.batch_norm(x, mean, variance, scale, bias, False, 0.0, epsilon)
+        wide = functional.batch_norm(
             x.float(), mean.float(), variance.float(), scale.float(), bias.float(), eps=epsilon
         )
         return wide.to(x.dtype)
@@ -93,7 +93,7 @@ def batch_normalization_spatial(
     is_test: int = 1,
 ) -> Tensor:
     """BatchNormalization before opset 14, in inference."""
-    return F.batch_norm(x, mean, variance, scale, bias, False, 0.0, epsilon)
+    return functional.batch_norm(x, mean, variance, scale, bias, False, 0.0, epsilon)
 
 
 def instance_normalization(
@@ -117,7 +117,7 @@ def group_normalization(
 ) -> Tensor:
     """X normalised over groups of channels, then scaled per channel."""
     stash = BY_CODE[stash_type].carrier
-    y = F.group_norm(x.to(stash), num_groups, scale.to(stash), bias.to(stash), epsilon)
+    y = functional.group_norm(x.to(stash), num_groups, scale.to(stash), bias.to(stash), epsilon)
     return y.to(x.dtype)
 
 
@@ -127,7 +127,7 @@ def group_normalization_18(
     """GroupNormalization of opset 18, which scales per group."""
     repeats = x.shape[1] // num_groups
     scale, bias = scale.repeat_interleave(repeats), bias.repeat_interleave(repeats)
-    return F.group_norm(x, num_groups, scale, bias, epsilon)
+    return functional.group_norm(x, num_groups, scale, bias, epsilon)
 
 
 def layer_normalization(
@@ -144,7 +144,7 @@ def layer_normalization(
     axes = tuple(range(axis % x.dim(), x.dim()))
     shape = x.shape[axes[0] :]
     if output_count == 1 and scale.shape == shape and x.dtype == torch.float32:
-        return F.layer_norm(x, shape, scale, bias, epsilon)
+        return functional.layer_norm(x, shape, scale, bias, epsilon)
     wide = x.to(BY_CODE[stash_type].carrier)
     mean = wide.mean(axes, keepdim=True)
     inverse = (wide - mean).square().mean(axes, keepdim=True).add(epsilon).rsqrt()
@@ -160,7 +160,7 @@ def rms_normalization(
     axes = tuple(range(axis % x.dim(), x.dim()))
     shape = x.shape[axes[0] :]
     if scale.shape == shape and x.dtype == scale.dtype == torch.float32:
-        return F.rms_norm(x, shape, scale, epsilon)
+        return functional.rms_norm(x, shape, scale, epsilon)
     wide = x.to(BY_CODE[stash_type].carrier)
     inverse = wide.square().mean(axes, keepdim=True).add(epsilon).rsqrt()
     return (wide * inverse).to(x.dtype) * scale
@@ -200,7 +200,7 @@ def skip_layer_normalization(
 ) -> Tensor | tuple[Value, ...]:
     """The layer norm of x + skip + bias; its fourth output is that sum."""
     total = _skipped(x, skip, bias)
-    y = layer_normalization(total, gamma, beta, epsilon=epsilon)
+    y = functional.layer_norm(total, total.shape[-1:], gamma, beta, epsilon)
     return y if output_count == 1 else (y, None, None, total)
 
 
@@ -231,7 +231,7 @@ def local_response_normalization(
     """X over a power of the square sum of `size` neighbouring channels."""
     before = (size - 1) // 2
     squares = x.square().movedim(1, -1)
-    total = F.pad(squares, (before, size - 1 - before)).unfold(-1, size, 1).sum(-1)
+    total = functional.pad(squares, (before, size - 1 - before)).unfold(-1, size, 1).sum(-1)
     return x / (bias + alpha / size * total.movedim(-1, 1)) ** beta
 
 
@@ -246,9 +246,7 @@ OPERATORS: Mapping[str, Operator] = {
     "BatchNormalization": Operator(
         versions={1: batch_normalization_spatial, 14: batch_normalization}
     ),
-    "GroupNormalization": Operator(
-        versions={18: group_normalization_18, 21: group_normalization}
-    ),
+    "GroupNormalization": Operator(versions={18: group_normalization_18, 21: group_normalization}),
     "Hardmax": Operator(versions={1: hardmax_flattened, 13: hardmax}),
     "InstanceNormalization": operator(instance_normalization),
     "LRN": operator(local_response_normalization),

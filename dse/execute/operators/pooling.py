@@ -1,5 +1,8 @@
 """Pooling: the largest, the mean or a norm of each window."""
 
+# Positional parameters are the inputs of an ONNX operator, however many it has.
+# ruff: noqa: PLR0917
+
 from __future__ import annotations
 
 import math
@@ -7,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from dse.execute.operators.operator import Operator, operator
 from dse.execute.operators.window import Window, window
 
-_MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
-_AVERAGE_POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+_MAX_POOL = {1: functional.max_pool1d, 2: functional.max_pool2d, 3: functional.max_pool3d}
+_AVERAGE_POOL = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}
 
 
 def _frame(
@@ -59,15 +62,15 @@ def max_pool(
     frame = _frame(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
     rank = len(kernel_shape)
     pool = _MAX_POOL[rank]
-    fits = frame.symmetric and all(2 * p <= k for p, k in zip(frame.before, kernel_shape, strict=True))
+    fits = frame.symmetric and all(
+        2 * p <= k for p, k in zip(frame.before, kernel_shape, strict=True)
+    )
     if fits and output_count == 1 and x.is_floating_point():
         return pool(x, frame.kernel, frame.strides, frame.before, frame.dilations)
     # torch has no integer pooling; 8-bit values are exact in float32.
     values = x if x.is_floating_point() else x.float()
-    padded = F.pad(values, frame.torch_pads, value=_smallest(values))
-    y, index = pool(
-        padded, frame.kernel, frame.strides, 0, frame.dilations, return_indices=True
-    )
+    padded = functional.pad(values, frame.torch_pads, value=_smallest(values))
+    y, index = pool(padded, frame.kernel, frame.strides, 0, frame.dilations, return_indices=True)
     y = y.to(x.dtype)
     return y if output_count == 1 else (y, _flat_positions(x, padded, index, frame, storage_order))
 
@@ -105,16 +108,16 @@ def average_pool(
     """The mean of each window, over its real elements or over the padding too."""
     exact = _frame(x, kernel_shape, strides, dilations, pads, auto_pad, 0)
     frame = _frame(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
-    total = _window_sums(F.pad(x, frame.torch_pads), frame)
+    total = _window_sums(functional.pad(x, frame.torch_pads), frame)
     counted = x.new_ones((1, 1, *x.shape[2:]))
     if count_include_pad:
-        counted = F.pad(counted, exact.torch_pads, value=1.0)
+        counted = functional.pad(counted, exact.torch_pads, value=1.0)
         surplus = replace(frame, before=(0,) * len(frame.before), after=tuple(
             a - b for a, b in zip(frame.after, exact.after, strict=True)
         ))  # fmt: skip
-        counted = F.pad(counted, surplus.torch_pads)
+        counted = functional.pad(counted, surplus.torch_pads)
     else:
-        counted = F.pad(counted, frame.torch_pads)
+        counted = functional.pad(counted, frame.torch_pads)
     return total / _window_sums(counted, frame)
 
 
@@ -144,7 +147,7 @@ def lp_pool(
 ) -> Tensor:
     """The p-norm of each window."""
     frame = _frame(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
-    return _window_sums(F.pad(x.abs() ** p, frame.torch_pads), frame) ** (1 / p)
+    return _window_sums(functional.pad(x.abs() ** p, frame.torch_pads), frame) ** (1 / p)
 
 
 def _spatial(x: Tensor) -> tuple[int, ...]:
@@ -190,7 +193,7 @@ def max_unpool(
     # The positions count in the natural shape; a larger output is filled at the end.
     wanted = output_shape.tolist()
     grow = [n for axis in reversed(range(len(shape))) for n in (0, wanted[axis] - shape[axis])]
-    return F.pad(y, grow)
+    return functional.pad(y, grow)
 
 
 OPERATORS: Mapping[str, Operator] = {

@@ -1,5 +1,8 @@
 """ONNX's own quantised operators: what a model that is already quantised contains."""
 
+# Positional parameters are the inputs of an ONNX operator, however many it has.
+# ruff: noqa: PLR0917
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -25,9 +28,7 @@ def _spread(parameter: Tensor, x: Tensor, axis: int, block_size: int) -> Tensor:
     return parameter.reshape([-1 if i == axis else 1 for i in range(x.dim())])
 
 
-def _quantized_type(
-    zero_point: Tensor | None, name: str | None, output_dtype: int
-) -> ElementType:
+def _quantized_type(zero_point: Tensor | None, name: str | None, output_dtype: int) -> ElementType:
     if zero_point is not None:
         return BY_NAME[name] if name else BY_CARRIER[zero_point.dtype]
     return BY_CODE[output_dtype] if output_dtype else BY_NAME["uint8"]
@@ -146,7 +147,7 @@ def conv_integer(
     pads: tuple[int, ...] | None = None,
     strides: tuple[int, ...] | None = None,
 ) -> Tensor:
-    """The int32 convolution of 8-bit tensors less their zero points (of the filters: per filter)."""
+    """The int32 convolution of 8-bit tensors less their zero points (one or per filter)."""
     wide, kernel = x.double(), weight.double()
     if x_zero_point is not None:
         wide = wide - x_zero_point.double()
@@ -188,7 +189,9 @@ OPERATORS: Mapping[str, Operator] = {
     "DequantizeLinear": operator(dequantize_linear),
     "DynamicQuantizeLinear": operator(dynamic_quantize_linear),
     "MatMulInteger": operator(matmul_integer, macs=matmul_macs),
-    "QLinearConv": operator(qlinear_conv, macs=lambda inputs, outputs: conv_macs((inputs[0], inputs[3]), outputs)),
+    "QLinearConv": operator(
+        qlinear_conv, macs=lambda inputs, outputs: conv_macs((inputs[0], inputs[3]), outputs)
+    ),
     "QLinearMatMul": operator(qlinear_matmul, macs=matmul_macs),
     "QuantizeLinear": operator(quantize_linear),
 }

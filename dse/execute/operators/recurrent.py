@@ -1,13 +1,16 @@
 """RNN, GRU and LSTM, unrolled over time."""
 
+# Positional parameters are the inputs of an ONNX operator, however many it has.
+# ruff: noqa: PLR0917
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from dse.execute.operators.linear import tensor
 from dse.execute.operators.operator import Operator, Value, operator
@@ -17,18 +20,18 @@ Cell = Callable[[Tensor, tuple[Tensor, ...]], tuple[Tensor, ...]]
 """One step: (input projection, states) -> states; the first state is the output."""
 
 _ACTIVATIONS: Mapping[str, Activation] = {
-    "elu": F.elu,
+    "elu": functional.elu,
     "relu": torch.relu,
     "sigmoid": torch.sigmoid,
-    "softplus": F.softplus,
-    "softsign": F.softsign,
+    "softplus": functional.softplus,
+    "softsign": functional.softsign,
     "tanh": torch.tanh,
 }
 
 _SCALED: Mapping[str, tuple[Callable[[Tensor, float, float], Tensor], float, float]] = {
     "affine": (lambda x, a, b: a * x + b, 1.0, 0.0),
     "hardsigmoid": (lambda x, a, b: torch.clamp(a * x + b, 0, 1), 0.2, 0.5),
-    "leakyrelu": (lambda x, a, _: F.leaky_relu(x, a), 0.01, 0.0),
+    "leakyrelu": (lambda x, a, _: functional.leaky_relu(x, a), 0.01, 0.0),
     "scaledtanh": (lambda x, a, b: a * torch.tanh(b * x), 1.0, 1.0),
     "thresholdedrelu": (lambda x, a, _: torch.where(x > a, x, torch.zeros_like(x)), 1.0, 0.0),
 }
@@ -59,7 +62,11 @@ def _scaled(
 
 
 def _unroll(
-    projected: Tensor, states: tuple[Tensor, ...], cell: Cell, lengths: Tensor | None, reverse: bool
+    projected: Tensor,
+    states: tuple[Tensor, ...],
+    cell: Cell,
+    lengths: Tensor | None,
+    reverse: bool,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """All outputs (S, B, H) and the last states; a sequence that has ended keeps its state."""
     steps = range(projected.shape[0])
@@ -159,7 +166,7 @@ def _run(
             else (state[:, index] if layout else state[index])
             for state in states
         )  # fmt: skip
-        projected = F.linear(x, weight[index], bias[index, :gates])
+        projected = functional.linear(x, weight[index], bias[index, :gates])
         cell = make_cell(index, recurrent[index].T, bias[index, gates:])
         reverse = direction == "reverse" or index == 1
         output, final = _unroll(projected, initial, cell, lengths, reverse)
@@ -242,7 +249,9 @@ def lstm(
             ("Sigmoid", "Tanh", "Tanh"), activations, index,
             activation_alpha, activation_beta, clip,
         )  # fmt: skip
-        return _lstm_cell(chosen, r, b, None if peephole is None else peephole[index], input_forget)
+        return _lstm_cell(
+            chosen, r, b, None if peephole is None else peephole[index], input_forget
+        )
 
     return _run(
         x, weight, recurrent, bias, sequence_lens, (initial_h, initial_c),

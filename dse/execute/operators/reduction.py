@@ -127,9 +127,7 @@ def argmin(x: Tensor, *, axis: int = 0, keepdims: int = 1, select_last_index: in
     return _arg(x, axis, keepdims, select_last_index, largest=False)
 
 
-def _scan(
-    function: Callable[[Tensor, int], Tensor], neutral: int
-) -> Callable[..., Tensor]:
+def _scan(function: Callable[[Tensor, int], Tensor], neutral: int) -> Callable[..., Tensor]:
     def cumulate(x: Tensor, axis: Tensor, *, exclusive: int = 0, reverse: int = 0) -> Tensor:
         along = int(axis.item()) % x.dim()
         x = x.flip(along) if reverse else x
@@ -144,7 +142,8 @@ def _scan(
 
 def det(x: Tensor) -> Tensor:
     """The determinant of the last two axes."""
-    return torch.linalg.det(x)
+    found: Tensor = torch.linalg.det(x)
+    return found
 
 
 OPERATORS: Mapping[str, Operator] = {

@@ -1,5 +1,8 @@
 """Resizing by interpolation, separable over the axes, and sampling on a grid."""
 
+# Positional parameters are the inputs of an ONNX operator, however many it has.
+# ruff: noqa: PLR0917
+
 from __future__ import annotations
 
 import math
@@ -7,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from dse.execute.operators.operator import Operator, operator
 
@@ -170,7 +173,11 @@ def resize(
         cubic_coeff_a=cubic_coeff_a, antialias=bool(antialias),
         exclude_outside=bool(exclude_outside), extrapolation_value=extrapolation_value,
     )  # fmt: skip
-    bounds = roi.tolist() if roi is not None and roi.numel() else [0.0] * len(along) + [1.0] * len(along)
+    bounds = (
+        roi.tolist()
+        if roi is not None and roi.numel()
+        else [0.0] * len(along) + [1.0] * len(along)
+    )
     rois = list(zip(bounds[: len(along)], bounds[len(along) :], strict=True))
     return _interpolated(x, along, wanted, factors, rois, how)
 
@@ -200,7 +207,7 @@ def grid_sample(
     padding_mode: str = "zeros",
 ) -> Tensor:
     """x: (N, C, H, W) or (N, C, D, H, W) read at normalised positions (N, ..., rank)."""
-    return F.grid_sample(
+    return functional.grid_sample(
         x, grid, mode=_GRID_MODES.get(mode, mode), padding_mode=padding_mode,
         align_corners=bool(align_corners),
     )  # fmt: skip
@@ -208,7 +215,7 @@ def grid_sample(
 
 def affine_grid(theta: Tensor, size: Tensor, *, align_corners: int = 0) -> Tensor:
     """The sampling grid of affine maps theta (N, 2, 3) or (N, 3, 4)."""
-    return F.affine_grid(theta, size.tolist(), align_corners=bool(align_corners))
+    return functional.affine_grid(theta, size.tolist(), align_corners=bool(align_corners))
 
 
 OPERATORS: Mapping[str, Operator] = {

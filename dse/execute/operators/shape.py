@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from dse.execute.operators.operator import Operator, operator
 
@@ -108,13 +108,20 @@ def split_attribute(
     """Split before opset 13."""
     if split is None and sizes is not None:
         split = tuple(sizes.tolist())
-    return torch.split(x, split or _split_sizes(x.shape[axis], output_count), dim=axis)
+    sizes_ = list(split) if split else _split_sizes(x.shape[axis], output_count)
+    return torch.split(x, sizes_, dim=axis)
 
 
 def expand(x: Tensor, target: Tensor) -> Tensor:
     """X broadcast with a shape (in both directions)."""
-    sizes = torch.broadcast_shapes(x.shape, target.tolist())
+    sizes = broadcast_shape(x.shape, target.tolist())
     return x.expand(sizes)
+
+
+def broadcast_shape(*shapes: Sequence[int]) -> torch.Size:
+    """The shape that tensors of these shapes broadcast to."""
+    found: torch.Size = torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]
+    return found
 
 
 def tile(x: Tensor, repeats: Tensor) -> Tensor:
@@ -123,7 +130,11 @@ def tile(x: Tensor, repeats: Tensor) -> Tensor:
 
 
 def slice_(
-    x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, steps: Tensor | None = None
+    x: Tensor,
+    starts: Tensor,
+    ends: Tensor,
+    axes: Tensor | None = None,
+    steps: Tensor | None = None,
 ) -> Tensor:
     """Elements start:end:step of each named axis, out-of-range bounds clamped."""
     begin, stop = starts.tolist(), ends.tolist()
@@ -133,14 +144,22 @@ def slice_(
         positions = range(x.shape[axis])[first:last:step]
         if step > 0:
             x = x.narrow(axis, positions.start, max(0, positions.stop - positions.start))
-            x = x if step == 1 else x[(slice(None),) * (axis % x.dim()) + (slice(None, None, step),)]
+            x = (
+                x
+                if step == 1
+                else x[(slice(None),) * (axis % x.dim()) + (slice(None, None, step),)]
+            )
         else:
             x = x.index_select(axis, torch.tensor(positions, dtype=torch.int64, device=x.device))
     return x
 
 
 def slice_attribute(
-    x: Tensor, *, starts: tuple[int, ...], ends: tuple[int, ...], axes: tuple[int, ...] | None = None
+    x: Tensor,
+    *,
+    starts: tuple[int, ...],
+    ends: tuple[int, ...],
+    axes: tuple[int, ...] | None = None,
 ) -> Tensor:
     """Slice before opset 10."""
     along = None if axes is None else torch.tensor(axes)
@@ -175,7 +194,7 @@ def _pad(x: Tensor, pads: Sequence[int], axes: Sequence[int], mode: str, value: 
             before[axis], after[axis] = max(low, 0), max(high, 0)
     if mode == "constant":
         pairs = [n for axis in reversed(range(x.dim())) for n in (before[axis], after[axis])]
-        return F.pad(x, pairs, value=value) if any(pairs) else x
+        return functional.pad(x, pairs, value=value) if any(pairs) else x
     for axis in range(x.dim()):
         if before[axis] or after[axis]:
             x = _pad_axis(x, axis, before[axis], after[axis], mode)

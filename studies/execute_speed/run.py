@@ -1,0 +1,166 @@
+"""Measures what executing and emulating a graph costs beside torch and ONNX Runtime.
+
+`python studies/execute_speed/run.py` writes `results/<model>.csv` and the table of README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from dse.execute.calibrate import observe
+from dse.execute.emulate import emulators
+from dse.execute.program import Program
+from dse.graph.assignment import Assignment
+from dse.graph.load import load
+from dse.graph.sites import sites
+from dse.zoo.llama import Llama, LlamaConfig
+from dse.zoo.resnet import ResNet, ResNetConfig
+from hwmodels import catalog
+
+HERE = Path(__file__).parent
+ZOO = HERE.parents[1] / "dse" / "zoo"
+FORMATS = ("bf16", "e4m3_tensor:static", "int8:static", "e4m3_token", "mxfp4", "nvfp4")
+GEMM = frozenset({"weight", "activation"})
+ATTENTION = GEMM | {"q", "k_cache", "v_cache"}
+PROBABILITIES = ATTENTION | {"probabilities"}
+MARK = "<!-- results -->"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A model as torch wrote it, its graph and feeds."""
+
+    name: str
+    module: nn.Module
+    feeds: Mapping[str, Tensor]
+    roles: Mapping[str, frozenset[str]]
+    """Which sites are quantised, by what the table calls them."""
+
+    @property
+    def path(self) -> Path:
+        return ZOO / self.name / "model.onnx"
+
+
+def cases() -> tuple[Case, ...]:
+    """Both zoo models; the modules have random weights, which costs the same."""
+    llama = LlamaConfig(vocabulary=256, width=256, layers=6, heads=8, kv_heads=4, ffn_width=512)
+    tokens = torch.randint(0, 256, (8, 256), generator=torch.Generator().manual_seed(0))
+    images = torch.randn(64, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    resnet = ResNet(ResNetConfig()).fold_batch_norms()
+    return (
+        Case(
+            name="byte-gpt", module=Llama(llama).eval(), feeds={"tokens": tokens},
+            roles={
+                "GEMM operands": GEMM,
+                "GEMM operands, q, k, v": ATTENTION,
+                "GEMM operands, q, k, v, probabilities": PROBABILITIES,
+            },
+        ),
+        Case(
+            name="fashion-resnet", module=resnet, feeds={"image": images},
+            roles={"convolution operands": GEMM},
+        ),
+    )  # fmt: skip
+
+
+def candidates(case: Case, threads: int) -> dict[str, Callable[[], object]]:
+    """What is timed, by name; the first is what ratios refer to."""
+    graph = load(case.path)
+    feeds = dict(zip(graph.inputs, case.feeds.values(), strict=True))
+    program = Program(graph)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(case.path, options)
+    arrays = {name: value.numpy() for name, value in feeds.items()}
+    found: dict[str, Callable[[], object]] = {
+        "torch eager": lambda: case.module(*feeds.values()),
+        "onnxruntime": lambda: session.run(None, arrays),
+        "dse": lambda: program.run(feeds),
+    }
+    every = {site.key: site for site in sites(graph)}
+    calibration = observe(program, [feeds], list(every.values()))
+    for label, roles in case.roles.items():
+        for name in FORMATS:
+            quantizer = catalog.quantizer(name)
+            chosen = {key: quantizer for key, site in every.items() if site.role in roles}
+            bound = emulators(Assignment.of(chosen), every, calibration)
+            found[f"{name}: {label}"] = lambda bound=bound: program.run(feeds, bound)
+    return found
+
+
+def measured(
+    calls: Mapping[str, Callable[[], object]], repetitions: int, clock: Callable[[], float]
+) -> dict[str, list[float]]:
+    """Seconds of each call, interleaved so that all meet the same machine."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    with torch.inference_mode():
+        for call in calls.values():
+            call()
+        for _ in range(repetitions):
+            for name, call in calls.items():
+                start = clock()
+                call()
+                times[name].append(clock() - start)
+    return times
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ratio:
+    """How long something takes beside something else, from paired repetitions."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+def ratio(times: Sequence[float], base: Sequence[float]) -> Ratio:
+    """Median and quartiles of the paired ratios."""
+    paired = [a / b for a, b in zip(times, base, strict=True)]
+    low, median, high = statistics.quantiles(paired, n=4)
+    return Ratio(median=median, low=low, high=high)
+
+
+def main() -> None:
+    """Times both models and writes the results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repetitions", type=int, default=15)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    # With one thread the thread's own time does not see what else the machine does.
+    clock = time.thread_time if arguments.threads == 1 else time.perf_counter
+    lines = [
+        "| model | what runs | beside torch eager | beside our plain forward |",
+        "|---|---|---|---|",
+    ]
+    for case in cases():
+        times = measured(candidates(case, arguments.threads), arguments.repetitions, clock)
+        with (HERE / "results" / f"{case.name}.csv").open("w", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(["what", *range(arguments.repetitions)])
+            writer.writerows([name, *(f"{s:.6f}" for s in row)] for name, row in times.items())
+        lines += [
+            f"| {case.name} | {name} | {ratio(row, times['torch eager'])} "
+            f"| {ratio(row, times['dse'])} |"
+            for name, row in times.items()
+        ]
+    readme = HERE / "README.md"
+    head, _, _ = readme.read_text().partition(MARK)
+    readme.write_text(f"{head}{MARK}\n\n" + "\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
