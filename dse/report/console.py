@@ -19,7 +19,7 @@ from dse.report.unit import digits
 LONGEST = 14
 """Rows of the front that are printed; a longer one is thinned evenly."""
 
-FORMATS = 22
+FORMATS = 16
 """Characters that the formats need at least; longer phrases are wrapped."""
 
 STYLES = {"front": "", "recommended": "bold", "uniform": "dim"}
@@ -78,7 +78,7 @@ def _shown(headings: Sequence[str], rows: Sequence[Row], width: int) -> RichTabl
 def _fitting(headings: Sequence[str], rows: Sequence[Row], width: int) -> list[int]:
     """Columns that fit beside each other: energy goes first, then native shares, from the left."""
     widths = [
-        max(len(_text(row.cells[index])) for row in rows) + 1 for index in range(len(headings))
+        max(len(_text(row.cells[index])) for row in rows) + 2 for index in range(len(headings))
     ]
     widths[-1] = FORMATS
     kept = list(range(len(headings)))

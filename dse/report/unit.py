@@ -19,11 +19,8 @@ def si(value: float | None, unit: str) -> str:
         return DASH
     if value == 0:
         return f"0 {unit}"
-    power = min(max(3 * math.floor(math.log10(abs(value)) / 3), -12), 12)
-    if unit == "B":
-        power = max(power, 0)
-    if abs(value) / 10.0**power >= 999.5 and power < 12:
-        power += 3
+    least = 0 if unit == "B" else -12
+    power = min(max(3 * math.floor(_exponent(value, 3) / 3), least), 12)
     return f"{digits(value / 10.0**power)} {PREFIXES[power]}{unit}"
 
 
@@ -31,8 +28,13 @@ def digits(value: float, significant: int = 3) -> str:
     """A number with that many significant digits, never in exponent form."""
     if value == 0:
         return "0"
-    places = significant - 1 - math.floor(math.log10(abs(value)))
+    places = significant - 1 - _exponent(value, significant)
     return f"{round(value, places):.{max(places, 0)}f}"
+
+
+def _exponent(value: float, significant: int) -> int:
+    """The power of ten of the first digit, once rounded to that many digits: 0 for 0.9996."""
+    return int(f"{value:.{significant - 1}e}".partition("e")[2])
 
 
 def loss_text(value: float | None, stderr: float = 0.0) -> str:

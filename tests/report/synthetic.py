@@ -79,7 +79,7 @@ def region_cost(machine: Machine, phase: str, role: str, choice: str) -> dict[st
 
 
 def variables() -> list[dict[str, object]]:
-    found = [
+    return [
         {
             "name": f"blocks.{block}/{role}",
             "kind": "gemm",
@@ -91,7 +91,6 @@ def variables() -> list[dict[str, object]]:
         for block in range(MODEL_BLOCKS)
         for role in SHAPES
     ]
-    return found
 
 
 def cost_rows() -> list[dict[str, object]]:
@@ -202,7 +201,7 @@ class Search:
             best = {
                 name: min(
                     CHOICES,
-                    key=lambda c: self.sensitivity[name, c] + weight * latency[name, c],  # noqa: B023
+                    key=lambda c: self.sensitivity[name, c] + weight * latency[name, c],
                 )
                 for name in names
             }

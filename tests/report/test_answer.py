@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from dse.report.answer import answer, caveats
+from dse.report.baseline import gain, rivals
+from dse.report.load import read_run
+from dse.report.run import Run
+
+
+@pytest.fixture
+def trials(finished: Path) -> pd.DataFrame:
+    return pd.read_csv(finished / "trials.csv", index_col="trial")
+
+
+def test_the_baseline_is_the_cheapest_uniform_of_no_greater_loss(
+    run: Run, trials: pd.DataFrame
+) -> None:
+    assert run.recommended is not None
+    found = gain(run, run.recommended, "b200.latency_s")
+    own = trials.loc[run.recommended.trial]
+    uniform = trials[trials["source"] == "uniform"]
+    error = (uniform["report_quality_stderr"] ** 2 + own["report_quality_stderr"] ** 2) ** 0.5
+    fair = uniform[uniform["report_quality_loss"] <= own["report_quality_loss"] + 2 * error]
+    assert found is not None
+    assert found.baseline.trial == fair["b200.latency_s"].idxmin()
+    assert found.factor == pytest.approx(fair["b200.latency_s"].min() / own["b200.latency_s"])
+
+
+def test_a_point_is_no_rival_of_itself(run: Run) -> None:
+    for uniform in run.uniforms:
+        assert uniform.trial not in {rival.trial for rival in rivals(run, uniform)}
+
+
+def test_the_answer_counts_formats_and_quotes_gains(run: Run, trials: pd.DataFrame) -> None:
+    point = run.recommended
+    assert point is not None
+    text = answer(run)
+    counts = pd.Series(run.choices[point.trial]).value_counts()
+    whole = trials[trials["name"] == "bf16"]["b200.latency_s"].iloc[0]
+    hopper = trials[trials["name"] == "w8a8_fp8_dynamic"]["h100.latency_s"].iloc[0]
+    own = trials.loc[point.trial, "b200.latency_s"]
+    assert text.startswith("On b200-sxm under vllm, ")
+    assert f"{counts.iloc[0]} of 24 GEMM groups run in {counts.index[0]}" in text
+    assert f"{whole / own:.2f}× faster than bf16" in text
+    assert f"{hopper / own:.2f}× faster than w8a8_fp8_dynamic on h100" in text
+
+
+def test_a_run_without_recommendation_says_so(folder: Path) -> None:
+    (folder / "recommended.json").unlink()
+    assert "has not recommended one" in answer(read_run(folder))
+
+
+def test_proxy_accuracy_and_unvalidated_devices_are_said(run: Run) -> None:
+    text = " ".join(caveats(run))
+    assert "accuracy of byte-gpt, cost shape of llama-3-8b" in text
+    assert "b200 and h100 are predictions, not validated against silicon" in text
+
+
+def test_weights_that_were_quantised_before_are_said(folder: Path) -> None:
+    path = folder / "manifest.json"
+    content = json.loads(path.read_text())
+    content["model"]["weights_note"] = "weights were quantised to 4 bits before"
+    path.write_text(json.dumps(content))
+    assert any("quantised to 4 bits before" in note for note in caveats(read_run(folder)))
