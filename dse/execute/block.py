@@ -14,7 +14,7 @@ from dse.execute.binding import bind, operator_of, problem
 from dse.execute.dtype import to_torch
 from dse.execute.hooks import Hooks
 from dse.execute.operators.operator import Value
-from dse.execute.placement import host_nodes, read_on_host
+from dse.execute.placement import BORN_ON_HOST, host_nodes, read_on_host
 from dse.execute.step import ABSENT, Step
 from dse.graph.graph import Graph, Node
 
@@ -59,6 +59,16 @@ class Block:
         for slot, value in self.constants.items():
             values[slot] = value
         return values
+
+    @property
+    def host_constants(self) -> Mapping[int, Value]:
+        """The constants with their values on the host, copies on a device included."""
+        on_device = {
+            copy: self.constants[slot]
+            for slot, copy in self.copies.items()
+            if slot in self.constants
+        }
+        return {**self.constants, **on_device}
 
     @cached_property
     def frees(self) -> tuple[tuple[int, ...], ...]:
@@ -288,16 +298,19 @@ class Compiler:
 
     def add(self, node: Node, device: torch.device) -> None:
         """A node as a step, or its results as constants."""
-        step = self.compiled(node, device)
-        originals = tuple(self.slot(name) for name in (*node.inputs, *self.outer(node)))
-        if all(slot in self.constants for slot in originals) and self.fold(step, originals):
+        names = (*node.inputs, *self.outer(node))
+        originals = tuple(self.slot(name) for name in names)
+        constant = all(slot in self.constants for slot in originals)
+        if constant and self.fold(self.compiled(node, HOST), originals):
             return
         on_host = set(read_on_host(node))
-        names = (*node.inputs, *self.outer(node))
-        inputs = tuple(
-            self.at(slot, HOST if name in on_host else device)
-            for name, slot in zip(names, originals, strict=True)
-        )
+        inputs = originals
+        if node.op_type not in BORN_ON_HOST:  # those read shapes only, wherever the values are
+            inputs = tuple(
+                self.at(slot, HOST if name in on_host else device)
+                for name, slot in zip(names, originals, strict=True)
+            )
+        step = self.compiled(node, device)
         self.place.update(dict.fromkeys(step.outputs, device))
         self.steps.append(replace(step, inputs=inputs, index=self.count))
 

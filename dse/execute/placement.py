@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dse.execute.binding import operator_of
 from dse.graph.graph import Graph, Node
 
-_BORN_ON_HOST = frozenset({"Shape", "Size", "SequenceLength", "OptionalHasElement"})
+BORN_ON_HOST = frozenset({"Shape", "Size", "SequenceLength", "OptionalHasElement"})
+"""Operators whose results are on the host and that read no values."""
 
 
 def host_nodes(graph: Graph, constants: Iterable[str]) -> frozenset[str]:
@@ -35,7 +36,7 @@ def _backward(graph: Graph) -> frozenset[str]:
     wanted: set[str] = set()
     found: set[str] = set()
     for node in reversed(graph.nodes):
-        if node.op_type in _BORN_ON_HOST:
+        if node.op_type in BORN_ON_HOST:
             found.add(node.name)
             continue
         small = _is_small(graph, (*node.inputs, *node.outputs))

@@ -60,7 +60,7 @@ class Program:
         self.graph = graph
         self.device = torch.device(device)
         self._block = Compiler(graph, device=self.device).block()
-        self._fusions = fusions(self._block.steps, self._block.constants, self._block.outputs)
+        self._fusions = fusions(self._block.steps, self._block.host_constants, self._block.outputs)
         self._weights = WeightCache(weight_cache_bytes)
         self._by_name = {
             step.name: step for step in (*self._block.folded, *self._block.steps) if step.name

@@ -140,3 +140,16 @@ def test_cuda_agrees_with_cpu(name: str, exported: Callable[[str], Exported]) ->
     on_device = Program(model.graph, device="cuda").run(model.feeds).outputs
     for key, expected in model.program.run(model.feeds).outputs.items():
         torch.testing.assert_close(on_device[key].cpu(), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["gpt2-dynamo18", "llama-dynamo23", "vit-torchscript17",
+                                  "resnet18-dynamo18", "recurrent-torchscript14"])  # fmt: skip
+def test_no_shape_waits_for_the_device(name: str, exported: Callable[[str], Exported]) -> None:
+    """The meta device has shapes and no values: reading one on the host would raise."""
+    model = exported(name)
+    on_meta = Program(model.graph, device="meta").run(model.feeds)
+    plain = model.program.run(model.feeds)
+    assert on_meta.macs == plain.macs
+    for key, expected in plain.outputs.items():
+        assert on_meta.outputs[key].shape == expected.shape
+        assert on_meta.outputs[key].device.type == "meta"

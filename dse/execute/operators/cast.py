@@ -124,17 +124,20 @@ def bit_cast(x: Tensor, *, to: int) -> Tensor:
     return x.contiguous().view(BY_CODE[to].carrier)
 
 
-def constant_of_shape(shape: Tensor, *, value: Tensor | None = None) -> Tensor:
+def constant_of_shape(
+    shape: Tensor, *, value: Tensor | None = None, device: torch.device
+) -> Tensor:
     """A tensor of one value, float32 zero by default."""
     if value is None:
-        return torch.zeros(shape.tolist())
-    return torch.full(shape.tolist(), value.item(), dtype=value.dtype)
+        return torch.zeros(shape.tolist(), device=device)
+    return torch.full(shape.tolist(), value.item(), dtype=value.dtype, device=device)
 
 
-def range_(start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
+def range_(start: Tensor, limit: Tensor, delta: Tensor, *, device: torch.device) -> Tensor:
     """start, start + delta, ... before the limit."""
     count = max(0, math.ceil((limit.item() - start.item()) / delta.item()))
-    return torch.arange(count, dtype=start.dtype) * delta + start
+    steps = torch.arange(count, dtype=start.dtype, device=device)
+    return steps * delta.item() + start.item()
 
 
 OPERATORS: Mapping[str, Operator] = {

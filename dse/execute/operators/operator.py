@@ -14,10 +14,10 @@ Function = Callable[..., object]
 """A plain torch function of an operator.
 
 Positional parameters are the ONNX inputs in order (None where an optional one is absent);
-keyword-only parameters are the attributes in snake case with ONNX's defaults. Four more
+keyword-only parameters are the attributes in snake case with ONNX's defaults. Three more
 keyword-only names are filled in by the compiler where a function asks for them: `output_count`
-(outputs that the node names), `input_types` and `output_types` (element type names, None where
-unknown) and `opset`. One output is returned as it is, several as a tuple.
+(outputs that the node names), `input_types` (element type names, None where unknown) and `device`
+(where the output belongs). One output is returned as it is, several as a tuple.
 """
 
 Macs = Callable[..., int]

@@ -157,8 +157,9 @@ def _run(
     hidden = recurrent.shape[-1]
     if bias is None:
         bias = x.new_zeros(directions, 2 * gates)
-    if lengths is not None and bool((lengths == x.shape[0]).all()):
-        lengths = None
+    if lengths is not None:
+        uneven = bool((lengths != x.shape[0]).any())
+        lengths = lengths.to(x.device) if uneven else None
     outputs, finals = [], []
     for index in range(directions):
         initial = tuple(
@@ -266,7 +267,7 @@ def recurrent_macs(inputs: tuple[Value, ...], outputs: tuple[Value, ...]) -> int
 
 
 OPERATORS: Mapping[str, Operator] = {
-    "GRU": operator(gru, macs=recurrent_macs),
-    "LSTM": operator(lstm, macs=recurrent_macs),
-    "RNN": operator(rnn, macs=recurrent_macs),
+    "GRU": operator(gru, host=(4,), macs=recurrent_macs),
+    "LSTM": operator(lstm, host=(4,), macs=recurrent_macs),
+    "RNN": operator(rnn, host=(4,), macs=recurrent_macs),
 }
