@@ -132,7 +132,7 @@ def _line(entry: Entry, axes: Sequence[Axis]) -> Line:
     return Line(
         label=entry.label,
         colour=entry.colour,
-        question=run.manifest.question,
+        question=run.manifest.asked,
         forwards=digits(run.manifest.forwards),
         front=len(run.front),
         recommended=run.title(point) if point else "",

@@ -72,7 +72,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _title(run: Run) -> str:
-    return run.manifest.question or f"{run.manifest.model.name}: {run.folder.name}"
+    return run.manifest.asked or f"{run.manifest.model.name}: {run.folder.name}"
 
 
 def _context(run: Run) -> dict[str, object]:

@@ -107,6 +107,17 @@ class Manifest:
     """(forward-equivalents, hypervolume) after each trial."""
 
     @property
+    def asked(self) -> str:
+        """The question itself: up to the first question mark, else the first sentence."""
+        mark = "?" if "?" in self.question else "."
+        return self.question.partition(mark)[0] + mark if self.question else ""
+
+    @property
+    def background(self) -> str:
+        """What the space says beside its question."""
+        return self.question.removeprefix(self.asked).strip()
+
+    @property
     def choices(self) -> tuple[str, ...]:
         """Every scheme that some variable could take, in the order of the space."""
         return tuple(dict.fromkeys(c for variable in self.variables for c in variable.choices))
