@@ -9,15 +9,32 @@ from typing import cast, get_args
 
 from hwmodels.compose import composed_format
 from hwmodels.errors import FormatError, UnknownFormatError, nearest
-from hwmodels.formats import Encoding, Format, Quantizer, Rounding, Scale, Statistic, Timing
+from hwmodels.formats import (
+    Encoding,
+    EncodingKind,
+    Format,
+    Granularity,
+    Overflow,
+    Quantizer,
+    Rounding,
+    Scale,
+    ScaleRule,
+    Specials,
+    Statistic,
+    Timing,
+)
 
 TRANSFORM = re.compile(
-    r"(hadamard|random_hadamard|smooth|equalize|power|outlier_split|low_rank|clamp|bias_correction)"
+    r"(hadamard|random_hadamard|smooth|power|outlier_split|low_rank|clamp)"
     r"(\([^()]*\))?"
 )
 _PERCENTILE = re.compile(r"percentile(\d+(?:\.\d+)?)")
 _STOCHASTIC = re.compile(r"(stochastic)(\d+)")
 
+_CHOICES = {
+    "granularity": Granularity, "kind": EncodingKind, "overflow": Overflow, "rounding": Rounding,
+    "rule": ScaleRule, "specials": Specials, "statistic": Statistic, "timing": Timing,
+}  # fmt: skip
 _Record = type[Quantizer] | type[Format] | type[Scale] | type[Encoding]
 
 
@@ -118,6 +135,12 @@ def _checked(value: object, record: _Record, where: str) -> dict[str, object]:
     for key in value:
         if key not in known:
             raise FormatError(f"{where}: unknown field {key!r}{nearest(str(key), known)}")
+    for key, allowed in _CHOICES.items():
+        if key in value and value[key] not in get_args(allowed):
+            raise FormatError(
+                f"{where}.{key}: unknown {value[key]!r}; "
+                f"expected one of {', '.join(get_args(allowed))}"
+            )
     return dict(value)
 
 

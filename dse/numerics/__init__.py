@@ -1,8 +1,41 @@
-"""Quantizers applied to values: rounding, scaling, calibration."""
+"""Quantizers applied to values: rounding, scaling, calibration, learned rounding."""
 
+from dse.numerics.accumulator import ACCUMULATORS, Accumulator, matmul
+from dse.numerics.artefact import load_states, save_states, states_digest
+from dse.numerics.balance import bias_correction, equalized, smoothing_factors
 from dse.numerics.calibrate import calibrated_state
+from dse.numerics.delayed import DelayedScale
 from dse.numerics.errors import QuantizeError, StateError
+from dse.numerics.gradient import Gradient, quantize_with_gradient
+from dse.numerics.learned import DiscQuant, Neighbours, discquant, gptq, neighbours, requantized
 from dse.numerics.quantize import quantize
 from dse.numerics.state import QuantizerState
+from dse.numerics.transforms import Transform, transform
 
-__all__ = ["QuantizeError", "QuantizerState", "StateError", "calibrated_state", "quantize"]
+__all__ = [
+    "ACCUMULATORS",
+    "Accumulator",
+    "DelayedScale",
+    "DiscQuant",
+    "Gradient",
+    "Neighbours",
+    "QuantizeError",
+    "QuantizerState",
+    "StateError",
+    "Transform",
+    "bias_correction",
+    "calibrated_state",
+    "discquant",
+    "equalized",
+    "gptq",
+    "load_states",
+    "matmul",
+    "neighbours",
+    "quantize",
+    "quantize_with_gradient",
+    "requantized",
+    "save_states",
+    "smoothing_factors",
+    "states_digest",
+    "transform",
+]

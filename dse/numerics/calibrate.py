@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from dse.numerics.errors import StateError
 from dse.numerics.layout import layout_of
 from dse.numerics.scales import derived_scales, tensor_scale_of
 from dse.numerics.state import QuantizerState
+from dse.numerics.transforms import within
 from hwmodels.formats import Quantizer
 
 SAMPLE = 1 << 20
@@ -18,13 +20,19 @@ SAMPLE = 1 << 20
 
 
 def calibrated_state(
-    values: Tensor | Iterable[Tensor], quantizer: Quantizer, *, axes: Sequence[int]
+    values: Tensor | Iterable[Tensor],
+    quantizer: Quantizer,
+    *,
+    axes: Sequence[int],
+    state: QuantizerState | None = None,
 ) -> QuantizerState:
     """The state under which `quantizer` is static over what `values` show.
 
     One scale a tensor is derived over all of them: exactly for absmax and minmax, and on an evenly
     spaced sample of at most `SAMPLE` values otherwise. Two-level formats keep their block scales
     dynamic. Finer granularities have one scale a slice or group of their only tensor.
+
+    `state` brings what transforms need (`channel_factors`).
 
     Raises:
         StateError: No values, or several tensors where scales belong to the places of one.
@@ -33,6 +41,32 @@ def calibrated_state(
     tensors = [tensor.detach() for tensor in tensors if tensor.numel()]
     if not tensors:
         raise StateError(f"{quantizer.name}: no values to calibrate on")
+    if quantizer.transforms:
+        tensors = [_as_seen(tensor, quantizer, axes, state) for tensor in tensors]
+        axes = (1,)
+    found = _derived(tensors, quantizer, axes)
+    return found if state is None else replace(found, channel_factors=state.channel_factors)
+
+
+def _as_seen(
+    tensor: Tensor, quantizer: Quantizer, axes: Sequence[int], state: QuantizerState | None
+) -> Tensor:
+    """The rows that the quantizer sees inside its transforms."""
+    seen = []
+
+    def capture(rows: Tensor) -> Tensor:
+        seen.append(rows)
+        return rows
+
+    layout = layout_of(tensor, axes)
+    rows = layout.row_matrix(layout.flat(tensor.to(torch.float32)))
+    within(quantizer, state or QuantizerState(), capture)(rows)
+    return seen[0]
+
+
+def _derived(
+    tensors: Sequence[Tensor], quantizer: Quantizer, axes: Sequence[int]
+) -> QuantizerState:
     format = quantizer.format
     if format.scale is None:
         return QuantizerState()

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from dse.numerics.errors import QuantizeError, StateError
-from dse.numerics.layout import layout_of
+from dse.numerics.layout import Layout, layout_of
 from dse.numerics.on_cpu import quantize_on_cpu
 from dse.numerics.on_device import quantize_on_device
 from dse.numerics.state import QuantizerState
+from dse.numerics.transforms import within
 from hwmodels.formats import Quantizer
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -37,6 +38,9 @@ def quantize(
       a group whose scale underflows to zero.
     * A last group that is short, or a group longer than the axis, is a group of its own.
     * An empty tensor comes back empty.
+    * A state with learned values returns them.
+
+    The result carries no gradient; see `dse.numerics.quantize_with_gradient`.
 
     Args:
         x: float32, bfloat16 or float16, any shape and strides.
@@ -54,15 +58,49 @@ def quantize(
     _check(x, quantizer, state, out)
     if x.numel() == 0:
         return x.clone() if out is None else out
-    stochastic = quantizer.rounding.startswith("stochastic")
-    layout = layout_of(x, axes, logical=stochastic)
     state = state or QuantizerState()
-    values = x.detach()
     with torch.no_grad():
-        if x.device.type == "cpu":
-            return quantize_on_cpu(values, quantizer, layout, state, out=out, seed=seed)
-        result = layout.restored(quantize_on_device(values, quantizer, layout, state, seed))
+        if state.values is not None:
+            return _learned(x, quantizer, state.values, out)
+        if quantizer.transforms:
+            result = _transformed(x, quantizer, axes, state, seed)
+        elif x.device.type == "cpu":
+            layout = _layout(x, quantizer, axes)
+            return quantize_on_cpu(x.detach(), quantizer, layout, state, out=out, seed=seed)
+        else:
+            layout = _layout(x, quantizer, axes)
+            flat = quantize_on_device(x.detach(), quantizer, layout, state, seed)
+            result = layout.restored(flat)
         return result.to(x.dtype) if out is None else out.copy_(result)
+
+
+def _layout(x: Tensor, quantizer: Quantizer, axes: Sequence[int]) -> Layout:
+    """Random draws are numbered in the order of the axes, whatever the memory's."""
+    return layout_of(x, axes, logical=quantizer.rounding.startswith("stochastic"))
+
+
+def _transformed(
+    x: Tensor, quantizer: Quantizer, axes: Sequence[int], state: QuantizerState, seed: int
+) -> Tensor:
+    """Quantization inside the quantizer's transforms, as float32."""
+    layout = _layout(x, quantizer, axes)
+    plain = quantizer.replaced(transforms=())
+
+    def on_rows(rows: Tensor) -> Tensor:
+        return quantize(rows, plain, axes=(1,), state=state, seed=seed)
+
+    rows = layout.row_matrix(layout.flat(x.detach().to(torch.float32)))
+    return layout.restored(layout.from_rows(within(quantizer, state, on_rows)(rows)))
+
+
+def _learned(x: Tensor, quantizer: Quantizer, values: Tensor, out: Tensor | None) -> Tensor:
+    if values.shape != x.shape:
+        raise StateError(
+            f"{quantizer.name}: learned values have shape {tuple(values.shape)}, "
+            f"the tensor {tuple(x.shape)}"
+        )
+    found = values.to(x.device, x.dtype)
+    return found if out is None else out.copy_(found)
 
 
 def _check(

@@ -1,4 +1,4 @@
-"""What calibration fixes: the scales of a static quantizer."""
+"""What calibration fixes: the numbers that a static quantizer needs at one site."""
 
 from __future__ import annotations
 
@@ -21,3 +21,7 @@ class QuantizerState:
     """Affine integers: float32, whole numbers, shaped as `scales`."""
     tensor_scale: float | None = None
     """Two-level formats: the scale of the whole tensor."""
+    channel_factors: Tensor | None = None
+    """Transform `smooth`: (depth,) multiplied before quantization and divided out after it."""
+    values: Tensor | None = None
+    """A learned rounding: the quantized tensor itself, shaped as the tensor it replaces."""

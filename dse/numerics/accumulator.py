@@ -1,0 +1,144 @@
+"""GEMMs whose sum is kept in something narrower than float32, or in something exact."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from dse.numerics.accumulation import blocked_sum, integer_sum
+from dse.numerics.errors import QuantizeError
+from dse.numerics.grid import grid_of
+from hwmodels.encodings import ENCODINGS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accumulator:
+    """How the products of a dot product are summed.
+
+    `float`: `chunk` products at a time are aligned to the largest exponent among them and the
+    running sum, cut to `alignment_bits` fraction bits (0: added exactly), and the sum is rounded
+    to `encoding`. After `promote_every` products the running sum moves into a float32.
+    `integer`: codes are added in `bits` that wrap around; after `promote_every` products the sum
+    spills into int32. `exact`: a quire, rounded once to float32.
+    """
+
+    name: str
+    kind: Literal["float", "integer", "exact"]
+    encoding: str = "fp32"
+    chunk: int = 1
+    alignment_bits: int = 0
+    promote_every: int = 0
+    bits: int = 32
+    source: str = ""
+
+
+ACCUMULATORS: Mapping[str, Accumulator] = MappingProxyType(
+    {
+        entry.name: entry
+        for entry in (
+            Accumulator(name="fp32", kind="float", source="sequential IEEE binary32"),
+            Accumulator(name="fp16", kind="float", encoding="fp16", source="sequential binary16"),
+            Accumulator(name="bf16", kind="float", encoding="bf16", source="sequential bfloat16"),
+            Accumulator(
+                name="hopper_fp8",
+                kind="float",
+                chunk=32,
+                alignment_bits=13,
+                source="DeepSeek-V3, arXiv 2412.19437, section 3.3.2: about 14 bits; assumed "
+                "aligned over the 32 products of one instruction",
+            ),
+            Accumulator(
+                name="hopper_fp8_promoted",
+                kind="float",
+                chunk=32,
+                alignment_bits=13,
+                promote_every=128,
+                source="DeepSeek-V3, arXiv 2412.19437, section 3.3.2: promotion every 128",
+            ),
+            Accumulator(name="int32", kind="integer", source="int8 dot products (dp4a, VNNI)"),
+            Accumulator(
+                name="int16_spill4",
+                kind="integer",
+                bits=16,
+                promote_every=4,
+                source="FBGEMM acc16, arXiv 2101.05615",
+            ),
+            Accumulator(name="quire", kind="exact", source="Posit Standard (2022), section 3.1"),
+        )
+    }
+)
+
+
+def matmul(a: Tensor, b: Tensor, accumulator: Accumulator) -> Tensor:
+    """A @ b with every product exact and the sum as the accumulator has it.
+
+    Args:
+        a: (m, depth) float32 values, or integer codes for integer accumulators.
+        b: (depth, n), likewise.
+        accumulator: See `ACCUMULATORS`.
+
+    Returns:
+        (m, n) float32; int64 for integer accumulators. NaN and Inf propagate as in float32.
+
+    Raises:
+        QuantizeError: Shapes do not match, or codes that are not integers.
+    """
+    if a.dim() != 2 or b.dim() != 2 or a.shape[1] != b.shape[0]:
+        raise QuantizeError(f"matmul: shapes {tuple(a.shape)} and {tuple(b.shape)} do not match")
+    if accumulator.kind == "integer":
+        return _integer(a, b, accumulator)
+    left = np.ascontiguousarray(a.to(torch.float32).cpu().numpy())
+    right = np.ascontiguousarray(b.to(torch.float32).cpu().numpy().T)
+    if accumulator.kind == "exact":
+        return torch.from_numpy(_exact(left, right)).to(a.device)
+    out = np.empty((a.shape[0], b.shape[1]), np.float32)
+    blocked_sum(
+        left,
+        right,
+        out,
+        accumulator.chunk,
+        accumulator.alignment_bits,
+        accumulator.promote_every or max(a.shape[1], 1),
+        grid_of(ENCODINGS[accumulator.encoding]),
+    )
+    return torch.from_numpy(out).to(a.device)
+
+
+def _integer(a: Tensor, b: Tensor, accumulator: Accumulator) -> Tensor:
+    if a.is_floating_point() or b.is_floating_point():
+        raise QuantizeError(f"matmul: {accumulator.name} adds integer codes, got floats")
+    left = np.ascontiguousarray(a.to(torch.int64).cpu().numpy())
+    right = np.ascontiguousarray(b.to(torch.int64).cpu().numpy().T)
+    out = np.empty((a.shape[0], b.shape[1]), np.int64)
+    every = accumulator.promote_every or max(a.shape[1], 1)
+    integer_sum(left, right, out, every, accumulator.bits)
+    return torch.from_numpy(out).to(a.device)
+
+
+def _exact(
+    left: npt.NDArray[np.float32], right: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Correctly rounded float32 dot products: products of two float32 are exact in float64."""
+    out = np.empty((left.shape[0], right.shape[0]), np.float32)
+    for i, row in enumerate(left.astype(np.float64)):
+        for j, column in enumerate(right.astype(np.float64)):
+            out[i, j] = _rounded_once((row * column).tolist())
+    return out
+
+
+def _rounded_once(terms: list[float]) -> float:
+    """The exact sum rounded to odd in float64, so that the next rounding is the only one."""
+    total = math.fsum(terms)
+    if not math.isfinite(total):
+        return total
+    left = math.fsum([*terms, -total])
+    even = np.float64(total).view(np.uint64) & np.uint64(1) == 0
+    return math.nextafter(total, math.copysign(math.inf, left)) if left and even else total

@@ -1,0 +1,33 @@
+"""Delayed scaling: the scale of a step comes from the steps before it."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import torch
+from torch import Tensor
+
+from dse.numerics.scales import derived_scales
+from dse.numerics.state import QuantizerState
+from hwmodels.formats import Quantizer
+
+HISTORY = 16
+"""Steps remembered: FP8-LM and the seed configurations use 16."""
+
+
+class DelayedScale:
+    """A running absolute maximum over the last steps, for quantizers of timing `delayed`.
+
+    Source: NVIDIA Transformer Engine, `DelayedScaling` with `amax_compute_algo="max"`.
+    """
+
+    def __init__(self, quantizer: Quantizer, *, history: int = HISTORY) -> None:
+        self._quantizer = quantizer
+        self._seen: deque[float] = deque(maxlen=history)
+
+    def state(self, x: Tensor) -> QuantizerState:
+        """The state for this step, from earlier steps; the first one looks at `x` itself."""
+        largest = max(self._seen) if self._seen else float(x.abs().amax())
+        self._seen.append(float(x.abs().amax()))
+        found = derived_scales(torch.full((1, 1), largest), self._quantizer)
+        return QuantizerState(scales=found.scales, zero_points=found.zero_points)

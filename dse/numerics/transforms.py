@@ -1,0 +1,168 @@
+"""Reversible changes of a tensor around its quantization, each with what it costs.
+
+A transform works on rows (slices, depth) of one contraction. In a deployed network its inverse is
+folded into the other operand or applied by the kernel; in values the result is the same as
+undoing it right after quantization, which is what the emulator does.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dse.numerics.errors import QuantizeError
+from dse.numerics.state import QuantizerState
+from hwmodels.formats import Quantizer
+
+OnRows = Callable[[Tensor], Tensor]
+_CALL = re.compile(r"(\w+)(?:\(([^()]*)\))?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transform:
+    """A change of rows: what to do around a quantization, and its cost."""
+
+    around: Callable[[Tensor, OnRows, QuantizerState], Tensor]
+    """(rows, quantize rows, state) -> the quantized rows in the original coordinates."""
+    flops_per_element: float
+    """Floating-point operations at run time, forward direction, on the vector unit."""
+    bytes_per_row: float = 0.0
+    """Extra bytes stored or moved for each row."""
+
+
+def transform(spec: str) -> Transform:
+    """The transform of a name with arguments: `hadamard(16)`, `clamp(99.9)`.
+
+    * `hadamard(n)`, `random_hadamard(n, seed)`: rotates blocks of n (a power of two) along the
+      contraction; a last block that is short stays as it is. QuaRot, arXiv 2404.00456.
+    * `smooth`: multiplies channels by the state's factors. SmoothQuant, arXiv 2211.10438.
+    * `power(k)`: sign(x) |x|^k before, the root after; COAT's range expansion, arXiv 2410.19313.
+    * `clamp(p)`: clips each row at the p-th percentile of its magnitudes.
+    * `outlier_split(p)`: the largest p percent stay in float32, beside the quantized rest.
+      LLM.int8, arXiv 2208.07339.
+    * `low_rank(r)`: adds a rank-r approximation of the error. LoRC, arXiv 2303.08302.
+
+    Raises:
+        QuantizeError: No such transform, or an argument that is no number.
+    """
+    match = _CALL.fullmatch(spec)
+    maker = _MAKERS.get(match[1]) if match else None
+    if match is None or maker is None:
+        raise QuantizeError(f"unknown transform {spec!r}; known: {', '.join(_MAKERS)}")
+    try:
+        arguments = [float(part) for part in (match[2] or "").split(",") if part.strip()]
+        return maker(*arguments)
+    except (TypeError, ValueError) as error:
+        raise QuantizeError(f"transform {spec!r}: {error}") from error
+
+
+def within(quantizer: Quantizer, state: QuantizerState, quantized: OnRows) -> OnRows:
+    """`quantized` inside all transforms of a quantizer, the first one outermost."""
+    for spec in reversed(quantizer.transforms):
+        quantized = _wrapped(transform(spec), state, quantized)
+    return quantized
+
+
+def _wrapped(outer: Transform, state: QuantizerState, inner: OnRows) -> OnRows:
+    return lambda rows: outer.around(rows, inner, state)
+
+
+def hadamard_matrix(n: int) -> Tensor:
+    """The orthonormal Sylvester-Hadamard matrix, (n, n) float32, n a power of two."""
+    if n < 1 or n & (n - 1):
+        raise ValueError(f"size must be a power of two, got {n}")
+    matrix: Tensor = torch.ones(1, 1)
+    while matrix.shape[0] < n:
+        matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
+    return matrix / math.sqrt(n)
+
+
+def _rotation(matrix: Tensor, flops: float) -> Transform:
+    size = matrix.shape[0]
+
+    def rotated(rows: Tensor, by: Tensor) -> Tensor:
+        whole = rows.shape[1] // size * size
+        blocks = rows[:, :whole].reshape(rows.shape[0], -1, size) @ by.to(rows.device)
+        return torch.cat([blocks.reshape(rows.shape[0], whole), rows[:, whole:]], dim=1)
+
+    def around(rows: Tensor, quantized: OnRows, _: QuantizerState) -> Tensor:
+        return rotated(quantized(rotated(rows, matrix)), matrix.T)
+
+    return Transform(around=around, flops_per_element=flops)
+
+
+def _hadamard(n: float) -> Transform:
+    return _rotation(hadamard_matrix(int(n)), math.log2(n))
+
+
+def _random_hadamard(n: float, seed: float = 0) -> Transform:
+    generator = torch.Generator().manual_seed(int(seed))
+    signs = torch.randint(0, 2, (int(n),), generator=generator) * 2.0 - 1
+    return _rotation(signs[:, None] * hadamard_matrix(int(n)), math.log2(n) + 1)
+
+
+def _smooth() -> Transform:
+    def around(rows: Tensor, quantized: OnRows, state: QuantizerState) -> Tensor:
+        if state.channel_factors is None:
+            raise QuantizeError("transform 'smooth' needs channel factors in the state")
+        factors = state.channel_factors.to(rows.device)
+        return quantized(rows * factors) / factors
+
+    return Transform(around=around, flops_per_element=1.0)
+
+
+def _power(k: float) -> Transform:
+    def around(rows: Tensor, quantized: OnRows, _: QuantizerState) -> Tensor:
+        values = quantized(torch.sign(rows) * torch.pow(rows.abs(), k))
+        return torch.sign(values) * torch.pow(values.abs(), 1 / k)
+
+    return Transform(around=around, flops_per_element=2.0)
+
+
+def _clamp(percent: float) -> Transform:
+    def around(rows: Tensor, quantized: OnRows, _: QuantizerState) -> Tensor:
+        limit = _order_statistic(rows, percent)
+        return quantized(torch.maximum(torch.minimum(rows, limit), -limit))
+
+    return Transform(around=around, flops_per_element=2.0)
+
+
+def _outlier_split(percent: float) -> Transform:
+    def around(rows: Tensor, quantized: OnRows, _: QuantizerState) -> Tensor:
+        outlier = rows.abs() > _order_statistic(rows, 100 - percent)
+        return torch.where(outlier, rows, quantized(torch.where(outlier, 0.0, rows)))
+
+    return Transform(around=around, flops_per_element=1 + 2 * percent / 100)
+
+
+def _low_rank(rank: float) -> Transform:
+    def around(rows: Tensor, quantized: OnRows, _: QuantizerState) -> Tensor:
+        values = quantized(rows)
+        left, middle, right = torch.linalg.svd(rows - values, full_matrices=False)
+        kept = int(rank)
+        correction: Tensor = (left[:, :kept] * middle[:kept]) @ right[:kept]
+        return values + correction
+
+    return Transform(around=around, flops_per_element=2 * rank, bytes_per_row=4 * rank)
+
+
+def _order_statistic(rows: Tensor, percent: float) -> Tensor:
+    """(slices, 1): the magnitude that `percent` of each row do not exceed."""
+    place = min(max(math.ceil(percent / 100 * rows.shape[1]), 1), rows.shape[1])
+    return rows.abs().kthvalue(place, dim=1, keepdim=True).values
+
+
+_MAKERS: dict[str, Callable[..., Transform]] = {
+    "hadamard": _hadamard,
+    "random_hadamard": _random_hadamard,
+    "smooth": _smooth,
+    "power": _power,
+    "clamp": _clamp,
+    "outlier_split": _outlier_split,
+    "low_rank": _low_rank,
+}
