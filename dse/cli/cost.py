@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,6 +34,7 @@ Runtime = Annotated[str, typer.Option(metavar="NAME|FILE.yaml", help="See: dse r
 
 SHOWN = ("latency_s", "interval", "energy_j", "weight_bytes", "kv_bytes", "peak_bytes", "bound by",
          "status")  # fmt: skip
+SHOWN_OF_REGION = ("latency_s", "interval", "energy_j", "weight_bytes", "bound by", "status")
 
 COLUMNS = ("latency_s", "low_s", "high_s", "energy_j", "weight_bytes", "kv_bytes", "peak_bytes")
 
@@ -138,28 +140,28 @@ def bound(graph: Graph, given: list[str] | tuple[()], *, likely: bool = False) -
 def _totals(found: tuple[Prediction, ...]) -> Rows:
     return Rows(
         columns=("device", "format", *SHOWN),
-        rows=tuple((one.device, one.format, *_shown(one.cost)) for one in found),
+        rows=tuple((one.device, one.format, *_shown(one.cost, SHOWN)) for one in found),
     )
 
 
 def _regions(found: tuple[Prediction, ...]) -> Rows:
     return Rows(
-        columns=("device", "format", "region", *SHOWN),
+        columns=("region", "device", "format", *SHOWN_OF_REGION),
         rows=tuple(
-            (one.device, one.format, region, *_shown(cost))
+            (region, one.device, one.format, *_shown(cost, SHOWN_OF_REGION))
             for one in found
             for region, cost in one.cost.parts
         ),
     )
 
 
-def _shown(cost: CostEstimate) -> tuple[Value, ...]:
+def _shown(cost: CostEstimate, columns: Sequence[str]) -> tuple[Value, ...]:
     """What people read: the interval as one text."""
     from dse.report.unit import si  # noqa: PLC0415 (loads the report)
 
     interval = f"{si(cost.low_s, 's')} to {si(cost.high_s, 's')}"
     given = {"interval": interval, "bound by": cost.bound}
-    return tuple(given.get(name) or getattr(cost, name) for name in SHOWN)
+    return tuple(given.get(name) or getattr(cost, name) for name in columns)
 
 
 def _legality(found: tuple[Prediction, ...]) -> Rows:

@@ -97,7 +97,9 @@ class Lines:
     started: float = field(default_factory=time.monotonic)
 
     def __call__(self, status: Status) -> None:
-        """Print the status where it says something new."""
+        """Print the status where it says something new; the setup may yet be refused."""
+        if status.stage == "setup":
+            return
         if status.stage != self.stage:
             self.stage, self.printed, self.started = status.stage, -1, time.monotonic()
             self.console.print(TITLES[status.stage], highlight=False)

@@ -22,7 +22,7 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a 
 NARROWEST = 100
 """Columns of output that goes to no terminal."""
 
-NAME, TEXT = 24, 11
+NAME, TEXT = 24, 16
 """Characters up to which a row's name, and other text, is not broken to save width."""
 
 

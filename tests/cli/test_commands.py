@@ -1,0 +1,169 @@
+"""Every command once, as the README and the help say."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from hwmodels.catalog import FORMATS, SCHEMES
+from hwmodels.device_file import device_names
+from hwmodels.runtime_file import runtime_names
+from tests.cli.conftest import Dse
+
+BYTE_GPT = ("zoo:byte-gpt", "--dim", "batch=1", "--dim", "sequence=128")
+
+
+def test_version(dse: Dse) -> None:
+    assert dse("--version").out.startswith("dse 0.")
+
+
+def test_no_command_prints_the_help(dse: Dse) -> None:
+    outcome = dse()
+    assert "Usage: dse" in outcome.out + outcome.err
+
+
+@pytest.mark.parametrize("command", ["devices", "runtimes", "zoo"])
+def test_a_catalogue_lists_as_table_and_as_json(dse: Dse, command: str) -> None:
+    rows = json.loads(dse(command, "--json").out)
+    table = dse(command).out
+    key = command.removesuffix("s") if command != "zoo" else "model"
+    assert len(rows) > 3
+    assert all(str(row[key]) in table for row in rows)
+
+
+def test_all_formats_and_schemes_are_listed(dse: Dse) -> None:
+    content = json.loads(dse("formats", "--json").out)
+    assert [row["format"] for row in content["formats"]] == list(FORMATS)
+    assert [row["scheme"] for row in content["schemes"]] == list(SCHEMES)
+    assert all(row["source"] for row in content["schemes"])
+
+
+@pytest.mark.parametrize("name", ["nvfp4", "int8:static", *FORMATS, *SCHEMES])
+def test_a_format_is_described(dse: Dse, name: str) -> None:
+    outcome = dse("formats", name)
+    assert outcome.code == 0
+    assert "bits per element" in outcome.out
+
+
+def test_nvfp4_is_four_and_a_half_bits(dse: Dse) -> None:
+    content = json.loads(dse("formats", "nvfp4", "--json").out)
+    assert content["bits_per_element"] == 4.5
+    assert content["largest"] == 6.0
+
+
+@pytest.mark.parametrize("name", device_names())
+def test_every_figure_of_a_device_has_kind_and_source(dse: Dse, name: str) -> None:
+    rows = json.loads(dse("devices", name, "--json").out)
+    assert len(rows) > 10
+    assert all(row["kind"] and row["source"] for row in rows)
+
+
+@pytest.mark.parametrize("name", runtime_names())
+def test_every_mode_of_a_runtime_has_a_source(dse: Dse, name: str) -> None:
+    outcome = dse("runtimes", name, "--json")
+    assert outcome.code == 0
+    assert all(row["source"] for row in json.loads(outcome.out))
+
+
+def test_a_zoo_model_shows_its_card(dse: Dse) -> None:
+    assert "byte-gpt" in dse("zoo", "byte-gpt").out.splitlines()[0]
+
+
+def test_predict_has_what_programs_need(dse: Dse) -> None:
+    outcome = dse("predict", *BYTE_GPT, "--device", "h100-sxm", "--format", "bf16",
+                  "--format", "w8a8_fp8_dynamic", "--runtime", "vllm", "--json")  # fmt: skip
+    rows = json.loads(outcome.out)
+    needed = {"latency_s", "low_s", "high_s", "energy_j", "weight_bytes", "peak_bytes", "bound"}
+    assert [row["format"] for row in rows] == ["bf16", "w8a8_fp8_dynamic"]
+    assert all(needed <= row.keys() for row in rows)
+    assert all(row["low_s"] <= row["latency_s"] <= row["high_s"] for row in rows)
+    assert rows[0]["weight_bytes"] > rows[1]["weight_bytes"]
+
+
+def test_predict_prices_each_region(dse: Dse) -> None:
+    table = dse("predict", *BYTE_GPT, "--device", "h100-sxm", "--regions").out
+    assert "blocks.5/gate_up" in table
+
+
+def test_predict_takes_the_assignment_that_a_run_recommends(dse: Dse, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"sites": {}}))
+    given = dse("predict", *BYTE_GPT, "--device", "h100-sxm", "--assignment", path, "--json")
+    plain = dse("predict", *BYTE_GPT, "--device", "h100-sxm", "--json")
+    assert json.loads(given.out)[0]["latency_s"] == json.loads(plain.out)[0]["latency_s"]
+
+
+def test_legal_says_who_has_what_is_missing(dse: Dse) -> None:
+    rows = json.loads(
+        dse("legal", "zoo:byte-gpt", "--device", "h100-sxm", "--runtime", "vllm", "--json").out
+    )
+    status = {row["format"]: row for row in rows}
+    assert status["w8a8_fp8_dynamic"]["status"] == "native"
+    assert status["w4a4_nvfp4"]["status"] != "native"
+    assert "b200-sxm" in status["w4a4_nvfp4"]["why"]
+
+
+def test_init_check_and_annotate_follow_each_other(dse: Dse, tmp_path: Path) -> None:
+    space, model, out = (tmp_path / name for name in ("a.yaml", "a.onnx", "b.onnx"))
+    shutil.copy("dse/zoo/fashion-resnet/model.onnx", model)
+    written = dse("init", model, "-o", space, "--data", "zoo:fashion-resnet")
+    assert written.code == 0
+    assert "model: a.onnx" in space.read_text()
+    checked = json.loads(dse("check", space, "--json").out)
+    assert checked["variables"].startswith("16 ")
+    assert {row["choice"] for row in checked["choices"]} >= {"bf16", "w8a8_fp8"}
+    annotated = dse("annotate", model, "--space", space, "-o", out)
+    assert annotated.code == 0
+    from dse.graph.annotate import read_annotations  # noqa: PLC0415
+
+    candidates = read_annotations(out)
+    assert len(candidates) == checked["sites"]
+    assert all(names[0] == "bf16" for names in candidates.values())
+
+
+def test_check_prints_for_people(dse: Dse) -> None:
+    text = dse("check", "spaces/smoke.yaml").out
+    assert "assignments" in text
+    assert "w4a4_nvfp4" in text
+
+
+def test_evaluate_measures_a_format(dse: Dse) -> None:
+    outcome = dse("evaluate", "zoo:fashion-resnet", "--format", "w8a8_int8", "--samples", 16,
+                  "--json")  # fmt: skip
+    row = json.loads(outcome.out)[0]
+    assert 0 < row["loss"] < 0.1
+    assert row["stderr"] > 0
+    assert row["samples"] == 16
+    assert row["reference_accuracy"] > 0.8
+
+
+def test_bf16_loses_almost_nothing(dse: Dse) -> None:
+    outcome = dse("evaluate", "zoo:fashion-resnet", "--format", "bf16", "--samples", 16, "--json")
+    assert json.loads(outcome.out)[0]["loss"] < 1e-3
+
+
+def test_sensitivity_ranks_the_worst_first(dse: Dse) -> None:
+    outcome = dse("sensitivity", "spaces/smoke.yaml", "--samples", 8, "--json")
+    losses = [row["loss"] for row in json.loads(outcome.out)]
+    assert len(losses) == 48
+    assert losses == sorted(losses, reverse=True)
+
+
+def test_report_writes_and_prints(dse: Dse, finished: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished, tmp_path / "fp4")
+    outcome = dse("report", folder)
+    assert (folder / "report.html").is_file()
+    assert f"report: {folder / 'report.html'}" in outcome.out
+    assert dse("--quiet", "report", folder).out == f"{folder / 'report.html'}\n"
+    assert dse("report", folder, "--quiet").out == f"{folder / 'report.html'}\n"
+    assert json.loads(dse("report", folder, "--json").out)[0]["trial"] >= 0
+
+
+def test_compare_writes_one_page(dse: Dse, finished: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(finished, tmp_path / "other")
+    out = tmp_path / "both.html"
+    assert dse("compare", finished, other, "-o", out).out == f"{out}\n"
+    assert out.is_file()

@@ -1,0 +1,77 @@
+"""`dse search` as a process: output, refusal, and interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dse.cli.screen import INTERRUPTED
+from tests.cli.conftest import Dse
+
+SMALLER = {
+    "calibration: 16": "calibration: 4",
+    "search: 32": "search: 8",
+    "report: 32": "report: 8",
+    "sensitivity_samples: 32": "sensitivity_samples: 4",
+}
+
+DSE = (sys.executable, "-c", "from dse.cli import main; main()")
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Path:
+    """The smoke space with fewer samples still."""
+    text = Path("spaces/smoke.yaml").read_text()
+    for before, after in SMALLER.items():
+        assert before in text
+        text = text.replace(before, after)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_finished_search_prints_its_front_and_its_report(
+    dse: Dse, space: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    outcome = dse("search", space, "--out", out, "--trials", 6)
+    assert outcome.code == 0
+    assert f"report: {out / 'report.html'}" in outcome.out
+    assert "★" in outcome.out
+    assert "6/6" in outcome.err
+    again = dse("search", space, "--out", out, "--trials", 6)
+    assert again.code == 2
+    assert "--resume" in again.err
+
+
+def test_an_interrupted_search_says_how_to_go_on(space: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = [*DSE, "search", str(space), "--out", str(out), "--trials", "40"]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "hypervolume" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == INTERRUPTED
+    assert f"go on with: dse search {space} --out {out} --resume" in rest
+    assert "Traceback" not in rest
+    assert json.loads((out / "manifest.json").read_text())["status"] == "interrupted"
+
+
+def test_a_reader_that_goes_away_is_no_error_of_ours() -> None:
+    with subprocess.Popen(
+        [*DSE, "formats"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert "Traceback" not in process.stderr.read()
