@@ -31,6 +31,7 @@ from hwmodels.work import OperandName
 TOTAL_COLUMNS = ("latency_s", "energy_j", "weight_bytes", "kv_bytes", "peak_bytes")
 PHASE_COLUMNS = ("latency_s", "energy_j")
 ADDITIVE_COLUMNS = ("latency_s", "energy_j", "weight_bytes", "kv_bytes")
+NATIVE_SHARE = "native_share"
 FIXED = "fixed"
 """What the cost table calls the choice of a region that is not searched."""
 
@@ -64,8 +65,13 @@ class Costs:
             names += [f"{prefix}{column}" for column in TOTAL_COLUMNS]
             if len(self.phases) > 1:
                 names += [f"{prefix}{p}.{c}" for p in self.phases for c in PHASE_COLUMNS]
-            names.append(f"{prefix}native_share")
+            names.append(f"{prefix}{NATIVE_SHARE}")
         return tuple(names)
+
+    @property
+    def bounded_columns(self) -> tuple[str, ...]:
+        """Columns that less of is better: what objectives and constraints may name."""
+        return tuple(column for column in self.columns if not column.endswith(NATIVE_SHARE))
 
     def total(self, point: Sequence[int]) -> Mapping[str, float]:
         """Every cost column of a point."""
@@ -78,7 +84,7 @@ class Costs:
             if len(self.phases) > 1:
                 for name, part in estimate.parts:
                     row |= {f"{prefix}{name}.{c}": getattr(part, c) for c in PHASE_COLUMNS}
-            row[f"{prefix}native_share"] = target.table.native_share(chosen)
+            row[f"{prefix}{NATIVE_SHARE}"] = target.table.native_share(chosen)
         return row
 
     def totals(self, points: np.ndarray, columns: Sequence[str]) -> np.ndarray:
@@ -96,15 +102,14 @@ class Costs:
         return np.column_stack(found)
 
     def is_additive(self, column: str) -> bool:
-        """Whether a column is exactly a sum over variables, as the solver takes it."""
-        target, _, name = self._split(column)
-        return name in ADDITIVE_COLUMNS and not target.table.has_conversions
+        """Whether a column adds up over variables, conversions between regions apart."""
+        return self._split(column)[2] in ADDITIVE_COLUMNS
 
     def additive(self, column: str) -> tuple[np.ndarray, ...]:
         """What each variable's choices add to a column: one array a variable.
 
-        Couplings (conversions between regions, the peak) are left out: exact for columns that
-        `is_additive` accepts, a guide for the solver elsewhere.
+        Couplings between regions count in equal parts: exact where a table has none, a guide for
+        the solver elsewhere, whose solutions are priced exactly afterwards.
         """
         target, phase, name = self._split(column)
         arrays = [np.zeros(len(v.choices)) for v in self.problem.variables]

@@ -72,8 +72,11 @@ class FrontSampler(BaseSampler):
         done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if not done or not search_space:
             return {}
-        points = np.array([trial_point(one, self._problem) for one in done])
-        values = np.array([one.values for one in done])
+        # In the order of the points, not of the trials: a resumed study measures the same points
+        # in another order, and must propose the same.
+        ordered = sorted(done, key=lambda one: trial_point(one, self._problem))
+        points = np.array([trial_point(one, self._problem) for one in ordered])
+        values = np.array([one.values for one in ordered])
         point = self._propose(points, values)
         names = self._problem.choices(point)
         return {v.name: name for v, name in zip(self._problem.variables, names, strict=True)}

@@ -80,7 +80,7 @@ def prepare(space: Space, *, origin: str, folder: Path, compute: str = "cpu") ->
         space, problem, found, (cost_model or model).graph, origin=origin, folder=folder
     )
     objectives = _objectives(space, costs, origin)
-    constraints = parse_constraints(space.constraints, costs.columns, origin=origin)
+    constraints = parse_constraints(space.constraints, costs.bounded_columns, origin=origin)
     _check_feasible(constraints, costs)
     sites = {site.key: site for variable in problem.variables for site in variable.sites}
     quantizers = [
@@ -111,21 +111,27 @@ def _objectives(space: Space, costs: Costs, origin: str) -> Objectives:
     if first != QUALITY:
         raise SpaceError(f"{origin}: objectives.0: expected {QUALITY!r}, got {first!r}")
     for number, column in enumerate(others, start=1):
-        if column not in costs.columns:
+        if column not in costs.bounded_columns:
             raise SpaceError(
                 f"{origin}: objectives.{number}: unknown column {column!r}"
-                f"{nearest(column, costs.columns)} (known: {', '.join(costs.columns)})"
+                f"{nearest(column, costs.bounded_columns)} "
+                f"(known: {', '.join(costs.bounded_columns)})"
             )
     return Objectives(costs=tuple(others))
 
 
 def _check_feasible(constraints: tuple[Constraint, ...], costs: Costs) -> None:
-    """Each constraint on cost alone must have an assignment that satisfies it."""
+    """Each constraint on cost alone must have an assignment that satisfies it.
+
+    For a column with couplings the least found is that of the solver's choice and the uniforms.
+    """
+    uniforms = list(costs.problem.uniforms.values())
     for constraint in constraints:
-        if constraint.column == QUALITY or not costs.is_additive(constraint.column):
+        if constraint.column == QUALITY:
             continue
         cheapest = solve(costs.additive(constraint.column), ())
-        least = costs.total(cheapest)[constraint.column] if cheapest else np.inf
+        points = np.array([*uniforms, *([cheapest] if cheapest else [])])
+        least = float(costs.totals(points, [constraint.column]).min())
         if least > constraint.limit:
             raise InfeasibleError(
                 f"constraint {constraint}: the least that any assignment reaches is {least:.4g}; "

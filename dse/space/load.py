@@ -55,13 +55,14 @@ def parse_space(text: str, *, origin: str) -> Space:
 
 
 def question(text: str) -> str:
-    """The comment that a space file opens with: the question that it asks."""
+    """The question that a space file opens with: the first paragraph of its first comment."""
     lines: list[str] = []
     for line in text.splitlines():
-        if not line.startswith("#"):
+        words = line.removeprefix("#").strip()
+        if not line.startswith("#") or not words:
             break
-        lines.append(line.lstrip("#").strip())
-    return " ".join(lines).strip()
+        lines.append(words)
+    return " ".join(lines)
 
 
 def _missing(path: Path) -> str:
