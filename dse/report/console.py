@@ -14,13 +14,13 @@ from dse.report.answer import answer, caveats
 from dse.report.load import read_run
 from dse.report.run import Run
 from dse.report.table import Cell, Row, front_table
-from dse.report.unit import digits
+from dse.report.unit import digits, percent
 
 LONGEST = 14
 """Rows of the front that are printed; a longer one is thinned evenly."""
 
-FORMATS = 16
-"""Characters that the formats need at least; longer phrases are wrapped."""
+FORMATS = 32
+"""Characters that the formats get before other columns do; longer phrases are wrapped."""
 
 STYLES = {"front": "", "recommended": "bold", "uniform": "dim"}
 MARKS = {"front": " ", "recommended": "★", "uniform": " "}
@@ -40,6 +40,8 @@ def print_front(run_dir: Path, console: Console) -> None:
     hidden = len(run.front) - len(front)
     if hidden:
         console.print(f"{hidden} more in {run.folder / 'front.csv'}", style="dim", soft_wrap=True)
+    if shares := _native(run):
+        console.print(f"native share of the front: {shares}", style="dim", highlight=False)
     console.print(Text(answer(run)))
     for caveat in caveats(run):
         console.print(Text(caveat, style="dim"))
@@ -52,6 +54,17 @@ def print_front(run_dir: Path, console: Console) -> None:
     page = run.folder / "report.html"
     if page.is_file():
         console.print(f"report: {page}", soft_wrap=True, highlight=False)
+
+
+def _native(run: Run) -> str:
+    """`h100 10 % to 100 %` for every target that lacks a kernel for something on the front."""
+    parts = []
+    for target in run.manifest.targets:
+        known = [point.native_share(target.name) for point in run.front]
+        shares = [share for share in known if share is not None]
+        if shares and min(shares) < 1:
+            parts.append(f"{target.name} {percent(min(shares))} to {percent(max(shares))}")
+    return ", ".join(parts)
 
 
 def _duration(run: Run) -> str:
@@ -76,16 +89,15 @@ def _shown(headings: Sequence[str], rows: Sequence[Row], width: int) -> RichTabl
 
 
 def _fitting(headings: Sequence[str], rows: Sequence[Row], width: int) -> list[int]:
-    """Columns that fit beside each other: energy goes first, then native shares, from the left."""
+    """Columns that fit beside each other: energy goes first, then native shares."""
     widths = [
         max(len(_text(row.cells[index])) for row in rows) + 2 for index in range(len(headings))
     ]
     widths[-1] = FORMATS
     kept = list(range(len(headings)))
-    for word in ("energy", "native", "weights"):
-        for index in [i for i in kept if headings[i].startswith(word)]:
-            if sum(widths[i] for i in kept) > width:
-                kept.remove(index)
+    for word in ("energy", "native"):
+        if sum(widths[i] for i in kept) > width:
+            kept = [i for i in kept if not headings[i].startswith(word)]
     return kept
 
 

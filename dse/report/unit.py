@@ -6,6 +6,9 @@ import math
 
 PREFIXES = {-12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
 
+MOST_DECIMALS = 5
+"""Beyond these, a power of ten is split off."""
+
 DASH = "–"
 """Printed where nothing was measured."""
 
@@ -48,8 +51,12 @@ def loss_text(value: float | None, stderr: float = 0.0) -> str:
         return "0"
     if stderr <= 0:
         return digits(value)
-    leading = math.floor(math.log10(stderr))
-    places = min(max((1 if stderr < 2 * 10.0**leading else 0) - leading, 0), 7)
+    leading = _exponent(stderr, 2)
+    places = max((1 if stderr < 2 * 10.0**leading else 0) - leading, 0)
+    if places > MOST_DECIMALS:
+        power = _exponent(value, 2) if value else leading
+        scaled, error, places = value / 10.0**power, stderr / 10.0**power, max(places + power, 0)
+        return f"({scaled:.{places}f} ± {error:.{places}f})e{power}"
     return f"{value:.{places}f} ± {stderr:.{places}f}"
 
 
