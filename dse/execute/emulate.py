@@ -6,7 +6,6 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +14,12 @@ from dse.errors import AssignmentError, nearest
 from dse.execute.calibrate import Calibration, Statistics
 from dse.graph.assignment import Assignment
 from dse.graph.site import Site
-from dse.numerics import QuantizerState, calibrated_state, quantize
+from dse.numerics import (
+    QuantizerState,
+    calibrated_state,
+    quantize,
+    quantize_with_gradient,
+)
 from hwmodels.formats import Quantizer
 
 
@@ -33,31 +37,14 @@ class Emulator:
 
     def __call__(self, x: Tensor) -> Tensor:
         """The values of x on the quantizer's grid; gradients pass straight through."""
-        if x.requires_grad and torch.is_grad_enabled():
-            result: Tensor = _StraightThrough.apply(x, self)  # type: ignore[no-untyped-call]
-            return result
-        return self.applied(x)
-
-    def applied(self, x: Tensor) -> Tensor:
-        """The values of x on the quantizer's grid."""
         state = None
         if self.statistics is not None:
             state = _state(self.quantizer, self.statistics)
         elif self.quantizer.timing != "dynamic":
             state = calibrated_state(x, self.quantizer, axes=self.axes)
-        return quantize(x, self.quantizer, axes=self.axes, state=state, seed=self.seed)
-
-
-class _StraightThrough(torch.autograd.Function):
-    """Quantisation with the gradient of the identity (Bengio et al., arXiv 1308.3432)."""
-
-    @staticmethod
-    def forward(_: Any, x: Tensor, emulator: Emulator) -> Tensor:
-        return emulator.applied(x)
-
-    @staticmethod
-    def backward(_: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient, None
+        tracked = x.requires_grad and torch.is_grad_enabled()
+        apply = quantize_with_gradient if tracked else quantize
+        return apply(x, self.quantizer, axes=self.axes, state=state, seed=self.seed)
 
 
 @lru_cache(maxsize=4096)
