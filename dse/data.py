@@ -19,6 +19,8 @@ from dse.errors import DataError, nearest
 from dse.zoo.split import Split, Splits
 
 ZOO_PREFIX = "zoo:"
+DEFAULT_PIXELS = 224
+"""Height and width of images for a graph that leaves them open: ImageNet's."""
 SPLIT_NAMES = ("calibration", "search", "report")
 
 
@@ -145,8 +147,7 @@ def _npz(path: Path, inputs: Mapping[str, tuple[int | str | None, ...]]) -> Spli
             f"labels, got {', '.join(arrays) or 'nothing'}; missing {', '.join(missing)}{hints}"
         )
     labels = arrays.get("labels")
-    kind = "tokens" if any(arrays[name].dtype.kind in "iu" for name in inputs) else "images"
-    return Split(inputs={name: arrays[name] for name in inputs}, labels=labels, kind=kind)
+    return _pool({name: arrays[name] for name in inputs}, labels)
 
 
 def _tokens(
@@ -189,11 +190,17 @@ def _image_folder(
             f"height, width), this one has {', '.join(inputs)}"
         )
     name, (_, channels, height, width) = shapes[0]
-    size = tuple(dim if isinstance(dim, int) else 224 for dim in (height, width))
     images, labels = zoo.read_image_folder(
-        path, channels=channels if isinstance(channels, int) else 3, size=size, limit=limit
+        path,
+        channels=channels if isinstance(channels, int) else 3,
+        size=(_pixels(height), _pixels(width)),
+        limit=limit,
     )
     return Split(inputs={name: images}, labels=labels, kind="images")
+
+
+def _pixels(dim: int | str | None) -> int:
+    return dim if isinstance(dim, int) else DEFAULT_PIXELS
 
 
 def _function(source: str) -> Split:
@@ -213,8 +220,13 @@ def _function(source: str) -> Split:
         )
     arrays = {key: np.asarray(value) for key, value in result.items()}
     labels = arrays.pop("labels", None)
-    kind = "tokens" if any(array.dtype.kind in "iu" for array in arrays.values()) else "images"
-    return Split(inputs=arrays, labels=labels, kind=kind)
+    return _pool(arrays, labels)
+
+
+def _pool(inputs: Mapping[str, np.ndarray], labels: np.ndarray | None) -> Split:
+    """Samples of any origin: integers are tokens."""
+    integers = any(array.dtype.kind in "iu" for array in inputs.values())
+    return Split(inputs=inputs, labels=labels, kind="tokens" if integers else "images")
 
 
 def _existing(path: Path) -> Path:

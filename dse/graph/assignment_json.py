@@ -18,6 +18,9 @@ DEFAULTS = ("bf16", "fp16", "fp32")
 """The network's own precision, which sites that are not named keep."""
 FIELDS = ("model", "default", "sites")
 
+Lookup = Callable[[str | Mapping[str, object]], Quantizer]
+"""A format name or a quantizer object as a quantizer; `HardwareError` where it is neither."""
+
 
 def to_json(
     assignment: Assignment, graph: Graph, *, default: str = DEFAULTS[0]
@@ -30,7 +33,7 @@ def to_json(
     }
 
 
-def from_json(text: str, graph: Graph, lookup: Callable[[object], Quantizer]) -> Assignment:
+def from_json(text: str, graph: Graph, lookup: Lookup) -> Assignment:
     """The assignment of a JSON text; `lookup` turns a format name or object into a quantizer.
 
     An empty or missing `model` fits every graph.
@@ -83,7 +86,7 @@ def _known(graph: Graph) -> frozenset[str]:
 def _quantizers(
     listed: Mapping[str, object],
     known: Iterable[str],
-    lookup: Callable[[object], Quantizer],
+    lookup: Lookup,
     problems: list[str],
 ) -> dict[str, Quantizer]:
     """The quantizers of known sites; adds what is wrong to `problems`."""
@@ -92,9 +95,12 @@ def _quantizers(
         if key not in known:
             problems.append(f"sites: the model has no site {key!r}{nearest(key, known)}")
             continue
+        if not isinstance(spec, str | Mapping):
+            problems.append(f"sites: {key}: expected a format name or an object, got {spec!r}")
+            continue
         try:
             found[key] = lookup(spec)
-        except (HardwareError, KeyError, TypeError, ValueError) as error:
+        except HardwareError as error:
             problems.append(f"sites: {key}: {error}")
     return found
 

@@ -102,7 +102,7 @@ def _beaten(
 ) -> bool:
     values = objectives.search_values(records)
     own = values[index]
-    rivals = np.flatnonzero(feasible & (values[:, 1:] <= own[1:]).all(axis=1))
+    rivals = np.flatnonzero(feasible & (values[:, 1:] <= own[1:]).all(axis=1)).tolist()
     return any(
         _better(records[rival].search, records[index].search) for rival in rivals if rival != index
     )

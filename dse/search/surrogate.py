@@ -31,7 +31,8 @@ class Surrogate:
             points: (points, variables) choice indices.
         """
         chosen = [losses[points[:, column]] for column, losses in enumerate(self.losses)]
-        return np.stack(chosen).sum(axis=0)
+        summed: np.ndarray = np.stack(chosen).sum(axis=0)
+        return summed
 
     def refitted(self, points: np.ndarray, measured: Sequence[float] | np.ndarray) -> Surrogate:
         """The surrogate that explains measured losses while staying near this one.
