@@ -1,9 +1,9 @@
-"""GPU estimator: the analytic skeleton over batches of kernels, with intervals and energy."""
+"""GPU estimator: analytic skeleton times learned residual, with intervals and energy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,14 @@ from hwmodels.cost import Bound
 from hwmodels.device import Device
 from hwmodels.energy import energy_j, energy_per_op_j
 from hwmodels.errors import WorkError
+from hwmodels.estimators.gpu_features import gemm_features
+from hwmodels.estimators.gpu_residual import GpuArtefact, load_artefact, regimes
 from hwmodels.estimators.gpu_skeleton import (
-    CONSTANTS,
     Attentions,
     Gemms,
     GpuFigures,
     Moves,
+    SkeletonConstants,
     Terms,
     attention_terms,
     gemm_terms,
@@ -30,10 +32,17 @@ Floats = NDArray[np.float64]
 
 QUERY_BLOCK = 128
 """Query rows that one block of a fused attention kernel works on (FlashAttention 2 and 3)."""
-# Half-width of the 90 % interval of the skeleton, as a factor: on the device it was fitted on
-# (h100-sxm), and on one that it never saw. Source: `studies/gpu_latency`, table "skeleton".
-FITTED_DEVICE_SPREAD = 1.45
-UNSEEN_DEVICE_SPREAD = 1.9
+# Half-width of the interval of kernels without a learned part, as a factor: on the device that the
+# skeleton's constants for them were fitted on, and on others. Source: `studies/gpu_latency`.
+FITTED_DEVICES = ("h100-sxm",)
+FITTED_SPREAD = 1.45
+UNSEEN_SPREAD = 1.9
+SAME_KERNELS = {"torch-compile": "torch-eager"}
+"""Runtimes that call the GEMM kernels of another."""
+MEASURED_AS = {
+    "compute_scale": "fp8_dynamic", "token": "fp8_block", "group": "fp8_block",
+}  # fmt: skip
+"""Which measured quantisation a kernel's fixed cost is taken from, by `Kernel.detail`."""
 # A grouped convolution with fewer output channels a group than this has no use for a matrix unit.
 MATRIX_MIN_CHANNELS = 8
 
@@ -41,15 +50,20 @@ MATRIX_MIN_CHANNELS = 8
 class GpuEstimator:
     """Latency and energy of kernels on GPUs."""
 
+    def __init__(self, artefact: GpuArtefact | None = None) -> None:
+        self._artefact = artefact
+
+    @property
+    def artefact(self) -> GpuArtefact:
+        """What was fitted; the shipped one unless another was given."""
+        return self._artefact or load_artefact()
+
     def claims(self, device: Device) -> bool:
-        """GPUs: devices with many cores behind one last-level cache."""
+        """GPUs, and processors as GPUs with few cores."""
         return device.kind in ("gpu", "cpu")
 
     def estimate(
-        self,
-        kernels: Sequence[Kernel],
-        device: Device,
-        runtime: Runtime,
+        self, kernels: Sequence[Kernel], device: Device, runtime: Runtime
     ) -> tuple[KernelCost, ...]:
         """Costs in the order given; kernels of one kind are computed together.
 
@@ -61,18 +75,75 @@ class GpuEstimator:
         for kind in dict.fromkeys(kernel.kind for kernel in kernels):
             chosen = [index for index, kernel in enumerate(kernels) if kernel.kind == kind]
             group = [kernels[index] for index in chosen]
-            terms = TERMS[kind](group, device, gpu)
-            for index, cost in zip(chosen, _costs(group, terms, device), strict=True):
+            timed = self._timed(kind, group, device, gpu, runtime)
+            for index, cost in zip(chosen, _costs(group, timed, device), strict=True):
                 costs[index] = cost
         return tuple(cost for cost in costs if cost is not None)
 
+    def _timed(
+        self,
+        kind: KernelKind,
+        kernels: Sequence[Kernel],
+        device: Device,
+        gpu: GpuFigures,
+        runtime: Runtime,
+    ) -> Timed:  # fmt: skip
+        constants = self.artefact.constants
+        if kind == "gemm":
+            gemms = gemms_of(kernels, device)
+            terms = gemm_terms(gemms, gpu, constants)
+            return self._learned(gemm_features(gemms, terms, gpu), terms, device, runtime)
+        terms = TERMS[kind](kernels, device, gpu, constants)
+        extra = self._quantisation_s(kernels, gpu, runtime)
+        latency = terms.latency_s + extra
+        spread = FITTED_SPREAD if device.name in FITTED_DEVICES else UNSEEN_SPREAD
+        return Timed(
+            terms=terms, latency_s=latency, low_s=latency / spread, high_s=latency * spread
+        )
 
-def _gemm(kernels: Sequence[Kernel], device: Device, gpu: GpuFigures) -> Terms:
+    def _learned(self, features: Floats, terms: Terms, device: Device, runtime: Runtime) -> Timed:
+        """The skeleton's GEMM latencies times what was learned, with the regime's interval."""
+        artefact = self.artefact
+        name = SAME_KERNELS.get(runtime.name, runtime.name)
+        correction = np.exp(artefact.correction(features, name))
+        latency = np.maximum(terms.latency_s * correction, terms.light_s)
+        spread = artefact.seen if device.name in artefact.devices else artefact.unseen
+        regime = regimes(features)
+        low = np.exp(np.array([spread.low[name] for name in regime]))
+        high = np.exp(np.array([spread.high[name] for name in regime]))
+        return Timed(terms=terms, latency_s=latency, low_s=latency * low, high_s=latency * high)
+
+    def _quantisation_s(
+        self, kernels: Sequence[Kernel], gpu: GpuFigures, runtime: Runtime
+    ) -> Floats:
+        """What a runtime's dynamic quantisation was seen to take beside its bytes."""
+        cycles = self.artefact.quantize_cycles
+        return np.array(
+            [
+                cycles.get(f"{runtime.name}/{MEASURED_AS.get(kernel.detail, '')}", 0.0)
+                / gpu.clock_hz
+                for kernel in kernels
+            ]
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timed:
+    """Latencies of kernels with their intervals, each of shape (kernels,)."""
+
+    terms: Terms
+    latency_s: Floats
+    low_s: Floats
+    high_s: Floats
+
+
+def gemms_of(kernels: Sequence[Kernel], device: Device) -> Gemms:
+    """GEMM and convolution kernels as arrays."""
     m, n, k, batch = (_sizes(kernels, name) for name in ("M", "N", "K", "B"))
     inputs = _array(kernels, lambda kernel: kernel.input_bytes)
     weights = _array(kernels, lambda kernel: kernel.weight_bytes)
     cold, warm = _temperatures(kernels)
-    gemms = Gemms(
+    return Gemms(
         batch=batch,
         m=m,
         n=n,
@@ -83,26 +154,28 @@ def _gemm(kernels: Sequence[Kernel], device: Device, gpu: GpuFigures) -> Terms:
         warm_bytes=warm,
         ops_per_s=_rates(kernels, device) * _efficiencies(kernels),
         peak_ops_per_s=_rates(kernels, device),
+        integer=_array(kernels, lambda kernel: kernel.input_element.startswith("int")),
     )
-    return gemm_terms(gemms, gpu)
 
 
-def _conv2d(kernels: Sequence[Kernel], device: Device, gpu: GpuFigures) -> Terms:
+def _conv2d(
+    kernels: Sequence[Kernel], device: Device, gpu: GpuFigures, constants: SkeletonConstants
+) -> Terms:
     """Implicit GEMMs; with few channels a group, streams over the vector unit."""
-    terms = _gemm(kernels, device, gpu)
+    terms = gemm_terms(gemms_of(kernels, device), gpu, constants)
     shallow = _sizes(kernels, "N") < MATRIX_MIN_CHANNELS
     ops = _array(kernels, lambda kernel: 2 * kernel.macs)
-    vector_s = ops / (gpu.vector_ops_per_s * CONSTANTS.depthwise_efficiency)
-    fixed = gpu.launch_s + CONSTANTS.conv_ramp_s
+    vector_s = ops / (gpu.vector_ops_per_s * constants.depthwise_efficiency)
+    fixed = gpu.launch_s + constants.conv_ramp_s
     deep_s = (
         np.maximum(
-            np.maximum(terms.compute_s * CONSTANTS.compute_efficiency, terms.cache_s)
-            / CONSTANTS.conv_efficiency,
+            np.maximum(terms.compute_s * constants.compute_efficiency, terms.cache_s)
+            / constants.conv_efficiency,
             terms.dram_s,
         )
         + terms.fixed_s
         - gpu.launch_s
-        - CONSTANTS.ramp_cycles / gpu.clock_hz
+        - constants.ramp_cycles / gpu.clock_hz
         + fixed
     )
     shallow_s = np.maximum(vector_s, terms.dram_s) + fixed
@@ -114,7 +187,9 @@ def _conv2d(kernels: Sequence[Kernel], device: Device, gpu: GpuFigures) -> Terms
     )
 
 
-def _attention(kernels: Sequence[Kernel], device: Device, gpu: GpuFigures) -> Terms:
+def _attention(
+    kernels: Sequence[Kernel], device: Device, gpu: GpuFigures, constants: SkeletonConstants
+) -> Terms:
     batch, heads, kv_heads = (_sizes(kernels, name) for name in ("B", "H", "HK"))
     queries, keys, depth = (_sizes(kernels, name) for name in ("S", "L", "D"))
     group = np.maximum(heads / np.maximum(kv_heads, 1), 1)
@@ -133,10 +208,12 @@ def _attention(kernels: Sequence[Kernel], device: Device, gpu: GpuFigures) -> Te
         ops_per_s=_rates(kernels, device) * _efficiencies(kernels),
         peak_ops_per_s=_rates(kernels, device),
     )
-    return attention_terms(attentions, gpu)
+    return attention_terms(attentions, gpu, constants)
 
 
-def _move(kernels: Sequence[Kernel], _device: Device, gpu: GpuFigures) -> Terms:
+def _move(
+    kernels: Sequence[Kernel], _device: Device, gpu: GpuFigures, constants: SkeletonConstants
+) -> Terms:
     cold, warm = _temperatures(kernels)
     moves = Moves(
         kind=kernels[0].kind,
@@ -145,11 +222,11 @@ def _move(kernels: Sequence[Kernel], _device: Device, gpu: GpuFigures) -> Terms:
         cold_bytes=cold,
         warm_bytes=warm,
     )
-    return move_terms(moves, gpu)
+    return move_terms(moves, gpu, constants)
 
 
-TERMS: dict[KernelKind, Callable[[Sequence[Kernel], Device, GpuFigures], Terms]] = {
-    "gemm": _gemm,
+_TermsOf = Callable[[Sequence[Kernel], Device, GpuFigures, SkeletonConstants], Terms]
+TERMS: dict[KernelKind, _TermsOf] = {
     "conv2d": _conv2d,
     "attention": _attention,
     "pointwise": _move,
@@ -160,22 +237,23 @@ TERMS: dict[KernelKind, Callable[[Sequence[Kernel], Device, GpuFigures], Terms]]
 }
 
 
-def _costs(kernels: Sequence[Kernel], terms: Terms, device: Device) -> list[KernelCost]:
-    spread = FITTED_DEVICE_SPREAD if device.name == "h100-sxm" else UNSEEN_DEVICE_SPREAD
+def _costs(kernels: Sequence[Kernel], timed: Timed, device: Device) -> list[KernelCost]:
+    terms = timed.terms
     energy = energy_j(
         device,
-        latency_s=terms.latency_s,
+        latency_s=timed.latency_s,
         ops=_array(kernels, lambda kernel: 2 * kernel.macs),
         per_op_j=_array(kernels, lambda kernel: energy_per_op_j(device, kernel.input_element)),
         dram_bytes=terms.dram_bytes,
     )
-    low = np.maximum(terms.latency_s / spread, terms.light_s)
+    low = np.minimum(np.maximum(timed.low_s, terms.light_s), timed.latency_s)
+    high = np.maximum(timed.high_s, timed.latency_s)
     bounds = _bounds(kernels, terms)
     return [
         KernelCost(
-            latency_s=float(terms.latency_s[index]),
-            low_s=float(min(low[index], terms.latency_s[index])),
-            high_s=float(terms.latency_s[index] * spread),
+            latency_s=float(timed.latency_s[index]),
+            low_s=float(low[index]),
+            high_s=float(high[index]),
             energy_j=float(energy[index]),
             traffic_bytes=float(terms.dram_bytes[index]),
             bound=bounds[index],

@@ -12,7 +12,7 @@ Floats = NDArray[np.float64]
 FEATURES = (
     "compute_share", "memory_share", "fixed_share", "wave_fill", "waves", "cache_footprint",
     "balance", "compute_light", "memory_light", "log2_m", "log2_n", "log2_k", "m_remainder",
-    "input_bytes", "weight_bytes", "cold",
+    "input_bytes", "weight_bytes", "integer", "cold",
 )  # fmt: skip
 """Shares are logarithms of a term over the skeleton's latency; `balance` is the logarithm of
 compute over memory at the speed of light; sizes are counts; bytes are those of an element."""
@@ -43,6 +43,7 @@ def gemm_features(gemms: Gemms, terms: Terms, gpu: GpuFigures) -> Floats:
             np.mod(gemms.m, 64) / 64,
             gemms.input_bytes,
             gemms.weight_bytes,
+            gemms.integer,
             gemms.cold_bytes / np.maximum(moved, 1),
         ],
         axis=1,

@@ -1,7 +1,7 @@
 """The analytic skeleton of GPU latency: tiles, waves, caches, launch; vectorised over kernels.
 
-A GEMM is cut into tiles of tm x tn outputs and s slices of K. With c cores at clock f and peak rate
-R (op/s):
+A GEMM is cut into tiles of tm x tn outputs and s slices of K. With c cores at clock f and peak
+rate R (op/s):
 
     tiles = B ceil(M/tm) ceil(N/tn) s,  waves = ceil(tiles/c)
     t_compute = waves * 2 max(tm, 64) tn ceil(K/s) / (e_c R / c)
@@ -153,6 +153,8 @@ class Gemms:
     ops_per_s: Floats
     """The unit's peak rate times the mode's efficiency."""
     peak_ops_per_s: Floats
+    integer: Floats
+    """1 where the unit multiplies integers, else 0."""
 
 
 def dram_traffic(
@@ -164,9 +166,7 @@ def dram_traffic(
     return cold + spilled
 
 
-def gemm_terms(
-    gemms: Gemms, gpu: GpuFigures, constants: SkeletonConstants = CONSTANTS
-) -> Terms:
+def gemm_terms(gemms: Gemms, gpu: GpuFigures, constants: SkeletonConstants = CONSTANTS) -> Terms:
     """Latency terms of GEMMs under the best configuration each."""
     dram_bytes = dram_traffic(gemms.cold_bytes, gemms.warm_bytes, gpu, constants)
     cached_bytes = gemms.cold_bytes + gemms.warm_bytes - dram_bytes

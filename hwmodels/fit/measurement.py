@@ -1,7 +1,7 @@
 """Measured GEMMs as arrays: the tables that constants and residual are fitted to.
 
-A row is one GEMM on one device under one runtime: sizes, element and bytes of both operands, whether
-the time holds a dynamic quantisation of the activation, whether caches were cold. Sources:
+A row is one GEMM on one device under one runtime: sizes, element and bytes of both operands,
+whether the time holds a dynamic quantisation of the activation, whether caches were cold. Sources:
 `aiconfigurator` (warm caches, fp8 and nvfp4 rows with quantisation) and `h100_torch` (cold).
 """
 
@@ -24,8 +24,11 @@ SYSTEMS = {
 }  # fmt: skip
 RUNTIMES = {"trtllm": "tensorrt-llm", "sglang": "sglang", "vllm": "vllm"}
 COLD_RUNTIME = "torch-eager"
-# vLLM's fp8_block rows were not graph-captured (data SOURCE.md, caveat 4).
-BROKEN = (("vllm", "fp8_block"),)
+# vLLM's fp8_block rows were not graph-captured (data SOURCE.md, caveat 4). SGLang's int8 and
+# torch's int4 weight-only kernels are 4 to 20 times slower than any other runtime's: they say
+# nothing about devices (torch's has its own `efficiency` in `runtimes/torch-eager.yaml`).
+BROKEN = (("vllm", "fp8_block"), ("sglang", "int8_wo"))
+BROKEN_COLD = ("w4a16",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +127,8 @@ def _aiconfigurator_table(path: Path, parts: tuple[str, ...]) -> pd.DataFrame:
 def read_torch_ops(path: Path) -> pd.DataFrame:
     """The GEMM rows of an operator table measured with cold caches on an H100, in `COLUMNS`."""
     table = pd.read_csv(path)
-    gemms = table[(table["op"] == "gemm") & table["dtype"].isin(NUMBER_TYPES)]
+    known = [name for name in NUMBER_TYPES if name not in BROKEN_COLD]
+    gemms = table[(table["op"] == "gemm") & table["dtype"].isin(known)]
     shapes = gemms["shape"].map(json.loads)
     return pd.DataFrame(
         {

@@ -98,6 +98,7 @@ def _gemms(table: pd.DataFrame, rate: float, number: NumberType, *, cold: bool) 
         warm_bytes=moved * (not cold),
         ops_per_s=np.full_like(m, rate),
         peak_ops_per_s=np.full_like(m, rate),
+        integer=np.full_like(m, number.input_element.startswith("int")),
     )
 
 

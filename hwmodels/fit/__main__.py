@@ -1,0 +1,112 @@
+"""`python -m hwmodels.fit --aiconfigurator DIR --torch-ops OPS.csv.gz -o ARTEFACT.npz`.
+
+Rebuilds the GPU artefact from the measurement tables: constants and trees on all devices, the
+interval of seen devices from folds over shapes, that of unseen ones from leaving each device out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hwmodels.estimators.gpu_residual import ARTEFACT, GpuArtefact, Spread, regimes, save_artefact
+from hwmodels.fit.measurement import NUMBER_TYPES, read_aiconfigurator, read_torch_ops
+from hwmodels.fit.residual import Model, fit_model, spread_of
+
+LOG = logging.getLogger("hwmodels.fit")
+FOLDS = 3
+VERSION = "1"
+
+
+def main() -> None:
+    """Reads, fits, writes; logs what it does."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    arguments = _arguments()
+    table = read_tables(
+        arguments.aiconfigurator, arguments.torch_ops, arguments.share, arguments.seed
+    )
+    LOG.info("%d rows of %d devices", len(table), table["device"].nunique())
+    model = fit_model(table, arguments.seed)
+    LOG.info("constants %s", model.skeleton.constants)
+    save_artefact(
+        GpuArtefact(
+            version=VERSION,
+            devices=tuple(sorted(table["device"].unique())),
+            runtimes=model.runtimes,
+            constants=model.skeleton.constants,
+            quantize_cycles=dict(model.skeleton.quantize_cycles),
+            trees=model.trees,
+            weight_only=weight_only_runtimes(table),
+            seen=_spread_over_shapes(table, model, arguments.seed),
+            unseen=_spread_over_devices(table, arguments.seed),
+        ),
+        arguments.output,
+    )
+    LOG.info("wrote %s, %d bytes", arguments.output, arguments.output.stat().st_size)
+
+
+def read_tables(
+    aiconfigurator: Path, torch_ops: Path | None, share: float, seed: int
+) -> pd.DataFrame:
+    """A share of the many warm GEMMs, and all of the few cold ones."""
+    tables = [read_aiconfigurator(aiconfigurator).sample(frac=share, random_state=seed)]
+    if torch_ops is not None:
+        tables.append(read_torch_ops(torch_ops))
+    return pd.concat(tables, ignore_index=True)
+
+
+def weight_only_runtimes(table: pd.DataFrame) -> tuple[str, ...]:
+    """Runtimes with rows whose weights are narrower than their activations."""
+    narrow = [name for name, n in NUMBER_TYPES.items() if n.weight_bytes < 0.9 * n.input_bytes]
+    return tuple(sorted(table[table["dtype"].isin(narrow)]["runtime"].unique()))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m hwmodels.fit", description=__doc__)
+    parser.add_argument("--aiconfigurator", type=Path, required=True)
+    parser.add_argument("--torch-ops", type=Path)
+    parser.add_argument("-o", "--output", type=Path, default=ARTEFACT)
+    parser.add_argument("--share", type=float, default=0.12, help="share of the warm rows to use")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+def _spread_over_shapes(table: pd.DataFrame, model: Model, seed: int) -> Spread:
+    """Folds over (n, k), so that a fold's shapes are new; constants stay those of `model`."""
+    fold = pd.util.hash_pandas_object(table[["n", "k"]], index=False).to_numpy() % FOLDS
+    errors = np.zeros(len(table))
+    for index in range(FOLDS):
+        held = table[fold == index].reset_index(drop=True)
+        kept = table[fold != index].reset_index(drop=True)
+        errors[fold == index] = _log_errors(fit_model(kept, seed, model.skeleton), held)
+    return _spread(table, model, errors)
+
+
+def _spread_over_devices(table: pd.DataFrame, seed: int) -> Spread:
+    """Each device predicted by a model that never saw it."""
+    parts, errors, kinds = [], [], []
+    for device in sorted(table["device"].unique()):
+        held = table[table["device"] == device].reset_index(drop=True)
+        model = fit_model(table[table["device"] != device].reset_index(drop=True), seed)
+        errors.append(_log_errors(model, held))
+        kinds.append(regimes(model.account(held).features))
+        parts.append(held["device"].to_numpy(dtype=str))
+        LOG.info("%s unseen: mean |log ratio| %.3f", device, np.abs(errors[-1]).mean())
+    return spread_of(np.concatenate(errors), np.concatenate(kinds), np.concatenate(parts))
+
+
+def _spread(table: pd.DataFrame, model: Model, errors: np.ndarray) -> Spread:
+    kinds = regimes(model.account(table).features)
+    return spread_of(errors, kinds, table["device"].to_numpy(dtype=str))
+
+
+def _log_errors(model: Model, table: pd.DataFrame) -> np.ndarray:
+    return np.log(table["latency_s"].to_numpy() / model.latency_s(table))
+
+
+if __name__ == "__main__":
+    main()
