@@ -14,7 +14,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from dse.numerics.bits import add, bits_of, conjunction, exclusive, float_of, multiply
+from dse.numerics.bits import bits_of, conjunction, exclusive, float_of, multiply
 from dse.numerics.grid import Grid, Method
 from dse.numerics.rounding import (
     MAGNITUDE,
@@ -40,6 +40,9 @@ FLOOR, CEIL, EVEN, RCEIL = int(Rule.FLOOR), int(Rule.CEIL), int(Rule.EVEN), int(
 COLUMNS = 16
 """Columns gathered at a time: one cache line of float32."""
 
+u64 = np.uint64
+"""Loop counters without a sign spare the kernels numba's test for indices from the end."""
+
 compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 
@@ -47,7 +50,7 @@ compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
 def absmax(x, start, stop):
     """The largest magnitude; NaN if there is a NaN. Compares bits, where NaN is above Inf."""
     largest = u32(0)
-    for i in range(start, stop):
+    for i in range(u64(start), u64(stop)):
         largest = max(largest, conjunction(bits_of(x[i]), MAGNITUDE))
     return float_of(largest)
 
@@ -118,7 +121,7 @@ def _closed(round_one):
             last = min(first + group, start + depth)
             multiplier, divisor, total = factors[0, g], factors[1, g], factors[2, g]
             limited = shifted(grid, factors[3, g])
-            for i in range(first, last):
+            for i in range(u64(first), u64(last)):
                 out[i] = round_one(f32(f32(x[i] * multiplier) / divisor), limited) * total
 
     return run
@@ -133,7 +136,7 @@ def _tabled(round_one):
             first = start + g * group
             last = min(first + group, start + depth)
             multiplier, divisor, total = factors[0, g], factors[1, g], factors[2, g]
-            for i in range(first, last):
+            for i in range(u64(first), u64(last)):
                 out[i] = round_one(f32(f32(x[i] * multiplier) / divisor), grid, table) * total
 
     return run
@@ -147,34 +150,35 @@ _search_row = _tabled(searched)
 
 
 @inlined
-def drawn(index, seed):
-    """32 random bits of an element: a hash of the seed and of its index in the tensor."""
-    high = mixed(add(u32(index >> 32), seed))
-    return mixed(exclusive(multiply(u32(index), u32(0x9E3779B1)), high))
+def drawn(index, key):
+    """32 random bits of an element: a hash of its index in the tensor and of the mixed seed."""
+    return mixed(exclusive(multiply(u32(index), u32(0x9E3779B1)), key))
 
 
 @compiled
 def _random_row(x, out, start, depth, group, factors, grid, seed, origin, stride):
+    key = mixed(seed)
     for g in range(-(-depth // group)):
         first = start + g * group
         last = min(first + group, start + depth)
         multiplier, divisor, total = factors[0, g], factors[1, g], factors[2, g]
         limited = shifted(grid, factors[3, g])
-        for i in range(first, last):
+        for i in range(u64(first), u64(last)):
             y = f32(f32(x[i] * multiplier) / divisor)
-            draw = drawn(origin + (i - start) * stride, seed)
+            draw = drawn(u64(origin) + (i - u64(start)) * u64(stride), key)
             out[i] = stochastic(y, limited, draw) * total
 
 
 @compiled
 def _random_table_row(x, out, start, depth, group, factors, grid, table, seed, origin, stride):
+    key = mixed(seed)
     for g in range(-(-depth // group)):
         first = start + g * group
         last = min(first + group, start + depth)
         multiplier, divisor, total = factors[0, g], factors[1, g], factors[2, g]
-        for i in range(first, last):
+        for i in range(u64(first), u64(last)):
             y = f32(f32(x[i] * multiplier) / divisor)
-            draw = drawn(origin + (i - start) * stride, seed)
+            draw = drawn(u64(origin) + (i - u64(start)) * u64(stride), key)
             out[i] = table_stochastic(y, grid, table, draw) * total
 
 
@@ -202,37 +206,50 @@ def apply_row(x, out, start, depth, group, factors, grid, table, seed, origin, s
         _general_row(x, out, start, depth, group, factors, grid)
 
 
-@compiled
+@inlined
 def set_factors(factors, g, scale, zero_point, scaling):
     """Multiplier, divisor, total scale and zero point of a group.
 
     A scale of zero multiplies by zero, which leaves zeros of the sign of x.
     """
     total = f32(scaling.tensor_scale * scale)
+    reciprocal = f32(f32(f32(1) / scaling.tensor_scale) / scale)
+    multiplier = reciprocal if scaling.two_level else f32(1)
+    divisor = f32(1) if scaling.two_level else scale
+    empty = total == f32(0)
+    factors[0, g] = f32(0) if empty else multiplier
+    factors[1, g] = f32(1) if empty else divisor
     factors[2, g] = total
     factors[3, g] = zero_point
-    if total == f32(0):
-        factors[0, g], factors[1, g] = f32(0), f32(1)
-    elif scaling.two_level:
-        factors[0, g] = f32(f32(f32(1) / scaling.tensor_scale) / scale)
-        factors[1, g] = f32(1)
-    else:
-        factors[0, g], factors[1, g] = f32(1), scale
 
 
 @compiled
 def row_factors(x, start, depth, scaling, scales, zero_points, factors):
     """Fills `factors` for a row: from the given scales, or from each group's largest magnitude."""
     group = scaling.group
-    for g in range(-(-depth // group)):
-        if scaling.rule == GIVEN:
+    groups = -(-depth // group)
+    if scaling.rule == GIVEN:
+        for g in range(groups):
             scale = scales[min(g, scales.size - 1)]
-            zero_point = zero_points[min(g, zero_points.size - 1)]
-        else:
-            first = start + g * group
-            scale = scale_of(absmax(x, first, min(first + group, start + depth)), scaling)
-            zero_point = f32(0)
-        set_factors(factors, g, scale, zero_point, scaling)
+            set_factors(factors, g, scale, zero_points[min(g, zero_points.size - 1)], scaling)
+        return
+    for g in range(groups):
+        first = start + g * group
+        factors[2, g] = absmax(x, first, min(first + group, start + depth))
+    if scaling.rule == ROUNDED and scaling.grid.method == MAGIC:
+        for g in range(groups):
+            set_factors(factors, g, rounded_scale(factors[2, g], scaling), f32(0), scaling)
+    else:
+        for g in range(groups):
+            set_factors(factors, g, scale_of(factors[2, g], scaling), f32(0), scaling)
+
+
+@inlined
+def rounded_scale(largest, scaling):
+    """`scale_of` for nearest-even scales of few bits, without a branch, so that it vectorises."""
+    wanted = f32(f32(largest / scaling.element_max) / scaling.tensor_scale)
+    scale = max(magic(max(wanted, scaling.minimum), scaling.grid), scaling.minimum)
+    return scale if largest < f32(np.inf) else f32(np.nan)
 
 
 @compiled

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dse.numerics.grid import Grid, Method, Thresholds
 from dse.numerics.scaling import Rule, Scaling
+from dse.numerics.table import SPECIAL_SLOTS
 
 SIGN, MAGNITUDE, INFINITY = 1 << 31, (1 << 31) - 1, 0x7F800000
 _U32 = (1 << 32) - 1
@@ -44,10 +45,10 @@ def round_to_grid(
 
 
 def random_bits(shape: tuple[int, ...], seed: int, *, device: torch.device) -> Tensor:
-    """32 random bits for each index of a contiguous tensor, as int64; the same on every device."""
+    """32 random bits for each index modulo 2^32, as int64; the same on every device."""
     index = torch.arange(torch.Size(shape).numel(), device=device, dtype=torch.int64)
-    high = _mixed(((index >> 32) + (seed & _U32)) & _U32)
-    return _mixed((((index & _U32) * 0x9E3779B1) & _U32) ^ high).reshape(shape)
+    key = _mixed(torch.tensor(seed & _U32, device=device))
+    return _mixed((((index & _U32) * 0x9E3779B1) & _U32) ^ key).reshape(shape)
 
 
 def scale_of(largest: Tensor, scaling: Scaling, table: Thresholds) -> Tensor:
@@ -99,22 +100,20 @@ def _bits(y: Tensor) -> Tensor:
 
 
 def _from_table(y: Tensor, grid: Grid, table: Thresholds, draw: Tensor | None) -> Tensor:
-    thresholds = torch.from_numpy(table.thresholds[:-1]).to(y.device)
+    count = len(table.values) - SPECIAL_SLOTS
     values = torch.from_numpy(table.values).to(y.device)
+    thresholds = torch.from_numpy(table.thresholds[: count - 1]).to(y.device)
     index = torch.searchsorted(thresholds, y.contiguous(), right=True)
-    index = torch.where(y.isnan(), 0, index)
-    low = values[index]
-    result = low
-    if draw is not None:
-        high = values[torch.clamp(index + 1, max=len(values) - 1)]
-        inside = (high > low) & (y > low) & (y < high)
-        fraction = ((y - low) / (high - low)).to(torch.float64) * 2.0**32
-        left = torch.where(inside, torch.clamp(fraction, max=2.0**32 - 1), 0.0).to(torch.int64)
-        away = _drawn_away(left, draw, int(grid.random_bits))
-        result = torch.where(inside & away, high, low)
-    result = torch.where(y == torch.inf, float(grid.positive_infinity), result)
-    result = torch.where(y == -torch.inf, -float(grid.negative_infinity), result)
-    return torch.where(y.isnan(), y, result)
+    index = torch.where(y.isnan(), count, index)
+    index = torch.where(y == torch.inf, count + 1, index)
+    index = torch.where(y == -torch.inf, count + 3, index)
+    low, high = values[index], values[index + 1]
+    if draw is None:
+        return low
+    inside = (y > low) & (y < high)
+    fraction = ((y - low) / (high - low)).to(torch.float64) * 2.0**32
+    left = torch.where(inside, torch.clamp(fraction, max=2.0**32 - 1), 0.0).to(torch.int64)
+    return torch.where(inside & _drawn_away(left, draw, int(grid.random_bits)), high, low)
 
 
 def _split(y: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor]:

@@ -85,17 +85,17 @@ class Thresholds(NamedTuple):
     compiler from vectorising it.
     """
 
-    lower: npt.NDArray[np.uint16]
+    lower: npt.NDArray[np.int32]
     """Number of thresholds at or below the first value of each cell."""
-    upper: npt.NDArray[np.uint16]
+    upper: npt.NDArray[np.int32]
     """Number of thresholds at or below the last value of each cell."""
     thresholds: npt.NDArray[np.float32]
     values: npt.NDArray[np.float32]
 
 
 _NO_TABLE = Thresholds(
-    lower=np.zeros(1, np.uint16),
-    upper=np.zeros(1, np.uint16),
+    lower=np.zeros(1, np.int32),
+    upper=np.zeros(1, np.int32),
     thresholds=np.zeros(1, np.float32),
     values=np.zeros(1, np.float32),
 )

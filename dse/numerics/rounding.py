@@ -182,18 +182,7 @@ def stochastic(y, grid, draw):
 def looked_up(y, grid, table):
     """Table look-up with one comparison."""
     index = table.lower[shift_right(bits_of(y), u32(16))]
-    value = table.values[index + 1] if y >= table.thresholds[index] else table.values[index]
-    return special(y, value, grid)
-
-
-@inlined
-def special(y, value, grid):
-    """`value`, or what a table makes of NaN and of the infinities."""
-    if y == f32(np.inf):
-        return grid.positive_infinity
-    if y == f32(-np.inf):
-        return -grid.negative_infinity
-    return y if np.isnan(y) else value
+    return table.values[index + 1] if y >= table.thresholds[index] else table.values[index]
 
 
 @inlined
@@ -213,7 +202,7 @@ def position(y, table):
 @inlined
 def searched(y, grid, table):
     """Table look-up for grids that are finer than the cells."""
-    return special(y, table.values[position(y, table)], grid)
+    return table.values[position(y, table)]
 
 
 @inlined
@@ -221,8 +210,8 @@ def table_stochastic(y, grid, table, draw):
     """Stochastic rounding between two table values."""
     index = position(y, table)
     low, high = table.values[index], table.values[index + 1]
-    if not (high > low and y > low and y < high):
-        return special(y, low, grid)
+    if not (y > low and y < high):
+        return low
     # The quotient is below one, and the product with 2^32 is exact.
     left = np.uint32(min(np.float64((y - low) / (high - low)) * 4294967296.0, 4294967295.0))
     return high if drawn_away(left, draw, grid.random_bits) else low

@@ -7,6 +7,7 @@ way the result is exact for every float32, because thresholds are float32 themse
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,16 +20,22 @@ Floats = npt.NDArray[np.float32]
 _UP, _DOWN = np.float32(np.inf), np.float32(-np.inf)
 
 
+SPECIAL_SLOTS = 5
+"""Entries behind the finite ones: NaN, +Inf, NaN, -Inf, and a pad."""
+_POSITIVE_INFINITY, _NEGATIVE_INFINITY = 0x7F80, 0xFF80
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Table:
     """`values[i]` is the result between `thresholds[i - 1]` (included) and `thresholds[i]`.
 
-    Both are padded by one entry that no value reaches.
+    Behind the finite entries, the cells of NaN and of the infinities have entries of their own: a
+    NaN fails every comparison, an infinity meets its threshold.
     """
 
-    lower: npt.NDArray[np.uint16]
+    lower: npt.NDArray[np.int32]
     """For each cell, the number of thresholds at or below its first value."""
-    upper: npt.NDArray[np.uint16]
+    upper: npt.NDArray[np.int32]
     """For each cell, the number of thresholds at or below its last value."""
     thresholds: Floats
     values: Floats
@@ -39,16 +46,32 @@ def table_of(encoding: Encoding, rounding: Rounding) -> Table:
 
     Stochastic modes get the table of rounding down: a kernel then draws between the value found
     and the next one. Codes that float32 cannot hold are left out. Ties go to the even code.
+    Infinities saturate, or become NaN where the encoding says so.
     """
     values = sorted_values(encoding)
     thresholds = _thresholds(encoding, values, rounding)
     first, last = _cells()
+    lower = np.searchsorted(thresholds, first, side="right")
+    upper = np.searchsorted(thresholds, last, side="right")
+    count = len(values)
+    ends = (values[-1], values[0]) if encoding.overflow == "saturate" else (np.nan, np.nan)
+    for infinity, slot in ((_POSITIVE_INFINITY, count), (_NEGATIVE_INFINITY, count + 2)):
+        lower[infinity : (infinity | 0x7F) + 1] = upper[infinity : (infinity | 0x7F) + 1] = slot
+        upper[infinity] = slot + 1
     return Table(
-        lower=np.searchsorted(thresholds, first, side="right").astype(np.uint16),
-        upper=np.searchsorted(thresholds, last, side="right").astype(np.uint16),
-        thresholds=np.append(thresholds, _UP),
-        values=np.append(values, values[-1]).astype(np.float32),
+        lower=lower.astype(np.int32),
+        upper=upper.astype(np.int32),
+        thresholds=np.concatenate(
+            [thresholds, _float32([_UP, _UP, _UP, _DOWN, _UP, _UP])], dtype=np.float32
+        ),
+        values=np.concatenate(
+            [values, [np.nan, ends[0], np.nan, ends[1], np.nan]], dtype=np.float32
+        ),
     )
+
+
+def _float32(values: Sequence[float]) -> Floats:
+    return np.array(values, np.float32)
 
 
 def _thresholds(encoding: Encoding, values: Values, rounding: Rounding) -> Floats:

@@ -1,0 +1,172 @@
+"""How fast quantization is, as a ratio to copying the same tensor, beside its peers.
+
+Every implementation is timed alternately with the copy in one process, in process CPU time, so
+that a busy machine changes both. Run: `python studies/numerics_speed/run.py [--threads 2]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import ml_dtypes
+import numba
+import numpy as np
+import torch
+
+from dse.numerics import quantize
+from hwmodels.catalog import quantizer
+
+RESULTS = Path(__file__).parent / "results"
+NAMES = (
+    "e4m3", "e2m1", "bf16", "fp16", "int8_channel", "e4m3_tensor", "mxfp8", "mxfp4", "nvfp4",
+    "int4_g128", "e4m3:zero", "e4m3:stochastic", "mxfp4:stochastic", "posit8_1", "posit16_1", "nf4",
+    "lns8_3", "takum8", "dynamic8_g256",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One implementation; ratios above 1 are faster than the copy."""
+
+    implementation: str
+    format: str
+    elements: int
+    ratio: float
+    low: float
+    high: float
+    melem_per_s: float
+
+
+@numba.njit(nogil=True)
+def _copy_loop(x, out):  # type: ignore[no-untyped-def]
+    for i in range(x.size):
+        out[i] = x[i]
+
+
+def _timed(run: Callable[[], object], wall: bool) -> float:
+    clock = time.perf_counter if wall else time.process_time
+    start = clock()
+    run()
+    return clock() - start
+
+
+def measured(
+    implementation: str, name: str, run: Callable[[], object], x: torch.Tensor, *, rounds: int
+) -> Row:
+    """Ratio of copy time to run time: median and quartiles over the rounds."""
+    wall = torch.get_num_threads() > 1
+    target = torch.empty_like(x)
+    source, flat = x.reshape(-1).numpy(), target.reshape(-1).numpy()
+    run()
+    _copy_loop(source, flat)
+    ratios, times = [], []
+    for _ in range(rounds):
+        copies = [_timed(lambda: target.copy_(x), wall) for _ in range(2)]
+        if not wall:
+            copies += [_timed(lambda: _copy_loop(source, flat), wall) for _ in range(2)]
+        spent = _timed(run, wall)
+        ratios.append(min(copies) / spent)
+        times.append(spent)
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return Row(
+        implementation=implementation, format=name, elements=x.numel(), ratio=middle, low=low,
+        high=high, melem_per_s=x.numel() / statistics.median(times) / 1e6,
+    )  # fmt: skip
+
+
+def ours(x: torch.Tensor, *, rounds: int) -> list[Row]:
+    """`dse.numerics.quantize` with a reused output."""
+    out = torch.empty_like(x)
+    rows = []
+    for name in NAMES:
+        chosen = quantizer(name)
+        rows.append(
+            measured(
+                "dse", name, lambda q=chosen: quantize(x, q, axes=(1,), out=out), x, rounds=rounds
+            )
+        )
+    return rows
+
+
+def peers(x: torch.Tensor, *, rounds: int) -> list[Row]:
+    """Other packages, those that are installed; on fewer elements where they are slow."""
+    array = x.numpy()
+    rows = [
+        measured("ml_dtypes", name, lambda d=dtype: array.astype(d).astype(np.float32), x, rounds=3)
+        for name, dtype in (
+            ("e4m3", ml_dtypes.float8_e4m3fn),
+            ("e2m1", ml_dtypes.float4_e2m1fn),
+            ("bf16", ml_dtypes.bfloat16),
+        )
+    ]
+    rows += [
+        measured("torch cast", name, lambda d=dtype: x.to(d).float(), x, rounds=rounds)
+        for name, dtype in (("e4m3", torch.float8_e4m3fn), ("bf16", torch.bfloat16))
+    ]
+    scale = x.abs().amax(1) / 127
+    points = torch.zeros_like(scale, dtype=torch.int32)
+    rows.append(
+        measured(
+            "torch fake_quantize (scale given)", "int8_channel",
+            lambda: torch.fake_quantize_per_channel_affine(x, scale, points, 0, -127, 127),
+            x, rounds=rounds,
+        )
+    )  # fmt: skip
+    return rows + _optional_peers(x[:512], rounds=3)
+
+
+def _optional_peers(x: torch.Tensor, *, rounds: int) -> list[Row]:
+    rows = []
+    try:
+        from qtorch.quant import float_quantize  # noqa: PLC0415
+    except ImportError:
+        pass
+    else:
+        rows.append(
+            measured("QPyTorch", "e4m3 (IEEE)", lambda: float_quantize(x, 4, 3), x, rounds=rounds)
+        )
+    try:
+        from torchao.prototype.mx_formats.mx_tensor import MXTensor  # noqa: PLC0415
+    except ImportError:
+        pass
+    else:
+        rows.append(
+            measured(
+                "torchao", "mxfp8",
+                lambda: MXTensor.to_mx(x, torch.float8_e4m3fn, 32).dequantize(torch.float32),
+                x, rounds=rounds,
+            )
+        )  # fmt: skip
+    return rows
+
+
+def main() -> None:
+    """Prints the table and writes `results/cpu_<threads>.json`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only-ours", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    x = torch.randn(4096, 4096, generator=torch.Generator().manual_seed(0))
+    rows = ours(x, rounds=arguments.rounds)
+    if not arguments.only_ours:
+        rows += peers(x, rounds=arguments.rounds)
+    for row in rows:
+        print(
+            f"{row.implementation:34} {row.format:18} {row.ratio:6.3f} "
+            f"[{row.low:.3f}, {row.high:.3f}] of copy  {row.melem_per_s:8.1f} Melem/s"
+        )
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"cpu_{arguments.threads}_thread.json"
+    path.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
