@@ -19,6 +19,10 @@ from hwmodels.errors import HardwareError
 
 FAILED, WRONG_INPUT = 1, 2
 
+WRONG_PATH = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError,
+              PermissionError)  # fmt: skip
+"""What an operating system says of a path that a user gave and nobody checked before."""
+
 GLOBAL_FLAGS = ("--quiet", "--debug")
 """May stand anywhere on the line."""
 
@@ -78,6 +82,11 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         _complain("interrupted")
         return INTERRUPTED
+    except WRONG_PATH as error:
+        if "--debug" in arguments:
+            raise
+        _complain(f"{error.filename}: {error.strerror}")
+        return WRONG_INPUT
     except BrokenPipeError:
         # Whoever read the output has seen enough. The stream must not be flushed again at exit.
         sys.stdout = None

@@ -80,7 +80,7 @@ def check(
 
 def annotate(
     context: typer.Context,
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="An ONNX file.")],
+    model: Model,
     space: Annotated[Path, typer.Option(metavar="SPACE.yaml", help="Where candidates stand.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT.onnx", help="To write.")],
 ) -> None:
@@ -92,10 +92,10 @@ def annotate(
     from dse.space.load import load_space  # noqa: PLC0415
 
     screen: Screen = context.obj
-    opened = open_model(str(model))
+    opened = open_model(model)
     problem = build_problem(load_space(space), regions(opened.graph), origin=str(space))
     candidates = _candidates(problem)
-    write_annotated(model, candidates, out)
+    write_annotated(opened.graph.path or Path(model), candidates, out)
     screen.remark(f"wrote {out}: candidates of {len(candidates)} sites")
 
 

@@ -62,7 +62,6 @@ def compare(run_dirs: Sequence[Path], out: Path) -> Path:
         lines=[_line(entry, axes) for entry in entries],
         caveats=list(dict.fromkeys(note for entry in entries for note in caveats(entry.run))),
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, text)
     return out
 

@@ -19,8 +19,9 @@ from dse.report.unit import digits, percent
 LONGEST = 14
 """Rows of the front that are printed; a longer one is thinned evenly."""
 
-FORMATS = 32
-"""Characters that the formats get before other columns do; longer phrases are wrapped."""
+DROPPED = {"energy": 32, "native": 32, "weights": 16}
+"""Columns that a narrow terminal does without, in this order, and the characters that the formats
+must have got before they stay; longer phrases are wrapped."""
 
 STYLES = {"front": "", "recommended": "bold", "uniform": "dim"}
 MARKS = {"front": " ", "recommended": "★", "uniform": " "}
@@ -89,13 +90,13 @@ def _shown(headings: Sequence[str], rows: Sequence[Row], width: int) -> RichTabl
 
 
 def _fitting(headings: Sequence[str], rows: Sequence[Row], width: int) -> list[int]:
-    """Columns that fit beside each other: energy goes first, then native shares."""
+    """Columns that fit beside each other: energy goes first, then native shares, then weights."""
     widths = [
         max(len(_text(row.cells[index])) for row in rows) + 2 for index in range(len(headings))
     ]
-    widths[-1] = FORMATS
     kept = list(range(len(headings)))
-    for word in ("energy", "native"):
+    for word, phrase in DROPPED.items():
+        widths[-1] = phrase
         if sum(widths[i] for i in kept) > width:
             kept = [i for i in kept if not headings[i].startswith(word)]
     return kept

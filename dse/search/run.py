@@ -91,6 +91,8 @@ def open_space(source: str, overrides: Overrides) -> tuple[Space, str, Path]:
     if Path(source).suffix in (".yaml", ".yml"):
         space = load_space(source)
         return overridden(space, overrides), source, Path(source).parent
+    if not source.startswith("zoo:") and Path(source).suffix != ".onnx":
+        raise SpaceError(f"{source}: expected a space (.yaml), a model (.onnx) or zoo:NAME")
     if not overrides.data:
         raise DataError(
             f"{source}: a model needs --data (a zoo name, an .npz, a token file, a folder of "

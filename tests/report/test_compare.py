@@ -11,7 +11,7 @@ from tests.report.synthetic import write_run
 
 def test_one_page_holds_every_front(finished: Path, tmp_path: Path) -> None:
     other = write_run(tmp_path / "other", seed=3)
-    page = compare([finished, other], tmp_path / "out" / "both.html")
+    page = compare([finished, other], tmp_path / "both.html")
     text = page.read_text(encoding="utf-8")
     assert '"name":"fp4"' in text
     assert '"name":"other"' in text

@@ -89,6 +89,6 @@ def test_a_torn_folder_leaves_the_old_page(folder: Path) -> None:
 
 def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "page.html").mkdir()
-    with pytest.raises(OSError, match=r"page\.html"):
+    with pytest.raises(RunError, match=r"page\.html: cannot be written"):
         write_atomically(tmp_path / "page.html", "text")
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
