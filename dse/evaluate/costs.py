@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from hwmodels.table import CostTable, Phase
 
 from dse.graph.correspond import correspond
 from dse.graph.graph import Graph
@@ -26,6 +25,7 @@ from hwmodels.device_file import load_device
 from hwmodels.formats import Quantizer
 from hwmodels.runtime import Runtime
 from hwmodels.runtime_file import load_runtime
+from hwmodels.table import CostTable, Phase
 from hwmodels.work import OperandName
 
 TOTAL_COLUMNS = ("latency_s", "energy_j", "weight_bytes", "kv_bytes", "peak_bytes")
