@@ -9,6 +9,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array, vstack
 
+from dse.search.silence import silenced
 from dse.space.problem import Point
 
 
@@ -43,13 +44,16 @@ def solve(losses: Sequence[np.ndarray], budgets: Sequence[Budget]) -> Point | No
         rows.append(csr_array(np.concatenate(budget.costs)[None, :] / scale))
         lower.append(np.array([-np.inf]))
         upper.append(np.array([budget.limit / scale]))
-    result = milp(
-        objective / max(float(np.abs(objective).max()), np.finfo(float).tiny),
-        integrality=np.ones(len(objective)),
-        bounds=Bounds(0, 1),
-        constraints=LinearConstraint(vstack(rows), np.concatenate(lower), np.concatenate(upper)),
-        options={"mip_rel_gap": 1e-4, "time_limit": 60.0},
-    )
+    with silenced():
+        result = milp(
+            objective / max(float(np.abs(objective).max()), np.finfo(float).tiny),
+            integrality=np.ones(len(objective)),
+            bounds=Bounds(0, 1),
+            constraints=LinearConstraint(
+                vstack(rows), np.concatenate(lower), np.concatenate(upper)
+            ),
+            options={"mip_rel_gap": 1e-4, "time_limit": 60.0},
+        )
     if result.x is None:
         return None
     edges = np.cumsum(sizes)[:-1]
