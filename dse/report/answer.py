@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 
 from dse.report.axis import WORDS, cost_axes
 from dse.report.baseline import Gain, against_reference, gain
-from dse.report.run import Point, Run, Target
+from dse.report.manifest import Target
+from dse.report.run import Point, Run
 from dse.report.unit import digits, loss_text, ratio, si, unit_of
 
 NOUNS = {"gemm": "GEMM groups", "conv2d": "convolutions"}

@@ -10,14 +10,8 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from dse.errors import RunError
-from dse.report.run import (
-    Manifest,
-    Point,
-    Recommendation,
-    RegionCost,
-    Run,
-    Sensitivity,
-)
+from dse.report.manifest import Manifest
+from dse.report.run import Point, Recommendation, RegionCost, Run, Sensitivity
 
 FORMAT = 1
 """The version of the run folder that this code reads."""

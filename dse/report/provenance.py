@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dse.report.run import Network, Phase, Run, Target
+from dse.report.manifest import Network, Phase, Target
+from dse.report.run import Run
 from dse.report.unit import digits
 
 

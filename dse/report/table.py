@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from dse.report.run import Point, Run, Target
+from dse.report.manifest import Target
+from dse.report.run import Point, Run
 from dse.report.scheme import colours, formats_phrase
 from dse.report.unit import DASH, digits, loss_text, percent, ratio, si
 

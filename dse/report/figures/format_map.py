@@ -9,7 +9,8 @@ import plotly.graph_objects as go
 
 from dse.report.figures import theme
 from dse.report.figures.view import Key, View
-from dse.report.run import Point, Run, Variable
+from dse.report.manifest import Variable
+from dse.report.run import Point, Run
 from dse.report.scheme import colours
 from dse.report.unit import digits
 
