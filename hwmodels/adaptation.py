@@ -77,8 +77,8 @@ def _covariance(
     """Shape (first, second)."""
     near = np.exp(-0.5 * _squared_distance(first, second) / REACH**2)
     same = _same_type(first, second) & (first_runtimes[:, None] == second_runtimes)
-    total: Floats = DEVICE_SD**2 + SHAPE_SD**2 * near
-    return total + same * (TYPE_SD**2 + TYPE_SHAPE_SD**2 * near)
+    shared: Floats = DEVICE_SD**2 + SHAPE_SD**2 * near
+    return np.asarray(shared + same * (TYPE_SD**2 + TYPE_SHAPE_SD**2 * near))
 
 
 def _squared_distance(first: Floats, second: Floats) -> Floats:
@@ -92,5 +92,4 @@ def _squared_distance(first: Floats, second: Floats) -> Floats:
 def _same_type(first: Floats, second: Floats) -> NDArray[np.bool_]:
     columns = [FEATURES.index(name) for name in TYPE_FEATURES]
     gap = np.abs(first[:, None, columns] - second[None, :, columns])
-    same: NDArray[np.bool_] = (gap < SAME_TYPE).all(axis=-1)
-    return same
+    return np.asarray((gap < SAME_TYPE).all(axis=-1))

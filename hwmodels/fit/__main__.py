@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from hwmodels.estimators.gpu_residual import ARTEFACT, GpuArtefact, Spread, regimes, save_artefact
-from hwmodels.fit.measurement import NUMBER_TYPES, read_aiconfigurator, read_torch_ops
+from hwmodels.fit.measurement import read_aiconfigurator, read_torch_ops
 from hwmodels.fit.residual import Model, fit_model, spread_of
+from hwmodels.number_type import NUMBER_TYPES
 
 LOG = logging.getLogger("hwmodels.fit")
 FOLDS = 3

@@ -8,16 +8,12 @@ whether the time holds a dynamic quantisation of the activation, whether caches 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from hwmodels.errors import MeasurementError
-
-Floats = NDArray[np.float64]
+from hwmodels.number_type import NUMBER_TYPES
 
 SYSTEMS = {
     "a100_sxm": "a100-sxm-80gb", "h100_sxm": "h100-sxm", "l40s": "l40s", "b200_sxm": "b200-sxm",
@@ -31,59 +27,6 @@ BROKEN = (("vllm", "fp8_block"), ("sglang", "int8_wo"))
 BROKEN_COLD = ("w4a16",)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NumberType:
-    """What a dtype of a measurement table multiplies and moves."""
-
-    input_element: str
-    weight_element: str
-    input_bytes: float
-    weight_bytes: float
-    """Bytes of a stored element, scales of groups included."""
-    output_bytes: float = 2.0
-    quantizes: int = 0
-    """Kernels of dynamic activation quantisation that the time holds."""
-
-
-NUMBER_TYPES = {
-    "fp32": NumberType(
-        input_element="fp32", weight_element="fp32", input_bytes=4, weight_bytes=4, output_bytes=4
-    ),
-    "tf32": NumberType(
-        input_element="tf32", weight_element="tf32", input_bytes=4, weight_bytes=4, output_bytes=4
-    ),
-    "bf16": NumberType(
-        input_element="bf16", weight_element="bf16", input_bytes=2, weight_bytes=2
-    ),
-    "fp16": NumberType(
-        input_element="fp16", weight_element="fp16", input_bytes=2, weight_bytes=2
-    ),
-    "fp8": NumberType(input_element="e4m3", weight_element="e4m3", input_bytes=1, weight_bytes=1),
-    "fp8_dynamic": NumberType(
-        input_element="e4m3", weight_element="e4m3", input_bytes=1, weight_bytes=1, quantizes=1
-    ),
-    "fp8_block": NumberType(
-        input_element="e4m3", weight_element="e4m3", input_bytes=1 + 4 / 128,
-        weight_bytes=1 + 4 / 128**2, quantizes=1,
-    ),
-    "nvfp4": NumberType(
-        input_element="e2m1", weight_element="e2m1", input_bytes=0.5625, weight_bytes=0.5625,
-        quantizes=1,
-    ),
-    "int8": NumberType(
-        input_element="int8", weight_element="int8", input_bytes=1, weight_bytes=1, output_bytes=4
-    ),
-    "w8a8_int8_dynamic": NumberType(
-        input_element="int8", weight_element="int8", input_bytes=1, weight_bytes=1
-    ),
-    "w8a16": NumberType(
-        input_element="bf16", weight_element="bf16", input_bytes=2, weight_bytes=1
-    ),
-    "w4a16": NumberType(
-        input_element="bf16", weight_element="bf16", input_bytes=2, weight_bytes=0.5 + 2 / 128
-    ),
-}  # fmt: skip
-"""By the names of the operator table (docs/design.md, section 6)."""
 AICONFIGURATOR_TYPES = {
     "bfloat16": "bf16", "fp8": "fp8_dynamic", "fp8_block": "fp8_block", "nvfp4": "nvfp4",
     "int8_wo": "w8a16", "int4_wo": "w4a16", "sq": "w8a8_int8_dynamic",

@@ -20,7 +20,7 @@ from hwmodels.estimators.gpu_skeleton import (
     gemm_terms,
     move_terms,
 )
-from hwmodels.fit.measurement import NUMBER_TYPES, NumberType
+from hwmodels.number_type import NUMBER_TYPES, NumberType
 
 Floats = NDArray[np.float64]
 QuantizeCycles = Callable[[str, str], float]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from hwmodels.estimators.gpu_skeleton import CONSTANTS, SkeletonConstants
-from hwmodels.fit.measurement import NUMBER_TYPES
 from hwmodels.fit.predict import predict
+from hwmodels.number_type import NUMBER_TYPES
 
 Floats = NDArray[np.float64]
 

@@ -20,9 +20,10 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from hwmodels.device_file import load_device
 from hwmodels.estimators.gpu_residual import Spread, regimes
 from hwmodels.fit.few_shot import adapt, adapted_latency_s
-from hwmodels.fit.measurement import NUMBER_TYPES, read_aiconfigurator
+from hwmodels.fit.measurement import read_aiconfigurator
 from hwmodels.fit.predict import device_rate
 from hwmodels.fit.residual import Model, fit_model, spread_of
+from hwmodels.number_type import NUMBER_TYPES
 
 BASELINE_ROWS = 25_000
 SAMPLES = (0, 3, 10, 30, 100)
