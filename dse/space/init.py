@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from dse.errors import GraphError
 from dse.graph.regions import regions
 from dse.graph.site import Region
 from dse.model import Model
@@ -40,6 +41,10 @@ def space_text(model: Model, location: str, draft: Draft) -> str:
         draft: what is known already.
     """
     found = [region for region in regions(model.graph) if searched_sites(region)]
+    if not found:
+        raise GraphError(
+            f"{location}: has no Gemm, MatMul, Conv or attention, so no format can be chosen"
+        )
     return "\n".join(
         [
             f"# Which parts of {model.name} can take fewer bits, and what does it buy?",
