@@ -134,9 +134,9 @@ def shown_as(column: str, value: Value) -> str:
 
 def _heading(column: str) -> str:
     """`weight` for `weight_bytes`: the unit stands beside the numbers."""
-    for ending in ("_s", "_j", "_bytes"):
-        column = column.removesuffix(ending)
-    return column.replace("_", " ")
+    from dse.report.unit import without_unit  # noqa: PLC0415 (loads the report)
+
+    return without_unit(column)
 
 
 def _finite(value: Value) -> Value:

@@ -13,7 +13,8 @@ from dse.errors import RunError
 from dse.report.answer import caveats
 from dse.report.axis import Axis, cost_axes
 from dse.report.figures import theme
-from dse.report.figures.pareto import LOSS_TITLE, hover, staircase
+from dse.report.figures.hover import hover
+from dse.report.figures.pareto import LOSS_TITLE, staircase
 from dse.report.figures.view import Button, View
 from dse.report.html import page, write_atomically
 from dse.report.load import read_run

@@ -6,6 +6,9 @@ import math
 
 PREFIXES = {-12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
 
+UNITS = {"_bytes_per_s": "B/s", "_s": "s", "_j": "J", "_bytes": "B"}
+"""How names of columns end, and the unit that says; the longest first."""
+
 MOST_DECIMALS = 5
 """Beyond these, a power of ten is split off."""
 
@@ -74,6 +77,14 @@ def percent(value: float | None) -> str:
 
 
 def unit_of(column: str) -> str:
-    """The SI unit that ends a column's name: s, J, B, or nothing."""
-    suffixes = {"_s": "s", "_j": "J", "_bytes": "B"}
-    return next((unit for end, unit in suffixes.items() if column.endswith(end)), "")
+    """The SI unit that ends a column's name: s, J, B, B/s, or nothing."""
+    return UNITS.get(_ending(column), "")
+
+
+def without_unit(column: str) -> str:
+    """A column's name in words, without its unit: `peak` of `peak_bytes`."""
+    return column.removesuffix(_ending(column)).replace("_", " ")
+
+
+def _ending(column: str) -> str:
+    return next((ending for ending in UNITS if column.endswith(ending)), "")

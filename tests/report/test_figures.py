@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from dse.report.breakdown import breakdown, region_role, support
 from dse.report.figures.format_map import format_map_view
+from dse.report.figures.hover import hover
 from dse.report.figures.label import Box, positions
-from dse.report.figures.pareto import hover, pareto_view, staircase
+from dse.report.figures.pareto import pareto_view, staircase
 from dse.report.figures.sensitivity import rank_view
 from dse.report.figures.time import compared
 from dse.report.run import Point, Run

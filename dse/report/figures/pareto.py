@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from dse.report.axis import Axis, cost_axes
-from dse.report.baseline import against_reference
 from dse.report.figures import theme
+from dse.report.figures.hover import hover
 from dse.report.figures.label import Box, positions
 from dse.report.figures.view import Button, View
 from dse.report.run import Point, Run
-from dse.report.scheme import colours, formats_phrase
-from dse.report.unit import digits, loss_text, ratio, si
+from dse.report.scheme import colours
+from dse.report.unit import digits
 
 HEIGHT = 520
 PLOT = (780, 380)
@@ -63,31 +63,6 @@ def pareto_view(run: Run) -> View:
     )
     label = "Scatter plot of quality loss over predicted cost for every measured assignment"
     return View(name="pareto", figure=figure, label=label, buttons=(costs, scales), tools=True)
-
-
-def hover(run: Run, point: Point) -> str:
-    """What a point is, in a few lines."""
-    split = "report split" if point.on_report else "search split only"
-    lines = [
-        f"<b>{html.escape(point.title)}</b> · {html.escape(point.source)}",
-        f"loss {loss_text(point.loss, point.stderr)} ({split})",
-    ]
-    metric = point.columns.get(run.manifest.metric)
-    if metric is not None:
-        lines.append(f"{html.escape(run.manifest.metric)} {digits(metric, 4)}")
-    for axis in cost_axes(run):
-        value = point.columns.get(axis.column)
-        if value is not None:
-            speed = against_reference(run, point, axis.column)
-            gained = f" · {ratio(speed)} {axis.better} than bf16" if speed else ""
-            lines.append(f"{html.escape(axis.label)} {si(value, axis.unit)}{gained}")
-    roles = {variable.name: variable.role for variable in run.manifest.variables}
-    chosen = run.chosen(point)
-    if len(set(chosen.values())) > 1:
-        for role in dict.fromkeys(roles[name] for name in chosen):
-            names = [run.short[chosen[name]] for name in chosen if roles[name] == role]
-            lines.append(html.escape(f"{role}: {formats_phrase(names)}"))
-    return "<br>".join(lines)
 
 
 def staircase(points: Iterable[Point], column: str) -> tuple[Point, ...]:

@@ -1,0 +1,36 @@
+"""What a point of a plot says when the pointer rests on it."""
+
+from __future__ import annotations
+
+import html
+
+from dse.report.axis import cost_axes
+from dse.report.baseline import against_reference
+from dse.report.run import Point, Run
+from dse.report.scheme import formats_phrase
+from dse.report.unit import digits, loss_text, ratio, si
+
+
+def hover(run: Run, point: Point) -> str:
+    """What a point is, in a few lines."""
+    split = "report split" if point.on_report else "search split only"
+    lines = [
+        f"<b>{html.escape(point.title)}</b> · {html.escape(point.source)}",
+        f"loss {loss_text(point.loss, point.stderr)} ({split})",
+    ]
+    metric = point.columns.get(run.manifest.metric)
+    if metric is not None:
+        lines.append(f"{html.escape(run.manifest.metric)} {digits(metric, 4)}")
+    for axis in cost_axes(run):
+        value = point.columns.get(axis.column)
+        if value is not None:
+            speed = against_reference(run, point, axis.column)
+            gained = f" · {ratio(speed)} {axis.better} than bf16" if speed else ""
+            lines.append(f"{html.escape(axis.label)} {si(value, axis.unit)}{gained}")
+    roles = {variable.name: variable.role for variable in run.manifest.variables}
+    chosen = run.chosen(point)
+    if len(set(chosen.values())) > 1:
+        for role in dict.fromkeys(roles[name] for name in chosen):
+            names = [run.short[chosen[name]] for name in chosen if roles[name] == role]
+            lines.append(html.escape(f"{role}: {formats_phrase(names)}"))
+    return "<br>".join(lines)
