@@ -16,6 +16,20 @@ from hwmodels.formats import Format, Quantizer
 
 
 def quantize_on_device(
+    x: Tensor,
+    quantizer: Quantizer,
+    layout: Layout,
+    state: QuantizerState,
+    *,
+    out: Tensor | None,
+    seed: int,
+) -> Tensor:
+    """See `dse.numerics.quantize`."""
+    result = layout.restored(_quantized(x, quantizer, layout, state, seed))
+    return result.to(x.dtype) if out is None else out.copy_(result)
+
+
+def _quantized(
     x: Tensor, quantizer: Quantizer, layout: Layout, state: QuantizerState, seed: int
 ) -> Tensor:
     """The quantized values as a float32 vector in the layout's order."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from dse.numerics.errors import QuantizeError, StateError
 from dse.numerics.layout import Layout, layout_of
 from dse.numerics.on_cpu import quantize_on_cpu
+from dse.numerics.on_cuda import fuses, quantize_on_cuda
 from dse.numerics.on_device import quantize_on_device
 from dse.numerics.state import QuantizerState
 from dse.numerics.transforms import within
@@ -64,14 +65,13 @@ def quantize(
             return _learned(x, quantizer, state.values, out)
         if quantizer.transforms:
             result = _transformed(x, quantizer, axes, state, seed)
-        elif x.device.type == "cpu":
-            layout = _layout(x, quantizer, axes)
-            return quantize_on_cpu(x.detach(), quantizer, layout, state, out=out, seed=seed)
+            return result.to(x.dtype) if out is None else out.copy_(result)
+        layout = _layout(x, quantizer, axes)
+        if x.device.type == "cpu":
+            run = quantize_on_cpu
         else:
-            layout = _layout(x, quantizer, axes)
-            flat = quantize_on_device(x.detach(), quantizer, layout, state, seed)
-            result = layout.restored(flat)
-        return result.to(x.dtype) if out is None else out.copy_(result)
+            run = quantize_on_cuda if fuses(x, quantizer, layout, state) else quantize_on_device
+        return run(x.detach(), quantizer, layout, state, out=out, seed=seed)
 
 
 def _layout(x: Tensor, quantizer: Quantizer, axes: Sequence[int]) -> Layout:

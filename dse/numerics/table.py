@@ -7,7 +7,6 @@ way the result is exact for every float32, because thresholds are float32 themse
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,17 +60,13 @@ def table_of(encoding: Encoding, rounding: Rounding) -> Table:
     return Table(
         lower=lower.astype(np.int32),
         upper=upper.astype(np.int32),
-        thresholds=np.concatenate(
-            [thresholds, _float32([_UP, _UP, _UP, _DOWN, _UP, _UP])], dtype=np.float32
-        ),
-        values=np.concatenate(
-            [values, [np.nan, ends[0], np.nan, ends[1], np.nan]], dtype=np.float32
-        ),
+        thresholds=np.append(thresholds, _float32([_UP, _UP, _UP, _DOWN, _UP, _UP])),
+        values=_float32([*values, np.nan, ends[0], np.nan, ends[1], np.nan]),
     )
 
 
-def _float32(values: Sequence[float]) -> Floats:
-    return np.array(values, np.float32)
+def _float32(values: npt.ArrayLike) -> Floats:
+    return np.asarray(values, np.float32)
 
 
 def _thresholds(encoding: Encoding, values: Values, rounding: Rounding) -> Floats:

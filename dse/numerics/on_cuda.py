@@ -1,0 +1,130 @@
+"""The fused path of `quantize`: CUDA tensors whose groups lie whole and contiguous in memory."""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from dse.numerics.grid import Method, grid_of, thresholds_of
+from dse.numerics.layout import Layout
+from dse.numerics.on_device import scales_of, tensor_scale
+from dse.numerics.scales import group_length
+from dse.numerics.scaling import Rule, kernels_derive, scaling_of
+from dse.numerics.state import QuantizerState
+from hwmodels.formats import Encoding, Quantizer, Rounding
+
+TILE_ELEMENTS = 4096
+"""Elements of all groups that one program handles."""
+LARGEST_GROUP = 8192
+_SLOW = (Method.IDENTITY, Method.SEARCH, Method.TABLE_STOCHASTIC)
+"""Methods that are left to the torch path."""
+
+
+def fuses(x: Tensor, quantizer: Quantizer, layout: Layout, state: QuantizerState) -> bool:
+    """Whether a fused kernel can do the whole quantization."""
+    format = quantizer.format
+    grid = grid_of(format.element, quantizer.rounding, quantizer.random_bits)
+    if x.device.type != "cuda" or grid.method in _SLOW or not _has_triton():
+        return False
+    if not layout.is_view(x) or format.zero_point is not None:
+        return False
+    if format.scale is None or format.granularity == "tensor":
+        return True
+    group = group_length(format, layout.depth)
+    scaling = scaling_of(format, group=group)
+    in_registers = kernels_derive(quantizer) and state.scales is None and layout.inner == 1
+    whole = layout.depth % group == 0 and group & (group - 1) == 0 and group <= LARGEST_GROUP
+    rounded_simply = scaling.rule != Rule.ROUNDED or scaling.grid.method == Method.MAGIC
+    return in_registers and whole and rounded_simply
+
+
+def quantize_on_cuda(
+    x: Tensor,
+    quantizer: Quantizer,
+    layout: Layout,
+    state: QuantizerState,
+    *,
+    out: Tensor | None,
+    seed: int,
+) -> Tensor:
+    """See `dse.numerics.quantize`; `fuses` has said that a kernel can do it."""
+    source = layout.flat(x)
+    direct = out is not None and layout.is_view(out)
+    target = layout.flat(out) if out is not None and direct else torch.empty_like(source)
+    _launch(source, target, quantizer, layout, state=state, seed=seed)
+    if out is None:
+        return layout.restored(target)
+    return out if direct else out.copy_(layout.restored(target))
+
+
+def _launch(
+    flat: Tensor,
+    out: Tensor,
+    quantizer: Quantizer,
+    layout: Layout,
+    *,
+    state: QuantizerState,
+    seed: int,
+) -> None:
+    """Fills `out` by one kernel, after the tensor's own statistic if it needs one."""
+    from dse.numerics import fused  # noqa: PLC0415 - imports triton
+
+    format = quantizer.format
+    grid = grid_of(format.element, quantizer.rounding, quantizer.random_bits)
+    table = _table(format.element, quantizer.rounding, flat.device)
+    key = _mixed(seed & 0xFFFFFFFF)
+    common = (key, fused.grid_numbers(grid), table)
+    method = {"METHOD": int(grid.method), "BITS": int(grid.random_bits)}
+    if format.scale is None or format.granularity == "tensor":
+        scale = _scale(flat, quantizer, state)
+        programs = (-(-flat.numel() // fused.SPAN),)
+        fused.span_kernel[programs](
+            flat, out, scale, flat.numel(), *common, **method,
+            SCALED=format.scale is not None, BLOCK=fused.SPAN, num_warps=8,
+        )  # fmt: skip
+        return
+    group = group_length(format, layout.depth)
+    level = tensor_scale(flat, format, state)
+    scaling = scaling_of(format, group=group, tensor_scale=level)
+    tile = max(TILE_ELEMENTS // group, 1)
+    groups = flat.numel() // group
+    fused.group_kernel[(-(-groups // tile),)](
+        flat, out, groups, *common, fused.scaling_numbers(scaling),
+        fused.grid_numbers(scaling.grid), **method, RULE=int(scaling.rule),
+        TWO_LEVEL=scaling.two_level, GROUP=group, TILE=tile, num_warps=8,
+    )  # fmt: skip
+
+
+def _scale(flat: Tensor, quantizer: Quantizer, state: QuantizerState) -> Tensor:
+    """One element on the device: no synchronisation with the host."""
+    if quantizer.format.scale is None:
+        return torch.ones(1, device=flat.device)
+    if state.scales is not None:
+        return state.scales.to(flat.device, torch.float32)
+    largest = flat if quantizer.statistic != "absmax" else flat.abs().amax()
+    return scales_of(largest.float().reshape(1, -1), quantizer, state, 1.0).scales
+
+
+@lru_cache(maxsize=64)
+def _table(encoding: Encoding, rounding: Rounding, device: torch.device) -> tuple[Tensor, ...]:
+    table = thresholds_of(encoding, rounding)
+    return tuple(
+        torch.from_numpy(array).to(device)
+        for array in (table.lower, table.thresholds, table.values)
+    )
+
+
+def _mixed(x: int) -> int:
+    """As `rounding.mixed`, for the seed."""
+    x ^= x >> 16
+    x = x * 0x7FEB352D & 0xFFFFFFFF
+    x ^= x >> 15
+    x = x * 0x846CA68B & 0xFFFFFFFF
+    return x ^ x >> 16
+
+
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
