@@ -135,7 +135,7 @@ def _read(
 
 def _npz(path: Path, inputs: Mapping[str, tuple[int | str | None, ...]]) -> Split:
     try:
-        with np.load(_existing(path), allow_pickle=False) as archive:
+        with _existing(path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: cannot be read as an .npz of plain arrays: {error}") from error

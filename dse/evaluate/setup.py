@@ -76,14 +76,16 @@ def build_evaluator(
 
 
 def infer_task(graph: Graph, split: Split) -> Task:
-    """What the first output means, from the data: labels or tokens make it a distribution."""
+    """What the first output means, from the data.
+
+    One label a sample is a class, one a position the next token; tokens without labels still
+    come with a distribution.
+    """
     shape = graph.types[graph.outputs[0]].shape or ()
-    if split.labels is None and split.kind != "tokens":
-        return Task(distribution=False)
-    if split.kind != "tokens":
-        return Task(distribution=True, metric="accuracy")
     if split.labels is None:
-        return Task(distribution=True)
+        return Task(distribution=split.kind == "tokens")
+    if split.labels.ndim == 1:
+        return Task(distribution=True, metric="accuracy")
     is_bytes = bool(shape) and shape[-1] == BYTES
     return Task(distribution=True, metric="bits_per_byte" if is_bytes else "perplexity")
 

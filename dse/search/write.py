@@ -23,7 +23,6 @@ from dse.search.records import (
     tied_with_uniform,
 )
 from dse.search.session import Session
-from dse.space.load import question
 
 PACKAGES = ("torch", "optuna", "onnx", "onnx-ir", "numpy", "scipy", "numba")
 
@@ -76,7 +75,7 @@ def write_manifest(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "status": status,
         "seed": session.space.search.seed,
-        "question": _question(session.origin),
+        "question": session.space.question,
         "space_file": session.origin,
         **identity,
         "model": {
@@ -169,11 +168,6 @@ def _proxy(session: Session) -> str:
     if session.cost_model is None:
         return ""
     return f"accuracy of {session.model.name}, cost shape of {session.cost_model.name}"
-
-
-def _question(origin: str) -> str:
-    path = Path(origin)
-    return question(path.read_text(encoding="utf-8")) if path.is_file() else ""
 
 
 def _versions() -> dict[str, str]:

@@ -49,7 +49,7 @@ def parse_space(text: str, *, origin: str) -> Space:
             f"got {type(content).__name__}"
         )
     try:
-        return Space.model_validate(content)
+        return Space.model_validate({"question": question(text), **content})
     except ValidationError as error:
         raise SpaceError("\n".join(_messages(error, origin))) from error
 

@@ -128,6 +128,9 @@ class Search(Section):
 class Space(Section):
     """A whole space file."""
 
+    question: str = Field(default="", exclude=True)
+    """What the space asks; the first paragraph of the file's first comment where it is not
+    given."""
     model: str
     """An ONNX file (relative to the space file) or a zoo name (`zoo:byte-gpt`)."""
     data: Data

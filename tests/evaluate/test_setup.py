@@ -1,0 +1,59 @@
+"""What a model's output means is read off its data."""
+
+import numpy as np
+import onnx.parser
+import pytest
+
+from dse.errors import DataError
+from dse.evaluate.quality import Task
+from dse.evaluate.setup import build_evaluator, infer_task
+from dse.graph.graph import Graph
+from dse.graph.load import load
+from dse.space.schema import Data
+from dse.zoo.split import Split
+
+TEXT = """
+<ir_version: 8, opset_import: ["" : 17]>
+g (int64[batch, 4] tokens) => (float[batch, 4, CLASSES] logits)
+<float[300, CLASSES] table = {ZEROS}> { logits = Gather(table, tokens) }
+"""
+
+
+@pytest.fixture
+def graph(tmp_path, request) -> Graph:
+    classes = request.param
+    text = TEXT.replace("CLASSES", str(classes))
+    zeros = ",".join(["0"] * 300 * classes)
+    model = onnx.parser.parse_model(text.replace("ZEROS", zeros))
+    onnx.save(model, tmp_path / "m.onnx")
+    return load(tmp_path / "m.onnx")
+
+
+def _split(labels: np.ndarray | None, kind: str = "tokens") -> Split:
+    return Split(inputs={"tokens": np.zeros((3, 4), dtype=np.int64)}, labels=labels, kind=kind)
+
+
+@pytest.mark.parametrize(
+    ("graph", "labels", "kind", "task"),
+    [
+        (256, np.zeros((3, 4), int), "tokens", Task(distribution=True, metric="bits_per_byte")),
+        (7, np.zeros((3, 4), int), "tokens", Task(distribution=True, metric="perplexity")),
+        (7, np.zeros(3, int), "tokens", Task(distribution=True, metric="accuracy")),
+        (7, np.zeros(3, int), "images", Task(distribution=True, metric="accuracy")),
+        (7, None, "tokens", Task(distribution=True)),
+        (7, None, "images", Task(distribution=False)),
+    ],
+    indirect=["graph"],
+)
+def test_labels_and_kind_tell_the_task(
+    graph: Graph, labels: np.ndarray | None, kind: str, task: Task
+) -> None:
+    assert infer_task(graph, _split(labels, kind)) == task
+
+
+@pytest.mark.parametrize("graph", [7], indirect=True)
+def test_too_few_samples_say_how_many_are_needed(graph: Graph, tmp_path) -> None:
+    np.savez(tmp_path / "d.npz", tokens=np.zeros((5, 4), dtype=np.int64))
+    data = Data(source="d.npz", calibration=2, search=2, report=2)
+    with pytest.raises(DataError, match=r"has 5 samples.*need 6"):
+        build_evaluator(graph, data, {}, [], folder=tmp_path)
