@@ -127,6 +127,17 @@ class Power:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One operator timed on the device: a row of an operator table."""
+
+    op: str
+    sizes: tuple[tuple[str, int], ...]
+    dtype: str
+    runtime: str
+    median_us: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """Hardware that executes work."""
 
@@ -146,6 +157,8 @@ class Device:
     power: Power
     area_mm2: SourcedValue | None = None
     price_usd_per_h: SourcedValue | None = None
+    measurements: tuple[Measurement, ...] = ()
+    """Few-shot: what was timed on this very device; predictions are corrected by it."""
     validation: str = ""
     """Against which measurements its predictions were checked; empty: datasheet only."""
 

@@ -16,6 +16,7 @@ from hwmodels.device import (
     DeviceKind,
     ElementEnergy,
     Link,
+    Measurement,
     Memory,
     Power,
     Rate,
@@ -156,6 +157,16 @@ class ArchitectureEntry(_Entry):
     version: float
 
 
+class MeasurementEntry(_Entry):
+    """One operator timed on the device, as in an operator table."""
+
+    op: str
+    shape: dict[str, int]
+    dtype: str
+    runtime: str
+    median_us: Positive
+
+
 class DeviceFile(_Entry):
     """A device file. `DeviceFile.model_json_schema()` is its JSON schema."""
 
@@ -176,6 +187,8 @@ class DeviceFile(_Entry):
     power: PowerEntry
     area: Figure | None = None
     price: Figure | None = None
+    measurements: tuple[MeasurementEntry, ...] = ()
+    """Few-shot samples; `dse fit` writes them."""
 
 
 @cache
@@ -263,6 +276,16 @@ class _Builder:
             power=self.power(entry.power),
             area_mm2=self.optional("area", entry.area, "area"),
             price_usd_per_h=self.optional("price", entry.price, "price"),
+            measurements=tuple(
+                Measurement(
+                    op=sample.op,
+                    sizes=tuple(sorted(sample.shape.items())),
+                    dtype=sample.dtype,
+                    runtime=sample.runtime,
+                    median_us=sample.median_us,
+                )
+                for sample in entry.measurements
+            ),
         )
 
     def unit(self, where: str, entry: UnitEntry) -> ComputeUnit:

@@ -1,8 +1,8 @@
 """The operator table: one measured (or wanted) operator a row, read, checked and priced.
 
-Columns `op, shape, dtype, median_us`, optionally `energy_mj` and `runtime`; others are kept.
-`shape` is a JSON object of sizes. Times of torch runtimes are taken with cold caches (as `dse profile`
-measures), those of serving runtimes with warm ones (as their own tables are).
+Columns are `op, shape, dtype, median_us`, optionally `energy_mj` and `runtime`; others are kept;
+`shape` is a JSON object of sizes. Times of torch runtimes are taken with cold caches (as
+`dse profile` measures), those of serving runtimes with warm ones (as their own tables are).
 """
 
 from __future__ import annotations

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hwmodels.adaptation import Sample, adapted
 from hwmodels.cost import Bound
-from hwmodels.device import Device
+from hwmodels.device import Device, Measurement
 from hwmodels.energy import energy_j, energy_per_op_j
 from hwmodels.errors import WorkError
 from hwmodels.estimators.gpu_features import gemm_features
 from hwmodels.estimators.gpu_residual import GpuArtefact, load_artefact, regimes
 from hwmodels.estimators.gpu_skeleton import (
+    DETAIL_EFFICIENCY,
+    MOVE_EFFICIENCY,
     Attentions,
     Gemms,
     GpuFigures,
@@ -26,6 +30,7 @@ from hwmodels.estimators.gpu_skeleton import (
     move_terms,
 )
 from hwmodels.kernel import Kernel, KernelCost, KernelKind
+from hwmodels.op_kernels import op_kernels
 from hwmodels.runtime import Runtime
 
 Floats = NDArray[np.float64]
@@ -39,11 +44,14 @@ FITTED_SPREAD = 1.45
 UNSEEN_SPREAD = 1.9
 SAME_KERNELS = {"torch-compile": "torch-eager"}
 """Runtimes that call the GEMM kernels of another."""
+SHRINKAGE = 2.0
+"""Samples that the prior (no shift) weighs as much as, for kernels without a learned part."""
 MEASURED_AS = {
     "compute_scale": "fp8_dynamic", "token": "fp8_block", "group": "fp8_block",
 }  # fmt: skip
 """Which measured quantisation a kernel's fixed cost is taken from, by `Kernel.detail`."""
-# A grouped convolution with fewer output channels a group than this has no use for a matrix unit.
+# Channels that a matrix unit takes at a time: fewer input channels are padded, and a grouped
+# convolution with fewer output channels a group has no use for it.
 MATRIX_MIN_CHANNELS = 8
 
 
@@ -95,7 +103,8 @@ class GpuEstimator:
             return self._learned(gemm_features(gemms, terms, gpu), terms, device, runtime)
         terms = TERMS[kind](kernels, device, gpu, constants)
         extra = self._quantisation_s(kernels, gpu, runtime)
-        latency = terms.latency_s + extra
+        shift = np.exp(_kind_shift(device, kind)) if device.measurements else 1.0
+        latency = np.maximum((terms.latency_s + extra) * shift, terms.light_s)
         spread = FITTED_SPREAD if device.name in FITTED_DEVICES else UNSEEN_SPREAD
         return Timed(
             terms=terms, latency_s=latency, low_s=latency / spread, high_s=latency * spread
@@ -105,12 +114,16 @@ class GpuEstimator:
         """The skeleton's GEMM latencies times what was learned, with the regime's interval."""
         artefact = self.artefact
         name = SAME_KERNELS.get(runtime.name, runtime.name)
-        correction = np.exp(artefact.correction(features, name))
-        latency = np.maximum(terms.latency_s * correction, terms.light_s)
+        correction = artefact.correction(features, name)
+        width = np.ones_like(correction)
+        if device.measurements:
+            posterior = adapted(_samples(artefact, device), features, name)
+            correction, width = correction + posterior.mean, posterior.sd_share
+        latency = np.maximum(terms.latency_s * np.exp(correction), terms.light_s)
         spread = artefact.seen if device.name in artefact.devices else artefact.unseen
         regime = regimes(features)
-        low = np.exp(np.array([spread.low[name] for name in regime]))
-        high = np.exp(np.array([spread.high[name] for name in regime]))
+        low = np.exp(width * np.array([spread.low[name] for name in regime]))
+        high = np.exp(width * np.array([spread.high[name] for name in regime]))
         return Timed(terms=terms, latency_s=latency, low_s=latency * low, high_s=latency * high)
 
     def _quantisation_s(
@@ -125,6 +138,51 @@ class GpuEstimator:
                 for kernel in kernels
             ]
         )
+
+
+@cache
+def _samples(artefact: GpuArtefact, device: Device) -> tuple[Sample, ...]:
+    """How far the model is off on the GEMMs that were measured on the device."""
+    gpu = GpuFigures.of(device)
+    found = []
+    for entry in device.measurements:
+        *others, kernel = measured_kernels(entry, device)
+        if kernel.kind != "gemm":
+            continue
+        gemms = gemms_of([kernel], device)
+        terms = gemm_terms(gemms, gpu, artefact.constants)
+        features = gemm_features(gemms, terms, gpu)
+        name = SAME_KERNELS.get(entry.runtime, entry.runtime)
+        predicted = terms.latency_s * np.exp(artefact.correction(features, name))
+        rest = sum(
+            float(TERMS[other.kind]([other], device, gpu, artefact.constants).latency_s[0])
+            for other in others
+        )
+        log_ratio = float(np.log(entry.median_us * 1e-6 / (predicted[0] + rest)))
+        found.append(
+            Sample(runtime=name, features=tuple(map(float, features[0])), log_ratio=log_ratio)
+        )
+    return tuple(found)
+
+
+@cache
+def _kind_shift(device: Device, kind: KernelKind) -> float:
+    """Shrunk mean of log(measured / skeleton) over measured kernels of a kind; 0 for none."""
+    gpu = GpuFigures.of(device)
+    constants = load_artefact().constants
+    ratios = []
+    for entry in device.measurements:
+        kernels = measured_kernels(entry, device)
+        if len(kernels) == 1 and kernels[0].kind == kind:
+            terms = TERMS[kind](kernels, device, gpu, constants)
+            ratios.append(float(np.log(entry.median_us * 1e-6 / terms.latency_s[0])))
+    return sum(ratios) / (len(ratios) + SHRINKAGE)
+
+
+def measured_kernels(entry: Measurement, device: Device) -> tuple[Kernel, ...]:
+    """Kernels of a measured operator; torch runtimes are timed with cold caches."""
+    cold = entry.runtime.startswith("torch")
+    return op_kernels(entry.op, dict(entry.sizes), entry.dtype, device, cold=cold)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +220,13 @@ def _conv2d(
     kernels: Sequence[Kernel], device: Device, gpu: GpuFigures, constants: SkeletonConstants
 ) -> Terms:
     """Implicit GEMMs; with few channels a group, streams over the vector unit."""
-    terms = gemm_terms(gemms_of(kernels, device), gpu, constants)
+    gemms = gemms_of(kernels, device)
+    taps = np.maximum(_sizes(kernels, "taps"), 1)
+    channels = gemms.k / taps
+    padded = np.ceil(channels / MATRIX_MIN_CHANNELS) * MATRIX_MIN_CHANNELS * taps
+    terms = gemm_terms(replace(gemms, k=padded), gpu, constants)
+    light = 2 * gemms.batch * gemms.m * gemms.n * gemms.k / gemms.peak_ops_per_s
+    terms = replace(terms, light_s=np.maximum(light, terms.dram_bytes / gpu.dram_bytes_per_s))
     shallow = _sizes(kernels, "N") < MATRIX_MIN_CHANNELS
     ops = _array(kernels, lambda kernel: 2 * kernel.macs)
     vector_s = ops / (gpu.vector_ops_per_s * constants.depthwise_efficiency)
@@ -217,6 +281,10 @@ def _move(
     cold, warm = _temperatures(kernels)
     moves = Moves(
         kind=kernels[0].kind,
+        efficiency=_array(
+            kernels,
+            lambda kernel: DETAIL_EFFICIENCY.get(kernel.detail, MOVE_EFFICIENCY[kernel.kind]),
+        ),
         rows=_sizes(kernels, "rows"),
         cols=_sizes(kernels, "cols"),
         cold_bytes=cold,

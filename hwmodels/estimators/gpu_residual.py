@@ -64,7 +64,7 @@ class Spread:
     high: Mapping[str, float]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class GpuArtefact:
     """Everything that is fitted: constants, trees, intervals."""
 

@@ -64,13 +64,13 @@ class SkeletonConstants:
     """Fill and drain of a GEMM kernel, beside the launch."""
     resident_share: float = 0.08
     """Share of the last-level cache that is found warm."""
-    attention_efficiency: float = 0.62
-    attention_ramp_s: float = 3.5e-6
-    conv_efficiency: float = 0.62
-    conv_ramp_s: float = 2.0e-6
-    depthwise_efficiency: float = 0.12
+    attention_efficiency: float = 0.48
+    attention_ramp_s: float = 4.5e-6
+    conv_efficiency: float = 0.53
+    conv_ramp_s: float = 3.7e-6
+    depthwise_efficiency: float = 0.07
     """Share of the vector unit's fp32 rate that a depthwise convolution reaches."""
-    row_step_s: float = 9e-10
+    row_step_s: float = 3e-10
     """Per element of a row that one block reduces alone."""
     rows_per_core: int = 8
     """Rows (blocks) that one core works on at a time."""
@@ -83,6 +83,8 @@ CONSTANTS = SkeletonConstants()
 MOVE_EFFICIENCY = {
     "pointwise": 0.92, "rowwise": 0.70, "reduce": 0.72, "embedding": 0.9, "quantize": 0.86,
 }  # fmt: skip
+DETAIL_EFFICIENCY = {"softmax": 0.42}
+"""Kernels that read their rows more than once."""
 MOVE_RAMP_S = {
     "pointwise": 0.15e-6, "rowwise": 1.2e-6, "reduce": 1.2e-6, "embedding": 0.6e-6,
     "quantize": 0.35e-6,
@@ -242,6 +244,8 @@ class Moves:
     """Kernels of one kind that only move data, as arrays of shape (kernels,)."""
 
     kind: str
+    efficiency: Floats
+    """Share of main-memory bandwidth: `MOVE_EFFICIENCY` of the kind, or `DETAIL_EFFICIENCY`."""
     rows: Floats
     """Zero where unknown: no serial reduction is charged."""
     cols: Floats
@@ -253,7 +257,7 @@ def move_terms(moves: Moves, gpu: GpuFigures, constants: SkeletonConstants = CON
     """Latency terms of kernels that only move data: pointwise, row-wise, reductions, casts."""
     cold, warm = moves.cold_bytes, moves.warm_bytes
     dram_bytes = dram_traffic(cold, warm, gpu, constants)
-    dram_s = dram_bytes / (gpu.dram_bytes_per_s * MOVE_EFFICIENCY[moves.kind])
+    dram_s = dram_bytes / (gpu.dram_bytes_per_s * moves.efficiency)
     cache_s = (cold + warm) / gpu.cache_bytes_per_s
     waves = np.ceil(moves.rows / (gpu.cores * constants.rows_per_core))
     reduces = moves.kind in ("rowwise", "reduce")

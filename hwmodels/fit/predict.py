@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hwmodels.device_file import load_device
 from hwmodels.estimators.gpu_features import FEATURES, gemm_features
 from hwmodels.estimators.gpu_skeleton import (
+    MOVE_EFFICIENCY,
     Gemms,
     GpuFigures,
     Moves,
@@ -80,7 +81,14 @@ def quantisation_s(
     if not number.quantizes:
         return np.zeros_like(m)
     moved = m * k * (2 + number.input_bytes)
-    moves = Moves(kind="quantize", rows=m, cols=k, cold_bytes=0 * moved, warm_bytes=moved)
+    moves = Moves(
+        kind="quantize",
+        efficiency=np.full_like(m, MOVE_EFFICIENCY["quantize"]),
+        rows=m,
+        cols=k,
+        cold_bytes=0 * moved,
+        warm_bytes=moved,
+    )
     return number.quantizes * move_terms(moves, gpu, constants).latency_s
 
 
