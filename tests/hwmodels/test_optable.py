@@ -72,12 +72,8 @@ def test_a_wrong_row_names_its_line(tmp_path: Path, row: tuple[object, ...], mes
 
 
 def test_duplicates_are_refused_and_empty_times_skipped(tmp_path: Path) -> None:
-    path = _written(
-        tmp_path,
-        ("gemm", GEMM, "bf16", 5.0),
-        ("gemm", GEMM, "fp16", None),
-        ("gemm", GEMM, "bf16", 6.0),
-    )
+    once, untimed = ("gemm", GEMM, "bf16", 5.0), ("gemm", GEMM, "fp16", None)
+    path = _written(tmp_path, once, untimed, ("gemm", GEMM, "bf16", 6.0))
     with pytest.raises(MeasurementError, match="line 4: the same operator"):
         read_optable(path, timed=True)
     path = _written(tmp_path, once, untimed)
