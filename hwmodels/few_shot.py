@@ -18,7 +18,7 @@ from hwmodels.estimators.gpu_skeleton import GpuFigures, gemm_terms
 from hwmodels.optable import (
     OpTable,
     refuse_impossible,
-    row_kernels,
+    rows_kernels,
     runtimes_of,
     timed_rows,
 )
@@ -52,7 +52,7 @@ def fitted_device_file(
     times = table.frame["median_us"].to_numpy(dtype=float)
     content["measurements"] = [
         {
-            "op": str(table.frame["op"].iat[int(row)]),
+            "op": table.ops[int(row)],
             "shape": table.shapes[int(row)],
             "dtype": table.dtypes[int(row)],
             "runtime": runtimes[int(row)],
@@ -70,7 +70,7 @@ def suggested(
 
     Each next row is the one whose correction is the least certain given those before.
     """
-    gemms = [int(row) for row in rows if table.frame["op"].iat[int(row)] in ("gemm", "bmm")]
+    gemms = [int(row) for row in rows if table.ops[int(row)] in ("gemm", "bmm")]
     if not gemms:
         return rows[:count]
     features = np.vstack([_features(table, row, device, runtime) for row in gemms])
@@ -98,7 +98,7 @@ def light_us(table: OpTable, device: Device, runtime: str) -> np.ndarray:
     fastest = np.zeros(len(table.shapes))
     bandwidth = device.main_memory.bandwidth_bytes_per_s.value
     for row, name in enumerate(runtimes_of(table, runtime)):
-        for kernel in row_kernels(table, row, device, name):
+        for kernel in rows_kernels(table, [row], device, name)[0]:
             rate = device.rate(kernel.weight_element, kernel.input_element)
             compute = 2 * kernel.macs / rate.ops_per_s.value if rate else 0.0
             memory = kernel.bytes / bandwidth if kernel.inputs_are_cold else 0.0
@@ -108,5 +108,5 @@ def light_us(table: OpTable, device: Device, runtime: str) -> np.ndarray:
 
 def _features(table: OpTable, row: int, device: Device, runtime: str) -> np.ndarray:
     gpu = GpuFigures.of(device)
-    gemms = gemms_of([row_kernels(table, row, device, runtime)[-1]], device)
+    gemms = gemms_of([rows_kernels(table, [row], device, runtime)[0][-1]], device)
     return gemm_features(gemms, gemm_terms(gemms, gpu, load_artefact().constants), gpu)

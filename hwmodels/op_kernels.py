@@ -9,6 +9,8 @@ from hwmodels.errors import MeasurementError
 from hwmodels.kernel import Kernel, KernelKind
 from hwmodels.number_type import NUMBER_TYPES, NumberType
 
+Compute = tuple[str, str]
+"""Elements of the second and of the first operand in the unit."""
 ROWWISE = ("rows", "cols")
 SIZES_OF_OP: dict[str, tuple[str, ...]] = {
     "gemm": ("M", "K", "N"),
@@ -33,26 +35,32 @@ INPUTS = {"add": 2, "mul": 2}
 
 
 def op_kernels(
-    op: str, shape: Mapping[str, int], dtype: str, device: Device, *, cold: bool
+    op: str, shape: Mapping[str, int], dtype: str, compute: Compute, *, cold: bool
 ) -> tuple[Kernel, ...]:
-    """The kernels of one operator; `cold`: nothing is in the caches when it starts.
+    """The kernels of one operator.
+
+    `compute` is what the device multiplies for the dtype (`compute_elements`); `cold`: nothing is
+    in the caches when the operator starts.
+    """
+    number = NUMBER_TYPES[dtype]
+    if op in ("gemm", "bmm"):
+        gemm = _gemm(shape, number, compute, cold=cold)
+        quantise = _quantise(shape["M"], shape["K"], number, cold=cold)
+        return (*quantise, gemm) if number.quantizes else (gemm,)
+    if op == "conv2d":
+        return (_conv2d(shape, number, compute, cold=cold),)
+    if op == "attention":
+        return (_attention(shape, number, compute, cold=cold),)
+    return _moves(op, shape, number, cold=cold)
+
+
+def compute_elements(dtype: str, device: Device) -> Compute:
+    """The elements that a device multiplies for a number type, widened where it must.
 
     Raises:
         MeasurementError: The device multiplies nothing that holds the number type.
     """
     number = NUMBER_TYPES[dtype]
-    if op in ("gemm", "bmm"):
-        gemm = _gemm(shape, number, device, cold=cold)
-        quantise = _quantise(shape["M"], shape["K"], number, cold=cold)
-        return (*quantise, gemm) if number.quantizes else (gemm,)
-    if op == "conv2d":
-        return (_conv2d(shape, number, device, cold=cold),)
-    if op == "attention":
-        return (_attention(shape, number, device, cold=cold),)
-    return _moves(op, shape, number, cold=cold)
-
-
-def _compute(number: NumberType, device: Device) -> tuple[str, str]:
     pair = device.widened(number.weight_element, number.input_element)
     if pair is None:
         raise MeasurementError(
@@ -62,9 +70,9 @@ def _compute(number: NumberType, device: Device) -> tuple[str, str]:
     return pair
 
 
-def _gemm(shape: Mapping[str, int], number: NumberType, device: Device, *, cold: bool) -> Kernel:
+def _gemm(shape: Mapping[str, int], number: NumberType, compute: Compute, *, cold: bool) -> Kernel:
     batch, m, n, k = shape.get("B", 1), shape["M"], shape["N"], shape["K"]
-    weight, input_ = _compute(number, device)
+    weight, input_ = compute
     return Kernel(
         kind="gemm",
         sizes={"B": batch, "M": m, "N": n, "K": k, "taps": 1},
@@ -92,12 +100,14 @@ def _quantise(rows: int, cols: int, number: NumberType, *, cold: bool) -> tuple[
     )
 
 
-def _conv2d(shape: Mapping[str, int], number: NumberType, device: Device, *, cold: bool) -> Kernel:
+def _conv2d(
+    shape: Mapping[str, int], number: NumberType, compute: Compute, *, cold: bool
+) -> Kernel:
     size, stride, groups = shape["k"], shape["stride"], shape["groups"]
     # Padding of half a kernel keeps the size, apart from the stride; a patch embedding (stride =
     # kernel) has none.
     out_h, out_w = (-(-shape[axis] // stride) for axis in ("H", "W"))
-    weight, input_ = _compute(number, device)
+    weight, input_ = compute
     channels = shape["C"] // groups
     return Kernel(
         kind="conv2d",
@@ -117,9 +127,9 @@ def _conv2d(shape: Mapping[str, int], number: NumberType, device: Device, *, col
 
 
 def _attention(
-    shape: Mapping[str, int], number: NumberType, device: Device, *, cold: bool
+    shape: Mapping[str, int], number: NumberType, compute: Compute, *, cold: bool
 ) -> Kernel:
-    weight, input_ = _compute(number, device)
+    weight, input_ = compute
     queries = shape["B"] * shape["H"] * shape["S"] * shape["D"]
     keys = shape["B"] * shape["HK"] * shape["L"] * shape["D"]
     return Kernel(

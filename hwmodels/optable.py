@@ -19,7 +19,7 @@ from hwmodels.device import Device
 from hwmodels.errors import MeasurementError, nearest
 from hwmodels.kernel import Kernel
 from hwmodels.number_type import NUMBER_TYPES
-from hwmodels.op_kernels import SIZES_OF_OP, op_kernels
+from hwmodels.op_kernels import SIZES_OF_OP, compute_elements, op_kernels
 from hwmodels.price import estimator_of
 from hwmodels.runtime_file import load_runtime
 
@@ -37,6 +37,7 @@ class OpTable:
 
     frame: pd.DataFrame
     """As read; rows in the order of the file."""
+    ops: tuple[str, ...]
     shapes: tuple[dict[str, int], ...]
     dtypes: tuple[str, ...]
     """Canonical names."""
@@ -72,7 +73,8 @@ def read_optable(path: Path, *, timed: bool) -> OpTable:
         tail = [f"and {more} more"] if more else []
         raise MeasurementError("\n".join(f"{path}: {line}" for line in [*shown, *tail]))
     dtypes = tuple(ALIASES.get(str(name), str(name)) for name in frame["dtype"])
-    return OpTable(frame=frame, shapes=tuple(shapes), dtypes=dtypes, source=str(path))
+    ops = tuple(map(str, frame["op"]))
+    return OpTable(frame=frame, ops=ops, shapes=tuple(shapes), dtypes=dtypes, source=str(path))
 
 
 def timed_rows(table: OpTable) -> np.ndarray:
@@ -90,7 +92,7 @@ def predict_ops(table: OpTable, device: Device, runtime: str) -> pd.DataFrame:
     predicted = np.zeros((len(table.shapes), 4))
     for name in dict.fromkeys(runtimes):
         rows = [index for index, found in enumerate(runtimes) if found == name]
-        groups = [row_kernels(table, index, device, name) for index in rows]
+        groups = rows_kernels(table, rows, device, name)
         kernels = [kernel for group in groups for kernel in group]
         costs = iter(estimator_of(device).estimate(kernels, device, load_runtime(name)))
         for index, group in zip(rows, groups, strict=True):
@@ -104,11 +106,19 @@ def predict_ops(table: OpTable, device: Device, runtime: str) -> pd.DataFrame:
     return table.frame.assign(**{name: predicted[:, i] for i, name in enumerate(names)})
 
 
-def row_kernels(table: OpTable, index: int, device: Device, runtime: str) -> Sequence[Kernel]:
-    """Kernels of one row."""
-    op = str(table.frame["op"].iat[index])
+def rows_kernels(
+    table: OpTable, rows: Sequence[int], device: Device, runtime: str
+) -> list[tuple[Kernel, ...]]:
+    """Kernels of each of some rows, run by one runtime."""
     cold = runtime.startswith("torch")
-    return op_kernels(op, table.shapes[index], table.dtypes[index], device, cold=cold)
+    compute = {dtype: compute_elements(dtype, device) for dtype in {table.dtypes[i] for i in rows}}
+    return [
+        op_kernels(
+            table.ops[row], table.shapes[row], table.dtypes[row], compute[table.dtypes[row]],
+            cold=cold,
+        )
+        for row in rows
+    ]  # fmt: skip
 
 
 def runtimes_of(table: OpTable, default: str) -> list[str]:

@@ -30,7 +30,7 @@ from hwmodels.estimators.gpu_skeleton import (
     move_terms,
 )
 from hwmodels.kernel import Kernel, KernelCost, KernelKind
-from hwmodels.op_kernels import op_kernels
+from hwmodels.op_kernels import compute_elements, op_kernels
 from hwmodels.runtime import Runtime
 
 Floats = NDArray[np.float64]
@@ -182,7 +182,8 @@ def _kind_shift(device: Device, kind: KernelKind) -> float:
 def measured_kernels(entry: Measurement, device: Device) -> tuple[Kernel, ...]:
     """Kernels of a measured operator; torch runtimes are timed with cold caches."""
     cold = entry.runtime.startswith("torch")
-    return op_kernels(entry.op, dict(entry.sizes), entry.dtype, device, cold=cold)
+    compute = compute_elements(entry.dtype, device)
+    return op_kernels(entry.op, dict(entry.sizes), entry.dtype, compute, cold=cold)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
