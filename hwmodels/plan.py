@@ -88,10 +88,11 @@ def plan_region(
         for op in region.ops
     ]
     order = [executions.get(id(op)) for op in region.ops]
-    kernels = [
-        _kernel(group, _border([op for op, _ in group], done, region), around, device)
-        for group in _groups(done, order, runtime)
-    ]
+    kernels: list[Kernel] = []
+    for group in _groups(done, order, runtime):
+        border = _border([op for op, _ in group], done, region)
+        kernels.append(_kernel(group, border, around, device))
+        kernels += _bias_kernels([op for op, _ in group], runtime)
     executed = [run for run in order if run is not None]
     statuses: list[Status] = [run.status for run in executed]
     worst = STATUS_ORDER[max((STATUS_ORDER.index(status) for status in statuses), default=0)]
@@ -187,6 +188,26 @@ def _kernel(
         accumulator=rate.accumulator if rate else "fp32",
         efficiency=min(run.mode.efficiency if run.mode else 1.0 for run in runs),
     )
+
+
+def _bias_kernels(ops: Sequence[Op], runtime: Runtime) -> list[Kernel]:
+    """Kernels that add a bias where the runtime does not do it in the contraction."""
+    outputs = [
+        op.operand("output")
+        for op in ops
+        if op.kind in runtime.bias_kernel and op.operand("bias") is not None
+    ]
+    return [
+        Kernel(
+            kind="pointwise",
+            detail="bias",
+            sizes={},
+            input_bytes=output.bytes,
+            write_bytes=output.bytes,
+        )
+        for output in outputs
+        if output is not None
+    ]
 
 
 def _written_bytes(operand: Operand, context: Context) -> int:

@@ -128,6 +128,8 @@ class Runtime:
     modes: tuple[KernelMode, ...]
     epilogue: tuple[str, ...]
     """Elementwise ops that a contracting kernel takes in: `bias`, `relu`, `add`, ..."""
+    bias_kernel: tuple[OpKind, ...]
+    """Contracting ops whose bias is added by a kernel of its own."""
     fuses_pointwise: bool
     """Whether neighbouring pointwise ops and normalisations run as one kernel."""
     fuses_shared_input: bool

@@ -68,6 +68,7 @@ class RuntimeFile(_Entry):
     placement: Placement
     every_combination: bool = False
     epilogue: tuple[str, ...] = ()
+    bias_kernel: tuple[OpKind, ...] = ()
     fuses_pointwise: bool = False
     fuses_shared_input: bool = False
     quantize_into: tuple[str, ...] = ()
@@ -118,6 +119,7 @@ def _read(path: Path) -> Runtime:
         placement=entry.placement,
         every_combination=entry.every_combination,
         epilogue=entry.epilogue,
+        bias_kernel=entry.bias_kernel,
         fuses_pointwise=entry.fuses_pointwise,
         fuses_shared_input=entry.fuses_shared_input,
         quantize_into=entry.quantize_into,
