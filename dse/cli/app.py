@@ -71,31 +71,31 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command line; every error becomes one message on stderr and an exit code."""
     try:
         return int(app(list(arguments), standalone_mode=False, prog_name="dse") or 0)
-    except UsageError as error:
-        _complain(_usage(error))
-        return WRONG_INPUT
-    except (DseError, HardwareError) as error:
-        if "--debug" in arguments:
-            raise
-        _complain(str(error))
-        return WRONG_INPUT
     except (KeyboardInterrupt, typer.Abort):
         _complain("interrupted")
         return INTERRUPTED
-    except WRONG_PATH as error:
-        if "--debug" in arguments:
-            raise
-        _complain(f"{error.filename}: {error.strerror}")
-        return WRONG_INPUT
     except BrokenPipeError:
         # Whoever read the output has seen enough. The stream must not be flushed again at exit.
         sys.stdout = None
         return FAILED
+    except UsageError as error:
+        _complain(_usage(error))
+        return WRONG_INPUT
     except Exception as error:
         if "--debug" in arguments:
             raise
-        _complain(f"{type(error).__name__}: {error}\nthe work failed; run it again with --debug")
-        return FAILED
+        message, code = _described(error)
+        _complain(message)
+        return code
+
+
+def _described(error: Exception) -> tuple[str, int]:
+    """What to tell about an error, and the exit code."""
+    if isinstance(error, DseError | HardwareError):
+        return str(error), WRONG_INPUT
+    if isinstance(error, WRONG_PATH):
+        return f"{error.filename}: {error.strerror}", WRONG_INPUT
+    return f"{type(error).__name__}: {error}\nthe work failed; run it again with --debug", FAILED
 
 
 def _usage(error: Exception) -> str:

@@ -24,6 +24,9 @@ PLOT = (780, 380)
 
 FRAME = Box(-50, -15, PLOT[0] + 50, PLOT[1] + 20)
 
+NOWHERE = (-1e6, -1e6)
+"""Where points stand that the plot cannot show."""
+
 LOSS_TITLE = "quality loss (KL, nats per position)"
 
 
@@ -33,7 +36,6 @@ class Group:
 
     points: tuple[Point, ...]
     axis: Axis
-    lines: tuple[str, ...] = ()
 
     @property
     def x(self) -> list[float | None]:
@@ -120,7 +122,7 @@ def _uniforms(run: Run, group: Group) -> go.Scatter:
     names = [run.title(point) for point in group.points]
     return go.Scatter(
         x=group.x, y=group.y, mode="markers+text", name="one scheme everywhere",
-        text=names, textposition=_places(run, group, logarithmic=True),
+        text=names, textposition=_places(run, group),
         textfont={"size": 12.5, "color": theme.INK}, cliponaxis=False,
         hovertext=_texts(run, group.points), hoverinfo="text", error_y=_error_bars(group),
         marker={
@@ -175,32 +177,31 @@ def _cost_button(run: Run, axis: Axis) -> Button:
     restyle = {
         "x": [group.x for group in groups],
         "y": [group.y for group in groups],
-        "textposition": [None, None, None, _places(run, groups[3], logarithmic=True), None],
+        "textposition": [None, None, None, _places(run, groups[3]), None],
     }
     layout = {**_layout(run, axis), "xaxis.autorange": True, "yaxis.autorange": True}
     return Button(label=axis.label, restyle=restyle, relayout=layout)
 
 
-def _places(run: Run, group: Group, *, logarithmic: bool) -> list[str]:
-    """Text positions of the uniform points, for the nominal frame."""
-    every = [
-        point
-        for point in (*run.points, *run.front)
-        if point.loss and group.axis.scaled(point) is not None
-    ]
-    bend = math.log if logarithmic else float
-    xs = [group.axis.scaled(point) or 0.0 for point in every]
-    ys = [bend(point.loss) for point in every if point.loss]
+def _places(run: Run, group: Group) -> list[str]:
+    """Text positions of the uniform points, for the nominal plot with a logarithmic loss axis."""
+    every = {point.trial: point for point in (*run.points, *run.front)}.values()
+    shown = {
+        point.trial: (cost, math.log(point.loss))
+        for point in every
+        if point.loss and (cost := group.axis.scaled(point)) is not None
+    }
+    xs, ys = ([values[axis] for values in shown.values()] for axis in (0, 1))
 
-    def pixel(point: Point) -> tuple[float, float]:
-        x, y = group.axis.scaled(point), point.loss
-        if x is None or not y or y <= 0:
-            return (-1e6, -1e6)
+    def pixel(trial: int) -> tuple[float, float]:
+        if trial not in shown:
+            return NOWHERE
+        x, y = shown[trial]
         return (
             (x - min(xs)) / (max(xs) - min(xs) or 1) * PLOT[0],
-            (bend(y) - min(ys)) / (max(ys) - min(ys) or 1) * PLOT[1],
+            (y - min(ys)) / (max(ys) - min(ys) or 1) * PLOT[1],
         )
 
-    own = [pixel(point) for point in group.points]
-    others = [pixel(point) for point in every if point.source != "uniform"]
-    return positions(own, [run.title(point) for point in group.points], others, frame=FRAME)
+    own = {point.trial: run.title(point) for point in group.points}
+    others = [pixel(trial) for trial in shown if trial not in own]
+    return positions([pixel(trial) for trial in own], list(own.values()), others, frame=FRAME)
