@@ -127,7 +127,9 @@ SMALL_FLOATS = (
     float_encoding("e3m4", 3, 4, source=f"{ML_DTYPES}, float8_e3m4 (IEEE specials)"),
     float_encoding("ue5m3", 5, 3, signed=False, source=f"{UE5M3}; top exponent reserved"),
     float_encoding("ue5m3_fn", 5, 3, signed=False, specials="fn", source=f"{UE5M3}; up to 0xFE"),
-    float_encoding("ue4m3", 4, 3, signed=False, specials="fn", source="NVIDIA PTX ISA 8.7, ue4m3"),
+    float_encoding(
+        "ue4m3", 4, 3, signed=False, specials="fn", source="NVIDIA PTX ISA 8.7, ue4m3"
+    ).replaced(bits=8),
     *(
         float_encoding(
             f"p3109_8p{p}", 8 - p, p - 1, bias=1 << (7 - p), specials="p3109",

@@ -240,6 +240,9 @@ def group_kernel(
     if TWO_LEVEL:
         multiplier = tl.div_rn(tl.div_rn(ones, ones * scaling[4]), scale)
         y = x * multiplier[:, None]
+    elif RULE >= FLOOR:
+        # The reciprocal of a power of two is exact, and so is this multiplication as a division.
+        y = x * tl.div_rn(ones, scale)[:, None]
     else:
         y = tl.div_rn(x, tl.full(x.shape, 1, tl.float32) * scale[:, None])
     y = tl.where(total[:, None] == 0, x * 0.0, y)

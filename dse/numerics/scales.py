@@ -8,17 +8,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from dse.numerics import compiled
 from dse.numerics.eager import apply, round_to_grid, scale_of
 from dse.numerics.grid import grid_of, thresholds_of
-from dse.numerics.scaling import Scaling, scaling_of
+from dse.numerics.scaling import Scaling, kernels_derive, scaling_of
 from hwmodels.formats import Encoding, Format, Quantizer
 
-CLIP_STEP = 0.02
-CLIP_CANDIDATES = 40
-"""Statistic `mse` tries 1.00, 0.98, ..., 0.22 of the range."""
+CLIP_SHARES = np.linspace(1.0, 0.22, 40).astype(np.float32)
+"""Shares of the range that statistic `mse` tries: 1.00, 0.98, ..., 0.22."""
 
 SMALLEST_TENSOR_SCALE = 2.0**-112
 
@@ -51,9 +52,9 @@ def tensor_scale_of(largest: Tensor | float, format: Format) -> float:
     """
     if format.scale is None:
         return 1.0
-    top = torch.tensor(format.element.max * format.scale.encoding.max, dtype=torch.float32)
-    scale = torch.as_tensor(largest, dtype=torch.float32).cpu() / top
-    return float(torch.clamp(scale, min=SMALLEST_TENSOR_SCALE))
+    top = np.float32(format.element.max * format.scale.encoding.max)
+    wanted = np.float32(float(largest)) / top
+    return float(np.maximum(wanted, np.float32(SMALLEST_TENSOR_SCALE)))
 
 
 def derived_scales(
@@ -157,17 +158,33 @@ def _least_error(
     groups: Tensor, low: Tensor, high: Tensor, quantizer: Quantizer, scaling: Scaling
 ) -> GroupScales:
     """The clipped range with the least squared error of each group; the widest of equals."""
+    simple = kernels_derive(quantizer.replaced(statistic="absmax"))
+    if groups.device.type == "cpu" and (simple or quantizer.format.zero_point is not None):
+        return _least_error_on_cpu(groups, low, high, quantizer, scaling)
     element = quantizer.format.element
     best = _clipped(low, high, quantizer, scaling)
     least = _squared_error(groups, best, element, scaling)
-    for step in range(1, CLIP_CANDIDATES):
-        kept = 1.0 - step * CLIP_STEP
+    for kept in CLIP_SHARES[1:].tolist():
         tried = _clipped(low * kept, high * kept, quantizer, scaling)
         error = _squared_error(groups, tried, element, scaling)
         better = error < least
         least = torch.where(better, error, least)
         best = _chosen(better, tried, best)
     return best
+
+
+def _least_error_on_cpu(
+    groups: Tensor, low: Tensor, high: Tensor, quantizer: Quantizer, scaling: Scaling
+) -> GroupScales:
+    affine = quantizer.format.zero_point is not None
+    scales, points = torch.empty_like(high), torch.empty_like(high)
+    compiled.least_error(
+        groups.contiguous().reshape(-1).numpy(), groups.shape[-1],
+        low.reshape(-1).numpy(), high.reshape(-1).numpy(), CLIP_SHARES, affine,
+        grid_of(quantizer.format.element), thresholds_of(quantizer.format.element), scaling,
+        scales.reshape(-1).numpy(), points.reshape(-1).numpy(),
+    )  # fmt: skip
+    return GroupScales(scales=scales, zero_points=points if affine else None)
 
 
 def _clipped(low: Tensor, high: Tensor, quantizer: Quantizer, scaling: Scaling) -> GroupScales:
