@@ -47,7 +47,8 @@ class Architecture:
     def __str__(self) -> str:
         if self.family == "sm":
             return f"sm_{round(self.version * 10)}"
-        return f"{self.family}{self.version:g}"
+        separator = "v" if self.family[-1].isdigit() else ""
+        return f"{self.family}{separator}{self.version:g}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

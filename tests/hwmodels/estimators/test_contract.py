@@ -15,7 +15,7 @@ from hwmodels.price import estimator_of
 from hwmodels.runtime_file import load_runtime
 
 RUNTIME = load_runtime("free")
-ELEMENT = {"ethos-u55": "int8", "v100-sxm2": "fp16", "t4": "fp16"}
+WIDTHS = {"bf16": 2, "fp16": 2, "int8": 1, "fp32": 4}
 DEVICES = [load_device(name) for name in device_names()]
 sizes = st.integers(1, 16384)
 NOT_MONOTONE = 0.8
@@ -23,8 +23,8 @@ NOT_MONOTONE = 0.8
 
 
 def _gemm(device: Device, m: int, n: int, k: int) -> Kernel:
-    element = ELEMENT.get(device.name, "bf16")
-    width = 1 if element == "int8" else 2
+    element = next(name for name in WIDTHS if device.rate(name, name) is not None)
+    width = WIDTHS[element]
     return Kernel(
         kind="gemm",
         sizes={"B": 1, "M": m, "N": n, "K": k, "taps": 1},
