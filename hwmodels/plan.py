@@ -91,7 +91,7 @@ def plan_region(
     kernels: list[Kernel] = []
     for group in _groups(done, order, runtime):
         border = _border([op for op, _ in group], done, region)
-        kernels.append(_kernel(group, border, around, device))
+        kernels += _pieces(_kernel(group, border, around, device), runtime)
         kernels += _bias_kernels([op for op, _ in group], runtime)
     executed = [run for run in order if run is not None]
     statuses: list[Status] = [run.status for run in executed]
@@ -188,6 +188,22 @@ def _kernel(
         accumulator=rate.accumulator if rate else "fp32",
         efficiency=min(run.mode.efficiency if run.mode else 1.0 for run in runs),
     )
+
+
+def _pieces(kernel: Kernel, runtime: Runtime) -> list[Kernel]:
+    """The kernel, or the kernels that the runtime launches for its op."""
+    pieces = runtime.pieces.get(kernel.detail)
+    if pieces is None or kernel.kind != "pointwise":
+        return [kernel]
+    share = pieces.passes / pieces.kernels
+    piece = replace(
+        kernel,
+        input_bytes=round(kernel.input_bytes * share),
+        weight_bytes=round(kernel.weight_bytes * share),
+        other_bytes=round(kernel.other_bytes * share),
+        write_bytes=round(kernel.write_bytes * share),
+    )
+    return [piece] * pieces.kernels
 
 
 def _bias_kernels(ops: Sequence[Op], runtime: Runtime) -> list[Kernel]:

@@ -116,6 +116,15 @@ class KernelMode:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pieces:
+    """An op that a runtime launches as several kernels."""
+
+    kernels: int
+    passes: float
+    """How often all of its operands move, over all kernels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
     """Software that executes networks on devices."""
 
@@ -130,6 +139,9 @@ class Runtime:
     """Elementwise ops that a contracting kernel takes in: `bias`, `relu`, `add`, ..."""
     bias_kernel: tuple[OpKind, ...]
     """Contracting ops whose bias is added by a kernel of its own."""
+    pieces: Mapping[str, Pieces]
+    """Elementwise ops, by detail, that are several kernels here (rotary embedding in eager
+    mode: negate, concatenate, two products and a sum for q and for k)."""
     fuses_pointwise: bool
     """Whether neighbouring pointwise ops and normalisations run as one kernel."""
     fuses_shared_input: bool

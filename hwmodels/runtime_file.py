@@ -11,7 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from hwmodels.cost import Status
 from hwmodels.errors import RuntimeModeError, nearest
 from hwmodels.formats import Granularity, Timing
-from hwmodels.runtime import ArchitectureRange, KernelMode, OperandLayout, Placement, Runtime
+from hwmodels.runtime import (
+    ArchitectureRange,
+    KernelMode,
+    OperandLayout,
+    Pieces,
+    Placement,
+    Runtime,
+)
 from hwmodels.work import OperandName, OpKind
 from hwmodels.yaml_file import names_in, read_yaml, validated
 
@@ -59,6 +66,13 @@ class ModeEntry(_Entry):
     note: str = ""
 
 
+class PiecesEntry(_Entry):
+    """An op that is several kernels: how many, and how often its operands move in all."""
+
+    kernels: int = Field(gt=0)
+    passes: float = Field(gt=0)
+
+
 class RuntimeFile(_Entry):
     """A runtime file. `RuntimeFile.model_json_schema()` is its JSON schema."""
 
@@ -69,6 +83,7 @@ class RuntimeFile(_Entry):
     every_combination: bool = False
     epilogue: tuple[str, ...] = ()
     bias_kernel: tuple[OpKind, ...] = ()
+    pieces: dict[str, PiecesEntry] = Field(default_factory=dict)
     fuses_pointwise: bool = False
     fuses_shared_input: bool = False
     quantize_into: tuple[str, ...] = ()
@@ -120,6 +135,10 @@ def _read(path: Path) -> Runtime:
         every_combination=entry.every_combination,
         epilogue=entry.epilogue,
         bias_kernel=entry.bias_kernel,
+        pieces={
+            detail: Pieces(kernels=pieces.kernels, passes=pieces.passes)
+            for detail, pieces in entry.pieces.items()
+        },
         fuses_pointwise=entry.fuses_pointwise,
         fuses_shared_input=entry.fuses_shared_input,
         quantize_into=entry.quantize_into,

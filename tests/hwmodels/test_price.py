@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,7 @@ from hwmodels.formats import Quantizer
 from hwmodels.plan import Context, plan_region, producer_tags
 from hwmodels.price import price
 from hwmodels.runtime_file import load_runtime
-from hwmodels.work import OperandName, RegionWork, Work
+from hwmodels.work import Op, Operand, OperandName, RegionWork, Work
 
 
 def _region(work: Work, role: str) -> RegionWork:
@@ -119,6 +120,28 @@ def test_qkv_is_one_gemm_and_one_quantisation_under_vllm(big: Work) -> None:
     eager = plan_region(region, load_device("h100-sxm"), load_runtime("torch-eager"))
     assert len(eager.kernels) == 3
     assert len(eager.conversions) == 1
+
+
+def test_eager_mode_launches_a_rotary_embedding_in_pieces() -> None:
+    """Ten kernels that move q and k five times; one kernel where it is fused."""
+    q = Operand(name="input", value="q", shape=(1, 32, 64, 128))
+    op = Op(
+        name="rope",
+        kind="elementwise",
+        detail="rope",
+        sizes={},
+        operands=(q, replace(q, name="output", value="turned")),
+    )
+    region = RegionWork(
+        name="rope", kind="elementwise", role="rotary", ops=(op,), reads=(q,), writes=()
+    )
+    eager, fused = (
+        plan_region(region, load_device("h100-sxm"), load_runtime(name)).kernels
+        for name in ("torch-eager", "vllm")
+    )
+    assert len(eager) == 10
+    assert len(fused) == 1
+    assert sum(kernel.bytes for kernel in eager) == 5 * fused[0].bytes
 
 
 def test_a_fused_epilogue_writes_nothing_in_between(big: Work) -> None:
