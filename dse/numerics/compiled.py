@@ -1,8 +1,8 @@
 """Compiled kernels (numba, CPU): one or two passes over memory, exact, without fastmath.
 
 All work on rows of one contraction: row r of `x` is `x[r * depth : (r + 1) * depth]`, cut into
-groups of `scaling.group`, the last one possibly shorter. `quantize_columns` gathers tiles of
-columns into rows first. They release the GIL, so that threads share rows.
+groups of `scaling.group`, the last one possibly shorter. They release the GIL, so that threads
+share rows.
 """
 
 # Kernels take everything by position, since numba reads them, not mypy.
@@ -16,6 +16,7 @@ import numpy as np
 
 from dse.numerics.bits import bits_of, conjunction, exclusive, float_of, multiply
 from dse.numerics.grid import Grid, Method
+from dse.numerics.kernel_cache import kernel_cache
 from dse.numerics.rounding import (
     MAGNITUDE,
     f32,
@@ -37,13 +38,15 @@ TABLE, SEARCH, STOCHASTIC = int(Method.TABLE), int(Method.SEARCH), int(Method.ST
 TABLE_STOCHASTIC = int(Method.TABLE_STOCHASTIC)
 GIVEN, EXACT, ROUNDED = int(Rule.GIVEN), int(Rule.EXACT), int(Rule.ROUNDED)
 FLOOR, CEIL, EVEN, RCEIL = int(Rule.FLOOR), int(Rule.CEIL), int(Rule.EVEN), int(Rule.RCEIL)
-COLUMNS = 16
-"""Columns gathered at a time: one cache line of float32."""
 
 u64 = np.uint64
 """Loop counters without a sign spare the kernels numba's test for indices from the end."""
 
-compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
+
+def compiled(function):
+    """Compiles on first use; machine code is kept between processes."""
+    with kernel_cache():
+        return numba.njit(nogil=True, cache=True, error_model="numpy")(function)
 
 
 @compiled
@@ -183,11 +186,10 @@ def _random_table_row(x, out, start, depth, group, factors, grid, table, seed, o
 
 
 @compiled
-def apply_row(x, out, start, depth, group, factors, grid, table, seed, origin, stride):
-    """Out = grid(x * multiplier / divisor) * total for each group of a row.
+def apply_row(x, out, start, depth, group, factors, grid, table):
+    """Out = grid(x * multiplier / divisor) * total for each group of a row, deterministic.
 
-    `factors` is (4, groups): multiplier, divisor, total, zero point. Element i is number
-    `origin + (i - start) * stride` of the whole tensor, which numbers the random draws.
+    `factors` is (4, groups): multiplier, divisor, total, zero point.
     """
     method = grid.method
     if method == MAGIC:
@@ -198,10 +200,6 @@ def apply_row(x, out, start, depth, group, factors, grid, table, seed, origin, s
         _table_row(x, out, start, depth, group, factors, grid, table)
     elif method == SEARCH:
         _search_row(x, out, start, depth, group, factors, grid, table)
-    elif method == STOCHASTIC:
-        _random_row(x, out, start, depth, group, factors, grid, seed, origin, stride)
-    elif method == TABLE_STOCHASTIC:
-        _random_table_row(x, out, start, depth, group, factors, grid, table, seed, origin, stride)
     else:
         _general_row(x, out, start, depth, group, factors, grid)
 
@@ -224,9 +222,8 @@ def set_factors(factors, g, scale, zero_point, scaling):
 
 
 @compiled
-def row_factors(x, start, depth, scaling, scales, zero_points, factors):
+def row_factors(x, start, depth, group, scaling, scales, zero_points, factors):
     """Fills `factors` for a row: from the given scales, or from each group's largest magnitude."""
-    group = scaling.group
     groups = -(-depth // group)
     if scaling.rule == GIVEN:
         for g in range(groups):
@@ -280,7 +277,7 @@ def least_error(x, group, low, high, kept, affine, grid, table, scaling, scales,
             else:
                 scale, point = scale_of(max(-low[g], high[g]) * share, scaling), f32(0)
             set_factors(factors, 0, scale, point, scaling)
-            apply_row(source, values, 0, group, group, factors, grid, table, u32(0), 0, 1)
+            apply_row(source, values, 0, group, group, factors, grid, table)
             error = squared_distance(values, source)
             if error < least or share == kept[0]:
                 least = error
@@ -303,52 +300,27 @@ def squared_distance(left, right):
 
 
 @compiled
-def quantize_span(x, out, first, last, scale, zero_point, scaling, grid, table, seed):
-    """Elements first..last under one scale."""
-    factors = np.empty((4, 1), np.float32)
-    set_factors(factors, 0, scale, zero_point, scaling)
-    depth = last - first
-    apply_row(x, out, first, depth, depth, factors, grid, table, seed, first, 1)
+def quantize_rows(
+    x, out, first, last, depth, inner, grid, table, scaling, scales, zero_points, seed, offset
+):
+    """Rows first..last of a matrix; `scales` and `zero_points`: (rows or 1, groups or 1).
 
-
-@compiled
-def quantize_rows(x, out, first, last, depth, grid, table, scaling, scales, zero_points, seed):
-    """Rows first..last of a contiguous tensor; `scales`: (rows or 1, groups or 1)."""
-    factors = np.empty((4, -(-depth // scaling.group)), np.float32)
+    Row (o, i) of `inner` columns holds elements ((o * depth + d) * inner + i) + offset of the
+    whole tensor: these numbers choose the random draws.
+    """
+    group = min(scaling.group, max(depth, 1))
+    factors = np.empty((4, -(-depth // group)), np.float32)
     for row in range(first, last):
         start = row * depth
         given = scales[min(row, scales.shape[0] - 1)]
         points = zero_points[min(row, zero_points.shape[0] - 1)]
-        row_factors(x, start, depth, scaling, given, points, factors)
-        apply_row(x, out, start, depth, scaling.group, factors, grid, table, seed, start, 1)
-
-
-@compiled
-def quantize_columns(
-    x, out, first, last, depth, inner, grid, table, scaling, scales, zero_points, seed
-):
-    """Column tiles first..last of a tensor (outer, depth, inner) whose rows are its columns."""
-    tiles = -(-inner // COLUMNS)
-    # A line more than the depth: columns a power of two apart would share few cache sets.
-    pitch = depth + COLUMNS
-    buffer = np.empty(COLUMNS * pitch, np.float32)
-    factors = np.empty((4, -(-depth // scaling.group)), np.float32)
-    for tile in range(first, last):
-        outer, left = tile // tiles, (tile % tiles) * COLUMNS
-        width = min(COLUMNS, inner - left)
-        origin = outer * depth * inner + left
-        for d in range(depth):
-            for column in range(width):
-                buffer[column * pitch + d] = x[origin + d * inner + column]
-        for column in range(width):
-            row, start = outer * inner + left + column, column * pitch
-            given = scales[min(row, scales.shape[0] - 1)]
-            points = zero_points[min(row, zero_points.shape[0] - 1)]
-            row_factors(buffer, start, depth, scaling, given, points, factors)
-            apply_row(
-                buffer, buffer, start, depth, scaling.group, factors, grid, table, seed,
-                origin + column, inner,
-            )  # fmt: skip
-        for d in range(depth):
-            for column in range(width):
-                out[origin + d * inner + column] = buffer[column * pitch + d]
+        row_factors(x, start, depth, group, scaling, given, points, factors)
+        origin = (row // inner) * depth * inner + row % inner + offset
+        if grid.method == STOCHASTIC:
+            _random_row(x, out, start, depth, group, factors, grid, seed, origin, inner)
+        elif grid.method == TABLE_STOCHASTIC:
+            _random_table_row(
+                x, out, start, depth, group, factors, grid, table, seed, origin, inner
+            )
+        else:
+            apply_row(x, out, start, depth, group, factors, grid, table)

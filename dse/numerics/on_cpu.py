@@ -37,6 +37,11 @@ class _Rounding:
     scaling: Scaling
     seed: np.uint32
 
+    def given(self, found: GroupScales) -> tuple[object, ...]:
+        """Arguments of a kernel from the grid to the seed."""
+        scales, points = found.scales.numpy(), found.points.numpy()
+        return (self.grid, self.table, self.scaling, scales, points, self.seed)
+
 
 def quantize_on_cpu(
     x: Tensor,
@@ -80,14 +85,15 @@ def _fill(
     )
     if rounding.grid.method == Method.IDENTITY and format.scale is None:
         np.copyto(out, x)
-    elif not per_row:
-        _by_span(x, out, rounding, _tensor_scale(source, quantizer, rounding.scaling, state))
+        return
+    given = replace(rounding, scaling=rounding.scaling._replace(rule=np.int64(Rule.GIVEN)))
+    if not per_row:
+        _by_span(x, out, given, _tensor_scale(source, quantizer, rounding.scaling, state))
     elif state.scales is None and kernels_derive(quantizer):
-        _by_rows(x, out, layout, rounding, GroupScales(scales=torch.ones(1, 1)))
+        _by_rows(source, target, layout, rounding, GroupScales(scales=torch.ones(1, 1)))
     else:
         found = scales_of(layout.row_matrix(source), quantizer, state, level)
-        given = rounding.scaling._replace(rule=np.int64(Rule.GIVEN))
-        _by_rows(x, out, layout, replace(rounding, scaling=given), found)
+        _by_rows(source, target, layout, given, found)
 
 
 def _tensor_scale(
@@ -116,36 +122,33 @@ def _absmax(x: Floats) -> float:
 
 
 def _by_span(x: Floats, out: Floats, rounding: _Rounding, found: GroupScales) -> None:
-    scale, point = np.float32(found.scales.item()), np.float32(found.points.item())
-    grid, table, scaling = rounding.grid, rounding.table, rounding.scaling
+    """One scale for all: threads share the elements."""
+    given = rounding.given(found)
 
     def run(first: int, last: int) -> None:
-        compiled.quantize_span(
-            x, out, first, last, scale, point, scaling, grid, table, rounding.seed
-        )
+        part = slice(first, last)
+        compiled.quantize_rows(x[part], out[part], 0, 1, last - first, 1, *given, first)
 
     _shared(x.size, x.size, run)
 
 
 def _by_rows(
-    x: Floats, out: Floats, layout: Layout, rounding: _Rounding, found: GroupScales
+    source: Tensor, target: Tensor, layout: Layout, rounding: _Rounding, found: GroupScales
 ) -> None:
-    depth, inner = layout.depth, layout.inner
-    common = (
-        rounding.grid, rounding.table, rounding.scaling,
-        found.scales.numpy(), found.points.numpy(), rounding.seed,
-    )  # fmt: skip
+    """Threads share the rows; columns are gathered into rows and scattered back."""
+    rows = layout.row_matrix(source).contiguous()
+    result = target if layout.inner == 1 else torch.empty_like(rows)
+    x, out = rows.reshape(-1).numpy(), result.reshape(-1).numpy()
+    common = (layout.depth, layout.inner, *rounding.given(found), 0)
 
-    def rows(first: int, last: int) -> None:
-        compiled.quantize_rows(x, out, first, last, depth, *common)
+    def run(first: int, last: int) -> None:
+        compiled.quantize_rows(x, out, first, last, *common)
 
-    def columns(first: int, last: int) -> None:
-        compiled.quantize_columns(x, out, first, last, depth, inner, *common)
-
-    if inner == 1:
-        _shared(layout.outer, x.size, rows)
-    else:
-        _shared(layout.outer * -(-inner // compiled.COLUMNS), x.size, columns)
+    _shared(layout.rows, x.size, run)
+    if layout.inner > 1:
+        target.reshape(layout.outer, layout.depth, layout.inner).copy_(
+            result.reshape(layout.outer, layout.inner, layout.depth).transpose(1, 2)
+        )
 
 
 def _shared(items: int, elements: int, run: Callable[[int, int], Result]) -> list[Result]:

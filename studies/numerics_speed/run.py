@@ -25,8 +25,8 @@ from hwmodels.catalog import quantizer
 RESULTS = Path(__file__).parent / "results"
 NAMES = (
     "e4m3", "e2m1", "bf16", "fp16", "int8_channel", "e4m3_tensor", "mxfp8", "mxfp4", "nvfp4",
-    "int4_g128", "e4m3:zero", "e4m3:stochastic", "mxfp4:stochastic", "posit8_1", "posit16_1", "nf4",
-    "lns8_3", "takum8", "dynamic8_g256",
+    "int4_g128", "e4m3:zero", "e4m3:stochastic", "mxfp4:stochastic", "posit8_1", "posit16_1",
+    "nf4", "lns8_3", "takum8", "dynamic8_g256",
 )  # fmt: skip
 
 
@@ -98,7 +98,9 @@ def peers(x: torch.Tensor, *, rounds: int) -> list[Row]:
     """Other packages, those that are installed; on fewer elements where they are slow."""
     array = x.numpy()
     rows = [
-        measured("ml_dtypes", name, lambda d=dtype: array.astype(d).astype(np.float32), x, rounds=3)
+        measured(
+            "ml_dtypes", name, lambda d=dtype: array.astype(d).astype(np.float32), x, rounds=3
+        )
         for name, dtype in (
             ("e4m3", ml_dtypes.float8_e4m3fn),
             ("e2m1", ml_dtypes.float4_e2m1fn),
