@@ -6,6 +6,7 @@ DseError
 ├── DataError        calibration, search or report data
 ├── AssignmentError  an assignment that does not fit the model
 ├── RunError         a run folder: exists, torn, of another version or model
+├── WriteError       a file that cannot be written
 ├── InfeasibleError  constraints that no assignment satisfies
 └── ExportError      a recipe that a target cannot express
 
@@ -26,6 +27,7 @@ __all__ = [
     "InfeasibleError",
     "RunError",
     "SpaceError",
+    "WriteError",
     "nearest",
 ]
 
@@ -52,6 +54,10 @@ class AssignmentError(DseError, ValueError):
 
 class RunError(DseError, ValueError):
     """The run folder cannot be used."""
+
+
+class WriteError(DseError, OSError):
+    """A file cannot be written."""
 
 
 class InfeasibleError(DseError, ValueError):

@@ -6,14 +6,14 @@ import filecmp
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import onnx
 from onnx.external_data_helper import uses_external_data
 
-from dse.errors import GraphError, nearest
+from dse.errors import GraphError, WriteError, nearest
+from dse.files import write_atomically
 from dse.graph.graph import Graph
 from dse.graph.initializer import external_path
 from dse.graph.load import load
@@ -32,8 +32,9 @@ def annotate(path: Path, candidates: Mapping[str, tuple[str, ...]], out: Path) -
     last and at once.
 
     Raises:
-        GraphError: The model cannot be read, a site does not exist, external data of another
-            model is in the way, or the folder cannot be written.
+        GraphError: The model cannot be read, a site does not exist, or external data of another
+            model is in the way.
+        WriteError: The folder cannot be written.
     """
     graph = load(path)
     _check_sites(graph, candidates)
@@ -41,9 +42,9 @@ def annotate(path: Path, candidates: Mapping[str, tuple[str, ...]], out: Path) -
     _write_metadata(model, candidates)
     try:
         _copy_external(model, path.parent, out.parent)
-        _replace(out, model.SerializeToString())
     except OSError as error:
-        raise GraphError(f"{out}: cannot be written: {error.strerror}") from error
+        raise WriteError(f"{out}: cannot be written: {error.strerror}") from error
+    write_atomically(out, model.SerializeToString())
 
 
 def read_annotations(path: Path) -> dict[str, tuple[str, ...]]:
@@ -112,9 +113,3 @@ def _locations(model: onnx.ModelProto) -> Iterator[str]:
     for tensor in model.graph.initializer:
         if uses_external_data(tensor):
             yield from (entry.value for entry in tensor.external_data if entry.key == "location")
-
-
-def _replace(path: Path, content: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as partial:
-        partial.write(content)
-    os.replace(partial.name, path)

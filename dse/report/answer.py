@@ -53,7 +53,7 @@ def _what(run: Run, point: Point) -> str:
     place = f"On {_place(run).title}, " if run.manifest.targets else ""
     loss = loss_text(point.loss, point.stderr)
     shares = _joined(_shares(run, point))
-    return f"{place}{shares} at a loss of {loss} nats per position{_metric(run, point)}."
+    return f"{place}{shares} at a loss of {loss} {run.loss_unit}{_metric(run, point)}."
 
 
 def _shares(run: Run, point: Point) -> list[str]:

@@ -31,7 +31,7 @@ def cards(run: Run) -> list[Card]:
         Card(
             label="quality loss",
             value=value,
-            detail=f"± {error} nats per position" if error else "nats per position",
+            detail=f"± {error} {run.loss_unit}" if error else run.loss_unit,
         )
     ]
     if metric is not None:

@@ -10,13 +10,14 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from dse.errors import RunError
+from dse.files import write_atomically
 from dse.report.answer import caveats
 from dse.report.axis import Axis, cost_axes
 from dse.report.figures import theme
 from dse.report.figures.hover import hover
-from dse.report.figures.pareto import LOSS_TITLE, staircase
+from dse.report.figures.pareto import staircase
 from dse.report.figures.view import Button, View
-from dse.report.html import page, write_atomically
+from dse.report.html import page
 from dse.report.load import read_run
 from dse.report.run import Run
 from dse.report.unit import digits, loss_text, si
@@ -95,7 +96,9 @@ def _view(entries: Sequence[Entry], axes: Sequence[Axis]) -> View:
     figure = go.Figure([_trace(entry, axes[0]) for entry in entries])
     theme.styled(figure, height=520, hovermode="closest")
     figure.update_xaxes(title_text=axes[0].title)
-    figure.update_yaxes(title_text=LOSS_TITLE, type="log", dtick=1)
+    figure.update_yaxes(
+        title_text=f"quality loss ({entries[0].run.loss_unit})", type="log", dtick=1
+    )
     costs = tuple(
         Button(
             label=axis.label,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from functools import cache
 from pathlib import Path
 
 import jinja2
 from plotly.offline import get_plotlyjs
 
-from dse.errors import RunError
+from dse.files import write_atomically
 from dse.report.answer import answer, caveats
 from dse.report.breakdown import Support, support
 from dse.report.card import cards
@@ -44,26 +42,6 @@ def write_report(run_dir: Path) -> Path:
 def page(template: str, **context: object) -> str:
     """A template of the package with the shared style, script and one copy of plotly.js."""
     return _environment().get_template(template).render(plotly_js=get_plotlyjs(), **context)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part.
-
-    Raises:
-        RunError: it cannot be written there.
-    """
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(text)
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 @cache

@@ -41,7 +41,7 @@ class Point:
 
     @property
     def loss(self) -> float | None:
-        """KL in nats per position; on the report split where that was measured."""
+        """In `Run.loss_unit`; on the report split where that was measured."""
         return self.columns.get("report_quality_loss", self.columns.get("quality_loss"))
 
     @property
@@ -148,6 +148,12 @@ class Run:
         """What a point gives to the variables that had a choice; empty where it is not known."""
         taken = self.choices.get(point.trial, {})
         return {one.name: taken[one.name] for one in self.searched if taken.get(one.name)}
+
+    @cached_property
+    def loss_unit(self) -> str:
+        """What losses are: a KL divergence, or an error where the output is no distribution."""
+        distribution = any("flip_rate" in point.columns for point in self.points)
+        return "nats per position" if distribution else "of the output's norm"
 
     def is_recommended(self, point: Point) -> bool:
         """Whether it is the point that the search would take."""

@@ -54,7 +54,7 @@ def front_table(run: Run) -> Table:
     points = (*run.front, *beside)
     columns = {
         "point": [_name(run, point) for point in points],
-        "loss (nats)": [_loss(point) for point in points],
+        "loss": [_loss(point) for point in points],
         **_metric(run, points),
         **_costs(run, points),
         "formats": [_formats(run, point) for point in points],

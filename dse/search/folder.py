@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from dse.errors import RunError
+from dse.files import write_atomically
 
 MANIFEST = "manifest.json"
 SENSITIVITY = "sensitivity.csv"
@@ -23,29 +22,15 @@ RECOMMENDED = "recommended.json"
 STATE = "state"
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file in one step: readers see the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
 def write_json(path: Path, content: Mapping[str, object] | Sequence[object]) -> None:
     """Write JSON in one step; NaN is refused, since JSON has none."""
-    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_atomically(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> None:
     """Write a CSV in one step; what a row does not have is left empty."""
     table = pd.DataFrame.from_records(list(rows), columns=list(columns))
-    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    write_atomically(path, table.to_csv(index=False, lineterminator="\n"))
 
 
 def read_json(path: Path) -> dict[str, object]:

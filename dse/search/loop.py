@@ -11,6 +11,7 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
+from dse.files import write_atomically
 from dse.search import folder as run_folder
 from dse.search.history import dominated_share, reference_point
 from dse.search.measure import measure_report, measure_trial, records_of, trial_macs
@@ -116,7 +117,7 @@ def _sensitivity(session: Session, out: Path, progress: Progress) -> tuple[Sensi
         score,
         progress=lambda done, total: progress(Status(stage="sensitivity", done=done, total=total)),
     )
-    run_folder.write_text(path, table.to_csv())
+    write_atomically(path, table.to_csv())
     return table, evaluator.macs - before
 
 

@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from dse.errors import GraphError
+from dse.errors import GraphError, WriteError
 from dse.graph.annotate import annotate, read_annotations
 from dse.graph.load import load
 
@@ -72,7 +72,7 @@ def test_an_unknown_site_is_refused_and_nothing_written(write, tmp_path):
 
 
 def test_a_folder_that_does_not_exist_is_an_error(write, tmp_path):
-    with pytest.raises(GraphError, match="cannot be written"):
+    with pytest.raises(WriteError, match="cannot be written"):
         annotate(write(TEXT), CANDIDATES, tmp_path / "none" / "out.onnx")
 
 

@@ -67,3 +67,12 @@ def test_weights_that_were_quantised_before_are_said(folder: Path) -> None:
     content["model"]["weights_note"] = "weights were quantised to 4 bits before"
     path.write_text(json.dumps(content))
     assert any("quantised to 4 bits before" in note for note in caveats(read_run(folder)))
+
+
+def test_without_a_distribution_the_loss_is_no_divergence(folder: Path) -> None:
+    assert "nats per position" in answer(read_run(folder))
+    table = pd.read_csv(folder / "trials.csv").drop(columns="flip_rate")
+    table.to_csv(folder / "trials.csv", index=False)
+    text = answer(read_run(folder))
+    assert "of the output's norm" in text
+    assert "nats" not in text

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dse.errors import RunError
+from dse.errors import RunError, WriteError
+from dse.files import write_atomically
 from dse.report import write_report
-from dse.report.html import write_atomically
 
 
 class Outline(HTMLParser):
@@ -89,6 +89,6 @@ def test_a_torn_folder_leaves_the_old_page(folder: Path) -> None:
 
 def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "page.html").mkdir()
-    with pytest.raises(RunError, match=r"page\.html: cannot be written"):
+    with pytest.raises(WriteError, match=r"page\.html: cannot be written"):
         write_atomically(tmp_path / "page.html", "text")
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]

@@ -27,8 +27,6 @@ FRAME = Box(-50, -15, PLOT[0] + 50, PLOT[1] + 20)
 NOWHERE = (-1e6, -1e6)
 """Where points stand that the plot cannot show."""
 
-LOSS_TITLE = "quality loss (KL, nats per position)"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
@@ -57,7 +55,12 @@ def pareto_view(run: Run) -> View:
         _star(run, first[4]),
     ])  # fmt: skip
     theme.styled(figure, height=HEIGHT, hovermode="closest", **_layout(run, axes[0]))
-    figure.update_yaxes(title_text=LOSS_TITLE, type="log", dtick=1, minor={"showgrid": False})
+    figure.update_yaxes(
+        title_text=f"quality loss ({run.loss_unit})",
+        type="log",
+        dtick=1,
+        minor={"showgrid": False},
+    )
     costs = tuple(_cost_button(run, axis) for axis in axes)
     scales = (
         Button(label="log loss", relayout={"yaxis.type": "log", "yaxis.dtick": 1}),

@@ -67,7 +67,7 @@ def rank_view(run: Run) -> View | None:
         ]
     )  # fmt: skip
     theme.styled(figure, height=_height(len(ranked)), margin={"l": 84, "r": 8, "t": 34, "b": 44})
-    figure.update_xaxes(type="log", dtick=1, title_text="loss of this change alone (nats)")
+    figure.update_xaxes(type="log", dtick=1, title_text="loss of this change alone")
     figure.update_yaxes(
         range=[len(ranked) - 0.4, -0.6], fixedrange=True, tickvals=list(range(len(ranked))),
         ticktext=[html.escape(labels.get(name, name)) for name in ranked],
