@@ -15,10 +15,9 @@ from hwmodels.codes import borders, posit_value, sorted_values
 from hwmodels.formats import Encoding, Format, Quantizer, takum_value
 from tests.numerics.comparison import mismatches, quantized
 
-softposit = pytest.importorskip("softposit", reason="oracle for posits: pip install softposit")
-
 
 def _softposit(name):
+    softposit = pytest.importorskip("softposit", reason="oracle for posits; compiled from source")
     bits, es = (int(part) for part in name.removeprefix("posit").split("_"))
     if es == 2:
         return lambda value: float(softposit.posit_2(value, bits))
