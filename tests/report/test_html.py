@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dse.errors import RunError, WriteError
-from dse.files import write_atomically
+from dse.errors import RunError
 from dse.report import write_report
 
 
@@ -85,10 +84,3 @@ def test_a_torn_folder_leaves_the_old_page(folder: Path) -> None:
     with pytest.raises(RunError):
         write_report(folder)
     assert page.stat().st_mtime_ns == before
-
-
-def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
-    (tmp_path / "page.html").mkdir()
-    with pytest.raises(WriteError, match=r"page\.html: cannot be written"):
-        write_atomically(tmp_path / "page.html", "text")
-    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
