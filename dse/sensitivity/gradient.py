@@ -1,0 +1,203 @@
+"""Every choice of every variable scored by one forward and one backward pass a batch.
+
+At full precision the KL divergence is zero and so is its gradient: what is left of a small
+perturbation `d` of the operands is `d' F d / 2`, where `F`, the Fisher information, is the
+covariance of gradients of the log-likelihood of labels drawn from the model's own distribution.
+Rounding errors are nearly independent of each other, so that only its diagonal is needed: squared
+gradients, times squared errors, summed over the operands that a choice changes.
+
+Good to rank choices before anything is measured; it knows nothing of large errors, where direct
+scores (`dse.sensitivity.table`) are right.
+
+Source: FIT, arXiv 2210.08502, section 3 (Fisher information of weights and activations); labels
+from the model, not from the data: Kunstner et al., arXiv 1905.12558.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dse.evaluate.evaluator import Evaluator, SplitName, batches
+from dse.evaluate.quality import Task
+from dse.execute.emulate import Emulator, emulators
+from dse.sensitivity.table import Score, Sensitivity
+from dse.space.problem import Problem
+
+BACKWARD_FORWARDS = 2
+"""A backward pass contracts twice what the forward did: towards operands and towards weights."""
+
+
+class Probe:
+    """Stands at a site like a quantizer; keeps what passes and its gradient."""
+
+    def __init__(self) -> None:
+        self._seen: Tensor | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """X, as something that a gradient reaches."""
+        tracked = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+        tracked.retain_grad()
+        self._seen = tracked
+        return tracked
+
+    @property
+    def value(self) -> Tensor:
+        """What passed."""
+        assert self._seen is not None
+        return self._seen.detach()
+
+    @property
+    def gradient(self) -> Tensor:
+        """The gradient with respect to it; zeros where nothing depends on it."""
+        assert self._seen is not None
+        return torch.zeros_like(self._seen) if self._seen.grad is None else self._seen.grad
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Operand:
+    """One quantized value with the sites that read it."""
+
+    sites: tuple[str, ...]
+    emulator: Emulator
+
+
+def gradient_scores(
+    evaluator: Evaluator,
+    problem: Problem,
+    *,
+    split: SplitName = "calibration",
+    samples: int | None = None,
+    seed: int = 0,
+) -> Sensitivity:
+    """Second-order estimates of every choice's loss, in the units of measured losses.
+
+    Adds what it executes to `evaluator.macs`, the backward pass as two forwards.
+
+    Args:
+        evaluator: model, data and calibration.
+        problem: the decision variables.
+        split: where gradients are taken; the calibration split leaves the search split unseen.
+        samples: whole batches until so many are seen (default: all).
+        seed: of the labels that are drawn.
+
+    Returns:
+        A score of each choice; its standard error is over batches, infinite with one batch.
+    """
+    operands = {
+        (v, c): _operands(evaluator, problem, v, c)
+        for v, variable in enumerate(problem.variables)
+        for c in range(len(variable.choices))
+    }
+    generator = torch.Generator(device=evaluator.device).manual_seed(seed)
+    rows: list[list[float]] = []
+    seen = 0
+    for feeds in _feeds(evaluator, split, samples):
+        probes = _backward(evaluator, feeds, problem, generator)
+        count = len(next(iter(feeds.values())))
+        seen += count
+        energies = (_energy(found, probes.by_site) for found in operands.values())
+        rows.append([_loss(energy, probes, evaluator.task) for energy in energies])
+    table = np.array(rows)
+    means = table.mean(axis=0)
+    spread = table.std(axis=0, ddof=1) / math.sqrt(len(table)) if len(table) > 1 else means * 0
+    return Sensitivity(
+        scores=tuple(
+            Score(
+                variable=problem.variables[v].name,
+                choice=problem.variables[v].choices[c].name,
+                loss=float(mean),
+                stderr=float(error) if len(table) > 1 else math.inf,
+                samples=seen,
+            )
+            for (v, c), mean, error in zip(operands, means, spread, strict=True)
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Probes:
+    """What one batch left at the sites."""
+
+    by_site: Mapping[str, Probe]
+    positions: int
+    """Distributions in the output: samples times positions."""
+    norm: float
+    """Root of the summed squares of the output."""
+
+
+def _feeds(
+    evaluator: Evaluator, split: SplitName, samples: int | None
+) -> Iterator[dict[str, Tensor]]:
+    seen = 0
+    data = getattr(evaluator.splits, split)
+    for feeds, _ in batches(data, evaluator.batch, evaluator.device):
+        if samples is not None and seen >= samples:
+            return
+        seen += len(next(iter(feeds.values())))
+        yield feeds
+
+
+def _operands(
+    evaluator: Evaluator, problem: Problem, variable: int, choice: int
+) -> tuple[_Operand, ...]:
+    """The values that a choice quantizes: what several sites read alike is one operand."""
+    bound = emulators(problem.changed(variable, choice), evaluator.sites, evaluator.calibration)
+    groups: dict[tuple[str, Emulator], list[str]] = {}
+    for key, emulator in bound.items():
+        groups.setdefault((evaluator.sites[key].value, emulator), []).append(key)
+    return tuple(
+        _Operand(sites=tuple(keys), emulator=emulator) for (_, emulator), keys in groups.items()
+    )
+
+
+def _backward(
+    evaluator: Evaluator,
+    feeds: dict[str, Tensor],
+    problem: Problem,
+    generator: torch.Generator,
+) -> _Probes:
+    probes = {site.key: Probe() for v in problem.variables for site in v.sites}
+    with torch.enable_grad():
+        execution = evaluator.program.run(feeds, probes)
+        output = execution.outputs[evaluator.program.graph.outputs[0]].float()
+        _drawn(output, evaluator.task, generator).backward()  # type: ignore[no-untyped-call]
+    evaluator.macs += (1 + BACKWARD_FORWARDS) * execution.macs
+    return _Probes(
+        by_site=probes,
+        positions=output[..., 0].numel(),
+        norm=float(output.detach().norm()),
+    )
+
+
+def _drawn(output: Tensor, task: Task, generator: torch.Generator) -> Tensor:
+    """A scalar whose gradient has the curvature of the loss as its covariance."""
+    if not task.distribution:
+        shape, device = output.shape, output.device
+        return (output * torch.randn(shape, generator=generator, device=device)).sum()
+    log_probabilities = torch.log_softmax(output, dim=-1).flatten(0, -2)
+    drawn = torch.multinomial(log_probabilities.detach().exp(), 1, generator=generator)
+    return log_probabilities.gather(-1, drawn).sum()
+
+
+def _energy(operands: tuple[_Operand, ...], probes: Mapping[str, Probe]) -> float:
+    """Sum of squared gradient times squared error over all elements of all operands."""
+    total = 0.0
+    for operand in operands:
+        value = probes[operand.sites[0]].value
+        gradient = sum((probes[key].gradient for key in operand.sites), torch.zeros_like(value))
+        error = operand.emulator(value) - value
+        total += float((gradient * error).square().sum(dtype=torch.float64))
+    return total
+
+
+def _loss(energy: float, probes: _Probes, task: Task) -> float:
+    """In nats per position, or as a relative output error."""
+    if task.distribution:
+        return energy / (2 * probes.positions)
+    return math.sqrt(energy) / max(probes.norm, torch.finfo(torch.float32).tiny)

@@ -1,0 +1,93 @@
+"""Gradient scores against direct ones: the same losses, from one backward pass."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from dse.evaluate.evaluator import Evaluator
+from dse.evaluate.setup import build_evaluator
+from dse.graph.graph import Graph
+from dse.graph.regions import regions
+from dse.model import open_model
+from dse.sensitivity.gradient import gradient_scores
+from dse.space.build import build_problem
+from dse.space.load import parse_space
+from dse.space.problem import Problem
+
+SPACE = """
+model: zoo:fashion-resnet
+data: {source: zoo:fashion-resnet, calibration: 8, search: 16, report: 2, batch: 8}
+targets: [{device: h100-sxm}]
+candidates:
+  - match: {}
+    use: [bf16, w8a8_fp8, w4a16]
+ties:
+  - {match: {name: "blocks.[012]/*"}, name: early}
+  - {match: {name: "blocks.[345]/*"}, name: late}
+"""
+
+
+@pytest.fixture(scope="module")
+def prepared() -> tuple[Evaluator, Problem]:
+    space = parse_space(SPACE, origin="test")
+    graph: Graph = open_model(space.model).graph
+    problem = build_problem(space, regions(graph))
+    sites = {site.key: site for variable in problem.variables for site in variable.sites}
+    quantizers = [
+        (site.key, choice.quantizers[site.role])
+        for variable in problem.variables
+        for choice in variable.choices
+        for site in variable.sites
+        if site.role in choice.quantizers
+    ]
+    return build_evaluator(graph, space.data, sites, quantizers), problem
+
+
+def _direct(evaluator: Evaluator, problem: Problem) -> np.ndarray:
+    return np.array(
+        [
+            evaluator.measure(problem.changed(v, c)).loss
+            for v, variable in enumerate(problem.variables)
+            for c in range(len(variable.choices))
+        ]
+    )
+
+
+def test_scores_have_the_size_and_the_order_of_measured_losses(
+    prepared: tuple[Evaluator, Problem],
+) -> None:
+    evaluator, problem = prepared
+    direct = _direct(evaluator, problem)
+    found = np.concatenate(gradient_scores(evaluator, problem, split="search").losses(problem))
+    assert spearmanr(found, direct).statistic > 0.9
+    assert np.median(np.abs(np.log2(found / direct))) < 1.5
+
+
+def test_effort_is_three_forwards_of_the_samples_that_were_seen(
+    prepared: tuple[Evaluator, Problem],
+) -> None:
+    evaluator, problem = prepared
+    unit = evaluator.forward_macs("search")
+    before = evaluator.macs
+    gradient_scores(evaluator, problem, split="search")
+    assert evaluator.macs - before == 3 * unit
+    before = evaluator.macs
+    table = gradient_scores(evaluator, problem, split="search", samples=8)
+    assert evaluator.macs - before == 3 * unit / 2
+    assert {score.samples for score in table.scores} == {8}
+
+
+def test_the_seed_alone_decides(prepared: tuple[Evaluator, Problem]) -> None:
+    evaluator, problem = prepared
+    state = torch.random.get_rng_state()
+    first = gradient_scores(evaluator, problem, seed=3)
+    assert gradient_scores(evaluator, problem, seed=3) == first
+    assert gradient_scores(evaluator, problem, seed=4) != first
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_finer_formats_score_lower(prepared: tuple[Evaluator, Problem]) -> None:
+    evaluator, problem = prepared
+    for losses in gradient_scores(evaluator, problem).losses(problem):
+        assert 0 < losses[0] < losses[1:].min()
