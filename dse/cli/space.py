@@ -30,22 +30,19 @@ def init(
 ) -> None:
     """Write a commented space for a model."""
     from dse.errors import SpaceError  # noqa: PLC0415
+    from dse.files import write_atomically  # noqa: PLC0415
     from dse.model import open_model  # noqa: PLC0415
     from dse.search.run import parse_targets  # noqa: PLC0415
     from dse.space.init import Draft, space_text  # noqa: PLC0415
 
     screen: Screen = context.obj
+    if out.exists():
+        raise SpaceError(f"{out}: exists already; choose another --out")
     opened = open_model(model)
     location = model if model.startswith("zoo:") else os.path.relpath(model, out.parent)
     draft = Draft(targets=parse_targets(target or ()) or Draft().targets, data=data)
     text = space_text(opened, location, draft)
-    try:
-        with out.open("x", encoding="utf-8") as stream:
-            stream.write(text)
-    except FileExistsError:
-        raise SpaceError(f"{out}: exists already; choose another --out") from None
-    except OSError as error:
-        raise SpaceError(f"{out}: cannot be written: {error.strerror}") from None
+    write_atomically(out, text)
     screen.remark(f"wrote {out}; read it, then: dse check {out} && dse search {out}")
 
 
