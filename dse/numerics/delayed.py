@@ -12,7 +12,7 @@ from dse.numerics.state import QuantizerState
 from hwmodels.formats import Quantizer
 
 HISTORY = 16
-"""Steps remembered: FP8-LM and the seed configurations use 16."""
+"""Steps remembered unless said otherwise."""
 
 
 class DelayedScale:

@@ -16,7 +16,10 @@ from pathlib import Path
 
 import numba
 
-_SOURCES = ("accumulation.py", "bits.py", "compiled.py", "grid.py", "rounding.py", "scaling.py")
+_SOURCES = (
+    "accumulation.py", "bits.py", "clipping.py", "compiled.py", "grid.py", "rounding.py",
+    "scaling.py",
+)  # fmt: skip
 
 
 @contextmanager

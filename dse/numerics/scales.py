@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dse.numerics import compiled
+from dse.numerics.clipping import least_error
 from dse.numerics.eager import apply, round_to_grid, scale_of
 from dse.numerics.grid import grid_of, thresholds_of
 from dse.numerics.scaling import Scaling, kernels_derive, scaling_of
@@ -178,7 +178,7 @@ def _least_error_on_cpu(
 ) -> GroupScales:
     affine = quantizer.format.zero_point is not None
     scales, points = torch.empty_like(high), torch.empty_like(high)
-    compiled.least_error(
+    least_error(
         groups.contiguous().reshape(-1).numpy(), groups.shape[-1],
         low.reshape(-1).numpy(), high.reshape(-1).numpy(), CLIP_SHARES, affine,
         grid_of(quantizer.format.element), thresholds_of(quantizer.format.element), scaling,

@@ -51,7 +51,7 @@ def test_gptq_without_correlation_is_rounding_to_nearest(layer):
 
 
 def test_discquant_lowers_the_held_out_error_threefold():
-    """S25: linear model, rank-deficient data, group 32: at least 3x below nearest at 3 bits."""
+    """Linear model, rank-deficient data, 3 bits in groups of 32 (arXiv 2501.06417)."""
     generator = torch.Generator().manual_seed(1)
     weight = torch.randn(1, 1024, generator=generator)
     mixing = torch.randn(64, 1024, generator=generator) / 8

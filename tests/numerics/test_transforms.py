@@ -44,7 +44,7 @@ def test_hadamard_is_scipys(n):
 
 
 def test_rotation_helps_coarse_scales_with_outliers(x):
-    """S26: power-of-two block scales gain from a rotation where channels stick out."""
+    """Power-of-two block scales gain from a rotation where channels stick out (2509.17791)."""
     x[:, ::32] *= 20
     assert _error(x, "mxfp4:hadamard(32)") < 0.9 * _error(x, "mxfp4")
 
