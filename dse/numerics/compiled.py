@@ -14,7 +14,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from dse.numerics.bits import bits_of, conjunction, exclusive, float_of, multiply
+from dse.numerics.bits import bits_of, conjunction, float_of
 from dse.numerics.grid import Grid, Method
 from dse.numerics.kernel_cache import kernel_cache
 from dse.numerics.rounding import (
@@ -24,19 +24,15 @@ from dse.numerics.rounding import (
     inlined,
     looked_up,
     magic,
-    mixed,
     searched,
-    stochastic,
-    table_stochastic,
     u32,
     wide,
 )
 from dse.numerics.scaling import Rule
 
-MAGIC, WIDE, GENERAL = int(Method.MAGIC), int(Method.WIDE), int(Method.GENERAL)
-TABLE, SEARCH, STOCHASTIC = int(Method.TABLE), int(Method.SEARCH), int(Method.STOCHASTIC)
-TABLE_STOCHASTIC = int(Method.TABLE_STOCHASTIC)
-GIVEN, EXACT, ROUNDED = int(Rule.GIVEN), int(Rule.EXACT), int(Rule.ROUNDED)
+MAGIC, WIDE = int(Method.MAGIC), int(Method.WIDE)
+TABLE, SEARCH = int(Method.TABLE), int(Method.SEARCH)
+GIVEN, ROUNDED = int(Rule.GIVEN), int(Rule.ROUNDED)
 FLOOR, CEIL, EVEN, RCEIL = int(Rule.FLOOR), int(Rule.CEIL), int(Rule.EVEN), int(Rule.RCEIL)
 
 u64 = np.uint64
@@ -152,39 +148,6 @@ _table_row = _tabled(looked_up)
 _search_row = _tabled(searched)
 
 
-@inlined
-def drawn(index, key):
-    """32 random bits of an element: a hash of its index in the tensor and of the mixed seed."""
-    return mixed(exclusive(multiply(u32(index), u32(0x9E3779B1)), key))
-
-
-@compiled
-def _random_row(x, out, start, depth, group, factors, grid, seed, origin, stride):
-    key = mixed(seed)
-    for g in range(-(-depth // group)):
-        first = start + g * group
-        last = min(first + group, start + depth)
-        multiplier, divisor, total = factors[0, g], factors[1, g], factors[2, g]
-        limited = shifted(grid, factors[3, g])
-        for i in range(u64(first), u64(last)):
-            y = f32(f32(x[i] * multiplier) / divisor)
-            draw = drawn(u64(origin) + (i - u64(start)) * u64(stride), key)
-            out[i] = stochastic(y, limited, draw) * total
-
-
-@compiled
-def _random_table_row(x, out, start, depth, group, factors, grid, table, seed, origin, stride):
-    key = mixed(seed)
-    for g in range(-(-depth // group)):
-        first = start + g * group
-        last = min(first + group, start + depth)
-        multiplier, divisor, total = factors[0, g], factors[1, g], factors[2, g]
-        for i in range(u64(first), u64(last)):
-            y = f32(f32(x[i] * multiplier) / divisor)
-            draw = drawn(u64(origin) + (i - u64(start)) * u64(stride), key)
-            out[i] = table_stochastic(y, grid, table, draw) * total
-
-
 @compiled
 def apply_row(x, out, start, depth, group, factors, grid, table):
     """Out = grid(x * multiplier / divisor) * total for each group of a row, deterministic.
@@ -250,14 +213,8 @@ def rounded_scale(largest, scaling):
 
 
 @compiled
-def quantize_rows(
-    x, out, first, last, depth, inner, grid, table, scaling, scales, zero_points, seed, offset
-):
-    """Rows first..last of a matrix; `scales` and `zero_points`: (rows or 1, groups or 1).
-
-    Row (o, i) of `inner` columns holds elements ((o * depth + d) * inner + i) + offset of the
-    whole tensor: these numbers choose the random draws.
-    """
+def quantize_rows(x, out, first, last, depth, grid, table, scaling, scales, zero_points):
+    """Rows first..last of a matrix; `scales` and `zero_points`: (rows or 1, groups or 1)."""
     group = min(scaling.group, max(depth, 1))
     factors = np.empty((4, -(-depth // group)), np.float32)
     for row in range(first, last):
@@ -265,12 +222,4 @@ def quantize_rows(
         given = scales[min(row, scales.shape[0] - 1)]
         points = zero_points[min(row, zero_points.shape[0] - 1)]
         row_factors(x, start, depth, group, scaling, given, points, factors)
-        origin = (row // inner) * depth * inner + row % inner + offset
-        if grid.method == STOCHASTIC:
-            _random_row(x, out, start, depth, group, factors, grid, seed, origin, inner)
-        elif grid.method == TABLE_STOCHASTIC:
-            _random_table_row(
-                x, out, start, depth, group, factors, grid, table, seed, origin, inner
-            )
-        else:
-            apply_row(x, out, start, depth, group, factors, grid, table)
+        apply_row(x, out, start, depth, group, factors, grid, table)

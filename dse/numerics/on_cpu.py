@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dse.numerics import compiled
+from dse.numerics.drawing import draw_rows
 from dse.numerics.grid import Grid, Method, Thresholds, grid_of, thresholds_of
 from dse.numerics.layout import Layout
 from dse.numerics.on_device import scales_of
@@ -38,9 +39,14 @@ class _Rounding:
     seed: np.uint32
 
     def given(self, found: GroupScales) -> tuple[object, ...]:
-        """Arguments of a kernel from the grid to the seed."""
+        """Arguments of a kernel from the grid to the zero points."""
         scales, points = found.scales.numpy(), found.points.numpy()
-        return (self.grid, self.table, self.scaling, scales, points, self.seed)
+        return (self.grid, self.table, self.scaling, scales, points)
+
+    @property
+    def draws(self) -> bool:
+        """Whether the rounding is stochastic."""
+        return bool(self.grid.method >= Method.STOCHASTIC)
 
 
 def quantize_on_cpu(
@@ -127,7 +133,11 @@ def _by_span(x: Floats, out: Floats, rounding: _Rounding, found: GroupScales) ->
 
     def run(first: int, last: int) -> None:
         part = slice(first, last)
-        compiled.quantize_rows(x[part], out[part], 0, 1, last - first, 1, *given, first)
+        row = (x[part], out[part], 0, 1, last - first, *given)
+        if rounding.draws:
+            draw_rows(*row, 1, rounding.seed, first)
+        else:
+            compiled.quantize_rows(*row)
 
     _shared(x.size, x.size, run)
 
@@ -139,10 +149,13 @@ def _by_rows(
     rows = layout.row_matrix(source).contiguous()
     result = target if layout.inner == 1 else torch.empty_like(rows)
     x, out = rows.reshape(-1).numpy(), result.reshape(-1).numpy()
-    common = (layout.depth, layout.inner, *rounding.given(found), 0)
+    given = rounding.given(found)
 
     def run(first: int, last: int) -> None:
-        compiled.quantize_rows(x, out, first, last, *common)
+        if rounding.draws:
+            draw_rows(x, out, first, last, layout.depth, *given, layout.inner, rounding.seed, 0)
+        else:
+            compiled.quantize_rows(x, out, first, last, layout.depth, *given)
 
     _shared(layout.rows, x.size, run)
     if layout.inner > 1:
