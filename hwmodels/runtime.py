@@ -154,10 +154,6 @@ class Runtime:
     every_combination: bool = False
     """An architect's runtime: every pair of formats has a kernel at the unit's rate."""
 
-    def mode(self, name: str) -> KernelMode | None:
-        """The mode of that name."""
-        return next((mode for mode in self.modes if mode.name == name), None)
-
 
 def _among(value: object, allowed: tuple[object, ...]) -> bool:
     return not allowed or value in allowed

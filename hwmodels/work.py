@@ -94,7 +94,6 @@ class Op:
             ),
         )
 
-
     def requantized(self, quantizers: Mapping[OperandName, Quantizer | None]) -> Op:
         """A copy whose named operands take these quantizers; None takes one off."""
         return replace(
@@ -133,9 +132,7 @@ class RegionWork:
     def quantized(self, quantizers: Mapping[OperandName, Quantizer]) -> RegionWork:
         """A copy whose contracting ops, and the weights and inputs they read, are quantized."""
         contracting = ("gemm", "bmm", "conv2d", "attention")
-        ops = tuple(
-            op.quantized(quantizers) if op.kind in contracting else op for op in self.ops
-        )
+        ops = tuple(op.quantized(quantizers) if op.kind in contracting else op for op in self.ops)
         chosen = {
             operand.value: operand.quantizer
             for op in ops

@@ -28,7 +28,6 @@ REUSE_BLOCKS = 8
 """Blocks of output channels whose accumulators a layer keeps at once (assumed)."""
 SPREAD = 2.0
 """Half-width of the interval as a factor; assumed, there is nothing measured to learn from."""
-VECTOR_OPS_PER_ELEMENT = 1
 
 
 class ArrayEstimator:
@@ -86,7 +85,7 @@ def _compute_s(kernel: Kernel, device: Device) -> float:
         moved = kernel.input_bytes + kernel.other_bytes + kernel.write_bytes
         vector = device.unit("vector")
         fastest = max(rate.ops_per_s.value for rate in vector.rates)
-        return moved * VECTOR_OPS_PER_ELEMENT / fastest
+        return moved / fastest  # one operation a byte: elements are 8 bit
     ideal_s = 2 * kernel.macs / (_peak(kernel, device) * kernel.efficiency)
     return ideal_s / utilisation(kernel, device)
 

@@ -17,7 +17,6 @@ from hwmodels.estimators.gpu_skeleton import (
     GpuFigures,
     Moves,
     SkeletonConstants,
-    Terms,
     gemm_terms,
     move_terms,
 )
@@ -108,6 +107,3 @@ def _gemms(table: pd.DataFrame, rate: float, number: NumberType, *, cold: bool) 
         peak_ops_per_s=np.full_like(m, rate),
         integer=np.full_like(m, number.input_element.startswith("int")),
     )
-
-
-__all__ = ["Prediction", "Terms", "device_rate", "predict", "quantisation_s"]
