@@ -23,6 +23,13 @@ class Outcome:
 
 Dse = Callable[..., Outcome]
 
+SMALLER = {
+    "calibration: 16": "calibration: 4",
+    "search: 32": "search: 8",
+    "report: 32": "report: 8",
+    "sensitivity_samples: 32": "sensitivity_samples: 4",
+}
+
 
 @pytest.fixture
 def dse(capsys: pytest.CaptureFixture[str]) -> Dse:
@@ -38,3 +45,15 @@ def dse(capsys: pytest.CaptureFixture[str]) -> Dse:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_run(tmp_path_factory.mktemp("run") / "fp4")
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Path:
+    """The smoke space with fewer samples still."""
+    text = Path("spaces/smoke.yaml").read_text()
+    for before, after in SMALLER.items():
+        assert before in text
+        text = text.replace(before, after)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(text)
+    return path

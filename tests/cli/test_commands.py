@@ -145,8 +145,8 @@ def test_bf16_loses_almost_nothing(dse: Dse) -> None:
     assert json.loads(outcome.out)[0]["loss"] < 1e-3
 
 
-def test_sensitivity_ranks_the_worst_first(dse: Dse) -> None:
-    outcome = dse("sensitivity", "spaces/smoke.yaml", "--samples", 8, "--json")
+def test_sensitivity_ranks_the_worst_first(dse: Dse, space: Path) -> None:
+    outcome = dse("sensitivity", space, "--samples", 2, "--json")
     losses = [row["loss"] for row in json.loads(outcome.out)]
     assert len(losses) == 48
     assert losses == sorted(losses, reverse=True)

@@ -9,31 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from dse.cli.screen import INTERRUPTED
 from tests.cli.conftest import Dse
 
-SMALLER = {
-    "calibration: 16": "calibration: 4",
-    "search: 32": "search: 8",
-    "report: 32": "report: 8",
-    "sensitivity_samples: 32": "sensitivity_samples: 4",
-}
-
 DSE = (sys.executable, "-c", "from dse.cli import main; main()")
-
-
-@pytest.fixture
-def space(tmp_path: Path) -> Path:
-    """The smoke space with fewer samples still."""
-    text = Path("spaces/smoke.yaml").read_text()
-    for before, after in SMALLER.items():
-        assert before in text
-        text = text.replace(before, after)
-    path = tmp_path / "tiny.yaml"
-    path.write_text(text)
-    return path
 
 
 def test_a_finished_search_prints_its_front_and_its_report(
