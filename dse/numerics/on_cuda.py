@@ -16,6 +16,10 @@ from dse.numerics.scaling import Rule, kernels_derive, scaling_of
 from dse.numerics.state import QuantizerState
 from hwmodels.formats import Encoding, Quantizer, Rounding
 
+ENABLED = False
+"""The fused kernels give the right bits in Triton's interpreter and compile for sm_90, but have
+not run on a GPU yet: until `tests/numerics/test_cuda.py` has passed on one, torch operations do
+their work, with the same bits."""
 TILE_ELEMENTS = 4096
 """Elements of all groups that one program handles."""
 LARGEST_GROUP = 8192
@@ -25,6 +29,8 @@ _SLOW = (Method.IDENTITY, Method.SEARCH, Method.TABLE_STOCHASTIC)
 
 def fuses(x: Tensor, quantizer: Quantizer, layout: Layout, state: QuantizerState) -> bool:
     """Whether a fused kernel can do the whole quantization."""
+    if not ENABLED:
+        return False
     format = quantizer.format
     grid = grid_of(format.element, quantizer.rounding, quantizer.random_bits)
     if x.device.type != "cuda" or grid.method in _SLOW or not _has_triton():

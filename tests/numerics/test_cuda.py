@@ -1,11 +1,11 @@
-"""The fused kernels give the bits of the CPU kernels."""
+"""On a GPU, torch operations and the fused kernels give the bits of the CPU kernels."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from dse.numerics import QuantizerState, quantize
+from dse.numerics import QuantizerState, on_cuda, quantize
 from hwmodels.catalog import quantizer
 from tests.numerics.comparison import mismatches
 
@@ -21,8 +21,10 @@ NAMES = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("name", NAMES)
-def test_cuda_and_cpu_agree(name, fewer_patterns):
+def test_cuda_and_cpu_agree(name, fused, fewer_patterns, monkeypatch):
+    monkeypatch.setattr(on_cuda, "ENABLED", fused)
     state = QuantizerState(scales=torch.full((1, 1), 0.37)) if "static" in name else None
     normal = torch.randn(512, 512, generator=torch.Generator().manual_seed(0))
     for values in (normal, torch.from_numpy(fewer_patterns).reshape(-1, 512), normal.bfloat16()):
