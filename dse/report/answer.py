@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from dse.report.axis import WORDS, cost_axes
-from dse.report.baseline import Gain, against_reference, gain
+from dse.report.baseline import against_reference, gain
 from dse.report.manifest import Target
 from dse.report.run import Point, Run
 from dse.report.unit import digits, loss_text, ratio, si, unit_of
@@ -102,22 +102,26 @@ def _gains(run: Run, point: Point) -> Iterator[str]:
     if value is None:
         return
     parts = []
-    if whole is not None and run.reference is not None:
-        parts.append(f"{ratio(whole)} {better} than {run.reference.title}")
+    if whole is not None and run.reference is not None and run.reference is not point:
+        parts.append(_compared(whole, better, run.reference.title))
     best = gain(run, point, column)
-    if best:
-        parts.append(_against(best, better, "uniform "))
+    if best and best.baseline is not run.reference:
+        parts.append(_compared(best.factor, better, f"uniform {best.baseline.title}"))
     for other in run.manifest.targets:
         elsewhere = f"{other.name}.{quantity}"
         if elsewhere != column and (far := gain(run, point, elsewhere, of=column)):
-            parts.append(_against(far, better, "", f" on {other.name}"))
-    yield f"Predicted {noun}: {si(value, unit_of(column))}, {_joined(parts)}."
+            parts.append(_compared(far.factor, better, f"{far.baseline.title} on {other.name}"))
+    comparison = f", {_joined(parts)}" if parts else ""
+    yield f"Predicted {noun}: {si(value, unit_of(column))}{comparison}."
 
 
-def _against(found: Gain, better: str, kind: str, where: str = "") -> str:
-    if found.factor < 1:
-        return f"{ratio(1 / found.factor)} worse than {kind}{found.baseline.title}{where}"
-    return f"{ratio(found.factor)} {better} than {kind}{found.baseline.title}{where}"
+def _compared(factor: float, better: str, baseline: str) -> str:
+    """`1.92× faster than bf16`; a factor that rounds to one is no gain."""
+    if ratio(factor) == ratio(1.0):
+        return f"no {better} than {baseline}"
+    if factor < 1:
+        return f"{ratio(1 / factor)} worse than {baseline}"
+    return f"{ratio(factor)} {better} than {baseline}"
 
 
 def _cheapest(run: Run, point: Point) -> Iterator[str]:

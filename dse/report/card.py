@@ -22,7 +22,7 @@ class Card:
 def cards(run: Run) -> list[Card]:
     """Loss and every cost of the recommended point; none where nothing is recommended."""
     point = run.recommended
-    if point is None or run.reference is None:
+    if point is None:
         return []
     metric = point.columns.get(run.manifest.metric)
     name = run.manifest.metric.replace("_", " ")
@@ -41,7 +41,9 @@ def cards(run: Run) -> list[Card]:
     for axis in cost_axes(run):
         cost = point.columns.get(axis.column)
         gained = against_reference(run, point, axis.column)
-        detail = f"{ratio(gained)} {axis.better} than {run.reference.title}" if gained else ""
+        detail = ""
+        if gained and run.reference:
+            detail = f"{ratio(gained)} {axis.better} than {run.title(run.reference)}"
         if cost is not None:
             found.append(Card(label=axis.label, value=si(cost, axis.unit), detail=detail))
     return found

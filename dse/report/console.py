@@ -48,7 +48,7 @@ def print_front(run_dir: Path, console: Console) -> None:
         console.print(Text(caveat, style="dim"))
     console.print(
         f"{len(run.points)} assignments for {digits(run.manifest.forwards)} forward-equivalents"
-        f"{_duration(run)}; loss on the report split, ± one standard error; × against bf16",
+        f"{_duration(run)}; loss on the report split, ± one standard error{_against(run)}",
         style="dim",
         highlight=False,
     )
@@ -66,6 +66,11 @@ def _native(run: Run) -> str:
         if shares and min(shares) < 1:
             parts.append(f"{target.name} {percent(min(shares))} to {percent(max(shares))}")
     return ", ".join(parts)
+
+
+def _against(run: Run) -> str:
+    """What the factors beside latencies are counted from."""
+    return f"; × against {run.title(run.reference)}" if run.reference else ""
 
 
 def _duration(run: Run) -> str:

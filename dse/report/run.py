@@ -170,10 +170,15 @@ class Run:
 
     @property
     def reference(self) -> Point | None:
-        """What speed-ups are counted from: uniform bf16, else the full-precision model."""
-        named = {point.name: point for point in self.points if point.source == "uniform"}
+        """What speed-ups are counted from.
+
+        Uniform bf16; else the full-precision model; else, where a device has neither, the uniform
+        assignment that loses least.
+        """
+        named = {point.name: point for point in self.uniforms}
         whole = (point for point in self.points if point.source == "reference")
-        return named.get("bf16") or next(whole, None)
+        least = min(self.uniforms, key=lambda point: point.loss or 0.0, default=None)
+        return named.get("bf16") or next(whole, None) or least
 
     @property
     def cost_objectives(self) -> tuple[str, ...]:

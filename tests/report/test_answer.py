@@ -76,3 +76,14 @@ def test_without_a_distribution_the_loss_is_no_divergence(folder: Path) -> None:
     text = answer(read_run(folder))
     assert "of the output's norm" in text
     assert "nats" not in text
+
+
+def test_without_bf16_the_uniform_that_loses_least_is_the_reference(folder: Path) -> None:
+    table = pd.read_csv(folder / "trials.csv")
+    table = table[(table["source"] != "reference") & (table["name"] != "bf16")]
+    table.to_csv(folder / "trials.csv", index=False)
+    run = read_run(folder)
+    uniform = table[table["source"] == "uniform"].set_index("name")
+    assert run.reference is not None
+    assert run.reference.name == uniform["report_quality_loss"].idxmin()
+    assert f"faster than {run.reference.name}" in answer(run)

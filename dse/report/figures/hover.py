@@ -21,11 +21,12 @@ def hover(run: Run, point: Point) -> str:
     metric = point.columns.get(run.manifest.metric)
     if metric is not None:
         lines.append(f"{html.escape(run.manifest.metric)} {digits(metric, 4)}")
+    whole = html.escape(run.title(run.reference)) if run.reference else ""
     for axis in cost_axes(run):
         value = point.columns.get(axis.column)
         if value is not None:
             speed = against_reference(run, point, axis.column)
-            gained = f" · {ratio(speed)} {axis.better} than bf16" if speed else ""
+            gained = f" · {ratio(speed)} {axis.better} than {whole}" if speed else ""
             lines.append(f"{html.escape(axis.label)} {si(value, axis.unit)}{gained}")
     roles = {variable.name: variable.role for variable in run.manifest.variables}
     chosen = run.chosen(point)
