@@ -10,8 +10,9 @@ from dse.search.solver import Budget, sweep
 from dse.search.surrogate import Surrogate
 from dse.space.problem import Point, Problem
 
-SOLVER_SHARE = 0.5
-"""Of the trials that the uniforms leave, how many the solver may fill."""
+SOLVER_SHARE = 0.25
+"""Of the trials that the uniforms leave, how many the solver may fill: its points come from the
+prior alone, the sampler's from everything measured so far (studies/search_methods)."""
 
 
 def plan(

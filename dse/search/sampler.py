@@ -12,15 +12,17 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from dse.search.front import improvements, nondominated
-from dse.search.solver import Budget, solve
+from dse.search.solver import pareto
 from dse.search.study import distributions, trial_point
 from dse.search.surrogate import Surrogate
 from dse.space.problem import Point, Problem
 
 PROPOSALS = 256
 """Neighbours of the front that are scored for one proposal."""
-SOLVED = 8
-"""Knapsack solutions at random budgets among them."""
+SOLVED = 256
+"""Points of each predicted front among them."""
+MIXTURES = 2
+"""Random mixtures of costs whose front is predicted too, where there is more than one cost."""
 
 CostFunction = Callable[[np.ndarray], np.ndarray]
 """(points, variables) choice indices -> (points, cost objectives), exact."""
@@ -29,10 +31,10 @@ CostFunction = Callable[[np.ndarray], np.ndarray]
 class FrontSampler(BaseSampler):
     """Proposes the point that should enlarge the front most.
 
-    The surrogate is re-fitted to all completed trials, neighbours of the front and knapsack
-    solutions under the new fit are scored by the hypervolume that their predicted loss and exact
-    cost would add, and the best that is not measured yet is proposed. A proposal depends on the
-    seed and the completed trials alone, so that a resumed study continues as it would have.
+    The surrogate is re-fitted to all completed trials, neighbours of the front and the fronts that
+    the new fit predicts are scored by the hypervolume that their predicted loss and exact cost
+    would add, and the best that is not measured yet is proposed. A proposal depends on the seed
+    and the completed trials alone, so that a resumed study continues as it would have.
 
     Args:
         problem: the decision variables.
@@ -128,16 +130,18 @@ class FrontSampler(BaseSampler):
         return found
 
     def _solutions(self, surrogate: Surrogate, rng: np.random.Generator) -> set[Point]:
-        """Knapsack solutions under the surrogate at random budgets."""
+        """The predicted front of loss against each cost, and against random mixtures of them."""
         found: set[Point] = set()
-        for number in range(SOLVED):
-            costs = self._additive[number % len(self._additive)]
-            low = sum(float(entries.min()) for entries in costs)
-            high = sum(float(entries.max()) for entries in costs)
-            budget = Budget(costs=tuple(costs), limit=float(rng.uniform(low, high)))
-            point = solve(surrogate.losses, [budget])
-            if point is not None:
-                found.add(point)
+        spans = [sum(float(np.ptp(entries)) for entries in costs) for costs in self._additive]
+        weights = np.eye(len(spans))
+        if len(spans) > 1:
+            weights = np.vstack([weights, rng.dirichlet(np.ones(len(spans)), size=MIXTURES)])
+        for row in weights / np.maximum(spans, np.finfo(float).tiny):
+            mixed = [
+                sum((w * entries for w, entries in zip(row, parts, strict=True)), np.zeros(1))
+                for parts in zip(*self._additive, strict=True)
+            ]
+            found.update(pareto(surrogate.losses, mixed, limit=SOLVED))
         return found
 
     def _random(self, rng: np.random.Generator) -> Point:

@@ -90,5 +90,52 @@ def sweep(
     return list(points)
 
 
+def pareto(
+    losses: Sequence[np.ndarray], costs: Sequence[np.ndarray], *, limit: int = 256
+) -> list[Point]:
+    """The points that no other beats in total loss and total cost, from the cheapest.
+
+    Variables are joined one by one and only undominated partial sums are kept, which is exact
+    (Nemhauser and Ullmann, Management Science 15(9), 1969) as long as no more than `limit` are
+    left; beyond that those kept lie evenly along the front, both extremes included.
+
+    Args:
+        losses: one array of choices a variable.
+        costs: the same shape.
+        limit: how many partial sums are carried along.
+    """
+    loss, cost = np.zeros(1), np.zeros(1)
+    history: list[tuple[np.ndarray, np.ndarray]] = []
+    for added_loss, added_cost in zip(losses, costs, strict=True):
+        next_loss = (loss[:, None] + added_loss).ravel()
+        next_cost = (cost[:, None] + added_cost).ravel()
+        kept = _thinned(next_loss, next_cost, limit)
+        history.append(divmod(kept, len(added_loss)))
+        loss, cost = next_loss[kept], next_cost[kept]
+    place = np.arange(len(loss))
+    chosen = np.empty((len(loss), len(history)), dtype=np.int64)
+    for column in range(len(history) - 1, -1, -1):
+        parents, choices = history[column]
+        chosen[:, column] = choices[place]
+        place = parents[place]
+    return [tuple(int(index) for index in row) for row in chosen]
+
+
+def _thinned(loss: np.ndarray, cost: np.ndarray, limit: int) -> np.ndarray:
+    """Indices of at most `limit` undominated pairs, by rising cost and falling loss."""
+    order = np.lexsort((loss, cost))
+    falling = loss[order]
+    best = np.minimum.accumulate(falling)
+    front: np.ndarray = order[np.concatenate([[True], falling[1:] < best[:-1]])]
+    if len(front) <= limit:
+        return front
+    steps = np.abs(np.diff(loss[front])) / np.ptp(loss[front])
+    steps += np.abs(np.diff(cost[front])) / np.ptp(cost[front])
+    along = np.concatenate([[0.0], np.cumsum(steps)])
+    places = np.searchsorted(along, np.linspace(0.0, along[-1], limit) * (1 - 1e-12))
+    kept: np.ndarray = front[np.unique(places)]
+    return kept
+
+
 def _total(costs: Sequence[np.ndarray], point: Point) -> float:
     return float(sum(entries[index] for entries, index in zip(costs, point, strict=True)))

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dse.search.solver import Budget, solve, sweep
+from dse.search.front import hypervolume, nondominated
+from dse.search.solver import Budget, pareto, solve, sweep
 
 
 def _tables(seed: int, variables: int = 5, choices: int = 3) -> tuple[list, list]:
@@ -61,3 +62,28 @@ def test_sweep_reaches_both_ends_and_respects_constraints() -> None:
 def test_losses_of_tiny_scale_are_still_told_apart() -> None:
     losses = [np.array([1e-9, 5e-9]), np.array([3e-9, 1e-9])]
     assert solve(losses, []) == (0, 1)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 10_000))
+def test_pareto_is_the_front_of_all_points(seed: int) -> None:
+    losses, costs = _tables(seed)
+    points = list(product(range(3), repeat=5))
+    values = np.array([[_total(costs, point), _total(losses, point)] for point in points])
+    front = values[nondominated(values)]
+    found = np.array([[_total(costs, p), _total(losses, p)] for p in pareto(losses, costs)])
+    np.testing.assert_allclose(found, front[np.argsort(front[:, 0])])
+
+
+def test_a_thinned_pareto_keeps_both_extremes_and_most_of_the_area() -> None:
+    losses, costs = _tables(0, variables=40)
+    exact, thinned = pareto(losses, costs, limit=4096), pareto(losses, costs, limit=64)
+    assert len(thinned) <= 64
+    for point in (thinned[0], exact[0]):
+        assert _total(costs, point) == pytest.approx(sum(float(x.min()) for x in costs))
+    assert _total(losses, thinned[-1]) == pytest.approx(sum(float(x.min()) for x in losses))
+    areas = []
+    for points in (thinned, exact):
+        values = np.array([[_total(costs, p), _total(losses, p)] for p in points])
+        areas.append(hypervolume(values, np.array([30.0, 30.0])))
+    assert areas[0] > 0.99 * areas[1]
