@@ -1,0 +1,72 @@
+"""Writes what `enumerate_space` needs of a space: feeds, calibration, choices by site.
+
+`python -m studies.search_benchmark.prepare OUT` prepares every space of `spaces/`; `--variables 3`
+keeps the last three variables only, for a trial.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from dse.execute.calibrate import save_calibration
+from dse.search.session import Session, prepare
+from dse.space.load import load_space
+
+HERE = Path(__file__).parent
+SPACES = ("byte-gpt-depth", "byte-gpt-role", "fashion-resnet")
+
+
+def session_of(name: str, *, compute: str = "cpu") -> Session:
+    """The prepared search of a benchmark's space."""
+    path = HERE / "spaces" / f"{name}.yaml"
+    return prepare(load_space(path), origin=str(path), folder=path.parent, compute=compute)
+
+
+def write(session: Session, out: Path, *, variables: int | None = None) -> None:
+    """The folder of one space."""
+    out.mkdir(parents=True, exist_ok=True)
+    chosen = session.problem.variables[-(variables or 0) :]
+    described = [
+        {
+            "name": variable.name,
+            "choices": [
+                {
+                    "name": choice.name,
+                    "sites": {
+                        site.key: choice.quantizers[site.role].name
+                        for site in variable.sites
+                        if site.role in choice.quantizers
+                    },
+                }
+                for choice in variable.choices
+            ],
+        }
+        for variable in chosen
+    ]
+    model = str(Path(session.model.graph.path).resolve().relative_to(HERE.parents[1]))
+    (out / "space.json").write_text(json.dumps({"model": model, "variables": described}))
+    save_calibration(session.evaluator.calibration, out)
+    feeds = {
+        f"{split}.{name}": values
+        for split in ("search", "report")
+        for name, values in getattr(session.evaluator.splits, split).inputs.items()
+    }
+    np.savez_compressed(out / "feeds.npz", **feeds)
+
+
+def main() -> None:
+    """Prepares all spaces."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--variables", type=int)
+    arguments = parser.parse_args()
+    for name in SPACES:
+        write(session_of(name), arguments.out / name, variables=arguments.variables)
+
+
+if __name__ == "__main__":
+    main()
