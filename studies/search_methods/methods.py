@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -215,6 +215,27 @@ def ours_gradient(job: Job) -> None:
     _ours(job, job.gradient())
 
 
+class _Fixed(Surrogate):
+    """A surrogate that learns nothing from measurements."""
+
+    def refitted(self, points: np.ndarray, measured: Sequence[float] | np.ndarray) -> Surrogate:
+        return self
+
+
+def ours_not_refitted(job: Job) -> None:
+    """Ablation: gradient scores, knapsack, sampler, but the surrogate stays the prior."""
+    _ours(job, _Fixed(losses=job.gradient().losses))
+
+
+def ours_without_knapsack(job: Job) -> None:
+    """Ablation: gradient scores, uniforms, sampler."""
+    surrogate = job.gradient()
+    sampler = FrontSampler(
+        problem_of(job.table), surrogate, job.costs, job.additive, seed=job.seed
+    )
+    _study(job, sampler, job.table.points[job.table.uniforms])
+
+
 METHODS: Mapping[str, Callable[[Job], None]] = {
     "uniforms": only_uniforms,
     "random": random,
@@ -227,6 +248,17 @@ METHODS: Mapping[str, Callable[[Job], None]] = {
     "NSGA-II seeded": nsga2_seeded,
     "ours, direct": ours_direct,
     "ours, gradient": ours_gradient,
+    "ours, not re-fitted": ours_not_refitted,
+    "ours, without knapsack": ours_without_knapsack,
 }
-RANDOM = ("random", "TPE", "NSGA-II", "NSGA-II seeded", "ours, direct", "ours, gradient")
+RANDOM = (
+    "random",
+    "TPE",
+    "NSGA-II",
+    "NSGA-II seeded",
+    "ours, direct",
+    "ours, gradient",
+    "ours, not re-fitted",
+    "ours, without knapsack",
+)
 """Those that depend on the seed."""
