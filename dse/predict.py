@@ -12,9 +12,10 @@ from dse.graph.assignment_json import from_json
 from dse.graph.graph import Graph
 from dse.graph.lower import lower
 from dse.graph.regions import regions
-from dse.graph.site import Region, Role
-from dse.space.build import resolve_choice, searched_sites
+from dse.graph.site import Region
+from dse.space.build import searched_sites
 from dse.space.operands import OPERAND_OF_ROLE
+from dse.space.uniform import WIDE, uniform_assignment
 from hwmodels import catalog
 from hwmodels.cost import CostEstimate
 from hwmodels.device_file import load_device
@@ -22,10 +23,6 @@ from hwmodels.formats import Quantizer
 from hwmodels.runtime_file import load_runtime
 from hwmodels.table import CostTable, Phase
 from hwmodels.work import OperandName
-
-UNQUANTIZED = "bf16"
-SCHEME_EXCLUDES = ("head", "embedding")
-"""Roles that a scheme leaves in 16 bits: embeddings and the final vocabulary projection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +69,8 @@ def predict(
     lowered = {region.name for region in work.regions}
     found = [region for region in every if region.name in lowered]
     choices: dict[str, dict[str, Mapping[OperandName, Quantizer]]] = {
-        name: {region.name: _of_format(region, name) for region in found}
-        for name in formats or (() if assignment else (UNQUANTIZED,))
+        name: _of_assignment(found, uniform_assignment(found, name))
+        for name in formats or (() if assignment else (WIDE,))
     }
     if assignment is not None:
         choices["assignment"] = _of_assignment(found, assignment)
@@ -99,16 +96,6 @@ def predict(
                 )
             )
     return tuple(predictions)
-
-
-def _of_format(region: Region, name: str) -> Mapping[OperandName, Quantizer]:
-    """A region's operands under a uniform format or scheme."""
-    roles: set[Role] = {site.role for site in searched_sites(region)}
-    if not roles:
-        return {}
-    excluded = region.role in SCHEME_EXCLUDES and name in catalog.SCHEMES
-    choice = resolve_choice(UNQUANTIZED if excluded else name)
-    return {OPERAND_OF_ROLE[role]: q for role, q in choice.quantizers.items() if role in roles}
 
 
 def _of_assignment(

@@ -11,6 +11,7 @@ from hwmodels import catalog
 from hwmodels.formats import Quantizer
 
 WIDE = "bf16"
+"""What a scheme leaves the rest in, and what no scheme at all means."""
 KEPT_ROLES = ("head", "embedding")
 """Roles that a scheme leaves in 16 bits: embeddings and the final vocabulary projection."""
 
