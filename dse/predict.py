@@ -125,17 +125,6 @@ def _of_assignment(
     return by_region
 
 
-def unbound(graph: Graph) -> tuple[str, ...]:
-    """The symbolic dimensions of a graph's inputs, in order."""
-    names = [
-        dim
-        for value in graph.inputs
-        for dim in graph.types[value].shape or ()
-        if isinstance(dim, str)
-    ]
-    return tuple(dict.fromkeys(names))
-
-
 def load_assignment(path: Path, graph: Graph) -> Assignment:
     """The assignment of a JSON file.
 

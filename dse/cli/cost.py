@@ -118,10 +118,10 @@ def bound(graph: Graph, given: list[str] | tuple[()], *, likely: bool = False) -
         GraphError: a text that is no such pair, or a name that the graph does not have.
     """
     from dse.errors import GraphError, nearest  # noqa: PLC0415
-    from dse.predict import unbound  # noqa: PLC0415
+    from dse.graph.dimension import dimensions  # noqa: PLC0415
     from dse.space.init import LIKELY_SIZES  # noqa: PLC0415
 
-    names = unbound(graph)
+    names = dimensions(graph)
     dims = {name: LIKELY_SIZES.get(name, 1) for name in names} if likely else {}
     for text in given:
         name, _, number = text.partition("=")

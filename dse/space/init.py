@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from dse.errors import GraphError
+from dse.graph.dimension import dimensions
 from dse.graph.regions import regions
 from dse.graph.site import Region
 from dse.model import Model
@@ -87,12 +88,7 @@ def _data_lines(draft: Draft) -> list[str]:
 
 
 def _scenario_lines(model: Model, draft: Draft) -> list[str]:
-    names = dict.fromkeys(
-        dim
-        for value in model.graph.inputs
-        for dim in model.graph.types[value].shape or ()
-        if isinstance(dim, str)
-    )
+    names = dimensions(model.graph)
     dims = {name: draft.dims.get(name, LIKELY_SIZES.get(name, 1)) for name in names}
     inner = ", ".join(f"{name}: {size}" for name, size in dims.items())
     return [
