@@ -79,10 +79,10 @@ def sensitivity(
 ) -> None:
     """Rank what each choice alone costs in quality."""
     from dse.cli.progress import shown_progress  # noqa: PLC0415
-    from dse.search import Overrides  # noqa: PLC0415
-    from dse.search.progress import Status  # noqa: PLC0415
-    from dse.search.run import open_space  # noqa: PLC0415
-    from dse.search.session import prepare  # noqa: PLC0415
+    from dse.explore import Overrides  # noqa: PLC0415
+    from dse.explore.progress import Status  # noqa: PLC0415
+    from dse.explore.run import open_space  # noqa: PLC0415
+    from dse.explore.session import prepare  # noqa: PLC0415
     from dse.sensitivity.table import measure  # noqa: PLC0415
 
     screen: Screen = context.obj

@@ -11,7 +11,7 @@ import typer
 from dse.cli.screen import INTERRUPTED, JsonFlag, Screen
 
 if TYPE_CHECKING:
-    from dse.search import Overrides
+    from dse.explore import Overrides
 
 
 class Compute(StrEnum):
@@ -55,7 +55,7 @@ def search(
 ) -> None:
     """Search a space or a model, and report the front."""
     from dse.report import front_rows, print_front, write_report  # noqa: PLC0415
-    from dse.search import Overrides  # noqa: PLC0415
+    from dse.explore import Overrides  # noqa: PLC0415
 
     screen: Screen = context.obj
     overrides = Overrides(
@@ -92,8 +92,8 @@ def _run(
 ) -> Path:
     """The folder of the finished run; an interrupted one says how to go on, and exits."""
     from dse.cli.progress import shown_progress  # noqa: PLC0415
-    from dse.search import run_search  # noqa: PLC0415
-    from dse.search.run import default_folder  # noqa: PLC0415
+    from dse.explore import run_search  # noqa: PLC0415
+    from dse.explore.run import default_folder  # noqa: PLC0415
 
     folder = out if resume else out or default_folder(source)
     try:

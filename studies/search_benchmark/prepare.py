@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from dse.execute.calibrate import save_calibration
-from dse.search.session import Session, prepare
+from dse.explore.session import Session, prepare
 from dse.space.load import load_space
 
 HERE = Path(__file__).parent

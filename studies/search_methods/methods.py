@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import optuna
 
-from dse.search.plan import plan
-from dse.search.sampler import FrontSampler
-from dse.search.solver import sweep
-from dse.search.study import distributions
-from dse.search.surrogate import Surrogate
+from dse.explore.plan import plan
+from dse.explore.sampler import FrontSampler
+from dse.explore.solver import sweep
+from dse.explore.study import distributions
+from dse.explore.surrogate import Surrogate
 from dse.space.problem import Choice, Point, Problem, Variable
 from studies.search_benchmark.benchmark import Benchmark
 

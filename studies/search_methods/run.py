@@ -15,8 +15,8 @@ import moocore
 import numpy as np
 import optuna
 
-from dse.search.front import hypervolume, nondominated
-from dse.search.history import MARGIN
+from dse.explore.front import hypervolume, nondominated
+from dse.explore.history import MARGIN
 from studies.search_benchmark.benchmark import Benchmark, load
 from studies.search_methods.methods import METHODS, RANDOM, Job
 

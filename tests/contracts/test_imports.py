@@ -25,7 +25,7 @@ def test_imports_point_one_way() -> None:
     [
         ("dse.cli", ["main"]),
         ("dse.report", ["compare", "front_rows", "print_front", "write_report"]),
-        ("dse.search", ["Overrides", "SearchResult", "run_search"]),
+        ("dse.explore", ["Overrides", "SearchResult", "run_search"]),
     ],
 )
 def test_a_package_shows_exactly_these_names(package: str, names: list[str]) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import optuna
 import pytest
 
-from dse.search.session import Session
+from dse.explore.session import Session
 from studies.search_benchmark.benchmark import DATA, NAMES, load
 from studies.search_benchmark.prepare import session_of
 

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from dse.errors import InfeasibleError, RunError, SpaceError
-from dse.search import Overrides, run_search
+from dse.explore import Overrides, run_search
 
 SMOKE = Path("spaces/smoke.yaml")
 
@@ -141,7 +141,7 @@ def test_constraints_hold_on_the_front(finished: Path, tmp_path: Path) -> None:
 
 def _kill_after(folder: Path, trials: int) -> None:
     """Run the search in a process of its own and kill it once it has that many trials."""
-    code = f"from dse.search import run_search; run_search({str(SMOKE)!r}, out={str(folder)!r})"
+    code = f"from dse.explore import run_search; run_search({str(SMOKE)!r}, out={str(folder)!r})"
     code = code.replace("out=", "out=__import__('pathlib').Path(") + ")"
     process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
     deadline = time.monotonic() + 120

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from dse.errors import DataError, SpaceError
 from dse.model import open_model
-from dse.search.loop import run
-from dse.search.progress import Progress, Status, silent
-from dse.search.records import Record
-from dse.search.session import prepare
+from dse.explore.loop import run
+from dse.explore.progress import Progress, Status, silent
+from dse.explore.records import Record
+from dse.explore.session import prepare
 from dse.space.init import Draft, space_text
 from dse.space.load import load_space, parse_space
 from dse.space.schema import Space, Target

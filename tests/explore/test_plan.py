@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from dse.search.plan import plan
-from dse.search.solver import Budget
-from dse.search.surrogate import Surrogate
-from tests.search.synthetic import Truth, synthetic_problem
+from dse.explore.plan import plan
+from dse.explore.solver import Budget
+from dse.explore.surrogate import Surrogate
+from tests.explore.synthetic import Truth, synthetic_problem
 
 
 def test_uniforms_come_first_and_solutions_share_what_is_left() -> None:

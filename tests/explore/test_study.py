@@ -10,12 +10,12 @@ import pytest
 from optuna.samplers import BaseSampler, RandomSampler
 
 from dse.errors import RunError
-from dse.search.front import hypervolume
-from dse.search.sampler import FrontSampler
-from dse.search.study import enqueue, locked, open_study, trial_point
-from dse.search.surrogate import Surrogate
+from dse.explore.front import hypervolume
+from dse.explore.sampler import FrontSampler
+from dse.explore.study import enqueue, locked, open_study, trial_point
+from dse.explore.surrogate import Surrogate
 from dse.space.problem import Point, Problem
-from tests.search.synthetic import Truth, synthetic_problem
+from tests.explore.synthetic import Truth, synthetic_problem
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dse.search.front import hypervolume
-from dse.search.records import Objectives, Record
+from dse.explore.front import hypervolume
+from dse.explore.records import Objectives, Record
 
 MARGIN = 1.01
 """The reference point lies this factor beyond the worst uniform assignment, so that the worst

@@ -11,10 +11,10 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from dse.search.front import improvements, nondominated
-from dse.search.solver import pareto
-from dse.search.study import distributions, trial_point
-from dse.search.surrogate import Surrogate
+from dse.explore.front import improvements, nondominated
+from dse.explore.solver import pareto
+from dse.explore.study import distributions, trial_point
+from dse.explore.surrogate import Surrogate
 from dse.space.problem import Point, Problem
 
 PROPOSALS = 256

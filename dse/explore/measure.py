@@ -11,9 +11,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from dse.evaluate.quality import Quality
-from dse.search.records import Record
-from dse.search.session import Session
-from dse.search.study import trial_point
+from dse.explore.records import Record
+from dse.explore.session import Session
+from dse.explore.study import trial_point
 from dse.space.problem import Point
 
 REPORT_ATTRIBUTE = "report."

@@ -14,9 +14,9 @@ from dse.evaluate.evaluator import Evaluator
 from dse.evaluate.setup import build_evaluator
 from dse.graph.regions import regions
 from dse.model import Model, open_model
-from dse.search.constraint import QUALITY, Constraint, parse_constraints
-from dse.search.records import Objectives
-from dse.search.solver import Budget, solve
+from dse.explore.constraint import QUALITY, Constraint, parse_constraints
+from dse.explore.records import Objectives
+from dse.explore.solver import Budget, solve
 from dse.space.build import build_problem
 from dse.space.problem import Problem
 from dse.space.schema import Space

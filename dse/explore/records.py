@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dse.evaluate.quality import Quality
-from dse.search.front import nondominated
+from dse.explore.front import nondominated
 from dse.space.problem import Point
 
 QUALITY_COLUMNS = (

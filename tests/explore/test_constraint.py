@@ -3,7 +3,7 @@
 import pytest
 
 from dse.errors import SpaceError
-from dse.search.constraint import parse_constraints
+from dse.explore.constraint import parse_constraints
 
 COLUMNS = ("latency_s", "weight_bytes", "b200.decode.latency_s")
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dse.search.front import hypervolume, improvements, knee, nondominated
+from dse.explore.front import hypervolume, improvements, knee, nondominated
 
 POINTS = st.lists(
     st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12

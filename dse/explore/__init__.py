@@ -1,5 +1,5 @@
 """Trials to a Pareto front."""
 
-from dse.search.run import Overrides, SearchResult, run_search
+from dse.explore.run import Overrides, SearchResult, run_search
 
 __all__ = ["Overrides", "SearchResult", "run_search"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dse.search.surrogate import Surrogate
+from dse.explore.surrogate import Surrogate
 
 
 def _truth(rng: np.random.Generator) -> tuple[np.ndarray, ...]:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dse.search.front import hypervolume, nondominated
-from dse.search.solver import Budget, pareto, solve, sweep
+from dse.explore.front import hypervolume, nondominated
+from dse.explore.solver import Budget, pareto, solve, sweep
 
 
 def _tables(seed: int, variables: int = 5, choices: int = 3) -> tuple[list, list]:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array, vstack
 
-from dse.search.silence import silenced
+from dse.explore.silence import silenced
 from dse.space.problem import Point
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dse.search.solver import Budget, sweep
-from dse.search.surrogate import Surrogate
+from dse.explore.solver import Budget, sweep
+from dse.explore.surrogate import Surrogate
 from dse.space.problem import Point, Problem
 
 SOLVER_SHARE = 0.25

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dse.evaluate.quality import Quality
-from dse.search.records import Objectives, Record, contenders, decide, tied_with_uniform
+from dse.explore.records import Objectives, Record, contenders, decide, tied_with_uniform
 
 OBJECTIVES = Objectives(costs=("latency_s",))
 

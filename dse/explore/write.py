@@ -13,16 +13,16 @@ from pathlib import Path
 import dse
 from dse.execute.calibrate import save_calibration
 from dse.graph.assignment_json import to_json
-from dse.search import folder as run_folder
-from dse.search.front import knee
-from dse.search.history import history
-from dse.search.records import (
+from dse.explore import folder as run_folder
+from dse.explore.front import knee
+from dse.explore.history import history
+from dse.explore.records import (
     DETAIL_COLUMNS,
     QUALITY_COLUMNS,
     Record,
     tied_with_uniform,
 )
-from dse.search.session import Session
+from dse.explore.session import Session
 
 PACKAGES = ("torch", "optuna", "onnx", "onnx-ir", "numpy", "scipy", "numba")
 

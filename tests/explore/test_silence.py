@@ -4,7 +4,7 @@ import ctypes
 
 import pytest
 
-from dse.search.silence import silenced
+from dse.explore.silence import silenced
 
 
 def test_what_native_code_prints_is_lost_and_the_rest_is_kept(
