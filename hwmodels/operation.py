@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from hwmodels.errors import WorkError
 from hwmodels.kernel import Kernel, KernelKind
+from hwmodels.routing import hit_experts, rows_per_expert
 from hwmodels.work import Op, Operand, OperandName
 
-CONTRACTING = ("gemm", "bmm", "conv2d", "attention")
 FIRST: tuple[OperandName, ...] = ("input", "q", "probabilities")
 SECOND: tuple[OperandName, ...] = ("weight", "k", "v")
 PLAIN_KINDS: dict[str, KernelKind] = {
@@ -23,9 +23,12 @@ PLAIN_KINDS: dict[str, KernelKind] = {
     "pool": "reduce",
     "embedding": "embedding",
 }
+KERNEL_OF: dict[str, KernelKind] = {"conv2d": "conv2d", "attention": "attention"}
+"""Contractions that are no GEMM to an estimator; the others differ in their batch alone."""
 SIZES: dict[str, tuple[str, ...]] = {
     "gemm": ("M", "K", "N"),
     "bmm": ("B", "M", "K", "N"),
+    "grouped_gemm": ("E", "M", "K", "N", "topk"),
     "conv2d": ("N", "C", "O", "groups", "OH", "OW", "kh", "kw"),
     "attention": ("B", "H", "S", "L", "D"),
 }
@@ -59,16 +62,16 @@ def contraction_kernel(
     seconds = [operand for operand in reads if operand.name in SECOND]
     firsts = [operand for operand in reads if operand.name in FIRST]
     others = [operand for operand in reads if operand.name not in (*FIRST, *SECOND)]
-    kind: KernelKind = "gemm" if first.kind == "bmm" else first.kind  # type: ignore[assignment]
+    streamed = round(sum(operand.bytes for operand in seconds) * share_of_weights(first))
     return Kernel(
-        kind=kind,
+        kind=KERNEL_OF.get(first.kind, "gemm"),
         detail=first.detail,
         sizes=sizes,
         weight_element=compute[0],
         input_element=compute[1],
         accumulator=accumulator,
         input_bytes=sum(operand.bytes for operand in firsts),
-        weight_bytes=sum(operand.bytes for operand in seconds),
+        weight_bytes=streamed,
         weight_is_cold=any(operand.is_weight or operand.is_cache for operand in seconds),
         other_bytes=sum(operand.bytes for operand in others),
         write_bytes=written,
@@ -90,6 +93,10 @@ def contraction_sizes(op: Op) -> dict[str, int]:
             return {"B": 1, "M": s["M"], "N": s["N"], "K": s["K"], "taps": 1}
         case "bmm":
             return {"B": s["B"], "M": s["M"], "N": s["N"], "K": s["K"], "taps": 1}
+        case "grouped_gemm":
+            hit = hit_experts(s["E"], s["M"], s["topk"])
+            rows = rows_per_expert(s["E"], s["M"], s["topk"])
+            return {"B": hit, "M": rows, "N": s["N"], "K": s["K"], "taps": 1}
         case "conv2d":
             taps = s["kh"] * s["kw"]
             return {
@@ -102,6 +109,14 @@ def contraction_sizes(op: Op) -> dict[str, int]:
         case _:
             kv_heads = s.get("HK", s["H"])
             return {**dict(s), "HK": kv_heads, "causal": s.get("causal", 0)}
+
+
+def share_of_weights(op: Op) -> float:
+    """Share of the second operand that one call reads: of experts, those that get tokens."""
+    if op.kind != "grouped_gemm":
+        return 1.0
+    s = op.sizes
+    return hit_experts(s["E"], s["M"], s["topk"]) / s["E"]
 
 
 def plain_kernel(ops: Sequence[Op], reads: Sequence[Operand], written: int) -> Kernel:

@@ -18,9 +18,9 @@ from hwmodels.element import is_plain
 from hwmodels.execution import Execution, execution
 from hwmodels.formats import Quantizer
 from hwmodels.kernel import Kernel
-from hwmodels.operation import CONTRACTING, contraction_kernel, plain_kernel, reads_of
+from hwmodels.operation import contraction_kernel, plain_kernel, reads_of
 from hwmodels.runtime import Runtime
-from hwmodels.work import Op, Operand, RegionWork
+from hwmodels.work import CONTRACTING, Op, Operand, RegionWork
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +152,8 @@ def _joins(
         return (
             last is not None
             and runtime.fuses_shared_input
-            and op.kind == last_op.kind == "gemm"
+            and op.kind == last_op.kind
+            and op.kind in ("gemm", "grouped_gemm")
             and _input_value(op) == _input_value(last_op)
             and run.compute == last.compute
         )

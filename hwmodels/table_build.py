@@ -18,7 +18,6 @@ from hwmodels.device import Device
 from hwmodels.formats import Quantizer
 from hwmodels.kernel import Kernel
 from hwmodels.memory import Liveness
-from hwmodels.operation import CONTRACTING
 from hwmodels.phase_table import BOUNDS, COLUMNS, PhaseTable
 from hwmodels.plan import Context, Plan, plan_region, producer_tags
 from hwmodels.price import estimator_of
@@ -26,7 +25,7 @@ from hwmodels.runtime import Runtime
 from hwmodels.signature import Canonical, canonical
 from hwmodels.table_activation import Activations, Quantizers, activations, stored_format
 from hwmodels.table_share import Floats, Plans, Sharing, kernels_of
-from hwmodels.work import Operand, RegionWork, Work
+from hwmodels.work import CONTRACTING, Operand, RegionWork, Work
 
 
 def build_phase(

@@ -10,9 +10,11 @@ from typing import Literal
 from hwmodels.formats import Quantizer
 
 OpKind = Literal[
-    "gemm", "bmm", "conv2d", "attention", "elementwise", "softmax", "layernorm", "rmsnorm",
-    "reduce", "pool", "embedding", "copy", "quantize", "collective", "other",
+    "gemm", "bmm", "grouped_gemm", "conv2d", "attention", "elementwise", "softmax", "layernorm",
+    "rmsnorm", "reduce", "pool", "embedding", "copy", "quantize", "collective", "other",
 ]  # fmt: skip
+CONTRACTING: tuple[OpKind, ...] = ("gemm", "bmm", "grouped_gemm", "conv2d", "attention")
+"""Kinds that multiply and accumulate: what a unit's rate and a kernel mode speak of."""
 OperandName = Literal["input", "weight", "bias", "output", "q", "k", "v", "probabilities", "other"]
 
 
@@ -53,7 +55,10 @@ class Op:
 
     `sizes` are those of the operator table (`docs/design.md`, section 6): gemm M, K, N; bmm
     B, M, K, N; attention B, H, HK, S, L, D, causal; conv2d N, C, H, W, O, k, stride, groups (and
-    OH, OW); row-wise ops rows, cols; embedding vocab, dim, tokens.
+    OH, OW); row-wise ops rows, cols; embedding vocab, dim, tokens. A `grouped_gemm`, one weight
+    matrix an expert, has E (experts), M (rows of all experts together: tokens x topk), K, N and
+    topk; its weight is (E, K, N) or (E, N, K), its input holds the M rows, or the M / topk tokens
+    that the kernel gathers them from.
     """
 
     name: str
@@ -68,7 +73,7 @@ class Op:
         """Multiply-accumulates; zero for ops that do not contract."""
         s = self.sizes
         match self.kind:
-            case "gemm":
+            case "gemm" | "grouped_gemm":
                 return s["M"] * s["K"] * s["N"]
             case "bmm":
                 return s["B"] * s["M"] * s["K"] * s["N"]
@@ -131,12 +136,11 @@ class RegionWork:
 
     def quantized(self, quantizers: Mapping[OperandName, Quantizer]) -> RegionWork:
         """A copy whose contracting ops, and the weights and inputs they read, are quantized."""
-        contracting = ("gemm", "bmm", "conv2d", "attention")
-        ops = tuple(op.quantized(quantizers) if op.kind in contracting else op for op in self.ops)
+        ops = tuple(op.quantized(quantizers) if op.kind in CONTRACTING else op for op in self.ops)
         chosen = {
             operand.value: operand.quantizer
             for op in ops
-            if op.kind in contracting
+            if op.kind in CONTRACTING
             for operand in op.operands
             if operand.quantizer is not None
         }
