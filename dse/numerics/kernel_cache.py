@@ -17,8 +17,8 @@ from pathlib import Path
 import numba
 
 _SOURCES = (
-    "accumulation.py", "bits.py", "clipping.py", "compiled.py", "drawing.py", "grid.py",
-    "rounding.py", "scaling.py",
+    "accumulation.py", "bits.py", "clipping.py", "columns.py", "compiled.py", "drawing.py",
+    "grid.py", "in_place.py", "rounding.py", "scaling.py",
 )  # fmt: skip
 
 

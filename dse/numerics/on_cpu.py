@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dse.numerics import compiled
+from dse.numerics import columns, compiled, in_place
 from dse.numerics.drawing import draw_rows
 from dse.numerics.grid import Grid, Method, Thresholds, grid_of, thresholds_of
 from dse.numerics.layout import Layout
@@ -96,6 +96,9 @@ def _fill(
     if not per_row:
         _by_span(x, out, given, _tensor_scale(source, quantizer, rounding.scaling, state))
     elif state.scales is None and kernels_derive(quantizer):
+        if layout.inner > 1 and rounding.grid.method == Method.MAGIC:
+            _by_columns(x, out, layout, rounding)
+            return
         _by_rows(source, target, layout, rounding, GroupScales(scales=torch.ones(1, 1)))
     else:
         found = scales_of(layout.row_matrix(source), quantizer, state, level)
@@ -136,10 +139,38 @@ def _by_span(x: Floats, out: Floats, rounding: _Rounding, found: GroupScales) ->
         row = (x[part], out[part], 0, 1, last - first, *given)
         if rounding.draws:
             draw_rows(*row, 1, rounding.seed, first)
+        elif _same(x, out):
+            _overwrite(x[part], given)
         else:
             compiled.quantize_rows(*row)
 
     _shared(x.size, x.size, run)
+
+
+def _overwrite(x: Floats, given: tuple[object, ...]) -> None:
+    """Values that share one given scale, in place."""
+    whole = x.size // in_place.SPAN
+    in_place.overwrite_rows(x, 0, whole, in_place.SPAN, *given)
+    rest = x[whole * in_place.SPAN :]
+    in_place.overwrite_rows(rest, 0, 1, rest.size, *given)
+
+
+def _same(x: Floats, out: Floats) -> bool:
+    """Whether results go where the values are."""
+    return bool(x.ctypes.data == out.ctypes.data)
+
+
+def _by_columns(x: Floats, out: Floats, layout: Layout, rounding: _Rounding) -> None:
+    """Threads share tiles of columns; scales come from the values."""
+    grid, scaling = rounding.grid, rounding.scaling
+    width = columns.columns_of(min(int(scaling.group), layout.depth), layout.inner)
+    tiles = layout.outer * -(-layout.inner // width)
+    sizes = (layout.depth, layout.inner, width)
+
+    def run(first: int, last: int) -> None:
+        columns.quantize_columns(x, out, first, last, *sizes, grid, scaling)
+
+    _shared(tiles, x.size, run)
 
 
 def _by_rows(
@@ -154,6 +185,8 @@ def _by_rows(
     def run(first: int, last: int) -> None:
         if rounding.draws:
             draw_rows(x, out, first, last, layout.depth, *given, layout.inner, rounding.seed, 0)
+        elif _same(x, out):
+            in_place.overwrite_rows(x, first, last, layout.depth, *given)
         else:
             compiled.quantize_rows(x, out, first, last, layout.depth, *given)
 
