@@ -52,6 +52,18 @@ def load(path: str | Path) -> Graph:
     return replace(graph, metadata=metadata, path=path, digest=digest(graph))
 
 
+def model_proto(path: Path) -> onnx.ModelProto:
+    """The model of a file as it stands, but inlined and with nodes named as `load` names them.
+
+    Raises:
+        GraphError: The file is missing or not ONNX.
+    """
+    model = _inlined(_read(path), path)
+    name_nodes(model.graph)
+    sort_nodes(model.graph, where=str(path))
+    return model
+
+
 def _read(path: Path) -> onnx.ModelProto:
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"

@@ -1,0 +1,68 @@
+"""An assignment as Q/DQ nodes of an ONNX model, integers and 8-bit floats.
+
+A constant becomes its codes and a DequantizeLinear; an activation passes QuantizeLinear and
+DequantizeLinear with its calibrated scale; 16-bit floats without scales pass a pair of casts.
+Operands that read one value through one quantizer share one pair. Where a symmetric integer
+activation falls below its range, QuantizeLinear goes one step further than the emulator does
+(-128 where the range ends at -127).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from dse.errors import WriteError
+from dse.execute.emulate import Emulator
+from dse.execute.program import Program
+from dse.export.edit import Editor
+from dse.export.opset import raised
+from dse.export.plan import Plan
+from dse.graph.load import model_proto
+
+EXTERNAL_BYTES = 1 << 30
+"""Models above this size keep their weights in a file beside them."""
+
+
+def export_qdq(program: Program, emulators: Mapping[str, Emulator], out: Path) -> None:
+    """Writes the model of a program with Q/DQ where the emulators stand.
+
+    Args:
+        program: the model, with weights.
+        emulators: by site, as `dse.execute.emulate.emulators` binds them.
+        out: the ONNX file to write.
+
+    Raises:
+        ExportError: formats that Q/DQ cannot express (all of them at once, with their sites), or
+            operators that onnx cannot bring to the opset that they need.
+        WriteError: the file cannot be written.
+    """
+    plan = Plan.of(program, emulators)
+    path = program.graph.path
+    assert path is not None, "a program with weights was loaded from a file"
+    proto = raised(model_proto(path), plan.opset, path)
+    model = ir.from_proto(proto)
+    ir.external_data.set_base_dir(model.graph, path.parent)
+    Editor(graph=model.graph, plan=plan).edit()
+    RemoveUnusedNodesPass()(model)
+    _save(model, out)
+
+
+def _save(model: ir.Model, out: Path) -> None:
+    total = sum(
+        value.const_value.nbytes
+        for value in model.graph.initializers.values()
+        if value.const_value is not None
+    )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if total > EXTERNAL_BYTES:
+            ir.save(model, out, external_data=f"{out.name}.data")
+        else:
+            ir.external_data.load_to_model(model)
+            ir.save(model, out)
+    except OSError as error:
+        raise WriteError(f"{out}: cannot be written: {error.strerror or error}") from error
