@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dse.explore.front import improvements, nondominated
 from dse.explore.solver import pareto
-from dse.explore.study import distributions, trial_point
+from dse.explore.study import distributions, failed_points, running_points, trial_point
 from dse.explore.surrogate import Surrogate
 from dse.space.problem import Point, Problem
 
@@ -33,8 +33,10 @@ class FrontSampler(BaseSampler):
 
     The surrogate is re-fitted to all completed trials, neighbours of the front and the fronts that
     the new fit predicts are scored by the hypervolume that their predicted loss and exact cost
-    would add, and the best that is not measured yet is proposed. A proposal depends on the seed
-    and the completed trials alone, so that a resumed study continues as it would have.
+    would add, and the best that is not measured yet is proposed. What is being measured elsewhere
+    counts as if it came out as predicted, so that workers of one study spread out. A proposal
+    depends on the seed and on what is settled and pending alone, so that a resumed study continues
+    as it would have.
 
     Args:
         problem: the decision variables.
@@ -71,15 +73,18 @@ class FrontSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """The proposal, or nothing while no trial is complete."""
-        done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        trials = study.get_trials(deepcopy=False)
+        done = [one for one in trials if one.state == TrialState.COMPLETE]
         if not done or not search_space:
             return {}
+        pending = sorted(running_points(trials, self._problem, but=trial.number))
+        failed = failed_points(trials, self._problem)
         # In the order of the points, not of the trials: a resumed study measures the same points
         # in another order, and must propose the same.
         ordered = sorted(done, key=lambda one: trial_point(one, self._problem))
         points = np.array([trial_point(one, self._problem) for one in ordered])
         values = np.array([one.values for one in ordered])
-        point = self._propose(points, values)
+        point = self._propose(points, values, pending, failed)
         names = self._problem.choices(point)
         return {v.name: name for v, name in zip(self._problem.variables, names, strict=True)}
 
@@ -93,15 +98,25 @@ class FrontSampler(BaseSampler):
         """A random value: only for parameters that are not the problem's."""
         return self._independent.sample_independent(study, trial, param_name, param_distribution)
 
-    def _propose(self, points: np.ndarray, values: np.ndarray) -> Point:
-        rng = np.random.default_rng([self._seed, len(points)])
+    def _propose(
+        self,
+        points: np.ndarray,
+        values: np.ndarray,
+        pending: Sequence[Point],
+        failed: Collection[Point],
+    ) -> Point:
+        rng = np.random.default_rng([self._seed, len(points) + len(pending) + len(failed)])
         surrogate = self._prior.refitted(points, values[:, 0])
+        measured = {tuple(int(i) for i in point) for point in points}
+        if pending:
+            waiting = np.array(pending)
+            believed = np.column_stack([surrogate.predict(waiting), self._costs(waiting)])
+            points, values = np.vstack([points, waiting]), np.vstack([values, believed])
         finite = np.isfinite(values).all(axis=1)
         front = values[finite][nondominated(values[finite])]
         elite = points[finite][nondominated(values[finite])]
-        measured = {tuple(int(i) for i in point) for point in points}
         pool = self._neighbours(elite, rng) | self._solutions(surrogate, rng)
-        fresh = sorted(pool - measured) or [self._random(rng)]
+        fresh = sorted(pool - measured - {*pending, *failed}) or [self._random(rng)]
         candidates = np.array(fresh)
         predicted = np.column_stack([surrogate.predict(candidates), self._costs(candidates)])
         reference = values[finite].max(axis=0) * (1 + 1e-6)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from dse.space.problem import Point, Problem
 STUDY_NAME = "dse"
 JOURNAL = "study.log"
 LOCK = ".lock"
+ERROR = "error"
+"""Trial attribute: why a measurement failed."""
 
 
 @contextmanager
@@ -78,6 +80,28 @@ def distributions(problem: Problem) -> dict[str, CategoricalDistribution]:
 def trial_point(trial: FrozenTrial, problem: Problem) -> Point:
     """The point that a trial measured."""
     return problem.point(trial.params)
+
+
+def running_points(
+    trials: Iterable[FrozenTrial], problem: Problem, *, but: int | None = None
+) -> set[Point]:
+    """Points that are being measured, apart from the trial of that number."""
+    return {
+        trial_point(trial, problem)
+        for trial in trials
+        if trial.state == TrialState.RUNNING
+        and trial.number != but
+        and len(trial.params) == len(problem.variables)
+    }
+
+
+def failed_points(trials: Iterable[FrozenTrial], problem: Problem) -> set[Point]:
+    """Points that failed for a reason of their own: another try would fail as well."""
+    return {
+        trial_point(trial, problem)
+        for trial in trials
+        if trial.state == TrialState.FAIL and ERROR in trial.user_attrs
+    }
 
 
 def enqueue(
