@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Bound = Literal["compute", "memory", "launch", "conversion"]
+Bound = Literal["compute", "memory", "launch", "conversion", "communication"]
 Status = Literal["native", "upcast", "weight_only", "emulated"]
 
 STATUS_ORDER: tuple[Status, ...] = ("native", "upcast", "weight_only", "emulated")

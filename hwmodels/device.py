@@ -108,6 +108,10 @@ class Link:
 
     name: str
     bandwidth_bytes_per_s: SourcedValue
+    start_s: SourcedValue | None = None
+    """What a collective takes at least, beside its steps (`hwmodels.collectives`)."""
+    step_s: SourcedValue | None = None
+    """Latency of one step of a ring."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

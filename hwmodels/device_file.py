@@ -134,6 +134,10 @@ class LinkEntry(_Entry):
 
     name: str
     bandwidth: Figure
+    start: Figure | None = None
+    """Least time of a collective, beside its steps."""
+    step: Figure | None = None
+    """Latency of one step of a ring."""
 
 
 class EnergyEntry(Figure):
@@ -269,6 +273,8 @@ class _Builder:
                     bandwidth_bytes_per_s=self.figure(
                         f"links.{i}.bandwidth", link.bandwidth, "bandwidth"
                     ),
+                    start_s=self.optional(f"links.{i}.start", link.start, "time"),
+                    step_s=self.optional(f"links.{i}.step", link.step, "time"),
                 )
                 for i, link in enumerate(entry.links)
             ),

@@ -9,8 +9,9 @@ from typing import Literal
 from hwmodels.cost import Bound
 
 KernelKind = Literal[
-    "gemm", "conv2d", "attention", "pointwise", "rowwise", "reduce", "embedding", "quantize"
-]
+    "gemm", "conv2d", "attention", "pointwise", "rowwise", "reduce", "embedding", "quantize",
+    "collective",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +20,8 @@ class Kernel:
 
     Sizes: `gemm` B (batch), M, N, K; `conv2d` the same as an implicit GEMM (B groups, M output
     pixels, N output channels of a group, K taps), and `taps` = kernel height x width; `attention`
-    B, H, HK, S, L, D, causal; the others `rows` and `cols` where they are known.
+    B, H, HK, S, L, D, causal; `collective` ways (GPUs that take part; its detail is what they do);
+    the others `rows` and `cols` where they are known.
     """
 
     kind: KernelKind

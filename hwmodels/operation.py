@@ -22,6 +22,7 @@ PLAIN_KINDS: dict[str, KernelKind] = {
     "reduce": "reduce",
     "pool": "reduce",
     "embedding": "embedding",
+    "collective": "collective",
 }
 KERNEL_OF: dict[str, KernelKind] = {"conv2d": "conv2d", "attention": "attention"}
 """Contractions that are no GEMM to an estimator; the others differ in their batch alone."""
@@ -131,7 +132,7 @@ def plain_kernel(ops: Sequence[Op], reads: Sequence[Operand], written: int) -> K
     return Kernel(
         kind=kind,
         detail=main.detail or main.kind,
-        sizes={name: main.sizes[name] for name in ("rows", "cols") if name in main.sizes},
+        sizes={n: main.sizes[n] for n in ("rows", "cols", "ways") if n in main.sizes},
         input_bytes=total - cold,
         weight_bytes=cold,
         write_bytes=written,

@@ -14,12 +14,12 @@ from hwmodels.memory import Liveness
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-BOUNDS: tuple[Bound, ...] = ("compute", "memory", "launch", "conversion")
+BOUNDS: tuple[Bound, ...] = ("compute", "memory", "launch", "conversion", "communication")
 COLUMNS = (
     "latency_s", "low_s", "high_s", "energy_j", "traffic_bytes", "weight_bytes", "kv_bytes",
     *(f"{bound}_s" for bound in BOUNDS),
 )  # fmt: skip
-"""Additive columns; the last four are the latency by what bounds it."""
+"""Additive columns; the last ones are the latency by what bounds it."""
 
 
 @dataclass(frozen=True, kw_only=True)

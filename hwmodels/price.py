@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hwmodels.collectives import collective_costs
 from hwmodels.conversion import Conversion
 from hwmodels.cost import CostEstimate
 from hwmodels.device import Device
@@ -36,6 +37,22 @@ def estimator_of(device: Device) -> Estimator:
     )
 
 
+def kernel_costs(
+    kernels: Sequence[Kernel], device: Device, runtime: Runtime
+) -> tuple[KernelCost, ...]:
+    """The cost of each kernel, in order: collectives by their links, the rest by the estimator.
+
+    Raises:
+        DeviceError: No estimator claims the device.
+        WorkError: As `Estimator.estimate` and `collective_costs`.
+    """
+    shared = [kernel for kernel in kernels if kernel.kind == "collective"]
+    own = [kernel for kernel in kernels if kernel.kind != "collective"]
+    over_links = iter(collective_costs(shared, device, runtime))
+    alone = iter(estimator_of(device).estimate(own, device, runtime))
+    return tuple(next(over_links if kernel.kind == "collective" else alone) for kernel in kernels)
+
+
 def price(
     region: RegionWork, device: Device, runtime: Runtime, context: Context | None = None
 ) -> CostEstimate:
@@ -48,7 +65,7 @@ def price(
     """
     plan = plan_region(region, device, runtime, context)
     kernels = [*conversion_kernels(plan.conversions), *plan.kernels]
-    costs = estimator_of(device).estimate(kernels, device, runtime)
+    costs = kernel_costs(kernels, device, runtime)
     total = cost_of(plan, kernels, costs)
     border = {o.value: o.bytes for o in (*region.reads, *region.writes) if is_activation(o)}
     copies = sum(conversion.copy_bytes for conversion in plan.conversions)

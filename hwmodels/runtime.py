@@ -151,6 +151,8 @@ class Runtime:
     ties: tuple[str, ...]
     """Roles of regions whose ops must have equal formats, as one kernel runs them."""
     source: str
+    peer_all_reduce: bool = False
+    """Whether it has all-reduce kernels over peer memory beside NCCL."""
     every_combination: bool = False
     """An architect's runtime: every pair of formats has a kernel at the unit's rate."""
 

@@ -88,6 +88,7 @@ class RuntimeFile(_Entry):
     fuses_shared_input: bool = False
     quantize_into: tuple[str, ...] = ()
     ties: tuple[str, ...] = ()
+    peer_all_reduce: bool = False
     source: str
     modes: tuple[ModeEntry, ...] = ()
 
@@ -143,6 +144,7 @@ def _read(path: Path) -> Runtime:
         fuses_shared_input=entry.fuses_shared_input,
         quantize_into=entry.quantize_into,
         ties=entry.ties,
+        peer_all_reduce=entry.peer_all_reduce,
         source=entry.source,
         modes=tuple(_mode(mode) for mode in entry.modes),
     )

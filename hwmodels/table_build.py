@@ -20,7 +20,7 @@ from hwmodels.kernel import Kernel
 from hwmodels.memory import Liveness
 from hwmodels.phase_table import BOUNDS, COLUMNS, PhaseTable
 from hwmodels.plan import Context, Plan, plan_region, producer_tags
-from hwmodels.price import estimator_of
+from hwmodels.price import kernel_costs
 from hwmodels.runtime import Runtime
 from hwmodels.signature import Canonical, canonical
 from hwmodels.table_activation import Activations, Quantizers, activations, stored_format
@@ -166,7 +166,7 @@ class _Build:
     def _price(self) -> None:
         """Prices every kernel that plans and edges registered, in one batch."""
         kernels = [kernel for _, kernel in self.kernels.values()]
-        costs = estimator_of(self.device).estimate(kernels, self.device, self.runtime)
+        costs = kernel_costs(kernels, self.device, self.runtime)
         self.columns = np.zeros((len(kernels), len(COLUMNS)))
         for row, cost in zip(self.columns, costs, strict=True):
             row[:5] = (
