@@ -12,7 +12,6 @@ from pathlib import Path
 
 import dse
 from dse.execute.calibrate import save_calibration
-from dse.graph.assignment_json import to_json
 from dse.explore import folder as run_folder
 from dse.explore.front import knee
 from dse.explore.history import history
@@ -23,6 +22,7 @@ from dse.explore.records import (
     tied_with_uniform,
 )
 from dse.explore.session import Session
+from dse.graph.assignment_json import to_json
 
 PACKAGES = ("torch", "optuna", "onnx", "onnx-ir", "numpy", "scipy", "numba")
 
