@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from hwmodels.encoding import Encoding, takum_value
 from hwmodels.errors import FormatError
-from hwmodels.formats import Encoding, takum_value
 
 Values = npt.NDArray[np.float64]
 FLOAT32_MAX = float(np.finfo(np.float32).max)

@@ -16,7 +16,10 @@ ML_DTYPES = "ml_dtypes 0.6"
 FNUZ = "Noune et al., 8-bit Numerical Formats for Deep Neural Networks, arXiv 2206.02915"
 UE5M3 = "arXiv 2509.17791 and 2609.02846, which differ in the maximum"
 MASKS = "To FP8 and Back Again, arXiv 2405.18710, section 4 (BF16 with masked bits)"
-TAKUM = "Hunhold, Takum Arithmetic, arXiv 2404.18603 (linear takums)"
+TAKUM = (
+    "Hunhold, Takum Arithmetic, arXiv 2404.18603 (linear takums); exact definition, no second "
+    "implementation"
+)
 POSIT = "Standard for Posit Arithmetic (2022), section 3; es as a parameter"
 LNS = (
     "sign and a fixed-point log2, lowest code for zero; exact definition, no second implementation"

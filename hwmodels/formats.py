@@ -11,162 +11,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-EncodingKind = Literal["float", "int", "fixed", "posit", "takum", "codebook", "exponent", "log"]
-Specials = Literal["ieee", "fn", "fnuz", "p3109", "none"]
-Overflow = Literal["saturate", "inf", "nan"]
-Granularity = Literal["tensor", "channel", "token", "head", "group", "block"]
-ScaleRule = Literal["nearest", "floor", "ceil", "even", "rceil", "ratio"]
-Statistic = Literal["absmax", "minmax", "percentile", "mse"]
-Timing = Literal["dynamic", "static", "delayed"]
-Rounding = Literal[
-    "nearest_even", "nearest_away", "nearest_zero", "zero", "up", "down", "odd",
-    "stochastic", "stochastic_equal",
+from hwmodels.encoding import Encoding, EncodingKind, Overflow, Specials
+
+__all__ = [
+    "Correction", "Encoding", "EncodingKind", "Format", "Granularity", "Overflow", "Quantizer",
+    "Rounding", "Scale", "ScaleRule", "Specials", "Statistic", "Timing",
 ]  # fmt: skip
 
+Granularity = Literal["tensor", "channel", "token", "head", "group", "block"]
+ScaleRule = Literal["nearest", "floor", "ceil", "even", "rceil", "ratio", "global_min"]
+Statistic = Literal[
+    "auto", "absmax", "minmax", "percentile", "mse", "mean_channel_range", "learned",
+]  # fmt: skip
+Timing = Literal["dynamic", "two_stage", "static", "delayed"]
+Rounding = Literal[
+    "nearest_even", "nearest_away", "nearest_zero", "zero", "up", "down", "odd",
+    "stochastic", "stochastic_equal", "random_directed", "requant", "requant_floor",
+    "gptq", "discquant",
+]  # fmt: skip
+Correction = Literal["auto", "bias_corrected", "uncorrected"]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Encoding:
-    """The bit layout of one number.
-
-    `specials` names which codes are not numbers: `ieee` reserves the top exponent for Inf and
-    NaN, `fn` has NaN in the all-ones code only, `fnuz` has NaN in the negative-zero code only,
-    `p3109` has NaN in the negative-zero code and Inf in the all-ones code, `none` has numbers
-    everywhere.
-    """
-
-    name: str
-    kind: EncodingKind
-    bits: int
-    exponent_bits: int = 0
-    """Floats: width of the exponent field. Posits: es. Logarithmic: integer bits of log2."""
-    mantissa_bits: int = 0
-    """Floats: stored fraction bits. Fixed point and MXINT: fraction bits. Logarithmic: fraction
-    bits of log2."""
-    bias: int = 0
-    signed: bool = True
-    specials: Specials = "none"
-    overflow: Overflow = "saturate"
-    subnormals: bool = True
-    symmetric: bool = True
-    """Integers: the most negative code is not used, so that the range is symmetric."""
-    codes: tuple[float, ...] = ()
-    """Codebooks: the values in increasing order."""
-    source: str = ""
-
-    @property
-    def max(self) -> float:
-        """The largest finite value."""
-        match self.kind:
-            case "float" | "exponent":
-                return self.float_value(self.top_code)
-            case "int" | "fixed":
-                return math.ldexp((1 << (self.bits - self.signed)) - 1, -self.mantissa_bits)
-            case "codebook":
-                return self.codes[-1]
-            case "posit":
-                return math.ldexp(1.0, (self.bits - 2) << self.exponent_bits)
-            case "log":
-                top = (1 << (self.bits - 1 - self.signed)) - 1
-                return math.exp2(math.ldexp(top, -self.mantissa_bits))
-            case "takum":
-                return takum_value((1 << (self.bits - 1)) - 1, self.bits)
-
-    @property
-    def min(self) -> float:
-        """The most negative finite value; 0 or the smallest power where there is no sign."""
-        if self.kind == "exponent":
-            return math.ldexp(1.0, -self.bias)
-        if self.kind == "codebook":
-            return self.codes[0]
-        if not self.signed:
-            return 0.0
-        if self.kind in ("int", "fixed") and not self.symmetric:
-            return -math.ldexp(1.0, self.bits - 1 - self.mantissa_bits)
-        return -self.max
-
-    @property
-    def min_normal(self) -> float:
-        """The smallest positive value with full precision."""
-        match self.kind:
-            case "float":
-                return math.ldexp(1.0, 1 - self.bias)
-            case "exponent":
-                return math.ldexp(1.0, -self.bias)
-            case "codebook":
-                return min(code for code in self.codes if code > 0)
-            case "int" | "fixed":
-                return math.ldexp(1.0, -self.mantissa_bits)
-            case "posit" | "takum" | "log":
-                return 1 / self.max if self.kind == "posit" else self._smallest_tapered()
-
-    @property
-    def min_subnormal(self) -> float:
-        """The smallest positive value."""
-        if self.kind == "float" and self.subnormals:
-            return math.ldexp(self.min_normal, -self.mantissa_bits)
-        return self.min_normal
-
-    @property
-    def max_exponent(self) -> int:
-        """The exponent of the largest binade: floor(log2(max))."""
-        return math.frexp(self.max)[1] - 1
-
-    @property
-    def has_negative_zero(self) -> bool:
-        """Whether -0 is a code of its own."""
-        return self.kind == "float" and self.signed and self.specials not in ("fnuz", "p3109")
-
-    def replaced(self, **changes: object) -> Encoding:
-        """A copy with some fields changed."""
-        return replace(self, **changes)  # type: ignore[arg-type]
-
-    @property
-    def top_code(self) -> int:
-        """Floats: the magnitude code of the largest finite value."""
-        codes = 1 << (self.exponent_bits + self.mantissa_bits)
-        match self.specials:
-            case "ieee":
-                return codes - (1 << self.mantissa_bits) - 1
-            case "fn" | "p3109":
-                return codes - 2
-            case "fnuz" | "none":
-                return codes - 1
-
-    def float_value(self, code: int) -> float:
-        """Floats: the value of a magnitude code."""
-        exponent, fraction = divmod(code, 1 << self.mantissa_bits)
-        if self.kind == "float" and exponent == 0:
-            return math.ldexp(fraction, 1 - self.bias - self.mantissa_bits)
-        significand = 1 + math.ldexp(fraction, -self.mantissa_bits)
-        return math.ldexp(significand, exponent - self.bias)
-
-    def _smallest_tapered(self) -> float:
-        if self.kind == "takum":
-            return takum_value(1, self.bits)
-        lowest = 1 - (1 << (self.bits - 1 - self.signed))
-        return math.exp2(math.ldexp(lowest, -self.mantissa_bits))
-
-
-def takum_value(code: int, bits: int) -> float:
-    """The value of a positive linear takum code.
-
-    After the sign come a direction bit D, three regime bits R, then r = R (D = 1) or 7 - R (D = 0)
-    characteristic bits C and the fraction f. The value is 2^c (1 + f) with c = 2^r - 1 + C, or
-    -2^(r+1) + 1 + C when D is 0. Codes shorter than twelve bits are read as if zeros followed.
-
-    Source: Hunhold, "Beating Posits at Their Own Game: Takum Arithmetic", arXiv 2404.18603,
-    definition 2 (linear takum, definition 8).
-    """
-    width = max(bits, 12)
-    code <<= width - bits
-    direction = code >> (width - 2) & 1
-    regime = code >> (width - 5) & 7
-    length = regime if direction else 7 - regime
-    fraction_bits = width - 5 - length
-    characteristic = code >> fraction_bits & ((1 << length) - 1)
-    offset = (1 << length) - 1 if direction else 1 - (2 << length)
-    fraction = math.ldexp(code & ((1 << fraction_bits) - 1), -fraction_bits)
-    return math.ldexp(1 + fraction, offset + characteristic)
+LEARNED_ROUNDINGS: tuple[Rounding, ...] = ("gptq", "discquant")
+"""Roundings that are chosen with calibration data; what they chose is a state."""
+RANDOM_ROUNDINGS: tuple[Rounding, ...] = ("stochastic", "stochastic_equal", "random_directed")
+COARSE_BITS = 4
+"""Integer weights of at most so many bits need searched ranges and corrected means: the best
+symmetric range of int4 is far inside the largest magnitude (ACIQ, arXiv 1810.05723, section 3)."""
+HISTORY = 16
+"""Steps that delayed scaling remembers (Transformer Engine's usual `amax_history_len`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +50,10 @@ class Scale:
     `floor` uses floor(log2(statistic)) - max_exponent (OCP MX 1.0, section 6.3), `ceil`, `even`
     and `rceil` as in torchao's `ScaleCalculationMode`. `ratio` keeps the largest scale of `rows`
     slices as it is and lowers none of the others: each becomes the largest scale over a power of
-    two (ZeroQuant-FP's M2, arXiv 2307.09782).
+    two (ZeroQuant-FP's M2, arXiv 2307.09782; its M1 is an E8M0 scale by `rceil`). `global_min` is
+    `nearest` with one scale for the copies of a tensor that several workers hold, so that they can
+    be summed: the smallest of their factors, which is the largest scale (FP8-LM, arXiv
+    2310.18313, section 2.1).
     """
 
     encoding: Encoding
@@ -262,15 +137,33 @@ class Format:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantizer:
-    """A format plus how it is applied: data here, behaviour in `dse.numerics`."""
+    """A format plus how it is applied: data here, behaviour in `dse.numerics`.
+
+    Statistics: `mean_channel_range` is the mean over slices of their ranges, as one scale for all
+    (FracTrain, arXiv 2012.13113); `learned` scales are trained and come as a state, which starts
+    at LSQ's 2 mean|x| / sqrt(max) (arXiv 1902.08153, section 2.1). `auto` is what suits the place,
+    see `settled`. Timing `two_stage` is dynamic, its maximum taken over groups first (COAT, arXiv
+    2410.19313, section 4.2): the same values, another cost.
+
+    Roundings: `random_directed` rounds each value up or down with even odds (CADNA);
+    `requant` takes codes of `high_bits` down to the format's bits (Double Rounding, arXiv
+    2502.01199), `requant_floor` by dropping bits; `gptq` and `discquant` choose between the two
+    neighbours with calibration data.
+    """
 
     format: Format
-    statistic: Statistic = "absmax"
+    statistic: Statistic = "auto"
     percentile: float = 100.0
     timing: Timing = "dynamic"
+    history: int = HISTORY
+    """Timing `delayed`: how many earlier steps the scale is taken from."""
     rounding: Rounding = "nearest_even"
     random_bits: int = 0
     """Stochastic rounding: how many random bits are added; 0 means as many as are dropped."""
+    high_bits: int = 0
+    """Requantisation: width of the codes that it starts from."""
+    correction: Correction = "auto"
+    """Weights: whether the mean of the outputs is put back to that of full precision."""
     transforms: tuple[str, ...] = ()
 
     @property
@@ -279,13 +172,47 @@ class Quantizer:
         parts = [self.format.name]
         if self.statistic == "percentile":
             parts.append(f"percentile{self.percentile!r}")
-        elif self.statistic != "absmax":
+        elif self.statistic != "auto":
             parts.append(self.statistic)
         if self.timing != "dynamic":
-            parts.append(self.timing)
+            parts.append(f"{self.timing}{'' if self.history == HISTORY else self.history}")
         if self.rounding != "nearest_even":
-            parts.append(f"{self.rounding}{self.random_bits or ''}")
+            parts.append(f"{self.rounding}{self.random_bits or self.high_bits or ''}")
+        if self.correction != "auto":
+            parts.append(self.correction)
         return ":".join([*parts, *self.transforms])
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether scales come from the very tensor that is quantized."""
+        return self.timing in ("dynamic", "two_stage")
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether the rounding is chosen with calibration data."""
+        return self.rounding in LEARNED_ROUNDINGS
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the rounding draws random bits."""
+        return self.rounding in RANDOM_ROUNDINGS
+
+    def settled(self, *, weight: bool) -> Quantizer:
+        """The quantizer with every `auto` replaced by what suits its place.
+
+        Integer weights of at most `COARSE_BITS` take ranges of least squared error and corrected
+        means; everything else takes its largest magnitude and no correction.
+        """
+        coarse = weight and self.format.element.kind == "int" and self.format.scale is not None
+        coarse = coarse and self.format.element.bits <= COARSE_BITS
+        statistic, correction = self.statistic, self.correction
+        if statistic == "auto":
+            statistic = "mse" if coarse else "absmax"
+        if correction == "auto":
+            correction = "bias_corrected" if coarse else "uncorrected"
+        if (statistic, correction) == (self.statistic, self.correction):
+            return self
+        return replace(self, statistic=statistic, correction=correction)
 
     def replaced(self, **changes: object) -> Quantizer:
         """A copy with some fields changed."""

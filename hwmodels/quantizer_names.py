@@ -10,6 +10,7 @@ from typing import cast, get_args
 from hwmodels.compose import composed_format
 from hwmodels.errors import FormatError, UnknownFormatError, nearest
 from hwmodels.formats import (
+    Correction,
     Encoding,
     EncodingKind,
     Format,
@@ -29,11 +30,20 @@ TRANSFORM = re.compile(
     r"(\([^()]*\))?"
 )
 _PERCENTILE = re.compile(r"percentile(\d+(?:\.\d+)?)")
-_STOCHASTIC = re.compile(r"(stochastic)(\d+)")
+_NUMBERED = {
+    re.compile(r"(stochastic)(\d+)"): ("rounding", "random_bits"),
+    re.compile(r"(requant|requant_floor)(\d+)"): ("rounding", "high_bits"),
+    re.compile(r"(delayed)(\d+)"): ("timing", "history"),
+}
+"""Words with a number behind them: which fields the word and the number set."""
 
 _CHOICES = {
-    "granularity": Granularity, "kind": EncodingKind, "overflow": Overflow, "rounding": Rounding,
+    "correction": Correction, "granularity": Granularity, "kind": EncodingKind,
+    "overflow": Overflow, "rounding": Rounding,
     "rule": ScaleRule, "specials": Specials, "statistic": Statistic, "timing": Timing,
+}  # fmt: skip
+_WORDS = {
+    "statistic": Statistic, "timing": Timing, "rounding": Rounding, "correction": Correction,
 }  # fmt: skip
 _Record = type[Quantizer] | type[Format] | type[Scale] | type[Encoding]
 
@@ -79,16 +89,20 @@ def _from_name(
 def _applied(quantizer: Quantizer, word: str, name: str) -> Quantizer:
     if match := _PERCENTILE.fullmatch(word):
         return quantizer.replaced(statistic="percentile", percentile=float(match[1]))
-    if match := _STOCHASTIC.fullmatch(word):
-        return quantizer.replaced(rounding="stochastic", random_bits=int(match[2]))
-    for field, literal in (("statistic", Statistic), ("timing", Timing), ("rounding", Rounding)):
+    for pattern, (field, number) in _NUMBERED.items():
+        if match := pattern.fullmatch(word):
+            return quantizer.replaced(**{field: match[1], number: int(match[2])})
+    for field, literal in _WORDS.items():
         if word in get_args(literal):
             return quantizer.replaced(**{field: word})
     if TRANSFORM.fullmatch(word):
         return quantizer.replaced(transforms=(*quantizer.transforms, word))
-    known = [*get_args(Statistic), *get_args(Timing), *get_args(Rounding), "percentile99.9"]
+    known = [
+        *(word for literal in _WORDS.values() for word in get_args(literal)),
+        "percentile99.9",
+    ]
     raise UnknownFormatError(
-        f"quantizer {name!r}: {word!r} is no statistic, timing, rounding or transform"
+        f"quantizer {name!r}: {word!r} is no statistic, timing, rounding, correction or transform"
         f"{nearest(word, known)}"
     )
 

@@ -40,7 +40,7 @@ class Emulator:
         state = None
         if self.statistics is not None:
             state = _state(self.quantizer, self.statistics)
-        elif self.quantizer.timing != "dynamic":
+        elif not self.quantizer.is_dynamic:
             state = calibrated_state(x, self.quantizer, axes=self.axes)
         tracked = x.requires_grad and torch.is_grad_enabled()
         apply = quantize_with_gradient if tracked else quantize
@@ -81,14 +81,14 @@ def _emulator(
     if key not in sites:
         raise AssignmentError(f"the model has no site {key!r}{nearest(key, sites)}")
     site = sites[key]
-    stochastic = quantizer.rounding.startswith("stochastic")
+    quantizer = quantizer.settled(weight=site.role == "weight")
     emulator = Emulator(
         quantizer=quantizer,
         axes=site.contraction_axes,
         # Equal values draw equal bits wherever they are read.
-        seed=zlib.crc32(site.value.encode()) if stochastic else 0,
+        seed=zlib.crc32(site.value.encode()) if quantizer.is_random else 0,
     )
-    if quantizer.timing == "dynamic" or site.role in ("weight", "bias"):
+    if quantizer.is_dynamic or site.role in ("weight", "bias"):
         return emulator
     format = quantizer.format
     if format.scale is None:

@@ -7,8 +7,9 @@ from dse.numerics.calibrate import calibrated_state
 from dse.numerics.delayed import DelayedScale
 from dse.numerics.errors import QuantizeError, StateError
 from dse.numerics.gradient import Gradient, quantize_with_gradient
-from dse.numerics.learned import DiscQuant, Neighbours, discquant, gptq, neighbours, requantized
+from dse.numerics.learned import DiscQuant, Neighbours, discquant, gptq, neighbours
 from dse.numerics.quantize import quantize
+from dse.numerics.requantize import requantized, requantized_values
 from dse.numerics.state import QuantizerState
 from dse.numerics.transforms import Transform, transform
 
@@ -34,6 +35,7 @@ __all__ = [
     "quantize",
     "quantize_with_gradient",
     "requantized",
+    "requantized_values",
     "save_states",
     "smoothing_factors",
     "states_digest",

@@ -11,6 +11,7 @@ from torch import Tensor
 from dse.numerics.errors import StateError
 from dse.numerics.layout import layout_of
 from dse.numerics.scales import derived_scales, tensor_scale_of
+from dse.numerics.settle import kernel_quantizer
 from dse.numerics.state import QuantizerState
 from dse.numerics.transforms import within
 from hwmodels.formats import Quantizer
@@ -32,11 +33,13 @@ def calibrated_state(
     spaced sample of at most `SAMPLE` values otherwise. Two-level formats keep their block scales
     dynamic. Finer granularities have one scale a slice or group of their only tensor.
 
-    `state` brings what transforms need (`channel_factors`).
+    `state` brings what transforms need (`channel_factors`). The copies of a tensor on several
+    workers, given together, get the one scale of rule `global_min`.
 
     Raises:
         StateError: No values, or several tensors where scales belong to the places of one.
     """
+    quantizer = kernel_quantizer(quantizer)
     tensors = [values] if isinstance(values, Tensor) else list(values)
     tensors = [tensor.detach() for tensor in tensors if tensor.numel()]
     if not tensors:
@@ -73,7 +76,9 @@ def _derived(
     if format.tensor_scale is not None:
         largest = max(float(tensor.abs().amax()) for tensor in tensors)
         return QuantizerState(tensor_scale=tensor_scale_of(largest, format))
-    if format.granularity == "tensor":
+    if format.granularity == "tensor" and quantizer.statistic == "mean_channel_range":
+        rows = _mean_range(tensors, axes)
+    elif format.granularity == "tensor":
         rows = _observed(tensors, exact=quantizer.statistic in ("absmax", "minmax"))
     elif len(tensors) == 1:
         layout = layout_of(tensors[0], axes)
@@ -85,6 +90,16 @@ def _derived(
         )
     found = derived_scales(rows, quantizer)
     return QuantizerState(scales=found.scales, zero_points=found.zero_points)
+
+
+def _mean_range(tensors: Sequence[Tensor], axes: Sequence[int]) -> Tensor:
+    """(1, 2) float32: the mean of the slices' lowest and of their highest values."""
+    layouts = [(tensor, layout_of(tensor, axes)) for tensor in tensors]
+    rows = [layout.row_matrix(layout.flat(tensor.float())) for tensor, layout in layouts]
+    lowest, highest = (
+        torch.cat([getattr(part, end)(1) for part in rows]) for end in ("amin", "amax")
+    )
+    return torch.stack([lowest.mean(), highest.mean()]).reshape(1, 2)
 
 
 def _observed(tensors: Sequence[Tensor], *, exact: bool) -> Tensor:

@@ -8,11 +8,9 @@ import torch
 from torch import Tensor
 
 from dse.numerics.scales import derived_scales
+from dse.numerics.settle import kernel_quantizer
 from dse.numerics.state import QuantizerState
 from hwmodels.formats import Quantizer
-
-HISTORY = 16
-"""Steps remembered unless said otherwise."""
 
 
 class DelayedScale:
@@ -21,9 +19,9 @@ class DelayedScale:
     Source: NVIDIA Transformer Engine, `DelayedScaling` with `amax_compute_algo="max"`.
     """
 
-    def __init__(self, quantizer: Quantizer, *, history: int = HISTORY) -> None:
-        self._quantizer = quantizer
-        self._seen: deque[float] = deque(maxlen=history)
+    def __init__(self, quantizer: Quantizer) -> None:
+        self._quantizer = kernel_quantizer(quantizer)
+        self._seen: deque[float] = deque(maxlen=quantizer.history)
 
     def state(self, x: Tensor) -> QuantizerState:
         """The state for this step, from earlier steps; the first one looks at `x` itself."""

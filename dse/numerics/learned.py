@@ -140,15 +140,3 @@ def discquant(
         with torch.no_grad():
             x.clamp_(0, 1)
     return torch.where(x.detach() >= 0.5, near.up, near.down)
-
-
-def requantized(codes: Tensor, *, high_bits: int, low_bits: int) -> Tensor:
-    """Integer codes of `high_bits` as codes of `low_bits`, nearest even: Double Rounding.
-
-    The scale grows by 2^(high_bits - low_bits). Every code of the narrow range is used.
-
-    Source: Nearly Lossless Adaptive Bit Switching, arXiv 2502.01199, equation 4.
-    """
-    limit = 1 << (low_bits - 1)
-    divided = torch.round(codes.to(torch.float64) / (1 << (high_bits - low_bits)))
-    return torch.clamp(divided, -limit, limit - 1).to(codes.dtype)

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from dse.numerics.calibrate import calibrated_state
 from dse.numerics.errors import QuantizeError, StateError
 from dse.numerics.layout import Layout, layout_of
 from dse.numerics.on_cpu import quantize_on_cpu
 from dse.numerics.on_cuda import fuses, quantize_on_cuda
 from dse.numerics.on_device import quantize_on_device
+from dse.numerics.requantize import requantized_values
+from dse.numerics.settle import kernel_quantizer
 from dse.numerics.state import QuantizerState
 from dse.numerics.transforms import within
 from hwmodels.formats import Quantizer
@@ -39,7 +42,8 @@ def quantize(
       a group whose scale underflows to zero.
     * A last group that is short, or a group longer than the axis, is a group of its own.
     * An empty tensor comes back empty.
-    * A state with learned values returns them.
+    * A state with learned values returns them; statistic `auto` is `absmax` here, where nobody
+      knows whether this is a weight (`Quantizer.settled`).
 
     The result carries no gradient; see `dse.numerics.quantize_with_gradient`.
 
@@ -54,18 +58,20 @@ def quantize(
 
     Raises:
         QuantizeError: A dtype that is not a float of at most 32 bits; `out` does not fit.
-        StateError: A static quantizer without state, or with one of another shape.
+        StateError: A static quantizer without state, or with one of another shape; a learned
+            rounding without its values.
     """
     _check(x, quantizer, state, out)
+    quantizer = kernel_quantizer(quantizer)
     if x.numel() == 0:
         return x.clone() if out is None else out
     state = state or QuantizerState()
     with torch.no_grad():
         if state.values is not None:
             return _learned(x, quantizer, state.values, out)
-        if quantizer.transforms:
-            result = _transformed(x, quantizer, axes, state, seed)
-            return result.to(x.dtype) if out is None else out.copy_(result)
+        special = _special(x, quantizer, axes, state, seed)
+        if special is not None:
+            return special.to(x.dtype) if out is None else out.copy_(special)
         layout = _layout(x, quantizer, axes)
         if x.device.type == "cpu":
             run = quantize_on_cpu
@@ -74,9 +80,26 @@ def quantize(
         return run(x.detach(), quantizer, layout, state, out=out, seed=seed)
 
 
+def _special(
+    x: Tensor, quantizer: Quantizer, axes: Sequence[int], state: QuantizerState, seed: int
+) -> Tensor | None:
+    """Values of quantizers that are made of simpler ones; None for the others."""
+    if quantizer.transforms:
+        return _transformed(x, quantizer, axes, state, seed)
+    if quantizer.statistic == "mean_channel_range":
+        plain = quantizer.replaced(statistic="absmax")
+        if state.scales is None:
+            state = calibrated_state(x, quantizer, axes=axes)
+        return quantize(x, plain, axes=axes, state=state, seed=seed)
+    if quantizer.rounding in ("requant", "requant_floor"):
+        given = state if state.scales is not None else None
+        return requantized_values(x, quantizer, axes=axes, state=given)
+    return None
+
+
 def _layout(x: Tensor, quantizer: Quantizer, axes: Sequence[int]) -> Layout:
     """Random draws are numbered in the order of the axes, whatever the memory's."""
-    return layout_of(x, axes, logical=quantizer.rounding.startswith("stochastic"))
+    return layout_of(x, axes, logical=quantizer.is_random)
 
 
 def _transformed(
@@ -115,7 +138,12 @@ def _check(
             f"{quantizer.name}: out must be {tuple(x.shape)} {x.dtype}, "
             f"got {tuple(out.shape)} {out.dtype}"
         )
-    if quantizer.timing != "dynamic" and quantizer.format.scale is not None and state is None:
+    if quantizer.is_learned and (state is None or state.values is None):
+        raise StateError(
+            f"{quantizer.name}: the rounding is learned, and needs a state with its values; make "
+            "one with dse.numerics.learned_state"
+        )
+    if not quantizer.is_dynamic and quantizer.format.scale is not None and state is None:
         raise StateError(
             f"{quantizer.name}: {quantizer.timing} scales need a state; "
             "make one with dse.numerics.calibrated_state"

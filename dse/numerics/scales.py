@@ -127,6 +127,10 @@ def _range(groups: Tensor, quantizer: Quantizer) -> tuple[Tensor, Tensor]:
         size = groups.shape[-1]
         high = groups.kthvalue(max(math.ceil(kept * size), 1), dim=-1).values
         low = groups.kthvalue(min(math.floor((1 - kept) * size) + 1, size), dim=-1).values
+    elif quantizer.statistic == "learned":
+        reach = 2 * groups.abs().mean(-1) * math.sqrt(quantizer.format.element.max)
+        high = torch.minimum(groups.amax(-1), reach)
+        low = torch.maximum(groups.amin(-1), -reach)
     else:
         low, high = groups.amin(-1), groups.amax(-1)
     return torch.clamp(low, max=0.0), torch.clamp(high, min=0.0)

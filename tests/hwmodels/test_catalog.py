@@ -17,6 +17,7 @@ COMPOSED = [
 QUANTIZERS = [
     "int8:static", "int4_g128:mse", "e4m3:stochastic8", "int4:percentile99.9:static",
     "nvfp4:stochastic:hadamard(16)", "int8:delayed", "e2m1@g32/ue5m3:odd",
+    "int4_channel:absmax", "int8:delayed32", "int4_channel:requant8", "int4:mse:gptq:uncorrected",
 ]  # fmt: skip
 
 
@@ -88,7 +89,7 @@ def test_published_extremes(name, largest, normal, subnormal):
     ("name", "message"),
     [
         ("mxpf4", "unknown format 'mxpf4'; did you mean 'mxfp4'?"),
-        ("int8:statc", "'statc' is no statistic, timing, rounding or transform; did you mean"),
+        ("int8:statc", "'statc' is no statistic, timing, rounding, correction or transform; did"),
         ("e2m1@g32/ue5m9", "unknown encoding 'ue5m9'"),
         ("e4m3@g32/e8m0-flor", "unknown scale rule 'flor'"),
         ("", "unknown format ''"),

@@ -73,7 +73,7 @@ def test_several_batches_calibrate_to_their_common_range(x):
 
 
 def test_delayed_scales_come_from_the_steps_before(x):
-    delayed = DelayedScale(quantizer("e4m3_tensor:delayed"), history=2)
+    delayed = DelayedScale(quantizer("e4m3_tensor:delayed2"))
     seen = [delayed.state(x * factor).scales.item() for factor in (1, 8, 1, 1, 1)]
     base = x.abs().max().item() / 448
     assert seen == pytest.approx([base, base, 8 * base, 8 * base, base])

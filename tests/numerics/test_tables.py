@@ -12,7 +12,8 @@ import torch
 from dse.numerics import quantize
 from hwmodels.catalog import ENCODINGS
 from hwmodels.codes import borders, posit_value, sorted_values
-from hwmodels.formats import Encoding, Format, Quantizer, takum_value
+from hwmodels.encoding import takum_value
+from hwmodels.formats import Encoding, Format, Quantizer
 from tests.numerics.comparison import mismatches, quantized
 
 
@@ -75,17 +76,32 @@ def test_posit_codes_by_the_standards_formula():
         assert Fraction(posit_value(code, 8, 1)) == (1 + f) * scale
 
 
-def test_takum_codes_by_definition():
-    """Takum definition 2 for 16 bits, in rationals; an independent reading of the bit string."""
-    for code in (1, 77, 4096, 8192, 12345, 16384, 16385, 20000, 24576, 30000, 32767):
-        string = f"{code:015b}"
+@pytest.mark.parametrize("bits", [8, 16])
+def test_takum_codes_by_definition(bits):
+    """Takum definition 2, every positive code, in rationals; the string read independently."""
+    for code in range(1, 1 << (bits - 1)):
+        string = f"{code:0{bits - 1}b}".ljust(15, "0")
         d, regime = int(string[0]), int(string[1:4], 2)
         r = regime if d else 7 - regime
         c_bits, mantissa = string[4 : 4 + r], string[4 + r :]
         c = int(c_bits or "0", 2) + (2**r - 1 if d else -(2 ** (r + 1)) + 1)
         m = Fraction(int(mantissa or "0", 2), 2 ** len(mantissa))
-        scale = Fraction(2) ** c
-        assert Fraction(takum_value(code, 16)) == (1 + m) * scale
+        scale = Fraction(2**c) if c >= 0 else Fraction(1, 2**-c)
+        assert Fraction(takum_value(code, bits)) == (1 + m) * scale
+
+
+@pytest.mark.parametrize("name", ["lns4_1", "lns6_2", "lns8_3"])
+def test_logarithmic_codes_by_definition(name):
+    """Each value v = 2^(k/2^f) has v^(2^f) = 2^k: to half a float32 step, in rationals."""
+    encoding = ENCODINGS[name]
+    values = [value for value in sorted_values(encoding) if value > 0]
+    power, half = 2**encoding.mantissa_bits, Fraction(1, 2**24)
+    first = 1 - (1 << (encoding.bits - 2))
+    assert len(values) == 1 - 2 * first
+    for k, value in enumerate(values, start=first):
+        low, high = (Fraction(value) * (1 + sign * half) for sign in (-1, 1))
+        target = Fraction(2**k) if k >= 0 else Fraction(1, 2**-k)
+        assert low**power <= target <= high**power
 
 
 @pytest.mark.parametrize("name", EXACT)
