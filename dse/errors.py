@@ -6,6 +6,7 @@ DseError
 ├── DataError        calibration, search or report data
 ├── AssignmentError  an assignment that does not fit the model
 ├── RunError         a run folder: exists, torn, of another version or model
+├── StorageError     a study's storage: not reachable, lost, full
 ├── WriteError       a file that cannot be written
 ├── InfeasibleError  constraints that no assignment satisfies
 └── ExportError      a recipe that a target cannot express
@@ -27,6 +28,7 @@ __all__ = [
     "InfeasibleError",
     "RunError",
     "SpaceError",
+    "StorageError",
     "WriteError",
     "nearest",
 ]
@@ -54,6 +56,10 @@ class AssignmentError(DseError, ValueError):
 
 class RunError(DseError, ValueError):
     """The run folder cannot be used."""
+
+
+class StorageError(DseError, OSError):
+    """The storage of a study cannot be reached or written."""
 
 
 class WriteError(DseError, OSError):

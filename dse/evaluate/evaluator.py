@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from dse.evaluate.metric import Inputs, Metric, Run
 from dse.evaluate.quality import BatchScore, Quality, Reference, Task, summarise
 from dse.execute.calibrate import Calibration
 from dse.execute.emulate import emulators
@@ -47,14 +50,32 @@ class Evaluator:
     calibration: Calibration
     batch: int = 8
     device: str = "cpu"
+    metric: Metric | None = None
+    """A user's own measure of quality, instead of the divergence from full precision."""
     macs: int = 0
     _batches: dict[SplitName, list[_Batch]] = field(default_factory=dict)
     _forward_macs: dict[SplitName, int] = field(default_factory=dict)
+    _scores: dict[tuple[SplitName, int], NDArray[np.float64]] = field(default_factory=dict)
+    """Of full precision, by split and samples."""
+
+    def __getstate__(self) -> dict[str, object]:
+        """What it was made of; a copy in another process begins afresh."""
+        fresh = {"macs": 0, "_batches": {}, "_forward_macs": {}, "_scores": {}}
+        return {**self.__dict__, **fresh}
 
     def measure(
         self, assignment: Assignment, split: SplitName = "search", *, samples: int | None = None
     ) -> Quality:
-        """The quality of an assignment on the first samples of a split (default: all)."""
+        """The quality of an assignment on the first samples of a split (default: all).
+
+        Raises:
+            DataError: a user's metric returned NaN or something that is no score; whatever else
+                it raises is passed on.
+        """
+        if self.metric is not None:
+            reference = self._reference_scores(self.metric, split, samples)
+            data = _first(getattr(self.splits, split), samples)
+            return self.metric.quality(self.metric.score(self.run(assignment), data), reference)
         bound = emulators(assignment, self.sites, self.calibration)
         scores: list[BatchScore] = []
         for batch in self._prefix(split, samples):
@@ -69,6 +90,9 @@ class Evaluator:
 
     def reference(self, split: SplitName) -> Quality:
         """The quality of full precision on a split: no loss, and the metric that it reaches."""
+        if self.metric is not None:
+            scores = self._reference_scores(self.metric, split, None)
+            return self.metric.quality(scores, scores)
         batches = self._prefix(split, None)
         return summarise([batch.reference.own_score() for batch in batches], self.task)
 
@@ -76,6 +100,31 @@ class Evaluator:
         """MACs of one full-precision forward over a split: the unit of effort."""
         self._prepared(split)
         return self._forward_macs[split]
+
+    def run(self, assignment: Assignment) -> Run:
+        """The network under an assignment, for a user's metric."""
+        bound = emulators(assignment, self.sites, self.calibration)
+
+        def execute(inputs: Inputs) -> NDArray[Any]:
+            outputs = []
+            pool = Split(inputs=inputs, labels=None, kind=self.splits.search.kind)
+            for feeds, _ in batches(pool, self.batch, self.device):
+                with torch.inference_mode():
+                    execution = self.program.run(feeds, bound)
+                self.macs += execution.macs
+                outputs.append(self._output(execution.outputs).float().cpu().numpy())
+            return np.concatenate(outputs)
+
+        return Run(self.program.graph.inputs, execute)
+
+    def _reference_scores(
+        self, metric: Metric, split: SplitName, samples: int | None
+    ) -> NDArray[np.float64]:
+        data = _first(getattr(self.splits, split), samples)
+        key = (split, len(next(iter(data.inputs.values()))))
+        if key not in self._scores:
+            self._scores[key] = metric.score(self.run(Assignment.of({})), data)
+        return self._scores[key]
 
     def _prefix(self, split: SplitName, samples: int | None) -> Iterator[_Batch]:
         """The batches that hold the first `samples` samples, whole batches only."""
@@ -90,7 +139,7 @@ class Evaluator:
         if split not in self._batches:
             before = self.macs
             self._batches[split] = [
-                self._prepare(feeds, labels, keep=split == "search")
+                self._prepare(feeds, labels, keep=split == "search" and self.metric is None)
                 for feeds, labels in batches(getattr(self.splits, split), self.batch, self.device)
             ]
             self._forward_macs[split] = self.macs - before
@@ -112,6 +161,17 @@ class Evaluator:
     def _output(self, outputs: Mapping[str, Tensor]) -> Tensor:
         """What quality is read from: the graph's first output."""
         return outputs[self.program.graph.outputs[0]]
+
+
+def _first(split: Split, samples: int | None) -> Split:
+    """The first samples of a split."""
+    if samples is None:
+        return split
+    return Split(
+        inputs={name: values[:samples] for name, values in split.inputs.items()},
+        labels=None if split.labels is None else split.labels[:samples],
+        kind=split.kind,
+    )
 
 
 def batches(

@@ -40,12 +40,14 @@ class Task:
     distribution: bool
     """The output's last axis are logits of a distribution."""
     metric: str = ""
-    """`bits_per_byte`, `perplexity`, `accuracy`, or empty."""
+    """`bits_per_byte`, `perplexity`, `accuracy`, a user's own, or empty."""
+    higher_is_better: bool = False
+    """Of a user's own metric."""
 
     @property
     def goal(self) -> str:
         """Which way the metric improves."""
-        return "maximise" if self.metric == "accuracy" else "minimise"
+        return "maximise" if self.metric == "accuracy" or self.higher_is_better else "minimise"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,13 +11,14 @@ import torch
 from dse.data import Sizes, load_splits
 from dse.errors import DataError, GraphError
 from dse.evaluate.evaluator import Evaluator, batches
+from dse.evaluate.metric import Metric
 from dse.evaluate.quality import Task
 from dse.execute.calibrate import observe
 from dse.execute.program import Program
 from dse.graph.graph import Graph
 from dse.graph.site import Site
 from dse.space.schema import Data
-from dse.zoo.split import Split
+from dse.zoo.split import Split, Splits
 from hwmodels.formats import Quantizer
 
 BYTES = 256
@@ -31,6 +33,8 @@ def build_evaluator(
     *,
     folder: Path = Path(),
     compute: str = "cpu",
+    splits: Splits | None = None,
+    metric: Metric | None = None,
 ) -> Evaluator:
     """An evaluator with the scales of static quantizers calibrated.
 
@@ -42,10 +46,12 @@ def build_evaluator(
             on the calibration split.
         folder: what relative data paths are relative to.
         compute: `cpu` or `cuda`.
+        splits: the samples themselves, instead of those that `data` names.
+        metric: a user's own measure of quality.
 
     Raises:
         GraphError: no weights, or operators that cannot be executed.
-        DataError: data that do not fit the graph.
+        DataError: data that do not fit the graph, or a metric that fails on full precision.
     """
     if compute == "cuda" and not torch.cuda.is_available():
         raise DataError("--compute cuda: torch finds no CUDA device here; use --compute cpu")
@@ -56,7 +62,10 @@ def build_evaluator(
         )
     shapes = {name: graph.types[name].shape or () for name in graph.inputs}
     sizes = Sizes(calibration=data.calibration, search=data.search, report=data.report)
-    splits = load_splits(data.source, sizes, sequence=data.sequence, inputs=shapes, folder=folder)
+    if splits is None:
+        splits = load_splits(
+            data.source, sizes, sequence=data.sequence, inputs=shapes, folder=folder
+        )
     program = Program(graph, device=compute)
     observed = _observed(sites, quantizers)
     calibration = observe(
@@ -64,7 +73,7 @@ def build_evaluator(
         (feeds for feeds, _ in batches(splits.calibration, data.batch, compute)),
         observed,
     )
-    return Evaluator(
+    evaluator = Evaluator(
         program=program,
         splits=splits,
         task=infer_task(graph, splits.search),
@@ -73,6 +82,28 @@ def build_evaluator(
         batch=data.batch,
         device=compute,
     )
+    return evaluator if metric is None else judged_by(evaluator, metric)
+
+
+def judged_by(evaluator: Evaluator, metric: Metric) -> Evaluator:
+    """The evaluator with a user's own measure of quality, tried on full precision.
+
+    Raises:
+        DataError: it fails there already.
+    """
+    task = Task(
+        distribution=evaluator.task.distribution,
+        metric=metric.name,
+        higher_is_better=metric.goal == "maximise",
+    )
+    judged = replace(evaluator, task=task, metric=metric)
+    try:
+        judged.reference("search")
+    except Exception as error:
+        raise DataError(
+            f"evaluate: fails on the network in full precision: {type(error).__name__}: {error}"
+        ) from error
+    return judged
 
 
 def infer_task(graph: Graph, split: Split) -> Task:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
 
 from dse.errors import GraphError
-from dse.execute.block import Block, Compiler, Record, last_uses, problems, run_steps
+from dse.execute.block import Block, last_uses
+from dse.execute.compiler import Compiler, problems
 from dse.execute.feeds import checked
 from dse.execute.fuse import Fusion, fusions
 from dse.execute.hooks import Hook, Hooks, placed
 from dse.execute.operators.operator import Value
+from dse.execute.run import Record, run_steps
 from dse.execute.step import ABSENT, Quantize, Step
 from dse.execute.trace import Execution, Recorder, Trace
 from dse.execute.weights import WeightCache
@@ -65,6 +67,10 @@ class Program:
         self._by_name = {
             step.name: step for step in (*self._block.folded, *self._block.steps) if step.name
         }
+
+    def __reduce__(self) -> tuple[Callable[[Graph], Program], tuple[Graph]]:
+        """The graph and where it runs: another process compiles it again."""
+        return partial(Program, device=str(self.device)), (self.graph,)
 
     def run(
         self, feeds: Mapping[str, Value], quantizers: Mapping[str, Quantize] | None = None

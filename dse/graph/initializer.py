@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,24 @@ class FileInitializer:
     """None in a graph without weights."""
     where: str
     """What to name in messages: the file that should hold the data."""
+
+    def __reduce__(self) -> tuple[Callable[[], FileInitializer], tuple[()]]:
+        """For another process: external data by where they lie, without what is mapped here."""
+        tensor = self.tensor
+        if isinstance(tensor, ir.ExternalTensor):
+            tensor = ir.ExternalTensor(
+                tensor.location,
+                tensor.offset,
+                tensor.length,
+                tensor.dtype,
+                shape=tensor.shape,
+                name=tensor.name or "",
+                base_dir=tensor.base_dir,
+            )
+        copy = partial(
+            FileInitializer, name=self.name, type=self.type, tensor=tensor, where=self.where
+        )
+        return copy, ()
 
     @property
     def has_data(self) -> bool:
