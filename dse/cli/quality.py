@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,9 +11,18 @@ import typer
 from dse.cli.cost import AssignmentFile, Model
 from dse.cli.screen import JsonFlag, Rows, Screen
 from dse.cli.search import Compute
+from dse.files import write_atomically
 
 if TYPE_CHECKING:
     from dse.evaluate.model import Evaluation
+
+
+class Method(StrEnum):
+    """How choices are scored."""
+
+    direct = "direct"
+    gradient = "gradient"
+
 
 DataSource = Annotated[
     str | None,
@@ -74,6 +84,12 @@ def sensitivity(
         int | None, typer.Option(min=1, help="Samples a choice.  [default: the space's]")
     ] = None,
     *,
+    method: Annotated[
+        Method, typer.Option(help="Measure every choice, or score all by one backward pass.")
+    ] = Method.direct,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE.csv", help="Save the table too.")
+    ] = None,
     compute: Annotated[Compute, typer.Option(help="Where the network runs.")] = Compute.cpu,
     json: JsonFlag = False,
 ) -> None:
@@ -83,30 +99,28 @@ def sensitivity(
     from dse.explore.progress import Status  # noqa: PLC0415
     from dse.explore.run import open_space  # noqa: PLC0415
     from dse.explore.session import prepare  # noqa: PLC0415
-    from dse.sensitivity.table import measure  # noqa: PLC0415
+    from dse.sensitivity.score import score  # noqa: PLC0415
 
     screen: Screen = context.obj
     is_space = Path(source).suffix in (".yaml", ".yml")
     overrides = Overrides(data=data if is_space else data_of(source, data))
     space, origin, folder = open_space(source, overrides)
     session = prepare(space, origin=origin, folder=folder, compute=compute.value)
-    asked = samples or space.search.sensitivity_samples
-
-    def score(variable: int, choice: int) -> tuple[float, float, int]:
-        changed = session.problem.changed(variable, choice)
-        quality = session.evaluator.measure(changed, samples=asked)
-        return quality.loss, quality.stderr, quality.samples
-
     with shown_progress(quiet=screen.quiet or json) as progress:
-        table = measure(
+        table = score(
+            session.evaluator,
             session.problem,
-            score,
+            method.value,
+            samples=samples or space.search.sensitivity_samples,
+            seed=space.search.seed,
             progress=lambda done, total: progress(
                 Status(stage="sensitivity", done=done, total=total)
             ),
         )
     columns = ("variable", "choice", "loss", "stderr", "samples")
     rows = tuple(tuple(getattr(one, name) for name in columns) for one in table.ranked())
+    if out is not None:
+        write_atomically(out, table.to_csv())
     screen.table(Rows(columns=columns, rows=rows), as_json=json)
 
 

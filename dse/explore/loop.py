@@ -23,7 +23,8 @@ from dse.explore.session import Session
 from dse.explore.study import enqueue, locked, open_study, trial_point
 from dse.explore.surrogate import Surrogate
 from dse.explore.write import write_manifest, write_results
-from dse.sensitivity.table import Sensitivity, finite, measure
+from dse.sensitivity.score import score
+from dse.sensitivity.table import Sensitivity, finite
 from dse.space.problem import Point, Problem
 
 SENSITIVITY_MACS = "sensitivity_macs"
@@ -104,17 +105,14 @@ def _sensitivity(session: Session, out: Path, progress: Progress) -> tuple[Sensi
     path = out / run_folder.SENSITIVITY
     if path.exists():
         return Sensitivity.read(path), 0
-    evaluator, problem = session.evaluator, session.problem
-    samples = session.space.search.sensitivity_samples
+    evaluator, search = session.evaluator, session.space.search
     before = evaluator.macs
-
-    def score(variable: int, choice: int) -> tuple[float, float, int]:
-        quality = evaluator.measure(problem.changed(variable, choice), samples=samples)
-        return quality.loss, quality.stderr, quality.samples
-
-    table = measure(
-        problem,
-        score,
+    table = score(
+        evaluator,
+        session.problem,
+        search.sensitivity,
+        samples=search.sensitivity_samples,
+        seed=search.seed,
         progress=lambda done, total: progress(Status(stage="sensitivity", done=done, total=total)),
     )
     write_atomically(path, table.to_csv())

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import nnls
 
-PRIOR_WEIGHT = 0.3
+PRIOR_WEIGHT = 0.1
 """How strongly a re-fit holds each entry to its prior, relative to one measured assignment:
-entries are off by tens of per cent, totals by a few."""
+entries are off by tens of per cent, totals by a few (studies/search_methods)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

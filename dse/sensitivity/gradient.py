@@ -83,11 +83,12 @@ def gradient_scores(
         evaluator: model, data and calibration.
         problem: the decision variables.
         split: where gradients are taken; the calibration split leaves the search split unseen.
-        samples: whole batches until so many are seen (default: all).
+        samples: whole batches until so many are seen (default: all). Batches are at most half of
+            the samples, so that there is a spread between them.
         seed: of the labels that are drawn.
 
     Returns:
-        A score of each choice; its standard error is over batches, infinite with one batch.
+        A score of each choice; its standard error is over batches, infinite with one sample.
     """
     operands = {
         (v, c): _operands(evaluator, problem, v, c)
@@ -136,8 +137,10 @@ def _feeds(
 ) -> Iterator[dict[str, Tensor]]:
     seen = 0
     data = getattr(evaluator.splits, split)
-    for feeds, _ in batches(data, evaluator.batch, evaluator.device):
-        if samples is not None and seen >= samples:
+    there = len(next(iter(data.inputs.values())))
+    wanted = min(samples or there, there)
+    for feeds, _ in batches(data, min(evaluator.batch, -(-wanted // 2)), evaluator.device):
+        if seen >= wanted:
             return
         seen += len(next(iter(feeds.values())))
         yield feeds

@@ -119,6 +119,9 @@ class Search(Section):
     seed: int = 0
     sampler: Literal["front", "nsga2", "nsga3", "tpe", "gp", "random"] = "front"
     """Who proposes assignments once the solver's are measured."""
+    sensitivity: Literal["gradient", "direct"] = "gradient"
+    """How every region x choice is scored before assignments are measured: all by one backward
+    pass, or each by an evaluation of its own."""
     sensitivity_samples: int = Field(default=8, ge=1)
     """Search samples that every region x choice is scored on alone."""
     solver_budgets: int = Field(default=16, ge=1)
