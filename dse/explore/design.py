@@ -10,7 +10,7 @@ import numpy as np
 from dse.errors import InfeasibleError, SpaceError, nearest
 from dse.evaluate.costs import Costs, build_costs
 from dse.explore.constraint import QUALITY, Constraint, parse_constraints
-from dse.explore.records import Objectives
+from dse.explore.objectives import Objectives
 from dse.explore.solver import Budget, solve
 from dse.graph.regions import regions
 from dse.model import Model, open_model

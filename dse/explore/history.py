@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from dse.explore.front import hypervolume
-from dse.explore.records import Objectives, Record
+from dse.explore.objectives import Objectives
+from dse.explore.records import Record
 
 MARGIN = 1.01
 """The reference point lies this factor beyond the worst uniform assignment, so that the worst

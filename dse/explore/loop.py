@@ -11,18 +11,19 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
-from dse.files import write_atomically
 from dse.explore import folder as run_folder
+from dse.explore.decision import contenders, decide
 from dse.explore.history import dominated_share, reference_point
 from dse.explore.measure import measure_report, measure_trial, records_of, trial_macs
 from dse.explore.plan import plan
 from dse.explore.progress import Progress, Stage, Status, silent
-from dse.explore.records import Record, contenders, decide
+from dse.explore.records import Record
 from dse.explore.sampler import FrontSampler, named_sampler
 from dse.explore.session import Session
 from dse.explore.study import enqueue, locked, open_study, trial_point
 from dse.explore.surrogate import Surrogate
 from dse.explore.write import write_manifest, write_results
+from dse.files import write_atomically
 from dse.sensitivity.score import score
 from dse.sensitivity.table import Sensitivity, finite
 from dse.space.problem import Point, Problem

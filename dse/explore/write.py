@@ -13,14 +13,10 @@ from pathlib import Path
 import dse
 from dse.execute.calibrate import save_calibration
 from dse.explore import folder as run_folder
+from dse.explore.decision import tied_with_uniform
 from dse.explore.front import knee
 from dse.explore.history import history
-from dse.explore.records import (
-    DETAIL_COLUMNS,
-    QUALITY_COLUMNS,
-    Record,
-    tied_with_uniform,
-)
+from dse.explore.records import DETAIL_COLUMNS, QUALITY_COLUMNS, Record
 from dse.explore.session import Session
 from dse.graph.assignment_json import to_json
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from dse.evaluate.quality import Quality
-from dse.explore.records import Objectives, Record, contenders, decide, tied_with_uniform
+from dse.explore.decision import contenders, decide, tied_with_uniform
+from dse.explore.objectives import Objectives
+from dse.explore.records import Record
 
 OBJECTIVES = Objectives(costs=("latency_s",))
 
