@@ -21,6 +21,7 @@ from hwmodels.kernel import Kernel
 from hwmodels.operation import contraction_kernel, plain_kernel, reads_of
 from hwmodels.runtime import Runtime
 from hwmodels.work import CONTRACTING, Op, Operand, RegionWork
+from hwmodels.written import as_run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +81,7 @@ def plan_region(
         WorkError: An op without the sizes or operands that its kind needs.
     """
     around = context or Context()
+    region = as_run(region, runtime)
     executions = {
         id(op): execution(op, device, runtime) for op in region.ops if op.kind in CONTRACTING
     }

@@ -142,6 +142,9 @@ class Runtime:
     pieces: Mapping[str, Pieces]
     """Elementwise ops, by detail, that are several kernels here (rotary embedding in eager
     mode: negate, concatenate, two products and a sum for q and for k)."""
+    runs_as_written: bool
+    """Whether attention and activations that a graph writes out node by node run as these nodes
+    (eager mode); others recognise the pattern and run one kernel."""
     fuses_pointwise: bool
     """Whether neighbouring pointwise ops and normalisations run as one kernel."""
     fuses_shared_input: bool

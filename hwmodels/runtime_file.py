@@ -84,6 +84,7 @@ class RuntimeFile(_Entry):
     epilogue: tuple[str, ...] = ()
     bias_kernel: tuple[OpKind, ...] = ()
     pieces: dict[str, PiecesEntry] = Field(default_factory=dict)
+    runs_as_written: bool = False
     fuses_pointwise: bool = False
     fuses_shared_input: bool = False
     quantize_into: tuple[str, ...] = ()
@@ -140,6 +141,7 @@ def _read(path: Path) -> Runtime:
             detail: Pieces(kernels=pieces.kernels, passes=pieces.passes)
             for detail, pieces in entry.pieces.items()
         },
+        runs_as_written=entry.runs_as_written,
         fuses_pointwise=entry.fuses_pointwise,
         fuses_shared_input=entry.fuses_shared_input,
         quantize_into=entry.quantize_into,

@@ -21,10 +21,7 @@ class Canonical:
 def canonical(region: RegionWork) -> Canonical:
     """The region with values named `0`, `1`, ... and ops by position."""
     names: dict[str, str] = {}
-    ops = tuple(
-        replace(op, name=str(index), operands=_renamed(op.operands, names))
-        for index, op in enumerate(region.ops)
-    )
+    ops = tuple(_renamed_op(op, str(index), names) for index, op in enumerate(region.ops))
     renamed = replace(
         region,
         name="",
@@ -36,6 +33,17 @@ def canonical(region: RegionWork) -> Canonical:
     return Canonical(region=renamed, key=key, values=tuple(names))
 
 
+def _renamed_op(op: Op, name: str, names: dict[str, str]) -> Op:
+    return replace(
+        op,
+        name=name,
+        operands=_renamed(op.operands, names),
+        written=tuple(
+            _renamed_op(part, f"{name}.{index}", names) for index, part in enumerate(op.written)
+        ),
+    )
+
+
 def _renamed(operands: tuple[Operand, ...], names: dict[str, str]) -> tuple[Operand, ...]:
     return tuple(
         replace(operand, value=names.setdefault(operand.value, str(len(names))))
@@ -44,4 +52,5 @@ def _renamed(operands: tuple[Operand, ...], names: dict[str, str]) -> tuple[Oper
 
 
 def _op_key(op: Op) -> tuple[object, ...]:
-    return op.kind, op.detail, sorted(op.sizes.items()), op.operands
+    parts = [_op_key(part) for part in op.written]
+    return op.kind, op.detail, sorted(op.sizes.items()), op.operands, parts

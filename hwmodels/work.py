@@ -67,6 +67,9 @@ class Op:
     operands: tuple[Operand, ...]
     detail: str = ""
     """What kind of elementwise or reduction op: `silu`, `add`, `mean`, ..."""
+    written: tuple[Op, ...] = ()
+    """The op as the model's author wrote it out, node by node, where a pattern of several nodes
+    was recognised as one op. A runtime that fuses no patterns runs these; empty for one node."""
 
     @property
     def macs(self) -> int:

@@ -26,6 +26,7 @@ from dse.graph.pointwise import pointwise
 from dse.graph.regions import SHAPE_REGION
 from dse.graph.shapes import bind
 from dse.graph.site import Region
+from dse.graph.written import written_attention
 from hwmodels.work import Op, Operand, OpKind, RegionWork, Work
 
 PRODUCTS = ("gemm", "bmm", "conv2d", "attention")
@@ -62,7 +63,9 @@ def _operations(values: Values, regions: Sequence[Region]) -> dict[str, list[Op]
     patterns: dict[str, Op] = {}
     inside: set[str] = set()
     for attention in attentions(values.flow):
-        patterns[attention.mix.name] = attention_op(values, attention)
+        patterns[attention.mix.name] = replace(
+            attention_op(values, attention), written=written_attention(values, attention)
+        )
         inside |= attention.nodes
     for norm in norms(values.flow):
         if not inside & set(norm.nodes):

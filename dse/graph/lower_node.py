@@ -20,7 +20,7 @@ from dse.graph.operators import (
     REPEATS,
     SOFTMAXES,
 )
-from dse.graph.pointwise import Pointwise
+from dse.graph.pointwise import Pointwise, as_written
 from hwmodels.work import Op, Operand, OperandName, OpKind
 
 SECOND = "/recurrent"
@@ -110,6 +110,7 @@ def lookup_op(values: Values, node: Node) -> Op:
 def pointwise_op(values: Values, group: Pointwise) -> Op:
     """An elementwise operation."""
     first, *rest = group.inputs
+    written = as_written(values.flow, group)
     return Op(
         name=group.nodes[-1].name,
         kind="elementwise",
@@ -120,6 +121,7 @@ def pointwise_op(values: Values, group: Pointwise) -> Op:
             *values.outputs(group.output),
         ),
         detail=group.detail,
+        written=tuple(pointwise_op(values, single) for single in written),
     )
 
 

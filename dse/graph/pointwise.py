@@ -12,6 +12,8 @@ from dse.graph.operators import ARITHMETIC, ELEMENTWISE
 
 KERNELS = ("Sigmoid", "Erf", "Tanh", "HardSigmoid")
 """What the written-out activations turn on."""
+GELU_OPSET = 20
+"""The opset that brought `Gelu`."""
 MERGES = ("Add", "Sub", "Mul", "Div")
 DETAILS = {"Clip": "clip", "HardSwish": "hardswish", "FastGelu": "gelu", "QuickGelu": "gelu"}
 
@@ -38,6 +40,17 @@ def pointwise(flow: Flow, nodes: Sequence[Node]) -> tuple[Pointwise, ...]:
                 groups |= dict.fromkeys((member.name for member in group.nodes), group)
     found = [groups.get(name) or _single(flow, node) for name, node in own.items()]
     return tuple({group.output: group for group in found}.values())
+
+
+def as_written(flow: Flow, group: Pointwise) -> tuple[Pointwise, ...]:
+    """The nodes of an activation that the model's author wrote out; none for one kernel.
+
+    From opset 20 on exporters have an operator for GELU, so that a chain around `Tanh` or `Erf`
+    is the model's own. Shorter chains (`x * sigmoid(x)`) are how exporters write one kernel.
+    """
+    kinds = {node.op_type for node in group.nodes}
+    own = kinds & {"Tanh", "Erf"} and flow.graph.opsets.get("", 1) >= GELU_OPSET
+    return tuple(_single(flow, node) for node in group.nodes) if own and len(kinds) > 1 else ()
 
 
 def _single(flow: Flow, node: Node) -> Pointwise:
