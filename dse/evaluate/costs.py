@@ -30,8 +30,8 @@ from hwmodels.work import OperandName
 
 TOTAL_COLUMNS = ("latency_s", "energy_j", "weight_bytes", "kv_bytes", "peak_bytes")
 PHASE_COLUMNS = ("latency_s", "energy_j")
-ADDITIVE_COLUMNS = ("latency_s", "energy_j", "weight_bytes", "kv_bytes")
 NATIVE_SHARE = "native_share"
+ADDITIVE_COLUMNS = ("latency_s", "energy_j", "weight_bytes", "kv_bytes", NATIVE_SHARE)
 FIXED = "fixed"
 """What the cost table calls the choice of a region that is not searched."""
 
@@ -97,6 +97,11 @@ class Costs:
         found = []
         for column in columns:
             target, phase, name = self._split(column)
+            if name == NATIVE_SHARE:
+                parts = self._native_parts(target)
+                added = [part[points[:, index]] for index, part in enumerate(parts)]
+                found.append(self._native_fixed(target) + np.sum(added, axis=0))
+                continue
             chosen = self._by_table_region(points, target.table.regions)
             found.append(target.table.totals(chosen, name, phase))
         return np.column_stack(found)
@@ -112,6 +117,8 @@ class Costs:
         the solver elsewhere, whose solutions are priced exactly afterwards.
         """
         target, phase, name = self._split(column)
+        if name == NATIVE_SHARE:
+            return self._native_parts(target)
         arrays = [np.zeros(len(v.choices)) for v in self.problem.variables]
         for region, values in target.table.matrix(name, phase=phase).items():
             variable = self.variable_of_region[region]
@@ -122,6 +129,8 @@ class Costs:
     def fixed(self, column: str) -> float:
         """What the regions that are not searched add to a column."""
         target, phase, name = self._split(column)
+        if name == NATIVE_SHARE:
+            return self._native_fixed(target)
         return sum(
             float(values[0])
             for region, values in target.table.matrix(name, phase=phase).items()
@@ -161,6 +170,23 @@ class Costs:
             }
             for target in self.targets
         ]
+
+    def _native_fixed(self, target: TargetCosts) -> float:
+        """The native share with every variable at its first choice."""
+        return target.table.native_share(self._by_region(self.problem.fallback))
+
+    def _native_parts(self, target: TargetCosts) -> tuple[np.ndarray, ...]:
+        """What each choice adds to that: a region is native or not whatever its neighbours do."""
+        before = self._native_fixed(target)
+        arrays = []
+        for index, variable in enumerate(self.problem.variables):
+            point = list(self.problem.fallback)
+            shares = []
+            for choice in range(len(variable.choices)):
+                point[index] = choice
+                shares.append(target.table.native_share(self._by_region(point)))
+            arrays.append(np.array(shares) - before)
+        return tuple(arrays)
 
     def _by_table_region(self, points: np.ndarray, names: Sequence[str]) -> np.ndarray:
         """(points, regions) choice indices from (points, variables)."""

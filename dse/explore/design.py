@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from dse.errors import InfeasibleError, SpaceError, nearest
+from dse.errors import SpaceError, nearest
 from dse.evaluate.costs import Costs, build_costs
 from dse.explore.constraint import QUALITY, Constraint, parse_constraints
+from dse.explore.feasible import budgets, check_costs
 from dse.explore.objectives import Objectives
-from dse.explore.solver import Budget, solve
+from dse.explore.solver import Budget
 from dse.graph.regions import regions
 from dse.model import Model, open_model
 from dse.space.build import build_problem
@@ -43,14 +45,23 @@ class Design:
     @property
     def budgets(self) -> tuple[Budget, ...]:
         """The constraints on costs that add up, for the solver."""
-        return tuple(
-            Budget(
-                costs=self.costs.additive(constraint.column),
-                limit=constraint.limit - self.costs.fixed(constraint.column),
-            )
-            for constraint in self.constraints
-            if constraint.column != QUALITY and self.costs.is_additive(constraint.column)
-        )
+        return budgets(self.constraints, self.costs)
+
+    def allowed(self, points: np.ndarray, losses: np.ndarray) -> np.ndarray:
+        """Mask of the points that satisfy every constraint.
+
+        Args:
+            points: (points, variables) choice indices.
+            losses: (points,) measured or predicted.
+        """
+        kept = np.ones(len(points), dtype=bool)
+        for constraint in self.constraints:
+            if constraint.column == QUALITY:
+                values = losses
+            else:
+                values = self.costs.totals(points, [constraint.column])[:, 0]
+            kept &= np.array([constraint.holds({constraint.column: v}) for v in values.tolist()])
+        return kept
 
 
 def open_design(space: Space, *, origin: str, folder: Path) -> Design:
@@ -73,8 +84,13 @@ def open_design(space: Space, *, origin: str, folder: Path) -> Design:
         space, problem, found, (cost_model or model).graph, origin=origin, folder=folder
     )
     objectives = _objectives(space, costs, origin)
-    constraints = parse_constraints(space.constraints, costs.bounded_columns, origin=origin)
-    _check_feasible(constraints, costs)
+    constraints = parse_constraints(
+        space.constraints,
+        costs.columns,
+        origin=origin,
+        targets=[target.label for target in costs.targets],
+    )
+    check_costs(constraints, costs)
     return Design(
         space=space,
         origin=origin,
@@ -89,33 +105,38 @@ def open_design(space: Space, *, origin: str, folder: Path) -> Design:
 
 
 def _objectives(space: Space, costs: Costs, origin: str) -> Objectives:
+    """What a space minimises; a column without its target stands for that of every target."""
     first, *others = space.objectives
     if first != QUALITY:
         raise SpaceError(f"{origin}: objectives.0: expected {QUALITY!r}, got {first!r}")
+    labels = [target.label for target in costs.targets] if len(costs.targets) > 1 else []
+    columns: dict[str, None] = {}
     for number, column in enumerate(others, start=1):
-        if column not in costs.bounded_columns:
+        named = [column, *(f"{label}.{column}" for label in labels)]
+        found = [name for name in named if name in costs.bounded_columns]
+        if not found:
             raise SpaceError(
                 f"{origin}: objectives.{number}: unknown column {column!r}"
                 f"{nearest(column, costs.bounded_columns)} "
                 f"(known: {', '.join(costs.bounded_columns)})"
             )
-    return Objectives(costs=tuple(others))
+        columns.update(dict.fromkeys(found))
+    views = _views(tuple(columns), labels)
+    base = costs.totals(np.array([costs.problem.fallback]), list(columns))[0].tolist()
+    return Objectives(
+        costs=tuple(columns), views=views, base=dict(zip(columns, base, strict=True))
+    )
 
 
-def _check_feasible(constraints: tuple[Constraint, ...], costs: Costs) -> None:
-    """Each constraint on cost alone must have an assignment that satisfies it.
-
-    For a column with couplings the least found is that of the solver's choice and the uniforms.
-    """
-    uniforms = list(costs.problem.uniforms.values())
-    for constraint in constraints:
-        if constraint.column == QUALITY:
-            continue
-        cheapest = solve(costs.additive(constraint.column), ())
-        points = np.array([*uniforms, *([cheapest] if cheapest else [])])
-        least = float(costs.totals(points, [constraint.column]).min())
-        if least > constraint.limit:
-            raise InfeasibleError(
-                f"constraint {constraint}: the least that any assignment reaches is {least:.4g}; "
-                f"raise the limit to at least that, or offer cheaper candidates"
-            )
+def _views(columns: Sequence[str], labels: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+    """The columns of each target that has any, where they are the same quantities for several."""
+    views = {
+        label: tuple(column for column in columns if column.startswith(f"{label}."))
+        for label in labels
+    }
+    views = {label: found for label, found in views.items() if found}
+    quantities = {
+        tuple(column.removeprefix(f"{label}.") for column in found)
+        for label, found in views.items()
+    }
+    return views if len(views) > 1 and len(quantities) == 1 else {}

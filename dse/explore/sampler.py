@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,12 @@ SOLVED = 256
 """Points of each predicted front among them."""
 MIXTURES = 2
 """Random mixtures of costs whose front is predicted too, where there is more than one cost."""
-
 CostFunction = Callable[[np.ndarray], np.ndarray]
 """(points, variables) choice indices -> (points, cost objectives), exact."""
+Fronts = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+"""(points, objectives) -> name -> (points, objectives of that front)."""
+Mask = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""(points, variables) and (points,) losses -> (points,) booleans."""
 
 
 class FrontSampler(BaseSampler):
@@ -45,6 +48,9 @@ class FrontSampler(BaseSampler):
         additive: what the cost objectives are made of, for the solver: one array of choices a
             variable, for each cost objective.
         seed: of the random part.
+        fronts: objective values as the fronts that count, by name; their gains are added up, each
+            as a share of its box. By default one front with all objectives.
+        allowed: (points, losses) -> mask of the points that may be on a front.
     """
 
     def __init__(
@@ -55,12 +61,16 @@ class FrontSampler(BaseSampler):
         additive: Sequence[Sequence[np.ndarray]],
         *,
         seed: int,
+        fronts: Fronts = lambda values: {"": values},
+        allowed: Mask = lambda points, losses: np.ones(len(points), dtype=bool),
     ) -> None:
         self._problem = problem
         self._prior = prior
         self._costs = costs
         self._additive = additive
         self._seed = seed
+        self._fronts = fronts
+        self._allowed = allowed
         self._independent = RandomSampler(seed=seed)
 
     def infer_relative_search_space(
@@ -113,19 +123,36 @@ class FrontSampler(BaseSampler):
             believed = np.column_stack([surrogate.predict(waiting), self._costs(waiting)])
             points, values = np.vstack([points, waiting]), np.vstack([values, believed])
         finite = np.isfinite(values).all(axis=1)
-        front = values[finite][nondominated(values[finite])]
-        elite = points[finite][nondominated(values[finite])]
+        points, values = points[finite], values[finite]
+        usable = self._allowed(points, values[:, 0])
+        # While nothing satisfies the constraints, whatever is near the front leads there.
+        points, values = (points[usable], values[usable]) if usable.any() else (points, values)
+        elite = points[nondominated(values)]
         pool = self._neighbours(elite, rng) | self._solutions(surrogate, rng)
         fresh = sorted(pool - measured - {*pending, *failed}) or [self._random(rng)]
         candidates = np.array(fresh)
         predicted = np.column_stack([surrogate.predict(candidates), self._costs(candidates)])
-        reference = values[finite].max(axis=0) * (1 + 1e-6)
-        gains = improvements(predicted, front, reference)
-        if gains.max() <= 0:
-            # Nothing should help: spend the trial where the prediction comes nearest to helping.
+        allowed = self._allowed(candidates, predicted[:, 0])
+        kept = np.flatnonzero(allowed if allowed.any() else ~allowed)
+        return fresh[int(kept[np.argmax(self._gains(predicted[kept], values))])]
+
+    def _gains(self, predicted: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """What each predicted point would add to the hypervolume of what is measured.
+
+        Where none should help, how near it comes to helping: negative.
+        """
+        total = np.zeros(len(predicted))
+        missed = np.full(len(predicted), np.inf)
+        wanted, known = self._fronts(predicted), self._fronts(values)
+        for name, measured in known.items():
+            front = measured[nondominated(measured)]
+            reference = measured.max(axis=0) * (1 + 1e-6)
             scale = np.maximum(reference, np.finfo(float).tiny)
-            gains = -np.min(np.max((predicted[:, None] - front[None]) / scale, axis=2), axis=1)
-        return fresh[int(np.argmax(gains))]
+            box = np.prod(scale)
+            total += improvements(wanted[name], front, reference) / box
+            distance = np.max((wanted[name][:, None] - front[None]) / scale, axis=2).min(axis=1)
+            missed = np.minimum(missed, distance)
+        return total if total.max() > 0 else -missed
 
     def _neighbours(self, elite: np.ndarray, rng: np.random.Generator) -> set[Point]:
         """Points that differ from the front in one or two variables, or mix two of its points."""

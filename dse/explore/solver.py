@@ -7,10 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import csr_array, vstack
+from scipy.sparse import csr_array
 
 from dse.explore.silence import silenced
 from dse.space.problem import Point
+
+GAP = 1e-4
+"""Relative gap to the optimum at which HiGHS stops."""
+TIME_LIMIT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,41 +27,66 @@ class Budget:
 
 
 def solve(losses: Sequence[np.ndarray], budgets: Sequence[Budget]) -> Point | None:
-    """The point of least total loss within all budgets, or None where there is none.
-
-    One binary a choice; each variable takes exactly one. Costs are scaled to their budget, since
-    HiGHS works with absolute tolerances.
-    """
-    sizes = [len(entries) for entries in losses]
+    """The point of least total loss within all budgets, or None where there is none."""
     objective = np.concatenate(losses)
+    largest = max(float(np.abs(objective).max()), np.finfo(float).tiny)
+    sizes = [len(entries) for entries in losses]
+    return _optimum(sizes, objective / largest, budgets, np.zeros((len(budgets), 0)))
+
+
+def nearest(sizes: Sequence[int], budgets: Sequence[Budget]) -> Point | None:
+    """The point that exceeds its budgets least: excesses as shares of the limits, summed.
+
+    Args:
+        sizes: choices of each variable.
+        budgets: what should hold.
+    """
+    excess = np.eye(len(budgets))
+    objective = np.concatenate([np.zeros(sum(sizes)), np.ones(len(budgets))])
+    return _optimum(sizes, objective, budgets, -excess)
+
+
+def _optimum(
+    sizes: Sequence[int],
+    objective: np.ndarray,
+    budgets: Sequence[Budget],
+    continuous: np.ndarray,
+) -> Point | None:
+    """The point of least objective; one binary a choice, each variable takes exactly one.
+
+    Costs are scaled to their budget, since HiGHS works with absolute tolerances.
+
+    Args:
+        sizes: choices of each variable.
+        objective: of the choices, then of the further variables.
+        budgets: what must hold.
+        continuous: (budgets, further variables) coefficients of variables that are not negative.
+    """
+    binaries, further = sum(sizes), continuous.shape[1]
     one_choice = csr_array(
         (
-            np.ones(len(objective)),
-            (np.repeat(np.arange(len(sizes)), sizes), np.arange(len(objective))),
-        )
+            np.ones(binaries),
+            (np.repeat(np.arange(len(sizes)), sizes), np.arange(binaries)),
+        ),
+        shape=(len(sizes), binaries + further),
     )
-    rows = [one_choice]
-    lower = [np.ones(len(sizes))]
-    upper = [np.ones(len(sizes))]
-    for budget in budgets:
+    constraints = [LinearConstraint(one_choice, 1.0, 1.0)]
+    for budget, coefficients in zip(budgets, continuous, strict=True):
         scale = abs(budget.limit) or 1.0
-        rows.append(csr_array(np.concatenate(budget.costs)[None, :] / scale))
-        lower.append(np.array([-np.inf]))
-        upper.append(np.array([budget.limit / scale]))
+        row = np.concatenate([*(entries / scale for entries in budget.costs), coefficients])
+        constraints.append(LinearConstraint(row[None, :], -np.inf, budget.limit / scale))
     with silenced():
         result = milp(
-            objective / max(float(np.abs(objective).max()), np.finfo(float).tiny),
-            integrality=np.ones(len(objective)),
-            bounds=Bounds(0, 1),
-            constraints=LinearConstraint(
-                vstack(rows), np.concatenate(lower), np.concatenate(upper)
-            ),
-            options={"mip_rel_gap": 1e-4, "time_limit": 60.0},
+            objective,
+            integrality=np.repeat([1, 0], [binaries, further]),
+            bounds=Bounds(0, np.repeat([1.0, np.inf], [binaries, further])),
+            constraints=constraints,
+            options={"mip_rel_gap": GAP, "time_limit": TIME_LIMIT_S},
         )
     if result.x is None:
         return None
     edges = np.cumsum(sizes)[:-1]
-    return tuple(int(np.argmax(part)) for part in np.split(result.x, edges))
+    return tuple(int(np.argmax(part)) for part in np.split(result.x[:binaries], edges))
 
 
 def sweep(
