@@ -89,6 +89,12 @@ def check_measured(constraints: Sequence[Constraint], records: Sequence[Record])
     )
 
 
+def satisfied(constraints: Sequence[Constraint], records: Sequence[Record]) -> np.ndarray:
+    """Mask of the records that satisfy every constraint."""
+    rows = [record_values(record) for record in records]
+    return np.array([all(one.holds(row) for one in constraints) for row in rows], dtype=bool)
+
+
 def record_values(record: Record) -> Mapping[str, float]:
     """What constraints bound: the loss on the search split and the costs."""
     return {**record.costs, QUALITY: record.search.loss}
