@@ -19,6 +19,7 @@ FRONT_ASSIGNMENTS = "front.json"
 CHOICES = "choices.csv"
 COSTS = "costs.csv"
 RECOMMENDED = "recommended.json"
+FAILURES = "failures.csv"
 STATE = "state"
 
 
@@ -31,6 +32,13 @@ def write_table(path: Path, rows: Sequence[Mapping[str, object]], columns: Seque
     """Write a CSV in one step; what a row does not have is left empty."""
     table = pd.DataFrame.from_records(list(rows), columns=list(columns))
     write_atomically(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def write_failures(folder: Path, failures: Mapping[int, str]) -> None:
+    """Write why trials failed; no file where none did."""
+    if failures:
+        rows = [{"trial": trial, "error": error} for trial, error in failures.items()]
+        write_table(folder / FAILURES, rows, ["trial", "error"])
 
 
 def read_json(path: Path) -> dict[str, object]:
@@ -76,14 +84,14 @@ def open_folder(folder: Path, identity: Mapping[str, object], *, resume: bool) -
         if known.get(key) != value:
             raise RunError(
                 f"{folder}: cannot be resumed: its {key} differs from the one given now "
-                f"({_difference(known.get(key), value)}); choose another --out"
+                f"({difference(known.get(key), value)}); choose another --out"
             )
 
 
-def _difference(before: object, now: object) -> str:
+def difference(before: object, now: object) -> str:
     """The first field in which two nested values differ, readable in one line."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for key in dict.fromkeys([*before, *now]):
             if before.get(key) != now.get(key):
-                return f"{key}: {_difference(before.get(key), now.get(key))}"
+                return f"{key}: {difference(before.get(key), now.get(key))}"
     return f"was {json.dumps(before)[:80]}, is {json.dumps(now)[:80]}"

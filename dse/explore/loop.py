@@ -2,95 +2,176 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import optuna
+from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
+import dse
+from dse.errors import RunError, StorageError, WriteError
 from dse.explore import folder as run_folder
 from dse.explore.decision import contenders, decide
+from dse.explore.executor import Executor
+from dse.explore.feasible import check_measured, satisfied
 from dse.explore.history import dominated_share, reference_point
-from dse.explore.measure import measure_report, measure_trial, records_of, trial_macs
+from dse.explore.measure import (
+    add_sensitivity_macs,
+    failures_of,
+    measure_report,
+    records_of,
+    reported,
+    sensitivity_macs,
+    trial_macs,
+)
 from dse.explore.plan import plan
 from dse.explore.progress import Progress, Stage, Status, silent
+from dse.explore.pulse import Pulse
 from dse.explore.records import Record
 from dse.explore.sampler import FrontSampler, named_sampler
+from dse.explore.scale import Scale, peer_of, started
 from dse.explore.session import Session
-from dse.explore.study import enqueue, locked, open_study, trial_point
+from dse.explore.storage import open_shared, shown, translated
+from dse.explore.study import (
+    enqueue,
+    locked,
+    open_study,
+    publish_table,
+    published_table,
+    retry_lost,
+    share_study,
+)
 from dse.explore.surrogate import Surrogate
+from dse.explore.trials import Trials
 from dse.explore.write import write_manifest, write_results
 from dse.files import write_atomically
 from dse.sensitivity.score import score
 from dse.sensitivity.table import Sensitivity, finite
-from dse.space.problem import Point, Problem
-
-SENSITIVITY_MACS = "sensitivity_macs"
-ATTEMPTS_PER_TRIAL = 20
-"""A sampler that only repeats measured points is given up after this many tries a trial."""
 
 
 def run(
-    session: Session, out: Path, *, resume: bool = False, progress: Progress = silent
+    session: Session,
+    out: Path,
+    *,
+    resume: bool = False,
+    scale: Scale | None = None,
+    progress: Progress = silent,
 ) -> tuple[Record, ...]:
     """Run a search to its end in a run folder, or continue one.
+
+    Args:
+        session: what is searched.
+        out: the run folder.
+        resume: continue the run that is there.
+        scale: who takes part; this process alone by default.
+        progress: told of every step.
 
     Returns:
         The front, sorted by the first cost objective.
 
     Raises:
-        RunError: the folder exists, belongs to another space or model, or is in use.
+        RunError: the folder or the study exists, belongs to another version, space or model, or
+            is in use; every trial failed.
+        StorageError: the study's storage, or the disk, is not there any more.
         KeyboardInterrupt: passed on once the manifest says so; the run can be resumed.
     """
-    run_folder.open_folder(out, identity(session), resume=resume)
+    scale = scale or Scale()
+    scale.check()
+    storage = open_shared(scale.storage) if scale.storage else None
+    known = {**identity(session), "storage": shown(scale.storage) if scale.storage else None}
+    run_folder.open_folder(out, known, resume=resume)
     with locked(out):
-        write_manifest(out, session, identity(session), status="running")
+        write_manifest(out, session, known, status="running")
         try:
-            return _run(session, out, progress)
-        except KeyboardInterrupt:
-            write_manifest(out, session, identity(session), status="interrupted")
-            raise
+            with translated(scale.storage or str(out)), started(session.evaluator, scale) as used:
+                study = _study(session, out, scale, storage, resume=resume)
+                peer = Peer(study=study, storage=storage, executor=used, name=peer_of(out))
+                records, front = _run(session, out, peer, progress)
+        except (KeyboardInterrupt, StorageError, WriteError) as error:
+            with suppress(WriteError):
+                write_manifest(out, session, known, status="interrupted")
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            raise type(error)(
+                f"{error}\nwhat is done is kept; go on with --out {out} --resume"
+            ) from error
+        write_manifest(out, session, known, status="complete", records=records)
+    check_measured(session.constraints, records)
+    return front
 
 
 def identity(session: Session) -> Mapping[str, object]:
-    """What two runs must share for one to continue the other."""
+    """What two runs must share for one to continue the other, or to take part in it."""
     return {
-        "space": session.space.model_dump(mode="json"),
+        "dse": dse.__version__,
         "model_digest": session.model.graph.digest,
+        "space": session.space.model_dump(mode="json"),
     }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """This process: the study it takes part in, and who measures for it."""
+
+    study: optuna.Study
+    storage: BaseStorage | None
+    """Of a study that others share."""
+    executor: Executor
+    name: str
 
 
 def feasibility(session: Session, records: Sequence[Record]) -> np.ndarray:
     """Mask of the records that satisfy every constraint."""
-    rows = [{**record.costs, "quality_loss": record.search.loss} for record in records]
-    return np.array(
-        [all(constraint.holds(row) for constraint in session.constraints) for row in rows],
-        dtype=bool,
+    return satisfied(session.constraints, records)
+
+
+def _study(
+    session: Session, out: Path, scale: Scale, storage: BaseStorage | None, *, resume: bool
+) -> optuna.Study:
+    objectives = ["quality_loss", *session.objectives.costs]
+    if storage is None:
+        return open_study(out, objectives)
+    name = scale.study or Path(session.origin).stem.removeprefix("zoo:")
+    begun = resume and name in optuna.get_all_study_names(storage)
+    study = share_study(
+        storage, name, objectives, identity=identity(session), join=scale.join or begun
     )
+    retry_lost(study, peer_of(out))
+    return study
 
 
-def _run(session: Session, out: Path, progress: Progress) -> tuple[Record, ...]:
+def _run(
+    session: Session, out: Path, peer: Peer, progress: Progress
+) -> tuple[list[Record], tuple[Record, ...]]:
+    """All records, and the front."""
+    study = peer.study
     with _stage(session, "sensitivity", progress):
-        session.stage_macs["reference"] = session.evaluator.forward_macs("search")
-        sensitivity, spent = _sensitivity(session, out, progress)
+        forward = session.evaluator.forward_macs("search")
+        session.stage_macs["reference"] = forward * peer.executor.replicas
+        sensitivity = _sensitivity(session, out, peer, progress)
     prior = Surrogate(losses=finite(sensitivity.losses(session.problem)))
-    study = open_study(out, ["quality_loss", *session.objectives.costs], _sampler(session, prior))
-    if spent:
-        study.set_user_attr(SENSITIVITY_MACS, spent)
-    session.stage_macs["sensitivity"] = int(study.user_attrs.get(SENSITIVITY_MACS, 0))
+    study.sampler = _sampler(session, prior)
+    session.stage_macs["sensitivity"] = sensitivity_macs(study)
     with _stage(session, "trials", progress):
-        _trials(session, study, prior, progress)
+        _trials(session, peer, prior, progress)
     with _stage(session, "report", progress):
-        records = _decide(session, study, progress)
+        records = _decide(session, peer, progress)
     session.stage_macs.update(trial_macs(study))
+    failures = failures_of(study)
+    if not records:
+        first = next(iter(failures.values()), "none was measured")
+        raise RunError(f"all of {len(failures)} trials failed; the first: {first}")
     chosen = decide(records, session.objectives, feasible=feasibility(session, records))
     front = tuple(records[index] for index in chosen)
     write_results(out, session, records, front)
-    write_manifest(out, session, identity(session), status="complete", records=records)
-    return front
+    run_folder.write_failures(out, failures)
+    return records, front
 
 
 @contextmanager
@@ -101,23 +182,30 @@ def _stage(session: Session, stage: Stage, progress: Progress) -> Iterator[None]
     session.stage_seconds[stage] = time.monotonic() - before
 
 
-def _sensitivity(session: Session, out: Path, progress: Progress) -> tuple[Sensitivity, int]:
-    """The table of the run folder if there is one, else measured now; and the MACs that took."""
+def _sensitivity(session: Session, out: Path, peer: Peer, progress: Progress) -> Sensitivity:
+    """The table of the run folder or of the shared study if there is one, else measured now."""
     path = out / run_folder.SENSITIVITY
     if path.exists():
-        return Sensitivity.read(path), 0
-    evaluator, search = session.evaluator, session.space.search
-    before = evaluator.macs
-    table = score(
-        evaluator,
-        session.problem,
-        search.sensitivity,
-        samples=search.sensitivity_samples,
-        seed=search.seed,
-        progress=lambda done, total: progress(Status(stage="sensitivity", done=done, total=total)),
-    )
-    write_atomically(path, table.to_csv())
-    return table, evaluator.macs - before
+        return Sensitivity.read(path)
+    table = published_table(peer.study) if peer.storage is not None else ""
+    if not table:
+        evaluator, search = session.evaluator, session.space.search
+        before = evaluator.macs
+        table = score(
+            evaluator,
+            session.problem,
+            "direct" if evaluator.metric is not None else search.sensitivity,
+            samples=search.sensitivity_samples,
+            seed=search.seed,
+            progress=lambda done, total: progress(
+                Status(stage="sensitivity", done=done, total=total)
+            ),
+        ).to_csv()
+        add_sensitivity_macs(peer.study, evaluator.macs - before, peer.name)
+        if peer.storage is not None:
+            publish_table(peer.study, table)
+    write_atomically(path, table)
+    return Sensitivity.read(path)
 
 
 def _sampler(session: Session, prior: Surrogate) -> optuna.samplers.BaseSampler:
@@ -131,10 +219,12 @@ def _sampler(session: Session, prior: Surrogate) -> optuna.samplers.BaseSampler:
         lambda points: session.costs.totals(points, columns),
         session.additive,
         seed=search.seed,
+        fronts=session.objectives.split,
+        allowed=session.allowed,
     )
 
 
-def _trials(session: Session, study: optuna.Study, prior: Surrogate, progress: Progress) -> None:
+def _trials(session: Session, peer: Peer, prior: Surrogate, progress: Progress) -> None:
     """Measure until the study has as many trials as asked for, or the space is spent."""
     search, problem = session.space.search, session.problem
     planned = plan(
@@ -142,54 +232,29 @@ def _trials(session: Session, study: optuna.Study, prior: Surrogate, progress: P
         trials=search.trials, budgets=search.solver_budgets,
     )  # fmt: skip
     names = {point: name for name, point in problem.uniforms.items()}
-    enqueue(study, problem, planned, names=names)
-    known = _settled(study, problem)
+    enqueue(peer.study, problem, planned, names=names)
     total = min(max(search.trials, len(planned)), problem.size)
-    for _ in range(ATTEMPTS_PER_TRIAL * total):
-        _show(study, progress, len(known), total)
-        if len(known) >= total:
-            return
-        trial = study.ask()
-        # NSGA-II puts a trial into a generation only when its relative parameters are read.
-        _ = trial.relative_params
-        point = _suggested(trial, problem)
-        if point in known:
-            study.tell(trial, state=TrialState.PRUNED)
-            continue
-        measure_trial(session, study, trial, point)
-        known.add(point)
+    pulse = Pulse(peer.study, peer.storage) if peer.storage is not None else None
+    trials = Trials(session, peer.study, peer.executor, total, pulse=pulse, peer=peer.name)
+    with pulse.beating() if pulse is not None else nullcontext():
+        trials.run(lambda done: _show(peer.study, progress, done, total))
 
 
-def _suggested(trial: optuna.Trial, problem: Problem) -> Point:
-    names = {
-        variable.name: trial.suggest_categorical(
-            variable.name, [choice.name for choice in variable.choices]
-        )
-        for variable in problem.variables
-    }
-    return problem.point(names)
+def _decide(session: Session, peer: Peer, progress: Progress) -> list[Record]:
+    """Measure the contenders on the report split; what another run or process measured is kept.
 
-
-def _settled(study: optuna.Study, problem: Problem) -> set[Point]:
-    """Points that need no further trial: complete, or failed for a reason of their own."""
-    return {
-        trial_point(trial, problem)
-        for trial in study.get_trials(deepcopy=False)
-        if trial.state == TrialState.COMPLETE
-        or (trial.state == TrialState.FAIL and "error" in trial.user_attrs)
-    }
-
-
-def _decide(session: Session, study: optuna.Study, progress: Progress) -> list[Record]:
-    """Measure the contenders on the report split; what an earlier run measured is kept."""
-    records = records_of(session, study)
+    Where several processes do this at once, each takes them in another order.
+    """
+    records = records_of(session, peer.study)
     chosen = contenders(records, session.objectives, feasible=feasibility(session, records))
-    for done, index in enumerate(chosen):
-        progress(Status(stage="report", done=done, total=len(chosen)))
-        if records[index].report is None:
-            measure_report(session, study, records[index])
+    if peer.storage is not None:
+        random.Random(peer.name).shuffle(chosen)
+    while missing := [i for i in chosen if not reported(peer.study, records[i])]:
+        progress(Status(stage="report", done=len(chosen) - len(missing), total=len(chosen)))
+        batch = [records[index] for index in missing[: peer.executor.slots]]
+        measure_report(session, peer.study, peer.executor, batch)
     progress(Status(stage="report", done=len(chosen), total=len(chosen)))
-    return records_of(session, study)
+    return records_of(session, peer.study)
 
 
 def _show(study: optuna.Study, progress: Progress, done: int, total: int) -> None:

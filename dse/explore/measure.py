@@ -1,59 +1,77 @@
-"""Trials of the study: measured through the evaluator, and read back as records."""
+"""What was measured: told to the study, and read back as records."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from dse.evaluate.quality import Quality
+from dse.explore.executor import Executor, Job, Outcome, outcomes
 from dse.explore.records import Record
 from dse.explore.session import Session
-from dse.explore.study import trial_point
+from dse.explore.study import ERROR, trial_point
 from dse.space.problem import Point
 
+SENSITIVITY_MACS = "sensitivity_macs"
+"""Prefix of the study attributes that hold what each process spent on sensitivities."""
 REPORT_ATTRIBUTE = "report."
 """Prefix of the study attributes that hold what was measured on the report split, by digest:
 Optuna does not let a finished trial change."""
 
 
-def measure_trial(
-    session: Session, study: optuna.Study, trial: optuna.Trial, point: Point
+def tell(
+    session: Session, study: optuna.Study, trial: optuna.Trial, point: Point, outcome: Outcome
 ) -> None:
-    """Measure a point on the search split and tell the study.
+    """Tell the study what came of a trial on the search split.
 
-    A loss that is not finite (an overflow) marks the trial as failed, with the reason.
+    A measurement that failed, and a loss that is not finite (an overflow), mark the trial as
+    failed, with the reason. What another process has told meanwhile, which had taken this one for
+    dead, is left as it is.
     """
-    evaluator = session.evaluator
-    before, started = evaluator.macs, time.monotonic()
-    assignment = session.problem.assignment(point)
-    quality = evaluator.measure(assignment)
-    costs = session.costs.total(point)
-    if "source" not in trial.user_attrs:
-        trial.set_user_attr("source", "sampler")
-    trial.set_user_attr("digest", assignment.digest)
-    trial.set_user_attr("quality", _to_json(quality))
-    trial.set_user_attr("macs", evaluator.macs - before)
-    trial.set_user_attr("seconds", time.monotonic() - started)
-    if math.isfinite(quality.loss):
-        study.tell(trial, [quality.loss, *(costs[c] for c in session.objectives.costs)])
-    else:
-        trial.set_user_attr("error", f"quality_loss is {quality.loss}")
-        study.tell(trial, state=TrialState.FAIL)
+    with suppress(optuna.exceptions.UpdateFinishedTrialError):
+        trial.set_user_attr("digest", session.problem.assignment(point).digest)
+        trial.set_user_attr("macs", outcome.macs)
+        trial.set_user_attr("seconds", outcome.seconds)
+        quality = outcome.quality
+        if quality is not None:
+            trial.set_user_attr("quality", _to_json(quality))
+        if quality is not None and math.isfinite(quality.loss):
+            costs = session.costs.total(point)
+            values = [quality.loss, *(costs[column] for column in session.objectives.costs)]
+            study.tell(trial, values, skip_if_finished=True)
+        else:
+            loss = "" if quality is None else f"quality_loss is {quality.loss}"
+            trial.set_user_attr(ERROR, outcome.error or loss)
+            study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
 
-def measure_report(session: Session, study: optuna.Study, record: Record) -> None:
-    """Measure a record on the report split and keep it in the study."""
-    before = session.evaluator.macs
-    quality = session.evaluator.measure(session.problem.assignment(record.point), "report")
-    study.set_user_attr(
-        f"{REPORT_ATTRIBUTE}{record.digest}",
-        {"quality": _to_json(quality), "macs": session.evaluator.macs - before},
-    )
+def measure_report(
+    session: Session, study: optuna.Study, executor: Executor, records: Sequence[Record]
+) -> None:
+    """Measure records on the report split and keep what came of it in the study."""
+    digests = {record.trial: record.digest for record in records}
+    jobs = [
+        Job(key=one.trial, assignment=session.problem.assignment(one.point), split="report")
+        for one in records
+    ]
+    for outcome in outcomes(executor, jobs):
+        quality = outcome.quality
+        content: dict[str, Any] = {"macs": outcome.macs}
+        if quality is None:
+            content |= {"error": outcome.error, "trial": outcome.key}
+        else:
+            content["quality"] = _to_json(quality)
+        study.set_user_attr(f"{REPORT_ATTRIBUTE}{digests[outcome.key]}", content)
+
+
+def reported(study: optuna.Study, record: Record) -> bool:
+    """Whether a record was measured on the report split, successfully or not."""
+    return f"{REPORT_ATTRIBUTE}{record.digest}" in study.user_attrs
 
 
 def records_of(session: Session, study: optuna.Study) -> list[Record]:
@@ -63,12 +81,38 @@ def records_of(session: Session, study: optuna.Study) -> list[Record]:
     return [_record(session, trial, reports) for trial in trials]
 
 
+def failures_of(study: optuna.Study) -> dict[int, str]:
+    """Trial -> why it failed, for a reason of its own; those lost with a process are retried."""
+    failed = {
+        trial.number: str(trial.user_attrs[ERROR])
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+        if ERROR in trial.user_attrs
+    }
+    reports = {
+        int(content["trial"]): f"report split: {content['error']}"
+        for key, content in study.user_attrs.items()
+        if key.startswith(REPORT_ATTRIBUTE) and "error" in content
+    }
+    return dict(sorted((failed | reports).items()))
+
+
+def add_sensitivity_macs(study: optuna.Study, macs: int, peer: str) -> None:
+    """Keep what a process spent on sensitivities."""
+    study.set_user_attr(f"{SENSITIVITY_MACS}.{peer}", macs)
+
+
+def sensitivity_macs(study: optuna.Study) -> int:
+    """What all processes spent on sensitivities."""
+    spent = study.user_attrs.items()
+    return sum(int(macs) for key, macs in spent if key.startswith(SENSITIVITY_MACS))
+
+
 def trial_macs(study: optuna.Study) -> dict[str, int]:
     """MACs executed so far: by source of the trials, and under `report`."""
     spent: dict[str, int] = {}
     for trial in study.get_trials(deepcopy=False):
         source = trial.user_attrs.get("source")
-        if source is not None:
+        if source is not None and trial.state.is_finished():
             spent[source] = spent.get(source, 0) + int(trial.user_attrs.get("macs", 0))
     spent["report"] = sum(
         int(value["macs"])
@@ -91,7 +135,7 @@ def _record(session: Session, trial: FrozenTrial, reports: Mapping[str, Any]) ->
         search=_from_json(trial.user_attrs["quality"]),
         costs=session.costs.total(point),
         macs=int(trial.user_attrs["macs"]),
-        report=_from_json(report["quality"]) if report else None,
+        report=_from_json(report["quality"]) if report and "quality" in report else None,
     )
 
 

@@ -8,11 +8,12 @@ from datetime import datetime
 from pathlib import Path
 
 from dse.errors import DataError, SpaceError
-from dse.model import open_model
 from dse.explore.loop import run
 from dse.explore.progress import Progress, Status, silent
 from dse.explore.records import Record
+from dse.explore.scale import Scale
 from dse.explore.session import prepare
+from dse.model import open_model
 from dse.space.init import Draft, space_text
 from dse.space.load import load_space, parse_space
 from dse.space.schema import Space, Target
@@ -50,6 +51,7 @@ def run_search(
     out: Path | None = None,
     resume: bool = False,
     compute: str = "cpu",
+    scale: Scale | None = None,
     progress: Progress = silent,
 ) -> SearchResult:
     """Search a space, or a model with sensible defaults.
@@ -60,6 +62,7 @@ def run_search(
         out: the run folder; `runs/<space>-<time>` by default.
         resume: continue the run in `out`.
         compute: `cpu` or `cuda`.
+        scale: who takes part; this process alone by default.
         progress: told of every step.
 
     Raises:
@@ -71,7 +74,7 @@ def run_search(
         raise SpaceError("--resume needs --out: the folder of the run to continue")
     out = out or default_folder(origin)
     session = prepare(space, origin=origin, folder=folder, compute=compute)
-    front = run(session, out, resume=resume, progress=progress)
+    front = run(session, out, resume=resume, scale=scale, progress=progress)
     return SearchResult(folder=out, front=front)
 
 

@@ -1,8 +1,9 @@
-"""The Optuna study of a run: journal storage in the run folder, safe against sudden ends."""
+"""The Optuna study of a run: in the run folder or shared, safe against sudden ends."""
 
 from __future__ import annotations
 
 import fcntl
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,16 +12,25 @@ from pathlib import Path
 import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.samplers import BaseSampler
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from dse.errors import RunError
+from dse.errors import RunError, nearest
+from dse.explore.folder import difference
+from dse.explore.storage import open_journal, retry
 from dse.space.problem import Point, Problem
 
 STUDY_NAME = "dse"
 JOURNAL = "study.log"
 LOCK = ".lock"
+IDENTITY = "dse"
+"""Study attribute: version, model and space."""
+TABLE = "sensitivity"
+"""Study attributes: the sensitivity table in parts, and how many."""
+PART = 20_000
+"""Characters; MySQL's TEXT holds 65,535 bytes."""
+PEER = "peer"
+"""Trial attribute: the process that asked for it, and the trial's number."""
 ERROR = "error"
 """Trial attribute: why a measurement failed."""
 
@@ -40,33 +50,116 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def open_study(folder: Path, objectives: Sequence[str], sampler: BaseSampler) -> optuna.Study:
+def open_study(
+    folder: Path, objectives: Sequence[str], sampler: BaseSampler | None = None
+) -> optuna.Study:
     """The study of a run folder, created or continued.
 
-    The caller holds the folder's lock. What a killed process can leave is repaired first: a torn
-    last line of the journal is cut off, the journal's own lock is removed, and the trial that was
-    in flight is marked as failed.
+    The caller holds the folder's lock. Trials that were in flight are queued again.
     """
-    journal = (folder / JOURNAL).absolute()
-    _cut_torn_line(journal)
-    # The backend makes its lock beside the file, and finds a stale one by absolute path only.
-    Path(f"{journal}.lock").unlink(missing_ok=True)
-    storage = JournalStorage(
-        JournalFileBackend(str(journal), lock_obj=JournalFileOpenLock(str(journal)))
-    )
     study = optuna.create_study(
-        storage=storage,
+        storage=open_journal(folder / JOURNAL),
         sampler=sampler,
         study_name=STUDY_NAME,
         load_if_exists=True,
         directions=["minimize"] * len(objectives),
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names(list(objectives))
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)
+    _name_metrics(study, objectives)
+    retry_lost(study)
     return study
+
+
+def share_study(
+    storage: BaseStorage,
+    name: str,
+    objectives: Sequence[str],
+    *,
+    identity: Mapping[str, object],
+    join: bool,
+) -> optuna.Study:
+    """A study in a storage that several processes share: made here, or joined.
+
+    Args:
+        storage: where.
+        name: of the study.
+        objectives: columns that are minimised.
+        identity: what all that take part must have in common.
+        join: whether it must exist already, or must not.
+
+    Raises:
+        RunError: no such study to join, one of that name to make, or it is of another version,
+            model or space.
+    """
+    known = optuna.get_all_study_names(storage)
+    if join and name not in known:
+        raise RunError(
+            f"--join: the storage has no study {name!r}{nearest(name, known)}; begin one without "
+            "--join, or name it with --study"
+        )
+    if not join:
+        try:
+            study = optuna.create_study(
+                storage=storage, study_name=name, directions=["minimize"] * len(objectives)
+            )
+        except optuna.exceptions.DuplicatedStudyError:
+            raise RunError(
+                f"--storage: has a study {name!r} already; take part in it with --join, or name "
+                "another with --study"
+            ) from None
+        _name_metrics(study, objectives)
+        study.set_user_attr(IDENTITY, dict(identity))
+    study = optuna.load_study(storage=storage, study_name=name)
+    theirs = _identity(study)
+    for key, value in identity.items():
+        if theirs.get(key) != value:
+            raise RunError(
+                f"--join: study {name!r} is another search: its {key} differs "
+                f"({difference(theirs.get(key), value)}); name another with --study"
+            )
+    return study
+
+
+def publish_table(study: optuna.Study, text: str) -> None:
+    """Put a table into a shared study, in parts that every database takes."""
+    parts = [text[start : start + PART] for start in range(0, len(text), PART)]
+    for number, part in enumerate(parts):
+        study.set_user_attr(f"{TABLE}.{number}", part)
+    study.set_user_attr(TABLE, len(parts))
+
+
+def published_table(study: optuna.Study) -> str:
+    """The table that another process has put there, or nothing."""
+    known = study.user_attrs
+    return "".join(known[f"{TABLE}.{number}"] for number in range(known.get(TABLE, 0)))
+
+
+def retry_lost(study: optuna.Study, peer: str | None = None) -> None:
+    """Queue what a process left behind when it died, in the order in which it was asked.
+
+    Args:
+        study: where.
+        peer: the process; by default whatever is running belonged to it.
+    """
+    again = retry()
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if peer is None or owner(trial) == peer:
+            study.tell(trial.number, state=TrialState.FAIL)
+            if trial.params:
+                again(study, trial)
+
+
+def own(trial: optuna.Trial, peer: str) -> None:
+    """Write down which process a trial belongs to."""
+    trial.set_user_attr(PEER, [peer, trial.number])
+
+
+def owner(trial: FrozenTrial) -> str | None:
+    """The process that a trial belongs to, if it has said so.
+
+    A trial that was queued again brings along what its forerunner's process had said.
+    """
+    peer, number = trial.user_attrs.get(PEER, (None, None))
+    return peer if number == trial.number else None
 
 
 def distributions(problem: Problem) -> dict[str, CategoricalDistribution]:
@@ -121,10 +214,10 @@ def enqueue(
     """
     known = set()
     for trial in study.get_trials(deepcopy=False):
-        if trial.state == TrialState.COMPLETE:
-            known.add(trial_point(trial, problem))
-        elif trial.state == TrialState.WAITING:
-            known.add(problem.point(trial.system_attrs["fixed_params"]))
+        if trial.state != TrialState.FAIL or ERROR in trial.user_attrs:
+            named = trial.params or trial.system_attrs.get("fixed_params")
+            if named and len(named) == len(problem.variables):
+                known.add(problem.point(named))
     for point, source in points.items():
         if point not in known:
             params = {
@@ -135,11 +228,17 @@ def enqueue(
             study.enqueue_trial(params, user_attrs=attributes)
 
 
-def _cut_torn_line(journal: Path) -> None:
-    """Drop what follows the last line end: a line that was being written when the process died."""
-    if not journal.exists():
-        return
-    content = journal.read_bytes()
-    if content and not content.endswith(b"\n"):
-        with journal.open("r+b") as stream:
-            stream.truncate(content.rfind(b"\n") + 1)
+def _name_metrics(study: optuna.Study, objectives: Sequence[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(list(objectives))
+
+
+def _identity(study: optuna.Study) -> Mapping[str, object]:
+    """What the study's founder wrote; it may have made the study a moment ago."""
+    for _ in range(10):
+        found = study.user_attrs.get(IDENTITY)
+        if isinstance(found, Mapping):
+            return found
+        time.sleep(0.5)
+    raise RunError(f"--join: study {study.study_name!r} was not made by dse; name another")

@@ -57,6 +57,14 @@ class Problem:
         return total
 
     @cached_property
+    def _places(self) -> tuple[Mapping[str, int], ...]:
+        """Position of every choice by its name, for each variable."""
+        return tuple(
+            {choice.name: place for place, choice in enumerate(variable.choices)}
+            for variable in self.variables
+        )
+
+    @cached_property
     def fallback(self) -> Point:
         """Every variable at its first choice."""
         return (0,) * len(self.variables)
@@ -101,13 +109,10 @@ class Problem:
         Raises:
             KeyError: a variable or choice that the problem does not have.
         """
-        indices = []
-        for variable in self.variables:
-            index = variable.index(choices[variable.name])
-            if index is None:
-                raise KeyError(choices[variable.name])
-            indices.append(index)
-        return tuple(indices)
+        return tuple(
+            places[choices[variable.name]]
+            for variable, places in zip(self.variables, self._places, strict=True)
+        )
 
     def changed(self, variable: int, choice: int) -> Assignment:
         """The assignment in which only one variable takes a choice, the rest full precision."""

@@ -1,0 +1,154 @@
+"""Where a study is kept: in the run folder's journal, or in a storage that machines share."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+from optuna.storages import (
+    BaseStorage,
+    JournalStorage,
+    RDBStorage,
+    RetryHeartbeatStaleTrialCallback,
+)
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalRedisBackend
+
+from dse.errors import DseError, StorageError
+
+HEARTBEAT_S = 20
+"""How often a process says that it still works on its trials."""
+SILENCE_S = 90
+"""A trial that was silent for so long is taken from its process and measured again."""
+MAX_RETRIES = 3
+"""How often a trial that was lost with its process is tried again."""
+REDIS = ("redis://", "rediss://", "unix://")
+DRIVERS = {
+    "postgresql": "postgresql+psycopg",  # SQLAlchemy's own default differs between its versions
+    "mysql": "mysql+pymysql",
+    "mariadb": "mariadb+pymysql",
+}
+PACKAGES = {"postgresql": "psycopg[binary]", "mysql": "pymysql", "mariadb": "pymysql"}
+PASSWORD = re.compile(r"(?<=:)[^:@/]*(?=@)")
+
+
+def open_journal(path: Path) -> BaseStorage:
+    """The journal of a run folder; the caller holds the folder's lock.
+
+    What a killed process can leave is repaired first: a torn last line is cut off and the
+    journal's own lock is removed.
+    """
+    journal = path.absolute()
+    _cut_torn_line(journal)
+    # The backend makes its lock beside the file, and finds a stale one by absolute path only.
+    Path(f"{journal}.lock").unlink(missing_ok=True)
+    lock = JournalFileOpenLock(str(journal))
+    return JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))
+
+
+def open_shared(
+    url: str, *, heartbeat_s: int = HEARTBEAT_S, silence_s: int = SILENCE_S
+) -> BaseStorage:
+    """The storage of a URL, reached.
+
+    Args:
+        url: what SQLAlchemy takes (`postgresql://user:password@host/database`, `mysql://`,
+            `sqlite:///file`), `redis://host:port/db`, or the path of a journal (`*.log`) on a
+            file system that all machines share.
+        heartbeat_s: how often processes say that they live; databases only.
+        silence_s: how long one may be silent.
+
+    Raises:
+        StorageError: malformed, without a driver, or not reachable.
+    """
+    with translated(url), warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if url.startswith(REDIS):
+            storage: BaseStorage = JournalStorage(JournalRedisBackend(url))
+        elif "://" not in url:
+            storage = JournalStorage(JournalFileBackend(url))
+        else:
+            storage = RDBStorage(
+                _with_driver(url),
+                heartbeat_interval=heartbeat_s,
+                grace_period=silence_s,
+                heartbeat_stale_trial_callback=retry(),
+            )
+        storage.get_all_studies()
+        return storage
+
+
+def retry() -> RetryHeartbeatStaleTrialCallback:
+    """Queues a lost trial again."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES)
+
+
+@contextmanager
+def translated(where: str) -> Iterator[None]:
+    """What goes wrong with a storage or a disk meanwhile is told in one line.
+
+    Args:
+        where: the storage's URL, or the run folder.
+
+    Raises:
+        StorageError: instead of what the storage's library raised.
+    """
+    try:
+        yield
+    except DseError:
+        raise
+    except ImportError as error:
+        package = PACKAGES.get(_scheme(where), "redis")
+        raise StorageError(
+            f"{shown(where)}: no driver for this storage ({error.__cause__ or error}); install "
+            f"one with: pip install '{package}'"
+        ) from error
+    except Exception as error:
+        if not isinstance(error, _failures()):
+            raise
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise StorageError(f"{shown(where)}: {type(error).__name__}: {reason}") from error
+
+
+def shown(url: str) -> str:
+    """The URL without its password."""
+    return PASSWORD.sub("***", url) if "://" in url else url
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What storages raise that cannot be reached or written, of the libraries that are here."""
+    found: list[type[Exception]] = [OSError, optuna.exceptions.StorageInternalError]
+    for module, name in (("sqlalchemy.exc", "SQLAlchemyError"), ("redis", "RedisError")):
+        try:
+            found.append(getattr(importlib.import_module(module), name))
+        except ImportError:
+            continue
+    return tuple(found)
+
+
+def _scheme(url: str) -> str:
+    return url.partition("://")[0].partition("+")[0]
+
+
+def _with_driver(url: str) -> str:
+    """The URL with the driver that the extras of this package install, if it names none."""
+    scheme, _, rest = url.partition("://")
+    return f"{DRIVERS.get(scheme, scheme)}://{rest}"
+
+
+def _cut_torn_line(journal: Path) -> None:
+    """Drop what follows the last line end: a line that was being written when the process died."""
+    if not journal.exists():
+        return
+    content = journal.read_bytes()
+    if content and not content.endswith(b"\n"):
+        logging.getLogger(__name__).info("%s: a torn last line is cut off", journal)
+        with journal.open("r+b") as stream:
+            stream.truncate(content.rfind(b"\n") + 1)
