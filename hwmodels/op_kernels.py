@@ -26,6 +26,8 @@ SIZES_OF_OP: dict[str, tuple[str, ...]] = {
         ROWWISE,
     ),
 }  # fmt: skip
+FLAGS = ("causal",)
+"""What a shape may say beside its sizes; absent means no."""
 KINDS: dict[str, KernelKind] = {
     "add": "pointwise", "mul": "pointwise", "relu": "pointwise", "gelu": "pointwise",
     "silu": "pointwise", "softmax": "rowwise", "layernorm": "rowwise", "rmsnorm": "rowwise",
@@ -134,7 +136,7 @@ def _attention(
     keys = shape["B"] * shape["HK"] * shape["L"] * shape["D"]
     return Kernel(
         kind="attention",
-        sizes={name: int(shape.get(name, 0)) for name in (*SIZES_OF_OP["attention"], "causal")},
+        sizes={name: int(shape.get(name, 0)) for name in (*SIZES_OF_OP["attention"], *FLAGS)},
         weight_element=weight,
         input_element=input_,
         input_bytes=round(queries * number.input_bytes),

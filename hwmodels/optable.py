@@ -1,4 +1,4 @@
-"""The operator table: one measured (or wanted) operator a row, read, checked and priced.
+"""The operator table: one measured (or wanted) operator a row, read and checked.
 
 Columns are `op, shape, dtype, median_us`, optionally `energy_mj` and `runtime`; others are kept;
 `shape` is a JSON object of sizes. Times of torch runtimes are taken with cold caches (as
@@ -8,27 +8,23 @@ Columns are `op, shape, dtype, median_us`, optionally `energy_mj` and `runtime`;
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from hwmodels.device import Device
 from hwmodels.errors import MeasurementError, nearest
-from hwmodels.kernel import Kernel
 from hwmodels.number_type import NUMBER_TYPES
-from hwmodels.op_kernels import SIZES_OF_OP, compute_elements, op_kernels
-from hwmodels.price import estimator_of
-from hwmodels.runtime_file import load_runtime
+from hwmodels.op_kernels import FLAGS, SIZES_OF_OP
 
 REQUIRED = ("op", "shape", "dtype")
 ALIASES = {"int8_wo": "w8a16", "int4_wo": "w4a16", "sq": "w8a8_int8_dynamic", "bfloat16": "bf16"}
 """aiconfigurator's names of number types."""
 MESSAGES_SHOWN = 20
-TOO_FAST = 0.9
-"""A time below this share of the speed of light cannot be true."""
+Shape = Mapping[str, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +34,23 @@ class OpTable:
     frame: pd.DataFrame
     """As read; rows in the order of the file."""
     ops: tuple[str, ...]
-    shapes: tuple[dict[str, int], ...]
+    shapes: tuple[Shape, ...]
     dtypes: tuple[str, ...]
     """Canonical names."""
+    first: NDArray[np.intp]
+    """For each row, the first row with the same op, shape and dtype."""
     source: str
+
+    def take(self, rows: NDArray[np.intp]) -> OpTable:
+        """The table of some rows, in the order given."""
+        return replace(
+            self,
+            frame=self.frame.iloc[rows].reset_index(drop=True),
+            ops=tuple(self.ops[row] for row in rows),
+            shapes=tuple(self.shapes[row] for row in rows),
+            dtypes=tuple(self.dtypes[row] for row in rows),
+            first=_first_places(self.first[rows]),
+        )
 
 
 def read_optable(path: Path, *, timed: bool) -> OpTable:
@@ -53,28 +62,38 @@ def read_optable(path: Path, *, timed: bool) -> OpTable:
     Raises:
         MeasurementError: Wrong columns or rows; one line each, the first `MESSAGES_SHOWN`.
     """
-    if not path.exists():
-        raise MeasurementError(f"{path}: no such file")
-    try:
-        frame = pd.read_csv(path)
-    except (ValueError, OSError, UnicodeDecodeError) as problem:
-        raise MeasurementError(f"{path}: not a CSV table: {problem}") from None
+    return checked_table(_frame(path), source=str(path), timed=timed)
+
+
+def checked_table(frame: pd.DataFrame, *, source: str, timed: bool) -> OpTable:
+    """The table of rows that are in memory already; `source` begins every message.
+
+    Raises:
+        MeasurementError: As `read_optable`.
+    """
     required = (*REQUIRED, "median_us") if timed else REQUIRED
     if missing := [name for name in required if name not in frame.columns]:
         hints = "".join(nearest(name, frame.columns) for name in missing)
         raise MeasurementError(
-            f"{path}: columns missing: {', '.join(missing)} (it has {', '.join(frame.columns)})"
+            f"{source}: columns missing: {', '.join(missing)} (it has {', '.join(frame.columns)})"
             f"{hints}"
         )
-    shapes, problems = _checked(frame, timed=timed)
+    shapes, first, problems = _checked(frame)
+    if timed and not problems:
+        problems = _time_problems(frame, shapes)
     if problems:
         shown = problems[:MESSAGES_SHOWN]
         more = len(problems) - len(shown)
         tail = [f"and {more} more"] if more else []
-        raise MeasurementError("\n".join(f"{path}: {line}" for line in [*shown, *tail]))
-    dtypes = tuple(ALIASES.get(str(name), str(name)) for name in frame["dtype"])
-    ops = tuple(map(str, frame["op"]))
-    return OpTable(frame=frame, ops=ops, shapes=tuple(shapes), dtypes=dtypes, source=str(path))
+        raise MeasurementError("\n".join(f"{source}: {line}" for line in [*shown, *tail]))
+    return OpTable(
+        frame=frame,
+        ops=tuple(_texts(frame, "op")),
+        shapes=tuple(shapes),
+        dtypes=tuple(ALIASES.get(name, name) for name in _texts(frame, "dtype")),
+        first=first,
+        source=source,
+    )
 
 
 def timed_rows(table: OpTable) -> np.ndarray:
@@ -82,85 +101,51 @@ def timed_rows(table: OpTable) -> np.ndarray:
     return np.flatnonzero(table.frame["median_us"].notna().to_numpy())
 
 
-def predict_ops(table: OpTable, device: Device, runtime: str) -> pd.DataFrame:
-    """The table with `predicted_us, low_us, high_us, energy_mj`; a `runtime` column wins.
-
-    Raises:
-        HardwareError: An unknown runtime, or elements that the device cannot multiply.
-    """
-    runtimes = runtimes_of(table, runtime)
-    predicted = np.zeros((len(table.shapes), 4))
-    for name in dict.fromkeys(runtimes):
-        rows = [index for index, found in enumerate(runtimes) if found == name]
-        groups = rows_kernels(table, rows, device, name)
-        kernels = [kernel for group in groups for kernel in group]
-        costs = iter(estimator_of(device).estimate(kernels, device, load_runtime(name)))
-        for index, group in zip(rows, groups, strict=True):
-            for cost in [next(costs) for _ in group]:
-                predicted[index] += (
-                    cost.latency_s * 1e6, cost.low_s * 1e6, cost.high_s * 1e6, cost.energy_j * 1e3,
-                )  # fmt: skip
-    names = ("predicted_us", "low_us", "high_us", "predicted_energy_mj")
-    if "energy_mj" not in table.frame:
-        names = (*names[:3], "energy_mj")
-    return table.frame.assign(**{name: predicted[:, i] for i, name in enumerate(names)})
-
-
-def rows_kernels(
-    table: OpTable, rows: Sequence[int], device: Device, runtime: str
-) -> list[tuple[Kernel, ...]]:
-    """Kernels of each of some rows, run by one runtime."""
-    cold = runtime.startswith("torch")
-    compute = {dtype: compute_elements(dtype, device) for dtype in {table.dtypes[i] for i in rows}}
-    return [
-        op_kernels(
-            table.ops[row], table.shapes[row], table.dtypes[row], compute[table.dtypes[row]],
-            cold=cold,
-        )
-        for row in rows
-    ]  # fmt: skip
-
-
 def runtimes_of(table: OpTable, default: str) -> list[str]:
     """The runtime of each row: its own where the table says, else `default`."""
     if "runtime" not in table.frame:
         return [default] * len(table.shapes)
-    return [default if pd.isna(name) else str(name) for name in table.frame["runtime"]]
+    named = table.frame["runtime"]
+    return named.astype(object).where(named.notna(), default).astype(str).tolist()
 
 
-def refuse_impossible(table: OpTable, device: Device, light_us: np.ndarray) -> None:
-    """Refuses times that are faster than light on the device: a unit off by 1000.
-
-    Raises:
-        MeasurementError: The median row is faster than `TOO_FAST` of the physical limit.
-    """
-    rows = timed_rows(table)
-    measured = table.frame["median_us"].to_numpy(dtype=float)[rows]
-    ratio = float(np.median(measured / light_us[rows])) if len(rows) else 1.0
-    if ratio < TOO_FAST:
-        raise MeasurementError(
-            f"{table.source}: median_us is {ratio:.2g} times the physical limit of {device.name} "
-            "in the median; expected microseconds at or above it: check the unit of the column"
-        )
+def _first_places(keys: NDArray[np.intp]) -> NDArray[np.intp]:
+    """For each key, where it stands first."""
+    _, places, of_row = np.unique(keys, return_index=True, return_inverse=True)
+    return places[of_row]
 
 
-def _checked(frame: pd.DataFrame, *, timed: bool) -> tuple[list[dict[str, int]], list[str]]:
-    shapes: list[dict[str, int]] = []
-    problems: list[str] = []
-    for line, (op, text, dtype) in enumerate(
-        zip(frame["op"], frame["shape"], frame["dtype"], strict=True), start=2
-    ):
-        shape, problem = _row(str(op), str(text), str(dtype))
-        shapes.append(shape)
-        if problem:
-            problems.append(f"line {line}: {problem}")
-    if timed:
-        problems += _time_problems(frame)
-    return shapes, problems
+def _frame(path: Path) -> pd.DataFrame:
+    """The rows as text and numbers; only an empty cell counts as absent, "nan" does not."""
+    if not path.exists():
+        raise MeasurementError(f"{path}: no such file")
+    try:
+        frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    except (ValueError, OSError, EOFError, UnicodeDecodeError) as problem:
+        raise MeasurementError(f"{path}: not a CSV table: {problem}") from None
+    if frame.empty:
+        raise MeasurementError(f"{path}: no rows; expected one operator a row")
+    return frame
 
 
-def _row(op: str, text: str, dtype: str) -> tuple[dict[str, int], str]:
-    if op not in SIZES_OF_OP:
+def _texts(frame: pd.DataFrame, name: str) -> list[str]:
+    return [str(value) for value in frame[name].to_numpy(dtype=object)]
+
+
+def _checked(frame: pd.DataFrame) -> tuple[list[Shape], NDArray[np.intp], list[str]]:
+    """The shape of every row, its first occurrence, and what is wrong; equal rows read once."""
+    keys = list(zip(*(_texts(frame, name) for name in REQUIRED), strict=True))
+    known: dict[tuple[str, ...], int] = {}
+    first = np.array([known.setdefault(key, row) for row, key in enumerate(keys)], dtype=np.intp)
+    read = {row: _row(*key) for key, row in known.items()}
+    found = [read[row] for row in first.tolist()]
+    problems = [f"line {line}: {problem}" for line, (_, problem) in enumerate(found, 2) if problem]
+    return [shape for shape, _ in found], first, problems
+
+
+def _row(op: str, text: str, dtype: str) -> tuple[Shape, str]:
+    wanted = SIZES_OF_OP.get(op)
+    if wanted is None:
         return {}, f"op: unknown operator {op!r}{nearest(op, SIZES_OF_OP)}"
     if ALIASES.get(dtype, dtype) not in NUMBER_TYPES:
         return {}, f"dtype: unknown number type {dtype!r}{nearest(dtype, NUMBER_TYPES)}"
@@ -170,31 +155,30 @@ def _row(op: str, text: str, dtype: str) -> tuple[dict[str, int], str]:
         return {}, f"shape: not a JSON object: {text!r}"
     if not isinstance(shape, dict):
         return {}, f"shape: expected a JSON object, got {text!r}"
-    wanted = SIZES_OF_OP[op]
     if missing := [name for name in wanted if name not in shape]:
         return {}, f"shape: {op} needs {', '.join(wanted)}; missing {', '.join(missing)}"
-    if wrong := [name for name in wanted if not _is_size(shape[name])]:
-        return {}, f"shape.{wrong[0]}: expected a positive integer, got {shape[wrong[0]]!r}"
-    return {name: int(value) for name, value in shape.items() if _is_size(value)}, ""
+    for name in wanted:
+        size = shape[name]
+        if type(size) is not int or size <= 0:
+            return {}, f"shape.{name}: expected a positive integer, got {size!r}"
+    return {name: int(shape[name]) for name in (*wanted, *FLAGS) if name in shape}, ""
 
 
-def _is_size(value: object) -> bool:
-    return isinstance(value, bool) or (isinstance(value, int) and value > 0)
-
-
-def _time_problems(frame: pd.DataFrame) -> list[str]:
+def _time_problems(frame: pd.DataFrame, shapes: list[Shape]) -> list[str]:
     times = pd.to_numeric(frame["median_us"], errors="coerce")
+    given = frame["median_us"].notna()
     problems = [
         f"line {index + 2}: median_us: expected a positive number of microseconds, got "
         f"{frame['median_us'].iat[int(index)]!r}"
-        for index in np.flatnonzero(
-            frame["median_us"].notna() & (times.isna() | (times <= 0) | np.isinf(times))
-        )
+        for index in np.flatnonzero(given & (times.isna() | (times <= 0) | np.isinf(times)))
     ]
-    key = [name for name in ("op", "shape", "dtype", "runtime") if name in frame]
-    twice = frame.duplicated(key, keep="first") & times.notna()
+    if not given.any():
+        problems.append("median_us: every row is empty; expected microseconds in some")
+    key = [name for name in ("op", "dtype", "runtime") if name in frame]
+    sizes = pd.Series([tuple(sorted(shape.items())) for shape in shapes], index=frame.index)
+    twice = frame[key].assign(sizes=sizes)[given].duplicated(keep="first")
     problems += [
         f"line {index + 2}: the same operator as in an earlier line; keep one time for it"
-        for index in np.flatnonzero(twice)
+        for index in twice.index[twice]
     ]
     return problems

@@ -2,14 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from hwmodels.device_file import load_device
 from hwmodels.errors import MeasurementError
-from hwmodels.few_shot import fitted_device_file, light_us
-from hwmodels.optable import predict_ops, read_optable, refuse_impossible, timed_rows
+from hwmodels.op_prediction import predict_ops
+from hwmodels.optable import read_optable, timed_rows
 
 MEASURED = Path(__file__).parents[1] / "data" / "h100_ops.csv.gz"
 GEMM = '{"M": 64, "K": 4096, "N": 4096}'
@@ -84,39 +83,3 @@ def test_missing_columns_are_named(tmp_path: Path) -> None:
     path = _written(tmp_path, ("gemm", GEMM, 3.0), columns="op shape median_ms")
     with pytest.raises(MeasurementError, match="columns missing: dtype, median_us"):
         read_optable(path, timed=True)
-
-
-def test_milliseconds_taken_for_microseconds_are_refused(tmp_path: Path) -> None:
-    device = load_device("h100-sxm")
-    table = read_optable(MEASURED, timed=True)
-    refuse_impossible(table, device, light_us(table, device, "torch-eager"))
-    wrong = table.frame.assign(median_us=table.frame["median_us"] / 1000)
-    path = tmp_path / "ms.csv"
-    wrong.to_csv(path, index=False)
-    scaled = read_optable(path, timed=True)
-    with pytest.raises(MeasurementError, match="check the unit of the column"):
-        refuse_impossible(scaled, device, light_us(scaled, device, "torch-eager"))
-
-
-def test_a_few_measurements_bring_a_foreign_device_close(tmp_path: Path) -> None:
-    """An H100 taken for a B200: 30 GEMMs cut the error by more than half."""
-    frame = pd.read_csv(MEASURED)
-    frame = frame[(frame["op"] == "gemm") & (frame["dtype"] == "bf16")]
-    rows = tmp_path / "bf16.csv"
-    frame.to_csv(rows, index=False)
-    table = read_optable(rows, timed=True)
-    adapted = tmp_path / "adapted.yaml"
-    text = fitted_device_file("b200-sxm", table, runtime="torch-eager", samples=30)
-    adapted.write_text(text, encoding="utf-8")
-    errors = []
-    for device in ("b200-sxm", adapted):
-        predicted = predict_ops(table, load_device(device), "torch-eager")["predicted_us"]
-        errors.append(np.abs(np.log(predicted.to_numpy() / frame["median_us"].to_numpy())).mean())
-    assert errors[1] < 0.5 * errors[0]
-
-
-def test_samples_of_a_device_that_is_too_slow_are_refused() -> None:
-    """Times of an H100 are faster than a T4 can be."""
-    table = read_optable(MEASURED, timed=True)
-    with pytest.raises(MeasurementError, match="physical limit of t4"):
-        fitted_device_file("t4", table, runtime="torch-eager", samples=3)

@@ -1,0 +1,252 @@
+"""`dse predict-ops`, `dse fit`, `dse profile`: tables of operators, predicted and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dse.cli.screen import JsonFlag, Screen, Value
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dse.profile.clock import Timing
+    from dse.profile.plan import Operator
+    from hwmodels.device import Device
+    from hwmodels.optable import OpTable
+
+Ops = Annotated[
+    Path, typer.Argument(metavar="OPS.csv", help="Columns op, shape, dtype; .csv or .csv.gz.")
+]
+DeviceName = Annotated[str, typer.Option(metavar="NAME|FILE.yaml", help="See: dse devices.")]
+Runtime = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="Of rows that name no runtime; see: dse runtimes."),
+]
+NEXT_SUFFIX = ".next.csv"
+PROGRESS_EVERY = 50
+"""Measured operators between two lines of progress."""
+
+
+class Compute(StrEnum):
+    """What is measured."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+def predict_ops(
+    context: typer.Context,
+    ops: Ops,
+    *,
+    device: DeviceName,
+    runtime: Runtime = "torch-eager",
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="PRED.csv", help="The table with predictions.")
+    ],
+    json: JsonFlag = False,
+) -> None:
+    """Predict latency and energy of every operator of a table."""
+    from hwmodels.device_file import load_device  # noqa: PLC0415
+    from hwmodels.op_prediction import predict_ops as predicted  # noqa: PLC0415
+    from hwmodels.optable import read_optable  # noqa: PLC0415
+
+    screen: Screen = context.obj
+    table = read_optable(ops, timed=False)
+    found = load_device(device)
+    frame = predicted(table, found, runtime)
+    _write(frame, out)
+    _answer(screen, {"predictions": str(out), **_summary(table, frame)}, as_json=json)
+    if not (json or found.validated):
+        screen.remark(f"{found.name}: not validated against silicon: {found.note}")
+
+
+def fit(
+    context: typer.Context,
+    *,
+    device: DeviceName,
+    measurements: Annotated[
+        Path, typer.Option(metavar="OPS.csv", help="Operators measured on the device.")
+    ],
+    samples: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="K", help="Use the K rows that say the most instead of all."),
+    ] = None,
+    runtime: Runtime = "torch-eager",
+    suggest: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Write N operators to measure next.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first sample.")] = 0,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="NEW.yaml", help="A device file for --device.")
+    ],
+    json: JsonFlag = False,
+) -> None:
+    """Adapt the predictions to hardware on which a few operators were measured."""
+    from dse.files import write_atomically  # noqa: PLC0415
+    from hwmodels.few_shot import (  # noqa: PLC0415
+        fittable_device,
+        fitted_device_file,
+        measurements_of,
+        samples_of,
+    )
+    from hwmodels.fit_errors import fit_errors, with_measurements  # noqa: PLC0415
+    from hwmodels.optable import read_optable, timed_rows  # noqa: PLC0415
+
+    screen: Screen = context.obj
+    before = fittable_device(device)
+    table = read_optable(measurements, timed=True)
+    rows = samples_of(table, before, runtime=runtime, samples=samples, seed=seed)
+    taken = measurements_of(table, rows, runtime)
+    write_atomically(out, fitted_device_file(device, taken))
+    errors = fit_errors(table, rows, taken, before, runtime=runtime)
+    answer: dict[str, Value] = {
+        "device_file": str(out),
+        "samples": len(rows),
+        "rows_without_time": len(table.shapes) - len(timed_rows(table)),
+        "median_error_before": errors.before,
+        "median_error_left_out": errors.left_out,
+        "left_out_inside_interval": errors.left_out_inside,
+        "rows_not_used": errors.unused,
+        "not_used_median_error_before": errors.unused_before,
+        "not_used_median_error_after": errors.unused_after,
+    }
+    if suggest:
+        after = with_measurements(before, taken)
+        answer["measure_next"] = str(
+            _write_suggestions(table, after, out, runtime=runtime, count=suggest, seed=seed)
+        )
+    _answer(screen, answer, as_json=json)
+    if suggest and not json:
+        screen.remark(f"measure them there: dse profile --ops {answer['measure_next']}")
+
+
+def profile(
+    context: typer.Context,
+    *,
+    device_name: Annotated[
+        str, typer.Option(metavar="NAME", help="What this machine is called in the table.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", metavar="OPS.csv", help="The table; rows are appended."),
+    ],
+    minutes: Annotated[float, typer.Option(min=0.01, help="Stop after about this long.")] = 10.0,
+    ops: Annotated[
+        Path | None,
+        typer.Option(metavar="OPS.csv", help="Measure these operators, not the standard ones."),
+    ] = None,
+    compute: Annotated[
+        Compute | None, typer.Option(help="What to measure.  [default: cuda where there is one]")
+    ] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Measure the operators of this machine; call it again to go on."""
+    import torch  # noqa: PLC0415
+
+    from dse.profile.plan import listed_plan, standard_plan  # noqa: PLC0415
+    from dse.profile.run import profile as measured  # noqa: PLC0415
+    from hwmodels.optable import read_optable  # noqa: PLC0415
+
+    screen: Screen = context.obj
+    if compute is None:
+        compute = Compute.cuda if torch.cuda.is_available() else Compute.cpu
+    has_tf32 = compute is Compute.cuda and torch.cuda.is_available()
+    plan = listed_plan(read_optable(ops, timed=False)) if ops else standard_plan(tf32=has_tf32)
+    done = measured(
+        plan,
+        out,
+        device_name=device_name,
+        device=torch.device(compute.value),
+        seconds=60 * minutes,
+        progress=None if json else _Progress(screen),
+    )
+    answer: dict[str, Value] = {
+        "table": str(out),
+        "measured": done.measured,
+        "known_before": done.known,
+        "no_time_for": done.waiting,
+        "refused": len(done.refused),
+    }
+    _answer(screen, answer, as_json=json)
+    for what, why in () if json else done.refused:
+        screen.remark(f"torch cannot run {what} here: {why}")
+
+
+COMMANDS = (predict_ops, fit, profile)
+
+
+class _Progress:
+    """A line every `PROGRESS_EVERY` operators."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._count = 0
+
+    def __call__(self, operator: Operator, timing: Timing) -> None:
+        self._count += 1
+        if self._count % PROGRESS_EVERY == 1:
+            what = f"{operator.op} {operator.dtype} {operator.runtime}"
+            self._screen.remark(f"{self._count:5d}  {what:40s} {timing.median_us:.4g} us")
+
+
+def _answer(screen: Screen, facts: Mapping[str, Value], *, as_json: bool) -> None:
+    known = {name: value for name, value in facts.items() if value is not None}
+    if as_json:
+        screen.json(known)
+    else:
+        screen.facts({name.replace("_", " "): value for name, value in known.items()})
+
+
+def _summary(table: OpTable, frame: pd.DataFrame) -> dict[str, Value]:
+    """Rows, widths, and the error where the table has times."""
+    facts: dict[str, Value] = {
+        "rows": len(frame),
+        "distinct": len(set(table.first.tolist())),
+        "median_high_over_low": float((frame["high_us"] / frame["low_us"]).median()),
+    }
+    if "median_us" not in frame:
+        return facts
+    timed = frame[frame["median_us"].notna()]
+    times = timed["median_us"].astype(float)
+    outside = (times < timed["low_us"]) | (times > timed["high_us"])
+    return facts | {
+        "rows_without_time": len(frame) - len(timed),
+        "median_error": float((timed["predicted_us"] / times - 1).abs().median()),
+        "outside_interval": float(outside.mean()),
+    }
+
+
+def _write_suggestions(
+    table: OpTable, device: Device, out: Path, *, runtime: str, count: int, seed: int
+) -> Path:
+    """Writes what to measure next: from rows without a time, else from the standard plan."""
+    import numpy as np  # noqa: PLC0415
+
+    from dse.profile.plan import plan_table, standard_plan  # noqa: PLC0415
+    from hwmodels.informative import most_informative  # noqa: PLC0415
+    from hwmodels.optable import timed_rows  # noqa: PLC0415
+
+    path = out.with_suffix(NEXT_SUFFIX)
+    rows = np.setdiff1d(np.arange(len(table.shapes)), timed_rows(table))
+    if not len(rows):
+        table = plan_table(standard_plan(tf32=device.kind == "gpu"), device)
+        rows = np.arange(len(table.shapes))
+    chosen = most_informative(table, rows, device, runtime=runtime, count=count, seed=seed)
+    columns = [name for name in ("op", "shape", "dtype", "runtime") if name in table.frame]
+    _write(table.frame.iloc[chosen][columns], path)
+    return path
+
+
+def _write(frame: pd.DataFrame, path: Path) -> None:
+    """Writes a table; gzip'd where the name says so."""
+    import gzip  # noqa: PLC0415
+
+    from dse.files import write_atomically  # noqa: PLC0415
+
+    text = frame.to_csv(index=False, float_format="%.6g").encode()
+    write_atomically(path, gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)

@@ -1,0 +1,1 @@
+"""Measuring the operators of the machine that this runs on."""

@@ -1,0 +1,201 @@
+"""The profile itself: measures queue after queue until the time is up or nothing is left."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from dse.profile.clock import Clock, Repeats, Timing
+from dse.profile.operators import work_of
+from dse.profile.plan import Operator, Queues, queues
+from dse.profile.precision import float32_precision
+from dse.profile.record import Recorder, Row
+from dse.profile.size import work_size
+from hwmodels.errors import MeasurementError
+
+LOG = logging.getLogger(__name__)
+
+FAILURES = 3
+"""Failures in a row after which a queue is given up: torch has no such kernel here."""
+ENERGY_EVERY = 10
+"""Every tenth row of a queue, from the first on, is put to the energy counter."""
+LONGEST_S = 0.5
+"""A call that is expected to take longer waits until larger ones have been seen to be faster."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What was measured."""
+
+    path: Path
+    measured: int
+    """Rows that this call added."""
+    known: int
+    """Operators of the plan that the file had before."""
+    waiting: int
+    """Operators of the plan that there was no time for."""
+    refused: tuple[tuple[str, str], ...]
+    """Operator, number type and runtime that torch could not run here, and why."""
+
+
+Progress = Callable[[Operator, Timing], None]
+
+
+def profile(
+    operators: Iterable[Operator],
+    path: Path,
+    *,
+    device_name: str,
+    device: torch.device,
+    seconds: float,
+    repeats: Repeats | None = None,
+    progress: Progress | None = None,
+) -> Profile:
+    """Measures operators into a table; what the table has is skipped.
+
+    Time goes evenly to the queues (an operator, number type and runtime each): the one that has
+    had the least is next, so that the first round covers them all.
+
+    Raises:
+        MeasurementError: No such device, a table of something else, or a device that failed.
+        WriteError: The table cannot be written.
+    """
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise MeasurementError(
+            "--compute cuda: torch finds no CUDA device here; use --compute cpu"
+        )
+    end = time.monotonic() + seconds
+    recorder = Recorder.open(path, device_name)
+    session = _Session(
+        recorder=recorder,
+        clock=Clock(device, repeats),
+        device_name=device_name,
+        lanes=_lanes(queues(operators), recorder),
+    )
+    known = sum(lane.known for lane in session.lanes)
+    with torch.inference_mode():
+        while time.monotonic() < end and (lane := session.next_lane()):
+            session.step(lane, progress)
+    return Profile(
+        path=path,
+        measured=session.measured,
+        known=known,
+        waiting=sum(len(lane.waiting) for lane in session.lanes),
+        refused=tuple((" ".join(lane.key), lane.reason) for lane in session.lanes if lane.reason),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Lane:
+    """A queue and what happened in it."""
+
+    key: tuple[str, str, str]
+    waiting: list[Operator]
+    known: int
+    spent_s: float
+    rows: int
+    s_per_work: float | None = None
+    """The least seconds a unit of work that was seen."""
+    failures: int = 0
+    reason: str = ""
+
+    def take(self) -> Operator:
+        """The first that is expected to be short enough, else the shortest."""
+        if self.s_per_work is not None:
+            for index, operator in enumerate(self.waiting):
+                if work_size(operator) * self.s_per_work <= LONGEST_S:
+                    return self.waiting.pop(index)
+        shortest = min(range(len(self.waiting)), key=lambda i: work_size(self.waiting[i]))
+        return self.waiting.pop(0 if self.s_per_work is None else shortest)
+
+
+def _lanes(found: Queues, recorder: Recorder) -> list[_Lane]:
+    lanes = []
+    for key, operators in found.items():
+        done = [one for one in operators if one in recorder.spent_s]
+        lanes.append(
+            _Lane(
+                key=key,
+                waiting=[one for one in operators if one not in recorder.spent_s],
+                known=len(done),
+                spent_s=sum(recorder.spent_s[one] for one in done),
+                rows=len(done),
+            )
+        )
+    return lanes
+
+
+@dataclass(slots=True, kw_only=True)
+class _Session:
+    """One call of `profile`."""
+
+    recorder: Recorder
+    clock: Clock
+    device_name: str
+    lanes: list[_Lane]
+    measured: int = 0
+    software: str = field(default_factory=lambda: f"torch {torch.__version__}")
+
+    def next_lane(self) -> _Lane | None:
+        """The queue that had the least time, of those with something left."""
+        open_ = [lane for lane in self.lanes if lane.waiting]
+        return min(open_, key=lambda lane: lane.spent_s, default=None)
+
+    def step(self, lane: _Lane, progress: Progress | None) -> None:
+        """Measures the next operator of a queue and records it, or why it cannot be."""
+        operator = lane.take()
+        start = time.monotonic()
+        try:
+            timing = self._timed(operator, energy=lane.rows % ENERGY_EVERY == 0)
+        except Exception as error:
+            self._failed(lane, operator, error)
+            lane.spent_s += time.monotonic() - start
+            return
+        spent = time.monotonic() - start
+        lane.spent_s += spent
+        lane.rows += 1
+        lane.failures = 0
+        rate = timing.median_us * 1e-6 / work_size(operator)
+        lane.s_per_work = min(rate, lane.s_per_work or rate)
+        self.recorder.add(operator, self._row(operator, timing, spent))
+        self.measured += 1
+        if progress:
+            progress(operator, timing)
+
+    def _timed(self, operator: Operator, *, energy: bool) -> Timing:
+        with float32_precision(tf32=operator.dtype == "tf32"):
+            work = work_of(operator, self.clock.device)
+            return self.clock.measure(work, energy=energy)
+
+    def _failed(self, lane: _Lane, operator: Operator, error: Exception) -> None:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        LOG.info("%s: %s", operator, reason)
+        self.clock.check_alive(operator)
+        lane.failures += 1
+        if lane.failures >= FAILURES or (not lane.rows and lane.failures >= len(lane.waiting)):
+            lane.waiting.clear()
+            lane.reason = reason
+
+    def _row(self, operator: Operator, timing: Timing, spent_s: float) -> Row:
+        return Row(
+            op=operator.op,
+            shape=json.dumps(operator.shape),
+            dtype=operator.dtype,
+            median_us=timing.median_us,
+            energy_mj=timing.energy_mj,
+            runtime=operator.runtime,
+            min_us=timing.min_us,
+            max_us=timing.max_us,
+            calls=timing.calls,
+            watts=timing.watts,
+            clock_mhz=timing.clock_mhz,
+            spent_s=spent_s,
+            device=self.device_name,
+            software=self.software,
+        )

@@ -1,0 +1,18 @@
+"""How much work an operator is, to guess how long it will take."""
+
+from __future__ import annotations
+
+from dse.profile.plan import Operator
+from hwmodels.number_type import NUMBER_TYPES
+from hwmodels.op_kernels import op_kernels
+
+OPERATIONS_PER_BYTE = 100
+"""A balance between processors and GPUs; only orders of magnitude matter."""
+
+
+def work_size(operator: Operator) -> float:
+    """Operations, and bytes in operations."""
+    number = NUMBER_TYPES[operator.dtype]
+    elements = (number.weight_element, number.input_element)
+    kernels = op_kernels(operator.op, operator.shape, operator.dtype, elements, cold=True)
+    return float(sum(2 * one.macs + OPERATIONS_PER_BYTE * one.bytes for one in kernels))

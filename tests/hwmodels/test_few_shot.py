@@ -1,0 +1,128 @@
+"""Few measurements of a device: which are refused, what they change, which to take next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hwmodels.device_file import load_device
+from hwmodels.errors import DeviceError, MeasurementError
+from hwmodels.few_shot import fittable_device, fitted_device_file, measurements_of, samples_of
+from hwmodels.fit_errors import fit_errors, with_measurements
+from hwmodels.informative import most_informative
+from hwmodels.op_prediction import predict_ops
+from hwmodels.optable import OpTable, read_optable
+
+MEASURED = Path(__file__).parents[1] / "data" / "h100_ops.csv.gz"
+RUNTIME = "torch-eager"
+
+
+def _table(folder: Path, frame: pd.DataFrame) -> OpTable:
+    path = folder / "ops.csv"
+    frame.to_csv(path, index=False)
+    return read_optable(path, timed=True)
+
+
+@pytest.fixture
+def gemms(tmp_path: Path) -> OpTable:
+    """The bf16 GEMMs of a measured H100."""
+    frame = pd.read_csv(MEASURED)
+    return _table(tmp_path, frame[(frame["op"] == "gemm") & (frame["dtype"] == "bf16")])
+
+
+def _errors(table: OpTable, device: object) -> float:
+    predicted = predict_ops(table, load_device(str(device)), RUNTIME)
+    ratio = predicted["predicted_us"] / predicted["median_us"]
+    return float(np.abs(np.log(ratio)).mean())
+
+
+def test_a_few_measurements_bring_a_foreign_device_close(tmp_path: Path, gemms: OpTable) -> None:
+    """An H100 taken for a B200: 30 GEMMs cut the error by more than half."""
+    device = load_device("b200-sxm")
+    rows = samples_of(gemms, device, runtime=RUNTIME, samples=30)
+    adapted = tmp_path / "adapted.yaml"
+    text = fitted_device_file("b200-sxm", measurements_of(gemms, rows, RUNTIME))
+    adapted.write_text(text, encoding="utf-8")
+    assert len(load_device(adapted).measurements) == 30
+    assert _errors(gemms, adapted) < 0.5 * _errors(gemms, "b200-sxm")
+
+
+def test_a_second_fit_keeps_what_the_first_one_knew(tmp_path: Path, gemms: OpTable) -> None:
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text(fitted_device_file("a30", measurements_of(gemms, range(4), RUNTIME)))
+    second.write_text(fitted_device_file(first, measurements_of(gemms, range(2, 6), RUNTIME)))
+    assert len(load_device(second).measurements) == 6
+
+
+def test_errors_are_of_rows_that_were_not_fitted(gemms: OpTable) -> None:
+    device = load_device("b200-sxm")
+    rows = samples_of(gemms, device, runtime=RUNTIME, samples=12)
+    taken = measurements_of(gemms, rows, RUNTIME)
+    errors = fit_errors(gemms, rows, taken, device, runtime=RUNTIME)
+    assert errors.unused == len(gemms.shapes) - 12
+    assert errors.unused_before is not None
+    assert errors.unused_after is not None
+    assert errors.left_out is not None
+    assert errors.unused_after < 0.6 * errors.unused_before
+    assert errors.left_out < 0.6 * errors.before
+
+
+def test_one_sample_cannot_be_left_out(gemms: OpTable) -> None:
+    device = load_device("b200-sxm")
+    rows = np.array([3])
+    taken = measurements_of(gemms, rows, RUNTIME)
+    assert fit_errors(gemms, rows, taken, device, runtime=RUNTIME).left_out is None
+
+
+@pytest.mark.parametrize(
+    ("factor", "message"),
+    [(1e-3, "physical limit"), (1e3, "check the unit"), (1e6, "check the unit")],
+)
+def test_units_off_by_a_thousand_are_refused(tmp_path: Path, factor: float, message: str) -> None:
+    frame = pd.read_csv(MEASURED)
+    table = _table(tmp_path, frame.assign(median_us=frame["median_us"] * factor))
+    with pytest.raises(MeasurementError, match=message):
+        samples_of(table, load_device("h100-sxm"), runtime=RUNTIME, samples=3)
+
+
+def test_small_operators_in_milliseconds_are_refused_too(tmp_path: Path) -> None:
+    """They move so little that no physical limit says it; the launch does."""
+    frame = pd.read_csv(MEASURED)
+    small = frame[(frame["op"] == "add") & (frame["median_us"] < 2)]
+    table = _table(tmp_path, small.assign(median_us=small["median_us"] / 1000))
+    with pytest.raises(MeasurementError, match="check the unit"):
+        samples_of(table, load_device("h100-sxm"), runtime=RUNTIME, samples=None)
+
+
+def test_samples_of_a_device_that_is_too_slow_are_refused() -> None:
+    """Times of an H100 are faster than a T4 can be."""
+    table = read_optable(MEASURED, timed=True)
+    with pytest.raises(MeasurementError, match="physical limit of t4"):
+        samples_of(table, load_device("t4"), runtime=RUNTIME, samples=3)
+
+
+def test_an_array_learns_nothing_from_measurements() -> None:
+    with pytest.raises(DeviceError, match=r"adapts GPUs and processors; ethos-u55 is .* 'array'"):
+        fittable_device("ethos-u55")
+
+
+def test_every_second_suggestion_is_a_gemm_and_the_rest_takes_turns() -> None:
+    table = read_optable(MEASURED, timed=True)
+    rows = np.arange(len(table.shapes))
+    chosen = most_informative(table, rows, load_device("l4"), runtime=RUNTIME, count=14)
+    ops = [table.ops[row] for row in chosen]
+    assert len(set(chosen.tolist())) == 14
+    assert all(op in ("gemm", "bmm") for op in ops[::2])
+    assert len(set(ops[1::2])) == 7
+
+
+def test_suggestions_differ_from_what_the_device_was_measured_on(gemms: OpTable) -> None:
+    device = load_device("l4")
+    rows = np.arange(len(gemms.shapes))
+    first = most_informative(gemms, rows, device, runtime=RUNTIME, count=5)
+    knowing = with_measurements(device, measurements_of(gemms, first, RUNTIME))
+    again = most_informative(gemms, rows, knowing, runtime=RUNTIME, count=5)
+    assert not set(first.tolist()) & set(again.tolist())
