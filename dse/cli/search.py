@@ -12,6 +12,7 @@ from dse.cli.screen import INTERRUPTED, JsonFlag, Screen
 
 if TYPE_CHECKING:
     from dse.explore import Overrides
+    from dse.explore.scale import Scale
 
 
 class Compute(StrEnum):
@@ -19,6 +20,13 @@ class Compute(StrEnum):
 
     cpu = "cpu"
     cuda = "cuda"
+
+
+class ExecutorName(StrEnum):
+    """Who measures."""
+
+    local = "local"
+    ray = "ray"
 
 
 def search(
@@ -51,11 +59,29 @@ def search(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     compute: Annotated[Compute, typer.Option(help="Where the network runs.")] = Compute.cpu,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that measure, with one thread each.  [default: none]"),
+    ] = None,
+    executor: Annotated[
+        ExecutorName, typer.Option(help="Where they run: here, or on a Ray cluster.")
+    ] = ExecutorName.local,
+    storage: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Keep the study there, for other machines to join."),
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Its name.  [default: the space's]")
+    ] = None,
+    join: Annotated[
+        bool, typer.Option("--join", help="Take part in a study of --storage.")
+    ] = False,
     json: JsonFlag = False,
 ) -> None:
     """Search a space or a model, and report the front."""
-    from dse.report import front_rows, print_front, write_report  # noqa: PLC0415
     from dse.explore import Overrides  # noqa: PLC0415
+    from dse.explore.scale import Scale  # noqa: PLC0415
+    from dse.report import front_rows, print_front, write_report  # noqa: PLC0415
 
     screen: Screen = context.obj
     overrides = Overrides(
@@ -66,9 +92,19 @@ def search(
         trials=trials,
         seed=seed,
     )
-    folder = _run(
-        source, overrides, out=out, resume=resume, compute=compute, quiet=screen.quiet or json
+    scale = Scale(
+        workers=workers, executor=executor.value, storage=storage, study=study, join=join
     )
+    folder = _run(
+        source,
+        overrides,
+        out=out,
+        resume=resume,
+        compute=compute,
+        scale=scale,
+        quiet=screen.quiet or json,
+    )
+    _say_failures(folder)
     page = write_report(folder)
     if json:
         screen.json(front_rows(folder))
@@ -88,6 +124,7 @@ def _run(
     out: Path | None,
     resume: bool,
     compute: Compute,
+    scale: Scale,
     quiet: bool,
 ) -> Path:
     """The folder of the finished run; an interrupted one says how to go on, and exits."""
@@ -104,10 +141,26 @@ def _run(
                 out=folder,
                 resume=resume,
                 compute=compute.value,
+                scale=scale,
                 progress=progress,
             ).folder
     except KeyboardInterrupt:
         begun = folder is not None and (folder / "manifest.json").is_file()
-        hint = f"; go on with: dse search {source} --out {folder} --resume" if begun else ""
+        where = " --storage URL" if scale.storage else ""
+        command = f"dse search {source} --out {folder} --resume{where}"
+        hint = f"; go on with: {command}" if begun else ""
         typer.echo(f"dse: interrupted{hint}", err=True)
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _say_failures(folder: Path) -> None:
+    """How many trials failed, and why the first did."""
+    from dse.explore.folder import FAILURES, read_failures  # noqa: PLC0415
+
+    failures = read_failures(folder)
+    if failures:
+        trial, error = next(iter(failures.items()))
+        count = "1 trial" if len(failures) == 1 else f"{len(failures)} trials"
+        typer.echo(
+            f"dse: {count} failed, see {folder / FAILURES}; trial {trial}: {error}", err=True
+        )

@@ -11,6 +11,8 @@ import pandas as pd
 from dse.errors import RunError
 from dse.files import write_atomically
 
+FORMAT = 1
+"""Of the run folder, as its manifest says."""
 MANIFEST = "manifest.json"
 SENSITIVITY = "sensitivity.csv"
 TRIALS = "trials.csv"
@@ -19,6 +21,8 @@ FRONT_ASSIGNMENTS = "front.json"
 CHOICES = "choices.csv"
 COSTS = "costs.csv"
 RECOMMENDED = "recommended.json"
+FRONTS = "fronts.csv"
+ROBUST = "robust.json"
 FAILURES = "failures.csv"
 STATE = "state"
 
@@ -39,6 +43,15 @@ def write_failures(folder: Path, failures: Mapping[int, str]) -> None:
     if failures:
         rows = [{"trial": trial, "error": error} for trial, error in failures.items()]
         write_table(folder / FAILURES, rows, ["trial", "error"])
+
+
+def read_failures(folder: Path) -> Mapping[int, str]:
+    """Trial -> why it failed."""
+    path = folder / FAILURES
+    if not path.exists():
+        return {}
+    table = pd.read_csv(path, keep_default_na=False)
+    return dict(zip(table["trial"].astype(int), table["error"].astype(str), strict=True))
 
 
 def read_json(path: Path) -> dict[str, object]:
