@@ -21,6 +21,7 @@ from dse.explore.decision import contenders, decide
 from dse.explore.executor import Executor
 from dse.explore.feasible import check_measured, satisfied
 from dse.explore.history import dominated_share, reference_point
+from dse.explore.manifest import write_manifest
 from dse.explore.measure import (
     add_sensitivity_macs,
     failures_of,
@@ -49,7 +50,7 @@ from dse.explore.study import (
 )
 from dse.explore.surrogate import Surrogate
 from dse.explore.trials import Trials
-from dse.explore.write import write_manifest, write_results
+from dse.explore.write import write_results
 from dse.files import write_atomically
 from dse.sensitivity.score import score
 from dse.sensitivity.table import Sensitivity, finite

@@ -25,6 +25,11 @@ class Objectives:
     base: Mapping[str, float] = field(default_factory=dict)
     """Column -> what the first choice everywhere costs; the robust front counts from it."""
 
+    @property
+    def excess_columns(self) -> tuple[str, ...]:
+        """Names of what each cost is above its own front."""
+        return tuple(f"{column}.excess" for column in self.costs)
+
     def search_values(self, records: Sequence[Record]) -> np.ndarray:
         """(records, objectives) on the search split."""
         return self._values(records, [record.search.loss for record in records])

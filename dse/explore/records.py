@@ -30,6 +30,8 @@ class Record:
     macs: int
     """Executed to measure it on the search split."""
     report: Quality | None = None
+    told: tuple[str, ...] = ()
+    """Columns that were measured outside and told."""
 
     def row(self, metric: str) -> dict[str, object]:
         """The record as a row of `trials.csv`; what was not measured is missing."""
@@ -45,6 +47,8 @@ class Record:
             "state": "complete",
             **self.costs,
         }
+        if self.told:
+            row["told"] = " ".join(self.told)
         if self.report is not None:
             row["report_quality_loss"] = self.report.loss
             row["report_quality_stderr"] = self.report.stderr

@@ -1,176 +1,100 @@
-"""A search's results as the files of its run folder."""
+"""A search's results as the tables of its run folder."""
 
 from __future__ import annotations
 
-import math
-import platform
-import time
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Sequence
 from pathlib import Path
 
-import dse
 from dse.execute.calibrate import save_calibration
 from dse.explore import folder as run_folder
 from dse.explore.decision import tied_with_uniform
+from dse.explore.design import Design
 from dse.explore.front import knee
-from dse.explore.history import history
+from dse.explore.fronts import COLUMNS, front_rows, robust
 from dse.explore.records import DETAIL_COLUMNS, QUALITY_COLUMNS, Record
 from dse.explore.session import Session
 from dse.graph.assignment_json import to_json
-
-PACKAGES = ("torch", "optuna", "onnx", "onnx-ir", "numpy", "scipy", "numba")
 
 
 def write_results(
     out: Path, session: Session, records: Sequence[Record], front: Sequence[Record]
 ) -> None:
-    """Write every table of a finished search."""
-    metric = session.evaluator.task.metric
+    """Write every table of a finished search, and the calibrated scales."""
+    save_calibration(session.evaluator.calibration, out / run_folder.STATE)
+    write_tables(out, session, records, front, metric=session.evaluator.task.metric)
+
+
+def write_tables(
+    out: Path, design: Design, records: Sequence[Record], front: Sequence[Record], *, metric: str
+) -> None:
+    """Write trials, fronts, choices, costs and what is recommended.
+
+    Args:
+        out: the run folder.
+        design: what was searched.
+        records: all trials.
+        front: those on the front.
+        metric: the task's metric; may be empty.
+    """
     columns = [
         "trial", "source", "name", *QUALITY_COLUMNS, *DETAIL_COLUMNS,
-        *([metric] if metric else []), *session.costs.columns, "digest", "state",
+        *([metric] if metric else []), *design.costs.columns, "digest", "state",
     ]  # fmt: skip
     rows = {record.trial: record.row(metric) for record in records}
+    if any(record.told for record in records):
+        columns.append("told")
     run_folder.write_table(out / run_folder.TRIALS, list(rows.values()), columns)
     tied = [
-        {**rows[record.trial], "tied": tied_with_uniform(record, records, session.objectives)}
+        {**rows[record.trial], "tied": tied_with_uniform(record, records, design.objectives)}
         for record in front
     ]
     run_folder.write_table(out / run_folder.FRONT, tied, [*columns, "tied"])
-    names = [variable.name for variable in session.problem.variables]
+    names = [variable.name for variable in design.problem.variables]
     choices = [
-        {"trial": r.trial, **dict(zip(names, session.problem.choices(r.point), strict=True))}
+        {"trial": r.trial, **dict(zip(names, design.problem.choices(r.point), strict=True))}
         for r in records
     ]
     run_folder.write_table(out / run_folder.CHOICES, choices, ["trial", *names])
-    costs = session.costs.rows()
+    costs = design.costs.rows()
     run_folder.write_table(out / run_folder.COSTS, costs, list(costs[0]))
-    save_calibration(session.evaluator.calibration, out / run_folder.STATE)
-    assignments = [{"trial": r.trial, "assignment": _assignment(session, r)} for r in front]
+    assignments = [{"trial": r.trial, "assignment": assignment_json(design, r)} for r in front]
     run_folder.write_json(out / run_folder.FRONT_ASSIGNMENTS, assignments)
-    if front:
-        run_folder.write_json(out / run_folder.RECOMMENDED, _recommended(session, front))
+    _write_chosen(out, design, front)
 
 
-def write_manifest(
-    out: Path,
-    session: Session,
-    identity: Mapping[str, object],
-    *,
-    status: str,
-    records: Sequence[Record] = (),
-) -> None:
-    """Write what the run is; at its end also the effort it took."""
-    task, evaluator = session.evaluator.task, session.evaluator
-    content: dict[str, object] = {
-        "format": 1,
-        "dse": dse.__version__,
-        "versions": _versions(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "status": status,
-        "seed": session.space.search.seed,
-        "question": session.space.question,
-        "space_file": session.origin,
-        **identity,
-        "model": {
-            "name": session.model.name,
-            "digest": session.model.graph.digest,
-            "description": session.model.description,
-            "weights_note": session.model.weights_note,
-        },
-        "cost_model": _cost_model(session),
-        "proxy": _proxy(session),
-        "objectives": ["report_quality_loss", *session.objectives.costs],
-        "constraints": [str(constraint) for constraint in session.constraints],
-        "metric": task.metric,
-        "metric_goal": task.goal,
-        "targets": session.costs.describe_targets(),
-        "phases": [
-            {"name": name, "share": phase.share, "dims": phase.dims}
-            for name, phase in session.space.scenario.phases.items()
-        ],
-        "variables": _variables(session),
-        "samples": {
-            part: len(next(iter(getattr(evaluator.splits, part).inputs.values())))
-            for part in ("calibration", "search", "report")
-        },
-        "elapsed_s": {
-            **session.stage_seconds,
-            "total": time.monotonic() - session.started,
-        },
-    }
-    if records:
-        content |= _effort(session, records)
-    run_folder.write_json(out / run_folder.MANIFEST, content)
+def assignment_json(design: Design, record: Record) -> dict[str, object]:
+    """The assignment of a record, as users read it."""
+    return to_json(design.problem.assignment(record.point), design.model.graph)
 
 
-def _effort(session: Session, records: Sequence[Record]) -> dict[str, object]:
-    """Forward-equivalents by stage, the hypervolume they bought, and the reference's metric."""
-    unit = session.evaluator.forward_macs("search")
-    spent = {stage: macs / unit for stage, macs in session.stage_macs.items()}
-    before = spent.get("reference", 0.0) + spent.get("sensitivity", 0.0)
-    reference = session.evaluator.reference("report").metric
-    return {
-        "forward_equivalents": {**spent, "total": sum(spent.values())},
-        "hypervolume": history(
-            records,
-            session.objectives,
-            before=before,
-            efforts=[record.macs / unit for record in records],
-        ),
-        "reference_metric": reference if math.isfinite(reference) else None,
-    }
+def _write_chosen(out: Path, design: Design, front: Sequence[Record]) -> None:
+    """What is recommended, and with several targets a front each and the robust assignment.
+
+    Where nothing is feasible, what an earlier front recommended is removed.
+    """
+    for name in (run_folder.RECOMMENDED, run_folder.FRONTS, run_folder.ROBUST):
+        (out / name).unlink(missing_ok=True)
+    if not front:
+        return
+    run_folder.write_json(out / run_folder.RECOMMENDED, _recommended(design, front))
+    if design.objectives.views:
+        rows = front_rows(design.objectives, front)
+        columns = [*COLUMNS, *design.objectives.costs, *design.objectives.excess_columns]
+        run_folder.write_table(out / run_folder.FRONTS, rows, columns)
+        record, reason = robust(design.objectives, front)
+        content = {
+            "trial": record.trial, "reason": reason, "assignment": assignment_json(design, record)
+        }  # fmt: skip
+        run_folder.write_json(out / run_folder.ROBUST, content)
 
 
-def _variables(session: Session) -> list[dict[str, object]]:
-    return [
-        {
-            "name": variable.name,
-            "kind": variable.kind,
-            "role": variable.role,
-            "block": variable.block,
-            "relative_depth": variable.relative_depth,
-            "choices": [choice.name for choice in variable.choices],
-        }
-        for variable in session.problem.variables
-    ]
-
-
-def _assignment(session: Session, record: Record) -> dict[str, object]:
-    return to_json(session.problem.assignment(record.point), session.model.graph)
-
-
-def _recommended(session: Session, front: Sequence[Record]) -> dict[str, object]:
+def _recommended(design: Design, front: Sequence[Record]) -> dict[str, object]:
     """The knee of the front on the report split."""
-    record = front[knee(session.objectives.report_values(front))]
-    columns = " and ".join(["report_quality_loss", *session.objectives.costs])
+    record = front[knee(design.objectives.report_values(front))]
+    columns = " and ".join(["report_quality_loss", *design.objectives.costs])
     return {
         "trial": record.trial,
         "reason": f"knee of the front: least sum of {columns}, each scaled to [0, 1] over the "
         f"front's {len(front)} points",
-        "assignment": _assignment(session, record),
+        "assignment": assignment_json(design, record),
     }
-
-
-def _cost_model(session: Session) -> dict[str, object] | None:
-    if session.cost_model is None:
-        return None
-    return {"name": session.cost_model.name, "digest": session.cost_model.graph.digest}
-
-
-def _proxy(session: Session) -> str:
-    if session.cost_model is None:
-        return ""
-    return f"accuracy of {session.model.name}, cost shape of {session.cost_model.name}"
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

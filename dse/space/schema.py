@@ -5,9 +5,12 @@ The string below a field is its description in the JSON schema (`Space.model_jso
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from hwmodels.serving import UTILISATION
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 CandidateRole = Literal["weight", "activation", "q", "k_cache", "v_cache", "probabilities"]
@@ -51,10 +54,16 @@ class Scenario(Section):
     """How the model is used where it is deployed: binds sizes for the cost only."""
 
     phases: dict[Name, Phase] = Field(min_length=1)
+    """With one phase of many tokens (prefill) and one of a single token (decoding), serving
+    numbers are columns too: `ttft_s`, `tpot_s`, `max_batch`, `cost_per_mtok`, ..."""
+    tensor_parallel: int = Field(default=1, ge=1)
+    """GPUs that share the network. Latency is the group's, energy of all, bytes of one GPU."""
+    memory_utilisation: float = Field(default=UTILISATION, gt=0, le=1)
+    """Share of a GPU's memory that weights, KV cache and activations may fill."""
 
 
 class Target(Section):
-    """A device with the runtime that drives it."""
+    """A device with the runtime that drives it; `device` or `device:runtime` for short."""
 
     name: Name | None = None
     """Column prefix; the device's name where none is given."""
@@ -62,11 +71,22 @@ class Target(Section):
     """A device name (`dse devices`) or a device file."""
     runtime: str = "torch-eager"
     """A runtime name (`dse runtimes`) or a runtime file."""
+    price_usd_per_h: float | None = Field(default=None, gt=0)
+    """What one GPU costs; the device file's figure where none is given."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, content: object) -> object:
+        """A target that is written as `device` or `device:runtime`."""
+        if not isinstance(content, str):
+            return content
+        device, colon, runtime = content.partition(":")
+        return {"device": device, "runtime": runtime} if colon else {"device": device}
 
     @property
     def label(self) -> str:
-        """The column prefix."""
-        return self.name or self.device
+        """The column prefix: of a device file its name without the suffix."""
+        return self.name or Path(self.device).name.removesuffix(".yaml").removesuffix(".yml")
 
 
 class Match(Section):
@@ -145,7 +165,9 @@ class Space(Section):
     candidates: tuple[Rule, ...] = Field(min_length=1)
     ties: tuple[Tie, ...] = ()
     constraints: tuple[str, ...] = ()
-    """`<column><=<number>`, e.g. `weight_bytes<=2e9` or `quality_loss<=0.05`."""
+    """`<column><=<number>`, e.g. `weight_bytes<=2e9` or `quality_loss<=0.05`; `native-only`, or
+    `native_share>=<number>`."""
     objectives: tuple[str, ...] = Field(default=("quality_loss", "latency_s"), min_length=2)
-    """Columns to minimise; the first is `quality_loss`."""
+    """Columns to minimise; the first is `quality_loss`. With several targets a column without
+    its target stands for that of every target."""
     search: Search = Search()

@@ -1,0 +1,133 @@
+"""What a run is, with what it was made and what it took: `manifest.json`."""
+
+from __future__ import annotations
+
+import math
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import dse
+from dse.explore import folder as run_folder
+from dse.explore.design import Design
+from dse.explore.history import history
+from dse.explore.records import Record
+from dse.explore.session import Session
+
+PACKAGES = ("torch", "optuna", "onnx", "onnx-ir", "numpy", "scipy", "numba")
+
+
+def described(design: Design) -> dict[str, object]:
+    """What a manifest says of the design, and when and with what it was written."""
+    return {
+        "format": run_folder.FORMAT,
+        "dse": dse.__version__,
+        "versions": _versions(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": design.space.search.seed,
+        "question": design.space.question,
+        "space_file": design.origin,
+        "model": {
+            "name": design.model.name,
+            "digest": design.model.graph.digest,
+            "description": design.model.description,
+            "weights_note": design.model.weights_note,
+        },
+        "cost_model": _cost_model(design),
+        "proxy": _proxy(design),
+        "objectives": ["report_quality_loss", *design.objectives.costs],
+        "constraints": [str(constraint) for constraint in design.constraints],
+        "targets": design.costs.describe_targets(),
+        "phases": [
+            {"name": name, "share": phase.share, "dims": phase.dims}
+            for name, phase in design.space.scenario.phases.items()
+        ],
+        "variables": _variables(design),
+    }
+
+
+def write_manifest(
+    out: Path,
+    session: Session,
+    identity: Mapping[str, object],
+    *,
+    status: str,
+    records: Sequence[Record] = (),
+) -> None:
+    """Write what the run is; at its end also the effort it took."""
+    task, evaluator = session.evaluator.task, session.evaluator
+    content: dict[str, object] = {
+        **described(session),
+        **identity,
+        "status": status,
+        "metric": task.metric,
+        "metric_goal": task.goal,
+        "samples": {
+            part: len(next(iter(getattr(evaluator.splits, part).inputs.values())))
+            for part in ("calibration", "search", "report")
+        },
+        "elapsed_s": {
+            **session.stage_seconds,
+            "total": time.monotonic() - session.started,
+        },
+    }
+    if records:
+        content |= _effort(session, records)
+    run_folder.write_json(out / run_folder.MANIFEST, content)
+
+
+def _effort(session: Session, records: Sequence[Record]) -> dict[str, object]:
+    """Forward-equivalents by stage, the hypervolume they bought, and the reference's metric."""
+    unit = session.evaluator.forward_macs("search")
+    spent = {stage: macs / unit for stage, macs in session.stage_macs.items()}
+    before = spent.get("reference", 0.0) + spent.get("sensitivity", 0.0)
+    reference = session.evaluator.reference("report").metric
+    return {
+        "forward_equivalents": {**spent, "total": sum(spent.values())},
+        "hypervolume": history(
+            records,
+            session.objectives,
+            before=before,
+            efforts=[record.macs / unit for record in records],
+        ),
+        "reference_metric": reference if math.isfinite(reference) else None,
+    }
+
+
+def _variables(design: Design) -> list[dict[str, object]]:
+    return [
+        {
+            "name": variable.name,
+            "kind": variable.kind,
+            "role": variable.role,
+            "block": variable.block,
+            "relative_depth": variable.relative_depth,
+            "choices": [choice.name for choice in variable.choices],
+        }
+        for variable in design.problem.variables
+    ]
+
+
+def _cost_model(design: Design) -> dict[str, object] | None:
+    if design.cost_model is None:
+        return None
+    return {"name": design.cost_model.name, "digest": design.cost_model.graph.digest}
+
+
+def _proxy(design: Design) -> str:
+    if design.cost_model is None:
+        return ""
+    return f"accuracy of {design.model.name}, cost shape of {design.cost_model.name}"
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
