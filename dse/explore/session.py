@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from dse.evaluate.evaluator import Evaluator
+from dse.evaluate.metric import Metric
 from dse.evaluate.setup import build_evaluator
 from dse.explore.design import Design, open_design
 from dse.space.schema import Space
+from dse.zoo.split import Splits
 
 
 @dataclass(kw_only=True)
@@ -23,7 +25,15 @@ class Session(Design):
     stage_seconds: dict[str, float] = field(default_factory=dict)
 
 
-def prepare(space: Space, *, origin: str, folder: Path, compute: str = "cpu") -> Session:
+def prepare(
+    space: Space,
+    *,
+    origin: str,
+    folder: Path,
+    compute: str = "cpu",
+    splits: Splits | None = None,
+    metric: Metric | None = None,
+) -> Session:
     """Load, check and connect everything that a space names.
 
     Args:
@@ -31,6 +41,8 @@ def prepare(space: Space, *, origin: str, folder: Path, compute: str = "cpu") ->
         origin: what errors call it.
         folder: what its relative paths are relative to.
         compute: `cpu` or `cuda`.
+        splits: the samples themselves, instead of those that the space names.
+        metric: a user's own measure of quality.
 
     Raises:
         DseError, HardwareError: whatever in the space, the model or the data cannot be used.
@@ -46,7 +58,14 @@ def prepare(space: Space, *, origin: str, folder: Path, compute: str = "cpu") ->
         if site.role in choice.quantizers
     ]
     evaluator = build_evaluator(
-        design.model.graph, space.data, sites, quantizers, folder=folder, compute=compute
+        design.model.graph,
+        space.data,
+        sites,
+        quantizers,
+        folder=folder,
+        compute=compute,
+        splits=splits,
+        metric=metric,
     )
     known = {one.name: getattr(design, one.name) for one in fields(Design)}
     return Session(**known, evaluator=evaluator)
