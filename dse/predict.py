@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dse.errors import AssignmentError
+from dse.evaluate.deployment import Deployment
+from dse.evaluate.phases import Exchange, exchange_of, growing_steps, phase_work
+from dse.evaluate.request import Request
 from dse.graph.assignment import Assignment
 from dse.graph.assignment_json import from_json
 from dse.graph.graph import Graph
-from dse.graph.lower import lower
 from dse.graph.regions import regions
 from dse.graph.site import Region
 from dse.space.build import searched_sites
@@ -18,10 +20,13 @@ from dse.space.operands import OPERAND_OF_ROLE
 from dse.space.uniform import WIDE, uniform_assignment
 from hwmodels import catalog
 from hwmodels.cost import CostEstimate
+from hwmodels.device import Device
 from hwmodels.device_file import load_device
 from hwmodels.formats import Quantizer
+from hwmodels.runtime import Runtime
 from hwmodels.runtime_file import load_runtime
-from hwmodels.table import CostTable, Phase
+from hwmodels.serving import UTILISATION
+from hwmodels.table import Phase
 from hwmodels.work import OperandName
 
 
@@ -34,10 +39,59 @@ class Prediction:
     format: str
     """Scheme, format, or `assignment`."""
     cost: CostEstimate
-    """Parts: one a region."""
+    """Parts: one a region; with a request one a phase, whose parts are regions."""
+    native_share: float
+    """Share of the multiply-accumulates that native kernels execute."""
+    serving: Mapping[str, float]
+    """Serving numbers by column (`hwmodels.served_table`); empty without a request."""
     validated: bool
     """Whether the device's predictions were compared with measurements."""
     note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """How the model is deployed."""
+
+    dims: Mapping[str, int]
+    """Values of the symbolic dimensions; a request fills in what is missing."""
+    request: Request | None = None
+    """A prompt and its answer instead of one call."""
+    gpus: int = 1
+    """Tensor parallelism."""
+    utilisation: float = UTILISATION
+    price_usd_per_h: float | None = None
+    kv: Quantizer | None = None
+    """Format of the KV cache, whatever the scheme; None: the scheme's."""
+
+    def deployment(self, device: Device, runtime: Runtime) -> Deployment:
+        """Where the model runs."""
+        return Deployment(
+            device=device,
+            runtime=runtime,
+            gpus=self.gpus,
+            utilisation=self.utilisation,
+            price_usd_per_h=self.price_usd_per_h,
+        )
+
+    def dims_by_phase(self, graph: Graph) -> dict[str, Mapping[str, int]]:
+        """Sizes of every phase.
+
+        Raises:
+            GraphError: sizes that neither the user nor the request gives.
+        """
+        if self.request is None:
+            return {"call": self.dims}
+        return {
+            "prefill": self.request.prefill_dims(graph, self.dims),
+            "decode": self.request.decode_dims(graph, self.dims),
+        }
+
+    def shares(self) -> dict[str, float]:
+        """Calls of every phase: one, or those that a batch of requests takes."""
+        if self.request is None:
+            return {"call": 1.0}
+        return {"prefill": float(self.request.batch), "decode": float(self.request.generate)}
 
 
 def predict(
@@ -45,7 +99,7 @@ def predict(
     devices: Sequence[str],
     formats: Sequence[str],
     *,
-    dims: Mapping[str, int],
+    usage: Usage,
     runtime: str = "torch-eager",
     assignment: Assignment | None = None,
 ) -> tuple[Prediction, ...]:
@@ -55,47 +109,91 @@ def predict(
         graph: the model; weights are not needed.
         devices: device names or files.
         formats: schemes or formats; none and no assignment means 16 bits.
-        dims: values of the symbolic dimensions.
+        usage: sizes, requests, GPUs.
         runtime: a runtime name or file.
         assignment: priced beside the formats.
 
     Raises:
-        GraphError: symbolic dimensions that `dims` does not bind.
-        HardwareError: unknown devices, runtimes or formats.
+        GraphError: symbolic dimensions that are not bound.
+        HardwareError: unknown devices, runtimes or formats, or GPUs that cannot share the model.
         AssignmentError: sites that the model does not have.
     """
     every = regions(graph)
-    work = lower(graph, every, dims)
-    lowered = {region.name for region in work.regions}
+    dims, shares = usage.dims_by_phase(graph), usage.shares()
+    phases = tuple(
+        Phase(name=name, share=shares[name], work=phase_work(graph, every, sizes, usage.gpus))
+        for name, sizes in dims.items()
+    )
+    lowered = {region.name for region in phases[0].work.regions}
     found = [region for region in every if region.name in lowered]
-    choices: dict[str, dict[str, Mapping[OperandName, Quantizer]]] = {
-        name: _of_assignment(found, uniform_assignment(found, name))
-        for name in formats or (() if assignment else (WIDE,))
-    }
-    if assignment is not None:
-        choices["assignment"] = _of_assignment(found, assignment)
-    predictions = []
+    chosen = _chosen(found, formats, assignment, usage.kv)
+    exchange = exchange_of(phases) if usage.request else None
+    calls = _Calls(
+        phases=phases,
+        exchange=exchange,
+        steps=growing_steps(graph, every, dims["decode"], usage.gpus) if exchange else (),
+    )
     driver = load_runtime(runtime)
-    for name in devices:
-        device = load_device(name)
-        for label, by_region in choices.items():
-            table = CostTable.build(
-                (Phase(name="call", share=1.0, work=work),),
-                {region: (quantizers,) for region, quantizers in by_region.items()},
-                device,
-                driver,
-            )
-            predictions.append(
-                Prediction(
-                    device=device.name,
-                    runtime=driver.name,
-                    format=label,
-                    cost=table.total(dict.fromkeys(by_region, 0)),
-                    validated=bool(device.validated),
-                    note=device.note,
-                )
-            )
-    return tuple(predictions)
+    return tuple(
+        calls.priced(label, by_region, usage.deployment(device, driver))
+        for device in map(load_device, devices)
+        for label, by_region in chosen.items()
+    )
+
+
+ByRegion = Mapping[str, Mapping[OperandName, Quantizer]]
+
+
+def _chosen(
+    found: Sequence[Region],
+    formats: Sequence[str],
+    assignment: Assignment | None,
+    kv: Quantizer | None,
+) -> dict[str, ByRegion]:
+    """Operands by region, for every label."""
+    uniforms = formats or (() if assignment else (WIDE,))
+    given = {name: uniform_assignment(found, name) for name in uniforms}
+    if assignment is not None:
+        given["assignment"] = assignment
+    chosen: dict[str, ByRegion] = {}
+    for label, sites in given.items():
+        by_region = _of_assignment(found, sites)
+        if kv is None:
+            chosen[label] = by_region
+            continue
+        cached = {region.name for region in found if region.kind == "attention"}
+        chosen[f"{label} kv {kv.name}"] = {
+            name: {**operands, "k": kv, "v": kv} if name in cached else operands
+            for name, operands in by_region.items()
+        }
+    return chosen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Calls:
+    """What is called, whatever the formats and the device."""
+
+    phases: tuple[Phase, ...]
+    exchange: Exchange | None
+    steps: tuple[Phase, ...]
+
+    def priced(self, label: str, by_region: ByRegion, deployment: Deployment) -> Prediction:
+        choices = {region: (quantizers,) for region, quantizers in by_region.items()}
+        table = deployment.table(self.phases, choices)
+        serving: Mapping[str, float] = {}
+        if self.exchange is not None:
+            serving = deployment.served(table, self.exchange, self.steps, choices).total({})
+        device = deployment.device
+        return Prediction(
+            device=device.name,
+            runtime=deployment.runtime.name,
+            format=label,
+            cost=table.total({}),
+            native_share=table.native_share({}),
+            serving=serving,
+            validated=bool(device.validated),
+            note=device.note,
+        )
 
 
 def _of_assignment(

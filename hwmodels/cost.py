@@ -7,10 +7,19 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 Bound = Literal["compute", "memory", "launch", "conversion", "communication"]
-Status = Literal["native", "upcast", "weight_only", "emulated"]
+Status = Literal["native", "weight_only", "upcast", "substituted", "emulated"]
 
-STATUS_ORDER: tuple[Status, ...] = ("native", "upcast", "weight_only", "emulated")
-"""From what the kernel does as asked to what no kernel does."""
+STATUS_ORDER: tuple[Status, ...] = ("native", "weight_only", "upcast", "substituted", "emulated")
+"""From what a kernel does as asked to what no kernel does.
+
+`native`: the unit multiplies the formats asked for. `weight_only`: a kernel for 16-bit
+activations, as asked, dequantizes the weights. `upcast`: the unit multiplies wider elements that
+hold both exactly. `substituted`: no kernel takes the activations asked for; the weights run in
+the weight-only kernel with 16-bit activations, which is not what was asked and not what an
+emulation of the formats measures. `emulated`: no kernel at all; 16-bit weights, rounding on top.
+"""
+AS_ASKED: tuple[Status, ...] = ("native", "weight_only")
+"""What counts as native: a kernel of the runtime does exactly what was asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

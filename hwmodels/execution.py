@@ -66,8 +66,9 @@ def _fallback(
                 op=_stripped(op, keep=tuple(weights)),
                 mode=mode,
                 compute=_compute(mode, default),
-                status="weight_only",
-                note=f"{why}. Runs as {mode.name}, activations in 16 bit",
+                status="substituted",
+                note=f"{why}. Runs as {mode.name} with activations in 16 bit, which is not what "
+                "an emulation of the formats measures",
             )
     compute = device.widened(default, default) or ("fp32", "fp32")
     activations = tuple(

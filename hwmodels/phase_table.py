@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hwmodels.cost import STATUS_ORDER, Bound, CostEstimate, Status
+from hwmodels.cost import AS_ASKED, STATUS_ORDER, Bound, CostEstimate, Status
 from hwmodels.coupling import Edge, Shared
 from hwmodels.memory import Liveness
 
@@ -111,11 +111,12 @@ class PhaseTable:
             for index, name in enumerate(self.regions)
         }
 
-    def native_macs(self, chosen: Indices) -> float:
-        """Multiply-accumulates of regions whose kernels are native, chosen: (R,)."""
+    def native_macs(self, chosen: Indices) -> Floats:
+        """Multiply-accumulates of regions whose kernels do what is asked: (..., R) to (...)."""
         own, _ = self._own_and_out(chosen)
-        native = self.status[np.arange(len(self.regions)), own] == 0
-        return float(self.macs[native].sum())
+        as_asked = np.isin(self.status, [STATUS_ORDER.index(status) for status in AS_ASKED])
+        found: Floats = as_asked[np.arange(len(self.regions)), own] @ self.macs
+        return found
 
     def alone(self, region: int, choice: int) -> CostEstimate:
         """A region under one choice, its own conversions included."""

@@ -56,9 +56,18 @@ class CostTable:
 
     @classmethod
     def build(
-        cls, phases: Sequence[Phase], choices: Choices, device: Device, runtime: Runtime
+        cls,
+        phases: Sequence[Phase],
+        choices: Choices,
+        device: Device,
+        runtime: Runtime,
+        *,
+        gpus: int = 1,
     ) -> CostTable:
         """Prices every region under every choice, once; equal regions share the work.
+
+        With several `gpus` the work is that of one of them (`hwmodels.sharding`): bytes are of
+        one, energy is of all.
 
         A region that `choices` does not name runs unquantized; an operand that a choice does not
         name keeps the default 16-bit format.
@@ -74,7 +83,11 @@ class CostTable:
         return cls(
             regions=names,
             phases=tuple(
-                (phase.name, phase.share, build_phase(phase.work, by_region, device, runtime))
+                (
+                    phase.name,
+                    phase.share,
+                    build_phase(phase.work, by_region, device, runtime, gpus=gpus),
+                )
                 for phase in phases
             ),
         )
@@ -141,14 +154,19 @@ class CostTable:
         return found
 
     def native_share(self, assignment: Mapping[str, int]) -> float:
-        """Share of the multiply-accumulates that native kernels execute, weighted by phase.
+        """Share of the multiply-accumulates that kernels execute as asked, weighted by phase.
 
         1 for a network that multiplies nothing.
         """
-        chosen = self._indices(assignment)
-        native = sum(share * table.native_macs(chosen) for _, share, table in self.phases)
+        return float(self.native_shares(self._indices(assignment)[None])[0])
+
+    def native_shares(self, chosen: NDArray[np.int64]) -> Floats:
+        """`native_share` of many assignments: chosen (assignments, regions) as in `totals`."""
         total = sum(share * float(table.macs.sum()) for _, share, table in self.phases)
-        return native / total if total else 1.0
+        native = np.zeros(len(chosen))
+        for _, share, table in self.phases:
+            native += share * table.native_macs(chosen)
+        return native / total if total else np.ones(len(chosen))
 
     def entries(self) -> Iterator[Entry]:
         """Every phase, region and choice."""

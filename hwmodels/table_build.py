@@ -33,9 +33,14 @@ def build_phase(
     choices: Mapping[str, Sequence[Quantizers]],
     device: Device,
     runtime: Runtime,
+    *,
+    gpus: int = 1,
 ) -> PhaseTable:
-    """The table of one phase; every region of `work` has an entry in `choices`."""
-    return _Build(work=work, choices=choices, device=device, runtime=runtime).table()
+    """The table of one phase; every region of `work` has an entry in `choices`.
+
+    `gpus` of them do the same: energy counts all, everything else one.
+    """
+    return _Build(work=work, choices=choices, device=device, runtime=runtime, gpus=gpus).table()
 
 
 _Requantizations = tuple[int, int, list[list[Kernel | None]]]
@@ -64,6 +69,7 @@ class _Build:
     choices: Mapping[str, Sequence[Quantizers]]
     device: Device
     runtime: Runtime
+    gpus: int
     plans: dict[tuple[object, ...], Plan] = field(default_factory=dict)
     kernels: dict[str, tuple[int, Kernel]] = field(default_factory=dict)
     columns: Floats = field(default_factory=lambda: np.zeros((0, len(COLUMNS))))
@@ -170,7 +176,8 @@ class _Build:
         self.columns = np.zeros((len(kernels), len(COLUMNS)))
         for row, cost in zip(self.columns, costs, strict=True):
             row[:5] = (
-                cost.latency_s, cost.low_s, cost.high_s, cost.energy_j, cost.traffic_bytes,
+                cost.latency_s, cost.low_s, cost.high_s, self.gpus * cost.energy_j,
+                cost.traffic_bytes,
             )  # fmt: skip
             row[len(COLUMNS) - len(BOUNDS) + BOUNDS.index(cost.bound)] = cost.latency_s
 

@@ -32,9 +32,31 @@ Dim = Annotated[
 ]
 Runtime = Annotated[str, typer.Option(metavar="NAME|FILE.yaml", help="See: dse runtimes.")]
 
+Gpus = Annotated[
+    int, typer.Option("--tensor-parallel", min=1, metavar="N", help="GPUs that share the model.")
+]
+Prompt = Annotated[
+    int | None,
+    typer.Option(min=2, metavar="TOKENS", help="Serving numbers for prompts of this length."),
+]
+Generate = Annotated[int, typer.Option(min=2, metavar="TOKENS", help="Tokens of an answer.")]
+Batch = Annotated[int, typer.Option(min=1, metavar="N", help="Requests that decode together.")]
+Kv = Annotated[
+    str | None, typer.Option("--kv", metavar="FORMAT", help="Format of the KV cache instead.")
+]
+Price = Annotated[
+    float | None, typer.Option(metavar="USD", help="Of one GPU an hour instead of the file's.")
+]
+Utilisation = Annotated[
+    float, typer.Option(min=0.01, max=1.0, metavar="SHARE", help="Of the memory, for serving.")
+]
+
 SHOWN = ("latency_s", "interval", "energy_j", "weight_bytes", "kv_bytes", "peak_bytes", "bound by",
          "status")  # fmt: skip
 SHOWN_OF_REGION = ("latency_s", "interval", "energy_j", "weight_bytes", "bound by", "status")
+SHOWN_OF_SERVING = ("ttft_s", "tpot_s", "tokens_per_s_per_gpu", "max_batch", "gpus",
+                    "cost_per_mtok", "full_tokens_per_s_per_gpu",
+                    "full_cost_per_mtok")  # fmt: skip
 
 COLUMNS = ("latency_s", "low_s", "high_s", "energy_j", "weight_bytes", "kv_bytes", "peak_bytes")
 
@@ -48,23 +70,43 @@ def predict(
     assignment: AssignmentFile = None,
     dim: Dim = None,
     runtime: Runtime = "torch-eager",
+    tensor_parallel: Gpus = 1,
+    prompt: Prompt = None,
+    generate: Generate = 256,
+    batch: Batch = 1,
+    kv: Kv = None,
+    price: Price = None,
+    memory_utilisation: Utilisation = 0.9,
     regions: Annotated[
         bool, typer.Option("--regions", help="One row a region instead of one in all.")
     ] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Predict latency, energy and memory; nothing is run."""
+    """Predict latency, energy and memory; nothing is run.
+
+    With --prompt also what serving takes: time to first token and per token, batch, price.
+    """
+    from dse.evaluate.request import Request  # noqa: PLC0415
     from dse.model import open_model  # noqa: PLC0415
-    from dse.predict import load_assignment  # noqa: PLC0415
+    from dse.predict import Usage, load_assignment  # noqa: PLC0415
     from dse.predict import predict as predictions  # noqa: PLC0415
+    from hwmodels import catalog  # noqa: PLC0415
 
     screen: Screen = context.obj
     graph = open_model(model).graph
+    request = Request(prompt=prompt, generate=generate, batch=batch) if prompt else None
     found = predictions(
         graph,
         device,
         format or (),
-        dims=bound(graph, dim or ()),
+        usage=Usage(
+            dims=bound(graph, dim or (), partly=request is not None),
+            request=request,
+            gpus=tensor_parallel,
+            utilisation=memory_utilisation,
+            price_usd_per_h=price,
+            kv=catalog.uniform(kv) if kv else None,
+        ),
         runtime=runtime,
         assignment=load_assignment(assignment, graph) if assignment else None,
     )
@@ -72,9 +114,25 @@ def predict(
         screen.json([_record(one) for one in found])
         return
     screen.table(_regions(found) if regions else _totals(found))
+    if request is not None and not regions:
+        screen.table(_servings(found))
+    _remarks(screen, found, regions=regions, batch=batch)
+
+
+def _remarks(screen: Screen, found: tuple[Prediction, ...], *, regions: bool, batch: int) -> None:
+    """What a reader of the tables must know: other kernels, too little memory, no validation."""
     for one in found if not regions else ():
         if one.cost.note:
-            screen.remark(f"{one.format} on {one.device}: {one.cost.status}: {one.cost.note}")
+            native = f"{one.native_share:.0%} of the work is native"
+            screen.remark(
+                f"{one.format} on {one.device}: {one.cost.status}, {native}: {one.cost.note}"
+            )
+        if one.serving and one.serving["max_batch"] < batch:
+            screen.remark(
+                f"{one.format} on {one.device}: {batch} requests do not fit, "
+                f"{one.serving['max_batch']:.0f} do; needs {one.serving['gpus']:.0f} GPUs, "
+                "which its cost counts"
+            )
     for name, note in {one.device: one.note for one in found if not one.validated}.items():
         screen.remark(f"{name}: not validated against silicon: {note}")
 
@@ -87,11 +145,12 @@ def legal(
     runtime: Runtime,
     assignment: AssignmentFile = None,
     dim: Dim = None,
+    tensor_parallel: Gpus = 1,
     json: JsonFlag = False,
 ) -> None:
     """What runs natively on a device, and why not."""
     from dse.model import open_model  # noqa: PLC0415
-    from dse.predict import load_assignment  # noqa: PLC0415
+    from dse.predict import Usage, load_assignment  # noqa: PLC0415
     from dse.predict import predict as predictions  # noqa: PLC0415
     from hwmodels.catalog import SCHEMES  # noqa: PLC0415
 
@@ -101,7 +160,7 @@ def legal(
         graph,
         [device],
         () if assignment else ("bf16", *SCHEMES),
-        dims=bound(graph, dim or (), likely=True),
+        usage=Usage(dims=bound(graph, dim or (), likely=True), gpus=tensor_parallel),
         runtime=runtime,
         assignment=load_assignment(assignment, graph) if assignment else None,
     )
@@ -111,8 +170,12 @@ def legal(
 COMMANDS = (predict, legal)
 
 
-def bound(graph: Graph, given: list[str] | tuple[()], *, likely: bool = False) -> dict[str, int]:
-    """The symbolic dimensions of `NAME=N` texts; where `likely`, the others at usual values.
+def bound(
+    graph: Graph, given: list[str] | tuple[()], *, likely: bool = False, partly: bool = False
+) -> dict[str, int]:
+    """The symbolic dimensions of `NAME=N` texts.
+
+    Where `likely`, the others are at usual values; where `partly`, they may be missing.
 
     Raises:
         GraphError: a text that is no such pair, or a name that the graph does not have.
@@ -131,7 +194,7 @@ def bound(graph: Graph, given: list[str] | tuple[()], *, likely: bool = False) -
             known = ", ".join(names) or "none"
             raise GraphError(f"--dim {text}: no such dimension{nearest(name, names)} ({known})")
         dims[name] = int(number)
-    if missing := [name for name in names if name not in dims]:
+    if not partly and (missing := [name for name in names if name not in dims]):
         wanted = " ".join(f"--dim {name}=N" for name in missing)
         raise GraphError(f"{graph.path or graph.name}: sizes are needed: add {wanted}")
     return dims
@@ -144,14 +207,35 @@ def _totals(found: tuple[Prediction, ...]) -> Rows:
     )
 
 
+def _servings(found: tuple[Prediction, ...]) -> Rows:
+    columns = [name for name in SHOWN_OF_SERVING if name in found[0].serving]
+    return Rows(
+        columns=("device", "format", *columns),
+        rows=tuple(
+            (one.device, one.format, *(one.serving[name] for name in columns)) for one in found
+        ),
+    )
+
+
 def _regions(found: tuple[Prediction, ...]) -> Rows:
     return Rows(
         columns=("region", "device", "format", *SHOWN_OF_REGION),
         rows=tuple(
             (region, one.device, one.format, *_shown(cost, SHOWN_OF_REGION))
             for one in found
-            for region, cost in one.cost.parts
+            for region, cost in _parts(one)
         ),
+    )
+
+
+def _parts(one: Prediction) -> tuple[tuple[str, CostEstimate], ...]:
+    """Regions, by phase where there are several."""
+    if not one.serving:
+        return one.cost.parts
+    return tuple(
+        (f"{phase} {region}", cost)
+        for phase, call in one.cost.parts
+        for region, cost in call.parts
     )
 
 
@@ -180,10 +264,15 @@ def _record(one: Prediction) -> dict[str, object]:
     shared = ("bound", "status", "note")
     parts = [
         {"region": name} | {key: getattr(cost, key) for key in (*COLUMNS, *shared)}
-        for name, cost in one.cost.parts
+        for name, cost in _parts(one)
+    ]
+    phases = [
+        {"phase": name} | {key: getattr(cost, key) for key in (*COLUMNS, *shared)}
+        for name, cost in (one.cost.parts if one.serving else ())
     ]
     return (
         {"device": one.device, "runtime": one.runtime, "format": one.format}
         | {key: getattr(one.cost, key) for key in (*COLUMNS, *shared)}
+        | {"native_share": one.native_share, "serving": dict(one.serving), "phases": phases}
         | {"validated": one.validated, "device_note": one.note, "regions": parts}
     )

@@ -53,7 +53,7 @@ def check(
     json: JsonFlag = False,
 ) -> None:
     """Check a space: size, variables, ties, native choices."""
-    from dse.evaluate.costs import build_costs  # noqa: PLC0415
+    from dse.evaluate.cost_tables import build_costs  # noqa: PLC0415
     from dse.graph.regions import regions  # noqa: PLC0415
     from dse.model import open_model  # noqa: PLC0415
     from dse.space.check import describe  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""Hard constraints: `<column><=<number>`, `native_share>=<number>`, `native-only`."""
+"""Hard constraints: `<column><=<number>`, `max_batch>=<number>`, `native-only`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dse.errors import SpaceError, nearest
+from dse.evaluate.target_costs import MORE_IS_BETTER
 
 PATTERN = re.compile(r"^\s*(?P<column>[\w.\-]+)\s*(?P<sense><=|>=)\s*(?P<limit>[-+0-9.eE]+)\s*$")
 QUALITY = "quality_loss"
@@ -25,7 +26,7 @@ class Constraint:
     @property
     def at_least(self) -> bool:
         """Whether the limit is a lower one."""
-        return self.column.rpartition(".")[2] == NATIVE_SHARE
+        return self.column.rpartition(".")[2] in MORE_IS_BETTER
 
     def __str__(self) -> str:
         return f"{self.column}{'>=' if self.at_least else '<='}{self.limit:g}"

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from dse.errors import SpaceError, nearest
-from dse.evaluate.costs import Costs, build_costs
+from dse.evaluate.cost_tables import build_costs
+from dse.evaluate.costs import Costs
 from dse.explore.constraint import QUALITY, Constraint, parse_constraints
 from dse.explore.feasible import budgets, check_costs
 from dse.explore.objectives import Objectives

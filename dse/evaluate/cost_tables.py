@@ -1,0 +1,123 @@
+"""Cost tables of a problem on every target of a space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from dse.evaluate.costs import Costs
+from dse.evaluate.deployment import Deployment
+from dse.evaluate.phases import exchange_of, growing_steps, phase_work
+from dse.evaluate.target_costs import TargetCosts
+from dse.graph.correspond import correspond
+from dse.graph.graph import Graph
+from dse.graph.regions import regions
+from dse.graph.site import Region
+from dse.space.operands import operand_quantizers
+from dse.space.problem import Problem
+from dse.space.schema import Space, Target
+from hwmodels.device_file import load_device
+from hwmodels.formats import Quantizer
+from hwmodels.runtime_file import load_runtime
+from hwmodels.table import Phase
+from hwmodels.work import OperandName
+
+
+def build_costs(
+    space: Space,
+    problem: Problem,
+    quality_regions: Sequence[Region],
+    graph: Graph,
+    *,
+    origin: str,
+    folder: Path,
+) -> Costs:
+    """Cost tables of a problem on every target of a space.
+
+    Args:
+        space: targets and scenario.
+        problem: the decision variables.
+        quality_regions: regions of the model that quality is measured on.
+        graph: the graph that costs are computed on.
+        origin: what errors call the space.
+        folder: what relative device and runtime files are relative to.
+
+    Raises:
+        GraphError: a symbolic size that the scenario does not bind.
+        HardwareError: unknown or wrong devices and runtimes.
+    """
+    cost_regions, scenario = regions(graph), space.scenario
+    gpus = scenario.tensor_parallel
+    phases = tuple(
+        Phase(
+            name=name,
+            share=phase.share,
+            work=phase_work(graph, cost_regions, phase.dims, gpus),
+        )
+        for name, phase in scenario.phases.items()
+    )
+    deciding = _variables_of_regions(
+        problem, quality_regions, cost_regions, [region.name for region in phases[0].work.regions]
+    )
+    choices = {region: _operand_choices(problem, owner) for region, owner in deciding.items()}
+    exchange = exchange_of(phases)
+    steps: tuple[Phase, ...] = ()
+    if exchange is not None:
+        dims = scenario.phases[exchange.decode].dims
+        steps = growing_steps(graph, cost_regions, dims, gpus)
+    targets = []
+    for target in space.targets:
+        deployment = _deployment(target, space, folder)
+        table = deployment.table(phases, choices)
+        served = exchange and deployment.served(table, exchange, steps, choices)
+        targets.append(
+            TargetCosts(label=target.label, deployment=deployment, table=table, served=served)
+        )
+    return Costs(
+        problem=problem,
+        targets=tuple(targets),
+        variable_of_region=deciding,
+        phases=tuple(scenario.phases),
+    )
+
+
+def _deployment(target: Target, space: Space, folder: Path) -> Deployment:
+    return Deployment(
+        device=load_device(_located(target.device, folder)),
+        runtime=load_runtime(_located(target.runtime, folder)),
+        gpus=space.scenario.tensor_parallel,
+        utilisation=space.scenario.memory_utilisation,
+        price_usd_per_h=target.price_usd_per_h,
+    )
+
+
+def _located(name: str, folder: Path) -> str | Path:
+    """A name as it is; a file relative to the space's folder."""
+    return folder / name if Path(name).suffix in (".yaml", ".yml") else name
+
+
+def _operand_choices(
+    problem: Problem, variable: int | None
+) -> tuple[Mapping[OperandName, Quantizer], ...]:
+    if variable is None:
+        return ({},)
+    return tuple(operand_quantizers(choice) for choice in problem.variables[variable].choices)
+
+
+def _variables_of_regions(
+    problem: Problem,
+    quality_regions: Sequence[Region],
+    cost_regions: Sequence[Region],
+    worked: Sequence[str],
+) -> dict[str, int | None]:
+    """Index of the variable that decides each cost region that has work to do.
+
+    Collectives between GPUs are no regions of the graph: nothing decides them.
+    """
+    owner = {
+        region: index
+        for index, variable in enumerate(problem.variables)
+        for region in variable.regions
+    }
+    counterpart = correspond(tuple(quality_regions), tuple(cost_regions))
+    return {name: owner.get(counterpart.get(name) or "") for name in worked}

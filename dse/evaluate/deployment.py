@@ -1,0 +1,66 @@
+"""A group of equal GPUs under a runtime: what prices a model's phases and its serving."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dse.evaluate.phases import Exchange
+from hwmodels.device import Device
+from hwmodels.runtime import Runtime
+from hwmodels.served_table import ServedTable
+from hwmodels.serving import UTILISATION, Demand
+from hwmodels.table import Choices, CostTable, Phase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """Where a model runs."""
+
+    device: Device
+    runtime: Runtime
+    gpus: int = 1
+    """How many share the network (tensor parallelism)."""
+    utilisation: float = UTILISATION
+    """Share of a GPU's memory that may be filled."""
+    price_usd_per_h: float | None = None
+    """Of one GPU; None takes the device file's, where it has one."""
+
+    def table(self, phases: Sequence[Phase], choices: Choices) -> CostTable:
+        """The cost table of phases whose work is that of one of the GPUs.
+
+        Raises:
+            WorkError: as `CostTable.build`.
+        """
+        return CostTable.build(phases, choices, self.device, self.runtime, gpus=self.gpus)
+
+    def served(
+        self, table: CostTable, exchange: Exchange, steps: Sequence[Phase], choices: Choices
+    ) -> ServedTable:
+        """Serving numbers of the assignments of `table`.
+
+        Args:
+            table: prices the prefill and the decoding phase.
+            exchange: which phases these are.
+            steps: decoding steps of more and more requests (`growing_steps`).
+            choices: what `table` was built with.
+
+        Raises:
+            WorkError: as `CostTable.build`.
+        """
+        listed = self.device.price_usd_per_h
+        return ServedTable(
+            table=table,
+            prefill=exchange.prefill,
+            decode=exchange.decode,
+            steps=self.table(steps, choices) if steps else None,
+            demand=Demand(
+                prefill=exchange.prompt,
+                decode=exchange.step,
+                generated=exchange.generated,
+                ways=self.gpus,
+                utilisation=self.utilisation,
+                price_usd_per_h=self.price_usd_per_h or (listed.value if listed else None),
+            ),
+            device=self.device,
+        )

@@ -1,0 +1,84 @@
+"""A scenario's calls as work: sizes bound, split over GPUs, and what a served batch grows to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dse.graph.graph import Graph
+from dse.graph.lower import lower
+from dse.graph.site import Region
+from hwmodels.serving import Call, call_of
+from hwmodels.sharding import shard
+from hwmodels.table import Phase
+from hwmodels.work import Work
+
+BATCH_FACTORS = (1, 4, 16, 64)
+"""Decoding steps are priced at the scenario's batch times these, and interpolated between."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """The two phases of a served language model, and how many tokens come of a prompt."""
+
+    prefill: str
+    decode: str
+    prompt: Call
+    step: Call
+    generated: float
+    """Tokens of a request: decoding calls a prefill call, by shares, times their requests."""
+
+
+def phase_work(
+    graph: Graph, regions: Sequence[Region], dims: Mapping[str, int], ways: int
+) -> Work:
+    """The work of one of `ways` GPUs in one call.
+
+    Raises:
+        GraphError: sizes that are not bound, or shapes that do not fit.
+        WorkError: heads or widths that `ways` does not divide.
+    """
+    return shard(lower(graph, regions, dims), ways)
+
+
+def exchange_of(phases: Sequence[Phase]) -> Exchange | None:
+    """The prefill and the decoding phase, by the tokens of a request; None unless one each."""
+    calls = [(phase, call_of(phase.work)) for phase in phases]
+    prompts = [(phase, call) for phase, call in calls if call and call.tokens > 1]
+    steps = [(phase, call) for phase, call in calls if call and call.tokens == 1]
+    if len(prompts) != 1 or len(steps) != 1:
+        return None
+    (prefill, prompt), (decode, step) = prompts[0], steps[0]
+    return Exchange(
+        prefill=prefill.name,
+        decode=decode.name,
+        prompt=prompt,
+        step=step,
+        generated=decode.share * step.requests / (prefill.share * prompt.requests),
+    )
+
+
+def growing_steps(
+    graph: Graph, regions: Sequence[Region], dims: Mapping[str, int], ways: int
+) -> tuple[Phase, ...]:
+    """Decoding steps of more and more requests, named by their number; none without a batch."""
+    name = batch_name(graph, dims)
+    if name is None:
+        return ()
+    found = []
+    for factor in BATCH_FACTORS:
+        work = phase_work(graph, regions, {**dims, name: dims[name] * factor}, ways)
+        call = call_of(work)
+        if call is not None:
+            found.append(Phase(name=str(call.requests), share=1.0, work=work))
+    return tuple(found) if len({phase.name for phase in found}) == len(BATCH_FACTORS) else ()
+
+
+def batch_name(graph: Graph, dims: Mapping[str, int]) -> str | None:
+    """The dimension that counts requests: called batch, or the first axis of the first input."""
+    named = [name for name in dims if "batch" in name.lower()]
+    if named:
+        return named[0]
+    kind = graph.types.get(graph.inputs[0]) if graph.inputs else None
+    first = kind.shape[0] if kind is not None and kind.shape else None
+    return first if isinstance(first, str) and first in dims else None

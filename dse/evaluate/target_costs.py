@@ -1,0 +1,83 @@
+"""The cost columns of one target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dse.evaluate.deployment import Deployment
+from hwmodels.served_table import MORE_IS_BETTER as SERVED_MORE
+from hwmodels.served_table import ServedTable
+from hwmodels.table import CostTable
+
+TOTAL_COLUMNS = ("latency_s", "energy_j", "weight_bytes", "kv_bytes", "peak_bytes")
+PHASE_COLUMNS = ("latency_s", "energy_j")
+NATIVE_SHARE = "native_share"
+ADDITIVE_COLUMNS = ("latency_s", "energy_j", "weight_bytes", "kv_bytes")
+SERVED_ADDITIVE = ("ttft_s", "tpot_s")
+"""Serving numbers that are a phase's latency."""
+MORE_IS_BETTER = (NATIVE_SHARE, *SERVED_MORE)
+"""Columns that a constraint bounds from below and that are no objectives."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetCosts:
+    """One target of a search with its tables."""
+
+    label: str
+    deployment: Deployment
+    table: CostTable
+    served: ServedTable | None
+    """None where the scenario is no prefill with a decoding phase."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names without the target's prefix, in the order of the run folder's tables."""
+        names = list(TOTAL_COLUMNS)
+        phases = [name for name, _, _ in self.table.phases]
+        if len(phases) > 1:
+            names += [f"{phase}.{column}" for phase in phases for column in PHASE_COLUMNS]
+        if self.served is not None:
+            names += self.served.columns
+        return (*names, NATIVE_SHARE)
+
+    def total(self, chosen: Mapping[str, int]) -> Mapping[str, float]:
+        """Every column of one assignment (region to choice index)."""
+        estimate = self.table.total(chosen)
+        row = {column: float(getattr(estimate, column)) for column in TOTAL_COLUMNS}
+        if len(self.table.phases) > 1:
+            for name, part in estimate.parts:
+                row |= {f"{name}.{column}": getattr(part, column) for column in PHASE_COLUMNS}
+        if self.served is not None:
+            row |= self.served.total(chosen)
+        row[NATIVE_SHARE] = self.table.native_share(chosen)
+        return row
+
+    def totals(self, chosen: np.ndarray, column: str) -> np.ndarray:
+        """One column of many assignments: (assignments, regions of the table) choice indices."""
+        if column == NATIVE_SHARE:
+            return self.table.native_shares(chosen)
+        if self.served is not None and column in self.served.columns:
+            return self.served.column(chosen, column)
+        phase, _, name = column.rpartition(".")
+        return self.table.totals(chosen, name, phase or None)
+
+    def is_priced_by_region(self, column: str) -> bool:
+        """Whether `CostTable.matrix` knows what each choice of a region adds to the column."""
+        return column != NATIVE_SHARE and (
+            self.served is None or column not in self.served.columns
+        )
+
+
+def is_additive(column: str) -> bool:
+    """Whether a column adds up over variables, conversions between regions apart."""
+    name = column.rpartition(".")[2]
+    return name in (*ADDITIVE_COLUMNS, *SERVED_ADDITIVE, NATIVE_SHARE)
+
+
+def joined(target: TargetCosts, names: Sequence[str], *, several: bool) -> tuple[str, ...]:
+    """Columns as a run folder names them: with the target's label where there are several."""
+    prefix = f"{target.label}." if several else ""
+    return tuple(f"{prefix}{name}" for name in names)
