@@ -143,11 +143,15 @@ def profile(
     compute: Annotated[
         Compute | None, typer.Option(help="What to measure.  [default: cuda where there is one]")
     ] = None,
+    energy: Annotated[
+        bool, typer.Option(help="Measure the energy of one row in forty, where a GPU tells it.")
+    ] = True,
     json: JsonFlag = False,
 ) -> None:
     """Measure the operators of this machine; call it again to go on."""
     import torch  # noqa: PLC0415
 
+    from dse.profile.clock import Repeats  # noqa: PLC0415
     from dse.profile.plan import listed_plan, standard_plan  # noqa: PLC0415
     from dse.profile.run import profile as measured  # noqa: PLC0415
     from hwmodels.optable import read_optable  # noqa: PLC0415
@@ -163,6 +167,7 @@ def profile(
         device_name=device_name,
         device=torch.device(compute.value),
         seconds=60 * minutes,
+        repeats=Repeats() if energy else Repeats(energy_s=0),
         progress=None if json else _Progress(screen),
     )
     answer: dict[str, Value] = {

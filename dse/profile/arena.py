@@ -73,6 +73,8 @@ class Arena:
         count = -(-size // dtype.itemsize)
         block = self._blocks.pop(key, None)
         if block is None or len(block) < count:
+            # Every vocabulary has a block of its own: only the last one stays.
+            self._blocks = {one: kept for one, kept in self._blocks.items() if not one[1]}
             del block
             values = self._drawn(dtype, high, min(count, DRAWN))
             block = values.repeat(-(-count // len(values)))[:count]

@@ -32,7 +32,7 @@ class Repeats:
     """How often and how long."""
 
     replays: int = 7
-    replay_s: float = 2e-3
+    replay_s: float = 3e-3
     """Calls are added to a replay until it takes this long, so that its start does not count."""
     slow_s: float = 0.3
     """A call that takes longer is timed once."""
@@ -42,7 +42,8 @@ class Repeats:
     operand_bytes: int = 2**31
     """Operands of a replay's calls together; one call may need more."""
     energy_s: float = 1.3
-    """A loop of replays this long is put to the energy counter, whose step is about 0.1 s."""
+    """A loop of replays this long is put to the energy counter, whose step is about 0.1 s; 0 for
+    none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +89,8 @@ class Clock:
         replay = self._captured(run_all) if self._is_cuda else run_all
         replays = 1 if single_s > self.repeats.slow_s else self.repeats.replays
         seconds, clock_mhz = self._timed(replay, replays)
-        spent = self._energy(replay, statistics.median(seconds)) if energy else None
+        wanted = energy and self.repeats.energy_s > 0
+        spent = self._energy(replay, statistics.median(seconds)) if wanted else None
         each_us = [one / calls * 1e6 for one in seconds]
         return Timing(
             median_us=statistics.median(each_us),

@@ -23,10 +23,13 @@ LOG = logging.getLogger(__name__)
 
 FAILURES = 3
 """Failures in a row after which a queue is given up: torch has no such kernel here."""
-ENERGY_EVERY = 10
-"""Every tenth row of a queue, from the first on, is put to the energy counter."""
+ENERGY_EVERY, ENERGY_FIRST = 40, 5
+"""Rows of a queue from one that is put to the energy counter to the next, and before the first:
+it takes as long as twenty rows."""
 LONGEST_S = 0.5
-"""A call that is expected to take longer waits until larger ones have been seen to be faster."""
+"""A call that is expected to take longer waits until the queue has nothing shorter left."""
+FIRST_WORK = 1e10
+"""Work (`work_size`) of a queue's first operator at most: nothing is known of its speed yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,13 +109,13 @@ class _Lane:
     reason: str = ""
 
     def take(self) -> Operator:
-        """The first that is expected to be short enough, else the shortest."""
-        if self.s_per_work is not None:
-            for index, operator in enumerate(self.waiting):
-                if work_size(operator) * self.s_per_work <= LONGEST_S:
-                    return self.waiting.pop(index)
-        shortest = min(range(len(self.waiting)), key=lambda i: work_size(self.waiting[i]))
-        return self.waiting.pop(0 if self.s_per_work is None else shortest)
+        """The first that is expected to be short enough, else the smallest."""
+        rate = self.s_per_work or LONGEST_S / FIRST_WORK
+        for index, operator in enumerate(self.waiting):
+            if work_size(operator) * rate <= LONGEST_S:
+                return self.waiting.pop(index)
+        sizes = [work_size(operator) for operator in self.waiting]
+        return self.waiting.pop(sizes.index(min(sizes)))
 
 
 def _lanes(found: Queues, recorder: Recorder) -> list[_Lane]:
@@ -152,7 +155,7 @@ class _Session:
         operator = lane.take()
         start = time.monotonic()
         try:
-            timing = self._timed(operator, energy=lane.rows % ENERGY_EVERY == 0)
+            timing = self._timed(operator, energy=lane.rows % ENERGY_EVERY == ENERGY_FIRST)
         except Exception as error:
             self._failed(lane, operator, error)
             lane.spent_s += time.monotonic() - start
