@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,13 +13,17 @@ from torch import Tensor
 
 from dse.evaluate.metric import Inputs, Metric, Run
 from dse.evaluate.quality import BatchScore, Quality, Reference, Task, summarise
+from dse.execute.bind import bound
 from dse.execute.calibrate import Calibration
-from dse.execute.emulate import emulators
+from dse.execute.emulate import Emulator, emulators
+from dse.execute.learn import WeightStates
 from dse.execute.program import Program
+from dse.execute.step import Quantize
 from dse.execute.trace import Trace
 from dse.graph.assignment import Assignment
 from dse.graph.site import Site
 from dse.zoo.split import Split, Splits
+from hwmodels.formats import Quantizer
 
 SplitName = Literal["calibration", "search", "report"]
 TRACE_BYTES = 2 << 30
@@ -52,16 +56,44 @@ class Evaluator:
     device: str = "cpu"
     metric: Metric | None = None
     """A user's own measure of quality, instead of the divergence from full precision."""
+    weights: WeightStates = None  # type: ignore[assignment]  # made below where none is given
+    """What the calibration split decides about weights: learned roundings, corrected means."""
     macs: int = 0
     _batches: dict[SplitName, list[_Batch]] = field(default_factory=dict)
     _forward_macs: dict[SplitName, int] = field(default_factory=dict)
     _scores: dict[tuple[SplitName, int], NDArray[np.float64]] = field(default_factory=dict)
     """Of full precision, by split and samples."""
 
+    def __post_init__(self) -> None:
+        """Without states given, they are learned when an assignment first needs them."""
+        if self.weights is None:
+            feeds = Feeds(self.splits.calibration, self.batch, self.device)
+            self.weights = WeightStates(self.program, self.sites, feeds)
+
     def __getstate__(self) -> dict[str, object]:
         """What it was made of; a copy in another process begins afresh."""
         fresh = {"macs": 0, "_batches": {}, "_forward_macs": {}, "_scores": {}}
         return {**self.__dict__, **fresh}
+
+    def prepare(self, quantizers: Iterable[tuple[str, Quantizer]]) -> None:
+        """Learns about all weights at once what these quantizers at sites will need.
+
+        Raises:
+            AssignmentError: a rounding is to be learned where there is no such weight.
+        """
+        before = self.weights.macs
+        self.weights.prepare(quantizers)
+        self.macs += self.weights.macs - before
+
+    def emulators(self, assignment: Assignment) -> dict[str, Emulator]:
+        """The quantizers of an assignment by site, without corrections of means."""
+        self.prepare(assignment)
+        return emulators(assignment, self.sites, self.calibration, self.weights)
+
+    def bound(self, assignment: Assignment) -> dict[str, Quantize]:
+        """All that stands at sites under an assignment."""
+        self.prepare(assignment)
+        return bound(assignment, self.sites, self.calibration, self.weights)
 
     def measure(
         self, assignment: Assignment, split: SplitName = "search", *, samples: int | None = None
@@ -76,7 +108,7 @@ class Evaluator:
             reference = self._reference_scores(self.metric, split, samples)
             data = _first(getattr(self.splits, split), samples)
             return self.metric.quality(self.metric.score(self.run(assignment), data), reference)
-        bound = emulators(assignment, self.sites, self.calibration)
+        bound = self.bound(assignment)
         scores: list[BatchScore] = []
         for batch in self._prefix(split, samples):
             if batch.trace is not None:
@@ -103,7 +135,7 @@ class Evaluator:
 
     def run(self, assignment: Assignment) -> Run:
         """The network under an assignment, for a user's metric."""
-        bound = emulators(assignment, self.sites, self.calibration)
+        bound = self.bound(assignment)
 
         def execute(inputs: Inputs) -> NDArray[Any]:
             outputs = []
@@ -172,6 +204,19 @@ def _first(split: Split, samples: int | None) -> Split:
         labels=None if split.labels is None else split.labels[:samples],
         kind=split.kind,
     )
+
+
+@dataclass(frozen=True)
+class Feeds:
+    """The feeds of a split, batch by batch, as often as they are asked for."""
+
+    split: Split
+    size: int
+    device: str
+
+    def __call__(self) -> Iterator[dict[str, Tensor]]:
+        """One pass over the split."""
+        return (feeds for feeds, _ in batches(self.split, self.size, self.device))
 
 
 def batches(

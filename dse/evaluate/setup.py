@@ -10,7 +10,7 @@ import torch
 
 from dse.data import Sizes, load_splits
 from dse.errors import DataError, GraphError
-from dse.evaluate.evaluator import Evaluator, batches
+from dse.evaluate.evaluator import Evaluator, Feeds
 from dse.evaluate.metric import Metric
 from dse.evaluate.quality import Task
 from dse.execute.calibrate import observe
@@ -36,7 +36,7 @@ def build_evaluator(
     splits: Splits | None = None,
     metric: Metric | None = None,
 ) -> Evaluator:
-    """An evaluator with the scales of static quantizers calibrated.
+    """An evaluator with static scales calibrated and learned roundings learned.
 
     Args:
         graph: the model, with weights.
@@ -67,12 +67,9 @@ def build_evaluator(
             data.source, sizes, sequence=data.sequence, inputs=shapes, folder=folder
         )
     program = Program(graph, device=compute)
-    observed = _observed(sites, quantizers)
-    calibration = observe(
-        program,
-        (feeds for feeds, _ in batches(splits.calibration, data.batch, compute)),
-        observed,
-    )
+    pairs = tuple(quantizers)
+    feeds = Feeds(splits.calibration, data.batch, compute)
+    calibration = observe(program, feeds(), _observed(sites, pairs))
     evaluator = Evaluator(
         program=program,
         splits=splits,
@@ -82,6 +79,7 @@ def build_evaluator(
         batch=data.batch,
         device=compute,
     )
+    evaluator.prepare(pairs)
     return evaluator if metric is None else judged_by(evaluator, metric)
 
 
@@ -128,6 +126,6 @@ def _observed(
     keys = {
         key
         for key, quantizer in quantizers
-        if quantizer.timing == "static" and sites[key].role not in ("weight", "bias")
+        if not quantizer.is_dynamic and sites[key].role not in ("weight", "bias")
     }
     return tuple(site for key, site in sites.items() if key in keys)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dse.errors import AssignmentError, nearest
 from dse.execute.calibrate import Calibration, Statistics
+from dse.execute.learn import WeightStates
 from dse.graph.assignment import Assignment
 from dse.graph.site import Site
 from dse.numerics import (
@@ -34,45 +35,91 @@ class Emulator:
     """What a static quantizer was calibrated on; None where scales come from the tensor itself."""
     seed: int = 0
     """Of stochastic rounding."""
+    state: QuantizerState | None = None
+    """What was learned about a weight; equal only to itself."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """The values of x on the quantizer's grid; gradients pass straight through."""
-        state = None
-        if self.statistics is not None:
-            state = _state(self.quantizer, self.statistics)
-        elif not self.quantizer.is_dynamic:
-            state = calibrated_state(x, self.quantizer, axes=self.axes)
         tracked = x.requires_grad and torch.is_grad_enabled()
         apply = quantize_with_gradient if tracked else quantize
-        return apply(x, self.quantizer, axes=self.axes, state=state, seed=self.seed)
+        return apply(x, self.quantizer, axes=self.axes, state=self._state(x), seed=self.seed)
+
+    def overwrite(self, x: Tensor) -> Tensor:
+        """As a call, in the memory of x, which needs no gradient."""
+        state = self._state(x)
+        return quantize(x, self.quantizer, axes=self.axes, state=state, seed=self.seed, out=x)
+
+    @property
+    def separable(self) -> bool:
+        """Whether parts of a tensor that hold whole slices of the contraction give the same."""
+        quantizer, format = self.quantizer, self.quantizer.format
+        if quantizer.is_random or quantizer.transforms or self.state is not None:
+            return False
+        if format.scale is None or self.statistics is not None:
+            return True
+        within_slices = format.granularity in ("channel", "token", "group")
+        shared = format.tensor_scale is not None or format.scale.rule in ("ratio", "global_min")
+        return within_slices and not shared and quantizer.statistic != "mean_channel_range"
+
+    def _state(self, x: Tensor) -> QuantizerState | None:
+        if self.state is not None:
+            return self.state
+        if self.statistics is not None:
+            return _state(self.quantizer, self.statistics)
+        if self.quantizer.is_dynamic:
+            return None
+        return calibrated_state(x, self.quantizer, axes=self.axes)
 
 
 @lru_cache(maxsize=4096)
 def _state(quantizer: Quantizer, statistics: Statistics) -> QuantizerState:
-    return calibrated_state(statistics.values, quantizer, axes=(0,))
+    values = statistics.values
+    if quantizer.statistic == "mean_channel_range":
+        mean = statistics.channel_absmax.mean().item()
+        ends = (max(statistics.minimum, -mean), min(statistics.maximum, mean))
+        values = torch.tensor(ends)
+    return calibrated_state(values, quantizer, axes=(0,))
 
 
 def emulators(
-    assignment: Assignment, sites: Mapping[str, Site], calibration: Calibration
+    assignment: Assignment,
+    sites: Mapping[str, Site],
+    calibration: Calibration,
+    weights: WeightStates | None = None,
 ) -> dict[str, Emulator]:
     """An emulator for each site of the assignment.
 
-    Static quantizers take the range that calibration saw; weights are their own calibration.
+    Static quantizers take the range that calibration saw; weights are their own calibration,
+    unless `weights` has learned about them.
 
     Raises:
         AssignmentError: sites that the model does not have, static quantizers of activations that
-            were not calibrated or whose scales are not per tensor (all of them at once).
+            were not calibrated or whose scales are not per tensor, learned roundings without
+            `weights` or of what is no weight (all of them at once).
     """
     found: dict[str, Emulator] = {}
     wrong: list[str] = []
     for key, quantizer in assignment:
         try:
-            found[key] = _emulator(key, quantizer, sites, calibration)
+            emulator = _emulator(key, quantizer, sites, calibration)
+            found[key] = _informed(emulator, key, quantizer, weights)
         except AssignmentError as error:
             wrong.append(str(error))
     if wrong:
         raise AssignmentError("; ".join(wrong))
     return found
+
+
+def _informed(
+    emulator: Emulator, key: str, quantizer: Quantizer, weights: WeightStates | None
+) -> Emulator:
+    """The emulator with learned values; a corrected mean alone changes nothing at the weight."""
+    if weights is None:
+        if quantizer.is_learned:
+            raise AssignmentError(f"site {key!r}: {quantizer.name} needs calibration data")
+        return emulator
+    state = weights.state(key, quantizer)
+    return emulator if state is None or state.values is None else replace(emulator, state=state)
 
 
 def _emulator(

@@ -6,8 +6,10 @@ from dse.numerics.balance import bias_correction, equalized, smoothing_factors
 from dse.numerics.calibrate import calibrated_state
 from dse.numerics.delayed import DelayedScale
 from dse.numerics.errors import QuantizeError, StateError
+from dse.numerics.gptq import gptq
 from dse.numerics.gradient import Gradient, quantize_with_gradient
-from dse.numerics.learned import DiscQuant, Neighbours, discquant, gptq, neighbours
+from dse.numerics.learned import DiscQuant, discquant, learned_macs, learned_values
+from dse.numerics.neighbours import Neighbours, neighbours
 from dse.numerics.quantize import quantize
 from dse.numerics.requantize import requantized, requantized_values
 from dse.numerics.state import QuantizerState
@@ -29,6 +31,8 @@ __all__ = [
     "discquant",
     "equalized",
     "gptq",
+    "learned_macs",
+    "learned_values",
     "load_states",
     "matmul",
     "neighbours",

@@ -15,7 +15,7 @@ from dse.numerics.errors import StateError
 from dse.numerics.state import QuantizerState
 
 VERSION = "1"
-_TENSORS = ("scales", "zero_points", "channel_factors", "values")
+_TENSORS = ("scales", "zero_points", "channel_factors", "values", "output_shift")
 
 
 def save_states(states: Mapping[str, QuantizerState], path: Path) -> str:
@@ -73,6 +73,7 @@ def _state_of(site: str, tensors: Mapping[str, Tensor]) -> QuantizerState:
         zero_points=tensors.get(f"{site}|zero_points"),
         channel_factors=tensors.get(f"{site}|channel_factors"),
         values=tensors.get(f"{site}|values"),
+        output_shift=tensors.get(f"{site}|output_shift"),
         tensor_scale=None if scale is None else float(scale),
     )
 

@@ -6,90 +6,16 @@ they work with every format.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dse.numerics.calibrate import calibrated_state
-from dse.numerics.quantize import quantize
-from dse.numerics.state import QuantizerState
+from dse.numerics.errors import QuantizeError
+from dse.numerics.gptq import fixed_state, gptq, gptq_macs
+from dse.numerics.neighbours import Neighbours, neighbours
 from hwmodels.formats import Quantizer
-
-DAMPING = 0.01
-"""GPTQ's share of the mean diagonal that is added to the Hessian (arXiv 2210.17323, section 3)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Neighbours:
-    """The grid values just below and just above each weight; equal where the weight is on it."""
-
-    down: Tensor
-    up: Tensor
-
-
-def neighbours(
-    weight: Tensor,
-    quantizer: Quantizer,
-    *,
-    axes: Sequence[int],
-    state: QuantizerState | None = None,
-) -> Neighbours:
-    """`round_down(weight)` and `round_up(weight)` under one fixed set of scales."""
-    fixed = state or calibrated_state(weight, quantizer, axes=axes)
-    down, up = (
-        quantize(weight, quantizer.replaced(rounding=mode), axes=axes, state=fixed)
-        for mode in ("down", "up")
-    )
-    return Neighbours(down=torch.minimum(down, up), up=torch.maximum(down, up))
-
-
-def gptq(
-    weight: Tensor, inputs: Tensor, quantizer: Quantizer, *, damping: float = DAMPING
-) -> Tensor:
-    """Weights (outputs, depth) rounded column by column, each error spread over those to come.
-
-    Scales are fixed beforehand from the weights. Columns go in their own order; ties between the
-    neighbours go down.
-
-    Args:
-        weight: (outputs, depth).
-        inputs: (samples, depth) calibration inputs of the layer.
-        quantizer: Granularity along axis 1.
-        damping: Added to the Hessian's diagonal, relative to its mean.
-
-    Source: Frantar et al., GPTQ, arXiv 2210.17323, algorithm 1.
-    """
-    state = calibrated_state(weight, quantizer, axes=(1,))
-    hessian = inputs.to(torch.float64).T @ inputs.to(torch.float64)
-    diagonal = hessian.diagonal()
-    diagonal += damping * diagonal.mean() + (diagonal == 0)
-    factor = torch.linalg.cholesky(torch.linalg.inv(hessian), upper=True)
-    left, values = weight.to(torch.float64).clone(), torch.empty_like(weight)
-    for column in range(weight.shape[1]):
-        current = left[:, column : column + 1].to(weight.dtype)
-        here = _at(state, column, quantizer)
-        near = neighbours(current, quantizer, axes=(1,), state=here)
-        upwards = near.up - current < current - near.down
-        value = torch.where(upwards, near.up, near.down)
-        values[:, column : column + 1] = value
-        error = (left[:, column] - value[:, 0].to(torch.float64)) / factor[column, column]
-        left[:, column + 1 :] -= error[:, None] * factor[column, column + 1 :]
-    return values
-
-
-def _at(state: QuantizerState, column: int, quantizer: Quantizer) -> QuantizerState:
-    """The scales that hold for one column."""
-    if state.scales is None or state.scales.shape[1] == 1:
-        return state
-    group = column // quantizer.format.group
-    points = state.zero_points
-    return QuantizerState(
-        scales=state.scales[:, group : group + 1],
-        zero_points=None if points is None else points[:, group : group + 1],
-        tensor_scale=state.tensor_scale,
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +28,10 @@ class DiscQuant:
     """Weight of the data term against the pull to the corners."""
     clamp: float = 1.0
     """Largest magnitude of the data term for one weight."""
+
+
+LAYERWISE = DiscQuant(steps=200, rho=20.0)
+"""For the loss of one layer's output, whose gradients are of order one (`learned_values`)."""
 
 
 def discquant(
@@ -140,3 +70,46 @@ def discquant(
         with torch.no_grad():
             x.clamp_(0, 1)
     return torch.where(x.detach() >= 0.5, near.up, near.down)
+
+
+def learned_values(weight: Tensor, hessian: Tensor, quantizer: Quantizer) -> Tensor:
+    """Weights under a quantizer whose rounding is `gptq` or `discquant`.
+
+    Both lower the squared error of the layer's own output, so that what one layer takes does not
+    depend on the choices of others. (DiscQuant's authors descend on the divergence of the whole
+    model; give `discquant` that loss to do so.)
+
+    Args:
+        weight: (outputs, depth), or (groups, outputs, depth).
+        hessian: (depth, depth) sum of outer products of inputs, with the groups of the weight.
+        quantizer: What to apply along the last axis, without transforms.
+
+    Raises:
+        QuantizeError: the rounding is not learned, or comes with transforms.
+    """
+    if not quantizer.is_learned or quantizer.transforms:
+        raise QuantizeError(
+            f"{quantizer.name}: expected rounding gptq or discquant without transforms"
+        )
+    if quantizer.rounding == "gptq":
+        return gptq(weight, hessian, quantizer)
+    depth = weight.shape[-1]
+    rows = weight.reshape(-1, depth)
+    found = neighbours(rows, quantizer, axes=(1,), state=fixed_state(rows, quantizer))
+    near = Neighbours(down=found.down.reshape(weight.shape), up=found.up.reshape(weight.shape))
+    unit = (near.up - near.down).square().mean() * hessian.diagonal(dim1=-2, dim2=-1).mean()
+    scaled = hessian.to(weight.dtype) / unit.clamp_min(torch.finfo(weight.dtype).tiny)
+
+    def loss(candidate: Tensor) -> Tensor:
+        error = candidate - weight
+        return ((error @ scaled) * error).sum()
+
+    with torch.enable_grad(), torch.inference_mode(False):
+        return discquant(weight, near, loss, settings=LAYERWISE)
+
+
+def learned_macs(outputs: int, depth: int, quantizer: Quantizer) -> int:
+    """Multiply-accumulates of `learned_values` for one product, the data's own not included."""
+    if quantizer.rounding == "gptq":
+        return gptq_macs(outputs, depth)
+    return 3 * LAYERWISE.steps * outputs * depth**2

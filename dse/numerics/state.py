@@ -25,3 +25,5 @@ class QuantizerState:
     """Transform `smooth`: (depth,) multiplied before quantization and divided out after it."""
     values: Tensor | None = None
     """A learned rounding: the quantized tensor itself, shaped as the tensor it replaces."""
+    output_shift: Tensor | None = None
+    """Bias correction of a weight: what is added to the node's output, by output channel."""

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from dse.evaluate.evaluator import Evaluator, SplitName, batches
 from dse.evaluate.quality import Task
-from dse.execute.emulate import Emulator, emulators
+from dse.execute.emulate import Emulator
 from dse.sensitivity.table import Score, Sensitivity
 from dse.space.problem import Problem
 
@@ -150,7 +150,7 @@ def _operands(
     evaluator: Evaluator, problem: Problem, variable: int, choice: int
 ) -> tuple[_Operand, ...]:
     """The values that a choice quantizes: what several sites read alike is one operand."""
-    bound = emulators(problem.changed(variable, choice), evaluator.sites, evaluator.calibration)
+    bound = evaluator.emulators(problem.changed(variable, choice))
     groups: dict[tuple[str, Emulator], list[str]] = {}
     for key, emulator in bound.items():
         groups.setdefault((evaluator.sites[key].value, emulator), []).append(key)

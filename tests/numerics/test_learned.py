@@ -8,7 +8,9 @@ import torch
 from dse.numerics import DiscQuant, discquant, gptq, neighbours, quantize, requantized
 from hwmodels.catalog import quantizer
 
-NAMES = ["int3@g32/fp16", "int4_channel", "e2m1@g32/fp16", "nf4_g64", "uint3_g32"]
+NAMES = [
+    "int3@g32/fp16", "int4_channel", "e2m1@g32/fp16", "nf4_g64", "uint3_g32", "nvfp4", "int4_g32:mse",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def test_neighbours_enclose_the_weight_and_contain_the_nearest(name, layer):
 @pytest.mark.parametrize("name", NAMES)
 def test_gptq_lowers_the_output_error(name, layer):
     weight, train, test = layer
-    values = gptq(weight, train, quantizer(name))
+    values = gptq(weight, train.T @ train, quantizer(name))
     nearest = quantize(weight, quantizer(name), axes=(1,))
     assert _output_error(weight, values, test) < 0.5 * _output_error(weight, nearest, test)
 

@@ -1,0 +1,198 @@
+"""What calibration data decide about weights: learned roundings and corrected means.
+
+Both are found with the full-precision inputs of a layer. So what a weight takes depends on its own
+quantizer alone, and not on the rest of an assignment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dse.errors import AssignmentError
+from dse.execute.moments import Moments, observe_moments
+from dse.execute.operators.operator import Value
+from dse.execute.product import Product, products_of
+from dse.execute.program import Program
+from dse.graph.site import Site
+from dse.numerics import (
+    QuantizerState,
+    calibrated_state,
+    learned_macs,
+    learned_values,
+    load_states,
+    quantize,
+    save_states,
+)
+from hwmodels.formats import Quantizer
+
+MEMORY_BYTES = 1 << 30
+"""For outer products of inputs at one time; more layers take more passes over the data."""
+FILE = "weights.safetensors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """A quantizer at a weight that needs calibration data."""
+
+    key: str
+    quantizer: Quantizer
+    product: Product
+    corrects: bool
+    """The shift of the mean output is wanted."""
+
+    @property
+    def identity(self) -> str:
+        """What its state is called, the same in every process."""
+        digest = hashlib.sha256(repr(self.quantizer).encode()).hexdigest()[:8]
+        return f"{self.key}={self.quantizer.name}#{digest}"
+
+
+class WeightStates:
+    """Learned roundings and output shifts by weight and quantizer, found when first asked for."""
+
+    def __init__(
+        self,
+        program: Program,
+        sites: Mapping[str, Site],
+        batches: Callable[[], Iterable[Mapping[str, Value]]],
+        *,
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> None:
+        self._program = program
+        self._sites = sites
+        self._batches = batches
+        self._memory_bytes = memory_bytes
+        self._states: dict[str, QuantizerState] = {}
+        self.macs = 0
+        """Multiply-accumulates spent on passes over the calibration data and on learning."""
+
+    def prepare(self, pairs: Iterable[tuple[str, Quantizer]]) -> None:
+        """Finds the states of quantizers at sites, several layers in one pass over the data.
+
+        Raises:
+            AssignmentError: a learned rounding or a correction at a site that cannot have one.
+        """
+        wishes = {wish.identity: wish for pair in pairs for wish in self._wishes(*pair)}
+        missing = [wish for identity, wish in wishes.items() if identity not in self._states]
+        for part in self._passes(missing):
+            second = frozenset(wish.product.operand for wish in part if wish.quantizer.is_learned)
+            found, macs = observe_moments(
+                self._program, self._batches(), [wish.product for wish in part], second=second
+            )
+            self.macs += macs
+            for wish in part:
+                self._states[wish.identity] = self._state(wish, found[wish.product.operand])
+
+    def state(self, key: str, quantizer: Quantizer) -> QuantizerState | None:
+        """What was found for a quantizer at a site; None where it needs no data."""
+        for wish in self._wishes(key, quantizer):
+            if wish.identity not in self._states:
+                self.prepare([(key, quantizer)])
+            return self._states[wish.identity]
+        return None
+
+    def product(self, key: str) -> Product | None:
+        """The product that a weight takes part in."""
+        return self._products.get(key)
+
+    def save(self, folder: Path) -> str:
+        """Writes `weights.safetensors` into a folder; the digest of what was found so far."""
+        folder.mkdir(parents=True, exist_ok=True)
+        return save_states(self._states, folder / FILE)
+
+    def load(self, folder: Path) -> None:
+        """Takes over what `save` wrote, instead of learning it again.
+
+        Raises:
+            StateError: the file is missing or its content is not what its digest says.
+        """
+        self._states |= load_states(folder / FILE)
+
+    def _wishes(self, key: str, quantizer: Quantizer) -> Iterator[Wish]:
+        """One, or none where the quantizer needs no data."""
+        site = self._sites.get(key)
+        if site is None or site.role != "weight":
+            if quantizer.is_learned:
+                role = "unknown" if site is None else site.role
+                raise AssignmentError(
+                    f"site {key!r} ({role}): {quantizer.name} learns its rounding, which only "
+                    "weights can"
+                )
+            return
+        product = self._products.get(key)
+        asked = quantizer.is_learned or quantizer.correction == "bias_corrected"
+        if product is None:
+            if asked:
+                raise AssignmentError(
+                    f"site {key!r}: {quantizer.name} needs a convolution over one or two axes or "
+                    "a matrix product with one weight matrix on the right"
+                )
+            return
+        corrects = quantizer.settled(weight=True).correction == "bias_corrected"
+        # Nobody asked: only where a bias takes the shift for nothing.
+        corrects &= product.has_bias or quantizer.correction != "auto"
+        if quantizer.is_learned or corrects:
+            yield Wish(key=key, quantizer=quantizer, product=product, corrects=corrects)
+
+    @cached_property
+    def _products(self) -> dict[str, Product]:
+        shapes = {
+            key: tuple(weight.shape)
+            for key, site in self._sites.items()
+            if site.role == "weight" and (weight := self._program.constant(site.value)) is not None
+        }
+        return products_of(self._program.graph, shapes)
+
+    def _passes(self, wishes: list[Wish]) -> Iterator[list[Wish]]:
+        """Wishes in parts whose outer products fit into memory together."""
+        part: list[Wish] = []
+        held: dict[tuple[object, ...], int] = {}
+        for wish in sorted(wishes, key=lambda wish: (wish.quantizer.is_learned, wish.identity)):
+            product = wish.product
+            size = 4 * product.groups * product.depth**2 if wish.quantizer.is_learned else 0
+            grown = {**held, product.operand: max(size, held.get(product.operand, 0))}
+            if part and sum(grown.values()) > self._memory_bytes:
+                yield part
+                part, grown = [], {product.operand: size}
+            part.append(wish)
+            held = grown
+        if part:
+            yield part
+
+    def _state(self, wish: Wish, moments: Moments) -> QuantizerState:
+        site, product = self._sites[wish.key], wish.product
+        quantizer = wish.quantizer.settled(weight=True)
+        given = self._program.constant(site.value)
+        assert given is not None
+        weight, axes = given.detach().float(), site.contraction_axes
+        if quantizer.is_learned:
+            values = self._learned(wish, weight, moments)
+        else:
+            state = (
+                None if quantizer.is_dynamic else calibrated_state(weight, quantizer, axes=axes)
+            )
+            values = quantize(weight, quantizer, axes=axes, state=state)
+        shift = None
+        if wish.corrects:
+            error = product.matrix(weight - values).double() @ moments.mean[..., None]
+            shift = error.float().flatten() * product.scale
+        return QuantizerState(values=values if quantizer.is_learned else None, output_shift=shift)
+
+    def _learned(self, wish: Wish, weight: Tensor, moments: Moments) -> Tensor:
+        product, quantizer = wish.product, wish.quantizer.settled(weight=True)
+        matrix = product.matrix(weight)
+        self.macs += product.groups * learned_macs(matrix.shape[1], product.depth, quantizer)
+        try:
+            return product.weight(learned_values(matrix, moments.outer, quantizer))
+        except torch.linalg.LinAlgError as error:
+            raise AssignmentError(
+                f"site {wish.key!r}: {wish.quantizer.name}: the inputs of the layer on the "
+                f"calibration split have no usable second moment ({error})"
+            ) from error

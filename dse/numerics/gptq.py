@@ -1,0 +1,100 @@
+"""GPTQ: rounding column by column, each error spread over the columns to come."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from dse.numerics.calibrate import calibrated_state
+from dse.numerics.neighbours import neighbours
+from dse.numerics.scales import derived_scales
+from dse.numerics.state import QuantizerState
+from hwmodels.formats import Quantizer
+
+DAMPING = 0.01
+"""GPTQ's share of the mean diagonal that is added to the Hessian (arXiv 2210.17323, section 3)."""
+BLOCK = 128
+"""Columns whose errors reach the rest of the matrix together (section 3, "lazy batch-updates")."""
+
+
+def gptq(
+    weight: Tensor, hessian: Tensor, quantizer: Quantizer, *, damping: float = DAMPING
+) -> Tensor:
+    """Weights (outputs, depth) rounded column by column, each error spread over those to come.
+
+    Scales are fixed beforehand from the weights. Columns go in their own order; ties between the
+    neighbours go down. A column that no input reaches is rounded to nearest.
+
+    Args:
+        weight: (outputs, depth), or (groups, outputs, depth) for as many independent products.
+        hessian: (depth, depth) sum of outer products of the inputs, with the groups of the weight.
+        quantizer: Granularity along the last axis.
+        damping: Added to the Hessian's diagonal, relative to its mean.
+
+    Raises:
+        torch.linalg.LinAlgError: The damped Hessian is not positive definite: inputs with NaN.
+
+    Source: Frantar et al., GPTQ, arXiv 2210.17323, algorithm 1.
+    """
+    groups = weight.reshape(-1, *weight.shape[-2:])
+    _, outputs, depth = groups.shape
+    state = fixed_state(groups.reshape(-1, depth), quantizer)
+    factor = _factor(hessian.reshape(-1, depth, depth), damping)
+    left, values = groups.to(torch.float64).clone(), torch.empty_like(groups)
+    for start in range(0, depth, BLOCK):
+        stop = min(start + BLOCK, depth)
+        errors = torch.empty_like(left[..., start:stop])
+        for column in range(start, stop):
+            current = left[..., column].to(weight.dtype)
+            here = _at(state, column, quantizer)
+            near = neighbours(current.reshape(-1, 1), quantizer, axes=(1,), state=here)
+            down, up = (side.reshape(-1, outputs) for side in (near.down, near.up))
+            value = torch.where(up - current < current - down, up, down)
+            values[..., column] = value
+            row = factor[:, column, column:stop]
+            error = (left[..., column] - value) / row[:, :1]
+            errors[..., column - start] = error
+            left[..., column:stop] -= error[..., None] * row[:, None]
+        left[..., stop:] -= errors @ factor[:, start:stop, stop:]
+    return values.reshape(weight.shape)
+
+
+def gptq_macs(outputs: int, depth: int) -> int:
+    """Multiply-accumulates of one product: a Cholesky inverse and factor, and the spreading."""
+    return depth**3 + outputs * depth**2 // 2
+
+
+def fixed_state(matrix: Tensor, quantizer: Quantizer) -> QuantizerState:
+    """Every scale of a matrix (outputs, depth), the block scales of two-level formats included."""
+    state = calibrated_state(matrix, quantizer, axes=(1,))
+    if state.tensor_scale is None:
+        return state
+    found = derived_scales(
+        matrix.float(), quantizer.settled(weight=True), tensor_scale=state.tensor_scale
+    )
+    return replace(state, scales=found.scales)
+
+
+def _factor(hessian: Tensor, damping: float) -> Tensor:
+    """The upper Cholesky factor of the inverse of each damped Hessian, float64."""
+    damped = hessian.to(torch.float64).clone()
+    diagonal = damped.diagonal(dim1=-2, dim2=-1)
+    diagonal += damping * diagonal.mean(-1, keepdim=True) + (diagonal == 0)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
+    factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
+    return factor
+
+
+def _at(state: QuantizerState, column: int, quantizer: Quantizer) -> QuantizerState:
+    """The scales that hold for one column."""
+    if state.scales is None or state.scales.shape[1] == 1:
+        return state
+    group = column // quantizer.format.group
+    points = state.zero_points
+    return QuantizerState(
+        scales=state.scales[:, group : group + 1],
+        zero_points=None if points is None else points[:, group : group + 1],
+        tensor_scale=state.tensor_scale,
+    )
