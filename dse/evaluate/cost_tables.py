@@ -16,6 +16,7 @@ from dse.graph.site import Region
 from dse.space.operands import operand_quantizers
 from dse.space.problem import Problem
 from dse.space.schema import Space, Target
+from hwmodels.device import Device
 from hwmodels.device_file import load_device
 from hwmodels.formats import Quantizer
 from hwmodels.runtime_file import load_runtime
@@ -31,6 +32,7 @@ def build_costs(
     *,
     origin: str,
     folder: Path,
+    devices: Mapping[str, Device] | None = None,
 ) -> Costs:
     """Cost tables of a problem on every target of a space.
 
@@ -41,6 +43,7 @@ def build_costs(
         graph: the graph that costs are computed on.
         origin: what errors call the space.
         folder: what relative device and runtime files are relative to.
+        devices: by the name that a target uses, where it is not one of the catalogue or a file.
 
     Raises:
         GraphError: a symbolic size that the scenario does not bind.
@@ -67,7 +70,8 @@ def build_costs(
         steps = growing_steps(graph, cost_regions, dims, gpus)
     targets = []
     for target in space.targets:
-        deployment = _deployment(target, space, folder)
+        known = (devices or {}).get(target.device)
+        deployment = _deployment(target, space, folder, known)
         table = deployment.table(phases, choices)
         served = exchange and deployment.served(table, exchange, steps, choices)
         targets.append(
@@ -81,9 +85,9 @@ def build_costs(
     )
 
 
-def _deployment(target: Target, space: Space, folder: Path) -> Deployment:
+def _deployment(target: Target, space: Space, folder: Path, device: Device | None) -> Deployment:
     return Deployment(
-        device=load_device(_located(target.device, folder)),
+        device=device or load_device(_located(target.device, folder)),
         runtime=load_runtime(_located(target.runtime, folder)),
         gpus=space.scenario.tensor_parallel,
         utilisation=space.scenario.memory_utilisation,

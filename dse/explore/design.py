@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +12,16 @@ from dse.errors import SpaceError, nearest
 from dse.evaluate.cost_tables import build_costs
 from dse.evaluate.costs import Costs
 from dse.explore.constraint import QUALITY, Constraint, parse_constraints
+from dse.explore.correction import Correction
 from dse.explore.feasible import budgets, check_costs
 from dse.explore.objectives import Objectives
 from dse.explore.solver import Budget
 from dse.graph.regions import regions
 from dse.model import Model, open_model
 from dse.space.build import build_problem
-from dse.space.problem import Problem
+from dse.space.problem import Point, Problem
 from dse.space.schema import Space
+from hwmodels.device import Device
 
 
 @dataclass(kw_only=True)
@@ -37,11 +39,39 @@ class Design:
     costs: Costs
     objectives: Objectives
     constraints: tuple[Constraint, ...]
+    corrections: Mapping[str, Correction] = field(default_factory=dict)
+    """Cost column -> what measurements made outside add to its prediction."""
+
+    def total(self, point: Point) -> dict[str, float]:
+        """Every cost column of a point, corrected."""
+        row = dict(self.costs.total(point))
+        for column, correction in self.corrections.items():
+            row[column] += float(correction.of(np.array([point]))[0])
+        return row
+
+    def totals(self, points: np.ndarray, columns: Sequence[str]) -> np.ndarray:
+        """(points, columns) costs, corrected; points: (points, variables) choice indices."""
+        table = self.costs.totals(points, columns)
+        for place, column in enumerate(columns):
+            if column in self.corrections:
+                table[:, place] += self.corrections[column].of(points)
+        return table
+
+    def objective_costs(self, points: np.ndarray) -> np.ndarray:
+        """(points, cost objectives), corrected; points: (points, variables) choice indices."""
+        return self.totals(points, self.objectives.costs)
 
     @property
     def additive(self) -> tuple[tuple[np.ndarray, ...], ...]:
         """Of each cost objective, what the choices add: one array a variable."""
-        return tuple(self.costs.additive(column) for column in self.objectives.costs)
+        return tuple(self._additive(column) for column in self.objectives.costs)
+
+    def _additive(self, column: str) -> tuple[np.ndarray, ...]:
+        parts = self.costs.additive(column)
+        if column not in self.corrections:
+            return parts
+        added = self.corrections[column].parts[: len(parts)]
+        return tuple(part + more for part, more in zip(parts, added, strict=True))
 
     @property
     def budgets(self) -> tuple[Budget, ...]:
@@ -60,18 +90,21 @@ class Design:
             if constraint.column == QUALITY:
                 values = losses
             else:
-                values = self.costs.totals(points, [constraint.column])[:, 0]
+                values = self.totals(points, [constraint.column])[:, 0]
             kept &= np.array([constraint.holds({constraint.column: v}) for v in values.tolist()])
         return kept
 
 
-def open_design(space: Space, *, origin: str, folder: Path) -> Design:
+def open_design(
+    space: Space, *, origin: str, folder: Path, devices: Mapping[str, Device] | None = None
+) -> Design:
     """The model, variables and cost tables that a space names; no data are read.
 
     Args:
         space: the space.
         origin: what errors call it.
         folder: what its relative paths are relative to.
+        devices: by the name that a target uses, where it is not one of the catalogue or a file.
 
     Raises:
         DseError, HardwareError: whatever in the space or the model cannot be used.
@@ -82,7 +115,13 @@ def open_design(space: Space, *, origin: str, folder: Path) -> Design:
     problem = build_problem(space, found, origin=origin)
     cost_model = open_model(space.cost_model, folder=folder) if space.cost_model else None
     costs = build_costs(
-        space, problem, found, (cost_model or model).graph, origin=origin, folder=folder
+        space,
+        problem,
+        found,
+        (cost_model or model).graph,
+        origin=origin,
+        folder=folder,
+        devices=devices,
     )
     objectives = _objectives(space, costs, origin)
     constraints = parse_constraints(

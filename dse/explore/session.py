@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from dse.evaluate.setup import build_evaluator
 from dse.explore.design import Design, open_design
 from dse.space.schema import Space
 from dse.zoo.split import Splits
+from hwmodels.device import Device
 
 
 @dataclass(kw_only=True)
@@ -33,6 +35,7 @@ def prepare(
     compute: str = "cpu",
     splits: Splits | None = None,
     metric: Metric | None = None,
+    devices: Mapping[str, Device] | None = None,
 ) -> Session:
     """Load, check and connect everything that a space names.
 
@@ -43,12 +46,13 @@ def prepare(
         compute: `cpu` or `cuda`.
         splits: the samples themselves, instead of those that the space names.
         metric: a user's own measure of quality.
+        devices: by the name that a target uses, where it is not one of the catalogue or a file.
 
     Raises:
         DseError, HardwareError: whatever in the space, the model or the data cannot be used.
         InfeasibleError: no assignment satisfies the constraints on cost.
     """
-    design = open_design(space, origin=origin, folder=folder)
+    design = open_design(space, origin=origin, folder=folder, devices=devices)
     sites = {site.key: site for variable in design.problem.variables for site in variable.sites}
     quantizers = [
         (site.key, choice.quantizers[site.role])
