@@ -70,9 +70,16 @@ def tied_with_uniform(record: Record, records: Sequence[Record], objectives: Obj
 
 
 def _better(first: Quality, second: Quality) -> bool:
-    """Whether the first loss is lower beyond two standard errors of the paired difference."""
-    difference = np.array(second.losses) - np.array(first.losses)
-    if not np.isfinite(difference).all() or len(difference) < 2:
+    """Whether the first loss is lower beyond two standard errors of the difference.
+
+    The paired difference where both have the same samples; a loss that was measured outside has
+    none, and its standard error is taken as independent, or as nothing where it is not known.
+    """
+    gap, stderr = second.loss - first.loss, math.hypot(first.stderr, second.stderr)
+    if len(first.losses) == len(second.losses) > 1:
+        difference = np.array(second.losses) - np.array(first.losses)
+        gap = float(difference.mean())
+        stderr = float(difference.std(ddof=1)) / math.sqrt(len(difference))
+    if not (math.isfinite(gap) and math.isfinite(stderr)):
         return first.loss < second.loss
-    stderr = difference.std(ddof=1) / math.sqrt(len(difference))
-    return bool(difference.mean() > 2 * stderr)
+    return gap > 2 * stderr

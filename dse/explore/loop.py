@@ -49,6 +49,7 @@ from dse.explore.study import (
     share_study,
 )
 from dse.explore.surrogate import Surrogate
+from dse.explore.told import corrections, told_of
 from dse.explore.trials import Trials
 from dse.explore.write import write_results
 from dse.files import write_atomically
@@ -157,6 +158,7 @@ def _run(
         session.stage_macs["reference"] = forward * peer.executor.replicas
         sensitivity = _sensitivity(session, out, peer, progress)
     prior = Surrogate(losses=finite(sensitivity.losses(session.problem)))
+    session.corrections = corrections(session, told_of(study.user_attrs, session.problem))
     study.sampler = _sampler(session, prior)
     session.stage_macs["sensitivity"] = sensitivity_macs(study)
     with _stage(session, "trials", progress):
@@ -213,11 +215,10 @@ def _sampler(session: Session, prior: Surrogate) -> optuna.samplers.BaseSampler:
     search = session.space.search
     if search.sampler != "front":
         return named_sampler(search.sampler, search.seed)
-    columns = session.objectives.costs
     return FrontSampler(
         session.problem,
         prior,
-        lambda points: session.costs.totals(points, columns),
+        session.objective_costs,
         session.additive,
         seed=search.seed,
         fronts=session.objectives.split,

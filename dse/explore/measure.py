@@ -11,10 +11,12 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from dse.evaluate.quality import Quality
+from dse.explore.design import Design
 from dse.explore.executor import Executor, Job, Outcome, outcomes
 from dse.explore.records import Record
 from dse.explore.session import Session
 from dse.explore.study import ERROR, trial_point
+from dse.explore.told import amended, told_of
 from dse.space.problem import Point
 
 SENSITIVITY_MACS = "sensitivity_macs"
@@ -39,9 +41,9 @@ def tell(
         trial.set_user_attr("seconds", outcome.seconds)
         quality = outcome.quality
         if quality is not None:
-            trial.set_user_attr("quality", _to_json(quality))
+            trial.set_user_attr("quality", quality_json(quality))
         if quality is not None and math.isfinite(quality.loss):
-            costs = session.costs.total(point)
+            costs = session.total(point)
             values = [quality.loss, *(costs[column] for column in session.objectives.costs)]
             study.tell(trial, values, skip_if_finished=True)
         else:
@@ -65,7 +67,7 @@ def measure_report(
         if quality is None:
             content |= {"error": outcome.error, "trial": outcome.key}
         else:
-            content["quality"] = _to_json(quality)
+            content["quality"] = quality_json(quality)
         study.set_user_attr(f"{REPORT_ATTRIBUTE}{digests[outcome.key]}", content)
 
 
@@ -74,11 +76,15 @@ def reported(study: optuna.Study, record: Record) -> bool:
     return f"{REPORT_ATTRIBUTE}{record.digest}" in study.user_attrs
 
 
-def records_of(session: Session, study: optuna.Study) -> list[Record]:
-    """Completed trials in order, with their report-split quality where it was measured."""
+def records_of(design: Design, study: optuna.Study) -> list[Record]:
+    """Completed trials in order, with their report-split quality where it was measured.
+
+    What users measured outside and told stands in place of what was measured or predicted here.
+    """
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     reports = study.user_attrs
-    return [_record(session, trial, reports) for trial in trials]
+    records = [_record(design, trial, reports) for trial in trials]
+    return amended(records, told_of(reports, design.problem))
 
 
 def failures_of(study: optuna.Study) -> dict[int, str]:
@@ -122,8 +128,8 @@ def trial_macs(study: optuna.Study) -> dict[str, int]:
     return spent
 
 
-def _record(session: Session, trial: FrozenTrial, reports: Mapping[str, Any]) -> Record:
-    point = trial_point(trial, session.problem)
+def _record(design: Design, trial: FrozenTrial, reports: Mapping[str, Any]) -> Record:
+    point = trial_point(trial, design.problem)
     digest = trial.user_attrs["digest"]
     report = reports.get(f"{REPORT_ATTRIBUTE}{digest}")
     return Record(
@@ -133,13 +139,14 @@ def _record(session: Session, trial: FrozenTrial, reports: Mapping[str, Any]) ->
         name=trial.user_attrs.get("name", ""),
         digest=digest,
         search=_from_json(trial.user_attrs["quality"]),
-        costs=session.costs.total(point),
+        costs=design.total(point),
         macs=int(trial.user_attrs["macs"]),
         report=_from_json(report["quality"]) if report and "quality" in report else None,
     )
 
 
-def _to_json(quality: Quality) -> dict[str, Any]:
+def quality_json(quality: Quality) -> dict[str, Any]:
+    """A quality as a trial's attribute."""
     return {name: getattr(quality, name) for name in Quality.__dataclass_fields__}
 
 
