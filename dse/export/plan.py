@@ -1,4 +1,4 @@
-"""What Q/DQ stands where, decided and checked before a model is touched."""
+"""What stands at each site of a Q/DQ model, decided and checked before a model is touched."""
 
 from __future__ import annotations
 
@@ -6,103 +6,156 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 from torch import Tensor
 
 from dse.errors import ExportError
+from dse.execute.bind import Shift
 from dse.execute.emulate import Emulator
 from dse.execute.program import Program
+from dse.execute.step import Quantize
 from dse.export.constant import Codes, codes_of
 from dse.export.element import BASE_OPSET, ElementType, element_type
 from dse.numerics import calibrated_state
 
+SHOWN_SITES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredValues:
+    """A constant as values of an ONNX float type, read through a cast unless it is float32."""
+
+    values: npt.NDArray[np.float32]
+    type: ir.DataType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CastPair:
+    """An activation that passes through a 16-bit float."""
+
+    type: ir.DataType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """An activation that passes QuantizeLinear and DequantizeLinear."""
+
+    scale: float
+    zero_point: npt.NDArray[np.generic]
+    """A scalar in the numpy dtype of the ONNX type, which it decides."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sum:
+    """An output that a constant is added to."""
+
+    addend: npt.NDArray[np.float32]
+    then: CastPair | Pair | None
+
+
+Placement = Codes | StoredValues | CastPair | Pair | Sum
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Of each site exactly one of `codes`, `casts` and `pairs` knows what stands there."""
+    """What stands at each site, and the opset that it needs."""
 
-    codes: Mapping[str, Codes]
-    """Constants with scales, by site."""
-    casts: Mapping[str, tuple[Tensor | None, ir.DataType]]
-    """Sites of formats without scales: the values of a constant, None for an activation."""
-    pairs: Mapping[str, tuple[Emulator, Codes]]
-    """Activations with scales: what is shared, and scale and zero point."""
+    placements: Mapping[str, Placement]
     opset: int
 
-    @classmethod
-    def of(cls, program: Program, emulators: Mapping[str, Emulator]) -> Plan:
-        """The plan of emulators by site; raises `ExportError`, see `export_qdq`."""
-        nodes = {node.name: node for node in program.graph.nodes}
-        codes: dict[str, Codes] = {}
-        casts: dict[str, tuple[Tensor | None, ir.DataType]] = {}
-        pairs: dict[str, tuple[Emulator, Codes]] = {}
-        refused: dict[str, list[str]] = {}
-        opset = BASE_OPSET
-        for key, emulator in emulators.items():
-            name, _, operand = key.rpartition("/")
-            constant = None
-            if operand.startswith("in"):
-                constant = program.constant(nodes[name].inputs[int(operand[2:])])
-            try:
-                element = _element(emulator)
-                opset = max(opset, element.opset)
-                if emulator.quantizer.format.scale is None:
-                    values = None if constant is None else emulator(constant.float())
-                    casts[key] = values, element.type
-                    continue
-                if constant is None:
-                    pairs[key] = emulator, _activation(emulator, element)
-                else:
-                    codes[key] = codes_of(constant, emulator, element)
-                    opset = max(opset, codes[key].opset)
-            except ExportError as error:
-                refused.setdefault(str(error), []).append(key)
-        if refused:
-            raise ExportError(_refusal(refused))
-        return cls(codes=codes, casts=casts, pairs=pairs, opset=opset)
+
+def plan_of(program: Program, bound: Mapping[str, Quantize]) -> Plan:
+    """The plan of what `dse.execute.bind.bound` says.
+
+    Raises:
+        ExportError: see `export_qdq`.
+    """
+    nodes = {node.name: node for node in program.graph.nodes}
+    placements: dict[str, Placement] = {}
+    refused: dict[str, list[str]] = {}
+    opset = BASE_OPSET
+    for key, quantize in bound.items():
+        name, _, operand = key.rpartition("/")
+        constant = None
+        if operand.startswith("in"):
+            constant = program.constant(nodes[name].inputs[int(operand[2:])])
+        try:
+            placements[key], needed = _placement(quantize, constant)
+            opset = max(opset, needed)
+        except ExportError as error:
+            refused.setdefault(str(error), []).append(key)
+    if refused:
+        raise ExportError(_refusal(refused))
+    return Plan(placements=placements, opset=opset)
 
 
 def _refusal(refused: Mapping[str, list[str]]) -> str:
-    lines = [
-        f"  {reason} ({', '.join(keys[:3])}" + (f" and {len(keys) - 3} more)" if keys[3:] else ")")
-        for reason, keys in refused.items()
-    ]
+    lines = []
+    for reason, keys in refused.items():
+        rest = len(keys) - SHOWN_SITES
+        more = f" and {rest} more" if rest > 0 else ""
+        lines.append(f"  {reason} ({', '.join(keys[:SHOWN_SITES])}{more})")
     return "\n".join([
         "ONNX Q/DQ cannot express this assignment:", *lines,
-        "choose another trial, or restrict the space's candidates to int2/4/8/16, e4m3, e5m2 "
-        "with static activations, bf16, fp16",
+        "choose another trial, or restrict the space's candidates to int2, int4, int8, int16, "
+        "e4m3 and e5m2 (activations static, per tensor), bf16 and fp16",
     ])  # fmt: skip
 
 
+def _placement(quantize: Quantize, constant: Tensor | None) -> tuple[Placement, int]:
+    """What stands at one site, and the opset it needs."""
+    if isinstance(quantize, Shift):
+        return _shifted(quantize, constant)
+    if not isinstance(quantize, Emulator):
+        raise ExportError(f"{type(quantize).__name__} has no Q/DQ")
+    element = _element(quantize)
+    if constant is not None:
+        if quantize.quantizer.format.scale is None:
+            values = quantize(constant.float()).numpy()
+            return StoredValues(values=values, type=element.type), element.opset
+        codes = codes_of(constant, quantize, element)
+        return codes, max(codes.opset, element.opset)
+    if quantize.quantizer.rounding != "nearest_even":
+        raise ExportError(f"{quantize.quantizer.name}: QuantizeLinear rounds to nearest even")
+    if quantize.quantizer.format.scale is None:
+        return CastPair(type=element.type), element.opset
+    return _pair(quantize, element), element.opset
+
+
+def _shifted(shift: Shift, constant: Tensor | None) -> tuple[Placement, int]:
+    """A corrected mean: in the bias itself, or added to the output."""
+    if constant is not None:
+        values = shift(constant.float())
+        if shift.then is None or not isinstance(shift.then, Emulator):
+            return StoredValues(values=values.numpy(), type=ir.DataType.FLOAT), BASE_OPSET
+        return _placement(shift.then, constant + shift.shift)
+    then, opset = None, BASE_OPSET
+    if shift.then is not None:
+        placement, opset = _placement(shift.then, None)
+        assert isinstance(placement, CastPair | Pair), "an activation is not stored"
+        then = placement
+    return Sum(addend=shift.shift.float().numpy(), then=then), opset
+
+
 def _element(emulator: Emulator) -> ElementType:
-    quantizer = emulator.quantizer
-    found = element_type(quantizer.format.element)
+    quantizer, format = emulator.quantizer, emulator.quantizer.format
+    found = element_type(format.element)
     if found is None:
-        raise ExportError(
-            f"{quantizer.name}: ONNX has no type for {quantizer.format.element.name}"
-        )
-    if quantizer.format.tensor_scale is not None or (
-        quantizer.format.scale is not None and quantizer.format.scale.encoding.bits < 16
-    ):
+        raise ExportError(f"{quantizer.name}: ONNX has no type for {format.element.name}")
+    narrow = format.scale is not None and format.scale.encoding.bits < 16
+    if format.tensor_scale is not None or narrow:
         raise ExportError(f"{quantizer.name}: scales of fewer than 16 bits are not exported yet")
     if quantizer.transforms:
         raise ExportError(f"{quantizer.name}: transforms have no Q/DQ")
     return found
 
 
-def _activation(emulator: Emulator, element: ElementType) -> Codes:
-    """Scale and zero point of a static activation; it has no codes of its own."""
+def _pair(emulator: Emulator, element: ElementType) -> Pair:
     quantizer = emulator.quantizer
     if emulator.statistics is None:
         raise ExportError(f"{quantizer.name}: an activation's scale must be static in Q/DQ")
     state = calibrated_state(emulator.statistics.values, quantizer, axes=(0,))
     assert state.scales is not None, "a static format with a scale has one"
-    if quantizer.rounding != "nearest_even":
-        raise ExportError(f"{quantizer.name}: QuantizeLinear rounds to nearest even")
-    zero = np.zeros(1) if state.zero_points is None else state.zero_points.numpy()
-    dtype = element.type.numpy()
-    return Codes(
-        codes=np.zeros(0, dtype),
-        scale=state.scales.float().numpy().reshape(()),
-        zero_point=zero.reshape(()).astype(dtype),
-    )
+    zero = 0.0 if state.zero_points is None else state.zero_points.item()
+    return Pair(scale=state.scales.item(), zero_point=np.array(zero).astype(element.type.numpy()))

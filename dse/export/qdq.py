@@ -1,8 +1,8 @@
 """An assignment as Q/DQ nodes of an ONNX model, integers and 8-bit floats.
 
 A constant becomes its codes and a DequantizeLinear; an activation passes QuantizeLinear and
-DequantizeLinear with its calibrated scale; 16-bit floats without scales pass a pair of casts.
-Operands that read one value through one quantizer share one pair. Where a symmetric integer
+DequantizeLinear with its calibrated scale; 16-bit floats without scales pass a pair of casts; a
+corrected mean goes into the bias, or is added to the output. Where a symmetric integer
 activation falls below its range, QuantizeLinear goes one step further than the emulator does
 (-128 where the range ends at -127).
 """
@@ -16,23 +16,23 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from dse.errors import WriteError
-from dse.execute.emulate import Emulator
 from dse.execute.program import Program
+from dse.execute.step import Quantize
 from dse.export.edit import Editor
 from dse.export.opset import raised
-from dse.export.plan import Plan
+from dse.export.plan import plan_of
 from dse.graph.load import model_proto
 
 EXTERNAL_BYTES = 1 << 30
 """Models above this size keep their weights in a file beside them."""
 
 
-def export_qdq(program: Program, emulators: Mapping[str, Emulator], out: Path) -> None:
-    """Writes the model of a program with Q/DQ where the emulators stand.
+def export_qdq(program: Program, bound: Mapping[str, Quantize], out: Path) -> None:
+    """Writes the model of a program with Q/DQ where the emulator quantizes.
 
     Args:
         program: the model, with weights.
-        emulators: by site, as `dse.execute.emulate.emulators` binds them.
+        bound: what stands at which site, as `dse.execute.bind.bound` says.
         out: the ONNX file to write.
 
     Raises:
@@ -40,7 +40,7 @@ def export_qdq(program: Program, emulators: Mapping[str, Emulator], out: Path) -
             operators that onnx cannot bring to the opset that they need.
         WriteError: the file cannot be written.
     """
-    plan = Plan.of(program, emulators)
+    plan = plan_of(program, bound)
     path = program.graph.path
     assert path is not None, "a program with weights was loaded from a file"
     proto = raised(model_proto(path), plan.opset, path)
