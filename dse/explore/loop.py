@@ -18,20 +18,20 @@ import dse
 from dse.errors import RunError, StorageError, WriteError
 from dse.explore import folder as run_folder
 from dse.explore.decision import contenders, decide
+from dse.explore.design import Design
 from dse.explore.executor import Executor
 from dse.explore.feasible import check_measured, satisfied
 from dse.explore.history import dominated_share, reference_point
 from dse.explore.manifest import write_manifest
 from dse.explore.measure import (
-    add_sensitivity_macs,
     failures_of,
     measure_report,
     records_of,
     reported,
-    sensitivity_macs,
     trial_macs,
 )
 from dse.explore.plan import plan
+from dse.explore.prior import sensitivity_macs, sensitivity_table
 from dse.explore.progress import Progress, Stage, Status, silent
 from dse.explore.pulse import Pulse
 from dse.explore.records import Record
@@ -43,8 +43,6 @@ from dse.explore.study import (
     enqueue,
     locked,
     open_study,
-    publish_table,
-    published_table,
     retry_lost,
     share_study,
 )
@@ -52,9 +50,7 @@ from dse.explore.surrogate import Surrogate
 from dse.explore.told import corrections, told_of
 from dse.explore.trials import Trials
 from dse.explore.write import write_results
-from dse.files import write_atomically
-from dse.sensitivity.score import score
-from dse.sensitivity.table import Sensitivity, finite
+from dse.sensitivity.table import finite
 
 
 def run(
@@ -108,7 +104,7 @@ def run(
     return front
 
 
-def identity(session: Session) -> Mapping[str, object]:
+def identity(session: Design) -> Mapping[str, object]:
     """What two runs must share for one to continue the other, or to take part in it."""
     return {
         "dse": dse.__version__,
@@ -156,7 +152,17 @@ def _run(
     with _stage(session, "sensitivity", progress):
         forward = session.evaluator.forward_macs("search")
         session.stage_macs["reference"] = forward * peer.executor.replicas
-        sensitivity = _sensitivity(session, out, peer, progress)
+        sensitivity = sensitivity_table(
+            session,
+            out,
+            study,
+            peer.executor,
+            peer=peer.name,
+            shared=peer.storage is not None,
+            progress=lambda done, total: progress(
+                Status(stage="sensitivity", done=done, total=total)
+            ),
+        )
     prior = Surrogate(losses=finite(sensitivity.losses(session.problem)))
     session.corrections = corrections(session, told_of(study.user_attrs, session.problem))
     study.sampler = _sampler(session, prior)
@@ -183,32 +189,6 @@ def _stage(session: Session, stage: Stage, progress: Progress) -> Iterator[None]
     before = time.monotonic()
     yield
     session.stage_seconds[stage] = time.monotonic() - before
-
-
-def _sensitivity(session: Session, out: Path, peer: Peer, progress: Progress) -> Sensitivity:
-    """The table of the run folder or of the shared study if there is one, else measured now."""
-    path = out / run_folder.SENSITIVITY
-    if path.exists():
-        return Sensitivity.read(path)
-    table = published_table(peer.study) if peer.storage is not None else ""
-    if not table:
-        evaluator, search = session.evaluator, session.space.search
-        before = evaluator.macs
-        table = score(
-            evaluator,
-            session.problem,
-            "direct" if evaluator.metric is not None else search.sensitivity,
-            samples=search.sensitivity_samples,
-            seed=search.seed,
-            progress=lambda done, total: progress(
-                Status(stage="sensitivity", done=done, total=total)
-            ),
-        ).to_csv()
-        add_sensitivity_macs(peer.study, evaluator.macs - before, peer.name)
-        if peer.storage is not None:
-            publish_table(peer.study, table)
-    write_atomically(path, table)
-    return Sensitivity.read(path)
 
 
 def _sampler(session: Session, prior: Surrogate) -> optuna.samplers.BaseSampler:

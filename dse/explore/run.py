@@ -15,7 +15,8 @@ from dse.explore.scale import Scale
 from dse.explore.session import prepare
 from dse.model import open_model
 from dse.space.init import Draft, space_text
-from dse.space.load import load_space, parse_space
+from dse.space.load import load_space, load_targets, parse_space
+from dse.space.relocate import FILES, located_target
 from dse.space.schema import Space, Target
 
 RUNS = Path("runs")
@@ -27,7 +28,7 @@ class Overrides:
     """What the command line says on top of a space file; empty means as the file says."""
 
     targets: tuple[str, ...] = ()
-    """`device` or `device:runtime`."""
+    """`device`, `device:runtime`, or a YAML file with `targets`."""
     data: str | None = None
     objectives: tuple[str, ...] = ()
     constraints: tuple[str, ...] = ()
@@ -136,9 +137,15 @@ def overridden(space: Space, overrides: Overrides) -> Space:
 
 
 def parse_targets(texts: Sequence[str]) -> tuple[Target, ...]:
-    """Targets of `device` or `device:runtime`."""
-    parsed = []
+    """Targets of `device`, `device:runtime`, or a YAML file that lists them under `targets`.
+
+    Files are relative to the working directory.
+
+    Raises:
+        SpaceError: a file that cannot be read.
+    """
+    parsed: list[Target] = []
     for text in texts:
-        device, _, runtime = text.partition(":")
-        parsed.append(Target(device=device, runtime=runtime) if runtime else Target(device=device))
+        listed = load_targets(text) if Path(text).suffix in FILES else None
+        parsed += listed or [located_target(Target.model_validate(text), Path())]
     return tuple(parsed)

@@ -36,6 +36,12 @@ class Told:
         return {"choices": choices, "values": dict(self.values)}
 
     @property
+    def without_costs(self) -> Told:
+        """What holds on every target."""
+        kept = {name: v for name, v in self.values.items() if name in QUALITY_COLUMNS}
+        return replace(self, values=kept)
+
+    @property
     def quality(self) -> Quality | None:
         """The loss on the search split."""
         return _quality(self.values, "quality_loss", "quality_stderr")

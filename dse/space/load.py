@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from dse.errors import SpaceError, nearest
-from dse.space.schema import Space
+from dse.space.relocate import located_target
+from dse.space.schema import Space, Target
 
 Location = tuple[int | str, ...]
+QUESTION_WIDTH = 97
 
 
 def load_space(path: str | Path) -> Space:
@@ -48,10 +52,47 @@ def parse_space(text: str, *, origin: str) -> Space:
             f"{origin}: expected a mapping with the keys {', '.join(Space.model_fields)}, "
             f"got {type(content).__name__}"
         )
+    return validated({"question": question(text), **content}, origin=origin)
+
+
+def validated(content: Mapping[str, object], *, origin: str) -> Space:
+    """The space that a mapping says, as a file would.
+
+    Raises:
+        SpaceError: as `load_space`.
+    """
     try:
-        return Space.model_validate({"question": question(text), **content})
+        return Space.model_validate(dict(content))
     except ValidationError as error:
         raise SpaceError("\n".join(_messages(error, origin))) from error
+
+
+def load_targets(path: str | Path) -> tuple[Target, ...] | None:
+    """The targets that a YAML file lists under `targets`; None where it has no such key.
+
+    Relative device and runtime files are relative to the file.
+
+    Raises:
+        SpaceError: not YAML, or targets that do not fit.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SpaceError(f"{path}: cannot be read as YAML: {error}") from error
+    if not isinstance(content, dict) or "targets" not in content:
+        return None
+    try:
+        found = TypeAdapter(tuple[Target, ...]).validate_python(content["targets"])
+    except ValidationError as error:
+        raise SpaceError("\n".join(_messages(error, f"{path}: targets"))) from error
+    return tuple(located_target(target, path.parent) for target in found)
+
+
+def space_yaml(space: Space) -> str:
+    """A space as a file that `load_space` reads, opening with its question."""
+    opening = "".join(f"# {line}\n" for line in textwrap.wrap(space.question, QUESTION_WIDTH))
+    return opening + yaml.safe_dump(space.model_dump(mode="json"), sort_keys=False)
 
 
 def question(text: str) -> str:
