@@ -5,23 +5,30 @@ from __future__ import annotations
 import importlib.util
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from dse.numerics.fused_arguments import (
+    grid_numbers,
+    is_plain,
+    plain_numbers,
+    rounds_scales,
+    scaling_numbers,
+)
 from dse.numerics.grid import Method, grid_of, thresholds_of
 from dse.numerics.layout import Layout
-from dse.numerics.on_device import scales_of, tensor_scale
+from dse.numerics.on_device import largest_magnitude, scales_of, tensor_scale
 from dse.numerics.scales import group_length
 from dse.numerics.scaling import Rule, kernels_derive, scaling_of
 from dse.numerics.state import QuantizerState
 from hwmodels.formats import Encoding, Quantizer, Rounding
 
-ENABLED = False
-"""The fused kernels give the right bits in Triton's interpreter and compile for sm_90, but have
-not run on a GPU yet: until `tests/numerics/test_cuda.py` has passed on one, torch operations do
-their work, with the same bits."""
-TILE_ELEMENTS = 4096
+SPAN = 4096
+"""Elements that one program handles under one scale."""
+TILE = 4096
 """Elements of all groups that one program handles."""
+WARPS = 8
 LARGEST_GROUP = 8192
 _SLOW = (Method.IDENTITY, Method.SEARCH, Method.TABLE_STOCHASTIC)
 """Methods that are left to the torch path."""
@@ -29,8 +36,6 @@ _SLOW = (Method.IDENTITY, Method.SEARCH, Method.TABLE_STOCHASTIC)
 
 def fuses(x: Tensor, quantizer: Quantizer, layout: Layout, state: QuantizerState) -> bool:
     """Whether a fused kernel can do the whole quantization."""
-    if not ENABLED:
-        return False
     format = quantizer.format
     grid = grid_of(format.element, quantizer.rounding, quantizer.random_bits)
     if x.device.type != "cuda" or grid.method in _SLOW or not _has_triton():
@@ -43,7 +48,7 @@ def fuses(x: Tensor, quantizer: Quantizer, layout: Layout, state: QuantizerState
     scaling = scaling_of(format, group=group)
     in_registers = kernels_derive(quantizer) and state.scales is None and layout.inner == 1
     whole = layout.depth % group == 0 and group & (group - 1) == 0 and group <= LARGEST_GROUP
-    rounded_simply = scaling.rule != Rule.ROUNDED or scaling.grid.method == Method.MAGIC
+    rounded_simply = scaling.rule != Rule.ROUNDED or rounds_scales(scaling.grid)
     return in_registers and whole and rounded_simply
 
 
@@ -80,27 +85,33 @@ def _launch(
 
     format = quantizer.format
     grid = grid_of(format.element, quantizer.rounding, quantizer.random_bits)
-    table = _table(format.element, quantizer.rounding, flat.device)
-    key = _mixed(seed & 0xFFFFFFFF)
-    common = (key, fused.grid_numbers(grid), table)
-    method = {"METHOD": int(grid.method), "BITS": int(grid.random_bits)}
+    plain = is_plain(grid)
+    numbers = plain_numbers(grid) if plain else grid_numbers(grid)
+    common = (
+        _mixed(seed & 0xFFFFFFFF),
+        numbers,
+        _table(format.element, quantizer.rounding, flat.device),
+    )
+    how = {
+        "METHOD": int(grid.method), "BITS": int(grid.random_bits), "PLAIN": plain,
+        "SIGNED_ZERO": bool(np.signbit(grid.zero)), "num_warps": WARPS,
+    }  # fmt: skip
     if format.scale is None or format.granularity == "tensor":
         scale = _scale(flat, quantizer, state)
-        programs = (-(-flat.numel() // fused.SPAN),)
+        programs = (-(-flat.numel() // SPAN),)
+        scaled = format.scale is not None
         fused.span_kernel[programs](
-            flat, out, scale, flat.numel(), *common, **method,
-            SCALED=format.scale is not None, BLOCK=fused.SPAN, num_warps=8,
-        )  # fmt: skip
+            flat, out, scale, flat.numel(), *common, **how, SCALED=scaled, BLOCK=SPAN
+        )
         return
     group = group_length(format, layout.depth)
     level = tensor_scale(flat, format, state)
     scaling = scaling_of(format, group=group, tensor_scale=level)
-    tile = max(TILE_ELEMENTS // group, 1)
+    tile = max(TILE // group, 1)
     groups = flat.numel() // group
     fused.group_kernel[(-(-groups // tile),)](
-        flat, out, groups, *common, fused.scaling_numbers(scaling),
-        fused.grid_numbers(scaling.grid), **method, RULE=int(scaling.rule),
-        TWO_LEVEL=scaling.two_level, GROUP=group, TILE=tile, num_warps=8,
+        flat, out, groups, *common, scaling_numbers(scaling), plain_numbers(scaling.grid),
+        **how, RULE=int(scaling.rule), TWO_LEVEL=scaling.two_level, GROUP=group, TILE=tile,
     )  # fmt: skip
 
 
@@ -110,7 +121,7 @@ def _scale(flat: Tensor, quantizer: Quantizer, state: QuantizerState) -> Tensor:
         return torch.ones(1, device=flat.device)
     if state.scales is not None:
         return state.scales.to(flat.device, torch.float32)
-    largest = flat if quantizer.statistic != "absmax" else flat.abs().amax()
+    largest = flat if quantizer.statistic != "absmax" else largest_magnitude(flat)
     return scales_of(largest.float().reshape(1, -1), quantizer, state, 1.0).scales
 
 

@@ -70,7 +70,12 @@ def tensor_scale(flat: Tensor, format: Format, state: QuantizerState) -> float:
         return 1.0
     if state.tensor_scale is not None:
         return state.tensor_scale
-    return tensor_scale_of(flat.abs().amax(), format)
+    return tensor_scale_of(largest_magnitude(flat), format)
+
+
+def largest_magnitude(x: Tensor) -> Tensor:
+    """Read once, without a tensor of magnitudes; NaN if there is a NaN."""
+    return torch.linalg.vector_norm(x, ord=torch.inf)
 
 
 def scales_of(

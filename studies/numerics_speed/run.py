@@ -1,17 +1,20 @@
 """How fast quantization is, as a ratio to copying the same tensor, beside its peers.
 
 Every implementation is timed alternately with the copy in one process, in process CPU time, so
-that a busy machine changes both. Run: `python studies/numerics_speed/run.py [--threads 2]`.
+that a busy machine changes both; with two threads in wall time, and beside one thread.
+Run: `python studies/numerics_speed/run.py [--threads 2]`.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import ml_dtypes
@@ -30,6 +33,10 @@ NAMES = (
 )  # fmt: skip
 
 
+Case = tuple[str, str, Callable[[], object]]
+"""An implementation, a format, and one call of it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One implementation; ratios above 1 are faster than the copy."""
@@ -41,6 +48,8 @@ class Row:
     low: float
     high: float
     melem_per_s: float
+    speedup: float
+    """Over one thread, in the same rounds; 1 for one thread."""
 
 
 @numba.njit(nogil=True)
@@ -60,24 +69,34 @@ def measured(
     implementation: str, name: str, run: Callable[[], object], x: torch.Tensor, *, rounds: int
 ) -> Row:
     """Ratio of copy time to run time: median and quartiles over the rounds."""
-    wall = torch.get_num_threads() > 1
+    threads = torch.get_num_threads()
     target = torch.empty_like(x)
     source, flat = x.reshape(-1).numpy(), target.reshape(-1).numpy()
     run()
     _copy_loop(source, flat)
-    ratios, times = [], []
+    ratios, times, speedups = [], [], []
     for _ in range(rounds):
-        copies = [_timed(lambda: target.copy_(x), wall) for _ in range(2)]
-        if not wall:
-            copies += [_timed(lambda: _copy_loop(source, flat), wall) for _ in range(2)]
-        spent = _timed(run, wall)
+        copies = [_timed(lambda: target.copy_(x), threads > 1) for _ in range(2)]
+        if threads == 1:
+            copies += [_timed(lambda: _copy_loop(source, flat), wall=False) for _ in range(2)]
+        spent = _timed(run, threads > 1)
         ratios.append(min(copies) / spent)
         times.append(spent)
+        speedups.append(_alone(run, threads) / spent if threads > 1 else 1.0)
     low, middle, high = statistics.quantiles(ratios, n=4)
     return Row(
         implementation=implementation, format=name, elements=x.numel(), ratio=middle, low=low,
         high=high, melem_per_s=x.numel() / statistics.median(times) / 1e6,
+        speedup=statistics.median(speedups),
     )  # fmt: skip
+
+
+def _alone(run: Callable[[], object], threads: int) -> float:
+    torch.set_num_threads(1)
+    try:
+        return _timed(run, wall=True)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def ours(x: torch.Tensor, *, rounds: int) -> list[Row]:
@@ -120,32 +139,62 @@ def peers(x: torch.Tensor, *, rounds: int) -> list[Row]:
             x, rounds=rounds,
         )
     )  # fmt: skip
-    return rows + _optional_peers(x[:512], rounds=3)
+    return rows + _optional_peers(x, rounds=3)
 
 
 def _optional_peers(x: torch.Tensor, *, rounds: int) -> list[Row]:
+    """Packages that are not among the development requirements."""
     rows = []
-    try:
-        from qtorch.quant import float_quantize  # noqa: PLC0415
-    except ImportError:
-        pass
-    else:
-        rows.append(
-            measured("QPyTorch", "e4m3 (IEEE)", lambda: float_quantize(x, 4, 3), x, rounds=rounds)
-        )
-    try:
-        from torchao.prototype.mx_formats.mx_tensor import MXTensor  # noqa: PLC0415
-    except ImportError:
-        pass
-    else:
-        rows.append(
-            measured(
-                "torchao", "mxfp8",
-                lambda: MXTensor.to_mx(x, torch.float8_e4m3fn, 32).dequantize(torch.float32),
-                x, rounds=rounds,
-            )
-        )  # fmt: skip
+    for implementation, name, run in (*_qtorch(x), *_brevitas(x), *_torchao(x)):
+        rows.append(measured(implementation, name, run, x, rounds=rounds))
     return rows
+
+
+def _qtorch(x: torch.Tensor) -> Iterator[Case]:
+    """QPyTorch, which compiles its C++ when imported; its e4m3 reaches 480, ties go away."""
+    if importlib.util.find_spec("qtorch") is None:
+        return
+    from qtorch.quant import block_quantize, float_quantize  # noqa: PLC0415
+
+    for name, exponent, mantissa in (("e4m3", 4, 3), ("e2m1", 2, 1), ("bf16", 8, 7)):
+        yield "QPyTorch", name, partial(float_quantize, x, exponent, mantissa, rounding="nearest")
+    stochastic = partial(float_quantize, x, 4, 3, rounding="stochastic")
+    yield "QPyTorch", "e4m3:stochastic", stochastic
+    yield "QPyTorch", "block floating point, 8 bits", partial(block_quantize, x, 8, 0, "nearest")
+
+
+def _brevitas(x: torch.Tensor) -> Iterator[Case]:
+    if importlib.util.find_spec("brevitas") is None:
+        return
+    from brevitas.nn import QuantIdentity, QuantLinear  # noqa: PLC0415
+    from brevitas.quant import Int8WeightPerChannelFloat  # noqa: PLC0415
+    from brevitas.quant.experimental.float_quant_ocp import Fp8e4m3OCPAct  # noqa: PLC0415
+    from brevitas.quant.experimental.mx_quant_ocp import MXFloat8e4m3Act  # noqa: PLC0415
+
+    without_gradient = torch.no_grad()
+    for name, choice, more in (
+        ("e4m3_tensor", Fp8e4m3OCPAct, {}), ("mxfp8", MXFloat8e4m3Act, {"group_dim": 1}),
+    ):  # fmt: skip
+        layer = QuantIdentity(act_quant=choice, return_quant_tensor=False, **more).eval()
+        yield "brevitas", name, without_gradient(partial(layer, x))
+    linear = QuantLinear(
+        x.shape[1], x.shape[0], bias=False, weight_quant=Int8WeightPerChannelFloat
+    )
+    linear.weight.data.copy_(x)
+    yield "brevitas", "int8_channel", without_gradient(linear.quant_weight)
+
+
+def _torchao(x: torch.Tensor) -> Iterator[Case]:
+    if importlib.util.find_spec("torchao") is None:
+        return
+    from torchao.prototype.mx_formats.mx_tensor import MXTensor  # noqa: PLC0415
+
+    for name, element in (("mxfp8", torch.float8_e4m3fn), ("mxfp4", torch.float4_e2m1fn_x2)):
+
+        def run(element: torch.dtype = element) -> torch.Tensor:
+            return MXTensor.to_mx(x, element, 32).dequantize(torch.float32)
+
+        yield "torchao (eager)", name, run
 
 
 def main() -> None:
@@ -163,7 +212,8 @@ def main() -> None:
     for row in rows:
         print(
             f"{row.implementation:34} {row.format:18} {row.ratio:6.3f} "
-            f"[{row.low:.3f}, {row.high:.3f}] of copy  {row.melem_per_s:8.1f} Melem/s"
+            f"[{row.low:.3f}, {row.high:.3f}] of copy  {row.melem_per_s:8.1f} Melem/s  "
+            f"{row.speedup:.2f} x one thread"
         )
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"cpu_{arguments.threads}_thread.json"

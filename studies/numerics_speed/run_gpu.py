@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dse.numerics import QuantizerState, on_cuda, quantize
+from dse.numerics import QuantizerState, quantize
 from hwmodels.catalog import quantizer
 
 ELEMENTS = 1 << 28
@@ -60,7 +60,6 @@ def milliseconds(run, rounds: int = 20) -> float:
 
 def main() -> None:
     """Compares, times, and writes the result."""
-    on_cuda.ENABLED = True
     generator = torch.Generator().manual_seed(0)
     patterns = np.random.default_rng(1).integers(0, 1 << 32, 1 << 20, dtype=np.uint32)
     inputs = {
