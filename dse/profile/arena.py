@@ -52,6 +52,10 @@ class Arena:
         for operand in operands:
             key = (operand.dtype, operand.high)
             needed[key] = needed.get(key, 0) + operand.bytes * count
+        # Every vocabulary has a block of its own: those of others would pile up.
+        self._blocks = {
+            key: block for key, block in self._blocks.items() if key in needed or not key[1]
+        }
         used = dict.fromkeys(needed, 0)
         for key, size in needed.items():
             self._grow(key, size)
@@ -73,8 +77,6 @@ class Arena:
         count = -(-size // dtype.itemsize)
         block = self._blocks.pop(key, None)
         if block is None or len(block) < count:
-            # Every vocabulary has a block of its own: only the last one stays.
-            self._blocks = {one: kept for one, kept in self._blocks.items() if not one[1]}
             del block
             values = self._drawn(dtype, high, min(count, DRAWN))
             block = values.repeat(-(-count // len(values)))[:count]

@@ -127,7 +127,9 @@ class Clock:
         """Seconds of one call after warming up: compilation, libraries, kernel choice."""
         operands = self._arena.sets(work.operands, 1)[0]
         seconds = math.inf
-        for _ in range(WARM_UPS + 1):
+        for index in range(WARM_UPS + 1):
+            if index == WARM_UPS and seconds > self.repeats.slow_s:
+                break
             start = time.perf_counter()
             work.function(*operands)
             self._synchronise()
