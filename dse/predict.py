@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,9 +135,9 @@ def predict(
     )
     driver = load_runtime(runtime)
     return tuple(
-        calls.priced(label, by_region, usage.deployment(device, driver))
+        prediction
         for device in map(load_device, devices)
-        for label, by_region in chosen.items()
+        for prediction in calls.priced(chosen, usage.deployment(device, driver))
     )
 
 
@@ -177,23 +177,30 @@ class _Calls:
     exchange: Exchange | None
     steps: tuple[Phase, ...]
 
-    def priced(self, label: str, by_region: ByRegion, deployment: Deployment) -> Prediction:
-        choices = {region: (quantizers,) for region, quantizers in by_region.items()}
+    def priced(
+        self, chosen: Mapping[str, ByRegion], deployment: Deployment
+    ) -> Iterator[Prediction]:
+        """One prediction a label; one table for all, which plans equal regions once."""
+        names = dict.fromkeys(region for formats in chosen.values() for region in formats)
+        choices = {
+            region: tuple(formats.get(region, {}) for formats in chosen.values())
+            for region in names
+        }
         table = deployment.table(self.phases, choices)
-        serving: Mapping[str, float] = {}
-        if self.exchange is not None:
-            serving = deployment.served(table, self.exchange, self.steps, choices).total({})
+        served = self.exchange and deployment.served(table, self.exchange, self.steps, choices)
         device = deployment.device
-        return Prediction(
-            device=device.name,
-            runtime=deployment.runtime.name,
-            format=label,
-            cost=table.total({}),
-            native_share=table.native_share({}),
-            serving=serving,
-            validated=bool(device.validated),
-            note=device.note,
-        )
+        for index, label in enumerate(chosen):
+            assignment = dict.fromkeys(names, index)
+            yield Prediction(
+                device=device.name,
+                runtime=deployment.runtime.name,
+                format=label,
+                cost=table.total(assignment),
+                native_share=table.native_share(assignment),
+                serving=served.total(assignment) if served else {},
+                validated=bool(device.validated),
+                note=device.note,
+            )
 
 
 def _of_assignment(

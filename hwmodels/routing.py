@@ -11,6 +11,8 @@ are hit by few tokens, and the fullest one has more rows than the mean (`studies
 
 from __future__ import annotations
 
+import math
+
 
 def hit_experts(experts: int, rows: int, topk: int) -> int:
     """Expected number of different experts, rounded, from 1 to `experts`.
@@ -21,7 +23,8 @@ def hit_experts(experts: int, rows: int, topk: int) -> int:
     """
     tokens = max(rows / max(topk, 1), 0.0)
     left_out = max(1.0 - topk / experts, 0.0)
-    return max(1, min(experts, rows, round(experts * (1.0 - left_out**tokens))))
+    hit = experts * (1.0 - math.pow(left_out, tokens))
+    return max(1, min(experts, rows, round(hit)))
 
 
 def rows_per_expert(experts: int, rows: int, topk: int) -> int:

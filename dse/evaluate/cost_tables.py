@@ -73,7 +73,9 @@ def build_costs(
         known = (devices or {}).get(target.device)
         deployment = _deployment(target, space, folder, known)
         table = deployment.table(phases, choices)
-        served = exchange and deployment.served(table, exchange, steps, choices)
+        served = None
+        if exchange is not None:
+            served = deployment.served(table, exchange, steps, choices)
         targets.append(
             TargetCosts(label=target.label, deployment=deployment, table=table, served=served)
         )

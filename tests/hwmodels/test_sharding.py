@@ -13,7 +13,7 @@ from hwmodels.errors import WorkError
 from hwmodels.memory import constant_bytes
 from hwmodels.runtime_file import load_runtime
 from hwmodels.sharding import shard
-from hwmodels.table import CostTable, Phase
+from hwmodels.table import Choices, CostTable, Phase
 from hwmodels.work import Work
 
 LAYERS, WIDTH, TOKENS = 2, 4096, 16
@@ -82,7 +82,7 @@ def test_alignment_is_checked_on_what_is_left(llama: Callable[..., Work]) -> Non
     assert chosen.weight is not None
     device, runtime = load_device("h100-sxm"), load_runtime("vllm")
     decode = llama(layers=1, tokens=1, context=64, width=1024)
-    choice = {"b0/o": ({"weight": chosen.weight},)}
+    choice: Choices = {"b0/o": ({"weight": chosen.weight},)}
     status = []
     for ways in (1, 16):
         phase = Phase(name="call", share=1.0, work=shard(decode, ways))
