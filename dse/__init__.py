@@ -1,3 +1,46 @@
 """Design-space exploration for low-precision deep learning."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dse.api import search
+    from dse.evaluate.metric import Metric, Run
+    from dse.explore.scale import Scale
+    from dse.result import Front, FrontPoint
+    from dse.space.schema import Mode, Space, Target
+    from dse.zoo.split import Split, Splits
+    from hwmodels.device import Device
+    from hwmodels.formats import Quantizer
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Device", "Front", "FrontPoint", "Metric", "Mode", "Quantizer", "Run", "Scale", "Space",
+    "Split", "Splits", "Target", "__version__", "search",
+]  # fmt: skip
+
+_HOMES = {
+    "search": "dse.api",
+    "Metric": "dse.evaluate.metric",
+    "Run": "dse.evaluate.metric",
+    "Scale": "dse.explore.scale",
+    "Front": "dse.result",
+    "FrontPoint": "dse.result",
+    "Mode": "dse.space.schema",
+    "Space": "dse.space.schema",
+    "Target": "dse.space.schema",
+    "Split": "dse.zoo.split",
+    "Splits": "dse.zoo.split",
+    "Device": "hwmodels.device",
+    "Quantizer": "hwmodels.formats",
+}
+"""Where a name is at home; it is imported when it is first used, since most need torch."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

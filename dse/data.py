@@ -147,7 +147,7 @@ def _npz(path: Path, inputs: Mapping[str, tuple[int | str | None, ...]]) -> Spli
             f"labels, got {', '.join(arrays) or 'nothing'}; missing {', '.join(missing)}{hints}"
         )
     labels = arrays.get("labels")
-    return _pool({name: arrays[name] for name in inputs}, labels)
+    return pool({name: arrays[name] for name in inputs}, labels)
 
 
 def _tokens(
@@ -220,10 +220,10 @@ def _function(source: str) -> Split:
         )
     arrays = {key: np.asarray(value) for key, value in result.items()}
     labels = arrays.pop("labels", None)
-    return _pool(arrays, labels)
+    return pool(arrays, labels)
 
 
-def _pool(inputs: Mapping[str, np.ndarray], labels: np.ndarray | None) -> Split:
+def pool(inputs: Mapping[str, np.ndarray], labels: np.ndarray | None) -> Split:
     """Samples of any origin: integers are tokens."""
     integers = any(array.dtype.kind in "iu" for array in inputs.values())
     return Split(inputs=inputs, labels=labels, kind="tokens" if integers else "images")

@@ -9,6 +9,8 @@ from collections.abc import Generator, Sequence
 import pytest
 from hypothesis import settings
 
+from tests.explore import postgresql
+
 FORBID_SKIPS = "DSE_FORBID_SKIPS"
 """Set by `.ci/run`, which installs what marked tests need. No script can install a GPU."""
 
@@ -20,6 +22,8 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("browser") and not shutil.which("chromium"):
             item.add_marker(pytest.mark.skip(reason="needs chromium: apt-get install chromium"))
+        if item.get_closest_marker("postgresql") and not postgresql.program("initdb"):
+            item.add_marker(pytest.mark.skip(reason="needs apt-get install postgresql"))
         if item.get_closest_marker("cuda") and not _has_cuda():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 

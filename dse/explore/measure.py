@@ -19,8 +19,6 @@ from dse.explore.study import ERROR, trial_point
 from dse.explore.told import amended, told_of
 from dse.space.problem import Point
 
-SENSITIVITY_MACS = "sensitivity_macs"
-"""Prefix of the study attributes that hold what each process spent on sensitivities."""
 REPORT_ATTRIBUTE = "report."
 """Prefix of the study attributes that hold what was measured on the report split, by digest:
 Optuna does not let a finished trial change."""
@@ -100,17 +98,6 @@ def failures_of(study: optuna.Study) -> dict[int, str]:
         if key.startswith(REPORT_ATTRIBUTE) and "error" in content
     }
     return dict(sorted((failed | reports).items()))
-
-
-def add_sensitivity_macs(study: optuna.Study, macs: int, peer: str) -> None:
-    """Keep what a process spent on sensitivities."""
-    study.set_user_attr(f"{SENSITIVITY_MACS}.{peer}", macs)
-
-
-def sensitivity_macs(study: optuna.Study) -> int:
-    """What all processes spent on sensitivities."""
-    spent = study.user_attrs.items()
-    return sum(int(macs) for key, macs in spent if key.startswith(SENSITIVITY_MACS))
 
 
 def trial_macs(study: optuna.Study) -> dict[str, int]:

@@ -188,13 +188,19 @@ def running_points(
     }
 
 
+def is_settled(trial: FrozenTrial) -> bool:
+    """Whether a trial's point needs no further trial: complete, or failed by itself."""
+    return trial.state == TrialState.COMPLETE or _has_failed(trial)
+
+
+def _has_failed(trial: FrozenTrial) -> bool:
+    """Whether it failed for a reason of its own, not with its process."""
+    return trial.state == TrialState.FAIL and ERROR in trial.user_attrs
+
+
 def failed_points(trials: Iterable[FrozenTrial], problem: Problem) -> set[Point]:
     """Points that failed for a reason of their own: another try would fail as well."""
-    return {
-        trial_point(trial, problem)
-        for trial in trials
-        if trial.state == TrialState.FAIL and ERROR in trial.user_attrs
-    }
+    return {trial_point(trial, problem) for trial in trials if _has_failed(trial)}
 
 
 def enqueue(
@@ -214,7 +220,7 @@ def enqueue(
     """
     known = set()
     for trial in study.get_trials(deepcopy=False):
-        if trial.state != TrialState.FAIL or ERROR in trial.user_attrs:
+        if trial.state != TrialState.FAIL or _has_failed(trial):
             named = trial.params or trial.system_attrs.get("fixed_params")
             if named and len(named) == len(problem.variables):
                 known.add(problem.point(named))

@@ -20,7 +20,7 @@ from dse.explore.executor import Executor, Job, Outcome
 from dse.explore.measure import tell
 from dse.explore.pulse import Pulse
 from dse.explore.session import Session
-from dse.explore.study import ERROR, own, running_points, trial_point
+from dse.explore.study import is_settled, own, running_points, trial_point
 from dse.space.problem import Point, Problem
 
 ATTEMPTS_PER_TRIAL = 20
@@ -185,12 +185,6 @@ class Trials:
             if trial.number not in self._settled and is_settled(trial):
                 self._settled[trial.number] = trial_point(trial, self._session.problem)
         return set(self._settled.values())
-
-
-def is_settled(trial: FrozenTrial) -> bool:
-    """Whether a trial's point needs no further trial."""
-    failed = trial.state == TrialState.FAIL and ERROR in trial.user_attrs
-    return failed or trial.state == TrialState.COMPLETE
 
 
 def suggested(trial: optuna.Trial, problem: Problem) -> Point:

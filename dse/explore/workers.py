@@ -24,8 +24,11 @@ from dse.errors import RunError
 from dse.evaluate.evaluator import Evaluator
 from dse.explore.executor import MAX_DEATHS, Job, Outcome, measured
 
-CONTEXT = multiprocessing.get_context("spawn")
-"""A forked child would inherit the locks of torch's thread pools, and CUDA refuses one."""
+CONTEXT = multiprocessing.get_context("forkserver")
+"""A child of the search itself would inherit the locks of its thread pools, and CUDA refuses one.
+The server has imported all that a worker needs and has run nothing: a worker starts in a moment
+and shares the memory of libraries with the others."""
+PRELOADED = ["dse.explore.workers"]
 GRACE_S = 2.0
 """A worker that was asked to end is killed after this time."""
 
@@ -142,6 +145,7 @@ class Workers:
             daemon=True,
         )
         with _interrupts_held():
+            CONTEXT.set_forkserver_preload(PRELOADED)
             process.start()
         theirs.close()
         return _Seat(number=number, process=process, pipe=ours)
@@ -149,6 +153,7 @@ class Workers:
 
 def serve(evaluator: bytes, pipe: Connection, number: int, threads: int) -> None:
     """Measure what comes through a pipe until it is closed; the worker's whole life."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     _choose_gpu(number)
@@ -181,7 +186,7 @@ def _choose_gpu(number: int) -> None:
 def _interrupts_held() -> Iterator[None]:
     """A process started meanwhile never sees Ctrl-C: it is the search's to end it.
 
-    The mask is inherited, so that it holds before the child has run a line of Python.
+    The mask is inherited, so that it holds before the server has run a line of Python.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

@@ -8,12 +8,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
+from hwmodels.formats import Quantizer
+from hwmodels.quantizer_names import quantizer_object
 from hwmodels.serving import UTILISATION
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 CandidateRole = Literal["weight", "activation", "q", "k_cache", "v_cache", "probabilities"]
+
+
+def _spec(value: object) -> object:
+    """A quantizer object of a program as the file would write it."""
+    return quantizer_object(value) if isinstance(value, Quantizer) else value
+
+
+Spec = Annotated[str | dict[str, object], BeforeValidator(_spec)]
+"""A quantizer's name, or an object with its fields."""
 
 
 class Section(BaseModel):
@@ -106,12 +117,12 @@ class Mode(Section):
     """A choice that no scheme names: quantizers by operand role."""
 
     name: Name
-    weight: str | None = None
-    activation: str | None = None
-    q: str | None = None
-    k_cache: str | None = None
-    v_cache: str | None = None
-    probabilities: str | None = None
+    weight: Spec | None = None
+    activation: Spec | None = None
+    q: Spec | None = None
+    k_cache: Spec | None = None
+    v_cache: Spec | None = None
+    probabilities: Spec | None = None
 
 
 class Rule(Section):

@@ -1,0 +1,228 @@
+"""`dse.search` for programs: the command line's main job as one function.
+
+A program can give what a file only names: arrays for data, a function for quality, objects for
+devices, formats and spaces.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dse.data import SPLIT_NAMES, ZOO_PREFIX, Sizes, deal, pool
+from dse.errors import DataError, SpaceError
+from dse.evaluate.metric import Metric, Run
+from dse.explore.loop import run
+from dse.explore.progress import Progress, silent
+from dse.explore.run import Overrides, default_folder, overridden, parse_targets
+from dse.explore.scale import Scale
+from dse.explore.session import prepare
+from dse.model import open_model
+from dse.result import Front
+from dse.space.init import Draft, space_text
+from dse.space.load import load_space, parse_space, validated
+from dse.space.schema import Mode, Rule, Space, Target
+from dse.zoo.split import Split, Splits
+from hwmodels.device import Device
+from hwmodels.formats import Quantizer
+
+Candidate = str | Quantizer | Mode
+"""A scheme, a format, or what else a region can take: for weight and activation alike, or a mode
+that says which operand takes what."""
+SpaceLike = Space | str | Path | Mapping[str, Any] | Sequence[Candidate]
+Data = str | Path | Mapping[str, ArrayLike] | Splits | None
+Evaluate = Callable[[Run, Split], Any] | Metric
+ORIGIN = "dse.search"
+"""What errors call a space that is in no file."""
+GIVEN = "given"
+"""What the run folder says of data that a program handed over, with their digest."""
+
+
+def search(
+    model: str | Path | None,
+    space: SpaceLike,
+    *,
+    data: Data = None,
+    evaluate: Evaluate | None = None,
+    goal: Literal["maximise", "minimise"] = "maximise",
+    targets: Sequence[str | Device | Target] = (),
+    objectives: Sequence[str] = (),
+    constraints: Sequence[str] = (),
+    trials: int | None = None,
+    seed: int | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    compute: Literal["cpu", "cuda"] = "cpu",
+    scale: Scale | None = None,
+    progress: Progress = silent,
+) -> Front:
+    """Search which formats the parts of a model can take, and give the front.
+
+    Args:
+        model: an ONNX file or `zoo:<name>`; None: as the space says.
+        space: a space (an object, a file, or what a file would say as a mapping), or only the
+            candidates of every region, e.g. `["bf16", "w8a8_fp8", quantizer]`; the first is what
+            a region falls back to.
+        data: where samples come from, as in a space file; arrays named as the graph's inputs
+            plus `labels`, which are dealt to three splits; or the splits. None: as the space says.
+        evaluate: (run, data) -> a score, or one a sample: quality instead of the divergence from
+            full precision. `run(inputs)` gives the quantized network's first output, `data` has
+            `inputs` and `labels`. It is called for every assignment; what it raises, or NaN, marks
+            the trial failed.
+        goal: which way the score improves.
+        targets: what to price it on: names as `device` or `device:runtime`, devices (run by
+            `torch-eager`), or both as targets.
+        objectives: columns to minimise; the first is `quality_loss`.
+        constraints: as `weight_bytes<=2e9`, besides the space's.
+        trials: assignments to measure.
+        seed: same seed, same front.
+        out: the run folder; `runs/<space>-<time>` by default.
+        resume: continue the run in `out`.
+        compute: where the network runs.
+        scale: who takes part: workers, a Ray cluster, a shared study. With workers, `evaluate`
+            must be a function at the top level of a module.
+        progress: told of every step.
+
+    Raises:
+        DseError, HardwareError: something in the input is wrong.
+    """
+    devices = {t.name: t for t in targets if isinstance(t, Device)}
+    overrides = Overrides(
+        data=_source(data),
+        objectives=tuple(objectives),
+        constraints=tuple(constraints),
+        trials=trials,
+        seed=seed,
+    )
+    wanted = tuple(_target(target) for target in targets)
+    chosen, origin, folder = _space(model, space, overrides, wanted)
+    splits = _splits(data, chosen)
+    metric = evaluate
+    if metric is not None and not isinstance(metric, Metric):
+        metric = Metric(function=metric, goal=goal)
+    where = Path(out) if out is not None else default_folder(origin)
+    session = prepare(
+        chosen,
+        origin=origin,
+        folder=folder,
+        compute=compute,
+        splits=splits,
+        metric=metric,
+        devices=devices,
+    )
+    run(session, where, resume=resume, scale=scale, progress=progress)
+    return Front.read(where)
+
+
+def _target(target: str | Device | Target) -> Target:
+    if isinstance(target, Target):
+        return target
+    if isinstance(target, Device):
+        return Target(device=target.name)
+    return parse_targets([target])[0]
+
+
+def _space(
+    model: str | Path | None, space: SpaceLike, overrides: Overrides, targets: tuple[Target, ...]
+) -> tuple[Space, str, Path]:
+    """The space, what errors call it, and the folder that its paths are relative to."""
+    if isinstance(space, str | Path):
+        found, origin, folder = load_space(space), str(space), Path(space).parent
+    elif isinstance(space, Space):
+        found, origin, folder = space, ORIGIN, Path()
+    elif isinstance(space, Mapping):
+        content = dict(space) if model is None else {**space, "model": _named(model)}
+        found, origin, folder = validated(content, origin=ORIGIN), ORIGIN, Path()
+    else:
+        return _around(model, space, overrides, targets), ORIGIN, Path()
+    changes: dict[str, object] = {}
+    if model is not None:
+        changes["model"] = _named(model)
+    if targets:
+        changes["targets"] = targets
+    return overridden(found.model_copy(update=changes), overrides), origin, folder
+
+
+def _around(
+    model: str | Path | None,
+    candidates: Sequence[Candidate],
+    overrides: Overrides,
+    targets: tuple[Target, ...],
+) -> Space:
+    """A space with these candidates everywhere, and sensible defaults for the rest."""
+    if model is None or overrides.data is None:
+        raise SpaceError(f"{ORIGIN}: candidates alone are no space: give model and data too")
+    draft = Draft(
+        targets=targets or Draft().targets,
+        data=overrides.data,
+        objectives=overrides.objectives,
+        constraints=overrides.constraints,
+        trials=overrides.trials or Draft().trials,
+        seed=overrides.seed or 0,
+    )
+    text = space_text(open_model(_named(model)), _named(model), draft)
+    drafted = parse_space(text, origin=ORIGIN)
+    use = tuple(_mode(candidate) for candidate in candidates)
+    if not use:
+        raise SpaceError(f"{ORIGIN}: expected at least one candidate")
+    return drafted.model_copy(update={"candidates": (Rule(use=use),)})
+
+
+def _mode(candidate: Candidate) -> str | Mode:
+    if isinstance(candidate, Quantizer):
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", candidate.name)
+        return Mode.model_validate({"name": name, "weight": candidate, "activation": candidate})
+    return candidate
+
+
+def _named(path: str | Path) -> str:
+    """A path that means the same from any folder; zoo names as they are."""
+    text = str(path)
+    return text if text.startswith(ZOO_PREFIX) else str(Path(text).resolve())
+
+
+def _source(data: Data) -> str | None:
+    """What the space calls the data; what a program hands over is named by its digest."""
+    if data is None:
+        return None
+    if isinstance(data, str | Path):
+        text = str(data)
+        return str(Path(text).resolve()) if Path(text).exists() else text
+    digest = hashlib.sha256()
+    for name, values in sorted(_arrays(data).items()):
+        digest.update(f"{name}{values.dtype}{values.shape}".encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return f"{GIVEN}:{digest.hexdigest()[:16]}"
+
+
+def _arrays(data: Mapping[str, ArrayLike] | Splits) -> dict[str, NDArray[Any]]:
+    if not isinstance(data, Splits):
+        return {name: np.asarray(values) for name, values in data.items()}
+    found: dict[str, NDArray[Any]] = {}
+    for part in SPLIT_NAMES:
+        split: Split = getattr(data, part)
+        found |= {f"{part}/{name}": np.asarray(values) for name, values in split.inputs.items()}
+        if split.labels is not None:
+            found[f"{part}/labels"] = split.labels
+    return found
+
+
+def _splits(data: Data, space: Space) -> Splits | None:
+    """The samples that a program handed over; None where the space names them."""
+    if data is None or isinstance(data, str | Path):
+        return None
+    if isinstance(data, Splits):
+        return data
+    arrays = _arrays(data)
+    labels = arrays.pop("labels", None)
+    if not arrays:
+        raise DataError("data: expected arrays named as the graph's inputs, got none")
+    asked = space.data
+    sizes = Sizes(calibration=asked.calibration, search=asked.search, report=asked.report)
+    return deal(pool(arrays, labels), sizes, origin="data")

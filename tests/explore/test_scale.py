@@ -1,0 +1,189 @@
+"""Searches of several workers: what they give, and what sudden ends cost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+
+from dse.evaluate.metric import Metric
+from dse.explore.folder import read_failures
+from dse.explore.loop import run
+from dse.explore.scale import Scale
+from dse.explore.session import Session, prepare
+from dse.explore.storage import open_journal
+from dse.explore.study import STUDY_NAME, is_settled
+from dse.space.load import load_space
+from tests.explore import metrics
+
+SMOKE = Path("spaces/smoke.yaml")
+TRIALS = 12
+
+
+@pytest.fixture
+def marks(tmp_path: Path) -> metrics.Marks:
+    return metrics.Marks(folder=tmp_path, driver=os.getpid())
+
+
+def session(function: Callable[..., object], trials: int = TRIALS) -> Session:
+    """The smoke space with a few samples and a user's metric."""
+    space = load_space(SMOKE)
+    few = {"calibration": 8, "search": 8, "report": 8, "batch": 8}
+    space = space.model_copy(
+        update={
+            "data": space.data.model_copy(update=few),
+            "search": space.search.model_copy(update={"trials": trials}),
+        }
+    )
+    metric = Metric(function=function, name="fidelity")
+    return prepare(space, origin="smoke", folder=SMOKE.parent, metric=metric)
+
+
+def front(folder: Path) -> pd.DataFrame:
+    table = pd.read_csv(folder / "front.csv")
+    return table.drop(columns="trial")
+
+
+def settled(folder: Path) -> list[tuple[object, ...]]:
+    """The parameters of every settled trial, in no order."""
+    study = optuna.load_study(study_name=STUDY_NAME, storage=open_journal(folder / "study.log"))
+    return sorted(
+        tuple(trial.params.values()) for trial in study.get_trials() if is_settled(trial)
+    )
+
+
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "two"
+    run(session(metrics.fidelity), folder, scale=Scale(workers=2))
+    return folder
+
+
+def test_one_worker_finds_what_the_search_itself_finds(tmp_path: Path) -> None:
+    run(session(metrics.fidelity), tmp_path / "alone")
+    run(session(metrics.fidelity), tmp_path / "one", scale=Scale(workers=1))
+    pd.testing.assert_frame_equal(front(tmp_path / "alone"), front(tmp_path / "one"))
+    assert settled(tmp_path / "alone") == settled(tmp_path / "one")
+
+
+def test_two_workers_find_the_same_however_long_measurements_take(
+    two_workers: Path, tmp_path: Path
+) -> None:
+    run(session(metrics.uneven), tmp_path / "uneven", scale=Scale(workers=2))
+    pd.testing.assert_frame_equal(front(two_workers), front(tmp_path / "uneven"))
+    assert settled(two_workers) == settled(tmp_path / "uneven")
+
+
+def test_workers_that_die_are_replaced_and_nothing_is_lost(
+    two_workers: Path, marks: metrics.Marks, tmp_path: Path
+) -> None:
+    run(session(partial(metrics.deadly, marks=marks)), tmp_path / "run", scale=Scale(workers=2))
+    assert (tmp_path / "deaths").stat().st_size == 3
+    assert settled(tmp_path / "run") == settled(two_workers)
+    pd.testing.assert_frame_equal(front(two_workers), front(tmp_path / "run"))
+    assert read_failures(tmp_path / "run") == {}
+
+
+def test_what_kills_every_worker_is_given_up(
+    two_workers: Path, marks: metrics.Marks, tmp_path: Path
+) -> None:
+    worst = pd.read_csv(two_workers / "trials.csv").fidelity.min()
+    deadly = partial(metrics.poisonous, marks=marks, threshold=worst + 1e-6)
+    run(session(deadly, trials=6), tmp_path / "run", scale=Scale(workers=2))
+    failures = read_failures(tmp_path / "run")
+    assert failures
+    assert all("3 workers died" in error for error in failures.values())
+    assert len(settled(tmp_path / "run")) == 6
+
+
+def test_a_search_that_is_killed_leaves_no_worker_and_ends_as_it_would_have(
+    two_workers: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "killed"
+    process = search_in_process("slow", folder, workers=2)
+    wait_until(lambda: completed(folder) >= 5, process)
+    workers = descendants(process.pid)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert len(workers) >= 2
+    wait_until(lambda: not any(alive(worker) for worker in workers))
+    before = completed(folder)
+    assert 5 <= before < TRIALS
+    run(session(metrics.slow), folder, resume=True, scale=Scale(workers=2))
+    assert settled(folder) == settled(two_workers)
+    pd.testing.assert_frame_equal(front(two_workers), front(folder))
+
+
+def test_ctrl_c_ends_the_workers_too(tmp_path: Path) -> None:
+    process = search_in_process("slow", tmp_path / "run", workers=2)
+    wait_until(lambda: completed(tmp_path / "run") >= 3, process)
+    workers = descendants(process.pid)
+    os.killpg(process.pid, signal.SIGINT)
+    _, complaints = process.communicate(timeout=30)
+    assert not any(alive(worker) for worker in workers)
+    assert complaints.count("Traceback") == 1
+    assert complaints.strip().endswith("KeyboardInterrupt")
+
+
+def search_in_process(
+    function: str, folder: Path, *, environment: Mapping[str, str] | None = None, **scale: object
+) -> subprocess.Popen[str]:
+    """A search in a process group of its own."""
+    code = (
+        "import signal\n"
+        "from pathlib import Path\n"
+        "from dse.explore.loop import run\n"
+        "from dse.explore.scale import Scale\n"
+        "from tests.explore import metrics\n"
+        "from tests.explore.test_scale import session\n"
+        # Shells start jobs in the background with it ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "if __name__ == '__main__':\n"
+        f"    run(session(metrics.{function}), Path({str(folder)!r}), scale=Scale(**{scale!r}))\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": ".", **(environment or {})},
+    )
+
+
+def wait_until(
+    reached: Callable[[], bool], process: subprocess.Popen[str] | None = None, limit_s: float = 120
+) -> None:
+    deadline = time.monotonic() + limit_s
+    while not reached():
+        assert time.monotonic() < deadline, "waited in vain"
+        if process is not None and process.poll() is not None:
+            assert process.stderr is not None
+            pytest.fail(f"the search ended by itself: {process.stderr.read()}")
+        time.sleep(0.02)
+
+
+def completed(folder: Path) -> int:
+    """Trials that a journal says are complete."""
+    journal = folder / "study.log"
+    return journal.read_text().count('"state":1') if journal.exists() else 0
+
+
+def descendants(pid: int) -> Sequence[int]:
+    words = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [found for word in words for found in (int(word), *descendants(int(word)))]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
