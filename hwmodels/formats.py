@@ -21,7 +21,7 @@ __all__ = [
 Granularity = Literal["tensor", "channel", "token", "head", "group", "block"]
 ScaleRule = Literal["nearest", "floor", "ceil", "even", "rceil", "ratio", "global_min"]
 Statistic = Literal[
-    "auto", "absmax", "minmax", "percentile", "mse", "mean_channel_range", "learned",
+    "auto", "absmax", "minmax", "percentile", "mse", "output_mse", "mean_channel_range", "learned",
 ]  # fmt: skip
 Timing = Literal["dynamic", "two_stage", "static", "delayed"]
 Rounding = Literal[
@@ -35,8 +35,8 @@ LEARNED_ROUNDINGS: tuple[Rounding, ...] = ("gptq", "discquant")
 """Roundings that are chosen with calibration data; what they chose is a state."""
 RANDOM_ROUNDINGS: tuple[Rounding, ...] = ("stochastic", "stochastic_equal", "random_directed")
 COARSE_BITS = 4
-"""Integer weights of at most so many bits need searched ranges and corrected means: the best
-symmetric range of int4 is far inside the largest magnitude (ACIQ, arXiv 1810.05723, section 3)."""
+"""Integer weights of at most so many bits need searched ranges and corrected means; measured in
+`studies/weight_methods`."""
 HISTORY = 16
 """Steps that delayed scaling remembers (Transformer Engine's usual `amax_history_len`)."""
 
@@ -139,10 +139,12 @@ class Format:
 class Quantizer:
     """A format plus how it is applied: data here, behaviour in `dse.numerics`.
 
-    Statistics: `mean_channel_range` is the mean over slices of their ranges, as one scale for all
-    (FracTrain, arXiv 2012.13113); `learned` scales are trained and come as a state, which starts
-    at LSQ's 2 mean|x| / sqrt(max) (arXiv 1902.08153, section 2.1). `auto` is what suits the place,
-    see `settled`. Timing `two_stage` is dynamic, its maximum taken over groups first (COAT, arXiv
+    Statistics: `mse` is the range of least squared error, `output_mse` that of least squared error
+    in what a layer computes from calibration data (without data it is `mse`);
+    `mean_channel_range` is the mean over slices of their ranges, as one scale for all (FracTrain,
+    arXiv 2012.13113); `learned` scales are trained and come as a state, which starts at LSQ's
+    2 mean|x| / sqrt(max) (arXiv 1902.08153, section 2.1). `auto` is what suits the place, see
+    `settled`. Timing `two_stage` is dynamic, its maximum taken over groups first (COAT, arXiv
     2410.19313, section 4.2): the same values, another cost.
 
     Roundings: `random_directed` rounds each value up or down with even odds (CADNA);
@@ -200,14 +202,14 @@ class Quantizer:
     def settled(self, *, weight: bool) -> Quantizer:
         """The quantizer with every `auto` replaced by what suits its place.
 
-        Integer weights of at most `COARSE_BITS` take ranges of least squared error and corrected
+        Integer weights of at most `COARSE_BITS` take ranges of least output error and corrected
         means; everything else takes its largest magnitude and no correction.
         """
         coarse = weight and self.format.element.kind == "int" and self.format.scale is not None
         coarse = coarse and self.format.element.bits <= COARSE_BITS
         statistic, correction = self.statistic, self.correction
         if statistic == "auto":
-            statistic = "mse" if coarse else "absmax"
+            statistic = "output_mse" if coarse else "absmax"
         if correction == "auto":
             correction = "bias_corrected" if coarse else "uncorrected"
         if (statistic, correction) == (self.statistic, self.correction):

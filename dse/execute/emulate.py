@@ -119,7 +119,9 @@ def _informed(
             raise AssignmentError(f"site {key!r}: {quantizer.name} needs calibration data")
         return emulator
     state = weights.state(key, quantizer)
-    return emulator if state is None or state.values is None else replace(emulator, state=state)
+    if state is None or (state.values is None and state.scales is None):
+        return emulator
+    return replace(emulator, state=state)
 
 
 def _emulator(

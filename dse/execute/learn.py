@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -27,6 +27,8 @@ from dse.numerics import (
     learned_macs,
     learned_values,
     load_states,
+    output_range,
+    output_range_macs,
     quantize,
     save_states,
 )
@@ -46,6 +48,16 @@ class Wish:
     product: Product
     corrects: bool
     """The shift of the mean output is wanted."""
+
+    @property
+    def settled(self) -> Quantizer:
+        """The quantizer as it stands at a weight."""
+        return self.quantizer.settled(weight=True)
+
+    @property
+    def needs_second(self) -> bool:
+        """Whether second moments of the inputs are needed."""
+        return self.quantizer.is_learned or self.settled.statistic == "output_mse"
 
     @property
     def identity(self) -> str:
@@ -82,7 +94,7 @@ class WeightStates:
         wishes = {wish.identity: wish for pair in pairs for wish in self._wishes(*pair)}
         missing = [wish for identity, wish in wishes.items() if identity not in self._states]
         for part in self._passes(missing):
-            second = frozenset(wish.product.operand for wish in part if wish.quantizer.is_learned)
+            second = frozenset(wish.product.operand for wish in part if wish.needs_second)
             found, macs = observe_moments(
                 self._program, self._batches(), [wish.product for wish in part], second=second
             )
@@ -138,8 +150,9 @@ class WeightStates:
         corrects = quantizer.settled(weight=True).correction == "bias_corrected"
         # Nobody asked: only where a bias takes the shift for nothing.
         corrects &= product.has_bias or quantizer.correction != "auto"
-        if quantizer.is_learned or corrects:
-            yield Wish(key=key, quantizer=quantizer, product=product, corrects=corrects)
+        wish = Wish(key=key, quantizer=quantizer, product=product, corrects=corrects)
+        if wish.needs_second or corrects:
+            yield wish
 
     @cached_property
     def _products(self) -> dict[str, Product]:
@@ -154,9 +167,9 @@ class WeightStates:
         """Wishes in parts whose outer products fit into memory together."""
         part: list[Wish] = []
         held: dict[tuple[object, ...], int] = {}
-        for wish in sorted(wishes, key=lambda wish: (wish.quantizer.is_learned, wish.identity)):
+        for wish in sorted(wishes, key=lambda wish: (wish.needs_second, wish.identity)):
             product = wish.product
-            size = 4 * product.groups * product.depth**2 if wish.quantizer.is_learned else 0
+            size = 4 * product.groups * product.depth**2 if wish.needs_second else 0
             grown = {**held, product.operand: max(size, held.get(product.operand, 0))}
             if part and sum(grown.values()) > self._memory_bytes:
                 yield part
@@ -167,32 +180,50 @@ class WeightStates:
             yield part
 
     def _state(self, wish: Wish, moments: Moments) -> QuantizerState:
-        site, product = self._sites[wish.key], wish.product
-        quantizer = wish.quantizer.settled(weight=True)
-        given = self._program.constant(site.value)
+        product = wish.product
+        given = self._program.constant(self._sites[wish.key].value)
         assert given is not None
-        weight, axes = given.detach().float(), site.contraction_axes
-        if quantizer.is_learned:
-            values = self._learned(wish, weight, moments)
-        else:
-            state = (
-                None if quantizer.is_dynamic else calibrated_state(weight, quantizer, axes=axes)
-            )
-            values = quantize(weight, quantizer, axes=axes, state=state)
-        shift = None
-        if wish.corrects:
-            error = product.matrix(weight - values).double() @ moments.mean[..., None]
-            shift = error.float().flatten() * product.scale
-        return QuantizerState(values=values if quantizer.is_learned else None, output_shift=shift)
-
-    def _learned(self, wish: Wish, weight: Tensor, moments: Moments) -> Tensor:
-        product, quantizer = wish.product, wish.quantizer.settled(weight=True)
+        weight = given.detach().float()
         matrix = product.matrix(weight)
-        self.macs += product.groups * learned_macs(matrix.shape[1], product.depth, quantizer)
+        state, values = QuantizerState(), None
+        if wish.needs_second:
+            state, values = self._learned(wish, matrix, moments)
+        if not wish.corrects:
+            return state
+        if values is None:
+            values = product.matrix(self._plain(wish, weight))
+        error = (matrix - values).double() @ moments.mean[..., None]
+        return replace(state, output_shift=error.float().flatten() * product.scale)
+
+    def _learned(
+        self, wish: Wish, matrix: Tensor, moments: Moments
+    ) -> tuple[QuantizerState, Tensor]:
+        """What data decide about a weight, and its values as a matrix.
+
+        A correction takes care of mean inputs, so that only what deviates from them counts.
+        """
+        product, quantizer = wish.product, wish.settled
+        second = moments.second(centred=wish.corrects)
+        outputs = matrix.shape[1]
+        if quantizer.statistic == "output_mse":
+            self.macs += product.groups * output_range_macs(outputs, product.depth, quantizer)
+        if not quantizer.is_learned:
+            state = output_range(matrix, second, quantizer)
+            rows = matrix.reshape(-1, product.depth)
+            found = quantize(rows, quantizer, axes=(1,), state=state).reshape(matrix.shape)
+            return state, found
+        self.macs += product.groups * learned_macs(outputs, product.depth, quantizer)
         try:
-            return product.weight(learned_values(matrix, moments.outer, quantizer))
+            found = learned_values(matrix, second, quantizer)
         except torch.linalg.LinAlgError as error:
             raise AssignmentError(
                 f"site {wish.key!r}: {wish.quantizer.name}: the inputs of the layer on the "
                 f"calibration split have no usable second moment ({error})"
             ) from error
+        return QuantizerState(values=product.weight(found)), found
+
+    def _plain(self, wish: Wish, weight: Tensor) -> Tensor:
+        """The weight under a quantizer that needs no data."""
+        quantizer, axes = wish.settled, self._sites[wish.key].contraction_axes
+        state = None if quantizer.is_dynamic else calibrated_state(weight, quantizer, axes=axes)
+        return quantize(weight, quantizer, axes=axes, state=state)

@@ -39,11 +39,13 @@ class Moments:
         """(groups, depth) float64; zeros where nothing was seen."""
         return self._sum / max(self._count, 1)
 
-    @property
-    def outer(self) -> Tensor:
-        """(groups, depth, depth) sum of outer products of the rows."""
+    def second(self, *, centred: bool) -> Tensor:
+        """(groups, depth, depth) mean outer product of the rows, or of their deviations."""
         assert self._outer is not None
-        return self._outer
+        outer = self._outer.double() / max(self._count, 1)
+        if centred:
+            outer -= self.mean[..., None] * self.mean[..., None, :]
+        return outer
 
     @property
     def macs(self) -> int:

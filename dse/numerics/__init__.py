@@ -10,6 +10,7 @@ from dse.numerics.gptq import gptq
 from dse.numerics.gradient import Gradient, quantize_with_gradient
 from dse.numerics.learned import DiscQuant, discquant, learned_macs, learned_values
 from dse.numerics.neighbours import Neighbours, neighbours
+from dse.numerics.output_range import output_range, output_range_macs
 from dse.numerics.quantize import quantize
 from dse.numerics.requantize import requantized, requantized_values
 from dse.numerics.state import QuantizerState
@@ -36,6 +37,8 @@ __all__ = [
     "load_states",
     "matmul",
     "neighbours",
+    "output_range",
+    "output_range_macs",
     "quantize",
     "quantize_with_gradient",
     "requantized",

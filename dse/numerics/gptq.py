@@ -9,7 +9,9 @@ from torch import Tensor
 
 from dse.numerics.calibrate import calibrated_state
 from dse.numerics.neighbours import neighbours
+from dse.numerics.output_range import output_range
 from dse.numerics.scales import derived_scales
+from dse.numerics.settle import kernel_quantizer
 from dse.numerics.state import QuantizerState
 from hwmodels.formats import Quantizer
 
@@ -40,7 +42,7 @@ def gptq(
     """
     groups = weight.reshape(-1, *weight.shape[-2:])
     _, outputs, depth = groups.shape
-    state = fixed_state(groups.reshape(-1, depth), quantizer)
+    state = fixed_state(groups, hessian, quantizer)
     factor = _factor(hessian.reshape(-1, depth, depth), damping)
     left, values = groups.to(torch.float64).clone(), torch.empty_like(groups)
     for start in range(0, depth, BLOCK):
@@ -66,14 +68,19 @@ def gptq_macs(outputs: int, depth: int) -> int:
     return depth**3 + outputs * depth**2 // 2
 
 
-def fixed_state(matrix: Tensor, quantizer: Quantizer) -> QuantizerState:
-    """Every scale of a matrix (outputs, depth), the block scales of two-level formats included."""
-    state = calibrated_state(matrix, quantizer, axes=(1,))
+def fixed_state(weight: Tensor, hessian: Tensor, quantizer: Quantizer) -> QuantizerState:
+    """Every scale of the rows of a weight, the block scales of two-level formats included.
+
+    Shapes are those of `gptq`; the Hessian counts for statistic `output_mse`.
+    """
+    if quantizer.statistic == "output_mse":
+        return output_range(weight, hessian, quantizer)
+    rows = weight.reshape(-1, weight.shape[-1])
+    state = calibrated_state(rows, quantizer, axes=(1,))
     if state.tensor_scale is None:
         return state
-    found = derived_scales(
-        matrix.float(), quantizer.settled(weight=True), tensor_scale=state.tensor_scale
-    )
+    plain = kernel_quantizer(quantizer)
+    found = derived_scales(rows.float(), plain, tensor_scale=state.tensor_scale)
     return replace(state, scales=found.scales)
 
 

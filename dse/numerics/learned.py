@@ -30,7 +30,7 @@ class DiscQuant:
     """Largest magnitude of the data term for one weight."""
 
 
-LAYERWISE = DiscQuant(steps=200, rho=20.0)
+LAYERWISE = DiscQuant(steps=200, rho=1.0)
 """For the loss of one layer's output, whose gradients are of order one (`learned_values`)."""
 
 
@@ -95,7 +95,8 @@ def learned_values(weight: Tensor, hessian: Tensor, quantizer: Quantizer) -> Ten
         return gptq(weight, hessian, quantizer)
     depth = weight.shape[-1]
     rows = weight.reshape(-1, depth)
-    found = neighbours(rows, quantizer, axes=(1,), state=fixed_state(rows, quantizer))
+    state = fixed_state(weight, hessian, quantizer)
+    found = neighbours(rows, quantizer, axes=(1,), state=state)
     near = Neighbours(down=found.down.reshape(weight.shape), up=found.up.reshape(weight.shape))
     unit = (near.up - near.down).square().mean() * hessian.diagonal(dim1=-2, dim2=-1).mean()
     scaled = hessian.to(weight.dtype) / unit.clamp_min(torch.finfo(weight.dtype).tiny)
