@@ -47,8 +47,8 @@ def _gather(x, start, inner, rows, width, tile, largest):
 
 
 @inlined
-def _derive(largest, width, scaling, factors):
-    """Scale factors of each column's group."""
+def derive(largest, width, scaling, factors):
+    """Scale factors of groups from the bits of their largest magnitudes."""
     if scaling.rule == ROUNDED and scaling.grid.method == MAGIC:
         for j in range(u64(width)):
             scale = rounded_scale(float_of(largest[j]), scaling)
@@ -87,5 +87,5 @@ def quantize_columns(x, out, first, last, depth, inner, columns, grid, scaling):
             rows = min(group, depth - top)
             start = ((t // tiles) * depth + top) * inner + column
             _gather(x, start, inner, rows, width, tile, largest)
-            _derive(largest, width, scaling, factors)
+            derive(largest, width, scaling, factors)
             _round(tile, rows, width, factors, grid, out, start, inner)

@@ -18,7 +18,7 @@ import numba
 
 _SOURCES = (
     "accumulation.py", "bits.py", "clipping.py", "columns.py", "compiled.py", "drawing.py",
-    "grid.py", "in_place.py", "rounding.py", "scaling.py",
+    "grid.py", "in_place.py", "rounding.py", "rows.py", "scaling.py",
 )  # fmt: skip
 
 

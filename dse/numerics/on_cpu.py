@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dse.numerics import columns, compiled, in_place
+from dse.numerics import columns, compiled, in_place, rows
 from dse.numerics.drawing import draw_rows
 from dse.numerics.grid import Grid, Method, Thresholds, grid_of, thresholds_of
 from dse.numerics.layout import Layout
@@ -24,6 +24,8 @@ from hwmodels.formats import Quantizer
 
 ELEMENTS_PER_THREAD = 1 << 18
 """Below this a thread costs more than it saves."""
+PARTS_PER_THREAD = 4
+"""So that a thread that is held up leaves work to the others."""
 
 Result = TypeVar("Result")
 Floats = npt.NDArray[np.float32]
@@ -96,10 +98,10 @@ def _fill(
     if not per_row:
         _by_span(x, out, given, _tensor_scale(source, quantizer, rounding.scaling, state))
     elif state.scales is None and kernels_derive(quantizer):
-        if layout.inner > 1 and rounding.grid.method == Method.MAGIC:
-            _by_columns(x, out, layout, rounding)
-            return
-        _by_rows(source, target, layout, rounding, GroupScales(scales=torch.ones(1, 1)))
+        if rounding.grid.method == Method.MAGIC:
+            _with_derived_scales(x, out, layout, rounding)
+        else:
+            _by_rows(source, target, layout, rounding, GroupScales(scales=torch.ones(1, 1)))
     else:
         found = scales_of(layout.row_matrix(source), quantizer, state, level)
         _by_rows(source, target, layout, given, found)
@@ -160,26 +162,36 @@ def _same(x: Floats, out: Floats) -> bool:
     return bool(x.ctypes.data == out.ctypes.data)
 
 
-def _by_columns(x: Floats, out: Floats, layout: Layout, rounding: _Rounding) -> None:
-    """Threads share tiles of columns; scales come from the values."""
+def _with_derived_scales(x: Floats, out: Floats, layout: Layout, rounding: _Rounding) -> None:
+    """Threads share rows, or tiles of columns; scales come from the values."""
     grid, scaling = rounding.grid, rounding.scaling
-    width = columns.columns_of(min(int(scaling.group), layout.depth), layout.inner)
-    tiles = layout.outer * -(-layout.inner // width)
-    sizes = (layout.depth, layout.inner, width)
-
-    def run(first: int, last: int) -> None:
-        columns.quantize_columns(x, out, first, last, *sizes, grid, scaling)
-
-    _shared(tiles, x.size, run)
+    depth, inner = layout.depth, layout.inner
+    if inner == 1:
+        _shared(
+            layout.outer,
+            x.size,
+            lambda first, last: rows.quantize_derived_rows(
+                x, out, first, last, depth, grid, scaling
+            ),
+        )
+        return
+    width = columns.columns_of(min(int(scaling.group), depth), inner)
+    _shared(
+        layout.outer * -(-inner // width),
+        x.size,
+        lambda first, last: columns.quantize_columns(
+            x, out, first, last, depth, inner, width, grid, scaling
+        ),
+    )
 
 
 def _by_rows(
     source: Tensor, target: Tensor, layout: Layout, rounding: _Rounding, found: GroupScales
 ) -> None:
     """Threads share the rows; columns are gathered into rows and scattered back."""
-    rows = layout.row_matrix(source).contiguous()
-    result = target if layout.inner == 1 else torch.empty_like(rows)
-    x, out = rows.reshape(-1).numpy(), result.reshape(-1).numpy()
+    matrix = layout.row_matrix(source).contiguous()
+    result = target if layout.inner == 1 else torch.empty_like(matrix)
+    x, out = matrix.reshape(-1).numpy(), result.reshape(-1).numpy()
     given = rounding.given(found)
 
     def run(first: int, last: int) -> None:
@@ -199,9 +211,10 @@ def _by_rows(
 
 def _shared(items: int, elements: int, run: Callable[[int, int], Result]) -> list[Result]:
     """Results of `run(first, last)` over parts of `range(items)`, in threads if it is worth it."""
-    parts = min(torch.get_num_threads(), max(elements // ELEMENTS_PER_THREAD, 1), items)
-    if parts == 1:
+    threads = min(torch.get_num_threads(), max(elements // ELEMENTS_PER_THREAD, 1), items)
+    if threads == 1:
         return [run(0, items)]
+    parts = min(threads * PARTS_PER_THREAD, items)
     borders = [items * part // parts for part in range(parts + 1)]
-    with ThreadPoolExecutor(parts) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(run, borders[:-1], borders[1:]))
