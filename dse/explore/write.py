@@ -21,6 +21,7 @@ def write_results(
 ) -> None:
     """Write every table of a finished search, and the calibrated scales."""
     save_calibration(session.evaluator.calibration, out / run_folder.STATE)
+    session.evaluator.weights.save(out / run_folder.STATE)
     write_tables(out, session, records, front, metric=session.evaluator.task.metric)
 
 
