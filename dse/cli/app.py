@@ -12,7 +12,18 @@ from typing import Annotated
 import typer
 
 from dse import __version__
-from dse.cli import catalogue, cost, export, formats, measure, quality, report, search, space
+from dse.cli import (
+    catalogue,
+    cost,
+    export,
+    formats,
+    measure,
+    outside,
+    quality,
+    report,
+    search,
+    space,
+)
 from dse.cli.screen import INTERRUPTED, Screen
 from dse.errors import DseError, nearest
 from hwmodels.errors import HardwareError
@@ -37,7 +48,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (search, space, cost, measure, quality, report, export, formats, catalogue):
+for module in (search, outside, space, cost, measure, quality, report, export, formats, catalogue):
     for command in module.COMMANDS:
         app.command(name=command.__name__.removesuffix("_").replace("_", "-"))(command)
 

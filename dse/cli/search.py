@@ -32,12 +32,25 @@ class ExecutorName(StrEnum):
 def search(
     context: typer.Context,
     source: Annotated[
-        str, typer.Argument(metavar="SPACE.yaml|MODEL.onnx", help="What to search.")
-    ],
+        str | None, typer.Argument(metavar="SPACE.yaml|MODEL.onnx", help="What to search.")
+    ] = None,
     *,
     target: Annotated[
         list[str] | None,
-        typer.Option(metavar="DEVICE[:RUNTIME]", help="Price it on this; repeat for several."),
+        typer.Option(
+            "--target",
+            "--targets",
+            metavar="DEVICE[:RUNTIME]",
+            help="Price it on this; repeat for several.",
+        ),
+    ] = None,
+    past: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="Measure nothing: the qualities of that run, on other targets or limits.",
+        ),
     ] = None,
     data: Annotated[
         str | None,
@@ -95,15 +108,24 @@ def search(
     scale = Scale(
         workers=workers, executor=executor.value, storage=storage, study=study, join=join
     )
-    folder = _run(
-        source,
-        overrides,
-        out=out,
-        resume=resume,
-        compute=compute,
-        scale=scale,
-        quiet=screen.quiet or json,
-    )
+    if past is not None:
+        if source or resume or data or trials or scale != Scale():
+            raise typer.BadParameter(
+                "--from measures nothing: give it only --target, --objective, --constraint, --out"
+            )
+        folder = _reuse(past, overrides, out, screen, quiet=json)
+    elif source is None:
+        raise typer.BadParameter("give a space or a model to search, or --from RUN")
+    else:
+        folder = _run(
+            source,
+            overrides,
+            out=out,
+            resume=resume,
+            compute=compute,
+            scale=scale,
+            quiet=screen.quiet or json,
+        )
     _say_failures(folder)
     page = write_report(folder)
     if json:
@@ -115,6 +137,22 @@ def search(
 
 
 COMMANDS = (search,)
+
+
+def _reuse(
+    past: Path, overrides: Overrides, out: Path | None, screen: Screen, *, quiet: bool
+) -> Path:
+    """The folder of a run that took its measurements over; says what it lacks."""
+    from dse.explore.reuse import SPACE, reuse, unreported  # noqa: PLC0415
+
+    folder = reuse(past, overrides=overrides, out=out).folder
+    if not quiet and (missing := unreported(folder)):
+        screen.remark(
+            f"{missing} more assignments may belong on this front, but were not measured on the "
+            f"report split; measure them and go on with: dse search {folder / SPACE} "
+            f"--out {folder} --resume"
+        )
+    return folder
 
 
 def _run(

@@ -86,6 +86,12 @@ def reuse(
     return SearchResult(folder=out, front=front)
 
 
+def unreported(run: Path) -> int:
+    """Assignments of a reused run that may belong on its front and lack the report split."""
+    found = run_folder.read_json(run / run_folder.MANIFEST).get("unreported", 0)
+    return found if isinstance(found, int) else 0
+
+
 def _taken_over(
     design: Design, old: optuna.Study, out: Path, *, same_targets: bool
 ) -> list[Record]:

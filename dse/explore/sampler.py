@@ -93,8 +93,9 @@ class FrontSampler(BaseSampler):
         # in another order, and must propose the same.
         ordered = sorted(done, key=lambda one: trial_point(one, self._problem))
         points = np.array([trial_point(one, self._problem) for one in ordered])
-        values = np.array([one.values for one in ordered])
-        point = self._propose(points, values, pending, failed)
+        losses = np.array([one.values[0] for one in ordered])
+        values = np.column_stack([losses, self._costs(points)])
+        point = self.proposal(points, values, pending, failed)
         names = self._problem.choices(point)
         return {v.name: name for v, name in zip(self._problem.variables, names, strict=True)}
 
@@ -108,13 +109,21 @@ class FrontSampler(BaseSampler):
         """A random value: only for parameters that are not the problem's."""
         return self._independent.sample_independent(study, trial, param_name, param_distribution)
 
-    def _propose(
+    def proposal(
         self,
         points: np.ndarray,
         values: np.ndarray,
         pending: Sequence[Point],
         failed: Collection[Point],
     ) -> Point:
+        """The point to measure next.
+
+        Args:
+            points: (points, variables) that are measured.
+            values: (points, objectives) of them.
+            pending: points that are being measured.
+            failed: points that another try would fail for, too.
+        """
         rng = np.random.default_rng([self._seed, len(points) + len(pending) + len(failed)])
         surrogate = self._prior.refitted(points, values[:, 0])
         measured = {tuple(int(i) for i in point) for point in points}

@@ -1,0 +1,71 @@
+"""`dse propose`, `dse tell`: measure where the real system is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dse.cli.screen import JsonFlag, Rows, Screen
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of: dse search.")]
+
+
+def propose(
+    context: typer.Context,
+    run: Run,
+    *,
+    number: Annotated[int, typer.Option("-n", "--number", min=1, help="How many.")] = 5,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="DIR", help="Where the assignments go.")
+    ],
+    json: JsonFlag = False,
+) -> None:
+    """Write the next assignments worth measuring outside."""
+    from dse.explore.propose import INDEX, propose  # noqa: PLC0415
+
+    screen: Screen = context.obj
+    found = propose(run, number, out)
+    columns = ("digest", "file", "quality_loss", *found[0].costs)
+    rows = tuple((p.digest, str(p.file), p.loss, *p.costs.values()) for p in found)
+    screen.table(Rows(columns=columns, rows=rows), as_json=json)
+    if json:
+        return
+    if len(found) < number:
+        screen.remark(f"{len(found)} of {number}: the space has no more that is not measured")
+    screen.remark(
+        f"predicted values, also in {out / INDEX}; measure any of quality_loss and the cost "
+        f"columns, write them beside the digest into a CSV, and: dse tell {run} RESULTS.csv"
+    )
+
+
+def tell(
+    context: typer.Context,
+    run: Run,
+    results: Annotated[
+        Path, typer.Argument(metavar="RESULTS.csv", help="Columns: digest or trial, and values.")
+    ],
+    *,
+    json: JsonFlag = False,
+) -> None:
+    """Take measurements made outside into a run."""
+    from dse.explore.tell import tell  # noqa: PLC0415
+    from dse.report import front_rows, print_front, write_report  # noqa: PLC0415
+
+    screen: Screen = context.obj
+    lesson = tell(run, results)
+    page = write_report(run)
+    if json:
+        screen.json(front_rows(run))
+        return
+    screen.remark(f"{len(lesson.told)} assignments told, {lesson.new} of them new trials")
+    for column, ratio in lesson.ratios.items():
+        screen.remark(f"{column}: measured over predicted was {ratio:.3g}; predictions corrected")
+    if screen.quiet:
+        screen.result(str(page))
+    else:
+        print_front(run, screen.console())
+
+
+COMMANDS = (propose, tell)

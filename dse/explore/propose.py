@@ -1,0 +1,145 @@
+"""`dse propose`: the next assignments, to be measured where the real system is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dse.errors import RunError
+from dse.explore import folder as run_folder
+from dse.explore.reopen import Past, reopen
+from dse.explore.results import PREDICTED
+from dse.explore.sampler import FrontSampler
+from dse.explore.study import locked
+from dse.explore.told import Told
+from dse.graph.assignment_json import to_json
+from dse.space.problem import Point
+
+PROPOSED = "proposed."
+"""Prefix of the study attributes that hold proposals, by digest."""
+INDEX = "proposals.csv"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """An assignment worth measuring."""
+
+    point: Point
+    digest: str
+    file: Path
+    loss: float
+    """Predicted."""
+    costs: Mapping[str, float]
+    """Predicted, every column."""
+
+
+def propose(run: str | Path, count: int, out: str | Path) -> tuple[Proposal, ...]:
+    """The next assignments to measure, written as assignment files with an index.
+
+    The same choice that a search makes: by predicted hypervolume gain, what was proposed before
+    counting as if it came out as predicted.
+
+    Args:
+        run: a run folder.
+        count: how many; fewer where the space has no more.
+        out: where to: `proposals.csv` and one `<digest>.json` each.
+
+    Raises:
+        RunError: the run cannot be read, `out` has proposals already, or nothing is left.
+    """
+    run, out = Path(run), Path(out)
+    if (out / INDEX).exists():
+        raise RunError(f"{out / INDEX}: exists already; choose another -o")
+    run_folder.read_json(run / run_folder.MANIFEST)
+    with locked(run):
+        past = reopen(run)
+        points = _next_points(past, count)
+        if not points:
+            raise RunError(f"{run}: every assignment of the space is measured or proposed")
+        found = _proposals(past, points, out)
+        _write(past, found, out)
+        for one in found:
+            content = Told(point=one.point, values={}).to_json(past.design.problem)
+            past.study.set_user_attr(f"{PROPOSED}{one.digest}", content)
+    return found
+
+
+def proposed(past: Past) -> dict[str, Point]:
+    """Digest -> point of everything that was proposed so far."""
+    return {
+        key.removeprefix(PROPOSED): past.design.problem.point(content["choices"])
+        for key, content in past.study.user_attrs.items()
+        if key.startswith(PROPOSED)
+    }
+
+
+def _next_points(past: Past, count: int) -> list[Point]:
+    """Points that are neither measured nor proposed, the most promising first."""
+    design, records = past.design, past.records
+    if not records:
+        raise RunError(f"{past.folder}: nothing is measured yet; begin with: dse search")
+    points = np.array([record.point for record in records])
+    losses = np.array([record.search.loss for record in records])
+    values = np.column_stack([losses, design.objective_costs(points)])
+    sampler = FrontSampler(
+        design.problem,
+        past.prior,
+        design.objective_costs,
+        design.additive,
+        seed=design.space.search.seed,
+        fronts=design.objectives.split,
+        allowed=design.allowed,
+    )
+    measured = {record.point for record in records}
+    pending = [point for point in proposed(past).values() if point not in measured]
+    left = design.problem.size - len(measured) - len(set(pending))
+    found: list[Point] = []
+    while len(found) < min(count, left):
+        point = sampler.proposal(points, values, pending, ())
+        if point in measured or point in pending:
+            break
+        found.append(point)
+        pending.append(point)
+    return found
+
+
+def _proposals(past: Past, points: Sequence[Point], out: Path) -> tuple[Proposal, ...]:
+    design, records = past.design, past.records
+    surrogate = past.prior.refitted(
+        np.array([record.point for record in records]),
+        [record.search.loss for record in records],
+    )
+    losses = surrogate.predict(np.array(points)).tolist()
+    found = []
+    for point, loss in zip(points, losses, strict=True):
+        digest = design.problem.assignment(point).digest
+        found.append(
+            Proposal(
+                point=point,
+                digest=digest,
+                file=out / f"{digest}.json",
+                loss=loss,
+                costs=design.total(point),
+            )
+        )
+    return tuple(found)
+
+
+def _write(past: Past, proposals: Sequence[Proposal], out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    problem, graph = past.design.problem, past.design.model.graph
+    for one in proposals:
+        run_folder.write_json(one.file, to_json(problem.assignment(one.point), graph))
+    rows = [
+        {
+            "digest": one.digest,
+            "file": one.file.name,
+            f"{PREDICTED}quality_loss": one.loss,
+            **{f"{PREDICTED}{column}": value for column, value in one.costs.items()},
+        }
+        for one in proposals
+    ]
+    run_folder.write_table(out / INDEX, rows, list(rows[0]))

@@ -1,0 +1,116 @@
+"""`dse tell`: measurements made outside into a run, which learns from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import optuna
+
+from dse.explore import folder as run_folder
+from dse.explore.decision import decide
+from dse.explore.feasible import check_measured, satisfied
+from dse.explore.measure import quality_json
+from dse.explore.propose import proposed
+from dse.explore.records import Record
+from dse.explore.reopen import Past, reopen
+from dse.explore.results import Result, read_results
+from dse.explore.study import distributions, locked
+from dse.explore.told import ATTRIBUTE, USER, Told, corrections, told_of
+from dse.explore.write import write_tables
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """What a run has learnt from measurements made outside."""
+
+    told: tuple[Result, ...]
+    new: int
+    """Trials that were not there before."""
+    ratios: Mapping[str, float]
+    """Cost column -> median of measured over predicted, before the re-fit."""
+    front: tuple[Record, ...]
+
+
+def tell(run: str | Path, results: str | Path) -> Lesson:
+    """Take measurements into a run: re-fit what predicts, decide the front again, rewrite tables.
+
+    Args:
+        run: a run folder.
+        results: a CSV with a column `digest` or `trial`, and any of the loss and cost columns of
+            `trials.csv`; see `read_results`.
+
+    Raises:
+        RunError: the run or the file cannot be used; nothing is changed then.
+        InfeasibleError: nothing that was measured satisfies the constraints.
+    """
+    run = Path(run)
+    run_folder.read_json(run / run_folder.MANIFEST)
+    with locked(run):
+        past = reopen(run)
+        before = past.records
+        known = {record.digest: record.point for record in before}
+        told = read_results(
+            Path(results),
+            {**proposed(past), **known},
+            trials={record.trial: record.digest for record in before},
+            columns=past.design.costs.columns,
+            targets=[target.label for target in past.design.costs.targets],
+        )
+        for one in told:
+            _keep(past, one, new=one.digest not in known)
+        everything = told_of(past.study.user_attrs, past.design.problem)
+        past.design.corrections = corrections(past.design, everything)
+        records = past.records
+        front = _rewrite(past, records)
+    check_measured(past.design.constraints, records)
+    return Lesson(
+        told=told,
+        new=len(records) - len(before),
+        ratios={column: one.ratio for column, one in past.design.corrections.items()},
+        front=front,
+    )
+
+
+def _keep(past: Past, result: Result, *, new: bool) -> None:
+    """Put what was told into the study; a quality of something new makes a trial."""
+    design, key = past.design, f"{ATTRIBUTE}{result.digest}"
+    earlier = past.study.user_attrs.get(key, {"values": {}})["values"]
+    told = Told(point=result.point, values={**earlier, **result.values})
+    past.study.set_user_attr(key, told.to_json(design.problem))
+    if not new or told.quality is None:
+        return
+    names = [variable.name for variable in design.problem.variables]
+    costs = design.objective_costs(np.array([result.point]))[0].tolist()
+    past.study.add_trial(
+        optuna.trial.create_trial(
+            params=dict(zip(names, design.problem.choices(result.point), strict=True)),
+            distributions=distributions(design.problem),
+            values=[told.quality.loss, *costs],
+            user_attrs={
+                "source": USER,
+                "digest": result.digest,
+                "quality": quality_json(told.quality),
+                "macs": 0,
+            },
+        )
+    )
+
+
+def _rewrite(past: Past, records: Sequence[Record]) -> tuple[Record, ...]:
+    """Decide the front again and write the tables; the manifest keeps what the run has taken."""
+    design, manifest = past.design, past.manifest
+    feasible = satisfied(design.constraints, records)
+    front = tuple(records[i] for i in decide(records, design.objectives, feasible=feasible))
+    write_tables(past.folder, design, records, front, metric=str(manifest.get("metric", "")))
+    told = sum(bool(record.told) for record in records)
+    content = {
+        **manifest,
+        "updated": datetime.now(UTC).isoformat(timespec="seconds"),
+        "told": told,
+    }
+    run_folder.write_json(past.folder / run_folder.MANIFEST, content)
+    return front
