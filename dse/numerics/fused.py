@@ -76,6 +76,14 @@ def span_kernel(
 
 
 @triton.jit
+def largest_kernel(x_ptr, bits_ptr, count, BLOCK: tl.constexpr):
+    """The bits of the largest magnitude, NaN above Inf, into an int32 that was zero."""
+    place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    x = tl.load(x_ptr + place, mask=place < count, other=0.0).to(tl.float32)
+    tl.atomic_max(bits_ptr, tl.max(bits_of(tl.abs(x)).to(tl.int32), axis=0))
+
+
+@triton.jit
 def group_kernel(
     x_ptr, out_ptr, groups, key, numbers, tables, scaling, scale_numbers,
     METHOD: tl.constexpr, BITS: tl.constexpr, PLAIN: tl.constexpr, SIGNED_ZERO: tl.constexpr,
@@ -90,7 +98,7 @@ def group_kernel(
     draw_key = tl.cast(key, tl.uint32)
     x = tl.load(x_ptr + first * GROUP + place, mask=inside, other=0.0).to(tl.float32)
     # Bits compare as magnitudes do, with NaN above Inf.
-    largest = float_of(tl.max((bits_of(tl.abs(x))).to(tl.int32), axis=1).to(tl.uint32))
+    largest = float_of(tl.max(bits_of(tl.abs(x)).to(tl.int32), axis=1).to(tl.uint32))
     scale = scale_of(largest, scaling, scale_numbers, RULE, TWO_LEVEL)
     total = scaling[4] * scale if TWO_LEVEL else scale
     if TWO_LEVEL or RULE >= FLOOR:

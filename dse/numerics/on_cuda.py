@@ -18,7 +18,7 @@ from dse.numerics.fused_arguments import (
 )
 from dse.numerics.grid import Method, grid_of, thresholds_of
 from dse.numerics.layout import Layout
-from dse.numerics.on_device import largest_magnitude, scales_of, tensor_scale
+from dse.numerics.on_device import scales_of, tensor_scale
 from dse.numerics.scales import group_length
 from dse.numerics.scaling import Rule, kernels_derive, scaling_of
 from dse.numerics.state import QuantizerState
@@ -28,6 +28,8 @@ SPAN = 4096
 """Elements that one program handles under one scale."""
 TILE = 4096
 """Elements of all groups that one program handles."""
+LARGEST_SPAN = 16384
+"""Elements that one program reduces for the statistic of a whole tensor."""
 WARPS = 8
 LARGEST_GROUP = 8192
 _SLOW = (Method.IDENTITY, Method.SEARCH, Method.TABLE_STOCHASTIC)
@@ -121,8 +123,18 @@ def _scale(flat: Tensor, quantizer: Quantizer, state: QuantizerState) -> Tensor:
         return torch.ones(1, device=flat.device)
     if state.scales is not None:
         return state.scales.to(flat.device, torch.float32)
-    largest = flat if quantizer.statistic != "absmax" else largest_magnitude(flat)
-    return scales_of(largest.float().reshape(1, -1), quantizer, state, 1.0).scales
+    largest = flat.float() if quantizer.statistic != "absmax" else _largest(flat)
+    return scales_of(largest.reshape(1, -1), quantizer, state, 1.0).scales
+
+
+def _largest(flat: Tensor) -> Tensor:
+    """The largest magnitude as one float32 on the device; NaN if there is a NaN."""
+    from dse.numerics import fused  # noqa: PLC0415 - imports triton
+
+    bits = torch.zeros(1, dtype=torch.int32, device=flat.device)
+    programs = (-(-flat.numel() // LARGEST_SPAN),)
+    fused.largest_kernel[programs](flat, bits, flat.numel(), BLOCK=LARGEST_SPAN, num_warps=WARPS)
+    return bits.view(torch.float32)
 
 
 @lru_cache(maxsize=64)

@@ -181,8 +181,10 @@ def stochastic(y, grid, draw):
 @inlined
 def looked_up(y, grid, table):
     """Table look-up with one comparison."""
-    index = table.lower[shift_right(bits_of(y), u32(16))]
-    return table.values[index + 1] if y >= table.thresholds[index] else table.values[index]
+    # Without a sign, numba tests no index for counting from the end.
+    index = u32(table.lower[shift_right(bits_of(y), u32(16))])
+    above = u32(1) if y >= table.thresholds[index] else u32(0)
+    return table.values[add(index, above)]
 
 
 @inlined
