@@ -3,7 +3,8 @@
 A name is an element, and behind it whatever of these it has, in this order:
 
 * `@tensor`, `@channel`, `@token`, `@head`, `@g32` (groups) or `@b128x128` (blocks): granularity;
-* `/fp16`, `/e8m0-rceil`, `/fp32-ratio`: the scale's encoding and rule (fp32, nearest);
+* `/fp16`, `/e8m0-rceil`, `/fp32-ratio32`: the scale's encoding and rule (fp32, nearest; rule
+  `ratio` among so many rows, or all);
 * `+fp32`: the tensor's own scale behind that of the groups;
 * `~uint4`: zero points, for integers that use every code.
 
@@ -31,7 +32,7 @@ from hwmodels.formats import Encoding, Format, Granularity, Scale, ScaleRule
 _FORMAT = re.compile(
     r"(?P<element>[a-z0-9_]+)"
     r"(?:@(?P<granularity>tensor|channel|token|head|g(?P<group>\d+)|b(?P<rows>\d+)x(?P<cols>\d+)))?"
-    r"(?:/(?P<scale>[a-z0-9_]+)(?:-(?P<rule>[a-z]+))?)?"
+    r"(?:/(?P<scale>[a-z0-9_]+)(?:-(?P<rule>[a-z_]+?)(?P<shared>\d*))?)?"
     r"(?:\+(?P<level>[a-z0-9_]+))?"
     r"(?:~(?P<point>[a-z0-9_]+))?"
 )
@@ -62,7 +63,7 @@ def composed_format(name: str, encodings: Mapping[str, Encoding]) -> Format | No
         granularity=cast("Granularity", kind),
         group=int(match["group"] or match["cols"] or 0),
         block_rows=int(match["rows"] or 0),
-        scale=_scale(name, match["scale"], match["rule"], encodings),
+        scale=_scale(name, match, encodings),
         tensor_scale=_part(name, match["level"], encodings),
         zero_point=_part(name, match["point"], encodings),
         source=element.source,
@@ -87,19 +88,20 @@ def encoding_named(name: str, encodings: Mapping[str, Encoding]) -> Encoding | N
     return None
 
 
-def _scale(
-    name: str, encoding: str | None, rule: str | None, encodings: Mapping[str, Encoding]
-) -> Scale:
+def _scale(name: str, match: re.Match[str], encodings: Mapping[str, Encoding]) -> Scale:
+    rule, shared = match["rule"], int(match["shared"] or 0)
     if rule is not None and rule not in get_args(ScaleRule):
         raise UnknownFormatError(
             f"format {name!r}: unknown scale rule {rule!r}; expected one of "
             f"{', '.join(get_args(ScaleRule))}"
         )
-    found = _part(name, encoding or "fp32", encodings)
+    if shared and rule != "ratio":
+        raise UnknownFormatError(f"format {name!r}: only rule 'ratio' has a number of rows")
+    found = _part(name, match["scale"] or "fp32", encodings)
     if found is None:
         raise UnknownFormatError(f"format {name!r}: no scale encoding")
     default = "floor" if found.kind == "exponent" else "nearest"
-    return Scale(encoding=found, rule=cast("ScaleRule", rule or default))
+    return Scale(encoding=found, rule=cast("ScaleRule", rule or default), rows=shared)
 
 
 def _part(name: str, part: str | None, encodings: Mapping[str, Encoding]) -> Encoding | None:

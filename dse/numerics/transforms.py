@@ -14,12 +14,17 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from dse.numerics.balance import SMOOTHING
 from dse.numerics.errors import QuantizeError
 from dse.numerics.state import QuantizerState
 from hwmodels.formats import Quantizer
 
 OnRows = Callable[[Tensor], Tensor]
+E4M3_MAX = 448.0
+EXPANSION_STEPS = 16
+"""COAT rounds the exponent of its expansion down to sixteenths (`expand_min` in its code)."""
 _CALL = re.compile(r"(\w+)(?:\(([^()]*)\))?")
 
 
@@ -40,8 +45,11 @@ def transform(spec: str) -> Transform:
 
     * `hadamard(n)`, `random_hadamard(n, seed)`: rotates blocks of n (a power of two) along the
       contraction; a last block that is short stays as it is. QuaRot, arXiv 2404.00456.
-    * `smooth`: multiplies channels by the state's factors. SmoothQuant, arXiv 2211.10438.
+    * `smooth(a)`: multiplies channels by the state's factors, made with strength a. SmoothQuant,
+      arXiv 2211.10438.
     * `power(k)`: sign(x) |x|^k before, the root after; COAT's range expansion, arXiv 2410.19313.
+    * `expand(n, m)`: the same with the k that spreads each group of n over the range of a format
+      with maximum m (448); COAT's dynamic range expansion.
     * `clamp(p)`: clips each row at the p-th percentile of its magnitudes.
     * `outlier_split(p)`: the largest p percent stay in float32, beside the quantized rest.
       LLM.int8, arXiv 2208.07339.
@@ -106,7 +114,7 @@ def _random_hadamard(n: float, seed: float = 0) -> Transform:
     return _rotation(signs[:, None] * hadamard_matrix(int(n)), math.log2(n) + 1)
 
 
-def _smooth() -> Transform:
+def _smooth(_: float = SMOOTHING) -> Transform:
     def around(rows: Tensor, quantized: OnRows, state: QuantizerState) -> Tensor:
         if state.channel_factors is None:
             raise QuantizeError("transform 'smooth' needs channel factors in the state")
@@ -122,6 +130,30 @@ def _power(k: float) -> Transform:
         return torch.sign(values) * torch.pow(values.abs(), 1 / k)
 
     return Transform(around=around, flops_per_element=2.0)
+
+
+def _expand(size: float, largest: float = E4M3_MAX) -> Transform:
+    group = int(size)
+    reach = math.log2(largest * largest / 2)
+
+    def around(rows: Tensor, quantized: OnRows, _: QuantizerState) -> Tensor:
+        depth = rows.shape[1]
+        missing = -depth % group
+        tiles = functional.pad(rows, (0, missing)).reshape(rows.shape[0], -1, group)
+        magnitude = tiles.abs()
+        high = magnitude.amax(-1, keepdim=True)
+        low = torch.where(magnitude > 0, magnitude, torch.inf).amin(-1, keepdim=True)
+        spread = torch.log2(high / low)
+        power = torch.floor(EXPANSION_STEPS * reach / spread) / EXPANSION_STEPS
+        power = torch.where(spread > 0, power, 1.0)
+        middle = torch.where(high > 0, torch.sqrt(high) * torch.sqrt(low), 1.0)
+        expanded = torch.sign(tiles) * (magnitude / middle) ** power
+        seen = quantized(expanded.reshape(rows.shape[0], -1)[:, :depth])
+        values = functional.pad(seen, (0, missing)).reshape(tiles.shape)
+        back = middle * torch.sign(values) * values.abs() ** (1 / power)
+        return back.reshape(rows.shape[0], -1)[:, :depth]
+
+    return Transform(around=around, flops_per_element=6.0, bytes_per_row=8.0)
 
 
 def _clamp(percent: float) -> Transform:
@@ -162,6 +194,7 @@ _MAKERS: dict[str, Callable[..., Transform]] = {
     "random_hadamard": _random_hadamard,
     "smooth": _smooth,
     "power": _power,
+    "expand": _expand,
     "clamp": _clamp,
     "outlier_split": _outlier_split,
     "low_rank": _low_rank,
