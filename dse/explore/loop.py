@@ -38,7 +38,7 @@ from dse.explore.records import Record
 from dse.explore.sampler import FrontSampler, named_sampler
 from dse.explore.scale import Scale, peer_of, started
 from dse.explore.session import Session
-from dse.explore.storage import open_shared, shown, translated
+from dse.explore.storage import shared, shown, translated
 from dse.explore.study import (
     enqueue,
     locked,
@@ -81,25 +81,32 @@ def run(
     """
     scale = scale or Scale()
     scale.check()
-    storage = open_shared(scale.storage) if scale.storage else None
-    known = {**identity(session), "storage": shown(scale.storage) if scale.storage else None}
-    run_folder.open_folder(out, known, resume=resume)
-    with locked(out):
-        write_manifest(out, session, known, status="running")
-        try:
-            with translated(scale.storage or str(out)), started(session.evaluator, scale) as used:
-                study = _study(session, out, scale, storage, resume=resume)
-                peer = Peer(study=study, storage=storage, executor=used, name=peer_of(out))
-                records, front = _run(session, out, peer, progress)
-        except (KeyboardInterrupt, StorageError, WriteError) as error:
-            with suppress(WriteError):
-                write_manifest(out, session, known, status="interrupted")
-            if isinstance(error, KeyboardInterrupt):
-                raise
-            raise type(error)(
-                f"{error}\nwhat is done is kept; go on with --out {out} --resume"
-            ) from error
-        write_manifest(out, session, known, status="complete", records=records)
+    where = scale.storage
+    with shared(where, silence_s=scale.silence_s) if where else nullcontext() as storage:
+        known = {**identity(session), "storage": shown(where) if where else None}
+        run_folder.open_folder(out, known, resume=resume)
+        with locked(out):
+            write_manifest(out, session, known, status="running")
+            try:
+                with translated(where or str(out)), started(session.evaluator, scale) as executor:
+                    study = _study(session, out, scale, storage, resume=resume)
+                    peer = Peer(
+                        study=study,
+                        storage=storage,
+                        executor=executor,
+                        name=peer_of(out),
+                        silence_s=scale.silence_s,
+                    )
+                    records, front = _run(session, out, peer, progress)
+            except (KeyboardInterrupt, StorageError, WriteError) as error:
+                with suppress(WriteError):
+                    write_manifest(out, session, known, status="interrupted")
+                if isinstance(error, KeyboardInterrupt):
+                    raise
+                raise type(error)(
+                    f"{error}\nwhat is done is kept; go on with --out {out} --resume"
+                ) from error
+            write_manifest(out, session, known, status="complete", records=records)
     check_measured(session.constraints, records)
     return front
 
@@ -122,6 +129,7 @@ class Peer:
     """Of a study that others share."""
     executor: Executor
     name: str
+    silence_s: int
 
 
 def feasibility(session: Session, records: Sequence[Record]) -> np.ndarray:
@@ -216,7 +224,9 @@ def _trials(session: Session, peer: Peer, prior: Surrogate, progress: Progress) 
     names = {point: name for name, point in problem.uniforms.items()}
     enqueue(peer.study, problem, planned, names=names)
     total = min(max(search.trials, len(planned)), problem.size)
-    pulse = Pulse(peer.study, peer.storage) if peer.storage is not None else None
+    pulse = None
+    if peer.storage is not None:
+        pulse = Pulse(peer.study, peer.storage, silence_s=peer.silence_s)
     trials = Trials(session, peer.study, peer.executor, total, pulse=pulse, peer=peer.name)
     with pulse.beating() if pulse is not None else nullcontext():
         trials.run(lambda done: _show(peer.study, progress, done, total))

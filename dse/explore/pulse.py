@@ -14,7 +14,7 @@ from optuna.storages import BaseStorage, RDBStorage, fail_stale_trials
 from optuna.trial import TrialState
 
 from dse.errors import StorageError
-from dse.explore.storage import HEARTBEAT_S, SILENCE_S, retry, translated
+from dse.explore.storage import BEATS, SILENCE_S, retry, translated
 from dse.explore.study import owner
 
 BEAT = "beat"
@@ -31,7 +31,6 @@ class Pulse:
     Args:
         study: what is shared.
         storage: where it is kept.
-        heartbeat_s: between beats.
         silence_s: what a trial may be silent for.
     """
 
@@ -40,14 +39,13 @@ class Pulse:
         study: optuna.Study,
         storage: BaseStorage,
         *,
-        heartbeat_s: float = HEARTBEAT_S,
         silence_s: float = SILENCE_S,
     ) -> None:
         self._study = study
         self._storage = storage
         self._study_id = storage.get_study_id_from_name(study.study_name)
         self._native = storage if isinstance(storage, RDBStorage) else None
-        self._interval = heartbeat_s
+        self._interval = silence_s / BEATS
         self._silence_s = silence_s
         self._count = itertools.count()
         self._mine: dict[int, int] = {}

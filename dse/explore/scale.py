@@ -12,6 +12,7 @@ from typing import Literal
 from dse.errors import RunError
 from dse.evaluate.evaluator import Evaluator
 from dse.explore.executor import Executor, InProcess
+from dse.explore.storage import SILENCE_S
 from dse.explore.workers import Workers
 
 PEER_FILE = ".peer"
@@ -33,6 +34,9 @@ class Scale:
     """Its name there; the space's by default."""
     join: bool = False
     """Take part in a study that exists, instead of making one."""
+    silence_s: int = SILENCE_S
+    """What a process may be silent for before others measure its trials again; a pause of the
+    machine or the network should be shorter."""
 
     def check(self) -> None:
         """Refuse what does not go together.

@@ -21,10 +21,10 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, Jou
 
 from dse.errors import DseError, StorageError
 
-HEARTBEAT_S = 20
-"""How often a process says that it still works on its trials."""
 SILENCE_S = 90
 """A trial that was silent for so long is taken from its process and measured again."""
+BEATS = 4
+"""In that time a process says so often that it still works on its trials."""
 MAX_RETRIES = 3
 """How often a trial that was lost with its process is tried again."""
 REDIS = ("redis://", "rediss://", "unix://")
@@ -51,21 +51,29 @@ def open_journal(path: Path) -> BaseStorage:
     return JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))
 
 
-def open_shared(
-    url: str, *, heartbeat_s: int = HEARTBEAT_S, silence_s: int = SILENCE_S
-) -> BaseStorage:
-    """The storage of a URL, reached.
+@contextmanager
+def shared(url: str, *, silence_s: int = SILENCE_S) -> Iterator[BaseStorage]:
+    """The storage of a URL, reached; its connections are closed at the end.
 
     Args:
         url: what SQLAlchemy takes (`postgresql://user:password@host/database`, `mysql://`,
             `sqlite:///file`), `redis://host:port/db`, or the path of a journal (`*.log`) on a
             file system that all machines share.
-        heartbeat_s: how often processes say that they live; databases only.
-        silence_s: how long one may be silent.
+        silence_s: how long a process may be silent before its trials are taken from it.
 
     Raises:
         StorageError: malformed, without a driver, or not reachable.
     """
+    storage = _opened(url, silence_s)
+    try:
+        yield storage
+    finally:
+        if isinstance(storage, RDBStorage):
+            storage.remove_session()
+            storage.engine.dispose()
+
+
+def _opened(url: str, silence_s: int) -> BaseStorage:
     with translated(url), warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if url.startswith(REDIS):
@@ -75,7 +83,9 @@ def open_shared(
         else:
             storage = RDBStorage(
                 _with_driver(url),
-                heartbeat_interval=heartbeat_s,
+                # A connection that was idle while a long measurement ran may be gone.
+                engine_kwargs={"pool_pre_ping": True},
+                heartbeat_interval=max(1, silence_s // BEATS),
                 grace_period=silence_s,
                 heartbeat_stale_trial_callback=retry(),
             )

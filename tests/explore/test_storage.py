@@ -13,17 +13,15 @@ import pandas as pd
 import pytest
 
 from dse.errors import RunError, StorageError
-from dse.explore import pulse as pulse_module
-from dse.explore import storage as storage_module
 from dse.explore.loop import run
 from dse.explore.scale import Scale
-from dse.explore.storage import open_shared, shown
+from dse.explore.storage import shared, shown
 from dse.explore.study import is_settled
 from tests.explore import metrics, postgresql
 from tests.explore.test_scale import TRIALS, front, search_in_process, session, wait_until
 
 pytestmark = pytest.mark.postgresql
-QUICK_S = 1
+SILENCE_S = 3
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +34,11 @@ def server() -> Iterator[postgresql.Server]:
 
 
 def trials(url: str, name: str) -> list[optuna.trial.FrozenTrial]:
-    return optuna.load_study(study_name=name, storage=open_shared(url)).get_trials()
+    """What a study has; nothing as long as there is none."""
+    with shared(url) as storage:
+        if name not in optuna.get_all_study_names(storage):
+            return []
+        return optuna.load_study(study_name=name, storage=storage).get_trials()
 
 
 def points(url: str, name: str) -> list[tuple[object, ...]]:
@@ -58,7 +60,7 @@ def test_those_who_join_share_the_trials_and_end_with_the_same_front(
     server: postgresql.Server, tmp_path: Path
 ) -> None:
     first = search_in_process("slow", tmp_path / "first", storage=server.url, study="shared")
-    wait_until(lambda: "shared" in optuna.get_all_study_names(server_storage(server)), first)
+    wait_until(lambda: bool(trials(server.url, "shared")), first)
     joined = Scale(storage=server.url, study="shared", join=True)
     run(session(metrics.slow), tmp_path / "second", scale=joined)
     first.communicate(timeout=60)
@@ -69,17 +71,14 @@ def test_those_who_join_share_the_trials_and_end_with_the_same_front(
 
 
 def test_the_trials_of_a_process_that_was_killed_are_measured_by_the_others(
-    server: postgresql.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: postgresql.Server, tmp_path: Path
 ) -> None:
-    for module in (storage_module, pulse_module):
-        monkeypatch.setattr(module, "HEARTBEAT_S", QUICK_S)
-        monkeypatch.setattr(module, "SILENCE_S", 2 * QUICK_S)
     first = search_in_process("slow", tmp_path / "first", storage=server.url, study="killed")
-    wait_until(lambda: "killed" in names(server) and len(points(server.url, "killed")) >= 4, first)
+    wait_until(lambda: len(points(server.url, "killed")) >= 4, first)
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
     assert len(points(server.url, "killed")) < TRIALS
-    joined = Scale(storage=server.url, study="killed", join=True)
+    joined = Scale(storage=server.url, study="killed", join=True, silence_s=SILENCE_S)
     run(session(metrics.fidelity), tmp_path / "second", scale=joined)
     found = points(server.url, "killed")
     assert len(found) == len(set(found)) == TRIALS
@@ -108,7 +107,7 @@ def test_a_database_that_goes_away_ends_the_run_and_it_resumes(
     whole = Scale(storage=server.url, study="whole")
     run(session(metrics.fidelity), tmp_path / "whole", scale=whole)
     process = search_in_process("slow", tmp_path / "cut", storage=server.url, study="cut")
-    wait_until(lambda: "cut" in names(server) and len(points(server.url, "cut")) >= 3, process)
+    wait_until(lambda: len(points(server.url, "cut")) >= 3, process)
     server.stop()
     _, complaint = process.communicate(timeout=60)
     assert "StorageError: postgresql://" in complaint
@@ -131,11 +130,3 @@ def test_an_unreachable_database_is_told_before_anything_is_written(tmp_path: Pa
 def test_passwords_are_not_shown() -> None:
     assert shown("mysql://me:p@host/db") == "mysql://me:***@host/db"
     assert shown("runs/study.log") == "runs/study.log"
-
-
-def names(server: postgresql.Server) -> list[str]:
-    return optuna.get_all_study_names(server_storage(server))
-
-
-def server_storage(server: postgresql.Server) -> optuna.storages.BaseStorage:
-    return open_shared(server.url)
