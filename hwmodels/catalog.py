@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from hwmodels.encodings import ENCODINGS, OCP_MX
 from hwmodels.errors import UnknownFormatError, nearest
 from hwmodels.formats import Encoding, Format, Granularity, Quantizer, Scale
-from hwmodels.quantizer_names import parse_quantizer
+from hwmodels.quantizer_names import parse_quantizer, with_words
 
-__all__ = ["ENCODINGS", "FORMATS", "SCHEMES", "Scheme", "format", "quantizer", "scheme", "uniform"]
+__all__ = [
+    "ENCODINGS", "FORMATS", "SCHEMES", "Scheme", "format", "is_scheme", "quantizer", "scheme",
+    "uniform",
+]  # fmt: skip
 
 FP32_SCALE = Scale(encoding=ENCODINGS["fp32"])
 FP16_SCALE = Scale(encoding=ENCODINGS["fp16"])
@@ -223,13 +226,24 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
 
 
 def scheme(name: str) -> Scheme:
-    """The catalogue's scheme of that name.
+    """The catalogue's scheme of that name; words behind colons change its weights.
+
+    `w4a16:gptq` is `w4a16` with weights rounded by GPTQ.
 
     Raises:
         UnknownFormatError: There is none; the message has the nearest name.
     """
-    if name not in SCHEMES:
+    head, *words = name.split(":")
+    if head not in SCHEMES:
         raise UnknownFormatError(
-            f"unknown scheme {name!r}{nearest(name, SCHEMES)}; see: dse formats"
+            f"unknown scheme {head!r}{nearest(head, SCHEMES)}; see: dse formats"
         )
-    return SCHEMES[name]
+    found = SCHEMES[head]
+    if not words:
+        return found
+    return replace(found, name=name, weight=with_words(found.weight or found.other, words, name))
+
+
+def is_scheme(name: str) -> bool:
+    """Whether a name is that of a scheme, with or without words behind it."""
+    return name.partition(":")[0] in SCHEMES

@@ -199,6 +199,11 @@ class Quantizer:
         """Whether the rounding draws random bits."""
         return self.rounding in RANDOM_ROUNDINGS
 
+    @property
+    def without_data(self) -> Quantizer:
+        """The same with rounding to nearest in place of a learned one: for what is no weight."""
+        return replace(self, rounding="nearest_even") if self.is_learned else self
+
     def settled(self, *, weight: bool) -> Quantizer:
         """The quantizer with every `auto` replaced by what suits its place.
 

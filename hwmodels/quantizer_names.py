@@ -80,7 +80,15 @@ def _from_name(
         raise UnknownFormatError(
             f"unknown format {head!r}{where}{nearest(head, formats)}; see: dse formats"
         )
-    quantizer = Quantizer(format=found)
+    return with_words(Quantizer(format=found), words, name)
+
+
+def with_words(quantizer: Quantizer, words: Iterable[str], name: str) -> Quantizer:
+    """The quantizer with what the words of a name say changed.
+
+    Raises:
+        UnknownFormatError: a word that means nothing.
+    """
     for word in words:
         quantizer = _applied(quantizer, word, name)
     return quantizer

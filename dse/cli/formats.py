@@ -13,7 +13,7 @@ def formats(context: typer.Context, name: Name = None, *, json: JsonFlag = False
     from hwmodels import catalog  # noqa: PLC0415
 
     screen: Screen = context.obj
-    if name is not None and name in catalog.SCHEMES:
+    if name is not None and catalog.is_scheme(name):
         _scheme(screen, name, as_json=json)
     elif name is not None:
         _quantizer(screen, name, as_json=json)

@@ -62,7 +62,7 @@ def resolve_choice(use: str | Mode) -> Choice:
             name=use.name,
             quantizers={_role(role): catalog.quantizer(spec) for role, spec in fields.items()},
         )
-    if use in catalog.SCHEMES:
+    if catalog.is_scheme(use):
         scheme = catalog.scheme(use)
         attention = dict.fromkeys(ATTENTION_ROLES, scheme.other)
         return Choice(
@@ -73,12 +73,18 @@ def resolve_choice(use: str | Mode) -> Choice:
                 "activation": scheme.input or scheme.other,
             },
         )
-    if use.partition(":")[0] not in catalog.FORMATS:
+    try:
+        found = catalog.uniform(use)
+    except UnknownFormatError as error:
         known = [*catalog.SCHEMES, *catalog.FORMATS]
+        if ":" in use:
+            raise
         raise UnknownFormatError(
             f"unknown scheme or format {use!r}{nearest(use, known)} See: dse formats"
-        )
-    return Choice(name=use, quantizers=dict.fromkeys(SEARCHED_ROLES, catalog.uniform(use)))
+        ) from error
+    # What is no weight has no rounding to learn.
+    quantizers = dict.fromkeys(SEARCHED_ROLES, found.without_data)
+    return Choice(name=use, quantizers={**quantizers, "weight": found})
 
 
 def matches(match: Match, region: Region, depth: int) -> bool:

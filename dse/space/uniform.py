@@ -29,7 +29,7 @@ def uniform_assignment(regions: Sequence[Region], name: str) -> Assignment:
     chosen, wide = resolve_choice(name), resolve_choice(WIDE)
     sites: dict[str, Quantizer] = {}
     for region in regions:
-        kept = region.role in KEPT_ROLES and name in catalog.SCHEMES
+        kept = region.role in KEPT_ROLES and catalog.is_scheme(name)
         quantizers = (wide if kept else chosen).quantizers
         sites |= {
             site.key: quantizers[site.role]

@@ -140,3 +140,12 @@ def test_unknown_scheme_names_the_nearest():
 )  # fmt: skip
 def test_uniform_scales_narrow_elements_per_tensor(name, expected):
     assert uniform(name).name == expected
+
+
+def test_words_behind_a_scheme_change_its_weights():
+    learned = scheme("w4a8_fp8:gptq")
+    assert learned.name == "w4a8_fp8:gptq"
+    assert learned.weight == quantizer("int4_g128:mse:gptq")
+    assert learned.input == scheme("w4a8_fp8").input
+    with pytest.raises(UnknownFormatError, match="'gptk' is no statistic.*did you mean 'gptq'"):
+        scheme("w4a16:gptk")
