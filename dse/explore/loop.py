@@ -159,6 +159,7 @@ def _run(
     study = peer.study
     with _stage(session, "sensitivity", progress):
         forward = session.evaluator.forward_macs("search")
+        session.stage_macs["calibration"] = session.evaluator.weights.macs
         session.stage_macs["reference"] = forward * peer.executor.replicas
         sensitivity = sensitivity_table(
             session,

@@ -83,7 +83,7 @@ def _effort(session: Session, records: Sequence[Record]) -> dict[str, object]:
     """Forward-equivalents by stage, the hypervolume they bought, and the reference's metric."""
     unit = session.evaluator.forward_macs("search")
     spent = {stage: macs / unit for stage, macs in session.stage_macs.items()}
-    before = spent.get("reference", 0.0) + spent.get("sensitivity", 0.0)
+    before = sum(spent.get(stage, 0.0) for stage in ("calibration", "reference", "sensitivity"))
     reference = session.evaluator.reference("report").metric
     return {
         "forward_equivalents": {**spent, "total": sum(spent.values())},
