@@ -18,6 +18,7 @@ from hwmodels.kernel import Kernel
 from hwmodels.op_kernels import KINDS
 from hwmodels.op_prediction import rows_kernels
 from hwmodels.optable import OpTable, runtimes_of
+from hwmodels.runtime_file import load_runtime
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -97,9 +98,11 @@ def _known(device: Device) -> list[Sample]:
     """GEMMs that the device was measured on; what they said does not matter here."""
     found = []
     for entry in device.measurements:
-        kernel = measured_kernels(entry, device)[-1]
-        if kernel.kind == "gemm":
-            found.append(_sample(entry.runtime, _features([kernel], device)[0]))
+        found += [
+            _sample(entry.runtime, _features([kernel], device)[0])
+            for kernel in measured_kernels(entry, device)
+            if kernel.kind == "gemm"
+        ]
     return found
 
 
@@ -113,9 +116,9 @@ def _features_of_rows(
     kernels: list[Kernel | None] = [None] * len(rows)
     for name in dict.fromkeys(runtimes.tolist()):
         here = np.flatnonzero(runtimes == name)
-        groups = rows_kernels(table, rows[here].tolist(), device, str(name))
+        groups = rows_kernels(table, rows[here].tolist(), device, load_runtime(str(name)))
         for index, group in zip(here, groups, strict=True):
-            kernels[index] = group[-1]
+            kernels[index] = next(one for one in reversed(group) if one.kind == "gemm")
     return _features([kernel for kernel in kernels if kernel is not None], device)
 
 

@@ -15,6 +15,8 @@ class NumberType:
     weight_bytes: float
     """Bytes of a stored element, scales of groups included."""
     output_bytes: float = 2.0
+    stored_element: str = ""
+    """Element of weights that are widened before they are multiplied; empty where they are not."""
     quantizes: int = 0
     """Kernels of dynamic activation quantisation that the time holds."""
 
@@ -58,10 +60,12 @@ NUMBER_TYPES = {
         weight_bytes=0.5 + 1 / 32, quantizes=1,
     ),
     "w8a16": NumberType(
-        input_element="bf16", weight_element="bf16", input_bytes=2, weight_bytes=1
+        input_element="bf16", weight_element="bf16", input_bytes=2, weight_bytes=1,
+        stored_element="int8",
     ),
     "w4a16": NumberType(
-        input_element="bf16", weight_element="bf16", input_bytes=2, weight_bytes=0.5 + 2 / 128
+        input_element="bf16", weight_element="bf16", input_bytes=2, weight_bytes=0.5 + 2 / 128,
+        stored_element="int4",
     ),
 }  # fmt: skip
 """By the names of the operator table (docs/design.md, section 6)."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from hwmodels.device import Device
+from hwmodels.eager_kernels import eager_quantisation, eager_rescaling
 from hwmodels.errors import MeasurementError
 from hwmodels.kernel import Kernel, KernelKind
 from hwmodels.number_type import NUMBER_TYPES, NumberType
@@ -34,6 +36,24 @@ KINDS: dict[str, KernelKind] = {
     "reduce_mean": "reduce", "cast_fp8": "quantize",
 }  # fmt: skip
 INPUTS = {"add": 2, "mul": 2}
+EAGER = "torch-eager"
+PER_ROW_TYPES = ("fp8_dynamic", "w8a8_int8_dynamic")
+"""Number types of GEMMs that eager torch quantises row by row, an operation a kernel."""
+
+
+def operator_kernels(
+    op: str, shape: Mapping[str, int], dtype: str, runtime: str, compute: Compute
+) -> tuple[Kernel, ...]:
+    """The kernels that a runtime launches for one operator.
+
+    `compute` is what the device multiplies for the dtype (`compute_elements`). Torch's runtimes
+    are measured with cold caches (`dse profile`), the others with warm ones (their own tables).
+    """
+    number = NUMBER_TYPES[dtype]
+    cold = runtime.startswith("torch")
+    if runtime == EAGER and (op == "quant_fp8" or (op == "gemm" and dtype in PER_ROW_TYPES)):
+        return _eager(op, shape, number, compute)
+    return op_kernels(op, shape, dtype, compute, cold=cold)
 
 
 def op_kernels(
@@ -70,6 +90,23 @@ def compute_elements(dtype: str, device: Device) -> Compute:
             f"{number.input_element}; it has {', '.join(sorted(device.elements))}"
         )
     return pair
+
+
+def _eager(
+    op: str, shape: Mapping[str, int], number: NumberType, compute: Compute
+) -> tuple[Kernel, ...]:
+    if op == "quant_fp8":
+        rows, cols = shape["rows"], shape["cols"]
+        return eager_quantisation(rows, cols, per_row=False, to_integer=False, cold=True)
+    m, k, n = shape["M"], shape["K"], shape["N"]
+    integer = number.input_element.startswith("int")
+    # The quantised activation was just written, the weight was not.
+    gemm = replace(_gemm(shape, number, compute, cold=True), inputs_are_cold=False)
+    return (
+        *eager_quantisation(m, k, per_row=True, to_integer=integer, cold=True),
+        gemm,
+        *(eager_rescaling(m, n) if integer else ()),
+    )
 
 
 def _gemm(shape: Mapping[str, int], number: NumberType, compute: Compute, *, cold: bool) -> Kernel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from hwmodels.device import Device
 from hwmodels.errors import MeasurementError, RuntimeModeError
 from hwmodels.kernel import Kernel
-from hwmodels.op_kernels import compute_elements, op_kernels
+from hwmodels.number_type import NUMBER_TYPES
+from hwmodels.op_kernels import compute_elements, operator_kernels
 from hwmodels.optable import OpTable, runtimes_of
 from hwmodels.price import estimator_of
 from hwmodels.runtime import Runtime
@@ -33,7 +35,7 @@ def predict_ops(table: OpTable, device: Device, runtime: str) -> pd.DataFrame:
     """
     predicted = np.zeros((len(table.shapes), len(COLUMNS)))
     for run, rows in _rows_by_runtime(table, runtime):
-        kernels, owners, of_row = _distinct_kernels(table, rows, device, run.name)
+        kernels, owners, of_row = _distinct_kernels(table, rows, device, run)
         costs = estimator_of(device).estimate(kernels, device, run)
         parts = np.array(
             [(c.latency_s * 1e6, c.low_s * 1e6, c.high_s * 1e6, c.energy_j * 1e3) for c in costs]
@@ -54,7 +56,7 @@ def light_us(table: OpTable, device: Device, runtime: str) -> Floats:
     """
     fastest = np.zeros(len(table.shapes))
     for run, rows in _rows_by_runtime(table, runtime):
-        kernels, owners, of_row = _distinct_kernels(table, rows, device, run.name)
+        kernels, owners, of_row = _distinct_kernels(table, rows, device, run)
         sums = np.zeros(int(of_row.max()) + 1)
         np.add.at(sums, owners, [_light_us(kernel, device) for kernel in kernels])
         fastest[rows] = sums[of_row]
@@ -62,18 +64,30 @@ def light_us(table: OpTable, device: Device, runtime: str) -> Floats:
 
 
 def rows_kernels(
-    table: OpTable, rows: Sequence[int], device: Device, runtime: str
+    table: OpTable, rows: Sequence[int], device: Device, runtime: Runtime
 ) -> list[tuple[Kernel, ...]]:
-    """Kernels of each of some rows, run by one runtime; torch's are measured with cold caches."""
-    cold = runtime.startswith("torch")
-    compute = {dtype: compute_elements(dtype, device) for dtype in {table.dtypes[i] for i in rows}}
+    """Kernels of each of some rows, run by one runtime."""
+    dtypes = {table.dtypes[row] for row in rows}
+    compute = {dtype: compute_elements(dtype, device) for dtype in dtypes}
+    slowed = {dtype: _efficiency(dtype, runtime) for dtype in dtypes}
     found = []
     for row in rows:
-        dtype = table.dtypes[row]
-        found.append(
-            op_kernels(table.ops[row], table.shapes[row], dtype, compute[dtype], cold=cold)
-        )
+        op, shape, dtype = table.ops[row], table.shapes[row], table.dtypes[row]
+        kernels = operator_kernels(op, shape, dtype, runtime.name, compute[dtype])
+        if slowed[dtype] < 1:
+            kernels = tuple(replace(one, efficiency=slowed[dtype]) for one in kernels)
+        found.append(kernels)
     return found
+
+
+def _efficiency(dtype: str, runtime: Runtime) -> float:
+    """Share of the peak rate that the runtime's kernel for widened weights can reach."""
+    stored = NUMBER_TYPES[dtype].stored_element
+    for mode in runtime.modes if stored else ():
+        weight = mode.operands.get("weight")
+        if "gemm" in mode.ops and weight and stored in weight.elements:
+            return mode.efficiency
+    return 1.0
 
 
 def _rows_by_runtime(table: OpTable, default: str) -> list[tuple[Runtime, Indices]]:
@@ -97,7 +111,7 @@ def _rows_by_runtime(table: OpTable, default: str) -> list[tuple[Runtime, Indice
 
 
 def _distinct_kernels(
-    table: OpTable, rows: Indices, device: Device, runtime: str
+    table: OpTable, rows: Indices, device: Device, runtime: Runtime
 ) -> tuple[list[Kernel], list[int], Indices]:
     """Kernels of distinct operators, the operator of each kernel, and the operator of each row."""
     operators, of_row = np.unique(table.first[rows], return_inverse=True)
