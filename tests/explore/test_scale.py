@@ -23,6 +23,7 @@ from dse.explore.session import Session, prepare
 from dse.explore.storage import open_journal
 from dse.explore.study import STUDY_NAME, is_settled
 from dse.space.load import load_space
+from dse.space.schema import Match, Rule
 from tests.explore import metrics
 
 SMOKE = Path("spaces/smoke.yaml")
@@ -35,12 +36,16 @@ def marks(tmp_path: Path) -> metrics.Marks:
 
 
 def session(function: Callable[..., object], trials: int = TRIALS) -> Session:
-    """The smoke space with a few samples and a user's metric."""
+    """The smoke space with a few samples, few regions and a user's metric."""
     space = load_space(SMOKE)
     few = {"calibration": 8, "search": 8, "report": 8, "batch": 8}
     space = space.model_copy(
         update={
             "data": space.data.model_copy(update=few),
+            "candidates": (
+                Rule(match=Match(name="blocks.[0-2]/*"), use=space.candidates[0].use),
+                Rule(use=("bf16",)),
+            ),
             "search": space.search.model_copy(update={"trials": trials}),
         }
     )

@@ -6,14 +6,19 @@ import os
 import signal
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import optuna
 import pandas as pd
 import pytest
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial
 
 from dse.errors import RunError, StorageError
 from dse.explore.loop import run
+from dse.explore.progress import Status
 from dse.explore.scale import Scale
 from dse.explore.storage import shared, shown
 from dse.explore.study import is_settled
@@ -21,102 +26,119 @@ from tests.explore import metrics, postgresql
 from tests.explore.test_scale import TRIALS, front, search_in_process, session, wait_until
 
 pytestmark = pytest.mark.postgresql
-SILENCE_S = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Database:
+    """A server, and what a look into it shows."""
+
+    server: postgresql.Server
+    storage: BaseStorage
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def trials(self, name: str) -> list[FrozenTrial]:
+        """What a study has; nothing as long as there is none."""
+        if name not in optuna.get_all_study_names(self.storage):
+            return []
+        return optuna.load_study(study_name=name, storage=self.storage).get_trials()
+
+    def points(self, name: str) -> list[tuple[object, ...]]:
+        """The parameters of every settled trial."""
+        return [tuple(t.params.values()) for t in self.trials(name) if is_settled(t)]
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[postgresql.Server]:
+def database() -> Iterator[Database]:
     # pytest's own temporary folders are closed to the server's user.
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
-        with postgresql.server(Path(folder) / "server") as found:
-            yield found
-
-
-def trials(url: str, name: str) -> list[optuna.trial.FrozenTrial]:
-    """What a study has; nothing as long as there is none."""
-    with shared(url) as storage:
-        if name not in optuna.get_all_study_names(storage):
-            return []
-        return optuna.load_study(study_name=name, storage=storage).get_trials()
-
-
-def points(url: str, name: str) -> list[tuple[object, ...]]:
-    """The parameters of every settled trial."""
-    return [tuple(t.params.values()) for t in trials(url, name) if is_settled(t)]
+        with postgresql.server(Path(folder) / "server") as server, shared(server.url) as storage:
+            yield Database(server=server, storage=storage)
 
 
 def test_a_search_in_a_database_finds_what_one_in_a_folder_finds(
-    server: postgresql.Server, tmp_path: Path
+    database: Database, tmp_path: Path
 ) -> None:
     run(session(metrics.fidelity), tmp_path / "folder")
-    scale = Scale(storage=server.url, study="same")
+    scale = Scale(storage=database.url, study="same")
     run(session(metrics.fidelity), tmp_path / "database", scale=scale)
     pd.testing.assert_frame_equal(front(tmp_path / "folder"), front(tmp_path / "database"))
     assert "secret" not in (tmp_path / "database" / "manifest.json").read_text()
 
 
 def test_those_who_join_share_the_trials_and_end_with_the_same_front(
-    server: postgresql.Server, tmp_path: Path
+    database: Database, tmp_path: Path
 ) -> None:
-    first = search_in_process("slow", tmp_path / "first", storage=server.url, study="shared")
-    wait_until(lambda: bool(trials(server.url, "shared")), first)
-    joined = Scale(storage=server.url, study="shared", join=True)
-    run(session(metrics.slow), tmp_path / "second", scale=joined)
-    first.communicate(timeout=60)
-    found = points(server.url, "shared")
+    scale = Scale(storage=database.url, study="shared")
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(run, session(metrics.slow), tmp_path / "first", scale=scale)
+        wait_until(lambda: bool(database.trials("shared")))
+        joined = replace(scale, join=True)
+        run(session(metrics.slow), tmp_path / "second", scale=joined)
+        first.result()
+    found = database.points("shared")
     assert len(found) == len(set(found)) == TRIALS
-    assert len({t.user_attrs["peer"][0] for t in trials(server.url, "shared")}) == 2
+    assert len({trial.user_attrs["peer"][0] for trial in database.trials("shared")}) == 2
     pd.testing.assert_frame_equal(front(tmp_path / "first"), front(tmp_path / "second"))
 
 
 def test_the_trials_of_a_process_that_was_killed_are_measured_by_the_others(
-    server: postgresql.Server, tmp_path: Path
+    database: Database, tmp_path: Path
 ) -> None:
-    first = search_in_process("slow", tmp_path / "first", storage=server.url, study="killed")
-    wait_until(lambda: len(points(server.url, "killed")) >= 4, first)
-    os.kill(first.pid, signal.SIGKILL)
-    first.communicate()
-    assert len(points(server.url, "killed")) < TRIALS
-    joined = Scale(storage=server.url, study="killed", join=True, silence_s=SILENCE_S)
-    run(session(metrics.fidelity), tmp_path / "second", scale=joined)
-    found = points(server.url, "killed")
+    scale = Scale(storage=database.url, study="killed", silence_s=3)
+    process = search_in_process("slow", tmp_path / "first", storage=database.url, study="killed")
+    wait_until(lambda: len(database.points("killed")) >= 3, process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    before = database.points("killed")
+    assert 3 <= len(before) < TRIALS
+    run(session(metrics.fidelity), tmp_path / "second", scale=replace(scale, join=True))
+    found = database.points("killed")
+    assert found[: len(before)] == before
     assert len(found) == len(set(found)) == TRIALS
-    states = {t.state.name for t in trials(server.url, "killed")}
+    states = [trial.state.name for trial in database.trials("killed")]
     assert "RUNNING" not in states
+    assert states.count("FAIL") == 1
+    run(session(metrics.fidelity), tmp_path / "first", resume=True, scale=scale)
+    pd.testing.assert_frame_equal(front(tmp_path / "first"), front(tmp_path / "second"))
 
 
 def test_another_model_space_or_version_is_refused_with_the_reason(
-    server: postgresql.Server, tmp_path: Path
+    database: Database, tmp_path: Path
 ) -> None:
-    scale = Scale(storage=server.url, study="identity")
+    scale = Scale(storage=database.url, study="identity")
     run(session(metrics.fidelity, trials=3), tmp_path / "first", scale=scale)
     with pytest.raises(RunError, match=r"has a study 'identity' already.*--join"):
         run(session(metrics.fidelity, trials=3), tmp_path / "twice", scale=scale)
-    joined = Scale(storage=server.url, study="identity", join=True)
+    joined = Scale(storage=database.url, study="identity", join=True)
     with pytest.raises(RunError, match=r"its space differs.*trials: was 3, is 4"):
         run(session(metrics.fidelity, trials=4), tmp_path / "other", scale=joined)
-    missing = Scale(storage=server.url, study="identiti", join=True)
+    missing = Scale(storage=database.url, study="identiti", join=True)
     with pytest.raises(RunError, match="no study 'identiti'; did you mean 'identity'"):
         run(session(metrics.fidelity, trials=3), tmp_path / "missing", scale=missing)
 
 
 def test_a_database_that_goes_away_ends_the_run_and_it_resumes(
-    server: postgresql.Server, tmp_path: Path
+    database: Database, tmp_path: Path
 ) -> None:
-    whole = Scale(storage=server.url, study="whole")
+    whole = Scale(storage=database.url, study="whole")
     run(session(metrics.fidelity), tmp_path / "whole", scale=whole)
-    process = search_in_process("slow", tmp_path / "cut", storage=server.url, study="cut")
-    wait_until(lambda: len(points(server.url, "cut")) >= 3, process)
-    server.stop()
-    _, complaint = process.communicate(timeout=60)
-    assert "StorageError: postgresql://" in complaint
-    assert f"go on with --out {tmp_path / 'cut'} --resume" in complaint
-    assert "secret" not in complaint.splitlines()[-2]
-    server.start()
-    scale = Scale(storage=server.url, study="cut")
-    run(session(metrics.slow), tmp_path / "cut", resume=True, scale=scale)
-    assert sorted(points(server.url, "cut")) == sorted(points(server.url, "whole"))
+    cut = Scale(storage=database.url, study="cut")
+
+    def stop(status: Status) -> None:
+        if status.stage == "trials" and status.done == 4:
+            database.server.stop()
+
+    with pytest.raises(StorageError) as caught:
+        run(session(metrics.fidelity), tmp_path / "cut", scale=cut, progress=stop)
+    assert f"go on with --out {tmp_path / 'cut'} --resume" in str(caught.value)
+    assert "secret" not in str(caught.value)
+    database.server.start()
+    run(session(metrics.fidelity), tmp_path / "cut", resume=True, scale=cut)
+    assert sorted(database.points("cut")) == sorted(database.points("whole"))
     pd.testing.assert_frame_equal(front(tmp_path / "whole"), front(tmp_path / "cut"))
 
 
