@@ -119,9 +119,19 @@ def _informed(
             raise AssignmentError(f"site {key!r}: {quantizer.name} needs calibration data")
         return emulator
     state = weights.state(key, quantizer)
-    if state is None or (state.values is None and state.scales is None):
+    if state is None or not state.changes_values:
         return emulator
-    return replace(emulator, state=state)
+    if emulator.statistics is not None:
+        state = _smoothed(emulator.quantizer, emulator.statistics, state)
+    return replace(emulator, state=state, statistics=None)
+
+
+@lru_cache(maxsize=4096)
+def _smoothed(
+    quantizer: Quantizer, statistics: Statistics, state: QuantizerState
+) -> QuantizerState:
+    """The static scale of an activation whose channels are multiplied by factors first."""
+    return calibrated_state(statistics.channel_absmax, quantizer, axes=(0,), state=state)
 
 
 def _emulator(

@@ -1,6 +1,6 @@
-"""What calibration data decide about weights: learned roundings and corrected means.
+"""What calibration data decide about weights: roundings, ranges, corrected means, smoothing.
 
-Both are found with the full-precision inputs of a layer. So what a weight takes depends on its own
+All is found with the full-precision inputs of a layer. So what a weight takes depends on its own
 quantizer alone, and not on the rest of an assignment.
 """
 
@@ -20,6 +20,7 @@ from dse.execute.moments import Moments, observe_moments
 from dse.execute.operators.operator import Value
 from dse.execute.product import Product, products_of
 from dse.execute.program import Program
+from dse.execute.smooth import smoothing_of, smoothing_strength, taps_of
 from dse.graph.site import Site
 from dse.numerics import (
     QuantizerState,
@@ -57,13 +58,18 @@ class Wish:
     @property
     def needs_second(self) -> bool:
         """Whether second moments of the inputs are needed."""
-        return self.quantizer.is_learned or self.settled.statistic == "output_mse"
+        if self.key == self.product.activation:
+            return False
+        searched = self.settled.statistic == "output_mse" and not self.quantizer.transforms
+        return self.quantizer.is_learned or searched
 
     @property
     def identity(self) -> str:
-        """What its state is called, the same in every process."""
+        """What its state is called, the same in every process; one for all that read a value."""
         digest = hashlib.sha256(repr(self.quantizer).encode()).hexdigest()[:8]
-        return f"{self.key}={self.quantizer.name}#{digest}"
+        shared = self.key == self.product.activation
+        place = repr(self.product.operand) if shared else self.key
+        return f"{place}={self.quantizer.name}#{digest}"
 
 
 class WeightStates:
@@ -130,6 +136,7 @@ class WeightStates:
     def _wishes(self, key: str, quantizer: Quantizer) -> Iterator[Wish]:
         """One, or none where the quantizer needs no data."""
         site = self._sites.get(key)
+        smooth = smoothing_strength(quantizer) is not None
         if site is None or site.role != "weight":
             if quantizer.is_learned:
                 role = "unknown" if site is None else site.role
@@ -137,9 +144,11 @@ class WeightStates:
                     f"site {key!r} ({role}): {quantizer.name} learns its rounding, which only "
                     "weights can"
                 )
+            if smooth:
+                yield self._smoothed(key, quantizer)
             return
         product = self._products.get(key)
-        asked = quantizer.is_learned or quantizer.correction == "bias_corrected"
+        asked = smooth or quantizer.is_learned or quantizer.correction == "bias_corrected"
         if product is None:
             if asked:
                 raise AssignmentError(
@@ -151,8 +160,17 @@ class WeightStates:
         # Nobody asked: only where a bias takes the shift for nothing.
         corrects &= product.has_bias or quantizer.correction != "auto"
         wish = Wish(key=key, quantizer=quantizer, product=product, corrects=corrects)
-        if wish.needs_second or corrects:
+        if wish.needs_second or corrects or smooth:
             yield wish
+
+    def _smoothed(self, key: str, quantizer: Quantizer) -> Wish:
+        """An activation whose ranges move into the weight of its node."""
+        product = self._products.get(f"{key.rpartition('/')[0]}/in1")
+        if product is None or product.activation != key:
+            raise AssignmentError(
+                f"site {key!r}: {quantizer.name}: meets no weight to smooth into"
+            )
+        return Wish(key=key, quantizer=quantizer, product=product, corrects=False)
 
     @cached_property
     def _products(self) -> dict[str, Product]:
@@ -181,19 +199,40 @@ class WeightStates:
 
     def _state(self, wish: Wish, moments: Moments) -> QuantizerState:
         product = wish.product
-        given = self._program.constant(self._sites[wish.key].value)
-        assert given is not None
-        weight = given.detach().float()
+        state = self._factors(wish, moments)
+        if wish.key == product.activation:
+            return state
+        weight = self._weight(wish.key)
         matrix = product.matrix(weight)
-        state, values = QuantizerState(), None
+        values = None
         if wish.needs_second:
             state, values = self._learned(wish, matrix, moments)
         if not wish.corrects:
             return state
         if values is None:
-            values = product.matrix(self._plain(wish, weight))
+            values = product.matrix(self._plain(wish, weight, state))
         error = (matrix - values).double() @ moments.mean[..., None]
         return replace(state, output_shift=error.float().flatten() * product.scale)
+
+    def _weight(self, key: str) -> Tensor:
+        given = self._program.constant(self._sites[key].value)
+        assert given is not None
+        return given.detach().float()
+
+    def _factors(self, wish: Wish, moments: Moments) -> QuantizerState:
+        """The channel factors of a smoothed operand; nothing for others."""
+        strength, product = smoothing_strength(wish.quantizer), wish.product
+        if strength is None:
+            return QuantizerState()
+        same = (
+            (other, self._weight(key))
+            for key, other in self._products.items()
+            if other.operand == product.operand
+        )
+        factors = smoothing_of(wish.key, product, moments.largest, same, strength)
+        if wish.key == product.activation:
+            return QuantizerState(channel_factors=factors)
+        return QuantizerState(channel_factors=(1 / factors).repeat_interleave(taps_of(product)))
 
     def _learned(
         self, wish: Wish, matrix: Tensor, moments: Moments
@@ -222,8 +261,9 @@ class WeightStates:
             ) from error
         return QuantizerState(values=product.weight(found)), found
 
-    def _plain(self, wish: Wish, weight: Tensor) -> Tensor:
-        """The weight under a quantizer that needs no data."""
+    def _plain(self, wish: Wish, weight: Tensor, state: QuantizerState) -> Tensor:
+        """The weight under a quantizer that needs no data but factors."""
         quantizer, axes = wish.settled, self._sites[wish.key].contraction_axes
-        state = None if quantizer.is_dynamic else calibrated_state(weight, quantizer, axes=axes)
+        if not quantizer.is_dynamic:
+            state = calibrated_state(weight, quantizer, axes=axes, state=state)
         return quantize(weight, quantizer, axes=axes, state=state)

@@ -22,6 +22,8 @@ class Moments:
         self._product = product
         self._count = 0
         self._sum = zeros_for(product, device, second=False)
+        self.largest = self._sum.float()
+        """(groups, depth): the largest magnitudes."""
         self._outer = zeros_for(product, device, second=True) if second else None
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -29,7 +31,10 @@ class Moments:
         seen = torch.nan_to_num(x.detach().float(), nan=0.0, posinf=0.0, neginf=0.0)
         rows = self._product.rows(seen)
         self._count += rows.shape[1]
+        if not rows.shape[1]:
+            return x
         self._sum += rows.sum(1, dtype=torch.float64)
+        self.largest = torch.maximum(self.largest, rows.abs().amax(1))
         if self._outer is not None:
             self._outer.baddbmm_(rows.mT, rows)
         return x

@@ -14,7 +14,7 @@ from dse.numerics.output_range import output_range, output_range_macs
 from dse.numerics.quantize import quantize
 from dse.numerics.requantize import requantized, requantized_values
 from dse.numerics.state import QuantizerState
-from dse.numerics.transforms import Transform, transform
+from dse.numerics.transforms import Transform, transform, transform_arguments
 
 __all__ = [
     "ACCUMULATORS",
@@ -47,4 +47,5 @@ __all__ = [
     "smoothing_factors",
     "states_digest",
     "transform",
+    "transform_arguments",
 ]

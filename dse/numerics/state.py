@@ -27,3 +27,9 @@ class QuantizerState:
     """A learned rounding: the quantized tensor itself, shaped as the tensor it replaces."""
     output_shift: Tensor | None = None
     """Bias correction of a weight: what is added to the node's output, by output channel."""
+
+    @property
+    def changes_values(self) -> bool:
+        """Whether there is more than a shift of outputs."""
+        parts = (self.scales, self.tensor_scale, self.channel_factors, self.values)
+        return any(part is not None for part in parts)

@@ -58,14 +58,25 @@ def transform(spec: str) -> Transform:
     Raises:
         QuantizeError: No such transform, or an argument that is no number.
     """
+    name, arguments = transform_arguments(spec)
+    try:
+        return _MAKERS[name](*arguments)
+    except (TypeError, ValueError) as error:
+        raise QuantizeError(f"transform {spec!r}: {error}") from error
+
+
+def transform_arguments(spec: str) -> tuple[str, tuple[float, ...]]:
+    """Name and arguments of a transform.
+
+    Raises:
+        QuantizeError: No such transform, or an argument that is no number.
+    """
     match = _CALL.fullmatch(spec)
-    maker = _MAKERS.get(match[1]) if match else None
-    if match is None or maker is None:
+    if match is None or match[1] not in _MAKERS:
         raise QuantizeError(f"unknown transform {spec!r}; known: {', '.join(_MAKERS)}")
     try:
-        arguments = [float(part) for part in (match[2] or "").split(",") if part.strip()]
-        return maker(*arguments)
-    except (TypeError, ValueError) as error:
+        return match[1], tuple(float(part) for part in (match[2] or "").split(",") if part.strip())
+    except ValueError as error:
         raise QuantizeError(f"transform {spec!r}: {error}") from error
 
 
