@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import time
 from collections import deque
 from typing import Any
 
@@ -19,9 +20,13 @@ from dse.explore.executor import MAX_DEATHS, Job, Outcome, measured
 
 try:
     import ray
-    from ray.exceptions import RayActorError, RayError
+    from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 except ImportError:
     raise RunError("--executor ray: needs Ray; install it with: pip install 'dse[ray]'") from None
+
+
+RESTART_S = 0.2
+"""Between questions whether an actor that is being started again is there."""
 
 
 class Actor:
@@ -58,11 +63,12 @@ class RayActors:
         room: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         self.slots = count or max(1, int(room.get("GPU" if on_gpu else "CPU", 1)))
         self.replicas = self.slots + 1
-        copied = ray.put(pickle.dumps(evaluator))
+        # Kept as long as an actor may have to be started again.
+        self._copied = ray.put(ray.cloudpickle.dumps(evaluator))
         remote = ray.remote(Actor).options(
             num_cpus=1, num_gpus=1 if on_gpu else 0, max_restarts=-1, max_task_retries=0
         )
-        self._actors: list[Any] = [remote.remote(copied) for _ in range(self.slots)]
+        self._actors: list[Any] = [remote.remote(self._copied) for _ in range(self.slots)]
         self._jobs: deque[Job] = deque()
         self._given_up: deque[Outcome] = deque()
         self._deaths: dict[int, int] = {}
@@ -105,9 +111,12 @@ class RayActors:
         try:
             outcome: Outcome | None = ray.get(answer)
         except RayActorError as error:
-            if job is None:
+            if job is not None:
+                self._blame(job)
+            elif isinstance(error, ActorUnavailableError):
+                time.sleep(RESTART_S)
+            else:
                 raise RunError(f"--executor ray: an actor cannot be started: {error}") from error
-            self._blame(job)
             self._await_start(actor)
             return None
         except RayError as error:
