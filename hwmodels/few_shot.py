@@ -18,6 +18,8 @@ from hwmodels.optable import OpTable, runtimes_of, timed_rows
 from hwmodels.plausible import refuse_implausible
 from hwmodels.yaml_file import read_yaml
 
+MOST_SAMPLES = 200
+"""Taken from a long table: the Gaussian process is cubic in them, and more say little."""
 Indices = NDArray[np.intp]
 
 
@@ -39,16 +41,17 @@ def fittable_device(device_file: str | Path) -> Device:
 def samples_of(
     table: OpTable, device: Device, *, runtime: str, samples: int | None, seed: int = 0
 ) -> Indices:
-    """Rows to fit to: all that have a time, or the `samples` that say the most about the others.
+    """Rows to fit to: the `samples` (`MOST_SAMPLES`) that say the most about the others.
 
     Raises:
         MeasurementError: Times that the device cannot have (`refuse_implausible`).
     """
     refuse_implausible(table, device, runtime)
     rows = timed_rows(table)
-    if samples is None or samples >= len(rows):
+    count = samples or MOST_SAMPLES
+    if count >= len(rows):
         return rows
-    return most_informative(table, rows, device, runtime=runtime, count=samples, seed=seed)
+    return most_informative(table, rows, device, runtime=runtime, count=count, seed=seed)
 
 
 def measurements_of(

@@ -18,7 +18,7 @@ from hwmodels.optable import OpTable, timed_rows
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
-FOLDS = 10
+FOLDS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,7 +74,7 @@ def fit(
     ],
     samples: Annotated[
         int | None,
-        typer.Option(min=1, metavar="K", help="Use the K rows that say the most instead of all."),
+        typer.Option(min=1, metavar="K", help="Use the K rows that say the most.  [default: 200]"),
     ] = None,
     runtime: Runtime = "torch-eager",
     suggest: Annotated[
@@ -161,11 +161,12 @@ def profile(
         compute = Compute.cuda if torch.cuda.is_available() else Compute.cpu
     has_tf32 = compute is Compute.cuda and torch.cuda.is_available()
     plan = listed_plan(read_optable(ops, timed=False)) if ops else standard_plan(tf32=has_tf32)
+    where = torch.device(compute.value)
     done = measured(
         plan,
         out,
         device_name=device_name,
-        device=torch.device(compute.value),
+        device=where,
         seconds=60 * minutes,
         repeats=Repeats() if energy else Repeats(energy_s=0),
         progress=None if json else _Progress(screen),
