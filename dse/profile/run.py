@@ -12,24 +12,18 @@ from pathlib import Path
 import torch
 
 from dse.profile.clock import Clock, Repeats, Timing
+from dse.profile.lane import Lane, lanes_of
 from dse.profile.operators import work_of
-from dse.profile.plan import Operator, Queues, queues
+from dse.profile.plan import Operator, queues
 from dse.profile.precision import float32_precision
 from dse.profile.record import Recorder, Row
-from dse.profile.size import work_size
 from hwmodels.errors import MeasurementError
 
 LOG = logging.getLogger(__name__)
 
-FAILURES = 3
-"""Failures in a row after which a queue is given up: torch has no such kernel here."""
 ENERGY_EVERY, ENERGY_FIRST = 40, 5
 """Rows of a queue from one that is put to the energy counter to the next, and before the first:
 it takes as long as twenty rows."""
-LONGEST_S = 0.5
-"""A call that is expected to take longer waits until the queue has nothing shorter left."""
-FIRST_WORK = 1e10
-"""Work (`work_size`) of a queue's first operator at most: nothing is known of its speed yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +73,7 @@ def profile(
         recorder=recorder,
         clock=Clock(device, repeats),
         device_name=device_name,
-        lanes=_lanes(queues(operators), recorder),
+        lanes=lanes_of(queues(operators), recorder),
     )
     known = sum(lane.known for lane in session.lanes)
     with torch.inference_mode():
@@ -95,77 +89,37 @@ def profile(
 
 
 @dataclass(slots=True, kw_only=True)
-class _Lane:
-    """A queue and what happened in it."""
-
-    key: tuple[str, str, str]
-    waiting: list[Operator]
-    known: int
-    spent_s: float
-    rows: int
-    s_per_work: float | None = None
-    """The least seconds a unit of work that was seen."""
-    failures: int = 0
-    reason: str = ""
-
-    def take(self) -> Operator:
-        """The first that is expected to be short enough, else the smallest."""
-        rate = self.s_per_work or LONGEST_S / FIRST_WORK
-        for index, operator in enumerate(self.waiting):
-            if work_size(operator) * rate <= LONGEST_S:
-                return self.waiting.pop(index)
-        sizes = [work_size(operator) for operator in self.waiting]
-        return self.waiting.pop(sizes.index(min(sizes)))
-
-
-def _lanes(found: Queues, recorder: Recorder) -> list[_Lane]:
-    lanes = []
-    for key, operators in found.items():
-        done = [one for one in operators if one in recorder.spent_s]
-        lanes.append(
-            _Lane(
-                key=key,
-                waiting=[one for one in operators if one not in recorder.spent_s],
-                known=len(done),
-                spent_s=sum(recorder.spent_s[one] for one in done),
-                rows=len(done),
-            )
-        )
-    return lanes
-
-
-@dataclass(slots=True, kw_only=True)
 class _Session:
     """One call of `profile`."""
 
     recorder: Recorder
     clock: Clock
     device_name: str
-    lanes: list[_Lane]
+    lanes: list[Lane]
     measured: int = 0
     software: str = field(default_factory=lambda: f"torch {torch.__version__}")
 
-    def next_lane(self) -> _Lane | None:
+    def next_lane(self) -> Lane | None:
         """The queue that had the least time, of those with something left."""
         open_ = [lane for lane in self.lanes if lane.waiting]
         return min(open_, key=lambda lane: lane.spent_s, default=None)
 
-    def step(self, lane: _Lane, progress: Progress | None) -> None:
+    def step(self, lane: Lane, progress: Progress | None) -> None:
         """Measures the next operator of a queue and records it, or why it cannot be."""
         operator = lane.take()
         start = time.monotonic()
         try:
             timing = self._timed(operator, energy=lane.rows % ENERGY_EVERY == ENERGY_FIRST)
         except Exception as error:
-            self._failed(lane, operator, error)
-            lane.spent_s += time.monotonic() - start
+            # torch has no one class for "no such kernel": NotImplementedError, RuntimeError and
+            # the compiler's own. A device that is broken for good ends the profile.
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            LOG.info("%s: %s", operator, reason)
+            self.clock.check_alive(operator)
+            lane.failed(reason, spent_s=time.monotonic() - start)
             return
         spent = time.monotonic() - start
-        lane.spent_s += spent
-        lane.rows += 1
-        lane.failures = 0
-        rate = timing.median_us * 1e-6 / work_size(operator)
-        lane.s_per_work = min(rate, lane.s_per_work or rate)
+        lane.succeeded(operator, timing.median_us * 1e-6, spent_s=spent)
         self.recorder.add(operator, self._row(operator, timing, spent))
         self.measured += 1
         if progress:
@@ -175,15 +129,6 @@ class _Session:
         with float32_precision(tf32=operator.dtype == "tf32"):
             work = work_of(operator, self.clock.device)
             return self.clock.measure(work, energy=energy)
-
-    def _failed(self, lane: _Lane, operator: Operator, error: Exception) -> None:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        LOG.info("%s: %s", operator, reason)
-        self.clock.check_alive(operator)
-        lane.failures += 1
-        if lane.failures >= FAILURES or (not lane.rows and lane.failures >= len(lane.waiting)):
-            lane.waiting.clear()
-            lane.reason = reason
 
     def _row(self, operator: Operator, timing: Timing, spent_s: float) -> Row:
         return Row(
