@@ -97,6 +97,7 @@ def judged_by(evaluator: Evaluator, metric: Metric) -> Evaluator:
     judged = replace(evaluator, task=task, metric=metric)
     try:
         judged.reference("search")
+        judged.reference("report")
     except Exception as error:
         raise DataError(
             f"evaluate: fails on the network in full precision: {type(error).__name__}: {error}"

@@ -156,7 +156,7 @@ class FrontSampler(BaseSampler):
         for name, measured in known.items():
             front = measured[nondominated(measured)]
             reference = measured.max(axis=0) * (1 + 1e-6)
-            scale = np.maximum(reference, np.finfo(float).tiny)
+            scale = np.where(reference > 0, reference, 1.0)  # losses can be negative
             box = np.prod(scale)
             total += improvements(wanted[name], front, reference) / box
             distance = np.max((wanted[name][:, None] - front[None]) / scale, axis=2).min(axis=1)

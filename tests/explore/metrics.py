@@ -72,13 +72,18 @@ def poisonous(run: Run, data: Split, *, marks: Marks, threshold: float) -> np.nd
     return scores
 
 
-def capricious(run: Run, data: Split) -> np.ndarray:
-    """Raises, returns NaN or works, by what it measures."""
-    scores = fidelity(run, data)
-    kind = int(abs(scores.sum()) * 1e6) % 5
-    if kind == 1:
-        raise ZeroDivisionError("the user's own mistake")
-    return np.full_like(scores, np.nan) if kind == 2 else scores
+class Capricious:
+    """Every fifth call raises, every seventh returns NaN."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+
+    def __call__(self, run: Run, data: Split) -> np.ndarray:
+        self._calls += 1
+        if self._calls % 5 == 0:
+            raise ZeroDivisionError("the user's own mistake")
+        scores = fidelity(run, data)
+        return np.full_like(scores, np.nan) if self._calls % 7 == 0 else scores
 
 
 def broken(run: Run, data: Split) -> float:
