@@ -26,7 +26,7 @@ from dse.numerics import (
     QuantizerState,
     calibrated_state,
     learned_macs,
-    learned_values,
+    learned_state,
     load_states,
     output_range,
     output_range_macs,
@@ -253,13 +253,14 @@ class WeightStates:
             return state, found
         self.macs += product.groups * learned_macs(outputs, product.depth, quantizer)
         try:
-            found = learned_values(matrix, second, quantizer)
+            state = learned_state(matrix, second, quantizer)
         except torch.linalg.LinAlgError as error:
             raise AssignmentError(
                 f"site {wish.key!r}: {wish.quantizer.name}: the inputs of the layer on the "
                 f"calibration split have no usable second moment ({error})"
             ) from error
-        return QuantizerState(values=product.weight(found)), found
+        assert state.values is not None
+        return replace(state, values=product.weight(state.values)), state.values
 
     def _plain(self, wish: Wish, weight: Tensor, state: QuantizerState) -> Tensor:
         """The weight under a quantizer that needs no data but factors."""

@@ -8,7 +8,7 @@ from dse.numerics.delayed import DelayedScale
 from dse.numerics.errors import QuantizeError, StateError
 from dse.numerics.gptq import gptq
 from dse.numerics.gradient import Gradient, quantize_with_gradient
-from dse.numerics.learned import DiscQuant, discquant, learned_macs, learned_values
+from dse.numerics.learned import DiscQuant, discquant, learned_macs, learned_state
 from dse.numerics.neighbours import Neighbours, neighbours
 from dse.numerics.output_range import output_range, output_range_macs
 from dse.numerics.quantize import quantize
@@ -33,7 +33,7 @@ __all__ = [
     "equalized",
     "gptq",
     "learned_macs",
-    "learned_values",
+    "learned_state",
     "load_states",
     "matmul",
     "neighbours",

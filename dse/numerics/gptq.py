@@ -22,7 +22,12 @@ BLOCK = 128
 
 
 def gptq(
-    weight: Tensor, hessian: Tensor, quantizer: Quantizer, *, damping: float = DAMPING
+    weight: Tensor,
+    hessian: Tensor,
+    quantizer: Quantizer,
+    *,
+    state: QuantizerState | None = None,
+    damping: float = DAMPING,
 ) -> Tensor:
     """Weights (outputs, depth) rounded column by column, each error spread over those to come.
 
@@ -33,6 +38,7 @@ def gptq(
         weight: (outputs, depth), or (groups, outputs, depth) for as many independent products.
         hessian: (depth, depth) sum of outer products of the inputs, with the groups of the weight.
         quantizer: Granularity along the last axis.
+        state: Scales of the rows; those of `fixed_state` unless given.
         damping: Added to the Hessian's diagonal, relative to its mean.
 
     Raises:
@@ -42,7 +48,7 @@ def gptq(
     """
     groups = weight.reshape(-1, *weight.shape[-2:])
     _, outputs, depth = groups.shape
-    state = fixed_state(groups, hessian, quantizer)
+    state = state or fixed_state(groups, hessian, quantizer)
     factor = _factor(hessian.reshape(-1, depth, depth), damping)
     left, values = groups.to(torch.float64).clone(), torch.empty_like(groups)
     for start in range(0, depth, BLOCK):

@@ -7,7 +7,7 @@ they work with every format.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 from dse.numerics.errors import QuantizeError
 from dse.numerics.gptq import fixed_state, gptq, gptq_macs
 from dse.numerics.neighbours import Neighbours, neighbours
+from dse.numerics.state import QuantizerState
 from hwmodels.formats import Quantizer
 
 
@@ -31,7 +32,7 @@ class DiscQuant:
 
 
 LAYERWISE = DiscQuant(steps=200, rho=1.0)
-"""For the loss of one layer's output, whose gradients are of order one (`learned_values`)."""
+"""For the loss of one layer's output, whose gradients are of order one (`learned_state`)."""
 
 
 def discquant(
@@ -72,8 +73,8 @@ def discquant(
     return torch.where(x.detach() >= 0.5, near.up, near.down)
 
 
-def learned_values(weight: Tensor, hessian: Tensor, quantizer: Quantizer) -> Tensor:
-    """Weights under a quantizer whose rounding is `gptq` or `discquant`.
+def learned_state(weight: Tensor, hessian: Tensor, quantizer: Quantizer) -> QuantizerState:
+    """Weights under a quantizer whose rounding is `gptq` or `discquant`, and their scales.
 
     Both lower the squared error of the layer's own output, so that what one layer takes does not
     depend on the choices of others. (DiscQuant's authors descend on the divergence of the whole
@@ -81,8 +82,11 @@ def learned_values(weight: Tensor, hessian: Tensor, quantizer: Quantizer) -> Ten
 
     Args:
         weight: (outputs, depth), or (groups, outputs, depth).
-        hessian: (depth, depth) sum of outer products of inputs, with the groups of the weight.
+        hessian: (depth, depth) second moment of the inputs, with the groups of the weight.
         quantizer: What to apply along the last axis, without transforms.
+
+    Returns:
+        Values shaped as the weight; scales for its rows (groups * outputs, depth).
 
     Raises:
         QuantizeError: the rounding is not learned, or comes with transforms.
@@ -91,11 +95,10 @@ def learned_values(weight: Tensor, hessian: Tensor, quantizer: Quantizer) -> Ten
         raise QuantizeError(
             f"{quantizer.name}: expected rounding gptq or discquant without transforms"
         )
-    if quantizer.rounding == "gptq":
-        return gptq(weight, hessian, quantizer)
-    depth = weight.shape[-1]
-    rows = weight.reshape(-1, depth)
     state = fixed_state(weight, hessian, quantizer)
+    if quantizer.rounding == "gptq":
+        return replace(state, values=gptq(weight, hessian, quantizer, state=state))
+    rows = weight.reshape(-1, weight.shape[-1])
     found = neighbours(rows, quantizer, axes=(1,), state=state)
     near = Neighbours(down=found.down.reshape(weight.shape), up=found.up.reshape(weight.shape))
     unit = (near.up - near.down).square().mean() * hessian.diagonal(dim1=-2, dim2=-1).mean()
@@ -106,11 +109,11 @@ def learned_values(weight: Tensor, hessian: Tensor, quantizer: Quantizer) -> Ten
         return ((error @ scaled) * error).sum()
 
     with torch.enable_grad(), torch.inference_mode(False):
-        return discquant(weight, near, loss, settings=LAYERWISE)
+        return replace(state, values=discquant(weight, near, loss, settings=LAYERWISE))
 
 
 def learned_macs(outputs: int, depth: int, quantizer: Quantizer) -> int:
-    """Multiply-accumulates of `learned_values` for one product, the data's own not included."""
+    """Multiply-accumulates of `learned_state` for one product, the data's own not included."""
     if quantizer.rounding == "gptq":
         return gptq_macs(outputs, depth)
     return 3 * LAYERWISE.steps * outputs * depth**2

@@ -263,3 +263,15 @@ def test_a_stack_of_matrices_has_no_such_form(tmp_path: Path, feeds):
     assert states.state("experts/in1", quantizer("int4_channel")) is None
     with pytest.raises(AssignmentError, match="one weight matrix on the right"):
         states.state("experts/in1", quantizer("int4_channel:gptq"))
+
+
+@pytest.mark.parametrize("name", ["int4_channel", "int4_channel:gptq", "int3_channel:discquant"])
+def test_what_is_learned_is_codes_times_scales(name, network, sites, feeds):
+    """An exporter finds both in the state."""
+    chosen = quantizer(name)
+    states = states_of(network, sites, feeds)
+    found = bound(Assignment.of({"conv/in1": chosen}), sites, EMPTY, states)
+    values = found["conv/in1"](network.constant("kernel"))
+    codes = values / states.state("conv/in1", chosen).scales.reshape(-1, 1, 1, 1)
+    torch.testing.assert_close(codes, codes.round(), rtol=0, atol=1e-4)
+    assert codes.abs().max() <= chosen.format.element.max + 1e-4
