@@ -55,7 +55,9 @@ def codes_of(weight: Tensor, emulator: Emulator, element: ElementType) -> Codes:
     quantizer, axes = emulator.quantizer, emulator.axes or (weight.dim() - 1,)
     kept = [axis for axis in range(weight.dim()) if axis not in axes]
     values = _rows(emulator(weight), kept, axes)
-    state = calibrated_state(weight, quantizer.replaced(timing="static"), axes=axes)
+    state = emulator.state
+    if state is None or state.scales is None:
+        state = calibrated_state(weight, quantizer.replaced(timing="static"), axes=axes)
     if state.scales is None:
         raise ExportError(f"{quantizer.name} has no scales of its own")
     scales = state.scales.numpy()
