@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from hwmodels.cost import Status
-from hwmodels.errors import RuntimeModeError, nearest
+from hwmodels.errors import RuntimeModeError
 from hwmodels.formats import Granularity, Timing
 from hwmodels.runtime import (
     ArchitectureRange,
@@ -20,16 +19,13 @@ from hwmodels.runtime import (
     Runtime,
 )
 from hwmodels.work import OperandName, OpKind
-from hwmodels.yaml_file import names_in, read_yaml, validated
+from hwmodels.yaml_file import Entry, Shelf, loaded, names_in, read_yaml, validated
 
 RUNTIME_FOLDER = Path(__file__).parent / "runtimes"
+RUNTIMES = Shelf(what="runtime", folder=RUNTIME_FOLDER, error=RuntimeModeError)
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class LayoutEntry(_Entry):
+class LayoutEntry(Entry):
     """Formats that a kernel accepts for an operand; an absent list accepts anything."""
 
     element: tuple[str, ...] = Field(min_length=1)
@@ -40,7 +36,7 @@ class LayoutEntry(_Entry):
     zero_point: bool | None = None
 
 
-class ArchitectureEntry(_Entry):
+class ArchitectureEntry(Entry):
     """Architectures of a family; without `max` every later one too."""
 
     family: str
@@ -48,7 +44,7 @@ class ArchitectureEntry(_Entry):
     max: float = float("inf")
 
 
-class ModeEntry(_Entry):
+class ModeEntry(Entry):
     """One kernel."""
 
     name: str
@@ -66,14 +62,14 @@ class ModeEntry(_Entry):
     note: str = ""
 
 
-class PiecesEntry(_Entry):
+class PiecesEntry(Entry):
     """An op that is several kernels: how many, and how often its operands move in all."""
 
     kernels: int = Field(gt=0)
     passes: float = Field(gt=0)
 
 
-class RuntimeFile(_Entry):
+class RuntimeFile(Entry):
     """A runtime file. `RuntimeFile.model_json_schema()` is its JSON schema."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -94,7 +90,6 @@ class RuntimeFile(_Entry):
     modes: tuple[ModeEntry, ...] = ()
 
 
-@cache
 def runtime_names() -> tuple[str, ...]:
     """Names of the shipped runtimes."""
     return names_in(RUNTIME_FOLDER)
@@ -107,21 +102,7 @@ def load_runtime(name_or_path: str | Path) -> Runtime:
         RuntimeModeError: An unknown name, or a file with missing or unknown entries; the message
             lists all of them.
     """
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        name = str(name_or_path)
-        if name not in runtime_names():
-            raise RuntimeModeError(
-                f"unknown runtime {name!r}{nearest(name, runtime_names())}"
-                f" Known: {', '.join(runtime_names())}; or give the path of a runtime file (.yaml)"
-            )
-        return _shipped(name)
-    return _read(path)
-
-
-@cache
-def _shipped(name: str) -> Runtime:
-    return _read(RUNTIME_FOLDER / f"{name}.yaml")
+    return loaded(RUNTIMES, name_or_path, _read)
 
 
 def _read(path: Path) -> Runtime:

@@ -2,18 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from hwmodels.errors import HardwareError, nearest
 
 Model = TypeVar("Model", bound=BaseModel)
+Loaded = TypeVar("Loaded")
 
 
+class Entry(BaseModel):
+    """A part of a file: immutable, unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shelf:
+    """A folder of shipped files of one sort."""
+
+    what: str
+    """What errors call one: device, runtime."""
+    folder: Path
+    error: type[HardwareError]
+
+
+def loaded(shelf: Shelf, name_or_path: str | Path, read: Callable[[Path], Loaded]) -> Loaded:
+    """The shipped file of that name, read once, or the file at that path, read anew.
+
+    Raises:
+        HardwareError: The shelf's error for a name that it does not have, or that of `read`.
+    """
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        return read(path)
+    name, known = str(name_or_path), names_in(shelf.folder)
+    if name not in known:
+        raise shelf.error(
+            f"unknown {shelf.what} {name!r}{nearest(name, known)} Known: {', '.join(known)}; "
+            f"or give the path of a {shelf.what} file (.yaml)"
+        )
+    found: Loaded = _shipped(shelf, name, read)
+    return found
+
+
+@cache
+def _shipped(shelf: Shelf, name: str, read: Callable[[Path], Loaded]) -> Loaded:
+    return read(shelf.folder / f"{name}.yaml")
+
+
+@cache
 def names_in(folder: Path) -> tuple[str, ...]:
     """Stems of the YAML files of a folder, sorted."""
     return tuple(sorted(path.stem for path in folder.glob("*.yaml")))
