@@ -1,5 +1,8 @@
 """Writes `docs/formats.md` from the catalogue: `python -m hwmodels.document_formats`."""
 
+# The tables of the page are wider than code.
+# ruff: noqa: E501
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +22,28 @@ be spelled out in their names, see `hwmodels/compose.py`.
 
 A quantizer is a format's name with what differs from the defaults behind colons:
 `int8:static`, `int4_g128:mse`, `e4m3:stochastic8`, `int4:percentile99.9:static:hadamard(16)`.
+Behind a scheme's name they change its weights: `w4a16:gptq`.
+"""
+_WORDS = """\
+## Words of a quantizer
+
+| axis | words | what they do |
+|---|---|---|
+| range | `auto` | what suits the place: integer weights of at most 4 bits take `output_mse` and `bias_corrected`, all else `absmax` |
+| | `absmax`, `minmax`, `percentile99.9`, `mean_channel_range` | largest magnitude, both ends, a share of the values, the mean over slices |
+| | `mse`, `output_mse` | least squared error of the values; of what a layer computes from calibration data |
+| | `learned` | a trained scale, which starts at LSQ's |
+| timing | `dynamic`, `two_stage` | from the tensor itself; in two passes with the same result |
+| | `static`, `delayed`, `delayed32` | from the calibration split; from the last 16 or 32 steps |
+| rounding | `nearest_even`, `nearest_away`, `nearest_zero`, `zero`, `up`, `down`, `odd` | IEEE's, and to odd |
+| | `stochastic`, `stochastic8`, `stochastic_equal`, `random_directed` | by all dropped bits, by 8 random bits, even odds between the neighbours, even odds up or down |
+| | `requant8`, `requant_floor8` | codes of 8 bits taken down, to nearest (Double Rounding) or by dropping bits |
+| | `gptq`, `discquant` | chosen with calibration data (weights) |
+| correction | `auto`, `bias_corrected`, `uncorrected` | whether the mean output is put back, in the bias or behind the node; `auto` does where there is a bias |
+| transform | `hadamard(n)`, `random_hadamard(n,seed)`, `smooth(a)`, `power(k)`, `expand(n)`, `clamp(p)`, `outlier_split(p)`, `low_rank(r)` | see `dse/numerics/transforms.py` |
+
+What calibration decides is kept in `state/` of a run, with a digest; every layer learns from its
+inputs in full precision, so that it does not depend on the rest of an assignment.
 """
 _NOTES = """\
 ## What the emulator does with special values
@@ -33,6 +58,9 @@ _NOTES = """\
 | a last group that is short, a group longer than the axis | a group of its own |
 | an E8M0 scale below 2^-127 | 2^-127 (torchao's torch path uses 2^-126 there) |
 | a posit or takum of a nonzero value | never zero; Inf is NaR, which is NaN here |
+| an empty tensor | comes back empty |
+| NaN or Inf in calibration data | counts as zero |
+| a network whose outputs are NaN | an infinite loss |
 """
 
 
@@ -57,6 +85,7 @@ def document() -> str:
         f"## Schemes\n\n{schemes}",
         f"## Elements and scales\n\n{elements}",
         f"## Formats\n\n{formats}",
+        _WORDS,
         _NOTES,
     )
     return "\n".join((_OPENING, *sections))
