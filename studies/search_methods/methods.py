@@ -15,13 +15,16 @@ from dse.explore.study import distributions
 from dse.explore.surrogate import Surrogate
 from dse.space.problem import Choice, Point, Problem, Variable
 from studies.search_benchmark.benchmark import Benchmark
+from studies.search_methods.interaction import Interacting
 
 REFERENCE = 1.0
 """Forward-equivalents of the full-precision run that every method needs."""
 GRADIENT = 3.0
 """Of one forward and one backward pass over the search split."""
-PATIENCE = 40
+PATIENCE = 400
 """Proposals of known assignments in a row after which a method has nothing new."""
+UNCERTAIN = 0.25
+"""Gradient scores above this share of the largest are measured directly, in one variant."""
 
 
 @dataclass(kw_only=True)
@@ -107,9 +110,8 @@ def random(job: Job) -> None:
     job.measure(job.table.points[order[: job.trials + len(job.measured)]])
 
 
-def greedy(job: Job) -> None:
-    """From the least loss: always the change that saves most cost for its direct score."""
-    surrogate = job.direct()
+def _greedy(job: Job, surrogate: Surrogate) -> None:
+    """From the least loss: always the change that saves most cost for its score."""
     uniforms(job)
     costs = [sum(parts) for parts in zip(*job.additive, strict=True)]
     point = [int(np.argmin(losses)) for losses in surrogate.losses]
@@ -125,6 +127,16 @@ def greedy(job: Job) -> None:
             return
         _, variable, choice = max(moves)
         point[variable] = choice
+
+
+def greedy_direct(job: Job) -> None:
+    """Greedy with direct scores."""
+    _greedy(job, job.direct())
+
+
+def greedy_gradient(job: Job) -> None:
+    """Greedy with gradient scores."""
+    _greedy(job, job.gradient())
 
 
 def _knapsack(job: Job, surrogate: Surrogate) -> None:
@@ -145,9 +157,8 @@ def knapsack_gradient(job: Job) -> None:
     _knapsack(job, job.gradient())
 
 
-def lagrangian(job: Job) -> None:
-    """The least of loss + weight x cost, weights evenly on a log scale, direct scores."""
-    surrogate = job.direct()
+def _lagrangian(job: Job, surrogate: Surrogate) -> None:
+    """The least of loss + weight x cost, weights evenly on a log scale."""
     uniforms(job)
     for costs in job.additive:
         found = {
@@ -158,6 +169,16 @@ def lagrangian(job: Job) -> None:
             for weight in np.logspace(-8, 8, 2000) / max(float(np.ptp(c)) for c in costs)
         }
         job.measure(found)
+
+
+def lagrangian_direct(job: Job) -> None:
+    """Lagrangian sweep with direct scores."""
+    _lagrangian(job, job.direct())
+
+
+def lagrangian_gradient(job: Job) -> None:
+    """Lagrangian sweep with gradient scores."""
+    _lagrangian(job, job.gradient())
 
 
 def _study(job: Job, sampler: optuna.samplers.BaseSampler, first: Iterable[Point]) -> None:
@@ -190,12 +211,27 @@ def nsga2(job: Job) -> None:
     _study(job, sampler, job.table.points[job.table.uniforms])
 
 
-def nsga2_seeded(job: Job) -> None:
+def gp(job: Job) -> None:
+    """Optuna's Gaussian process with expected hypervolume improvement."""
+    sampler = optuna.samplers.GPSampler(seed=job.seed)
+    _study(job, sampler, job.table.points[job.table.uniforms])
+
+
+def _nsga2_seeded(job: Job, surrogate: Surrogate) -> None:
     """NSGA-II that begins with uniforms and knapsack solutions."""
-    surrogate = job.direct()
     found = [p for c in job.additive for p in sweep(surrogate.losses, c, 12)]
     sampler = optuna.samplers.NSGAIISampler(seed=job.seed, population_size=16)
     _study(job, sampler, [*job.table.points[job.table.uniforms], *found])
+
+
+def nsga2_seeded_direct(job: Job) -> None:
+    """Seeded NSGA-II with direct scores."""
+    _nsga2_seeded(job, job.direct())
+
+
+def nsga2_seeded_gradient(job: Job) -> None:
+    """Seeded NSGA-II with gradient scores."""
+    _nsga2_seeded(job, job.gradient())
 
 
 def _ours(job: Job, surrogate: Surrogate) -> None:
@@ -213,6 +249,24 @@ def ours_direct(job: Job) -> None:
 def ours_gradient(job: Job) -> None:
     """Knapsack from gradient scores, then the front sampler."""
     _ours(job, job.gradient())
+
+
+def ours_mixed(job: Job) -> None:
+    """Variant: gradient scores, the large ones measured directly."""
+    losses = [entries.copy() for entries in job.gradient().losses]
+    limit = UNCERTAIN * max(float(entries.max()) for entries in losses)
+    for entries, alone, share in zip(
+        losses, job.table.alone, job.table.forward_share, strict=True
+    ):
+        large = entries >= limit
+        entries[large] = alone[large]
+        job.spent += float(share[large].sum())
+    _ours(job, Surrogate(losses=tuple(losses)))
+
+
+def ours_pairs(job: Job) -> None:
+    """Variant: gradient scores; a Gaussian process corrects sums for what interacts."""
+    _ours(job, Interacting(losses=job.gradient().losses))
 
 
 class _Fixed(Surrogate):
@@ -239,26 +293,32 @@ def ours_without_knapsack(job: Job) -> None:
 METHODS: Mapping[str, Callable[[Job], None]] = {
     "uniforms": only_uniforms,
     "random": random,
-    "greedy": greedy,
+    "greedy, direct": greedy_direct,
+    "greedy, gradient": greedy_gradient,
     "knapsack, direct": knapsack_direct,
     "knapsack, gradient": knapsack_gradient,
-    "Lagrangian sweep": lagrangian,
+    "Lagrangian sweep, direct": lagrangian_direct,
+    "Lagrangian sweep, gradient": lagrangian_gradient,
     "TPE": tpe,
+    "GP": gp,
     "NSGA-II": nsga2,
-    "NSGA-II seeded": nsga2_seeded,
+    "NSGA-II seeded, direct": nsga2_seeded_direct,
+    "NSGA-II seeded, gradient": nsga2_seeded_gradient,
     "ours, direct": ours_direct,
     "ours, gradient": ours_gradient,
     "ours, not re-fitted": ours_not_refitted,
     "ours, without knapsack": ours_without_knapsack,
+    "ours, large ones direct": ours_mixed,
+    "ours, with interactions": ours_pairs,
 }
-RANDOM = (
-    "random",
-    "TPE",
-    "NSGA-II",
-    "NSGA-II seeded",
-    "ours, direct",
-    "ours, gradient",
-    "ours, not re-fitted",
-    "ours, without knapsack",
-)
-"""Those that depend on the seed."""
+DETERMINISTIC = (
+    "uniforms", "greedy, direct", "greedy, gradient", "knapsack, direct", "knapsack, gradient",
+    "Lagrangian sweep, direct", "Lagrangian sweep, gradient",
+)  # fmt: skip
+"""Those that depend on no seed."""
+ANYTIME = (
+    "random", "greedy, direct", "greedy, gradient", "Lagrangian sweep, direct",
+    "Lagrangian sweep, gradient", "TPE", "GP", "NSGA-II", "NSGA-II seeded, direct",
+    "NSGA-II seeded, gradient", "ours, without knapsack",
+)  # fmt: skip
+"""Those that do not look at their budget: one run with the largest says what smaller ones find."""

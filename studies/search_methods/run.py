@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Callable, Mapping, Sequence
+import multiprocessing
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +20,7 @@ import optuna
 from dse.explore.front import hypervolume, nondominated
 from dse.explore.history import MARGIN
 from studies.search_benchmark.benchmark import Benchmark, load
-from studies.search_methods.methods import METHODS, RANDOM, Job
+from studies.search_methods.methods import ANYTIME, DETERMINISTIC, METHODS, Job
 
 HERE = Path(__file__).parent
 EFFORTS = (30, 60, 150)
@@ -42,8 +44,8 @@ class Truth:
     best: float
 
     @classmethod
-    def of(cls, table: Benchmark, columns: Sequence[str]) -> Truth:
-        values = table.values(*columns)
+    def of(cls, values: np.ndarray, table: Benchmark) -> Truth:
+        """The truth of (assignments, objectives)."""
         reference = values[table.uniforms].max(axis=0) * MARGIN
         front = values[nondominated(values)]
         return cls(
@@ -66,28 +68,64 @@ class Truth:
         return float(moocore.epsilon_additive(scaled, ref=(self.front - low) / (high - low)))
 
 
-def rows(
-    spaces: Sequence[str], seeds: int, methods: Mapping[str, Callable[[Job], None]]
-) -> list[dict[str, object]]:
-    """One row a space, objective, method, seed and effort."""
-    found: list[dict[str, object]] = []
-    for space in spaces:
-        table = load(space)
-        for column in TASKS[space]:
-            truth = Truth.of(table, [column])
-            for name, method in methods.items():
-                for seed in range(seeds if name in RANDOM else 1):
-                    for effort in EFFORTS:
-                        job = Job(table=table, columns=(column,), budget=effort, seed=seed)
-                        method(job)
-                        numbers = list(job.measured) or list(table.uniforms)
-                        found.append({
-                            "space": space, "cost": column, "method": name, "seed": seed,
-                            "effort": effort, "measured": len(numbers),
-                            "share": round(truth.share(numbers), 5),
-                            "epsilon": round(truth.epsilon(numbers), 5),
-                        })  # fmt: skip
-    return found
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One method with one seed on one space and cost."""
+
+    space: str
+    cost: str
+    method: str
+    seed: int
+    efforts: tuple[int, ...]
+
+
+def tasks(
+    spaces: Sequence[str], methods: Sequence[str], seeds: int, efforts: Sequence[int]
+) -> list[Task]:
+    """Every combination; what depends on no seed runs once."""
+    return [
+        Task(space=space, cost=cost, method=method, seed=seed, efforts=tuple(efforts))
+        for method in methods
+        for space in spaces
+        for cost in TASKS[space]
+        for seed in range(1 if method in DETERMINISTIC else seeds)
+    ]
+
+
+def rows(task: Task) -> list[dict[str, object]]:
+    """One row an effort."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    table = load(task.space)
+    truth = Truth.of(table.values(task.cost), table)
+    report = Truth.of(np.column_stack([table.report_loss, table.costs[task.cost]]), table)
+    return [
+        {
+            "space": task.space,
+            "cost": task.cost,
+            "method": task.method,
+            "seed": task.seed,
+            "effort": effort,
+            "measured": len(numbers),
+            "share": round(truth.share(numbers), 5),
+            "epsilon": round(truth.epsilon(numbers), 5),
+            "report_share": round(report.share(numbers), 5),
+        }
+        for effort, numbers in _measured(task, table)
+    ]
+
+
+def _measured(task: Task, table: Benchmark) -> Iterator[tuple[int, list[int]]]:
+    """What a method has measured at each effort; the uniforms where it has nothing yet."""
+    anytime = task.method in ANYTIME
+    job = None
+    for effort in task.efforts:
+        if job is None or not anytime:
+            budget = max(task.efforts) if anytime else effort
+            job = Job(table=table, columns=(task.cost,), budget=budget, seed=task.seed)
+            METHODS[task.method](job)
+        numbers = [number for number, spent in job.measured.items() if spent <= effort]
+        yield effort, numbers or list(table.uniforms)
 
 
 def summary(found: Sequence[Mapping[str, object]]) -> str:
@@ -103,27 +141,48 @@ def summary(found: Sequence[Mapping[str, object]]) -> str:
                 shares = [
                     float(str(row["share"]))
                     for row in found
-                    if (row["space"], row["method"], row["effort"]) == (space, method, effort)
+                    if (row["space"], row["method"], str(row["effort"]))
+                    == (space, method, str(effort))
                 ]
-                cells.append(f"{np.median(shares):.3f} ({min(shares):.3f})")
+                shown = f"{np.median(shares):.3f} ({min(shares):.3f})" if shares else "-"
+                cells.append(shown)
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
+def merged(path: Path, found: Sequence[Mapping[str, object]]) -> list[Mapping[str, object]]:
+    """Rows of a file that these do not replace, then these."""
+    key = ("space", "method", "effort")
+    fresh = {tuple(str(row[name]) for name in key) for row in found}
+    kept: list[Mapping[str, object]] = []
+    if path.exists():
+        with path.open(newline="") as stream:
+            kept = [
+                row
+                for row in csv.DictReader(stream)
+                if tuple(row[name] for name in key) not in fresh
+            ]
+    order = {name: place for place, name in enumerate(METHODS)}
+    return sorted([*kept, *found], key=lambda row: order.get(str(row["method"]), len(order)))
+
+
 def main() -> None:
-    """Runs everything that has a table."""
+    """Runs what is asked for; other rows of the results stay."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--spaces", nargs="+", default=list(TASKS))
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--efforts", nargs="+", type=int, default=list(EFFORTS))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "methods.csv")
     arguments = parser.parse_args()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    chosen = {name: METHODS[name] for name in arguments.methods}
-    found = rows(arguments.spaces, arguments.seeds, chosen)
+    todo = tasks(arguments.spaces, arguments.methods, arguments.seeds, arguments.efforts)
+    with multiprocessing.get_context("spawn").Pool(arguments.jobs) as pool:
+        done = [row for some in pool.imap(rows, todo, chunksize=1) for row in some]
+    found = merged(arguments.out, done)
     arguments.out.parent.mkdir(exist_ok=True)
     with arguments.out.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(found[0]), lineterminator="\n")
+        writer = csv.DictWriter(stream, list(found[-1]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(found)
     print(summary(found))

@@ -82,6 +82,15 @@ def test_effort_is_counted_in_forward_equivalents(finished: Path) -> None:
     assert share == sorted(share)
 
 
+def test_a_native_front_holds_nothing_that_is_emulated(tmp_path: Path) -> None:
+    run_search(SMOKE, overrides=Overrides(constraints=("native-only",)), out=tmp_path / "run")
+    front = _front(tmp_path / "run")
+    assert len(front)
+    assert (front.native_share == 1).all()
+    trials = pd.read_csv(tmp_path / "run" / "trials.csv")
+    assert (trials.native_share[trials.source != "uniform"] == 1).all()
+
+
 def test_the_same_seed_gives_the_same_front(finished: Path, tmp_path: Path) -> None:
     run_search(SMOKE, out=tmp_path / "again")
     pd.testing.assert_frame_equal(_front(finished), _front(tmp_path / "again"))
@@ -118,6 +127,11 @@ def test_a_killed_run_resumes_and_ends_as_it_would_have(
         (Overrides(constraints=("weight_byte<=3",)), SpaceError, "weight_bytes"),
         (Overrides(constraints=("weight_bytes<3",)), SpaceError, "<="),
         (Overrides(constraints=("weight_bytes<=3",)), InfeasibleError, "least that any"),
+        (
+            Overrides(constraints=("native-only", "weight_bytes<=6e5")),
+            InfeasibleError,
+            r"native_share>=1, weight_bytes<=600000: each can hold.*nearest has .* relax",
+        ),
     ],
 )
 def test_wrong_objectives_and_constraints_are_refused_before_anything_is_written(
