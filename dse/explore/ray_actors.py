@@ -35,6 +35,7 @@ class Actor:
     def __init__(self, evaluator: bytes) -> None:
         torch.set_num_threads(1)
         self._evaluator: Evaluator = pickle.loads(evaluator)
+        self._evaluator.forward_macs("search")
 
     def ready(self) -> None:
         """Return once it is there."""

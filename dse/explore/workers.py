@@ -158,6 +158,7 @@ def serve(evaluator: bytes, pipe: Connection, number: int, threads: int) -> None
     torch.set_num_threads(threads)
     _choose_gpu(number)
     copy: Evaluator = pickle.loads(evaluator)
+    copy.forward_macs("search")  # the full-precision reference, while nothing is asked for yet
     while True:
         try:
             job: Job = pipe.recv()
