@@ -254,7 +254,7 @@ class WeightStates:
         self.macs += product.groups * learned_macs(outputs, product.depth, quantizer)
         try:
             state = learned_state(matrix, second, quantizer)
-        except torch.linalg.LinAlgError as error:
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
             raise AssignmentError(
                 f"site {wish.key!r}: {wish.quantizer.name}: the inputs of the layer on the "
                 f"calibration split have no usable second moment ({error})"

@@ -1,17 +1,19 @@
 """What the method behind a 3- or 4-bit weight is worth, and whether it changes the ranking.
 
-`python -m studies.weight_methods.run [methods|ranks]` writes `results/*.csv` (20 minutes on one
-core); `efficientnet.py` is the part that needs photographs.
+`python -m studies.weight_methods.run [methods|sensitivities|ranks]` writes `results/*.csv` (20
+minutes on one core; `ranks` reads the table of `sensitivities`). `efficientnet.py` is the part
+that needs photographs.
 """
 
 from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from scipy.stats import spearmanr
 
 from dse.evaluate.evaluator import Evaluator
@@ -24,6 +26,7 @@ from dse.space.schema import Data
 from dse.space.uniform import KEPT_ROLES
 from hwmodels.catalog import quantizer
 
+Floats = npt.NDArray[np.float64]
 RESULTS = Path(__file__).parent / "results"
 DATA = {
     "byte-gpt": Data(source="zoo:byte-gpt", calibration=32, search=32, report=64, batch=4),
@@ -110,36 +113,52 @@ def sensitivities() -> Iterator[dict[str, object]]:
                 yield row
 
 
-def ranks(rows: Sequence[dict[str, object]]) -> Iterator[dict[str, object]]:
+def ranks(rows: Sequence[Mapping[str, str]]) -> Iterator[dict[str, object]]:
     """Rank correlation of the two tables: over regions, over formats, over everything."""
     for name in DATA:
         mine = [row for row in rows if row["model"] == name]
-        groups = {f"regions at {format}": [r for r in mine if r["format"] == format]
-                  for format in FORMATS}  # fmt: skip
-        groups["every region and format"] = mine
-        for what, group in groups.items():
-            yield {"model": name, "ranked": what, **_agreement(group)}
-        by_region: dict[object, list[dict[str, object]]] = {}
-        for row in mine:
-            by_region.setdefault(row["region"], []).append(row)
-        each = [float(str(_agreement(group)["spearman"])) for group in by_region.values()]
-        yield {"model": name, "ranked": "formats of one region, mean", "spearman": np.mean(each),
-               "low": np.quantile(each, 0.025), "high": np.quantile(each, 0.975),
-               "count": len(each)}  # fmt: skip
+        for format in FORMATS:
+            group = [row for row in mine if row["format"] == format]
+            yield {"model": name, "ranked": f"regions at {format}", **_agreement(group)}
+        yield {"model": name, "ranked": "every region and format", **_agreement(mine)}
+        regions = dict.fromkeys(row["region"] for row in mine)
+        each = [_agreement([row for row in mine if row["region"] == region]) for region in regions]
+        means = {key: float(np.mean([float(str(one[key])) for one in each])) for key in each[0]}
+        yield {"model": name, "ranked": "formats of one region, mean", **means}
 
 
-def _agreement(rows: Sequence[dict[str, object]]) -> dict[str, object]:
-    """Spearman's rho with a 95 % bootstrap interval over rows."""
-    table = np.array([[float(str(r["nearest_loss"])), float(str(r["gptq_loss"]))] for r in rows])
+def _agreement(rows: Sequence[Mapping[str, str]]) -> dict[str, object]:
+    """Spearman's rho with a 95 % bootstrap interval over rows, and what noise leaves of 1.
+
+    The ceiling is the mean correlation of two draws of the same losses, each as far off as their
+    standard errors say.
+    """
+    nearest, gptq = (_column(rows, f"{method}_loss") for method in ("nearest", "gptq"))
+    errors = {m: _column(rows, f"{m}_stderr") for m in ("nearest", "gptq")}
     rng = np.random.default_rng(0)
-    drawn = [table[rng.integers(len(table), size=len(table))] for _ in range(1000)]
-    each = [spearmanr(*part.T).statistic for part in drawn if len(np.unique(part[:, 0])) > 2]
+    drawn = [rng.integers(len(rows), size=len(rows)) for _ in range(1000)]
+    each = [_rho(nearest[part], gptq[part]) for part in drawn if len(set(part)) > 2]
+    ceilings = [
+        _rho(*(losses + errors[method] * rng.standard_normal(len(rows)) for _ in range(2)))
+        for method, losses in (("nearest", nearest), ("gptq", gptq))
+        for _ in range(200)
+    ]
     low, high = np.quantile(each, (0.025, 0.975))
-    return {"spearman": spearmanr(*table.T).statistic, "low": low, "high": high,
-            "count": len(table)}  # fmt: skip
+    return {
+        "spearman": _rho(nearest, gptq), "low": float(low), "high": float(high),
+        "ceiling": float(np.mean(ceilings)), "count": len(rows),
+    }  # fmt: skip
 
 
-def write(name: str, rows: Sequence[dict[str, object]]) -> None:
+def _column(rows: Sequence[Mapping[str, str]], name: str) -> Floats:
+    return np.array([float(row[name]) for row in rows])
+
+
+def _rho(left: Floats, right: Floats) -> float:
+    return float(spearmanr(left, right).statistic)
+
+
+def write(name: str, rows: Sequence[Mapping[str, object]]) -> None:
     """A table of the results folder."""
     with (RESULTS / name).open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
@@ -152,15 +171,16 @@ def write(name: str, rows: Sequence[dict[str, object]]) -> None:
 
 
 def main() -> None:
-    """Both parts, or the one that is named."""
+    """All parts, or those that are named."""
     RESULTS.mkdir(exist_ok=True)
-    parts = sys.argv[1:] or ["methods", "ranks"]
+    parts = sys.argv[1:] or ["methods", "sensitivities", "ranks"]
     if "methods" in parts:
         write("methods.csv", list(methods()))
+    if "sensitivities" in parts:
+        write("sensitivities.csv", list(sensitivities()))
     if "ranks" in parts:
-        table = list(sensitivities())
-        write("sensitivities.csv", table)
-        write("ranks.csv", list(ranks(table)))
+        with (RESULTS / "sensitivities.csv").open() as file:
+            write("ranks.csv", list(ranks(list(csv.DictReader(file)))))
 
 
 if __name__ == "__main__":
