@@ -18,6 +18,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import optuna
+
+from studies.scale_out.lookahead import TRIALS
+from studies.scale_out.lookahead import lookahead as shares
+from studies.search_benchmark.benchmark import load
+from studies.search_methods.run import TASKS
 
 HERE = Path(__file__).parent
 SPACE = Path("spaces/fp4.yaml")
@@ -68,11 +74,7 @@ def print_speed(rows: Sequence[Mapping[str, object]]) -> None:
 
 def lookahead() -> list[dict[str, object]]:
     """Shares of hypervolume on every enumerated space, cost and seed."""
-    from studies.scale_out.lookahead import TRIALS
-    from studies.scale_out.lookahead import lookahead as shares
-    from studies.search_benchmark.benchmark import load
-    from studies.search_methods.run import TASKS
-
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     rows: list[dict[str, object]] = []
     for name, costs in TASKS.items():
         table = load(name)
