@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from dse.report.across import across
 from dse.report.answer import answer, caveats
 from dse.report.load import read_run
 from dse.report.run import Run
@@ -44,6 +45,8 @@ def print_front(run_dir: Path, console: Console) -> None:
     if shares := _native(run):
         console.print(f"native share of the front: {shares}", style="dim", highlight=False)
     console.print(Text(answer(run)))
+    if several := across(run):
+        console.print(Text(several.sentence))
     for caveat in caveats(run):
         console.print(Text(caveat, style="dim"))
     console.print(

@@ -9,6 +9,7 @@ import jinja2
 from plotly.offline import get_plotlyjs
 
 from dse.files import write_atomically
+from dse.report.across import across
 from dse.report.answer import answer, caveats
 from dse.report.breakdown import Support, support
 from dse.report.card import cards
@@ -70,6 +71,7 @@ def _context(run: Run) -> dict[str, object]:
         "cards": cards(run),
         "facts": facts(run),
         "table": front_table(run),
+        "across": across(run),
         "support": _support_rows(run),
         "views": {view.name: view for view in _views(run)},
     }

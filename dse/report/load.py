@@ -11,12 +11,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from dse.errors import RunError
 from dse.report.manifest import Manifest
-from dse.report.run import Point, Recommendation, RegionCost, Run, Sensitivity
+from dse.report.run import FrontPoint, Point, Recommendation, RegionCost, Run, Sensitivity
 
 FORMAT = 1
 """The version of the run folder that this code reads."""
 
-TEXT_COLUMNS = ("trial", "source", "name", "state", "digest", "tied")
+EXCESS = ".excess"
+"""Suffix of the columns that say how far a cost is above its own front."""
+TEXT_COLUMNS = ("trial", "source", "name", "state", "digest", "tied", "told")
 
 Record = TypeVar("Record")
 Row = Mapping[str, str]
@@ -47,7 +49,9 @@ def read_run(folder: Path) -> Run:
         },
         sensitivity=_records(folder, "sensitivity.csv", Sensitivity),
         costs=_records(folder, "costs.csv", RegionCost),
-        recommendation=_recommendation(folder),
+        recommendation=_recommendation(folder, "recommended.json"),
+        fronts=tuple(_placed(row) for row in _rows(folder, "fronts.csv", required=False)),
+        robust=_recommendation(folder, "robust.json"),
     )
 
 
@@ -71,8 +75,8 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def _recommendation(folder: Path) -> Recommendation | None:
-    path = folder / "recommended.json"
+def _recommendation(folder: Path, name: str) -> Recommendation | None:
+    path = folder / name
     return _parsed(TypeAdapter(Recommendation), path) if path.is_file() else None
 
 
@@ -132,6 +136,19 @@ def _point(row: Row, path: Path) -> Point:
             key: value
             for key, cell in row.items()
             if key not in TEXT_COLUMNS and (value := _number(cell)) is not None
+        },
+    )
+
+
+def _placed(row: Row) -> FrontPoint:
+    return FrontPoint(
+        front=row["front"],
+        trial=int(row["trial"]),
+        worst_ratio=float(row["worst_ratio"]),
+        excess={
+            key.removesuffix(EXCESS): float(cell)
+            for key, cell in row.items()
+            if key.endswith(EXCESS)
         },
     )
 

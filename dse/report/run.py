@@ -98,6 +98,18 @@ class RegionCost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FrontPoint:
+    """A point's place on the front of one target, or on the robust one."""
+
+    front: str
+    trial: int
+    worst_ratio: float
+    """The largest cost over targets, relative to the first choice everywhere."""
+    excess: Mapping[str, float] = field(default_factory=dict)
+    """Cost column -> how far above its own front's least at no greater loss, as a share."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recommendation:
     """The point of the front that the search would take, and why."""
 
@@ -119,6 +131,9 @@ class Run:
     sensitivity: tuple[Sensitivity, ...] = ()
     costs: tuple[RegionCost, ...] = ()
     recommendation: Recommendation | None = None
+    fronts: tuple[FrontPoint, ...] = ()
+    """With several targets: each one's front, then the robust one."""
+    robust: Recommendation | None = None
 
     @cached_property
     def by_trial(self) -> Mapping[int, Point]:

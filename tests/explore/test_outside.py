@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from dse.errors import InfeasibleError, RunError
 from dse.explore import Overrides, run_search
@@ -17,6 +19,7 @@ from dse.explore.reuse import reuse
 from dse.explore.tell import tell
 from dse.graph.assignment_json import from_json
 from dse.model import open_model
+from dse.report import print_front, write_report
 from hwmodels import catalog
 
 SMOKE = Path("spaces/smoke.yaml")
@@ -70,6 +73,15 @@ def test_the_robust_front_has_the_least_worst_ratio_at_its_loss(original: Path) 
         no_worse = trials.report_quality_loss <= row.report_quality_loss
         assert row.worst_ratio == pytest.approx(worst[no_worse].min())
     assert json.loads((original / "robust.json").read_text())["trial"] in robust.trial.tolist()
+
+
+def test_console_and_page_name_the_robust_assignment(original: Path) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    print_front(original, console)
+    page = write_report(original).read_text()
+    for text in (console.file.getvalue(), page):  # type: ignore[attr-defined]
+        assert "Robust over h100-sxm, b200-sxm: " in text
+    assert "On every target" in page
 
 
 def test_other_targets_reuse_every_quality_at_no_evaluation(run: Path, tmp_path: Path) -> None:
