@@ -25,7 +25,7 @@ from dse.cli import (
     space,
 )
 from dse.cli.screen import INTERRUPTED, Screen
-from dse.errors import DseError, nearest
+from dse.errors import DseError, StorageError, nearest
 from hwmodels.errors import HardwareError
 
 FAILED, WRONG_INPUT = 1, 2
@@ -102,6 +102,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def _described(error: Exception) -> tuple[str, int]:
     """What to tell about an error, and the exit code."""
+    if isinstance(error, StorageError):
+        return str(error), FAILED
     if isinstance(error, DseError | HardwareError):
         return str(error), WRONG_INPUT
     if isinstance(error, WRONG_PATH):
