@@ -100,7 +100,8 @@ def mixed_heads_op(op: Op, ways: int) -> tuple[Op, Fraction]:
         for operand in op.operands
     )
     sizes = {**s, "H": mine.query, "HK": mine.key}
-    return replace(op, sizes=sizes, operands=operands), Fraction(1, ways)
+    # `written` is of the whole: a split pattern runs as the one kernel that it was recognised as.
+    return replace(op, sizes=sizes, operands=operands, written=()), Fraction(1, ways)
 
 
 def look_up_op(op: Op, ways: int) -> Op:
@@ -130,7 +131,8 @@ def plain_op(op: Op, shares: Mapping[str, Fraction]) -> tuple[Op, Fraction]:
     )
     kept = [o for o in operands if o.name == "output"]
     sizes = _plain_sizes(op.sizes, outputs, kept)
-    return replace(op, sizes=sizes, operands=operands), max(written.values(), default=most)
+    part = replace(op, sizes=sizes, operands=operands, written=())
+    return part, max(written.values(), default=most)
 
 
 def shrunk(operand: Operand, share: Fraction) -> Operand:
