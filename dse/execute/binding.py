@@ -13,13 +13,16 @@ import torch
 from torch import Tensor
 
 from dse.execute.dtype import BY_NAME, WITHOUT_ARITHMETIC, to_torch
-from dse.execute.operators import cast, quantization, shape
+from dse.execute.operators import cast, extent, quantization, shape
 from dse.execute.operators.operator import Function, Operator
 from dse.execute.operators.table import OPERATORS
 from dse.graph.graph import Graph, Node
 
 _MOVES_ONLY = (
-    frozenset(cast.OPERATORS) | frozenset(quantization.OPERATORS) | frozenset(shape.OPERATORS)
+    cast.OPERATORS.keys()
+    | extent.OPERATORS.keys()
+    | quantization.OPERATORS.keys()
+    | shape.OPERATORS.keys()
 )
 """Operators that take unsigned 16- to 64-bit integers as they are."""
 

@@ -17,7 +17,7 @@ from onnx.backend.test.case.test_case import TestCase
 from torch import Tensor
 
 from dse.errors import DseError
-from dse.execute.block import bodies
+from dse.execute.compiler import bodies
 from dse.execute.dtype import to_torch
 from dse.execute.operators.operator import Value
 from dse.execute.program import Program

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dse.errors import AssignmentError, GraphError, nearest
 from dse.execute.operators.operator import Value
-from dse.execute.step import ABSENT, Quantize, Step
+from dse.execute.step import ABSENT, Overwriting, Quantize, Step
 from dse.execute.weights import WeightCache
 
 
@@ -43,10 +43,13 @@ class Hooks:
         steps: tuple[Step, ...],
         constant: Callable[[int], bool],
         weights: WeightCache,
+        own: frozenset[int] = frozenset(),
     ) -> None:
         self._hooks = hooks
         self._constant = constant
         self._weights = weights
+        self._own = own
+        self._fresh: set[int] = set()
         self._shared: dict[tuple[int, Quantize], Tensor] = {}
         self._readers = Counter(
             (step.inputs[position], quantize)
@@ -67,6 +70,12 @@ class Hooks:
             changed[position] = self._operand(slot, quantize, _tensor(changed[position]))
         return tuple(changed)
 
+    def made(self, step: Step, arguments: tuple[Value, ...], outputs: tuple[Value, ...]) -> None:
+        """Notes a result that nothing but its quantizers will see, in memory of its own."""
+        slot = step.outputs[0]
+        if slot in self._own and _is_fresh(outputs[0], arguments):
+            self._fresh.add(slot)
+
     def _operand(self, slot: int, quantize: Quantize, value: Tensor) -> Tensor:
         if self._constant(slot):
             return self._weights.quantized(slot, quantize, value)
@@ -75,10 +84,25 @@ class Hooks:
         if key in self._shared:
             waiting = self._readers[key] > 0
             return self._shared[key] if waiting else self._shared.pop(key)
-        result = quantize(value)
+        overwrites = slot in self._fresh and isinstance(quantize, Overwriting)
+        result = quantize.overwrite(value) if overwrites else quantize(value)
         if self._readers[key] > 0:
             self._shared[key] = result
         return result
+
+
+def _is_fresh(value: Value, arguments: tuple[Value, ...]) -> bool:
+    """Whether a result fills memory that none of the arguments has."""
+    if not isinstance(value, Tensor) or value.requires_grad:
+        return False
+    storage = value.untyped_storage()
+    if storage.nbytes() != value.numel() * value.element_size():
+        return False
+    return not any(
+        isinstance(x, list)
+        or (isinstance(x, Tensor) and x.untyped_storage().data_ptr() == storage.data_ptr())
+        for x in arguments
+    )
 
 
 def _tensor(value: Value) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -14,6 +15,18 @@ ABSENT = 0
 
 Quantize = Callable[[Tensor], Tensor]
 """What stands at a site. Equal (`==`) callables compute the same: their results are shared."""
+
+
+@runtime_checkable
+class Overwriting(Protocol):
+    """A quantizer that can write its results over its input."""
+
+    @property
+    def separable(self) -> bool:
+        """Whether parts of a tensor that hold whole slices of the contraction give the same."""
+
+    def overwrite(self, x: Tensor) -> Tensor:
+        """As `__call__`, in the memory of x, which needs no gradient."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

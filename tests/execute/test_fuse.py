@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dse.execute.operators.fused import fused_attention
 from dse.execute.program import Program
 from dse.graph.load import load
 from tests.execute.conftest import Exported
@@ -37,7 +38,7 @@ CHAINS = {
 
 @pytest.mark.parametrize("name", CHAINS)
 def test_chains_are_found(name: str, exported: Callable[[str], Exported]) -> None:
-    assert Counter(f.step.what for f in exported(name).program._fusions) == CHAINS[name]
+    assert Counter(f.step.what for f in exported(name).program._planner.fusions) == CHAINS[name]
 
 
 def inner_sites(model: Exported) -> Mapping[str, Identity]:
@@ -100,7 +101,7 @@ def test_masks(kind: str, causal: bool, tmp_path: Path) -> None:
     proto.graph.initializer[1].CopyFrom(low)
     onnx.save(proto, tmp_path / "m.onnx")
     program = Program(load(tmp_path / "m.onnx"))
-    assert len(program._fusions) == 1
+    assert len(program._planner.fusions) == 1
     generator = torch.Generator().manual_seed(0)
     length = 6
     allowed = torch.ones(length, length).tril().bool()
@@ -124,3 +125,50 @@ def test_masks(kind: str, causal: bool, tmp_path: Path) -> None:
     written_out = program.run(feeds, {"softmax/out0": Identity()}).outputs["y"]
     torch.testing.assert_close(fused, written_out, equal_nan=True)
     assert fused[:, :, 2].isnan().all() == (not causal)
+
+
+class ByRows:
+    """Rounds to 8 bits of fraction, in place where asked; rows do not matter to each other."""
+
+    separable = True
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.round(x * 256) / 256
+
+    def overwrite(self, x: Tensor) -> Tensor:
+        return x.mul_(256).round_().div_(256)
+
+
+class Whole(ByRows):
+    """The same, for whole tensors only."""
+
+    separable = False
+
+
+@pytest.mark.parametrize("tile", [1 << 4, 1 << 6, 1 << 18])
+@pytest.mark.parametrize("quantize", [ByRows(), Whole()])
+@pytest.mark.parametrize("shape", [(6, 7), (1, 6, 7), (2, 1, 6, 7), (2, 3, 6, 7)])
+def test_quantized_probabilities_agree_with_the_written_out_ones(
+    shape: tuple[int, ...], quantize: ByRows, tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dse.execute.operators.quantized_attention.TILE", tile)
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(2, 3, 6, 4, generator=generator)
+    key = torch.randn(2, 1, 4, 7, generator=generator)
+    value = torch.randn(2, 3, 7, 5, generator=generator)
+    mask = torch.rand(shape, generator=generator) > 0.4
+    mask[..., 0], mask[..., 2, :] = True, False
+    scores = (query @ key * 0.5).masked_fill(~mask, -torch.inf)
+    expected = quantize(torch.softmax(scores, -1).nan_to_num(0)) @ value
+    with torch.inference_mode():
+        got = fused_attention(query, key, value, mask, scale=0.5, guarded=True, quantize=quantize)
+    torch.testing.assert_close(got, expected, atol=1 / 250, rtol=0)
+
+
+def test_quantized_probabilities_pass_gradients_on() -> None:
+    query = torch.randn(2, 6, 4, requires_grad=True)
+    y = fused_attention(
+        query, torch.randn(2, 4, 7), torch.randn(2, 7, 5), quantize=lambda p: p * 1.0
+    )
+    y.sum().backward()
+    assert query.grad is not None

@@ -8,7 +8,9 @@ from torch.nn import functional
 
 from dse.execute.operators.linear import tensor
 from dse.execute.operators.operator import Value
+from dse.execute.operators.quantized_attention import quantized_attention
 from dse.execute.operators.shape import broadcast_shape
+from dse.execute.step import Quantize
 
 
 def fused_attention(
@@ -19,14 +21,18 @@ def fused_attention(
     *,
     scale: float = 1.0,
     guarded: bool = False,
+    quantize: Quantize | None = None,
 ) -> Tensor:
     """softmax(query key scale + mask) value without the score matrix in memory.
 
     query: (..., S, D), key: (..., D, L), value: (..., L, Dv), leading axes broadcast; mask: bool
     (True where a query may look) or additive, broadcastable to (..., S, L). A row without any
-    access is NaN, or zero where `guarded`.
+    access is NaN, or zero where `guarded`. `quantize` is applied to the probabilities.
     """
     lead = broadcast_shape(query.shape[:-2], key.shape[:-2], value.shape[:-2])
+    if quantize is not None:
+        q, k, v = (x.expand(*lead, *x.shape[-2:]) for x in (query, key, value))
+        return quantized_attention(q * scale, k, v, mask, quantize, guarded=guarded)
     q, k, v = (_batched(x, lead) for x in (query, key.transpose(-1, -2), value))
     causal = mask is not None and _is_causal(mask, q.device)
     if mask is not None and not causal and mask.dim() > 2:

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 
 from dse.execute.operators import (
     attention,
+    attention_contrib,
     cast,
     control,
     convolution,
     elementwise,
+    extent,
     indexing,
     inference,
     linear,
@@ -19,6 +21,7 @@ from dse.execute.operators import (
     recurrent,
     reduction,
     resize,
+    rotary,
     sequence,
     shape,
 )
@@ -26,7 +29,7 @@ from dse.execute.operators.operator import Operator
 
 _ONNX: Mapping[str, Mapping[str, Operator]] = {
     "elementwise": elementwise.OPERATORS,
-    "shape": shape.OPERATORS,
+    "shape": {**shape.OPERATORS, **extent.OPERATORS},
     "indexing": indexing.OPERATORS,
     "reduction": reduction.OPERATORS,
     "linear algebra": linear.OPERATORS,
@@ -34,7 +37,7 @@ _ONNX: Mapping[str, Mapping[str, Operator]] = {
     "pooling": pooling.OPERATORS,
     "resizing": resize.OPERATORS,
     "normalisation": normalization.OPERATORS,
-    "attention": attention.OPERATORS,
+    "attention": {**attention.OPERATORS, **rotary.OPERATORS},
     "recurrent": recurrent.OPERATORS,
     "quantisation": quantization.OPERATORS,
     "types and constants": cast.OPERATORS,
@@ -47,7 +50,7 @@ _MICROSOFT: Mapping[str, Mapping[str, Operator]] = {
     "elementwise": elementwise.MICROSOFT,
     "linear algebra": linear.MICROSOFT,
     "normalisation": normalization.MICROSOFT,
-    "attention": attention.MICROSOFT,
+    "attention": {**attention_contrib.MICROSOFT, **rotary.MICROSOFT},
 }
 
 FAMILIES: Mapping[str, Mapping[str, Mapping[str, Operator]]] = {
