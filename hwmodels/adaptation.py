@@ -24,6 +24,8 @@ SHAPE_SD = 0.15
 TYPE_SHAPE_SD = 0.12
 NOISE_SD = 0.06
 REACH = 1.0
+OUTLYING = 2.5
+"""Standard deviations of the prior beyond which a type's samples are no part of it."""
 SHAPE_SCALES = {
     "compute_share": 1.0, "memory_share": 1.0, "fixed_share": 1.0, "balance": 2.0,
     "log2_m": 3.0, "log2_n": 4.0, "log2_k": 4.0,
@@ -53,28 +55,62 @@ class Adapted:
 
 
 def adapted(samples: tuple[Sample, ...], features: Floats, runtime: str) -> Adapted:
-    """The posterior at kernels of a runtime, features (kernels, features), given samples."""
+    """The posterior at kernels of a runtime, features (kernels, features), given samples.
+
+    Without samples it is the prior.
+    """
+    if not samples:
+        return Adapted(mean=np.zeros(len(features)), sd_share=np.ones(len(features)))
     known = np.array([sample.features for sample in samples])
     runtimes = np.array([sample.runtime for sample in samples])
-    ratios = np.array([sample.log_ratio for sample in samples])
     here = np.full(len(features), runtime)
-    covariance = _covariance(known, runtimes, known, runtimes)
-    covariance += NOISE_SD**2 * np.eye(len(samples))
-    across = _covariance(features, here, known, runtimes)
-    solved = np.linalg.solve(covariance, np.column_stack([ratios, across.T]))
-    prior = DEVICE_SD**2 + TYPE_SD**2 + SHAPE_SD**2 + TYPE_SHAPE_SD**2
+    ratios = np.array([sample.log_ratio for sample in samples])
+    return posterior(
+        ratios,
+        covariance(known, runtimes, known, runtimes),
+        covariance(features, here, known, runtimes),
+        same=_same_type(known, known) & (runtimes[:, None] == runtimes),
+        same_across=_same_type(features, known) & (here[:, None] == runtimes),
+        prior=DEVICE_SD**2 + TYPE_SD**2 + SHAPE_SD**2 + TYPE_SHAPE_SD**2,
+        noise_sd=NOISE_SD,
+    )
+
+
+def posterior(
+    ratios: Floats,
+    between: Floats,
+    across: Floats,
+    *,
+    same: NDArray[np.bool_],
+    same_across: NDArray[np.bool_],
+    prior: float,
+    noise_sd: float,
+) -> Adapted:
+    """Of a Gaussian process with variance `prior` everywhere, given the log ratios of samples.
+
+    `between` (samples, samples) and `across` (kernels, samples) are the prior's; `same` says
+    which are of one type. A type whose samples are `OUTLYING` standard deviations off is another
+    kernel than the model has in mind (a fallback, an emulation): it gets a shift of its own of
+    that variance, so that it does not drag the others along.
+    """
+    own = np.where(same, ratios, 0.0).sum(1) / same.sum(1)
+    surplus = np.where(own**2 > OUTLYING**2 * prior, own**2, 0.0)
+    between = between + same * surplus + noise_sd**2 * np.eye(len(ratios))
+    across = across + same_across * surplus
+    variance = prior + np.max(same_across * surplus, axis=1, initial=0.0)
+    solved = np.linalg.solve(between, np.column_stack([ratios, across.T]))
     explained = np.einsum("ij,ji->i", across, solved[:, 1:])
-    left = np.clip(prior - explained + NOISE_SD**2, 0.0, None) / (prior + NOISE_SD**2)
-    return Adapted(mean=across @ solved[:, 0], sd_share=np.sqrt(left))
+    left = np.clip(variance - explained + noise_sd**2, 0.0, None) / (prior + noise_sd**2)
+    return Adapted(mean=across @ solved[:, 0], sd_share=np.minimum(np.sqrt(left), 1.0))
 
 
-def _covariance(
+def covariance(
     first: Floats,
     first_runtimes: NDArray[np.str_],
     second: Floats,
     second_runtimes: NDArray[np.str_],
 ) -> Floats:
-    """Shape (first, second)."""
+    """Of two lists of GEMMs by the prior, shape (first, second); features (GEMMs, features)."""
     near = np.exp(-0.5 * _squared_distance(first, second) / REACH**2)
     same = _same_type(first, second) & (first_runtimes[:, None] == second_runtimes)
     shared: Floats = DEVICE_SD**2 + SHAPE_SD**2 * near

@@ -1,21 +1,27 @@
-"""Which operators to measure next: those whose correction is the least certain."""
+"""Which operators to measure next: those that leave the least doubt about all of a table.
+
+Doubt is the variance of log(measured / predicted) under the Gaussian processes that correct
+predictions, one for GEMMs and one for each other kind of kernel. Each next operator is the one
+that takes the most of it from all rows together (Cohn, "Neural network exploration using optimal
+experiment design", 1994), not the least certain one, which is extreme and says little of others.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from itertools import chain, zip_longest
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hwmodels.adaptation import Sample, adapted
+from hwmodels import adaptation, kernel_adaptation
 from hwmodels.device import Device
 from hwmodels.estimators.gpu import gemms_of, measured_kernels
 from hwmodels.estimators.gpu_features import gemm_features
 from hwmodels.estimators.gpu_residual import load_artefact
 from hwmodels.estimators.gpu_skeleton import GpuFigures, gemm_terms
 from hwmodels.kernel import Kernel
-from hwmodels.op_kernels import KINDS
+from hwmodels.kernel_adaptation import kernel_covariance, kernel_name, kernel_size
 from hwmodels.op_prediction import rows_kernels
 from hwmodels.optable import OpTable, runtimes_of
 from hwmodels.runtime_file import load_runtime
@@ -23,8 +29,7 @@ from hwmodels.runtime_file import load_runtime
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
-GEMMS = ("gemm", "bmm")
-POOL = 3000
+POOL = 1500
 """Candidates that are looked at, drawn at random from longer tables."""
 
 
@@ -33,96 +38,121 @@ def most_informative(
 ) -> Indices:
     """`count` of the rows, most informative first, knowing what the device was measured on.
 
-    Every second one is a GEMM, whose correction depends on its shape: the one that the Gaussian
-    process is least certain of, given those before. The others take turns over the kinds of
-    kernels that one factor corrects, and within a kind over operators and number types.
+    Rows of several kernels without a GEMM correct nothing and come last, in the order given.
     """
-    generator = np.random.default_rng(seed)
-    pool = np.sort(generator.permutation(rows)[:POOL])
-    is_gemm = np.array([table.ops[row] in GEMMS for row in pool], dtype=bool)
-    gemms = _gemms_by_doubt(table, pool[is_gemm], device, runtime=runtime, count=count, seed=seed)
-    others = _others_in_turn(table, generator.permutation(pool[~is_gemm]), device, count)
-    taken = chain.from_iterable(zip_longest(gemms, others))
-    return np.array([row for row in taken if row is not None][:count], dtype=np.intp)
+    pool = np.sort(np.random.default_rng(seed).permutation(rows)[:POOL])
+    blocks = _blocks(_candidates(table, pool, device, runtime), _known(device), device)
+    chosen: list[int] = []
+    while len(chosen) < count and (open_ := [block for block in blocks if block.best_gain > 0]):
+        chosen.append(max(open_, key=lambda block: block.best_gain).take())
+    rest = [int(row) for row in pool if row not in set(chosen)]
+    return np.array([*chosen, *rest][:count], dtype=np.intp)
 
 
-def _gemms_by_doubt(
-    table: OpTable, rows: Indices, device: Device, *, runtime: str, count: int, seed: int
-) -> list[int]:
-    """Rows, the least certain first; the first of a device without measurements at random."""
-    if not len(rows):
-        return []
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Candidate:
+    """The kernel that a measurement corrects, and the row that it is of; -1 for one that is."""
+
+    row: int
+    kernel: Kernel
+    runtime: str
+
+
+@dataclass(slots=True, kw_only=True)
+class _Block:
+    """Candidates of one kind and what is unknown of them."""
+
+    rows: list[int]
+    doubt: Floats
+    """Covariance, shape (candidates, candidates)."""
+    noise: float
+    """Variance of a measurement."""
+    best: int = -1
+    best_gain: float = 0.0
+
+    def take(self) -> int:
+        """The row of the best candidate, which is known from now on."""
+        row, self.rows[self.best] = self.rows[self.best], -1
+        self.know(self.best)
+        self.look()
+        return row
+
+    def know(self, index: int) -> None:
+        """Takes from the doubt what a measurement at `index` tells."""
+        column = self.doubt[:, index]
+        self.doubt = self.doubt - np.outer(column, column) / (column[index] + self.noise)
+
+    def look(self) -> None:
+        """Finds the candidate that takes the most doubt from all candidates."""
+        gains = (self.doubt**2).sum(0) / (np.diag(self.doubt) + self.noise)
+        gains[np.array(self.rows) < 0] = 0.0
+        self.best = int(np.argmax(gains))
+        self.best_gain = float(gains[self.best])
+
+
+def _blocks(
+    candidates: Iterable[_Candidate], known: Iterable[_Candidate], device: Device
+) -> list[_Block]:
+    """Candidates by kind, knowing what was measured."""
+    by_kind: dict[str, list[_Candidate]] = {}
+    for one in (*candidates, *known):
+        by_kind.setdefault(one.kernel.kind, []).append(one)
+    blocks = []
+    for kind, members in by_kind.items():
+        gemm = kind == "gemm"
+        noise_sd = adaptation.NOISE_SD if gemm else kernel_adaptation.NOISE_SD
+        block = _Block(
+            rows=[one.row for one in members],
+            doubt=_gemm_doubt(members, device) if gemm else _kernel_doubt(members),
+            noise=noise_sd**2,
+        )
+        wanted = [index for index, row in enumerate(block.rows) if row >= 0]
+        for index in range(len(wanted), len(block.rows)):
+            block.know(index)
+        if wanted:
+            block.rows = block.rows[: len(wanted)]
+            block.doubt = block.doubt[: len(wanted), : len(wanted)]
+            block.look()
+            blocks.append(block)
+    return blocks
+
+
+def _gemm_doubt(members: list[_Candidate], device: Device) -> Floats:
+    gpu = GpuFigures.of(device)
+    gemms = gemms_of([one.kernel for one in members], device)
+    features = gemm_features(gemms, gemm_terms(gemms, gpu, load_artefact().constants), gpu)
+    runtimes = np.array([one.runtime for one in members])
+    return adaptation.covariance(features, runtimes, features, runtimes)
+
+
+def _kernel_doubt(members: list[_Candidate]) -> Floats:
+    sizes = np.array([kernel_size(one.kernel) for one in members])
+    names = np.array([kernel_name(one.kernel, one.runtime) for one in members])
+    return kernel_covariance(sizes, names, sizes, names)
+
+
+def _candidates(
+    table: OpTable, rows: Indices, device: Device, runtime: str
+) -> list[_Candidate]:  # fmt: skip
     runtimes = np.array(runtimes_of(table, runtime), dtype=object)[rows]
-    features = _features_of_rows(table, rows, device, runtimes)
-    samples = list(_known(device))
-    chosen: list[int] = []
-    while len(chosen) < min(count, len(rows)):
-        if samples:
-            doubt = _doubt(samples, features, runtimes)
-            doubt[chosen] = -1.0
-            chosen.append(int(np.argmax(doubt)))
-        else:
-            chosen.append(int(np.random.default_rng(seed).integers(len(rows))))
-        samples.append(_sample(str(runtimes[chosen[-1]]), features[chosen[-1]]))
-    return [int(row) for row in rows[chosen]]
-
-
-def _doubt(samples: list[Sample], features: Floats, runtimes: NDArray[np.object_]) -> Floats:
-    """Share of the prior's standard deviation that the samples leave at each GEMM."""
-    left = np.zeros(len(features))
-    for name in dict.fromkeys(runtimes.tolist()):
-        here = runtimes == name
-        left[here] = adapted(tuple(samples), features[here], str(name)).sd_share
-    return left
-
-
-def _others_in_turn(table: OpTable, rows: Indices, device: Device, count: int) -> list[int]:
-    """Rows so that kinds are measured equally often, and operators and types within a kind."""
-    by_kind = Counter(KINDS.get(one.op, one.op) for one in device.measurements)
-    by_type = Counter((one.op, one.dtype) for one in device.measurements)
-    waiting: dict[tuple[str, str], list[int]] = {}
-    for row in map(int, rows):
-        waiting.setdefault((table.ops[row], table.dtypes[row]), []).append(row)
-    chosen: list[int] = []
-    while waiting and len(chosen) < count:
-        least = min(waiting, key=lambda key: (by_kind[KINDS.get(key[0], key[0])], by_type[key]))
-        chosen.append(waiting[least].pop())
-        if not waiting[least]:
-            del waiting[least]
-        by_kind[KINDS.get(least[0], least[0])] += 1
-        by_type[least] += 1
-    return chosen
-
-
-def _known(device: Device) -> list[Sample]:
-    """GEMMs that the device was measured on; what they said does not matter here."""
     found = []
-    for entry in device.measurements:
-        found += [
-            _sample(entry.runtime, _features([kernel], device)[0])
-            for kernel in measured_kernels(entry, device)
-            if kernel.kind == "gemm"
-        ]
+    for name in dict.fromkeys(runtimes.tolist()):
+        here = rows[runtimes == name].tolist()
+        groups = rows_kernels(table, here, device, load_runtime(str(name)))
+        for row, group in zip(here, groups, strict=True):
+            found += _corrected(row, group, str(name))
     return found
 
 
-def _sample(runtime: str, features: Floats) -> Sample:
-    return Sample(runtime=runtime, features=tuple(map(float, features)), log_ratio=0.0)
+def _known(device: Device) -> list[_Candidate]:
+    return [
+        one
+        for entry in device.measurements
+        for one in _corrected(-1, measured_kernels(entry, device), entry.runtime)
+    ]
 
 
-def _features_of_rows(
-    table: OpTable, rows: Indices, device: Device, runtimes: NDArray[np.object_]
-) -> Floats:
-    kernels: list[Kernel | None] = [None] * len(rows)
-    for name in dict.fromkeys(runtimes.tolist()):
-        here = np.flatnonzero(runtimes == name)
-        groups = rows_kernels(table, rows[here].tolist(), device, load_runtime(str(name)))
-        for index, group in zip(here, groups, strict=True):
-            kernels[index] = next(one for one in reversed(group) if one.kind == "gemm")
-    return _features([kernel for kernel in kernels if kernel is not None], device)
-
-
-def _features(kernels: list[Kernel], device: Device) -> Floats:
-    gpu = GpuFigures.of(device)
-    gemms = gemms_of(kernels, device)
-    return gemm_features(gemms, gemm_terms(gemms, gpu, load_artefact().constants), gpu)
+def _corrected(row: int, kernels: tuple[Kernel, ...], runtime: str) -> list[_Candidate]:
+    """What a time of these kernels corrects: the GEMM, or the only one."""
+    chosen = [one for one in kernels if one.kind == "gemm" or len(kernels) == 1]
+    return [_Candidate(row=row, kernel=kernel, runtime=runtime) for kernel in chosen[:1]]

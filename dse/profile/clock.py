@@ -157,9 +157,7 @@ class Clock:
         """Seconds of each replay, and the clock while they ran."""
         if not self._is_cuda:
             return [self._timed_on_cpu(replay) for _ in range(count)], None
-        starts, ends = (
-            [torch.cuda.Event(enable_timing=True) for _ in range(count)] for _ in range(2)
-        )
+        starts, ends = ([_event() for _ in range(count)] for _ in range(2))
         for start, end in zip(starts, ends, strict=True):
             self._other.sum()
             start.record()
@@ -194,6 +192,10 @@ class Clock:
     def _synchronise(self) -> None:
         if self._is_cuda:
             torch.cuda.synchronize(self.device)
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

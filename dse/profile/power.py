@@ -31,17 +31,15 @@ class Meter:
 
     def energy_mj(self) -> float | None:
         """Millijoules since the driver was loaded (Volta and later)."""
-        return self._read(
-            lambda nvml: float(nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle))
-        )
+        return self._read(lambda nvml: nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle))
 
     def clock_mhz(self) -> int | None:
         """Clock of the streaming multiprocessors now."""
         return self._read(
-            lambda nvml: int(nvml.nvmlDeviceGetClockInfo(self._handle, nvml.NVML_CLOCK_SM))
+            lambda nvml: nvml.nvmlDeviceGetClockInfo(self._handle, nvml.NVML_CLOCK_SM)
         )
 
-    def _read(self, ask: Callable[[Any], Any]) -> Any:
+    def _read(self, ask: Callable[[Any], int]) -> int | None:
         if self._library is None:
             return None
         try:

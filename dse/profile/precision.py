@@ -11,7 +11,7 @@ import torch
 @contextmanager
 def float32_precision(*, tf32: bool) -> Iterator[None]:
     """Sets it for products and convolutions on CUDA, and restores what was set."""
-    switches = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    switches = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
     before = [switch.fp32_precision for switch in switches]
     try:
         for switch in switches:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from itertools import product
@@ -88,8 +89,8 @@ def _draw_bmm(generator: np.random.Generator) -> Shape:
     while True:
         shape = {"B": _between(generator, 4, 2048), "M": _between(generator, 1, 2048)}
         shape |= {name: _between(generator, 32, 2048, step=16) for name in ("K", "N")}
-        pairs = ("MK", "KN", "MN")
-        if max(shape["B"] * shape[a] * shape[b] for a, b in pairs) <= MOST_ELEMENTS:
+        largest = sorted(shape[name] for name in ("M", "K", "N"))[1:]
+        if shape["B"] * math.prod(largest) <= MOST_ELEMENTS:
             return shape
 
 
