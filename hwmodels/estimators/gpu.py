@@ -30,7 +30,8 @@ from hwmodels.estimators.gpu_skeleton import (
     move_terms,
 )
 from hwmodels.kernel import Kernel, KernelCost, KernelKind
-from hwmodels.op_kernels import compute_elements, op_kernels
+from hwmodels.kernel_adaptation import KernelSample, kernel_name, kernel_size, kernels_adapted
+from hwmodels.op_kernels import compute_elements, operator_kernels
 from hwmodels.runtime import Runtime
 
 Floats = NDArray[np.float64]
@@ -44,8 +45,6 @@ FITTED_SPREAD = 1.45
 UNSEEN_SPREAD = 1.9
 SAME_KERNELS = {"torch-compile": "torch-eager"}
 """Runtimes that call the GEMM kernels of another."""
-SHRINKAGE = 2.0
-"""Samples that the prior (no shift) weighs as much as, for kernels without a learned part."""
 MEASURED_AS = {
     "compute_scale": "fp8_dynamic", "token": "fp8_block", "group": "fp8_block",
 }  # fmt: skip
@@ -103,12 +102,11 @@ class GpuEstimator:
             return self._learned(gemm_features(gemms, terms, gpu), terms, device, runtime)
         terms = TERMS[kind](kernels, device, gpu, constants)
         extra = self._quantisation_s(kernels, gpu, runtime)
-        shift = np.exp(_kind_shift(device, kind)) if device.measurements else 1.0
-        latency = np.maximum((terms.latency_s + extra) * shift, terms.light_s)
+        shift, width = _kernel_shift(device, kernels, runtime)
+        latency = np.maximum((terms.latency_s + extra) * np.exp(shift), terms.light_s)
         spread = FITTED_SPREAD if device.name in FITTED_DEVICES else UNSEEN_SPREAD
-        return Timed(
-            terms=terms, latency_s=latency, low_s=latency / spread, high_s=latency * spread
-        )
+        reach = spread**width
+        return Timed(terms=terms, latency_s=latency, low_s=latency / reach, high_s=latency * reach)
 
     def _learned(self, features: Floats, terms: Terms, device: Device, runtime: Runtime) -> Timed:
         """The skeleton's GEMM latencies times what was learned, with the regime's interval."""
@@ -165,25 +163,43 @@ def _samples(artefact: GpuArtefact, device: Device) -> tuple[Sample, ...]:
     return tuple(found)
 
 
+def _kernel_shift(
+    device: Device, kernels: Sequence[Kernel], runtime: Runtime
+) -> tuple[Floats, Floats]:
+    """log(measured / skeleton) as measurements of the kind say, and how much doubt they leave."""
+    samples = [one for one in _kernel_samples(device) if one.kind == kernels[0].kind]
+    if not samples:
+        return np.zeros(len(kernels)), np.ones(len(kernels))
+    posterior = kernels_adapted(samples, kernels, runtime.name)
+    return posterior.mean, posterior.sd_share
+
+
 @cache
-def _kind_shift(device: Device, kind: KernelKind) -> float:
-    """Shrunk mean of log(measured / skeleton) over measured kernels of a kind; 0 for none."""
+def _kernel_samples(device: Device) -> tuple[KernelSample, ...]:
+    """How far the skeleton is off on measured operators that are one kernel without trees."""
     gpu = GpuFigures.of(device)
     constants = load_artefact().constants
-    ratios = []
+    found = []
     for entry in device.measurements:
-        kernels = measured_kernels(entry, device)
-        if len(kernels) == 1 and kernels[0].kind == kind:
-            terms = TERMS[kind](kernels, device, gpu, constants)
-            ratios.append(float(np.log(entry.median_us * 1e-6 / terms.latency_s[0])))
-    return sum(ratios) / (len(ratios) + SHRINKAGE)
+        kernel, *others = measured_kernels(entry, device)
+        if others or kernel.kind == "gemm":
+            continue
+        seconds = TERMS[kernel.kind]([kernel], device, gpu, constants).latency_s[0]
+        found.append(
+            KernelSample(
+                kind=kernel.kind,
+                name=kernel_name(kernel, entry.runtime),
+                size=kernel_size(kernel),
+                log_ratio=float(np.log(entry.median_us * 1e-6 / seconds)),
+            )
+        )
+    return tuple(found)
 
 
 def measured_kernels(entry: Measurement, device: Device) -> tuple[Kernel, ...]:
-    """Kernels of a measured operator; torch runtimes are timed with cold caches."""
-    cold = entry.runtime.startswith("torch")
+    """Kernels of a measured operator."""
     compute = compute_elements(entry.dtype, device)
-    return op_kernels(entry.op, dict(entry.sizes), entry.dtype, compute, cold=cold)
+    return operator_kernels(entry.op, dict(entry.sizes), entry.dtype, entry.runtime, compute)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
