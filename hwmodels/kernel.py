@@ -36,6 +36,8 @@ class Kernel:
     """Bytes of the second operand: weights, keys and values, the right matrix of a batched one."""
     weight_is_cold: bool = True
     """Weights and caches come from main memory; the rest may still be in the last-level cache."""
+    weight_copies: int = 1
+    """Copies of a warm second operand that a measurement cycles through; 1 in a network."""
     other_bytes: int = 0
     """Further bytes read: residuals, biases, masks."""
     write_bytes: int = 0

@@ -35,6 +35,9 @@ KINDS: dict[str, KernelKind] = {
     "silu": "pointwise", "softmax": "rowwise", "layernorm": "rowwise", "rmsnorm": "rowwise",
     "reduce_mean": "reduce", "cast_fp8": "quantize",
 }  # fmt: skip
+# aiconfigurator times five copies of a layer one after the other, on one input: "to reduce impact
+# of L2 cache hit" (collector/trtllm/collect_gemm.py, github.com/ai-dynamo/aiconfigurator).
+CYCLED_WEIGHTS = 5
 INPUTS = {"add": 2, "mul": 2}
 EAGER = "torch-eager"
 PER_ROW_TYPES = ("fp8_dynamic", "w8a8_int8_dynamic")
@@ -121,6 +124,7 @@ def _gemm(shape: Mapping[str, int], number: NumberType, compute: Compute, *, col
         input_bytes=round(batch * m * k * number.input_bytes),
         weight_bytes=round(batch * n * k * number.weight_bytes),
         weight_is_cold=cold,
+        weight_copies=1 if cold else CYCLED_WEIGHTS,
         write_bytes=round(batch * m * n * number.output_bytes),
         inputs_are_cold=cold,
     )
@@ -130,7 +134,7 @@ def _quantise(rows: int, cols: int, number: NumberType, *, cold: bool) -> tuple[
     return (
         Kernel(
             kind="quantize",
-            detail="group",
+            detail="token" if number.input_bytes == 1 else "group",
             sizes={"rows": rows, "cols": cols},
             input_bytes=2 * rows * cols,
             write_bytes=round(rows * cols * number.input_bytes),

@@ -9,19 +9,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hwmodels.estimators.gpu_constants import (
+    SkeletonConstants,
+    constants_from_json,
+    constants_to_json,
+)
 from hwmodels.estimators.gpu_features import FEATURES
-from hwmodels.estimators.gpu_skeleton import SkeletonConstants
+from hwmodels.estimators.gpu_overhead import Overhead, Overheads
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int32]
 
+REGIMES = ("launch", "memory", "compute")
+WIDTHS = ("16", "narrow")
+CELLS = tuple(f"{regime}/{width}" for regime in REGIMES for width in WIDTHS)
+PLAIN_BYTES = 1.99
+"""Bytes of an element from which on operands are not narrow (2, up to rounding)."""
 ARTEFACT = Path(__file__).parent / "gpu.npz"
 
 
@@ -58,7 +68,7 @@ class Trees:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """90 % interval of log(measured / predicted), by regime."""
+    """90 % interval of log(measured / predicted), by cell (`cells`)."""
 
     low: Mapping[str, float]
     high: Mapping[str, float]
@@ -73,7 +83,8 @@ class GpuArtefact:
     """Devices whose measurements went in."""
     runtimes: tuple[str, ...]
     constants: SkeletonConstants
-    quantize_cycles: Mapping[str, float]
+    overheads: Overheads
+    """What quantisation and weight-only kernels take beside their GEMM, by `runtime/dtype`."""
     trees: Trees
     weight_only: tuple[str, ...]
     """Runtimes whose weight-only kernels were measured; those of others are taken to be as good
@@ -88,6 +99,10 @@ class GpuArtefact:
         if runtime not in self.weight_only:
             features = as_dense(features)
         return self.trees.predict(with_runtime(features, runtime, self.runtimes))
+
+    def quantises(self, runtime: str) -> bool:
+        """Whether a runtime's quantisation was measured."""
+        return any(name.startswith(f"{runtime}/") for name in self.overheads)
 
 
 def as_dense(features: Floats) -> Floats:
@@ -104,10 +119,19 @@ def with_runtime(features: Floats, runtime: str, runtimes: tuple[str, ...]) -> F
     return np.hstack([features, np.broadcast_to(columns, (len(features), len(runtimes)))])
 
 
+def cells(features: Floats) -> NDArray[np.str_]:
+    """Regime and width of the operands of each kernel, `launch/16` or `memory/narrow`."""
+    inputs, weights = (FEATURES.index(name) for name in ("input_bytes", "weight_bytes"))
+    plain = np.minimum(features[:, inputs], features[:, weights]) >= PLAIN_BYTES
+    width = np.where(plain, "/16", "/narrow")
+    named: NDArray[np.str_] = np.char.add(regimes(features), width)
+    return named
+
+
 def regimes(features: Floats) -> NDArray[np.str_]:
     """What bounds each kernel: launch, memory or compute, shape (rows,)."""
     index = [FEATURES.index(name) for name in ("fixed_share", "memory_share", "compute_share")]
-    names = np.array(["launch", "memory", "compute"])
+    names = np.array(REGIMES)
     ruling: NDArray[np.str_] = names[np.argmax(features[:, index], axis=1)]
     return ruling
 
@@ -131,8 +155,8 @@ def load_artefact(path: Path = ARTEFACT) -> GpuArtefact:
         version=meta["version"],
         devices=tuple(meta["devices"]),
         runtimes=tuple(meta["runtimes"]),
-        constants=SkeletonConstants(**meta["constants"]),
-        quantize_cycles=meta["quantize_cycles"],
+        constants=constants_from_json(meta["constants"]),
+        overheads={name: Overhead(**entry) for name, entry in meta["overheads"].items()},
         trees=trees,
         weight_only=tuple(meta["weight_only"]),
         seen=Spread(**meta["seen"]),
@@ -147,11 +171,8 @@ def save_artefact(artefact: GpuArtefact, path: Path) -> None:
         "version": artefact.version,
         "devices": list(artefact.devices),
         "runtimes": list(artefact.runtimes),
-        "constants": {
-            name: getattr(artefact.constants, name)
-            for name in SkeletonConstants.__dataclass_fields__
-        },
-        "quantize_cycles": dict(artefact.quantize_cycles),
+        "constants": constants_to_json(artefact.constants),
+        "overheads": {name: asdict(one) for name, one in artefact.overheads.items()},
         "offset": trees.offset,
         "weight_only": list(artefact.weight_only),
         "depth": trees.depth,

@@ -13,14 +13,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hwmodels.estimators.gpu_residual import ARTEFACT, GpuArtefact, Spread, regimes, save_artefact
+from hwmodels.device_file import load_device
+from hwmodels.estimators.gpu_residual import ARTEFACT, GpuArtefact, Spread, save_artefact
+from hwmodels.fit.kernels import fit_kernels
 from hwmodels.fit.measurement import read_aiconfigurator, read_torch_ops
 from hwmodels.fit.residual import Model, fit_model, spread_of
 from hwmodels.number_type import NUMBER_TYPES
 
 LOG = logging.getLogger("hwmodels.fit")
 FOLDS = 3
-VERSION = "1"
+VERSION = "2"
+OPERATOR_DEVICE = "h100-sxm"
+"""The device of `--torch-ops`."""
 
 
 def main() -> None:
@@ -32,14 +36,18 @@ def main() -> None:
     )
     LOG.info("%d rows of %d devices", len(table), table["device"].nunique())
     model = fit_model(table, arguments.seed)
-    LOG.info("constants %s", model.skeleton.constants)
+    constants = model.constants
+    if arguments.torch_ops is not None:
+        device = load_device(OPERATOR_DEVICE)
+        constants = fit_kernels(arguments.torch_ops, device, model.constants)
+    LOG.info("constants %s", constants)
     save_artefact(
         GpuArtefact(
             version=VERSION,
             devices=tuple(sorted(table["device"].unique())),
             runtimes=model.runtimes,
-            constants=model.skeleton.constants,
-            quantize_cycles=dict(model.skeleton.quantize_cycles),
+            constants=constants,
+            overheads=model.overheads,
             trees=model.trees,
             weight_only=weight_only_runtimes(table),
             seen=_spread_over_shapes(table, model, arguments.seed),
@@ -71,7 +79,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--aiconfigurator", type=Path, required=True)
     parser.add_argument("--torch-ops", type=Path)
     parser.add_argument("-o", "--output", type=Path, default=ARTEFACT)
-    parser.add_argument("--share", type=float, default=0.12, help="share of the warm rows to use")
+    parser.add_argument("--share", type=float, default=0.08, help="share of the warm rows to use")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
@@ -83,26 +91,26 @@ def _spread_over_shapes(table: pd.DataFrame, model: Model, seed: int) -> Spread:
     for index in range(FOLDS):
         held = table[fold == index].reset_index(drop=True)
         kept = table[fold != index].reset_index(drop=True)
-        errors[fold == index] = _log_errors(fit_model(kept, seed, model.skeleton), held)
+        errors[fold == index] = _log_errors(fit_model(kept, seed, model.constants), held)
     return _spread(table, model, errors)
 
 
 def _spread_over_devices(table: pd.DataFrame, seed: int) -> Spread:
     """Each device predicted by a model that never saw it."""
-    parts, errors, kinds = [], [], []
+    parts, errors, features = [], [], []
     for device in sorted(table["device"].unique()):
         held = table[table["device"] == device].reset_index(drop=True)
         model = fit_model(table[table["device"] != device].reset_index(drop=True), seed)
         errors.append(_log_errors(model, held))
-        kinds.append(regimes(model.account(held).features))
+        features.append(model.account(held).features)
         parts.append(held["device"].to_numpy(dtype=str))
         LOG.info("%s unseen: mean |log ratio| %.3f", device, np.abs(errors[-1]).mean())
-    return spread_of(np.concatenate(errors), np.concatenate(kinds), np.concatenate(parts))
+    return spread_of(np.concatenate(errors), np.vstack(features), np.concatenate(parts))
 
 
 def _spread(table: pd.DataFrame, model: Model, errors: np.ndarray) -> Spread:
-    kinds = regimes(model.account(table).features)
-    return spread_of(errors, kinds, table["device"].to_numpy(dtype=str))
+    features = model.account(table).features
+    return spread_of(errors, features, table["device"].to_numpy(dtype=str))
 
 
 def _log_errors(model: Model, table: pd.DataFrame) -> np.ndarray:

@@ -8,6 +8,7 @@ whether the time holds a dynamic quantisation of the activation, whether caches 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -26,6 +27,7 @@ COLD_RUNTIME = "torch-eager"
 BROKEN = (("vllm", "fp8_block"), ("sglang", "int8_wo"))
 BROKEN_COLD = ("w4a16",)
 
+VERSION_PARTS, VERSION_BASE = 4, 1000
 
 AICONFIGURATOR_TYPES = {
     "bfloat16": "bf16", "fp8": "fp8_dynamic", "fp8_block": "fp8_block", "nvfp4": "nvfp4",
@@ -38,6 +40,9 @@ COLUMNS = ("device", "runtime", "dtype", "m", "n", "k", "latency_s", "cold")
 def read_aiconfigurator(folder: Path) -> pd.DataFrame:
     """All GEMM rows below `<folder>/<system>/gemm/`, in `COLUMNS`.
 
+    Of several versions of a runtime the newest that has a number type counts: TensorRT-LLM
+    1.3.0rc15 and rc20 differ by half in fp8_block on one B200.
+
     Raises:
         MeasurementError: No tables there.
     """
@@ -45,11 +50,21 @@ def read_aiconfigurator(folder: Path) -> pd.DataFrame:
     if not paths:
         raise MeasurementError(f"{folder}: no <system>/gemm/<framework>/<version>/*.parquet")
     frames = [_aiconfigurator_table(path, path.relative_to(folder).parts) for path in paths]
-    return pd.concat(frames, ignore_index=True)
+    table = pd.concat(frames, ignore_index=True)
+    newest = table.groupby(["device", "runtime", "dtype"])["release"].transform("max")
+    kept = table[table["release"] == newest].drop(columns="release")
+    return kept.reset_index(drop=True)
+
+
+def _release(version: str) -> int:
+    """A number that orders versions: `1.3.0rc20` after `1.3.0rc15`, `0.5.10` after `0.5.6`."""
+    parts = [int(part) for part in re.findall(r"\d+", version)][:VERSION_PARTS]
+    parts += [0] * (VERSION_PARTS - len(parts))
+    return int(sum(part * VERSION_BASE**place for place, part in enumerate(reversed(parts))))
 
 
 def _aiconfigurator_table(path: Path, parts: tuple[str, ...]) -> pd.DataFrame:
-    system, _, framework, *_ = parts
+    system, _, framework, version, *_ = parts
     table = pd.read_parquet(path, columns=["gemm_dtype", "m", "n", "k", "latency"])
     broken = [dtype for name, dtype in BROKEN if name == framework]
     table = table[~table["gemm_dtype"].isin(broken) & (table["latency"] > 0)]
@@ -63,6 +78,7 @@ def _aiconfigurator_table(path: Path, parts: tuple[str, ...]) -> pd.DataFrame:
             "k": table["k"],
             "latency_s": table["latency"] * 1e-3,
             "cold": False,
+            "release": _release(version),
         }
     )
 

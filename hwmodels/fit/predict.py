@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,57 +9,75 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hwmodels.device_file import load_device
+from hwmodels.estimators.gpu_constants import SkeletonConstants
 from hwmodels.estimators.gpu_features import FEATURES, gemm_features
-from hwmodels.estimators.gpu_skeleton import (
-    MOVE_EFFICIENCY,
-    Gemms,
-    GpuFigures,
-    Moves,
-    SkeletonConstants,
-    gemm_terms,
-    move_terms,
+from hwmodels.estimators.gpu_overhead import (
+    Overheads,
+    conversion_basis,
+    has_overhead,
+    overhead_s,
+    widening_basis,
 )
+from hwmodels.estimators.gpu_skeleton import Gemms, GpuFigures, gemm_terms
 from hwmodels.number_type import NUMBER_TYPES, NumberType
+from hwmodels.op_kernels import CYCLED_WEIGHTS
 
 Floats = NDArray[np.float64]
-QuantizeCycles = Callable[[str, str], float]
-"""Cycles that a runtime's dynamic quantisation adds, by runtime and dtype."""
+QUANTISED_BYTES = 2
+"""Bytes of an activation's element before it is quantised."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """Seconds of table rows, shape (rows,), and features of their GEMMs."""
 
-    skeleton_s: Floats
-    """GEMM and quantisation."""
+    gemm_s: Floats
     light_s: Floats
     features: Floats
     """Shape (rows, features)."""
+    basis: Floats
+    """Terms of the overhead (`gpu_overhead`), shape (rows, 6); zero where there is none."""
+
+    def overhead_s(self, table: pd.DataFrame, overheads: Overheads) -> Floats:
+        """Quantisation and widening of every row of the predicted table."""
+        seconds = np.zeros(len(table))
+        for (runtime, dtype), index in table.groupby(["runtime", "dtype"]).indices.items():
+            if has_overhead(NUMBER_TYPES[dtype]):
+                seconds[index] = overhead_s(overheads, runtime, dtype, self.basis[index])
+        return seconds
 
 
-def predict(
-    table: pd.DataFrame, constants: SkeletonConstants, quantize_cycles: QuantizeCycles
-) -> Prediction:
+def predict(table: pd.DataFrame, constants: SkeletonConstants) -> Prediction:
     """The skeleton's account of every row of `table` (columns of `fit.measurement`)."""
-    skeleton = np.zeros(len(table))
-    light = np.zeros(len(table))
+    gemm, light = np.zeros(len(table)), np.zeros(len(table))
     features = np.zeros((len(table), len(FEATURES)))
-    rows = np.arange(len(table))
-    for (name, runtime, dtype, cold), group in table.groupby(
-        ["device", "runtime", "dtype", "cold"], sort=False
-    ):
-        index = rows[table.index.get_indexer(group.index)]
-        device = load_device(str(name))
-        gpu = GpuFigures.of(device)
-        number = NUMBER_TYPES[str(dtype)]
-        gemms = _gemms(group, device_rate(str(name), number), number, cold=bool(cold))
+    basis = np.zeros((len(table), 6))
+    keys = ["device", "dtype", "cold"]
+    for (name, dtype, cold), index in table.groupby(keys, sort=False).indices.items():
+        gpu = GpuFigures.of(load_device(str(name)))
+        number = NUMBER_TYPES[dtype]
+        rows = table.iloc[index]
+        gemms = gemms_of_rows(rows, device_rate(str(name), number), number, cold=bool(cold))
         terms = gemm_terms(gemms, gpu, constants)
-        extra = quantisation_s(group, number, gpu, constants)
-        extra += bool(number.quantizes) * quantize_cycles(str(runtime), str(dtype)) / gpu.clock_hz
-        skeleton[index] = terms.latency_s + extra
-        light[index] = terms.light_s
+        gemm[index], light[index] = terms.latency_s, terms.light_s
         features[index] = gemm_features(gemms, terms, gpu)
-    return Prediction(skeleton_s=skeleton, light_s=light, features=features)
+        if has_overhead(number) and not cold:
+            basis[index] = _basis(gemms, number, gpu, constants)
+    return Prediction(gemm_s=gemm, light_s=light, features=features, basis=basis)
+
+
+def gemm_s(table: pd.DataFrame, constants: SkeletonConstants) -> Floats:
+    """The skeleton's GEMM seconds alone."""
+    return predict(table, constants).gemm_s
+
+
+def _basis(
+    gemms: Gemms, number: NumberType, gpu: GpuFigures, constants: SkeletonConstants
+) -> Floats:
+    if not number.quantizes:
+        return widening_basis(gemms.m, gemms.n, gemms.k, gpu)
+    moved = gemms.m * gemms.k * (QUANTISED_BYTES + number.input_bytes)
+    return conversion_basis(gemms.m, gemms.k, moved, gpu, constants)
 
 
 def device_rate(name: str, number: NumberType) -> float:
@@ -72,28 +89,12 @@ def device_rate(name: str, number: NumberType) -> float:
     return rate.ops_per_s.value
 
 
-def quantisation_s(
-    table: pd.DataFrame, number: NumberType, gpu: GpuFigures, constants: SkeletonConstants
-) -> Floats:
-    """Seconds of the quantisation kernels that the rows' times hold."""
-    m, k = (table[size].to_numpy(dtype=float) for size in ("m", "k"))
-    if not number.quantizes:
-        return np.zeros_like(m)
-    moved = m * k * (2 + number.input_bytes)
-    moves = Moves(
-        kind="quantize",
-        efficiency=np.full_like(m, MOVE_EFFICIENCY["quantize"]),
-        rows=m,
-        cols=k,
-        cold_bytes=0 * moved,
-        warm_bytes=moved,
-    )
-    return number.quantizes * move_terms(moves, gpu, constants).latency_s
-
-
-def _gemms(table: pd.DataFrame, rate: float, number: NumberType, *, cold: bool) -> Gemms:
+def gemms_of_rows(table: pd.DataFrame, rate: float, number: NumberType, *, cold: bool) -> Gemms:
+    """Rows of one device and number type as arrays."""
     m, n, k = (table[size].to_numpy(dtype=float) for size in ("m", "n", "k"))
-    moved = m * k * number.input_bytes + n * k * number.weight_bytes + m * n * number.output_bytes
+    weights = n * k * number.weight_bytes
+    moved = m * k * number.input_bytes + weights + m * n * number.output_bytes
+    warm = not cold
     return Gemms(
         batch=np.ones_like(m),
         m=m,
@@ -102,7 +103,9 @@ def _gemms(table: pd.DataFrame, rate: float, number: NumberType, *, cold: bool) 
         input_bytes=np.full_like(m, number.input_bytes),
         weight_bytes=np.full_like(m, number.weight_bytes),
         cold_bytes=moved * cold,
-        warm_bytes=moved * (not cold),
+        warm_bytes=moved * warm,
+        copied_bytes=weights * warm,
+        copies=np.full_like(m, CYCLED_WEIGHTS if warm else 1),
         ops_per_s=np.full_like(m, rate),
         peak_ops_per_s=np.full_like(m, rate),
         integer=np.full_like(m, number.input_element.startswith("int")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,63 +10,99 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.ensemble import GradientBoostingRegressor
 
-from hwmodels.estimators.gpu_residual import Spread, Trees, regimes, with_runtime
+from hwmodels.estimators.gpu_constants import SkeletonConstants
+from hwmodels.estimators.gpu_overhead import Overhead
+from hwmodels.estimators.gpu_residual import CELLS, Spread, Trees, cells, with_runtime
 from hwmodels.fit.predict import Prediction, predict
-from hwmodels.fit.skeleton import FittedSkeleton, fit_skeleton
+from hwmodels.fit.skeleton import fit_constants, fit_overheads
 
 Floats = NDArray[np.float64]
 
-ROWS_PER_GROUP = 4000
-TREES = 160
+ROWS_PER_GROUP = 1200
+TREES = 140
 DEPTH = 5
-LEAF_ROWS = 30
+LEAF_ROWS = 25
 LEARNING_RATE = 0.07
+ROUNDS = 2
+"""Overheads are fitted beside the skeleton's GEMMs, then beside corrected ones."""
+LEAST_GEMM = 0.3
+"""What is left of a time for its GEMM is at least this share of the skeleton's."""
 COVERAGE = 0.9
+LEAST_ROWS = 50
+"""Rows of a cell from which on it has quantiles of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """Skeleton and trees, fitted to the same rows."""
+    """Skeleton, overheads and trees, fitted to the same rows."""
 
-    skeleton: FittedSkeleton
+    constants: SkeletonConstants
+    overheads: Mapping[str, Overhead]
     trees: Trees
     runtimes: tuple[str, ...]
 
     def account(self, table: pd.DataFrame) -> Prediction:
         """The skeleton's account of a table."""
-        return predict(table, self.skeleton.constants, self.skeleton.cycles)
+        return predict(table, self.constants)
 
-    def latency_s(self, table: pd.DataFrame) -> Floats:
+    def skeleton_s(self, table: pd.DataFrame, account: Prediction | None = None) -> Floats:
+        """Seconds without what the trees learned; never below the speed of light."""
+        known = account or self.account(table)
+        seconds = known.gemm_s + known.overhead_s(table, self.overheads)
+        return np.maximum(seconds, known.light_s)
+
+    def latency_s(self, table: pd.DataFrame, account: Prediction | None = None) -> Floats:
         """Predicted seconds of a table's rows; never below the speed of light."""
-        account = self.account(table)
-        correction = self.trees.predict(_inputs(table, account, self.runtimes))
-        return np.maximum(account.skeleton_s * np.exp(correction), account.light_s)
+        known = account or self.account(table)
+        correction = self.trees.predict(_inputs(table, known, self.runtimes))
+        overhead = known.overhead_s(table, self.overheads)
+        return np.maximum(known.gemm_s * np.exp(correction) + overhead, known.light_s)
 
 
-def fit_model(table: pd.DataFrame, seed: int = 0, skeleton: FittedSkeleton | None = None) -> Model:
-    """Skeleton constants, then trees on log(measured / skeleton).
-
-    Every runtime of every device weighs the same, however many rows it has.
-    """
-    fitted = skeleton or fit_skeleton(table, seed)
-    shuffled = table.sample(frac=1.0, random_state=seed)
-    rows = shuffled.groupby(["device", "runtime"]).head(ROWS_PER_GROUP).reset_index(drop=True)
+def fit_model(
+    table: pd.DataFrame, seed: int = 0, constants: SkeletonConstants | None = None
+) -> Model:
+    """Constants, then overheads and trees in turn; rows are numbered from 0."""
+    fitted = constants or fit_constants(table, seed)
+    account = predict(table, fitted)
     runtimes = tuple(sorted(table["runtime"].unique()))
-    account = predict(rows, fitted.constants, fitted.cycles)
-    target = np.log(rows["latency_s"].to_numpy() / account.skeleton_s)
-    counts = rows.groupby(["device", "runtime"])["k"].transform("size").to_numpy(dtype=float)
+    inputs = _inputs(table, account, runtimes)
+    gemm = account.gemm_s
+    for _ in range(ROUNDS):
+        overheads = fit_overheads(table, account, gemm, seed)
+        trees = _fit_trees(table, account, inputs, account.overhead_s(table, overheads), seed)
+        gemm = account.gemm_s * np.exp(trees.predict(inputs))
+    return Model(constants=fitted, overheads=overheads, trees=trees, runtimes=runtimes)
+
+
+def _fit_trees(
+    table: pd.DataFrame, account: Prediction, inputs: Floats, overhead: Floats, seed: int
+) -> Trees:
+    """Trees on log(GEMM's share of the measured time / skeleton).
+
+    Every number type of a runtime of a device weighs the same, however many rows it has; a row
+    weighs as much as the GEMM has part in its time.
+    """
+    shuffled = table.sample(frac=1.0, random_state=seed)
+    groups = ["device", "runtime", "dtype"]
+    rows = shuffled.groupby(groups).head(ROWS_PER_GROUP).index.to_numpy()
+    gemm = account.gemm_s
+    left = np.maximum(table["latency_s"].to_numpy() - overhead, LEAST_GEMM * gemm)
+    counts = table.loc[rows].groupby(groups)["k"].transform("size").to_numpy(dtype=float)
+    share = gemm / (gemm + overhead)
     boosted = GradientBoostingRegressor(
         loss="huber",
         n_estimators=TREES,
         max_depth=DEPTH,
         min_samples_leaf=LEAF_ROWS,
         learning_rate=LEARNING_RATE,
-        subsample=0.4,
+        subsample=0.3,
         max_features=0.4,
         random_state=seed,
     )
-    boosted.fit(_inputs(rows, account, runtimes), target, sample_weight=len(rows) / counts)
-    return Model(skeleton=fitted, trees=exported(boosted), runtimes=runtimes)
+    weights = share[rows] * len(rows) / counts
+    boosted.fit(inputs[rows], np.log(left / gemm)[rows], sample_weight=weights)
+    return exported(boosted)
 
 
 def exported(boosted: GradientBoostingRegressor) -> Trees:
@@ -97,22 +134,24 @@ def exported(boosted: GradientBoostingRegressor) -> Trees:
     )
 
 
-def spread_of(log_errors: Floats, regime: NDArray[np.str_], devices: NDArray[np.str_]) -> Spread:
-    """Interval of log(measured / predicted) that holds `COVERAGE` of the rows of each regime.
+def spread_of(log_errors: Floats, features: Floats, devices: NDArray[np.str_]) -> Spread:
+    """Interval of log(measured / predicted) that holds `COVERAGE` of the rows of each cell.
 
-    Devices count equally, whatever the number of their rows.
+    Devices count equally, whatever the number of their rows; a cell with few rows takes the
+    quantiles of all.
     """
     tail = (1 - COVERAGE) / 2
+    cell = cells(features)
+    counts = {name: int((devices == name).sum()) for name in np.unique(devices)}
+    weights = np.array([1 / counts[name] for name in devices])
     low: dict[str, float] = {}
     high: dict[str, float] = {}
-    for name in ("launch", "memory", "compute"):
-        errors, weights = [], []
-        for device in np.unique(devices):
-            chosen = log_errors[(regime == name) & (devices == device)]
-            errors.append(chosen)
-            weights.append(np.full(len(chosen), 1 / max(len(chosen), 1)))
-        low[name] = _quantile(np.concatenate(errors), np.concatenate(weights), tail)
-        high[name] = _quantile(np.concatenate(errors), np.concatenate(weights), 1 - tail)
+    for name in CELLS:
+        chosen = cell == name
+        if chosen.sum() < LEAST_ROWS:
+            chosen = np.ones(len(cell), dtype=bool)
+        low[name] = _quantile(log_errors[chosen], weights[chosen], tail)
+        high[name] = _quantile(log_errors[chosen], weights[chosen], 1 - tail)
     return Spread(low=low, high=high)
 
 
@@ -132,6 +171,3 @@ def _inputs(table: pd.DataFrame, account: Prediction, runtimes: tuple[str, ...])
         chosen = names == runtime
         columns[chosen] = with_runtime(account.features[chosen], str(runtime), runtimes)
     return columns
-
-
-__all__ = ["Model", "exported", "fit_model", "regimes", "spread_of"]

@@ -1,0 +1,124 @@
+"""Efficiencies and latencies of GPU kernels that no datasheet has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveConstants:
+    """Kernels that only move data, of one kind."""
+
+    efficiency: float
+    """Share of main-memory bandwidth."""
+    ramp_cycles: float
+    """Beside the launch."""
+    step_cycles: float = 0.0
+    """Per element of a row that one block reduces alone."""
+
+
+MOVES = {
+    "pointwise": MoveConstants(efficiency=0.90, ramp_cycles=440),
+    "softmax": MoveConstants(efficiency=0.56, ramp_cycles=4700, step_cycles=0.12),
+    "layernorm": MoveConstants(efficiency=0.57, ramp_cycles=2700, step_cycles=1.73),
+    "rmsnorm": MoveConstants(efficiency=0.61, ramp_cycles=1330, step_cycles=1.17),
+    "reduce": MoveConstants(efficiency=0.73, ramp_cycles=2830),
+    "embedding": MoveConstants(efficiency=0.95, ramp_cycles=1330),
+    "quantize": MoveConstants(efficiency=0.87, ramp_cycles=520),
+}
+"""By `Kernel.detail`, or by kind where a detail has none (`rowwise` as `layernorm`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvolutionConstants:
+    """Implicit GEMMs, and depthwise convolutions on the vector unit."""
+
+    efficiency: float = 0.65
+    """Share of the matrix unit's rate."""
+    ramp_cycles: float = 8300.0
+    """Of kernels with more than one tap, launch included."""
+    unaligned_efficiency: float = 0.030
+    """Where a tap has no whole vector of channels (`MATRIX_CHANNELS`): an image's three."""
+    unaligned_ramp_cycles: float = 13500.0
+    depthwise_efficiency: float = 0.067
+    """Share of the vector unit's rate."""
+    depthwise_ramp_cycles: float = 4000.0
+    """Beside the launch."""
+    dram_efficiency: float = 0.85
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionConstants:
+    """Fused attention; fp32 has neither tensor cores nor a kernel with grouped heads."""
+
+    efficiency: float = 0.48
+    ramp_cycles: float = 8200.0
+    """Beside the launch."""
+    dram_efficiency: float = 0.80
+    fp32_efficiency: float = 0.20
+    """Share of the vector unit's rate."""
+    fp32_step_cycles: float = 150.0
+    """Per key that one block walks along: decoding is not split along the keys."""
+    fp32_expansions: float = 4.75
+    """How often keys and values move, repeated for every query head, where heads are grouped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkeletonConstants:
+    """All constants of the skeleton.
+
+    Those of GEMMs are fitted by `python -m hwmodels.fit` to the 16-bit GEMM tables of four GPUs
+    (least mean |log ratio|, devices weighted equally, drawn towards these round defaults, which
+    keeps what the tables do not determine); the others to one H100 (`hwmodels.fit.kernels`).
+    """
+
+    compute_efficiency: float = 0.75
+    tile_efficiency: float = 10.0
+    """Above 1: clusters and multicast let tiles share what they read."""
+    dram_efficiency: float = 0.85
+    cache_efficiency: float = 0.50
+    core_bytes_per_cycle: float = 64.0
+    """What one core draws at most, by its bytes in flight."""
+    split_cycles: float = 4000.0
+    """The reduction of a split along K."""
+    step_cycles: float = 1.0
+    """Pipeline latency per element of K that a tile walks along."""
+    ramp_cycles: float = 5000.0
+    """Launch, fill and drain of a GEMM kernel: in cycles, which is what carries over."""
+    overlap: float = 2.0
+    """Exponent p of the norm that joins computing and moving: 1 adds them, infinity is their
+    maximum."""
+    resident_share: float = 0.6
+    """Bytes between two uses of an operand, as a share of the cache, up to which it is found."""
+    evicted_share: float = 1.2
+    """The share from which on it is gone; in between linear."""
+    rows_per_core: int = 8
+    """Rows (blocks) that one core reduces at a time."""
+    moves: Mapping[str, MoveConstants] = field(default_factory=lambda: dict(MOVES))
+    convolution: ConvolutionConstants = ConvolutionConstants()
+    attention: AttentionConstants = AttentionConstants()
+
+    def move(self, kind: str, detail: str) -> MoveConstants:
+        """The constants of a kernel that moves data."""
+        fallback = "layernorm" if kind == "rowwise" else kind
+        return self.moves.get(detail) or self.moves[fallback]
+
+
+CONSTANTS = SkeletonConstants()
+
+
+def constants_to_json(constants: SkeletonConstants) -> dict[str, Any]:
+    """Plain numbers by name."""
+    return asdict(constants)
+
+
+def constants_from_json(content: Mapping[str, Any]) -> SkeletonConstants:
+    """The inverse of `constants_to_json`."""
+    nested = {
+        "moves": {name: MoveConstants(**entry) for name, entry in content["moves"].items()},
+        "convolution": ConvolutionConstants(**content["convolution"]),
+        "attention": AttentionConstants(**content["attention"]),
+    }
+    return SkeletonConstants(**{**content, **nested})
