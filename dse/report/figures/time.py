@@ -17,9 +17,9 @@ from dse.report.unit import percent, si
 
 BOUNDS = {
     "compute": "#004488", "memory": "#DDAA33", "launch": "#BB5566", "conversion": "#7a8290",
-    "other": "#cfd5dc",
+    "communication": "#a9b2bc", "other": "#cfd5dc",
 }  # fmt: skip
-"""Paul Tol's "high contrast" and two greys."""
+"""Paul Tol's "high contrast" and three greys."""
 
 BAR = 30
 """Pixels a bar, with its gap."""
