@@ -25,7 +25,7 @@ from dse.numerics.fused_rounding import (
     on_grid,
     random_bits,
 )
-from dse.numerics.fused_scaling import FLOOR, divided, divisor_of, quotient, scale_of
+from dse.numerics.fused_scaling import FLOOR, GIVEN, divided, divisor_of, quotient, scale_of
 
 
 @triton.jit
@@ -44,22 +44,24 @@ def plain_value(
 
 @triton.jit
 def span_kernel(
-    x_ptr, out_ptr, scale_ptr, count, key, numbers, tables,
+    x_ptr, out_ptr, scale_ptr, count, key, numbers, tables, scaling, scale_numbers,
     METHOD: tl.constexpr, BITS: tl.constexpr, PLAIN: tl.constexpr, SIGNED_ZERO: tl.constexpr,
-    SCALED: tl.constexpr, BLOCK: tl.constexpr,
+    SCALED: tl.constexpr, RULE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Elements under one scale, which is read from the device."""
+    """Elements under one scale, which is read from the device or derived from what is read."""
     start = tl.program_id(0).to(tl.int64) * BLOCK
     place = tl.arange(0, BLOCK)
     inside = start + place < count
     index = start.to(tl.uint32) + place.to(tl.uint32)
     draw_key = tl.cast(key, tl.uint32)
     x = tl.load(x_ptr + start + place, mask=inside, other=0.0).to(tl.float32)
-    scale = tl.load(scale_ptr) if SCALED else 1.0
+    scale = tl.load(scale_ptr + tl.zeros((1,), tl.int32)) if SCALED else 1.0
+    if RULE != GIVEN:
+        scale = scale_of(scale, scaling, scale_numbers, RULE, False)
     if PLAIN:
         magnitude = tl.abs(x)
         if SCALED and METHOD != STOCHASTIC:
-            power, divisor, reciprocal = divisor_of(tl.full((1,), 1, tl.float32) * scale)
+            power, divisor, reciprocal = divisor_of(scale)
             magnitude = quotient(magnitude, power, divisor, reciprocal, numbers[0])
         elif SCALED:
             magnitude = tl.where(scale == 0, magnitude * 0.0, divided(magnitude, scale))

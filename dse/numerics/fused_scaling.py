@@ -17,6 +17,7 @@ import triton.language as tl
 from dse.numerics.fused_rounding import at_most, bits_of, float_of, nearest
 from dse.numerics.scaling import Rule
 
+GIVEN = tl.constexpr(int(Rule.GIVEN))
 ROUNDED = tl.constexpr(int(Rule.ROUNDED))
 FLOOR = tl.constexpr(int(Rule.FLOOR))
 CEIL = tl.constexpr(int(Rule.CEIL))

@@ -24,6 +24,8 @@ from hwmodels.formats import Quantizer
 
 ELEMENTS_PER_THREAD = 1 << 18
 """Below this a thread costs more than it saves."""
+LONG_ROW = 1024
+"""From here on a row's groups are faster one by one than from a buffer of the row."""
 PARTS_PER_THREAD = 4
 """So that a thread that is held up leaves work to the others."""
 
@@ -98,7 +100,8 @@ def _fill(
     if not per_row:
         _by_span(x, out, given, _tensor_scale(source, quantizer, rounding.scaling, state))
     elif state.scales is None and kernels_derive(quantizer):
-        if rounding.grid.method == Method.MAGIC:
+        long = layout.inner == 1 and layout.depth >= LONG_ROW
+        if rounding.grid.method == Method.MAGIC and not long:
             _with_derived_scales(x, out, layout, rounding)
         else:
             _by_rows(source, target, layout, rounding, GroupScales(scales=torch.ones(1, 1)))

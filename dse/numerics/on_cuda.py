@@ -20,7 +20,7 @@ from dse.numerics.grid import Method, grid_of, thresholds_of
 from dse.numerics.layout import Layout
 from dse.numerics.on_device import scales_of, tensor_scale
 from dse.numerics.scales import group_length
-from dse.numerics.scaling import Rule, kernels_derive, scaling_of
+from dse.numerics.scaling import Rule, Scaling, kernels_derive, scaling_of
 from dse.numerics.state import QuantizerState
 from hwmodels.formats import Encoding, Quantizer, Rounding
 
@@ -50,8 +50,7 @@ def fuses(x: Tensor, quantizer: Quantizer, layout: Layout, state: QuantizerState
     scaling = scaling_of(format, group=group)
     in_registers = kernels_derive(quantizer) and state.scales is None and layout.inner == 1
     whole = layout.depth % group == 0 and group & (group - 1) == 0 and group <= LARGEST_GROUP
-    rounded_simply = scaling.rule != Rule.ROUNDED or rounds_scales(scaling.grid)
-    return in_registers and whole and rounded_simply
+    return in_registers and whole and _is_derived_simply(scaling)
 
 
 def quantize_on_cuda(
@@ -86,45 +85,56 @@ def _launch(
     from dse.numerics import fused  # noqa: PLC0415 - imports triton
 
     format = quantizer.format
-    grid = grid_of(format.element, quantizer.rounding, quantizer.random_bits)
-    plain = is_plain(grid)
-    numbers = plain_numbers(grid) if plain else grid_numbers(grid)
-    common = (
-        _mixed(seed & 0xFFFFFFFF),
-        numbers,
-        _table(format.element, quantizer.rounding, flat.device),
-    )
-    how = {
-        "METHOD": int(grid.method), "BITS": int(grid.random_bits), "PLAIN": plain,
-        "SIGNED_ZERO": bool(np.signbit(grid.zero)), "num_warps": WARPS,
-    }  # fmt: skip
-    if format.scale is None or format.granularity == "tensor":
-        scale = _scale(flat, quantizer, state)
-        programs = (-(-flat.numel() // SPAN),)
-        scaled = format.scale is not None
-        fused.span_kernel[programs](
-            flat, out, scale, flat.numel(), *common, **how, SCALED=scaled, BLOCK=SPAN
-        )
-        return
-    group = group_length(format, layout.depth)
+    per_row = format.scale is not None and format.granularity != "tensor"
+    group = group_length(format, layout.depth) if per_row else flat.numel()
     level = tensor_scale(flat, format, state)
     scaling = scaling_of(format, group=group, tensor_scale=level)
-    tile = max(TILE // group, 1)
-    groups = flat.numel() // group
-    fused.group_kernel[(-(-groups // tile),)](
-        flat, out, groups, *common, scaling_numbers(scaling), plain_numbers(scaling.grid),
-        **how, RULE=int(scaling.rule), TWO_LEVEL=scaling.two_level, GROUP=group, TILE=tile,
+    numbers, how = _rounding(quantizer)
+    table = _table(format.element, quantizer.rounding, flat.device)
+    given = (
+        _mixed(seed & 0xFFFFFFFF), numbers, table,
+        scaling_numbers(scaling), plain_numbers(scaling.grid),
+    )  # fmt: skip
+    if per_row:
+        tile, groups = max(TILE // group, 1), flat.numel() // group
+        fused.group_kernel[(-(-groups // tile),)](
+            flat, out, groups, *given, **how, RULE=int(scaling.rule),
+            TWO_LEVEL=scaling.two_level, GROUP=group, TILE=tile, num_warps=WARPS,
+        )  # fmt: skip
+        return
+    source, rule = _scale(flat, quantizer, scaling, state)
+    fused.span_kernel[(-(-flat.numel() // SPAN),)](
+        flat, out, source, flat.numel(), *given, **how, RULE=int(rule),
+        SCALED=format.scale is not None, BLOCK=SPAN, num_warps=WARPS,
     )  # fmt: skip
 
 
-def _scale(flat: Tensor, quantizer: Quantizer, state: QuantizerState) -> Tensor:
-    """One element on the device: no synchronisation with the host."""
+def _rounding(quantizer: Quantizer) -> tuple[tuple[int | float, ...], dict[str, int]]:
+    """The grid as numbers, and what kernels are compiled for."""
+    grid = grid_of(quantizer.format.element, quantizer.rounding, quantizer.random_bits)
+    plain = is_plain(grid)
+    how = {
+        "METHOD": int(grid.method), "BITS": int(grid.random_bits), "PLAIN": plain,
+        "SIGNED_ZERO": bool(np.signbit(grid.zero)),
+    }  # fmt: skip
+    return plain_numbers(grid) if plain else grid_numbers(grid), how
+
+
+def _scale(
+    flat: Tensor, quantizer: Quantizer, scaling: Scaling, state: QuantizerState
+) -> tuple[Tensor, Rule]:
+    """One number on the device and how a kernel makes the scale of it: no wait for the host."""
     if quantizer.format.scale is None:
-        return torch.ones(1, device=flat.device)
-    if state.scales is not None:
-        return state.scales.to(flat.device, torch.float32)
-    largest = flat.float() if quantizer.statistic != "absmax" else _largest(flat)
-    return scales_of(largest.reshape(1, -1), quantizer, state, 1.0).scales
+        return torch.ones(1, device=flat.device), Rule.GIVEN
+    if state.scales is None and kernels_derive(quantizer) and _is_derived_simply(scaling):
+        return _largest(flat), Rule(scaling.rule)
+    row = flat.reshape(1, -1)
+    row = row if state.scales is not None else row.float()
+    return scales_of(row, quantizer, state, 1.0).scales, Rule.GIVEN
+
+
+def _is_derived_simply(scaling: Scaling) -> bool:
+    return scaling.rule != Rule.ROUNDED or rounds_scales(scaling.grid)
 
 
 def _largest(flat: Tensor) -> Tensor:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
-import re
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -99,15 +97,6 @@ def _alone(run: Callable[[], object], threads: int) -> float:
         return _timed(run, wall=True)
     finally:
         torch.set_num_threads(threads)
-
-
-def _on_separate_cores(threads: int) -> None:
-    """Keeps the process off the second half of a core, where two threads are not twice one."""
-    topology = sorted(Path("/sys/devices/system/cpu").glob("cpu[0-9]*/topology/core_cpus_list"))
-    cores = {path.read_text(encoding="ascii").strip() for path in topology}
-    first = sorted(int(re.split("[-,]", core)[0]) for core in cores)
-    if len(first) >= threads > 1:
-        os.sched_setaffinity(0, first[:threads])
 
 
 def ours(x: torch.Tensor, *, rounds: int) -> list[Row]:
@@ -216,7 +205,6 @@ def main() -> None:
     parser.add_argument("--only-ours", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    _on_separate_cores(arguments.threads)
     x = torch.randn(4096, 4096, generator=torch.Generator().manual_seed(0))
     rows = ours(x, rounds=arguments.rounds)
     if not arguments.only_ours:

@@ -19,7 +19,8 @@ from hwmodels.catalog import quantizer
 ELEMENTS = 1 << 28
 TIMED = (
     "e4m3_tensor:static", "int8:static", "e4m3", "e2m1", "e4m3:stochastic", "mxfp4", "mxfp8",
-    "nvfp4", "int4_g128", "mxfp4:stochastic", "posit8_1", "nf4_g64", "e4m3_tensor", "fp16", "int8_channel",
+    "nvfp4", "int4_g128", "mxfp4:stochastic", "posit8_1", "nf4_g64", "e4m3_tensor", "fp16",
+    "int8_channel",
 )  # fmt: skip
 COMPARED = (
     *TIMED, "tf32", "bf16", "e8m3", "e4m3:zero", "e4m3:odd", "e4m3_token", "mxfp6",
