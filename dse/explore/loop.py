@@ -6,12 +6,10 @@ import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import optuna
-from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 import dse
@@ -19,7 +17,6 @@ from dse.errors import RunError, StorageError, WriteError
 from dse.explore import folder as run_folder
 from dse.explore.decision import contenders, decide
 from dse.explore.design import Design
-from dse.explore.executor import Executor
 from dse.explore.feasible import check_measured, satisfied
 from dse.explore.history import dominated_share, reference_point
 from dse.explore.manifest import write_manifest
@@ -30,21 +27,19 @@ from dse.explore.measure import (
     reported,
     trial_macs,
 )
+from dse.explore.peer import Peer, taking_part
 from dse.explore.plan import plan
 from dse.explore.prior import sensitivity_macs, sensitivity_table
 from dse.explore.progress import Progress, Stage, Status, silent
 from dse.explore.pulse import Pulse
 from dse.explore.records import Record
 from dse.explore.sampler import FrontSampler, named_sampler
-from dse.explore.scale import Scale, peer_of, started
+from dse.explore.scale import Scale
 from dse.explore.session import Session
-from dse.explore.storage import shared, shown, translated
+from dse.explore.storage import shared, shown
 from dse.explore.study import (
     enqueue,
     locked,
-    open_study,
-    retry_lost,
-    share_study,
 )
 from dse.explore.surrogate import Surrogate
 from dse.explore.told import corrections, told_of
@@ -88,15 +83,9 @@ def run(
         with locked(out):
             write_manifest(out, session, known, status="running")
             try:
-                with translated(where or str(out)), started(session.evaluator, scale) as executor:
-                    study = _study(session, out, scale, storage, resume=resume)
-                    peer = Peer(
-                        study=study,
-                        storage=storage,
-                        executor=executor,
-                        name=peer_of(out),
-                        silence_s=scale.silence_s,
-                    )
+                with taking_part(
+                    session, out, scale, storage, identity=identity(session), resume=resume
+                ) as peer:
                     records, front = _run(session, out, peer, progress)
             except (KeyboardInterrupt, StorageError, WriteError) as error:
                 with suppress(WriteError):
@@ -120,36 +109,9 @@ def identity(session: Design) -> Mapping[str, object]:
     }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Peer:
-    """This process: the study it takes part in, and who measures for it."""
-
-    study: optuna.Study
-    storage: BaseStorage | None
-    """Of a study that others share."""
-    executor: Executor
-    name: str
-    silence_s: int
-
-
 def feasibility(session: Session, records: Sequence[Record]) -> np.ndarray:
     """Mask of the records that satisfy every constraint."""
     return satisfied(session.constraints, records)
-
-
-def _study(
-    session: Session, out: Path, scale: Scale, storage: BaseStorage | None, *, resume: bool
-) -> optuna.Study:
-    objectives = ["quality_loss", *session.objectives.costs]
-    if storage is None:
-        return open_study(out, objectives)
-    name = scale.study or Path(session.origin).stem.removeprefix("zoo:")
-    begun = resume and name in optuna.get_all_study_names(storage)
-    study = share_study(
-        storage, name, objectives, identity=identity(session), join=scale.join or begun
-    )
-    retry_lost(study, peer_of(out))
-    return study
 
 
 def _run(

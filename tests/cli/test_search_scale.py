@@ -1,0 +1,54 @@
+"""`dse search` with workers and storages: what it prints and how it ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Dse
+
+
+def test_workers_give_a_front_like_any_search(dse: Dse, space: Path, tmp_path: Path) -> None:
+    outcome = dse("search", space, "--out", tmp_path / "run", "--trials", 5, "--workers", 1)
+    assert outcome.code == 0, outcome.err
+    assert "5/5" in outcome.err
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "says"),
+    [
+        (["--join"], 2, "--join and --study need --storage"),
+        (["--workers", "0"], 2, "--workers"),
+        (["--storage", "postgresql://me:secret@127.0.0.1:1/x"], 1, "me:***@127.0.0.1:1/x"),
+        (["--storage", "nonsense://x"], 1, "nonsense://x"),
+        (["--executor", "slurm"], 2, "'local', 'ray'"),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_line(  # noqa: PLR0917
+    dse: Dse, space: Path, tmp_path: Path, flags: list[str], code: int, says: str
+) -> None:
+    outcome = dse("search", space, "--out", tmp_path / "run", *flags)
+    assert outcome.code == code
+    assert says in outcome.err
+    assert "secret" not in outcome.err
+    assert "Traceback" not in outcome.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_study_on_disk_is_shared_and_another_space_refused(
+    dse: Dse, space: Path, tmp_path: Path
+) -> None:
+    shared = ["--storage", f"sqlite:///{tmp_path / 'study.db'}", "--trials", 4]
+    first = dse("search", space, "--out", tmp_path / "first", *shared)
+    assert first.code == 0, first.err
+    second = dse("search", space, "--out", tmp_path / "second", *shared, "--join")
+    assert second.code == 0, second.err
+    assert (tmp_path / "first" / "front.csv").read_text() == (
+        tmp_path / "second" / "front.csv"
+    ).read_text()
+    other = dse("search", space, "--out", tmp_path / "other", *shared, "--join", "--seed", 9)
+    assert other.code == 2
+    assert "its space differs" in other.err
+    assert "seed: was 0, is 9" in other.err
