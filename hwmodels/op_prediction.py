@@ -22,6 +22,7 @@ from hwmodels.runtime_file import load_runtime
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
+DIGITS = 6
 COLUMNS = ("predicted_us", "low_us", "high_us", "energy_mj")
 
 
@@ -43,10 +44,18 @@ def predict_ops(table: OpTable, device: Device, runtime: str) -> pd.DataFrame:
         sums = np.zeros((int(of_row.max()) + 1, len(COLUMNS)))
         np.add.at(sums, owners, parts)
         predicted[rows] = sums[of_row]
+    predicted = _rounded(predicted)
     names = COLUMNS
     if "energy_mj" in table.frame:
         names = (*COLUMNS[:3], "predicted_energy_mj")
     return table.frame.assign(**{name: predicted[:, i] for i, name in enumerate(names)})
+
+
+def _rounded(values: Floats) -> Floats:
+    """To `DIGITS` significant digits, which files then hold."""
+    exponents = np.floor(np.log10(np.where(values > 0, values, 1.0)))
+    scales = 10.0 ** (DIGITS - 1 - exponents)
+    return np.asarray(np.round(values * scales) / scales)
 
 
 def light_us(table: OpTable, device: Device, runtime: str) -> Floats:

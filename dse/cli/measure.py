@@ -254,5 +254,5 @@ def _write(frame: pd.DataFrame, path: Path) -> None:
 
     from dse.files import write_atomically  # noqa: PLC0415
 
-    text = frame.to_csv(index=False, float_format="%.6g").encode()
+    text = frame.to_csv(index=False).encode()
     write_atomically(path, gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
