@@ -13,6 +13,10 @@ MATRIX_CHANNELS = 8
 """Channels that a matrix unit takes at a time (16 bytes of 16-bit ones, cuDNN's alignment for
 tensor cores); a group with fewer output channels has no use for the unit."""
 
+TILE_CHANNELS = 128
+"""Output channels of a tile of the implicit-GEMM kernels; fewer leave a part of it idle (64 of
+them reach 0.6 of the rate of 128: `data/h100_torch`)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Convolutions:
@@ -21,6 +25,8 @@ class Convolutions:
     gemms: Gemms
     """B groups, M output pixels, N output channels of a group, K channels x taps."""
     taps: Floats
+    fp32: Floats
+    """1 where the operands are 32 bit, which need no alignment, else 0."""
 
 
 def convolution_terms(
@@ -31,8 +37,10 @@ def convolution_terms(
     figures = constants.convolution
     channels = gemms.k / taps
     shallow = gemms.n < MATRIX_CHANNELS
-    unaligned = np.mod(channels, MATRIX_CHANNELS) != 0
-    share = np.where(unaligned, figures.unaligned_efficiency, figures.efficiency)
+    narrow = convolutions.fp32 == 0
+    unaligned = narrow & (np.mod(channels, MATRIX_CHANNELS) != 0)
+    filled = np.where(narrow, np.minimum(gemms.n / TILE_CHANNELS, 1.0), 1.0)
+    share = np.where(unaligned, figures.unaligned_efficiency, figures.efficiency * filled)
     ramp = np.where(taps > 1, figures.ramp_cycles, constants.ramp_cycles)
     ramp = np.where(unaligned, figures.unaligned_ramp_cycles, ramp) / gpu.clock_hz
     deep = gemm_terms(

@@ -60,7 +60,11 @@ def _skipped_bytes(kernel: Kernel) -> float:
 def _convolution(
     kernels: Sequence[Kernel], device: Device, gpu: GpuFigures, constants: SkeletonConstants
 ) -> Terms:
-    convolutions = Convolutions(gemms=gemms_of(kernels, device), taps=sizes(kernels, "taps"))
+    convolutions = Convolutions(
+        gemms=gemms_of(kernels, device),
+        taps=sizes(kernels, "taps"),
+        fp32=array(kernels, lambda kernel: kernel.input_element == "fp32"),
+    )
     return convolution_terms(convolutions, gpu, constants)
 
 

@@ -85,9 +85,9 @@ def _stacked(
 def overhead_s(overheads: Overheads, runtime: str, dtype: str, basis: Floats) -> Floats:
     """Seconds of a number type's overhead, shape (kernels,).
 
-    A runtime or number type that was not measured takes the fastest of those that were: of other
-    runtimes with the type, else of the runtime's other types, else of all. Weight-only kernels of
-    other runtimes are taken to be free of it.
+    A runtime whose quantisation was not measured takes the fastest of those with the type that
+    were, a type that nobody has the fastest of all: who ships a format ships a kernel for it.
+    Weight-only kernels of other runtimes are taken to be free of it.
     """
     known = overheads.get(f"{runtime}/{dtype}")
     if known is not None:
@@ -100,8 +100,7 @@ def overhead_s(overheads: Overheads, runtime: str, dtype: str, basis: Floats) ->
         if NUMBER_TYPES[name.partition("/")[2]].quantizes
     }
     same = [one for name, one in quantising.items() if name.endswith(f"/{dtype}")]
-    own = [one for name, one in quantising.items() if name.startswith(f"{runtime}/")]
-    nearest = same or own or list(quantising.values())
+    nearest = same or list(quantising.values())
     if not nearest:
         return np.zeros(len(basis))
     return np.asarray(np.min([one.seconds(basis) for one in nearest], axis=0))
