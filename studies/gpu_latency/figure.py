@@ -8,7 +8,7 @@ import pandas as pd
 
 RESULTS = Path(__file__).parent / "results"
 COLOURS = {
-    "roofline": "#c9ced6", "boosted trees": "#8fa3bf", "skeleton": "#f2a65a", "product": "#d1495b",
+    "roofline": "#c9ced6", "boosted trees, L2": "#8fa3bf", "skeleton": "#f2a65a", "product": "#d1495b",
 }  # fmt: skip
 HEIGHT, TOP, LEFT, BAR, GAP = 260, 46, 48, 26, 34
 MOST = 80.0
@@ -40,8 +40,8 @@ def main() -> None:
 
 def _legend() -> list[str]:
     return [
-        f'<rect x="{LEFT + 110 * i}" y="24" width="10" height="10" fill="{colour}"/>'
-        f'<text x="{LEFT + 110 * i + 14}" y="33">{name}</text>'
+        f'<rect x="{LEFT + 130 * i}" y="24" width="10" height="10" fill="{colour}"/>'
+        f'<text x="{LEFT + 130 * i + 14}" y="33">{name}</text>'
         for i, (name, colour) in enumerate(COLOURS.items())
     ]
 
