@@ -8,7 +8,8 @@ import pandas as pd
 
 RESULTS = Path(__file__).parent / "results"
 COLOURS = {
-    "roofline": "#c9ced6", "boosted trees, L2": "#8fa3bf", "skeleton": "#f2a65a", "product": "#d1495b",
+    "roofline": "#c9ced6", "boosted trees, L2": "#8fa3bf", "skeleton": "#f2a65a",
+    "product": "#d1495b",
 }  # fmt: skip
 HEIGHT, TOP, LEFT, BAR, GAP = 260, 46, 48, 26, 34
 MOST = 80.0
