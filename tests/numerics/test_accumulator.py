@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from dse.numerics import ACCUMULATORS, Accumulator, matmul, quantize
 from hwmodels.catalog import quantizer
 
 M, K, N = 5, 300, 4
+HOPPER = Path(__file__).parent / "data" / "hopper.npz"
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +73,32 @@ def test_a_quire_of_posits_is_softposits():
         quire.qma(softposit.posit8(x), softposit.posit8(y))
     got = quantize(matmul(a, b, ACCUMULATORS["quire"]), quantizer("posit8_0"), axes=())
     assert got.item() == float(quire.toPosit())
+
+
+@pytest.mark.parametrize("distribution", ["normal", "positive"])
+@pytest.mark.parametrize(
+    ("kernel", "name"),
+    [
+        ("fp8_fast", "hopper_fp8"),
+        ("fp8_precise", "hopper_fp8_promoted"),
+        ("bf16", "hopper_16bit"),
+        ("fp16", "hopper_16bit"),
+    ],
+)
+def test_hopper_sums_are_an_h100s(kernel, name, distribution):
+    """Outputs of torch on an H100 that no parameter was fitted to; see studies/silicon."""
+    with np.load(HOPPER) as recorded:
+        left, right, output = (
+            recorded[f"{kernel}_{distribution}_{part}"] for part in ("left", "right", "output")
+        )
+    # bfloat16, which numpy lacks, is kept as the upper half of float32.
+    a, b = (
+        torch.from_numpy(x).view(torch.bfloat16).float()
+        if x.dtype == np.int16
+        else torch.from_numpy(x).float()
+        for x in (left, right)
+    )
+    assert np.array_equal(matmul(a, b.t(), ACCUMULATORS[name]).numpy(), output)
 
 
 def test_alignment_loses_what_lies_below_the_largest_term():
