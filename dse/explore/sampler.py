@@ -91,9 +91,9 @@ class FrontSampler(BaseSampler):
         failed = failed_points(trials, self._problem)
         # In the order of the points, not of the trials: a resumed study measures the same points
         # in another order, and must propose the same.
-        ordered = sorted(done, key=lambda one: trial_point(one, self._problem))
-        points = np.array([trial_point(one, self._problem) for one in ordered])
-        losses = np.array([one.values[0] for one in ordered])
+        ordered = sorted((trial_point(one, self._problem), one.values[0]) for one in done)
+        points = np.array([point for point, _ in ordered])
+        losses = np.array([loss for _, loss in ordered])
         values = np.column_stack([losses, self._costs(points)])
         point = self.proposal(points, values, pending, failed)
         names = self._problem.choices(point)

@@ -15,6 +15,8 @@ from dse.space.problem import Point
 GAP = 1e-4
 """Relative gap to the optimum at which HiGHS stops."""
 TIME_LIMIT_S = 60.0
+MANY = 100
+"""Variables beyond which a front is followed along its convex hull only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,13 +128,16 @@ def pareto(
 
     Variables are joined one by one and only undominated partial sums are kept, which is exact
     (Nemhauser and Ullmann, Management Science 15(9), 1969) as long as no more than `limit` are
-    left; beyond that those kept lie evenly along the front, both extremes included.
+    left; beyond that those kept lie evenly along the front, both extremes included. With more
+    than `MANY` variables only the convex hull of the front is followed, which then is dense.
 
     Args:
         losses: one array of choices a variable.
         costs: the same shape.
-        limit: how many partial sums are carried along.
+        limit: how many partial sums are carried along, and how many points come back.
     """
+    if len(losses) > MANY:
+        return _hull(losses, costs, limit)
     loss, cost = np.zeros(1), np.zeros(1)
     history: list[tuple[np.ndarray, np.ndarray]] = []
     for added_loss, added_cost in zip(losses, costs, strict=True):
@@ -148,6 +153,33 @@ def pareto(
         chosen[:, column] = choices[place]
         place = parents[place]
     return [tuple(int(index) for index in row) for row in chosen]
+
+
+def _hull(losses: Sequence[np.ndarray], costs: Sequence[np.ndarray], limit: int) -> list[Point]:
+    """At most `limit` points of the front's convex hull, evenly, from the cheapest.
+
+    From the cheapest choices on, the step that takes most loss off for its cost comes first
+    (Sinha and Zoltners, Operations Research 27(3), 1979); within a variable the steps of its
+    convex hull come in this order by themselves.
+    """
+    steps: list[tuple[float, int, int]] = []
+    start = []
+    for variable, (loss, cost) in enumerate(zip(losses, costs, strict=True)):
+        here = int(np.lexsort((loss, cost))[0])
+        start.append(here)
+        while (better := np.flatnonzero((loss < loss[here]) & (cost > cost[here]))).size:
+            slopes = (loss[better] - loss[here]) / (cost[better] - cost[here])
+            here = int(better[np.argmin(slopes)])
+            steps.append((float(slopes.min()), variable, here))
+    steps.sort()
+    point = np.array(start)
+    wanted = set(np.linspace(0, len(steps), limit).round().astype(int).tolist())
+    found = [tuple(point.tolist())] if 0 in wanted else []
+    for count, (_, variable, choice) in enumerate(steps, start=1):
+        point[variable] = choice
+        if count in wanted:
+            found.append(tuple(point.tolist()))
+    return found
 
 
 def _thinned(loss: np.ndarray, cost: np.ndarray, limit: int) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import nnls
 
-from dse.explore.surrogate import Surrogate
+from dse.explore.surrogate import PRIOR_WEIGHT, Surrogate
 
 
 def _truth(rng: np.random.Generator) -> tuple[np.ndarray, ...]:
@@ -36,3 +37,19 @@ def test_contributions_are_never_negative() -> None:
     assert fitted.predict(np.array([[0, 0]]))[0] == pytest.approx(
         sum(float(entries[0]) for entries in fitted.losses)
     )
+
+
+@pytest.mark.parametrize("count", [3, 60])
+def test_refit_is_what_scipy_finds(count: int) -> None:
+    rng = np.random.default_rng(count)
+    prior = rng.gamma(0.5, 1.0, size=(8, 4)) + 0.01
+    points = rng.integers(0, 4, size=(count, 8))
+    measured = prior[np.arange(8), points].sum(axis=1) * rng.lognormal(0.0, 0.6, size=count)
+    found = np.concatenate(Surrogate(losses=tuple(prior)).refitted(points, measured).losses)
+    chosen = np.zeros((count, 8, 4))
+    chosen[np.arange(count)[:, None], np.arange(8), points] = 1.0
+    rows = chosen.reshape(count, -1) * prior.ravel() / measured[:, None]
+    system = np.vstack([rows, PRIOR_WEIGHT * np.eye(32)])
+    expected, _ = nnls(system, np.r_[np.ones(count), PRIOR_WEIGHT * np.ones(32)])
+    np.testing.assert_allclose(found, expected * prior.ravel(), atol=1e-9)
+    assert (expected == 0).any() == (count == 60)
