@@ -33,6 +33,7 @@ vLLM's engine arguments (vllm/config/cache.py)."""
 WORKSPACE_BYTES = 1.5 * 2**30
 """CUDA context, communication buffers, captured graphs, scratch of libraries; assumed."""
 MOST_GPUS = 4096
+"""What is charged where activations alone overflow a GPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +157,7 @@ class _Room:
         return batch
 
     def gpus(self, requests: Floats) -> Floats:
-        """Least power of two of GPUs that hold `requests`; infinite where none does."""
+        """Least power of two of GPUs that hold `requests`; `MOST_GPUS` where none does."""
         ways = self.demand.ways
         spread = (self.loads.weight_bytes + requests * self.per_request) * ways
         room = self.usable - self.loads.prefill_peak_bytes
