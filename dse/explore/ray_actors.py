@@ -61,7 +61,7 @@ class RayActors:
             except (ConnectionError, RayError) as error:
                 raise RunError(f"--executor ray: no cluster: {error}") from error
         on_gpu = evaluator.device != "cpu"
-        room: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        room: dict[str, float] = ray.cluster_resources()
         self.slots = count or max(1, int(room.get("GPU" if on_gpu else "CPU", 1)))
         self.replicas = self.slots + 1
         # Kept as long as an actor may have to be started again.

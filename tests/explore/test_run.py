@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -154,18 +152,18 @@ def test_constraints_hold_on_the_front(finished: Path, tmp_path: Path) -> None:
 
 
 def _kill_after(folder: Path, trials: int) -> None:
-    """Run the search in a process of its own and kill it once it has that many trials."""
-    code = f"from dse.explore import run_search; run_search({str(SMOKE)!r}, out={str(folder)!r})"
-    code = code.replace("out=", "out=__import__('pathlib').Path(") + ")"
-    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if (folder / "study.log").exists() and len(_completed(folder)) >= trials:
-            break
-        time.sleep(0.02)
-    assert process.poll() is None, "the search ended before it could be killed"
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    """Run the search in a process that is killed as soon as it has that many trials."""
+    code = (
+        "import os, signal\n"
+        "from pathlib import Path\n"
+        "from dse.explore import run_search\n"
+        "def watch(status):\n"
+        f"    if status.stage == 'trials' and status.done >= {trials}:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"run_search({str(SMOKE)!r}, out=Path({str(folder)!r}), progress=watch)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (folder / "front.csv").exists()
 
 
