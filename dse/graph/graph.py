@@ -88,9 +88,17 @@ class Graph:
     opsets: Mapping[str, int]
     """Version by domain; the ONNX domain is the empty string."""
     metadata: Mapping[str, str] = field(default_factory=dict)
-    digest: str = ""
-    """SHA-256 of structure and weights: the same for a renamed or re-saved file."""
     path: Path | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of structure and weights: the same for a renamed or re-saved file.
+
+        Weights are read when it is first asked for.
+        """
+        from dse.graph.digest import digest  # noqa: PLC0415 (it imports this module)
+
+        return digest(self)
 
     @cached_property
     def by_name(self) -> Mapping[str, Node]:

@@ -49,6 +49,11 @@ class FileInitializer:
         """False in a graph without weights."""
         return self.tensor is not None
 
+    @property
+    def is_external(self) -> bool:
+        """Whether the data lie in a file of their own, which is mapped and not read."""
+        return isinstance(self.tensor, ir.ExternalTensor)
+
     def numpy(self) -> np.ndarray:
         """The data, mapped from the file where that is possible; `GraphError` without weights."""
         if self.tensor is None:

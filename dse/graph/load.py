@@ -13,10 +13,10 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from dse.errors import GraphError
 from dse.graph.convert import ONNX_DOMAIN, Source, domain_name, graph_of
-from dse.graph.digest import digest
 from dse.graph.graph import Graph
 from dse.graph.initializer import from_proto
 from dse.graph.order import bodies, name_nodes, sort_nodes
+from dse.graph.packed_attention import unpack_attentions
 
 SMALL_ELEMENTS = 4096
 """Constants up to this size keep their values for the checker and shape inference."""
@@ -43,13 +43,14 @@ def load(path: str | Path) -> Graph:
     tensors = _detach_weights(model, source)
     model = _inlined(model, path)
     name_nodes(model.graph)
+    unpack_attentions(model.graph, tensors, where=str(path))
     sort_nodes(model.graph, where=str(path))
     _check_operators(model, path)
     _check_inputs(model, path)
     model = _checked(_typed(model, path), path)
     graph = graph_of(model.graph, replace(source, opsets=_opsets(model)), initializers=tensors)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    return replace(graph, metadata=metadata, path=path, digest=digest(graph))
+    return replace(graph, metadata=metadata, path=path)
 
 
 def model_proto(path: Path) -> onnx.ModelProto:
@@ -60,6 +61,7 @@ def model_proto(path: Path) -> onnx.ModelProto:
     """
     model = _inlined(_read(path), path)
     name_nodes(model.graph)
+    unpack_attentions(model.graph, model.graph.initializer, where=str(path))
     sort_nodes(model.graph, where=str(path))
     return model
 
