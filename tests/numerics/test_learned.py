@@ -9,7 +9,8 @@ from dse.numerics import DiscQuant, discquant, gptq, neighbours, quantize, requa
 from hwmodels.catalog import quantizer
 
 NAMES = [
-    "int3@g32/fp16", "int4_channel", "e2m1@g32/fp16", "nf4_g64", "uint3_g32", "nvfp4", "int4_g32:mse",
+    "int3@g32/fp16", "int4_channel", "e2m1@g32/fp16", "nf4_g64", "uint3_g32", "nvfp4",
+    "int4_g32:mse",
 ]  # fmt: skip
 
 
