@@ -208,12 +208,11 @@ def _totals(found: tuple[Prediction, ...]) -> Rows:
 
 
 def _servings(found: tuple[Prediction, ...]) -> Rows:
-    columns = [name for name in SHOWN_OF_SERVING if name in found[0].serving]
+    # A price is known of some devices only.
+    columns = [name for name in SHOWN_OF_SERVING if any(name in one.serving for one in found)]
     return Rows(
         columns=("device", "format", *columns),
-        rows=tuple(
-            (one.device, one.format, *(one.serving[name] for name in columns)) for one in found
-        ),
+        rows=tuple((one.device, one.format, *map(one.serving.get, columns)) for one in found),
     )
 
 

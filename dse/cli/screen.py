@@ -22,6 +22,9 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a 
 NARROWEST = 100
 """Columns of output that goes to no terminal."""
 
+UNBROKEN = 180
+"""Columns of a table that goes to no terminal: programs and files break no lines."""
+
 NAME, TEXT = 24, 16
 """Characters up to which a row's name, and other text, is not broken to save width."""
 
@@ -100,7 +103,10 @@ class Screen:
             )
         for row in zip(*(cells for _, cells, _ in _columns(rows)), strict=True):
             shown.add_row(*map(Text, row))
-        self.console().print(shown)
+        console = self.console()
+        if not console.is_terminal:
+            console.width = max(console.width, UNBROKEN)
+        console.print(shown)
 
 
 def _columns(rows: Rows) -> list[tuple[str, list[str], bool]]:
