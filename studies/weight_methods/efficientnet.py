@@ -66,7 +66,7 @@ def splits_of(folder: Path, program: Program) -> Splits:
     with torch.inference_mode():
         logits = [
             program.run({"image": part}).outputs["logits"]
-            for part in torch.from_numpy(second).split(16)
+            for part in torch.split(torch.from_numpy(second), 16)
         ]
     sure = torch.cat(logits).softmax(-1).amax(-1).numpy() > SURE
     step = max(len(first) // CALIBRATION, 1)

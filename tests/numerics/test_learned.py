@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dse.numerics import DiscQuant, discquant, gptq, neighbours, quantize, requantized
+from dse.numerics import (
+    DiscQuant,
+    discquant,
+    gptq,
+    neighbours,
+    output_range,
+    quantize,
+    requantized,
+)
 from hwmodels.catalog import quantizer
 
 NAMES = [
@@ -93,3 +101,28 @@ def test_requantized_codes_use_the_whole_narrow_range():
     codes = torch.arange(-128, 128)
     narrow = requantized(codes, high_bits=8, low_bits=4)
     assert narrow.unique().tolist() == list(range(-8, 8))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "int3_channel",
+        "int4",
+        "int3_g32",
+        "int3@g48/fp16",
+        "uint3_g32",
+        "int3@b8x32",
+        "mxfp4",
+        "nvfp4",
+    ],
+)
+def test_the_range_of_least_output_error_is_no_worse_than_the_largest_magnitude(name, layer):
+    """By itself in every group, so that correlations between groups can cost a little."""
+    weight, train, _ = layer
+    chosen = quantizer(name)
+    state = output_range(weight, train.T @ train / len(train), chosen)
+    fixed = chosen.replaced(timing="static")
+    searched = quantize(weight, fixed, axes=(1,), state=state)
+    largest = quantize(weight, chosen, axes=(1,))
+    assert _output_error(weight, searched, train) <= 1.02 * _output_error(weight, largest, train)
+    assert (searched.abs() <= largest.abs().max() * 1.001).all()
