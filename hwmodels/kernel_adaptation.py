@@ -25,7 +25,7 @@ KIND_SD = 0.25
 KERNEL_SD = 0.20
 SIZE_SD = 0.15
 KERNEL_SIZE_SD = 0.15
-NOISE_SD = 0.15
+NOISE_SD = 0.20
 """What a smooth function of the size leaves: tiles, alignment, the day."""
 SCALES = (3.0, 4.0, 3.0)
 """Reach of a sample in powers of two: of bytes, of multiply-accumulates, of the row's length."""
