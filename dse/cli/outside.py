@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dse.cli.screen import JsonFlag, Rows, Screen
+from dse.cli.screen import JsonFlag, Rows, Screen, Value
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of: dse search.")]
 
@@ -28,7 +28,9 @@ def propose(
     screen: Screen = context.obj
     found = propose(run, number, out)
     columns = ("digest", "file", "quality_loss", *found[0].costs)
-    rows = tuple((p.digest, str(p.file), p.loss, *p.costs.values()) for p in found)
+    rows: tuple[tuple[Value, ...], ...] = tuple(
+        (p.digest, p.file.name, p.loss, *p.costs.values()) for p in found
+    )
     screen.table(Rows(columns=columns, rows=rows), as_json=json)
     if json:
         return

@@ -111,7 +111,7 @@ def _taken_over(
         study.add_trial(
             optuna.trial.create_trial(
                 params=trial.params,
-                distributions=distributions(design.problem),
+                distributions=dict(distributions(design.problem)),
                 values=[trial.values[0], *costs],
                 user_attrs=_free(trial.user_attrs),
             )

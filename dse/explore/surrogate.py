@@ -95,4 +95,5 @@ def _nonnegative(rows: np.ndarray, prior: np.ndarray) -> np.ndarray:
         if not turned.any():
             break
         free ^= turned
-    return np.maximum(solution, 0.0)
+    positive: np.ndarray = np.maximum(solution, 0.0)
+    return positive

@@ -88,7 +88,7 @@ def _keep(past: Past, result: Result, *, new: bool) -> None:
     past.study.add_trial(
         optuna.trial.create_trial(
             params=dict(zip(names, design.problem.choices(result.point), strict=True)),
-            distributions=distributions(design.problem),
+            distributions=dict(distributions(design.problem)),
             values=[told.quality.loss, *costs],
             user_attrs={
                 "source": USER,
