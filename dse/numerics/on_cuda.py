@@ -127,7 +127,7 @@ def _scale(
     if quantizer.format.scale is None:
         return torch.ones(1, device=flat.device), Rule.GIVEN
     if state.scales is None and kernels_derive(quantizer) and _is_derived_simply(scaling):
-        return _largest(flat), Rule(scaling.rule)
+        return _largest(flat), Rule(int(scaling.rule))
     row = flat.reshape(1, -1)
     row = row if state.scales is not None else row.float()
     return scales_of(row, quantizer, state, 1.0).scales, Rule.GIVEN

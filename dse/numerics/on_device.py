@@ -75,7 +75,8 @@ def tensor_scale(flat: Tensor, format: Format, state: QuantizerState) -> float:
 
 def largest_magnitude(x: Tensor) -> Tensor:
     """Read once, without a tensor of magnitudes; NaN if there is a NaN."""
-    return torch.linalg.vector_norm(x, ord=torch.inf)
+    largest: Tensor = torch.linalg.vector_norm(x, ord=torch.inf)
+    return largest
 
 
 def scales_of(
