@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from dse.evaluate.evaluator import Evaluator, Feeds
 from dse.evaluate.metric import Metric
 from dse.evaluate.quality import Task
 from dse.execute.calibrate import observe
+from dse.execute.memory import checked, memory_need
 from dse.execute.program import Program
 from dse.graph.graph import Graph
 from dse.graph.site import Site
@@ -21,6 +23,7 @@ from dse.space.schema import Data
 from dse.zoo.split import Split, Splits
 from hwmodels.formats import Quantizer
 
+LOGGER = logging.getLogger(__name__)
 BYTES = 256
 """Vocabulary of a byte-level model: its cross-entropy is quoted in bits per byte."""
 
@@ -50,7 +53,8 @@ def build_evaluator(
         metric: a user's own measure of quality.
 
     Raises:
-        GraphError: no weights, or operators that cannot be executed.
+        GraphError: no weights, operators that cannot be executed, or more memory needed than
+            there is.
         DataError: data that do not fit the graph, or a metric that fails on full precision.
     """
     if compute == "cuda" and not torch.cuda.is_available():
@@ -66,6 +70,12 @@ def build_evaluator(
         splits = load_splits(
             data.source, sizes, sequence=data.sequence, inputs=shapes, folder=folder
         )
+    if compute == "cpu":
+        batch = {
+            name: (min(data.batch, len(values)), *values.shape[1:])
+            for name, values in splits.search.inputs.items()
+        }
+        LOGGER.info("%s", checked(memory_need(graph, batch), graph))
     program = Program(graph, device=compute)
     pairs = tuple(quantizers)
     feeds = Feeds(splits.calibration, data.batch, compute)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -130,21 +131,30 @@ def element_type(name: str) -> ElementType:
 def to_torch(array: np.ndarray[Any, Any]) -> Tensor:
     """A tensor with the values of the array, sharing its memory where the types allow.
 
+    That of a read-only array, such as a mapped file, must not be written.
+
     Raises:
         GraphError: the element type has no tensor form here (strings).
     """
     element = element_type(array.dtype.name)
-    if not array.flags.writeable or not array.flags.c_contiguous:
-        # torch has no read-only tensors; the copy keeps a mapped file from being written.
+    if not array.flags.c_contiguous or not array.flags.aligned:
         array = array.copy(order="C")
     if element.name in _VIEWED:
         stored, dtype = _VIEWED[element.name]
-        return torch.from_numpy(array.view(stored)).view(dtype)
+        return _shared(array.view(stored)).view(dtype)
     if element.name in ("int4", "uint4", "int2", "uint2"):
         return torch.from_numpy(array.astype(str(element.carrier).removeprefix("torch.")))
     if element.carrier is torch.float32 and element.name != "float32":
         return torch.from_numpy(array.astype(np.float32))
-    return torch.from_numpy(array)
+    return _shared(array)
+
+
+def _shared(array: np.ndarray[Any, Any]) -> Tensor:
+    with warnings.catch_warnings():
+        # torch has no read-only tensors. Constants are never written, and must stay in their
+        # files, since a model can be larger than memory.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray[Any, Any]:
