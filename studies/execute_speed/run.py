@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import argparse
 import csv
+import importlib.util
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,22 +18,26 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from dse import zoo
 from dse.execute.calibrate import observe
 from dse.execute.emulate import emulators
 from dse.execute.program import Program
-from dse.graph.assignment import Assignment
 from dse.graph.load import load
+from dse.graph.regions import regions as find_regions
 from dse.graph.sites import sites
+from dse.space.uniform import uniform_assignment
 from dse.zoo.llama import Llama, LlamaConfig
 from dse.zoo.resnet import ResNet, ResNetConfig
-from hwmodels import catalog
 
 HERE = Path(__file__).parent
-ZOO = HERE.parents[1] / "dse" / "zoo"
-FORMATS = ("bf16", "e4m3_tensor:static", "int8:static", "e4m3_token", "mxfp4", "nvfp4")
-GEMM = frozenset({"weight", "activation"})
-ATTENTION = GEMM | {"q", "k_cache", "v_cache"}
-PROBABILITIES = ATTENTION | {"probabilities"}
+SCHEMES = (
+    "w8a8_int8", "w8a8_fp8", "w8a8_fp8_dynamic", "w4a8_fp8", "w8a8_mxfp8", "w4a4_mxfp4",
+    "w4a4_nvfp4",
+)  # fmt: skip
+"""As `dse evaluate --format` takes them: every weight, every input of a product, and what they
+leave in 16 bits (attention's operands, probabilities among them) as bf16."""
+EVERYWHERE = ("mxfp4", "nvfp4")
+"""Formats at every operand, attention and its probabilities included."""
 MARK = "<!-- results -->"
 
 
@@ -42,59 +47,46 @@ class Case:
 
     name: str
     module: nn.Module
-    feeds: Mapping[str, Tensor]
-    roles: Mapping[str, frozenset[str]]
-    """Which sites are quantised, by what the table calls them."""
-
-    @property
-    def path(self) -> Path:
-        return ZOO / self.name / "model.onnx"
+    feeds: tuple[Tensor, ...]
 
 
-def cases() -> tuple[Case, ...]:
-    """Both zoo models; the modules have random weights, which costs the same."""
+def cases() -> Iterator[Case]:
+    """Zoo models; modules of our own have random weights, which costs the same."""
+    generator = torch.Generator().manual_seed(0)
     llama = LlamaConfig(vocabulary=256, width=256, layers=6, heads=8, kv_heads=4, ffn_width=512)
-    tokens = torch.randint(0, 256, (8, 256), generator=torch.Generator().manual_seed(0))
-    images = torch.randn(64, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    tokens = torch.randint(0, 256, (4, 256), generator=generator)
+    yield Case(name="byte-gpt", module=Llama(llama).eval(), feeds=(tokens,))
+    images = torch.randn(64, 1, 28, 28, generator=generator)
     resnet = ResNet(ResNetConfig()).fold_batch_norms()
-    return (
-        Case(
-            name="byte-gpt", module=Llama(llama).eval(), feeds={"tokens": tokens},
-            roles={
-                "GEMM operands": GEMM,
-                "GEMM operands, q, k, v": ATTENTION,
-                "GEMM operands, q, k, v, probabilities": PROBABILITIES,
-            },
-        ),
-        Case(
-            name="fashion-resnet", module=resnet, feeds={"image": images},
-            roles={"convolution operands": GEMM},
-        ),
-    )  # fmt: skip
+    yield Case(name="fashion-resnet", module=resnet, feeds=(images,))
+    if importlib.util.find_spec("efficientnet_lite_pytorch"):
+        from dse.zoo.efficientnet import load_efficientnet  # noqa: PLC0415 (optional)
+
+        photos = torch.randn(4, 3, 224, 224, generator=generator)
+        yield Case(name="efficientnet-lite0", module=load_efficientnet(), feeds=(photos,))
 
 
 def candidates(case: Case, threads: int) -> dict[str, Callable[[], object]]:
     """What is timed, by name; the first is what ratios refer to."""
-    graph = load(case.path)
-    feeds = dict(zip(graph.inputs, case.feeds.values(), strict=True))
+    path = zoo.resolve(case.name).path
+    graph = load(path)
+    feeds = dict(zip(graph.inputs, case.feeds, strict=True))
     program = Program(graph)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(case.path, options)
+    session = onnxruntime.InferenceSession(path, options)
     arrays = {name: value.numpy() for name, value in feeds.items()}
     found: dict[str, Callable[[], object]] = {
-        "torch eager": lambda: case.module(*feeds.values()),
+        "torch eager": lambda: case.module(*case.feeds),
         "onnxruntime": lambda: session.run(None, arrays),
         "dse": lambda: program.run(feeds),
     }
     every = {site.key: site for site in sites(graph)}
     calibration = observe(program, [feeds], list(every.values()))
-    for label, roles in case.roles.items():
-        for name in FORMATS:
-            quantizer = catalog.quantizer(name)
-            chosen = {key: quantizer for key, site in every.items() if site.role in roles}
-            bound = emulators(Assignment.of(chosen), every, calibration)
-            found[f"{name}: {label}"] = lambda bound=bound: program.run(feeds, bound)
+    regions = find_regions(graph)
+    for name in (*SCHEMES, *EVERYWHERE):
+        bound = emulators(uniform_assignment(regions, name), every, calibration)
+        found[name] = lambda bound=bound: program.run(feeds, bound)
     return found
 
 
@@ -134,7 +126,7 @@ def ratio(times: Sequence[float], base: Sequence[float]) -> Ratio:
 
 
 def main() -> None:
-    """Times both models and writes the results."""
+    """Times all models and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repetitions", type=int, default=15)
