@@ -27,7 +27,7 @@ FIRST = HERE.parents[1] / "tests" / "data" / "h100_ops.csv.gz"
 """Another H100, measured with another program by the same protocol (data/h100_torch)."""
 RUNTIME = "torch-eager"
 SAMPLES = (3, 10, 30, 100)
-SEEDS = 10
+SEEDS = 5
 START = ("h100-sxm", "h100-pcie")
 """Device files to adapt: the device's own, and that of a slower sibling as a wrong beginning."""
 
