@@ -153,7 +153,8 @@ def _widening_s(
     kernels: Sequence[Kernel], artefact: GpuArtefact, gpu: GpuFigures, runtime: str
 ) -> Floats:
     """What weight-only and integer kernels were seen to take beside their GEMM."""
-    basis = widening_basis(*(sizes(kernels, name) for name in ("M", "N", "K")), gpu)
+    rows, outputs, depth = (sizes(kernels, name) for name in ("M", "N", "K"))
+    basis = widening_basis(rows, outputs, depth, gpu)
     seconds = np.zeros(len(kernels))
     for index, kernel in enumerate(kernels):
         name = f"{runtime}/{_widened_as(kernel)}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -23,6 +25,7 @@ from hwmodels.number_type import NUMBER_TYPES, NumberType
 from hwmodels.op_kernels import CYCLED_WEIGHTS
 
 Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
 QUANTISED_BYTES = 2
 """Bytes of an activation's element before it is quantised."""
 
@@ -41,7 +44,7 @@ class Prediction:
     def overhead_s(self, table: pd.DataFrame, overheads: Overheads) -> Floats:
         """Quantisation and widening of every row of the predicted table."""
         seconds = np.zeros(len(table))
-        for (runtime, dtype), index in table.groupby(["runtime", "dtype"]).indices.items():
+        for (runtime, dtype), index in _groups(table, "runtime", "dtype"):
             if has_overhead(NUMBER_TYPES[dtype]):
                 seconds[index] = overhead_s(overheads, runtime, dtype, self.basis[index])
         return seconds
@@ -52,8 +55,7 @@ def predict(table: pd.DataFrame, constants: SkeletonConstants) -> Prediction:
     gemm, light = np.zeros(len(table)), np.zeros(len(table))
     features = np.zeros((len(table), len(FEATURES)))
     basis = np.zeros((len(table), 6))
-    keys = ["device", "dtype", "cold"]
-    for (name, dtype, cold), index in table.groupby(keys, sort=False).indices.items():
+    for (name, dtype, cold), index in _groups(table, "device", "dtype", "cold"):
         gpu = GpuFigures.of(load_device(str(name)))
         number = NUMBER_TYPES[dtype]
         rows = table.iloc[index]
@@ -64,6 +66,12 @@ def predict(table: pd.DataFrame, constants: SkeletonConstants) -> Prediction:
         if has_overhead(number) and not cold:
             basis[index] = _basis(gemms, number, gpu, constants)
     return Prediction(gemm_s=gemm, light_s=light, features=features, basis=basis)
+
+
+def _groups(table: pd.DataFrame, *keys: str) -> Iterator[tuple[tuple[Any, ...], Indices]]:
+    """Values of the keys, and the positions of the rows that have them."""
+    for key, index in table.groupby(list(keys), sort=False).indices.items():
+        yield cast("tuple[Any, ...]", key), index
 
 
 def gemm_s(table: pd.DataFrame, constants: SkeletonConstants) -> Floats:
