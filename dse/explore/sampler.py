@@ -126,7 +126,7 @@ class FrontSampler(BaseSampler):
         """
         rng = np.random.default_rng([self._seed, len(points) + len(pending) + len(failed)])
         surrogate = self._prior.refitted(points, values[:, 0])
-        measured = {tuple(int(i) for i in point) for point in points}
+        measured = set(map(tuple, points.tolist()))
         if pending:
             waiting = np.array(pending)
             believed = np.column_stack([surrogate.predict(waiting), self._costs(waiting)])
@@ -177,7 +177,7 @@ class FrontSampler(BaseSampler):
                 len(sizes), size=min(len(sizes), 1 + int(rng.random() < 0.5))
             ):
                 parent[column] = rng.integers(sizes[column])
-            found.add(tuple(int(index) for index in parent))
+            found.add(tuple(parent.tolist()))
         return found
 
     def _solutions(self, surrogate: Surrogate, rng: np.random.Generator) -> set[Point]:
