@@ -4,15 +4,17 @@ One prefill call takes p prompts and t_p seconds, one decoding step r requests a
 request has g generated tokens; a GPU of n has w bytes of weights, k bytes of cache a request at
 its longest, a_p bytes of activations in a prefill call, a_d a request in a step:
 
-    ttft      = t_p                     tpot = t_d(r)
+    ttft      = t_p                     tpot = t_d(r) + (r/p) t_p / g
     max_batch = floor((u C - s - w - a_p) / (k + a_d))      C capacity, u utilisation, s workspace
     tokens/s  = r g / (r/p t_p + g t_d(r))
     gpus      = least power of two N with (w + r (k + a_d)) n/N + a_p + s <= u C
     price of a million generated tokens = 1e6 max(n, gpus) (USD/s) / (tokens/s)
 
 What does not fit is so charged for the GPUs that it would need, at the speed of the group that
-was asked for. Prefill and decoding take turns; queues, chunked prefill and speculation are
-not modelled. Everything is computed on arrays, one element an assignment.
+was asked for. Prefill and decoding take turns: under a steady load every other request is replaced
+once while one decodes, and their prompts are in its time per token, as in measured times
+(`studies/served_models`). Queues, chunked prefill and speculation are not modelled. Everything is
+computed on arrays, one element an assignment.
 """
 
 from __future__ import annotations
@@ -90,6 +92,7 @@ class Serving:
 
     ttft_s: Floats
     tpot_s: Floats
+    """A decoding step and what the prompts of the other requests add to it."""
     tokens_per_s_per_gpu: Floats
     max_batch: Floats
     """Requests that fit; below the demand's it is not feasible."""
@@ -117,18 +120,18 @@ def serve(loads: Loads, demand: Demand, device: Device) -> Serving:
     room = _Room(loads=loads, demand=demand, usable=_usable(demand, device))
     batch = room.most()
     full = np.maximum(batch, 1.0)
-    full_tpot = _step_s(loads, demand, full)
+    full_step = _step_s(loads, demand, full)
     requests = np.full_like(loads.decode_s, float(demand.decode.requests))
     speed = _tokens_per_s(loads, demand, requests, loads.decode_s)
-    full_speed = _tokens_per_s(loads, demand, full, full_tpot)
+    full_speed = _tokens_per_s(loads, demand, full, full_step)
     gpus = room.gpus(requests)
     return Serving(
         ttft_s=loads.prefill_s,
-        tpot_s=loads.decode_s,
+        tpot_s=requests / speed,
         tokens_per_s_per_gpu=speed / demand.ways,
         max_batch=batch,
         gpus=gpus,
-        full_tpot_s=full_tpot,
+        full_tpot_s=full / full_speed,
         full_tokens_per_s_per_gpu=full_speed / demand.ways,
         cost_per_mtok=_cost(demand, gpus, speed),
         full_cost_per_mtok=_cost(demand, room.gpus(full), full_speed),

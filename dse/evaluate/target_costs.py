@@ -17,7 +17,7 @@ PHASE_COLUMNS = ("latency_s", "energy_j")
 NATIVE_SHARE = "native_share"
 ADDITIVE_COLUMNS = ("latency_s", "energy_j", "weight_bytes", "kv_bytes")
 SERVED_ADDITIVE = ("ttft_s", "tpot_s")
-"""Serving numbers that are a phase's latency."""
+"""Serving numbers that are sums over phases."""
 MORE_IS_BETTER = (NATIVE_SHARE, *SERVED_MORE)
 """Columns that a constraint bounds from below and that are no objectives."""
 

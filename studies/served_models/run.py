@@ -1,0 +1,147 @@
+"""Predicted serving numbers of Llama-3.1-70B against measured ones: TTFT, TPOT, memory.
+
+Usage: python studies/served_models/run.py --aiconfigurator DIR --graph llama-3-70b.onnx
+
+The graph: `export_shape_graph(LLAMA_SHAPES["llama-3-70b"], path)` of `dse.zoo`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from dse.evaluate.deployment import Deployment
+from dse.evaluate.phases import exchange_of, growing_steps, phase_work
+from dse.evaluate.request import Request
+from dse.graph.graph import Graph
+from dse.graph.load import load
+from dse.graph.regions import regions
+from dse.space.operands import OPERAND_OF_ROLE
+from dse.space.uniform import uniform_assignment
+from hwmodels.device_file import load_device
+from hwmodels.runtime_file import load_runtime
+from hwmodels.table import Choices, Phase
+
+FOLDER = Path(__file__).parent
+MODEL = "meta-llama/Llama-3.1-70B"
+DEVICES = {"h100_sxm": "h100-sxm", "b200_sxm": "b200-sxm"}
+SCHEMES = {"fp8": "w8a8_fp8", "fp4": "w4a4_nvfp4"}
+RUNTIMES = {"vllm": "vllm", "sglang": "sglang", "trtllm": "tensorrt-llm"}
+SETTING = ["system", "backend", "precision", "tp_size", "isl", "osl"]
+LOADS = (4, 16, 64)
+"""Requests at a time that are compared: the least, and those at which steps are priced."""
+ANSWER = 1024
+SUMMARIES = {"mape": lambda e: e.apply(lambda x: x.abs().mean()), "median": lambda e: e.median()}
+
+
+def measurements(folder: Path) -> pd.DataFrame:
+    """Medians over repeated measurements of settings without pipelines."""
+    table = pd.read_csv(folder / "served_models.csv.gz")
+    chosen = table[(table.model_path == MODEL) & (table["mode"] == "agg") & (table.pp_size == 1)]
+    chosen = chosen[(chosen.osl == ANSWER) & chosen.batch_size.isin(LOADS)]
+    columns = ["silicon_ttft_ms", "silicon_tpot_ms"]
+    return chosen.groupby([*SETTING, "batch_size"])[columns].median().reset_index()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """The graph, its regions and what its work is for one of several GPUs."""
+
+    graph: Graph
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    @cache  # noqa: B019 (one model, for the whole run)
+    def phases(self, prompt: int, gpus: int) -> tuple[tuple[Phase, ...], tuple[Phase, ...]]:
+        """Prefill of one prompt and a step at the least load; steps at the others."""
+        request = Request(prompt=prompt, generate=ANSWER, batch=LOADS[0])
+        found = regions(self.graph)
+        dims = {
+            "prefill": request.prefill_dims(self.graph, {}),
+            "decode": request.decode_dims(self.graph, {}),
+        }
+        shares = {"prefill": float(LOADS[0]), "decode": float(ANSWER)}
+        calls = tuple(
+            Phase(name=name, share=shares[name], work=phase_work(self.graph, found, sizes, gpus))
+            for name, sizes in dims.items()
+        )
+        return calls, growing_steps(self.graph, found, dims["decode"], gpus)
+
+    def choices(self, scheme: str) -> Choices:
+        """The scheme's operands by region."""
+        given = uniform_assignment(regions(self.graph), scheme).as_dict()
+        return {
+            region.name: (
+                {OPERAND_OF_ROLE[s.role]: given[s.key] for s in region.sites if s.key in given},
+            )
+            for region in regions(self.graph)
+            if any(site.key in given for site in region.sites)
+        }
+
+
+def predicted(model: Model, setting: pd.Series) -> pd.DataFrame:
+    """TTFT, TPOT at every load, and the batch that fits; the cache is in 16 bits."""
+    gpus = int(setting.tp_size)
+    calls, steps = model.phases(int(setting.isl), gpus)
+    deployment = Deployment(
+        device=load_device(DEVICES[setting.system]),
+        runtime=load_runtime(RUNTIMES[setting.backend]),
+        gpus=gpus,
+    )
+    choices = model.choices(SCHEMES[setting.precision])
+    exchange = exchange_of(calls)
+    if exchange is None:
+        raise ValueError("the phases are a prefill and a decoding step")
+    table = deployment.table(calls, choices)
+    served = deployment.served(table, exchange, steps, choices)
+    numbers = served.total({})
+    assert served.steps is not None
+    latencies = dict(served.steps.total({}).parts)
+    return pd.DataFrame(
+        {
+            **setting.to_dict(),
+            "batch_size": LOADS,
+            "ttft_ms": 1e3 * numbers["ttft_s"],
+            "step_ms": [1e3 * latencies[str(load_)].latency_s for load_ in LOADS],
+            "max_batch": numbers["max_batch"],
+        }
+    )
+
+
+def main() -> None:
+    """Print and write the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--aiconfigurator", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--graph", type=Path, required=True, metavar="MODEL.onnx")
+    arguments = parser.parse_args()
+    rows, model = measurements(arguments.aiconfigurator), Model(graph=load(arguments.graph))
+    settings = rows[SETTING].drop_duplicates()
+    found = pd.concat([predicted(model, setting) for _, setting in settings.iterrows()])
+    table = rows.merge(found, on=[*SETTING, "batch_size"])
+    # While a request decodes, every other one is replaced once: their prompts take turns with it.
+    table["tpot_ms"] = table.step_ms + table.batch_size * table.ttft_ms / table.osl
+    table["tpot_error"] = table.tpot_ms / table.silicon_tpot_ms - 1
+    table["step_error"] = table.step_ms / table.silicon_tpot_ms - 1
+    table["ttft_error"] = table.ttft_ms / table.silicon_ttft_ms - 1
+    table["fits"] = table.max_batch >= table.batch_size
+    table.round(4).to_csv(FOLDER / "results" / "settings.csv", index=False)
+    print(table.round(3).to_string(index=False))
+    fitting = table[table.fits]
+    by = fitting.groupby(["system", "backend", "precision", "batch_size"])
+    errors = {
+        f"{name}_{word}": of(by[f"{name}_error"])
+        for name in ("tpot", "step", "ttft")
+        for word, of in SUMMARIES.items()
+    }
+    summary = pd.DataFrame(errors).round(3).reset_index()
+    summary.to_csv(FOLDER / "results" / "errors.csv", index=False)
+    print(summary.to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
