@@ -84,8 +84,10 @@ class Hooks:
         if key in self._shared:
             waiting = self._readers[key] > 0
             return self._shared[key] if waiting else self._shared.pop(key)
-        overwrites = slot in self._fresh and isinstance(quantize, Overwriting)
-        result = quantize.overwrite(value) if overwrites else quantize(value)
+        if slot in self._fresh and isinstance(quantize, Overwriting):
+            result = quantize.overwrite(value)
+        else:
+            result = quantize(value)
         if self._readers[key] > 0:
             self._shared[key] = result
         return result

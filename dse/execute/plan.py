@@ -48,8 +48,8 @@ class Planner:
         """
         if not quantizers:
             return self._plain
-        hooks = placed(quantizers, self._by_name)
-        steps, hooks = fused(self._active(hooks), hooks, self.fusions)
+        given = placed(quantizers, self._by_name)
+        steps, hooks = fused(self._active(given), given, self.fusions)
         return self._plan(steps, hooks, given={}, computed=_written(steps))
 
     def difference(self, trace: Trace, quantizers: Mapping[str, Quantize]) -> Plan:
