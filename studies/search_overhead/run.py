@@ -1,0 +1,160 @@
+"""What a search takes beside evaluations: 1,000 variables x 8 choices, 150 evaluations.
+
+`python -m studies.search_overhead.run` writes `results/overhead.csv`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeVar, cast
+
+import numpy as np
+import optuna
+
+from dse.evaluate.quality import Quality
+from dse.explore.executor import Job, Outcome
+from dse.explore.objectives import Objectives
+from dse.explore.plan import plan
+from dse.explore.sampler import FrontSampler
+from dse.explore.session import Session
+from dse.explore.study import enqueue, open_study
+from dse.explore.surrogate import Surrogate
+from dse.explore.trials import Trials
+from dse.space.problem import Choice, Point, Problem, Variable
+
+HERE = Path(__file__).parent
+Result = TypeVar("Result")
+VARIABLES, CHOICES, EVALUATIONS, BUDGETS = 1000, 8, 150, 16
+EVALUATION_S = 1.0
+"""What one is said to take; nothing sleeps, and it is counted as no overhead."""
+
+
+@dataclass(kw_only=True)
+class Simulated:
+    """Stands for a session: costs add up, losses are a little more than that."""
+
+    problem: Problem
+    alone: np.ndarray
+    cost: np.ndarray
+    objectives: Objectives = field(default_factory=lambda: Objectives(costs=("latency_s",)))
+
+    @classmethod
+    def of(cls, seed: int) -> Simulated:
+        rng = np.random.default_rng(seed)
+        names = [Choice(name=f"choice_{index}", quantizers={}) for index in range(CHOICES)]
+        variables = tuple(
+            Variable(
+                name=f"blocks.{index}/fc", kind="gemm", role="fc", block=index,
+                relative_depth=index / VARIABLES, regions=(f"blocks.{index}/fc",), sites=(),
+                choices=tuple(names),
+            )
+            for index in range(VARIABLES)
+        )  # fmt: skip
+        alone = np.sort(rng.gamma(0.5, 1e-3, size=(VARIABLES, CHOICES)), axis=1)
+        cost = np.sort(rng.uniform(0.3, 1.0, size=(VARIABLES, CHOICES)), axis=1)[:, ::-1] * 1e-5
+        return cls(problem=Problem(variables=variables), alone=alone, cost=cost)
+
+    def loss(self, point: Point) -> float:
+        """The measured loss: neighbours interact."""
+        each = self.alone[np.arange(VARIABLES), list(point)]
+        return float(each.sum() + 0.3 * np.sqrt(each[1:] * each[:-1]).sum())
+
+    def total(self, point: Point) -> Mapping[str, float]:
+        """Costs of a point."""
+        return {"latency_s": float(self.cost[np.arange(VARIABLES), list(point)].sum())}
+
+    def totals(self, points: np.ndarray) -> np.ndarray:
+        """(points, 1) costs."""
+        return self.cost[np.arange(VARIABLES), points].sum(axis=1)[:, None]
+
+
+class Clocked:
+    """An executor whose measurements take no time of ours."""
+
+    slots = 1
+    replicas = 1
+
+    def __init__(self, simulated: Simulated, study: optuna.Study) -> None:
+        self._simulated = simulated
+        self._study = study
+        self._jobs: list[Job] = []
+
+    def submit(self, job: Job) -> None:
+        """Queue a job."""
+        self._jobs.append(job)
+
+    def next(self) -> Outcome:
+        """The oldest job's outcome."""
+        job = self._jobs.pop(0)
+        trial = self._study.get_trials(deepcopy=False)[job.key]
+        loss = self._simulated.loss(self._simulated.problem.point(trial.params))
+        quality = Quality(
+            loss=loss, stderr=0.1 * loss, p99=loss, flip_rate=0.0, metric=0.0, samples=16,
+            losses=(loss,) * 16,
+        )  # fmt: skip
+        return Outcome(key=job.key, quality=quality, seconds=EVALUATION_S)
+
+    def close(self) -> None:
+        """Nothing to stop."""
+
+
+def search(seed: int) -> dict[str, float]:
+    """CPU seconds of the solver, and of all else, for a whole study in a run folder's journal."""
+    simulated = Simulated.of(seed)
+    prior = Surrogate(losses=tuple(simulated.alone * 0.7))
+    additive = [list(simulated.cost)]
+    planned, solver_s = timed(
+        lambda: plan(simulated.problem, prior, additive, (), trials=EVALUATIONS, budgets=BUDGETS)
+    )
+    with TemporaryDirectory() as folder:
+        started = time.process_time()
+        study = open_study(Path(folder), ["quality_loss", "latency_s"])
+        study.sampler = FrontSampler(
+            simulated.problem, prior, simulated.totals, additive, seed=seed
+        )
+        names = {point: name for name, point in simulated.problem.uniforms.items()}
+        enqueue(study, simulated.problem, planned, names=names)
+        session = cast("Session", simulated)
+        Trials(session, study, Clocked(simulated, study), EVALUATIONS).run(lambda done: None)
+        seconds = time.process_time() - started
+        count = len(study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)))
+    return {"evaluations": count, "overhead_s": seconds, "solver_s": solver_s}
+
+
+def timed(work: Callable[[], Result]) -> tuple[Result, float]:
+    """What comes of it, and the CPU seconds that it takes."""
+    started = time.process_time()
+    result = work()
+    return result, time.process_time() - started
+
+
+def main() -> None:
+    """One row a seed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    rows: list[Mapping[str, object]] = [
+        {"seed": seed, **{name: round(value, 3) for name, value in search(seed).items()}}
+        for seed in range(arguments.seeds)
+    ]
+    write(rows, HERE / "results" / "overhead.csv")
+
+
+def write(rows: Sequence[Mapping[str, object]], path: Path) -> None:
+    """The rows as CSV."""
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
