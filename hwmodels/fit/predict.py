@@ -71,7 +71,7 @@ def predict(table: pd.DataFrame, constants: SkeletonConstants) -> Prediction:
 def _groups(table: pd.DataFrame, *keys: str) -> Iterator[tuple[tuple[Any, ...], Indices]]:
     """Values of the keys, and the positions of the rows that have them."""
     for key, index in table.groupby(list(keys), sort=False).indices.items():
-        yield cast("tuple[Any, ...]", key), index
+        yield cast("tuple[Any, ...]", key), np.asarray(index, dtype=np.intp)
 
 
 def gemm_s(table: pd.DataFrame, constants: SkeletonConstants) -> Floats:
