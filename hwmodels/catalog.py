@@ -211,11 +211,11 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
         entry.name: entry
         for entry in (
             _scheme("w8a16", "int8_channel", "bf16", _VLLM),
-            _scheme("w4a16", "int4_g128:mse", "bf16", _VLLM),
+            _scheme("w4a16", "int4_g128", "bf16", _VLLM),
             _scheme("w8a8_int8", "int8_channel", "int8:static", _VLLM),
             _scheme("w8a8_fp8", "e4m3_tensor", "e4m3_tensor:static", _VLLM),
             _scheme("w8a8_fp8_dynamic", "e4m3_channel", "e4m3_token", _VLLM),
-            _scheme("w4a8_fp8", "int4_g128:mse", "e4m3_token", _VLLM),
+            _scheme("w4a8_fp8", "int4_g128", "e4m3_token", _VLLM),
             _scheme("w4a4_nvfp4", "nvfp4", "nvfp4", NVFP4),
             _scheme("w4a4_mxfp4", "mxfp4", "mxfp4", OCP_MX),
             _scheme("w6a6_mxfp6", "mxfp6", "mxfp6", OCP_MX),

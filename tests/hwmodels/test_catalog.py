@@ -145,7 +145,7 @@ def test_uniform_scales_narrow_elements_per_tensor(name, expected):
 def test_words_behind_a_scheme_change_its_weights():
     learned = scheme("w4a8_fp8:gptq")
     assert learned.name == "w4a8_fp8:gptq"
-    assert learned.weight == quantizer("int4_g128:mse:gptq")
+    assert learned.weight == quantizer("int4_g128:gptq")
     assert learned.input == scheme("w4a8_fp8").input
     with pytest.raises(UnknownFormatError, match=r"'gptk' is no statistic.*did you mean 'gptq'"):
         scheme("w4a16:gptk")
