@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 the work failed, 2 the input is wrong, 130 interrupted.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -69,6 +70,18 @@ def _globals(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
     context.obj = Screen(quiet=quiet)
+    if not quiet:
+        _tell("dse.evaluate")
+
+
+def _tell(name: str) -> None:
+    """Shows what a package has to say before its work starts, apart from results."""
+    logger = logging.getLogger(name)
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -30,9 +30,9 @@ def init(
 ) -> None:
     """Write a commented space for a model."""
     from dse.errors import SpaceError  # noqa: PLC0415
+    from dse.explore.run import parse_targets  # noqa: PLC0415
     from dse.files import write_atomically  # noqa: PLC0415
     from dse.model import open_model  # noqa: PLC0415
-    from dse.explore.run import parse_targets  # noqa: PLC0415
     from dse.space.init import Draft, space_text  # noqa: PLC0415
 
     screen: Screen = context.obj

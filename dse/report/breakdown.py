@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from dse.report.run import Point, RegionCost, Run
+from hwmodels.cost import AS_ASKED
 
 FIXED = "fixed"
 """The choice of regions that are not searched."""
@@ -38,8 +39,8 @@ class Support:
 
     @property
     def native(self) -> bool:
-        """Whether every region has a kernel for it."""
-        return set(self.statuses) == {"native"}
+        """Whether every region has a kernel that does what was asked."""
+        return bool(self.statuses) and set(self.statuses) <= set(AS_ASKED)
 
 
 def breakdown(run: Run, point: Point, *, target: str, phase: str) -> Breakdown:
