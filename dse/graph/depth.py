@@ -8,7 +8,10 @@ from dse.graph.flow import Flow
 from dse.graph.graph import Node
 from dse.graph.partition import Draft, Partition
 
-FEED_FORWARD = ("gate_up", "down", "fc1", "fc2", "linear")
+FEED_FORWARD = (
+    "gate_up", "down", "fc1", "fc2", "linear",
+    "router", "experts_gate_up", "experts_up", "experts_down",
+)  # fmt: skip
 JOINS = ("Add", "Concat", "Sum")
 
 

@@ -12,6 +12,8 @@ from dse.graph.graph import Graph, Node
 from dse.graph.operators import FUSED_ATTENTION, QUANTIZING, TRANSPARENT
 
 FLOATS = ("float", "bfloat", "double")
+MATRIX = 2
+"""Rank of one weight matrix; a stack of them has more."""
 SHAPE_READERS = frozenset({"Shape", "Size"})
 
 
@@ -69,9 +71,27 @@ class Flow:
         """The input of a contracting node that is its weight; None for products of activations."""
         if node.op_type in FUSED_ATTENTION:
             return None
-        static = [f for f in factors(self.graph, node) if node.inputs[f.index] in self.static]
-        multiplied = [factor for factor in static if factor.part != "bias"]
+        multiplied = [
+            factor
+            for factor in factors(self.graph, node)
+            if factor.part != "bias" and self._is_weight(node.inputs[factor.index])
+        ]
         return multiplied[-1].index if multiplied else None
+
+    def table(self, value: str) -> Node | None:
+        """The node that picks matrices of experts out of a constant stack, where one made `value`.
+
+        Which ones is for the data to say, so `value` is not static; what is in it is.
+        """
+        node = None if value in self.static else self.graph.producer.get(self.back(value))
+        if node is None or node.op_type not in ("Gather", "GatherND"):
+            return None
+        kind = self.graph.types.get(node.inputs[0])
+        is_stack = kind is not None and len(kind.shape or ()) > MATRIX
+        return node if is_stack and node.inputs[0] in self.static else None
+
+    def _is_weight(self, value: str) -> bool:
+        return value in self.static or self.table(value) is not None
 
     def has_weight(self, node: Node) -> bool:
         """Whether a node is a contraction with a weight."""

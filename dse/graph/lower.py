@@ -8,9 +8,11 @@ from typing import cast
 
 from dse.graph.attention import attentions
 from dse.graph.contraction import is_contracting
+from dse.graph.experts import experts
 from dse.graph.flow import analyse, is_lookup
 from dse.graph.graph import Graph, Node
 from dse.graph.lower_attention import appended, attention_op, is_cached
+from dse.graph.lower_experts import expert_ops, routed_types
 from dse.graph.lower_node import (
     SECOND,
     contraction_ops,
@@ -27,9 +29,7 @@ from dse.graph.regions import SHAPE_REGION
 from dse.graph.shapes import bind
 from dse.graph.site import Region
 from dse.graph.written import written_attention
-from hwmodels.work import Op, Operand, OpKind, RegionWork, Work
-
-PRODUCTS = ("gemm", "bmm", "conv2d", "attention")
+from hwmodels.work import CONTRACTING, Op, Operand, OpKind, RegionWork, Work
 
 
 def lower(
@@ -45,9 +45,10 @@ def lower(
     Raises:
         GraphError: Sizes that are not bound, or shapes that do not fit.
     """
-    types = bind(graph, dims)
+    flow = analyse(graph)
+    types = routed_types(flow, bind(graph, dims))
     owner = {node: region.name for region in regions for node in region.nodes}
-    values = Values(flow=analyse(graph), types=types, owner=owner, float_bits=float_bits)
+    values = Values(flow=flow, types=types, owner=owner, float_bits=float_bits)
     by_region = _operations(values, [region for region in regions if region.name != SHAPE_REGION])
     caches = _caches(values)
     outputs = tuple(dict.fromkeys(values.root(v) for v in graph.outputs))
@@ -71,6 +72,12 @@ def _operations(values: Values, regions: Sequence[Region]) -> dict[str, list[Op]
         if not inside & set(norm.nodes):
             patterns[norm.nodes[-1]] = norm_op(values, norm)
             inside |= set(norm.nodes)
+    products = experts(values.flow)
+    for region in regions:
+        if region.kind == "grouped_gemm":
+            grouped, covered = expert_ops(values, region.nodes, products)
+            patterns |= {op.name: op for op in grouped}
+            inside |= covered
     found: dict[str, list[Op]] = {}
     for region in regions:
         if region.role == "rotary":
@@ -89,7 +96,7 @@ def _place(values: Values, op: Op) -> tuple[bool, int]:
     position = values.flow.position.get(op.name)
     if position is None:  # the second product of a recurrent layer
         position = values.flow.position[op.name.removesuffix(SECOND)]
-    return op.kind not in PRODUCTS, position
+    return op.kind not in CONTRACTING, position
 
 
 def _free_operations(values: Values, nodes: Sequence[Node], *, starts: bool) -> Iterator[Op]:

@@ -117,7 +117,7 @@ def _projected(
 ) -> Iterator[Draft]:
     inside = frozenset(name for norm in found_norms for name in norm.nodes)
     for group in projections(flow, found, inside):
-        yield Draft(kind="gemm", role=group.role, core=group.nodes, attention=group.attention)
+        yield Draft(kind=group.kind, role=group.role, core=group.nodes, attention=group.attention)
 
 
 def _single(flow: Flow, node: Node) -> Draft | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from dse.graph.attention import Attention, Operand, past, source
+from dse.graph.experts import dispatch, experts, scorers
 from dse.graph.flow import Flow
 from dse.graph.graph import Node
 from dse.graph.operators import (
@@ -27,6 +29,16 @@ class Projection:
     role: str
     attention: int | None = None
     """Index of the attention whose operands it computes or whose result it reads."""
+    kind: Literal["gemm", "grouped_gemm"] = "gemm"
+
+
+EXPERT_ROLES = {
+    "gate_up": "experts_gate_up",
+    "fc1": "experts_up",
+    "down": "experts_down",
+    "fc2": "experts_down",
+}
+"""Roles of feed-forward products whose rows a router chose; `experts_up` for any other."""
 
 
 def projections(
@@ -46,7 +58,30 @@ def projections(
     groups += [
         Projection(nodes=(node.name,), role="linear") for node in gemms if node.name not in roles
     ]
+    groups = _with_experts(flow, groups)
     return tuple(sorted(groups, key=lambda group: flow.position[group.nodes[0]]))
+
+
+def _with_experts(flow: Flow, groups: Sequence[Projection]) -> list[Projection]:
+    """All experts of a layer in one group, and the products that choose them by their name."""
+    found = experts(flow)
+    choosing = scorers(flow, found)
+    layers: dict[tuple[str, str], list[str]] = {}
+    kept = []
+    for group in groups:
+        expert = found.get(group.nodes[0])
+        if expert is not None:
+            router = expert.router.name if expert.router is not None else group.nodes[0]
+            role = EXPERT_ROLES.get(group.role, "experts_up")
+            layers.setdefault((router, role), []).extend(group.nodes)
+        elif choosing & set(group.nodes):
+            kept.append(Projection(nodes=group.nodes, role="router"))
+        else:
+            kept.append(group)
+    for (_, role), names in layers.items():
+        nodes = sorted({*names, *dispatch(flow, names)}, key=flow.position.__getitem__)
+        kept.append(Projection(nodes=tuple(nodes), role=role, kind="grouped_gemm"))
+    return kept
 
 
 Roles = Mapping[str, tuple[str, int | None]]
@@ -125,7 +160,9 @@ class _Search:
             yield Projection(nodes=(node.name,), role="fc2")
 
     def _input(self, node: Node) -> str:
-        return self.flow.back(self.flow.signal_inputs(node)[0])
+        weight = self.flow.weight_index(node)
+        matrix = node.inputs[weight] if weight is not None else ""
+        return self.flow.back(next(v for v in self.flow.signal_inputs(node) if v != matrix))
 
     def _operand_gemms(self, attention: Attention, operand: Operand) -> Iterator[str]:
         """Products that an operand is made of, seen through norms and rotation."""
@@ -163,7 +200,7 @@ class _Search:
             if self.flow.has_weight(node):
                 yield node.name, part
             elif node.name not in self.norms and node.op_type in ELEMENTWISE | LAYOUT:
-                part = value if node.op_type in PARTS else part
+                part = part or (value if node.op_type in PARTS else "")
                 queue += [(source, part) for source in self.flow.signal_inputs(node)]
 
     def _reached(self, values: Sequence[str]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from dse.graph.dimension import bound, check, named_shape
 from dse.graph.graph import Graph, Initializer, Node, TensorType
 from dse.graph.infer import MAX_ELEMENTS, Inference
 from dse.graph.known import UNKNOWN, Known
+from dse.graph.routing import expected_rows
 
 
 def bind(graph: Graph, dims: Mapping[str, int]) -> Mapping[str, TensorType]:
@@ -22,7 +23,8 @@ def bind(graph: Graph, dims: Mapping[str, int]) -> Mapping[str, TensorType]:
 
     Raises:
         GraphError: Sizes that are not bound or that the graph does not have, sizes that do not
-            fit an operator, a shape that depends on data (NonZero) or on an unknown operator.
+            fit an operator, a shape that depends on data (NonZero) or on an unknown operator. The
+            rows that a router sends to an expert do, and are bound to their mean.
     """
     check(graph, dims)
     known: dict[str, Known] = {}
@@ -45,6 +47,7 @@ def _walk(
         captured = {value: known[value] for value in node.reads if value not in node.inputs}
         try:
             found = _branch(node, inputs, known, dims, inference)
+            found = found or expected_rows(graph, node, known)
             found = found or inference.outputs(node, inputs, captured)
         except InferenceError as error:
             raise GraphError(_misfit(graph, node, known, error)) from error

@@ -66,7 +66,7 @@ def _factor_site(
         role = "bias"
     elif (node.name, factor.index) in roles:
         role = roles[node.name, factor.index]
-    elif value in flow.static:
+    elif value in flow.static or flow.table(value) is not None:
         role = "weight"
     return Site(
         node=node.name,
