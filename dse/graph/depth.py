@@ -11,6 +11,7 @@ from dse.graph.partition import Draft, Partition
 FEED_FORWARD = (
     "gate_up", "down", "fc1", "fc2", "linear",
     "router", "experts_gate_up", "experts_up", "experts_down",
+    "lora_a", "lora_b",
 )  # fmt: skip
 JOINS = ("Add", "Concat", "Sum")
 

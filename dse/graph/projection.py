@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dse.graph.attention import Attention, Operand, past, source
+from dse.graph.branch import Branch, branches
 from dse.graph.experts import dispatch, experts, scorers
 from dse.graph.flow import Flow
 from dse.graph.graph import Node
@@ -48,9 +49,12 @@ def projections(
     gemms = [
         node for node in flow.nodes if node.op_type not in CONVOLUTIONS and flow.has_weight(node)
     ]
-    search = _Search(flow=flow, attentions=attentions, norms=norm_nodes)
-    roles: dict[str, tuple[str, int | None]] = {}
-    groups: list[Projection] = []
+    adapters = {branch.sum.name: branch for branch in branches(flow)}
+    search = _Search(flow=flow, attentions=attentions, norms=norm_nodes, adapters=adapters)
+    groups = list(search.low_rank())
+    roles: dict[str, tuple[str, int | None]] = {
+        name: (group.role, None) for group in groups for name in group.nodes
+    }
     for step in (search.of_attention, search.gated, search.outputs, search.heads, search.feeding):
         for group in step([node for node in gemms if node.name not in roles], roles):
             groups.append(group)
@@ -94,6 +98,14 @@ class _Search:
     flow: Flow
     attentions: Sequence[Attention]
     norms: frozenset[str]
+    adapters: Mapping[str, Branch]
+    """Low-rank branches by the sum that joins them to what they adapt."""
+
+    def low_rank(self) -> Iterator[Projection]:
+        """Both products of every low-rank branch."""
+        for branch in self.adapters.values():
+            yield Projection(nodes=(branch.narrow.name,), role="lora_a")
+            yield Projection(nodes=(branch.wide.name,), role="lora_b")
 
     def of_attention(self, gemms: Sequence[Node], roles: Roles) -> Iterator[Projection]:
         """Projections to queries, keys and values; those that read one input are one group."""
@@ -201,7 +213,18 @@ class _Search:
                 yield node.name, part
             elif node.name not in self.norms and node.op_type in ELEMENTWISE | LAYOUT:
                 part = part or (value if node.op_type in PARTS else "")
-                queue += [(source, part) for source in self.flow.signal_inputs(node)]
+                queue += [(source, part) for source in self._sources(node)]
+
+    def _sources(self, node: Node) -> list[str]:
+        """The signals that a node reads; of a sum with a low-rank branch, what is adapted."""
+        inputs = self.flow.signal_inputs(node)
+        branch = self.adapters.get(node.name)
+        if branch is None:
+            return inputs
+        return [v for v in inputs if branch.base.name in self._products_behind(v)]
+
+    def _products_behind(self, value: str) -> set[str]:
+        return {name for name, _ in self._trace(value)}
 
     def _reached(self, values: Sequence[str]) -> Iterator[str]:
         """Nodes behind values through elementwise nodes, up to and with contractions."""
@@ -214,8 +237,9 @@ class _Search:
             yield node.name
             # A sum of branches is the residual stream: what lies behind it is another layer.
             joins = node.op_type == "Add" and len(self.flow.signal_inputs(node)) > 1
+            joins = joins and node.name not in self.adapters
             if node.op_type in ELEMENTWISE | LAYOUT and not (joins and self._is_residual(node)):
-                queue += self.flow.signal_inputs(node)
+                queue += self._sources(node)
 
     def _is_residual(self, node: Node) -> bool:
         """Whether a sum joins two branches, and is not a step of a written-out activation."""

@@ -91,6 +91,16 @@ def qwen3() -> nn.Module:
     return OfTransformers(transformers.Qwen3ForCausalLM(config))
 
 
+def mixtral() -> nn.Module:
+    """Four experts, two a token, whose matrices are picked for each token."""
+    config = transformers.MixtralConfig(
+        num_hidden_layers=LAYERS, hidden_size=32, num_attention_heads=4, num_key_value_heads=2,
+        intermediate_size=48, vocab_size=96, num_local_experts=4, num_experts_per_tok=2,
+        use_cache=False, experts_implementation="batched_mm",
+    )  # fmt: skip
+    return OfTransformers(transformers.MixtralForCausalLM(config))
+
+
 BEFORE, AFTER = ("embedding",), ("norm", "head")
 CASES: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...], tuple[str, ...], tuple[str, ...]]]
 CASES = {
@@ -98,6 +108,7 @@ CASES = {
     "gpt2": (gpt2, BEFORE, GPT2_BLOCK, AFTER),
     "bert": (bert, ("embedding", "norm"), BERT_BLOCK, ()),
     "qwen3": (qwen3, BEFORE, QWEN_BLOCK, AFTER),
+    "mixtral": (mixtral, BEFORE, ("router", "experts_gate_up", "experts_down"), AFTER),
 }
 FAST = ("torchscript-14", "torchscript-17", "torchscript-17-unfolded")
 PAIRS = [
@@ -166,6 +177,18 @@ def test_work_does_not_depend_on_the_exporter(folder, network, variant):
     kv_heads = 2 if network in ("llama", "qwen3") else 4
     assert (attention.sizes["H"], attention.sizes["HK"]) == (4, kv_heads)
     assert attention.sizes["causal"] == int(network != "bert")
+
+
+@pytest.mark.parametrize("variant", ["dynamo-18", "dynamo-18-raw"])
+def test_experts_are_grouped_products(folder, variant):
+    graph = load(exported("mixtral", variant, folder))
+    work = lower(graph, regions(graph), dict(zip(dimensions(graph), (2, 8), strict=False)))
+    macs = {region.name: region.macs for region in work.regions if region.macs}
+    tokens, block = 2 * 8, CASES["mixtral"][2]
+    for i in range(LAYERS):
+        scores, gate_up, down = (macs[f"blocks.{i}/{role}"] for role in block)
+        assert scores == tokens * 32 * 4
+        assert (gate_up, down) == (tokens * 2 * 32 * 2 * 48, tokens * 2 * 48 * 32)
 
 
 @pytest.mark.parametrize("variant", ["torchscript-17-unfolded", "dynamo-18-raw", "dynamo-23"])
