@@ -51,9 +51,9 @@ def projections(
     ]
     adapters = {branch.sum.name: branch for branch in branches(flow)}
     search = _Search(flow=flow, attentions=attentions, norms=norm_nodes, adapters=adapters)
-    groups = list(search.low_rank())
+    groups: list[Projection] = []
     roles: dict[str, tuple[str, int | None]] = {
-        name: (group.role, None) for group in groups for name in group.nodes
+        node.name: ("", None) for b in adapters.values() for node in (b.narrow, b.wide)
     }
     for step in (search.of_attention, search.gated, search.outputs, search.heads, search.feeding):
         for group in step([node for node in gemms if node.name not in roles], roles):
@@ -62,7 +62,7 @@ def projections(
     groups += [
         Projection(nodes=(node.name,), role="linear") for node in gemms if node.name not in roles
     ]
-    groups = _with_experts(flow, groups)
+    groups = [*_with_experts(flow, groups), *search.low_rank(roles)]
     return tuple(sorted(groups, key=lambda group: flow.position[group.nodes[0]]))
 
 
@@ -101,11 +101,12 @@ class _Search:
     adapters: Mapping[str, Branch]
     """Low-rank branches by the sum that joins them to what they adapt."""
 
-    def low_rank(self) -> Iterator[Projection]:
-        """Both products of every low-rank branch."""
+    def low_rank(self, roles: Roles) -> Iterator[Projection]:
+        """Both products of every low-rank branch, in the attention of what it adapts."""
         for branch in self.adapters.values():
-            yield Projection(nodes=(branch.narrow.name,), role="lora_a")
-            yield Projection(nodes=(branch.wide.name,), role="lora_b")
+            _, attention = roles.get(branch.base.name, ("", None))
+            for node, role in ((branch.narrow, "lora_a"), (branch.wide, "lora_b")):
+                yield Projection(nodes=(node.name,), role=role, attention=attention)
 
     def of_attention(self, gemms: Sequence[Node], roles: Roles) -> Iterator[Projection]:
         """Projections to queries, keys and values; those that read one input are one group."""

@@ -74,3 +74,26 @@ def test_a_branch_has_the_work_of_its_rank(graph):
 def test_other_products_in_a_row_are_no_branch(graph, body):
     roles = {region.role for region in regions(graph(text(body)))}
     assert not roles & {"lora_a", "lora_b"}
+
+
+def test_queries_keys_and_values_stay_one_region_beside_a_branch(graph):
+    square = ", ".join(weight(name, HIDDEN, HIDDEN) for name in ("wq", "wk", "wv"))
+    found = regions(
+        graph(f"""
+        g (float[n, s, {HIDDEN}] x) => (y)
+        <{square}, {weight("a", HIDDEN, RANK)}, {weight("b", RANK, HIDDEN)}> {{
+            plain = MatMul(x, wq)
+            few = MatMul(x, a)
+            many = MatMul(few, b)
+            q = Add(plain, many)
+            k = MatMul(x, wk)
+            v = MatMul(x, wv)
+            kt = Transpose <perm = [0, 2, 1]> (k)
+            scores = MatMul(q, kt)
+            p = Softmax <axis = -1> (scores)
+            y = MatMul(p, v)
+        }}""")
+    )
+    roles = [region.role for region in found if region.kind == "gemm"]
+    assert sorted(roles) == ["lora_a", "lora_b", "qkv"]
+    assert {region.block for region in found} == {0}
