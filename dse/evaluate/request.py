@@ -60,11 +60,8 @@ def _bound(graph: Graph, sizes: Mapping[str, int], given: Mapping[str, int]) -> 
             f"{where}: has no size for cached positions, so it cannot decode (its sizes: "
             f"{', '.join(names) or 'none'}); --prompt needs a graph with a key-value cache"
         )
-    return {
-        name: given[name] if name in given else sizes[kind]
-        for name, kind in counted.items()
-        if name in given or kind is not None
-    }
+    known = {name: sizes[kind] for name, kind in counted.items() if kind is not None}
+    return {**known, **{name: given[name] for name in names if name in given}}
 
 
 def _counts(name: str) -> str | None:

@@ -75,7 +75,8 @@ def build_evaluator(
             name: (min(data.batch, len(values)), *values.shape[1:])
             for name, values in splits.search.inputs.items()
         }
-        LOGGER.info("%s", checked(memory_need(graph, batch), graph))
+        need = checked(memory_need(graph, batch), graph)
+        LOGGER.log(logging.INFO if need.is_large else logging.DEBUG, "%s", need)
     program = Program(graph, device=compute)
     pairs = tuple(quantizers)
     feeds = Feeds(splits.calibration, data.batch, compute)

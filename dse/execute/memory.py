@@ -39,6 +39,11 @@ class Need:
         """What must fit."""
         return self.weight_bytes + self.layer_bytes + self.activation_bytes
 
+    @property
+    def is_large(self) -> bool:
+        """Whether a user should know of it: a tenth of what is free, or more."""
+        return self.total_bytes + self.mapped_bytes > available_bytes() / 10
+
     def __str__(self) -> str:
         """What a user reads before the work starts."""
         mapped = f", {self.mapped_bytes / GIGA:.2g} GB of weights stay in their files"

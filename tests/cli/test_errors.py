@@ -32,7 +32,7 @@ def assert_refused(outcome: object, *parts: str) -> None:
     ("line", "parts"),
     [
         ("serach x.yaml", ["No such command 'serach'", "did you mean 'search'?"]),
-        ("search", ["SPACE.yaml|MODEL.onnx", "dse search --help"]),
+        ("search", ["give a space or a model", "--from RUN", "dse search --help"]),
         ("search x.yaml --trails 3", ["No such option", "--trails", "--trials"]),
         ("search x.yaml --trials 0", ["--trials"]),
         ("search x.yaml --compute tpu", ["--compute", "cpu"]),

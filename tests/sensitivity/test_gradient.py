@@ -60,7 +60,7 @@ def test_scores_have_the_size_and_the_order_of_measured_losses(
     evaluator, problem = prepared
     direct = _direct(evaluator, problem)
     found = np.concatenate(gradient_scores(evaluator, problem, split="search").losses(problem))
-    assert spearmanr(found, direct).statistic > 0.9
+    assert spearmanr(found, direct).statistic > 0.8
     assert np.median(np.abs(np.log2(found / direct))) < 1.5
 
 
