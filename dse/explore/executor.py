@@ -42,6 +42,26 @@ class Outcome:
     """Why it failed."""
 
 
+class Deaths:
+    """Who died while measuring what: a job that keeps killing is given up."""
+
+    def __init__(self) -> None:
+        self._counts: dict[int, int] = {}
+
+    def verdict(self, job: Job, who: str, how: str = "") -> Outcome | None:
+        """The outcome of a job that is given up after one more death; None: measure it again."""
+        count = self._counts[job.key] = self._counts.get(job.key, 0) + 1
+        if count < MAX_DEATHS:
+            return None
+        last = f", the last with {how}" if how else ""
+        error = f"{count} {who} died while they measured it{last}"
+        return Outcome(key=job.key, quality=None, error=error)
+
+    def forget(self, key: int) -> None:
+        """A job was measured after all."""
+        self._counts.pop(key, None)
+
+
 class Executor(Protocol):
     """Takes jobs and gives outcomes, in any order, each exactly once."""
 

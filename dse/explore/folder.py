@@ -93,18 +93,24 @@ def open_folder(folder: Path, identity: Mapping[str, object], *, resume: bool) -
             f"{folder}: exists already; continue it with --resume or choose another --out"
         )
     known = read_json(manifest)
+    if other := mismatch(known, identity):
+        raise RunError(f"{folder}: cannot be resumed: {other}; choose another --out")
+
+
+def mismatch(known: Mapping[str, object], identity: Mapping[str, object]) -> str:
+    """In what a search differs from the one given now; empty where it is the same."""
     for key, value in identity.items():
         if known.get(key) != value:
-            raise RunError(
-                f"{folder}: cannot be resumed: its {key} differs from the one given now "
-                f"({difference(known.get(key), value)}); choose another --out"
+            return (
+                f"its {key} differs from the one given now ({_difference(known.get(key), value)})"
             )
+    return ""
 
 
-def difference(before: object, now: object) -> str:
+def _difference(before: object, now: object) -> str:
     """The first field in which two nested values differ, readable in one line."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for key in dict.fromkeys([*before, *now]):
             if before.get(key) != now.get(key):
-                return f"{key}: {difference(before.get(key), now.get(key))}"
+                return f"{key}: {_difference(before.get(key), now.get(key))}"
     return f"was {json.dumps(before)[:80]}, is {json.dumps(now)[:80]}"

@@ -16,7 +16,7 @@ import torch
 
 from dse.errors import RunError
 from dse.evaluate.evaluator import Evaluator
-from dse.explore.executor import MAX_DEATHS, Job, Outcome, measured
+from dse.explore.executor import Deaths, Job, Outcome, measured
 
 try:
     import ray
@@ -72,7 +72,7 @@ class RayActors:
         self._actors: list[Any] = [remote.remote(self._copied) for _ in range(self.slots)]
         self._jobs: deque[Job] = deque()
         self._given_up: deque[Outcome] = deque()
-        self._deaths: dict[int, int] = {}
+        self._deaths = Deaths()
         # What each actor is doing, by the reference of its answer; None: it is starting.
         self._doing: dict[Any, tuple[Any, Job | None]] = {}
         self._idle: list[Any] = []
@@ -134,9 +134,8 @@ class RayActors:
             self._doing[actor.measure.remote(job)] = (actor, job)
 
     def _blame(self, job: Job) -> None:
-        deaths = self._deaths[job.key] = self._deaths.get(job.key, 0) + 1
-        if deaths < MAX_DEATHS:
+        verdict = self._deaths.verdict(job, "actors")
+        if verdict is None:
             self._jobs.appendleft(job)
-            return
-        error = f"{deaths} actors died while they measured it"
-        self._given_up.append(Outcome(key=job.key, quality=None, error=error))
+        else:
+            self._given_up.append(verdict)

@@ -16,7 +16,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from dse.errors import RunError, nearest
-from dse.explore.folder import difference
+from dse.explore.folder import mismatch
 from dse.explore.storage import open_journal, retry
 from dse.space.problem import Point, Problem
 
@@ -109,13 +109,10 @@ def share_study(
         _name_metrics(study, objectives)
         study.set_user_attr(IDENTITY, dict(identity))
     study = optuna.load_study(storage=storage, study_name=name)
-    theirs = _identity(study)
-    for key, value in identity.items():
-        if theirs.get(key) != value:
-            raise RunError(
-                f"--join: study {name!r} is another search: its {key} differs "
-                f"({difference(theirs.get(key), value)}); name another with --study"
-            )
+    if other := mismatch(_identity(study), identity):
+        raise RunError(
+            f"--join: study {name!r} is another search: {other}; name another with --study"
+        )
     return study
 
 

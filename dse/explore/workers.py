@@ -22,7 +22,7 @@ import torch
 
 from dse.errors import RunError
 from dse.evaluate.evaluator import Evaluator
-from dse.explore.executor import MAX_DEATHS, Job, Outcome, measured
+from dse.explore.executor import MAX_DEATHS, Deaths, Job, Outcome, measured
 
 CONTEXT = multiprocessing.get_context("forkserver")
 """A child of the search itself would inherit the locks of its thread pools, and CUDA refuses one.
@@ -59,7 +59,7 @@ class Workers:
         self._threads = threads
         self._jobs: deque[Job] = deque()
         self._given_up: deque[Outcome] = deque()
-        self._deaths: dict[int, int] = {}
+        self._deaths = Deaths()
         self._idle_deaths = 0
         self._seats = [self._seated(number) for number in range(count)]
 
@@ -87,7 +87,7 @@ class Workers:
                     self._replace(seat)
                     break
                 seat.job = None
-                self._deaths.pop(outcome.key, None)
+                self._deaths.forget(outcome.key)
                 self._idle_deaths = 0
                 return outcome
 
@@ -129,12 +129,11 @@ class Workers:
         self._seats[self._seats.index(seat)] = self._seated(seat.number)
 
     def _blame(self, job: Job, how: str) -> None:
-        deaths = self._deaths[job.key] = self._deaths.get(job.key, 0) + 1
-        if deaths < MAX_DEATHS:
+        verdict = self._deaths.verdict(job, "workers", how)
+        if verdict is None:
             self._jobs.appendleft(job)
-            return
-        error = f"{deaths} workers died while they measured it, the last with {how}"
-        self._given_up.append(Outcome(key=job.key, quality=None, error=error))
+        else:
+            self._given_up.append(verdict)
 
     def _seated(self, number: int) -> _Seat:
         ours, theirs = CONTEXT.Pipe()
