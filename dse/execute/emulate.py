@@ -65,14 +65,15 @@ class Emulator:
         if self.state is not None:
             return self.state
         if self.statistics is not None:
-            return _state(self.quantizer, self.statistics)
+            return static_state(self.quantizer, self.statistics)
         if self.quantizer.is_dynamic:
             return None
         return calibrated_state(x, self.quantizer, axes=self.axes)
 
 
 @lru_cache(maxsize=4096)
-def _state(quantizer: Quantizer, statistics: Statistics) -> QuantizerState:
+def static_state(quantizer: Quantizer, statistics: Statistics) -> QuantizerState:
+    """The state of a static quantizer of an activation, from what calibration saw."""
     values = statistics.values
     if quantizer.statistic == "mean_channel_range":
         mean = statistics.channel_absmax.mean().item()

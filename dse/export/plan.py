@@ -12,12 +12,11 @@ from torch import Tensor
 
 from dse.errors import ExportError
 from dse.execute.bind import Shift
-from dse.execute.emulate import Emulator
+from dse.execute.emulate import Emulator, static_state
 from dse.execute.program import Program
 from dse.execute.step import Quantize
 from dse.export.constant import Codes, codes_of
 from dse.export.element import BASE_OPSET, ElementType, element_type
-from dse.numerics import calibrated_state
 
 SHOWN_SITES = 3
 
@@ -155,7 +154,7 @@ def _pair(emulator: Emulator, element: ElementType) -> Pair:
     quantizer = emulator.quantizer
     if emulator.statistics is None:
         raise ExportError(f"{quantizer.name}: an activation's scale must be static in Q/DQ")
-    state = calibrated_state(emulator.statistics.values, quantizer, axes=(0,))
+    state = static_state(quantizer, emulator.statistics)
     assert state.scales is not None, "a static format with a scale has one"
     zero = 0.0 if state.zero_points is None else state.zero_points.item()
     return Pair(scale=state.scales.item(), zero_point=np.array(zero).astype(element.type.numpy()))
