@@ -21,7 +21,10 @@ data: {source: zoo:fashion-resnet, calibration: 8, search: 16, report: 2, batch:
 targets: [{device: h100-sxm}]
 candidates:
   - match: {}
-    use: [bf16, w8a8_fp8, w4a16]
+    use:
+      - bf16
+      - w8a8_fp8
+      - {name: w4a16, weight: "int4_g128:mse:uncorrected", activation: bf16}
 ties:
   - {match: {name: "blocks.[012]/*"}, name: early}
   - {match: {name: "blocks.[345]/*"}, name: late}
@@ -60,7 +63,7 @@ def test_scores_have_the_size_and_the_order_of_measured_losses(
     evaluator, problem = prepared
     direct = _direct(evaluator, problem)
     found = np.concatenate(gradient_scores(evaluator, problem, split="search").losses(problem))
-    assert spearmanr(found, direct).statistic > 0.8
+    assert spearmanr(found, direct).statistic > 0.9
     assert np.median(np.abs(np.log2(found / direct))) < 1.5
 
 
