@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dse.evaluate.batches import Feeds, batches, head, taken
+from dse.evaluate.hurdle import Hurdle
 from dse.evaluate.metric import Inputs, Metric, Run
 from dse.evaluate.quality import BatchScore, Quality, Reference, Task, summarise
 from dse.execute.bind import bound
@@ -96,37 +98,46 @@ class Evaluator:
         return bound(assignment, self.sites, self.calibration, self.weights)
 
     def measure(
-        self, assignment: Assignment, split: SplitName = "search", *, samples: int | None = None
+        self,
+        assignment: Assignment,
+        split: SplitName = "search",
+        *,
+        samples: int | None = None,
+        hurdle: Hurdle | None = None,
     ) -> Quality:
         """The quality of an assignment on the first samples of a split (default: all).
+
+        Args:
+            assignment: what stands at which site.
+            split: of the data.
+            samples: how many; rounded up to whole batches.
+            hurdle: what the samples that it names must clear for the rest of the split to be
+                measured; the quality is of those samples where they do not, and otherwise the
+                same, bit by bit, as without a hurdle.
 
         Raises:
             DataError: a user's metric returned NaN or something that is no score; whatever else
                 it raises is passed on.
         """
         if self.metric is not None:
-            reference = self._reference_scores(self.metric, split, samples)
-            data = _first(getattr(self.splits, split), samples)
-            return self.metric.quality(self.metric.score(self.run(assignment), data), reference)
+            return self._judged(self.metric, assignment, split, samples, hurdle)
         bound = self.bound(assignment)
-        scores: list[BatchScore] = []
-        for batch in self._prefix(split, samples):
-            if batch.trace is not None:
-                execution = self.program.rerun(batch.trace, bound)
-            else:
-                with torch.inference_mode():
-                    execution = self.program.run(batch.feeds, bound)
-            self.macs += execution.macs
-            scores.append(batch.reference.score(self._output(execution.outputs)))
-        return summarise(scores, self.task)
+        if hurdle is None:
+            return self._summary(self._scored(self._prefix(split, samples), bound))
+        first, rest = self._parted(split, hurdle.rows)
+        scores = self._scored(first, bound)
+        quality = self._summary(scores)
+        if not hurdle.clears(quality.losses):
+            return quality
+        return self._summary(scores | self._scored(rest, bound))
 
     def reference(self, split: SplitName) -> Quality:
         """The quality of full precision on a split: no loss, and the metric that it reaches."""
         if self.metric is not None:
             scores = self._reference_scores(self.metric, split, None)
             return self.metric.quality(scores, scores)
-        batches = self._prefix(split, None)
-        return summarise([batch.reference.own_score() for batch in batches], self.task)
+        prepared = self._prepared(split)
+        return summarise([batch.reference.own_score() for batch in prepared], self.task)
 
     def forward_macs(self, split: SplitName = "search") -> int:
         """MACs of one full-precision forward over a split: the unit of effort."""
@@ -149,23 +160,71 @@ class Evaluator:
 
         return Run(self.program.graph.inputs, execute)
 
+    def _judged(
+        self,
+        metric: Metric,
+        assignment: Assignment,
+        split: SplitName,
+        samples: int | None,
+        hurdle: Hurdle | None,
+    ) -> Quality:
+        """The quality by a user's metric."""
+        reference = self._reference_scores(metric, split, samples)
+        data, run = getattr(self.splits, split), self.run(assignment)
+        if hurdle is None:
+            return metric.quality(metric.score(run, head(data, samples)), reference)
+        rows = list(hurdle.rows)
+        scores = metric.score(run, taken(data, rows))
+        quality = metric.quality(scores, reference[rows])
+        if not hurdle.clears(quality.losses):
+            return quality
+        rest = np.setdiff1d(np.arange(len(reference)), rows)
+        whole = np.empty(len(reference))
+        whole[rows], whole[rest] = scores, metric.score(run, taken(data, rest))
+        return metric.quality(whole, reference)
+
+    def _scored(
+        self, some: Mapping[int, _Batch], bound: Mapping[str, Quantize]
+    ) -> dict[int, BatchScore]:
+        """Batches by number -> how far the quantized network is off there."""
+        scores = {}
+        for number, batch in some.items():
+            if batch.trace is not None:
+                execution = self.program.rerun(batch.trace, bound)
+            else:
+                with torch.inference_mode():
+                    execution = self.program.run(batch.feeds, bound)
+            self.macs += execution.macs
+            scores[number] = batch.reference.score(self._output(execution.outputs))
+        return scores
+
+    def _summary(self, scores: Mapping[int, BatchScore]) -> Quality:
+        """The quality of batches, whatever order they were scored in."""
+        return summarise([scores[number] for number in sorted(scores)], self.task)
+
     def _reference_scores(
         self, metric: Metric, split: SplitName, samples: int | None
     ) -> NDArray[np.float64]:
-        data = _first(getattr(self.splits, split), samples)
+        data = head(getattr(self.splits, split), samples)
         key = (split, len(next(iter(data.inputs.values()))))
         if key not in self._scores:
             self._scores[key] = metric.score(self.run(Assignment.of({})), data)
         return self._scores[key]
 
-    def _prefix(self, split: SplitName, samples: int | None) -> Iterator[_Batch]:
+    def _prefix(self, split: SplitName, samples: int | None) -> dict[int, _Batch]:
         """The batches that hold the first `samples` samples, whole batches only."""
-        seen = 0
-        for batch in self._prepared(split):
-            if samples is not None and seen >= samples:
-                return
-            seen += len(next(iter(batch.feeds.values())))
-            yield batch
+        prepared = self._prepared(split)
+        count = len(prepared) if samples is None else -(-samples // self.batch)
+        return dict(enumerate(prepared[:count]))
+
+    def _parted(
+        self, split: SplitName, rows: Collection[int]
+    ) -> tuple[dict[int, _Batch], dict[int, _Batch]]:
+        """The batches that begin with one of these samples, and the others."""
+        parts: tuple[dict[int, _Batch], dict[int, _Batch]] = {}, {}
+        for number, batch in enumerate(self._prepared(split)):
+            parts[number * self.batch not in rows][number] = batch
+        return parts
 
     def _prepared(self, split: SplitName) -> list[_Batch]:
         if split not in self._batches:
@@ -193,44 +252,3 @@ class Evaluator:
     def _output(self, outputs: Mapping[str, Tensor]) -> Tensor:
         """What quality is read from: the graph's first output."""
         return outputs[self.program.graph.outputs[0]]
-
-
-def _first(split: Split, samples: int | None) -> Split:
-    """The first samples of a split."""
-    if samples is None:
-        return split
-    return Split(
-        inputs={name: values[:samples] for name, values in split.inputs.items()},
-        labels=None if split.labels is None else split.labels[:samples],
-        kind=split.kind,
-    )
-
-
-@dataclass(frozen=True)
-class Feeds:
-    """The feeds of a split, batch by batch, as often as they are asked for."""
-
-    split: Split
-    size: int
-    device: str
-
-    def __call__(self) -> Iterator[dict[str, Tensor]]:
-        """One pass over the split."""
-        return (feeds for feeds, _ in batches(self.split, self.size, self.device))
-
-
-def batches(
-    split: Split, size: int, device: str
-) -> Iterator[tuple[dict[str, Tensor], Tensor | None]]:
-    """Feeds and labels of a split, `size` samples at a time; the last batch may be smaller."""
-    count = len(next(iter(split.inputs.values())))
-    for start in range(0, count, size):
-        rows = slice(start, start + size)
-        feeds = {
-            name: torch.from_numpy(values[rows]).to(device)
-            for name, values in split.inputs.items()
-        }
-        labels = None
-        if split.labels is not None:
-            labels = torch.from_numpy(split.labels[rows]).long().to(device)
-        yield feeds, labels

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+SEPARATED = 2.0
+"""A paired difference of losses counts beyond so many of its standard errors."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:

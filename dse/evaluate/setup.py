@@ -11,7 +11,8 @@ import torch
 
 from dse.data import Sizes, load_splits
 from dse.errors import DataError, GraphError
-from dse.evaluate.evaluator import Evaluator, Feeds
+from dse.evaluate.batches import Feeds
+from dse.evaluate.evaluator import Evaluator
 from dse.evaluate.metric import Metric
 from dse.evaluate.quality import Task
 from dse.execute.calibrate import observe

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dse.evaluate.quality import Quality
+from dse.evaluate.quality import SEPARATED, Quality
 from dse.explore.front import nondominated
 from dse.explore.objectives import Objectives
 from dse.explore.records import Record
@@ -82,4 +82,4 @@ def _better(first: Quality, second: Quality) -> bool:
         stderr = float(difference.std(ddof=1)) / math.sqrt(len(difference))
     if not (math.isfinite(gap) and math.isfinite(stderr)):
         return first.loss < second.loss
-    return gap > 2 * stderr
+    return gap > SEPARATED * stderr

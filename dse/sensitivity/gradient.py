@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dse.evaluate.evaluator import Evaluator, SplitName, batches
+from dse.evaluate.batches import batches
+from dse.evaluate.evaluator import Evaluator, SplitName
 from dse.evaluate.quality import Task
 from dse.execute.emulate import Emulator
 from dse.sensitivity.table import Score, Sensitivity

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image  # type: ignore[import-not-found, unused-ignore]
 
-from dse.evaluate.evaluator import Evaluator, Feeds
+from dse.evaluate.batches import Feeds
+from dse.evaluate.evaluator import Evaluator
 from dse.evaluate.quality import Task
 from dse.execute.calibrate import observe
 from dse.execute.program import Program
