@@ -11,6 +11,15 @@ import onnx
 from dse.execute.conformance import EXCLUDED, Outcome, outcomes
 from dse.execute.operators.operator import Operator
 from dse.execute.operators.table import FAMILIES, OPERATORS
+from dse.graph.operators import (
+    CONVOLUTIONS,
+    COPIES,
+    ELEMENTWISE,
+    MATMULS,
+    NORMS,
+    POOLS,
+    REDUCTIONS,
+)
 
 TARGET = Path(__file__).parents[2] / "docs" / "onnx.md"
 
@@ -29,6 +38,25 @@ names all of them with their nodes.
 Constant nodes become initializers. Strings, maps and sparse tensors are not supported; 2- and
 4-bit integers and 4- and 6-bit floats are carried in wider types with the same values. Operators
 of com.microsoft have no node tests; tests/execute compares them with ONNX Runtime.
+"""
+
+_REWRITTEN = """## Written out when a model is loaded
+
+Operators of com.microsoft that hold weights, as what they mean, so that the weights are sites:
+
+| operator | becomes | refused, with its node |
+|---|---|---|
+| Attention | MatMul with the packed weights, Split, MultiHeadAttention | a packed key-value \
+cache, a rotation inside, weights that are no initializer |
+| MatMulNBits | DequantizeLinear of 2-, 4- or 8-bit weights, Transpose, MatMul, Add of the bias | \
+other bits, a layout of one GPU, `g_idx` with packed zero points (ONNX Runtime 1.31 does not read \
+them), constants that another operator reads |
+| GatherBlockQuantized | DequantizeLinear of the table, Gather of its rows | tables of another \
+rank, floats of 8 and 4 bits |
+
+The weights of the last two are dequantized once, when the model is compiled, and count in the
+cost as they are stored. `accuracy_level` is a permission: inputs stay as they are unless a
+quantizer stands there. Such models are not exported as Q/DQ. QMoE is not supported.
 """
 
 
@@ -51,7 +79,15 @@ def document(results: Sequence[Outcome]) -> str:
         lines.append(f"## {domain or 'ai.onnx'}\n")
         for family, operators in families.items():
             lines += _table(family, domain, operators, passed)
-    lines += ["## Not supported\n", *_unsupported(results), "", "## Tests that are not run\n"]
+    lines += [
+        _REWRITTEN,
+        "## Not supported\n",
+        *_unsupported(results),
+        "",
+        *_costed(),
+        "",
+        "## Tests that are not run\n",
+    ]
     lines += [f"- `{name}`: {reason}" for name, reason in EXCLUDED.items()]
     return "\n".join(lines) + "\n"
 
@@ -95,6 +131,14 @@ def _unsupported(results: Sequence[Outcome]) -> Iterator[str]:
         )
         + "."
     )
+
+
+def _costed() -> Iterator[str]:
+    """Operators that `dse.graph` knows and the table lacks."""
+    known = CONVOLUTIONS | COPIES | ELEMENTWISE | MATMULS | NORMS.keys() | POOLS | REDUCTIONS
+    executed = {op_type for _, op_type in OPERATORS}
+    yield "Operators that have regions and costs, for `dse predict`, and cannot be executed:"
+    yield ", ".join(sorted(known - executed)) + "."
 
 
 if __name__ == "__main__":

@@ -15,13 +15,14 @@ from pathlib import Path
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from dse.errors import WriteError
+from dse.errors import ExportError, WriteError
 from dse.execute.program import Program
 from dse.execute.step import Quantize
 from dse.export.edit import Editor
 from dse.export.opset import raised
 from dse.export.plan import plan_of
 from dse.graph.load import model_proto
+from dse.graph.unpack_weight import has_packed_weights
 
 EXTERNAL_BYTES = 1 << 30
 """Models above this size keep their weights in a file beside them."""
@@ -36,14 +37,21 @@ def export_qdq(program: Program, bound: Mapping[str, Quantize], out: Path) -> No
         out: the ONNX file to write.
 
     Raises:
-        ExportError: formats that Q/DQ cannot express (all of them at once, with their sites), or
-            operators that onnx cannot bring to the opset that they need.
+        ExportError: formats that Q/DQ cannot express (all of them at once, with their sites),
+            operators that onnx cannot bring to the opset that they need, or a model whose weights
+            are packed already.
         WriteError: the file cannot be written.
     """
     plan = plan_of(program, bound)
     path = program.graph.path
     assert path is not None, "a program with weights was loaded from a file"
-    proto = raised(model_proto(path), plan.opset, path)
+    found = model_proto(path)
+    if has_packed_weights(found.graph):
+        raise ExportError(
+            f"{path}: has weights that are packed already (MatMulNBits, GatherBlockQuantized), "
+            "which Q/DQ would round again; export the model that it was made from"
+        )
+    proto = raised(found, plan.opset, path)
     model = ir.from_proto(proto)
     ir.external_data.set_base_dir(model.graph, path.parent)
     Editor(graph=model.graph, plan=plan).edit()

@@ -45,11 +45,6 @@ def factors(graph: Graph, node: Node) -> tuple[Factor, ...]:
             return _einsum(graph, node)
         case "QLinearMatMul":
             return _matmul(graph, node, first=0, second=3)
-        case "MatMulNBits":
-            return (
-                Factor(index=0, part="first", axes=(rank(graph, node, 0) - 1,)),
-                Factor(index=1, part="second", axes=(1, 2)),
-            )
         case "LSTM" | "GRU" | "RNN":
             return _recurrent(node)
         case name if name in FUSED_ATTENTION:

@@ -17,6 +17,7 @@ from dse.graph.graph import Graph
 from dse.graph.initializer import from_proto
 from dse.graph.order import bodies, name_nodes, sort_nodes
 from dse.graph.packed_attention import unpack_attentions
+from dse.graph.unpack_weight import unpack_weights
 
 SMALL_ELEMENTS = 4096
 """Constants up to this size keep their values for the checker and shape inference."""
@@ -44,6 +45,7 @@ def load(path: str | Path) -> Graph:
     model = _inlined(model, path)
     name_nodes(model.graph)
     unpack_attentions(model.graph, tensors, where=str(path))
+    unpack_weights(model.graph, tensors, where=str(path))
     sort_nodes(model.graph, where=str(path))
     _check_operators(model, path)
     _check_inputs(model, path)

@@ -99,9 +99,6 @@ def _past(node: Node, types: Mapping[str, TensorType]) -> int:
 def _matmul(graph: Graph, node: Node, types: Mapping[str, TensorType]) -> Loops:
     first, second = (f for f in factors(graph, node) if f.part != "bias")
     left, right = sizes(types, node.inputs[first.index]), sizes(types, node.inputs[second.index])
-    if node.op_type == "MatMulNBits":
-        depth, width = integer(node, "K", 1), integer(node, "N", 1)
-        return Loops(batch=1, m=math.prod(left) // max(depth, 1), k=depth, n=width)
     depth = left[first.axes[0]]
     width = math.prod(right[-2:]) // max(depth, 1)
     rows = math.prod(left[-2:]) // max(depth, 1)

@@ -75,5 +75,5 @@ CONVOLUTIONS = frozenset({
 
 MATMULS = frozenset({
     "MatMul", "Gemm", "Einsum", "MatMulInteger", "QLinearMatMul", "FusedMatMul", "FusedGemm",
-    "MatMulNBits", "LSTM", "GRU", "RNN",
+    "LSTM", "GRU", "RNN",
 })  # fmt: skip

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from dse.graph.graph import Graph
 from dse.graph.regions import regions
-from dse.graph.sites import sites
 
 Make = Callable[[str], Graph]
 
@@ -47,16 +46,6 @@ GROUPED = block(
     "[att] a, pk2, pv2 = com.microsoft.GroupQueryAttention <num_heads = 4, kv_num_heads = 2> "
     "(pq, pk, pv, , , c, l)",
 )
-NARROW = (
-    HEADER
-    + f"""
-g (float[2, 6, 64] x) => (float[2, 6, 48] y)
-<{constant("uint8[48, 2, 16] w", 1536)}, {constant("float[96] s", 96)}> {{
-    [lin] y = com.microsoft.MatMulNBits <K = 64, N = 48, bits = 4, block_size = 32> (x, w, s)
-}}
-"""
-)
-
 
 def _check_block(graph: Graph) -> None:
     found = {region.role: region for region in regions(graph)}
@@ -72,10 +61,3 @@ def test_multi_head_attention_stands_between_its_projections(graph: Make) -> Non
 
 def test_grouped_attention_stands_between_its_projections(graph: Make) -> None:
     _check_block(graph(GROUPED))
-
-
-def test_narrow_weights_contract_their_blocks(graph: Make) -> None:
-    found = {site.operand: site for site in sites(graph(NARROW))}
-    assert found["in0"].contraction_axes == (2,)
-    assert found["in1"].contraction_axes == (1, 2)
-    assert found["in1"].role == "weight"

@@ -19,7 +19,7 @@ from dse.execute.operators.operator import Operator, operator
 
 def _spread(parameter: Tensor, x: Tensor, axis: int, block_size: int) -> Tensor:
     """A scale or zero point of a tensor, an axis or blocks along it, broadcastable to x."""
-    if parameter.numel() == 1 and not block_size:
+    if parameter.dim() == 0 or (parameter.numel() == 1 and not block_size):
         return parameter.reshape(())
     axis = axis % x.dim()
     if block_size:
@@ -195,3 +195,9 @@ OPERATORS: Mapping[str, Operator] = {
     "QLinearMatMul": operator(qlinear_matmul, macs=matmul_macs),
     "QuantizeLinear": operator(quantize_linear),
 }
+
+MICROSOFT: Mapping[str, Operator] = {
+    "DequantizeLinear": operator(dequantize_linear),
+    "QuantizeLinear": operator(quantize_linear),
+}
+"""The same for element types that the model's opset does not have there yet."""

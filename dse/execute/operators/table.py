@@ -51,6 +51,7 @@ _MICROSOFT: Mapping[str, Mapping[str, Operator]] = {
     "linear algebra": linear.MICROSOFT,
     "normalisation": normalization.MICROSOFT,
     "attention": {**attention_contrib.MICROSOFT, **rotary.MICROSOFT},
+    "quantisation": quantization.MICROSOFT,
 }
 
 FAMILIES: Mapping[str, Mapping[str, Mapping[str, Operator]]] = {
