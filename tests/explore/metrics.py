@@ -17,6 +17,7 @@ from dse.evaluate.metric import Run
 from dse.zoo.split import Split
 
 SLOW_S = 0.08
+POLL_S = 0.01
 
 
 def fidelity(run: Run, data: Split) -> np.ndarray:
@@ -29,6 +30,13 @@ def fidelity(run: Run, data: Split) -> np.ndarray:
 
 def slow(run: Run, data: Split) -> np.ndarray:
     time.sleep(SLOW_S)
+    return fidelity(run, data)
+
+
+def held(run: Run, data: Split, *, hold: Path) -> np.ndarray:
+    """Does not end as long as the file is there."""
+    while hold.exists():
+        time.sleep(POLL_S)
     return fidelity(run, data)
 
 

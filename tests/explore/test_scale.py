@@ -114,23 +114,24 @@ def test_a_search_that_is_killed_leaves_no_worker_and_ends_as_it_would_have(
     two_workers: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "killed"
-    process = search_in_process("slow", folder, workers=2)
-    wait_until(lambda: completed(folder) >= 5, process)
+    hold = tmp_path / "hold"
+    process = search_in_process(folder, hold, after=5, workers=2)
+    wait_until(hold.exists, process)
     workers = descendants(process.pid)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert len(workers) >= 2
     wait_until(lambda: not any(alive(worker) for worker in workers))
-    before = completed(folder)
-    assert 5 <= before < TRIALS
-    run(session(metrics.slow), folder, resume=True, scale=Scale(workers=2))
+    assert 5 <= completed(folder) < TRIALS
+    run(session(metrics.fidelity), folder, resume=True, scale=Scale(workers=2))
     assert settled(folder) == settled(two_workers)
     pd.testing.assert_frame_equal(front(two_workers), front(folder))
 
 
 def test_ctrl_c_ends_the_workers_too(tmp_path: Path) -> None:
-    process = search_in_process("slow", tmp_path / "run", workers=2)
-    wait_until(lambda: completed(tmp_path / "run") >= 3, process)
+    hold = tmp_path / "hold"
+    process = search_in_process(tmp_path / "run", hold, after=3, workers=2)
+    wait_until(hold.exists, process)
     workers = descendants(process.pid)
     os.killpg(process.pid, signal.SIGINT)
     _, complaints = process.communicate(timeout=30)
@@ -140,21 +141,40 @@ def test_ctrl_c_ends_the_workers_too(tmp_path: Path) -> None:
 
 
 def search_in_process(
-    function: str, folder: Path, *, environment: Mapping[str, str] | None = None, **scale: object
+    folder: Path,
+    hold: Path,
+    *,
+    after: int,
+    environment: Mapping[str, str] | None = None,
+    **scale: object,
 ) -> subprocess.Popen[str]:
-    """A search in a process group of its own."""
-    code = (
-        "import signal\n"
-        "from pathlib import Path\n"
-        "from dse.explore.loop import run\n"
-        "from dse.explore.scale import Scale\n"
-        "from tests.explore import metrics\n"
-        "from tests.explore.test_scale import session\n"
-        # Shells start jobs in the background with it ignored.
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "if __name__ == '__main__':\n"
-        f"    run(session(metrics.{function}), Path({str(folder)!r}), scale=Scale(**{scale!r}))\n"
-    )
+    """A search in a process group of its own that stands still in its trials.
+
+    It makes `hold` when `after` trials are settled: what is measured then does not end, and a test
+    that waits for the file finds the search in the middle, however slow the machine is.
+    """
+    code = f"""
+import signal
+from functools import partial
+from pathlib import Path
+from dse.explore.loop import run
+from dse.explore.scale import Scale
+from tests.explore import metrics
+from tests.explore.test_scale import session
+
+HOLD = Path({str(hold)!r})
+
+def stand_still(status):
+    if status.stage == "trials" and status.done >= {after}:
+        HOLD.touch()
+
+# Shells start jobs in the background with it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if __name__ == "__main__":
+    metric = partial(metrics.held, hold=HOLD)
+    scale = Scale(**{scale!r})
+    run(session(metric), Path({str(folder)!r}), scale=scale, progress=stand_still)
+"""
     return subprocess.Popen(
         [sys.executable, "-c", code],
         start_new_session=True,

@@ -8,13 +8,14 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import optuna
 import pandas as pd
 import pytest
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from dse.errors import RunError, StorageError
 from dse.explore.loop import run
@@ -49,6 +50,10 @@ class Database:
         """The parameters of every settled trial."""
         return [tuple(t.params.values()) for t in self.trials(name) if is_settled(t)]
 
+    def running(self, name: str) -> int:
+        """How many trials are being measured."""
+        return sum(trial.state == TrialState.RUNNING for trial in self.trials(name))
+
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[Database]:
@@ -73,11 +78,25 @@ def test_those_who_join_share_the_trials_and_end_with_the_same_front(
     database: Database, tmp_path: Path
 ) -> None:
     scale = Scale(storage=database.url, study="shared")
+    hold = tmp_path / "hold"
+
+    def stand_still(status: Status) -> None:
+        if status.stage == "trials" and status.done == 1:
+            hold.touch()
+
+    def let_go(status: Status) -> None:
+        if status.stage == "trials" and status.done >= 4:
+            hold.unlink(missing_ok=True)
+
+    waiting = session(partial(metrics.held, hold=hold))
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(run, session(metrics.slow), tmp_path / "first", scale=scale)
-        wait_until(lambda: bool(database.trials("shared")))
-        joined = replace(scale, join=True)
-        run(session(metrics.slow), tmp_path / "second", scale=joined)
+        first = pool.submit(run, waiting, tmp_path / "first", scale=scale, progress=stand_still)
+        try:
+            wait_until(hold.exists)
+            joined = replace(scale, join=True)
+            run(session(metrics.fidelity), tmp_path / "second", scale=joined, progress=let_go)
+        finally:
+            hold.unlink(missing_ok=True)
         first.result()
     found = database.points("shared")
     assert len(found) == len(set(found)) == TRIALS
@@ -89,18 +108,21 @@ def test_the_trials_of_a_process_that_was_killed_are_measured_by_the_others(
     database: Database, tmp_path: Path
 ) -> None:
     scale = Scale(storage=database.url, study="killed", silence_s=3)
-    process = search_in_process("slow", tmp_path / "first", storage=database.url, study="killed")
-    wait_until(lambda: len(database.points("killed")) >= 3, process)
+    hold = tmp_path / "hold"
+    process = search_in_process(
+        tmp_path / "first", hold, after=3, storage=database.url, study="killed"
+    )
+    wait_until(lambda: hold.exists() and database.running("killed") == 1, process)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     before = database.points("killed")
-    assert 3 <= len(before) < TRIALS
+    assert len(before) == 3
     run(session(metrics.fidelity), tmp_path / "second", scale=replace(scale, join=True))
     found = database.points("killed")
     assert found[: len(before)] == before
     assert len(found) == len(set(found)) == TRIALS
     states = [trial.state.name for trial in database.trials("killed")]
-    assert "RUNNING" not in states
+    assert database.running("killed") == 0
     assert states.count("FAIL") == 1
     run(session(metrics.fidelity), tmp_path / "first", resume=True, scale=scale)
     pd.testing.assert_frame_equal(front(tmp_path / "first"), front(tmp_path / "second"))
