@@ -9,7 +9,7 @@ from collections.abc import Generator, Sequence
 import pytest
 from hypothesis import settings
 
-from tests.explore import postgresql
+from tests.explore import postgresql, redis_server
 
 FORBID_SKIPS = "DSE_FORBID_SKIPS"
 """Set by `.ci/run`, which installs what marked tests need. No script can install a GPU."""
@@ -24,6 +24,8 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs chromium: apt-get install chromium"))
         if item.get_closest_marker("postgresql") and not postgresql.program("initdb"):
             item.add_marker(pytest.mark.skip(reason="needs apt-get install postgresql"))
+        if item.get_closest_marker("redis") and not redis_server.program():
+            item.add_marker(pytest.mark.skip(reason="needs apt-get install redis-server"))
         if item.get_closest_marker("cuda") and not _has_cuda():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 

@@ -10,6 +10,10 @@ import typer
 from dse.cli.screen import JsonFlag, Rows, Screen, Value
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of: dse search.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Of a shared study, where it has a password."),
+]
 
 
 def propose(
@@ -20,13 +24,14 @@ def propose(
     out: Annotated[
         Path, typer.Option("-o", "--out", metavar="DIR", help="Where the assignments go.")
     ],
+    storage: Storage = None,
     json: JsonFlag = False,
 ) -> None:
     """Write the next assignments worth measuring outside."""
     from dse.explore.propose import INDEX, propose  # noqa: PLC0415
 
     screen: Screen = context.obj
-    found = propose(run, number, out)
+    found = propose(run, number, out, storage=storage)
     columns = ("digest", "file", "quality_loss", *found[0].costs)
     rows: tuple[tuple[Value, ...], ...] = tuple(
         (p.digest, p.file.name, p.loss, *p.costs.values()) for p in found
@@ -49,6 +54,7 @@ def tell(
         Path, typer.Argument(metavar="RESULTS.csv", help="Columns: digest or trial, and values.")
     ],
     *,
+    storage: Storage = None,
     json: JsonFlag = False,
 ) -> None:
     """Take measurements made outside into a run."""
@@ -56,7 +62,7 @@ def tell(
     from dse.report import front_rows, print_front, write_report  # noqa: PLC0415
 
     screen: Screen = context.obj
-    lesson = tell(run, results)
+    lesson = tell(run, results, storage=storage)
     page = write_report(run)
     if json:
         screen.json(front_rows(run))

@@ -109,11 +109,12 @@ def search(
         workers=workers, executor=executor.value, storage=storage, study=study, join=join
     )
     if past is not None:
-        if source or resume or data or trials or scale != Scale():
+        if source or resume or data or trials or scale != Scale(storage=storage):
             raise typer.BadParameter(
-                "--from measures nothing: give it only --target, --objective, --constraint, --out"
+                "--from measures nothing: give it only --target, --objective, --constraint, "
+                "--out, and the --storage of a shared study that has a password"
             )
-        folder = _reuse(past, overrides, out, screen, quiet=json)
+        folder = _reuse(past, overrides, out, screen, storage=storage, quiet=json)
     elif source is None:
         raise typer.BadParameter("give a space or a model to search, or --from RUN")
     else:
@@ -140,12 +141,18 @@ COMMANDS = (search,)
 
 
 def _reuse(
-    past: Path, overrides: Overrides, out: Path | None, screen: Screen, *, quiet: bool
+    past: Path,
+    overrides: Overrides,
+    out: Path | None,
+    screen: Screen,
+    *,
+    storage: str | None,
+    quiet: bool,
 ) -> Path:
     """The folder of a run that took its measurements over; says what it lacks."""
     from dse.explore.reuse import SPACE, reuse, unreported  # noqa: PLC0415
 
-    folder = reuse(past, overrides=overrides, out=out).folder
+    folder = reuse(past, overrides=overrides, out=out, storage=storage).folder
     if not quiet and (missing := unreported(folder)):
         screen.remark(
             f"{missing} more assignments may belong on this front, but were not measured on the "
@@ -185,6 +192,7 @@ def _run(
     except KeyboardInterrupt:
         begun = folder is not None and (folder / "manifest.json").is_file()
         where = " --storage URL" if scale.storage else ""
+        where += f" --study {scale.study}" if scale.study else ""
         command = f"dse search {source} --out {folder} --resume{where}"
         hint = f"; go on with: {command}" if begun else ""
         typer.echo(f"dse: interrupted{hint}", err=True)

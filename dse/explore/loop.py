@@ -36,7 +36,7 @@ from dse.explore.records import Record
 from dse.explore.sampler import FrontSampler, named_sampler
 from dse.explore.scale import Scale
 from dse.explore.session import Session
-from dse.explore.storage import shared, shown
+from dse.explore.storage import lasting, shared
 from dse.explore.study import (
     enqueue,
     locked,
@@ -78,7 +78,11 @@ def run(
     scale.check()
     where = scale.storage
     with shared(where, silence_s=scale.silence_s) if where else nullcontext() as storage:
-        known = {**identity(session), "storage": shown(where) if where else None}
+        known = {
+            **identity(session),
+            "storage": lasting(where) if where else None,
+            "study": scale.title(session.origin),
+        }
         run_folder.open_folder(out, known, resume=resume)
         with locked(out):
             write_manifest(out, session, known, status="running")

@@ -58,10 +58,10 @@ def taking_part(
     objectives = ["quality_loss", *session.objectives.costs]
     with translated(scale.storage or str(out)), started(session.evaluator, scale) as executor:
         name = peer_of(out)
-        if storage is None:
+        title = scale.title(session.origin)
+        if storage is None or title is None:
             study = open_study(out, objectives)
         else:
-            title = scale.study or Path(session.origin).stem.removeprefix("zoo:")
             begun = resume and title in optuna.get_all_study_names(storage)
             study = share_study(
                 storage, title, objectives, identity=identity, join=scale.join or begun

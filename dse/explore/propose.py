@@ -10,7 +10,7 @@ import numpy as np
 
 from dse.errors import RunError
 from dse.explore import folder as run_folder
-from dse.explore.reopen import Past, reopen
+from dse.explore.reopen import Past, reopened
 from dse.explore.results import PREDICTED
 from dse.explore.sampler import FrontSampler
 from dse.explore.study import locked
@@ -36,7 +36,9 @@ class Proposal:
     """Predicted, every column."""
 
 
-def propose(run: str | Path, count: int, out: str | Path) -> tuple[Proposal, ...]:
+def propose(
+    run: str | Path, count: int, out: str | Path, *, storage: str | None = None
+) -> tuple[Proposal, ...]:
     """The next assignments to measure, written as assignment files with an index.
 
     The same choice that a search makes: by predicted hypervolume gain, what was proposed before
@@ -46,16 +48,17 @@ def propose(run: str | Path, count: int, out: str | Path) -> tuple[Proposal, ...
         run: a run folder.
         count: how many; fewer where the space has no more.
         out: where to: `proposals.csv` and one `<digest>.json` each.
+        storage: the URL of a shared study whose manifest hides a password.
 
     Raises:
+        StorageError: a shared study cannot be reached.
         RunError: the run cannot be read, `out` has proposals already, or nothing is left.
     """
     run, out = Path(run), Path(out)
     if (out / INDEX).exists():
         raise RunError(f"{out / INDEX}: exists already; choose another -o")
     run_folder.read_json(run / run_folder.MANIFEST)
-    with locked(run):
-        past = reopen(run)
+    with locked(run), reopened(run, storage) as past:
         points = _next_points(past, count)
         if not points:
             raise RunError(f"{run}: every assignment of the space is measured or proposed")

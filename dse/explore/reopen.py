@@ -13,17 +13,21 @@ from typing import Any
 import optuna
 from pydantic import ValidationError
 
-from dse.errors import RunError
+from dse.errors import RunError, nearest
 from dse.explore import folder as run_folder
 from dse.explore.design import Design, open_design
+from dse.explore.folder import mismatch
 from dse.explore.measure import records_of
 from dse.explore.records import Record
-from dse.explore.storage import open_journal
-from dse.explore.study import JOURNAL, STUDY_NAME
+from dse.explore.storage import HIDDEN, open_journal, shared, shown, translated
+from dse.explore.study import IDENTITY, JOURNAL, STUDY_NAME
 from dse.explore.surrogate import Surrogate
 from dse.explore.told import corrections, told_of
 from dse.sensitivity.table import Sensitivity, finite
 from dse.space.schema import Space
+
+SAME = ("dse", "model_digest", "space")
+"""What a manifest and a shared study must agree on (`dse.explore.loop.identity`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,33 +85,50 @@ def read_space(run: Path) -> tuple[Space, Path]:
     return space, origin.parent if origin.suffix in (".yaml", ".yml") else Path()
 
 
-def reopen(run: Path) -> Past:
+@contextmanager
+def reopened(run: Path, storage: str | None = None) -> Iterator[Past]:
     """A run with its study, to go on with; the caller holds the folder's lock.
 
+    Args:
+        run: a run folder.
+        storage: where its study is shared, as a URL with the password that no manifest keeps.
+
     Raises:
-        RunError: as `read_space`; trials that are elsewhere; a model that has changed.
+        RunError: as `read_space`; no trials, or those of another search; a model that has changed.
+        StorageError: the storage cannot be reached.
     """
     space, folder = read_space(run)
     manifest = run_folder.read_json(run / run_folder.MANIFEST)
     design = open_design(space, origin=str(manifest.get("space_file", run)), folder=folder)
     check_model(run, manifest, design)
-    past = Past(folder=run, manifest=manifest, design=design, study=_study(run, run / JOURNAL))
-    design.corrections = corrections(design, told_of(past.study.user_attrs, design.problem))
-    return past
+    url = _url(run, manifest, storage)
+    with _own_study(run / JOURNAL) if url is None else _shared_study(run, manifest, url) as study:
+        design.corrections = corrections(design, told_of(study.user_attrs, design.problem))
+        yield Past(folder=run, manifest=manifest, design=design, study=study)
 
 
 @contextmanager
-def copied_study(run: Path) -> Iterator[optuna.Study]:
-    """The study of a run as it is now, from a copy: the run itself is not touched.
+def study_of(run: Path, storage: str | None = None) -> Iterator[optuna.Study]:
+    """The study of a run as it is now, to read: the run itself is not touched.
+
+    Args:
+        run: a run folder.
+        storage: as `reopened`.
 
     Raises:
-        RunError: trials that are elsewhere.
+        RunError, StorageError: as `reopened`.
     """
+    manifest = run_folder.read_json(run / run_folder.MANIFEST)
+    url = _url(run, manifest, storage)
+    if url is not None:
+        with _shared_study(run, manifest, url) as study:
+            yield study
+        return
     with TemporaryDirectory(prefix="dse-") as scratch:
         copy = Path(scratch) / JOURNAL
-        if (run / JOURNAL).is_file():
-            shutil.copyfile(run / JOURNAL, copy)
-        yield _study(run, copy)
+        shutil.copyfile(run / JOURNAL, copy)
+        with _own_study(copy) as study:
+            yield study
 
 
 def check_model(run: Path, manifest: Mapping[str, object], design: Design) -> None:
@@ -124,12 +145,40 @@ def check_model(run: Path, manifest: Mapping[str, object], design: Design) -> No
         )
 
 
-def _study(run: Path, journal: Path) -> optuna.Study:
-    if not journal.is_file():
-        where = run_folder.read_json(run / run_folder.MANIFEST).get("storage")
-        kept = f"its trials are in {where}, and only runs that keep their own can be read"
-        raise RunError(f"{run}: has no {JOURNAL}: {kept if where else 'nothing was measured yet'}")
-    return optuna.load_study(study_name=STUDY_NAME, storage=open_journal(journal))
+def _url(run: Path, manifest: Mapping[str, object], given: str | None) -> str | None:
+    """Where a run's study is shared; None where it is in the folder."""
+    kept = manifest.get("storage")
+    if kept is None:
+        if given is not None:
+            raise RunError(f"--storage: the study of {run} is not shared, its trials are there")
+        if not (run / JOURNAL).is_file():
+            raise RunError(f"{run}: has no {JOURNAL}: nothing was measured yet")
+        return None
+    if given is None and HIDDEN in str(kept):
+        raise RunError(
+            f"{run}: its trials are in {kept}; give that URL with its password: --storage URL"
+        )
+    return given or str(kept)
+
+
+@contextmanager
+def _own_study(journal: Path) -> Iterator[optuna.Study]:
+    yield optuna.load_study(study_name=STUDY_NAME, storage=open_journal(journal))
+
+
+@contextmanager
+def _shared_study(run: Path, manifest: Mapping[str, object], url: str) -> Iterator[optuna.Study]:
+    name, expected = str(manifest.get("study")), {key: manifest.get(key) for key in SAME}
+    with shared(url) as storage, translated(url):
+        known = optuna.get_all_study_names(storage)
+        if name not in known:
+            raise RunError(
+                f"{run}: its study {name!r} is not in {shown(url)}{nearest(name, known)}"
+            )
+        study = optuna.load_study(study_name=name, storage=storage)
+        if other := mismatch(study.user_attrs.get(IDENTITY, {}), expected):
+            raise RunError(f"{run}: study {name!r} in {shown(url)} is another search: {other}")
+        yield study
 
 
 def _mapping(content: object) -> Mapping[str, object]:

@@ -19,7 +19,7 @@ from dse.explore.loop import identity
 from dse.explore.manifest import described
 from dse.explore.measure import REPORT_ATTRIBUTE, records_of
 from dse.explore.records import Record
-from dse.explore.reopen import check_model, copied_study, read_space
+from dse.explore.reopen import check_model, read_space, study_of
 from dse.explore.run import Overrides, SearchResult, default_folder, overridden
 from dse.explore.study import distributions, locked, open_study, trial_point
 from dse.explore.told import ATTRIBUTE, corrections, told_of
@@ -35,7 +35,11 @@ KEPT = ("metric", "metric_goal", "samples", "reference_metric")
 
 
 def reuse(
-    run: str | Path, *, overrides: Overrides | None = None, out: Path | None = None
+    run: str | Path,
+    *,
+    overrides: Overrides | None = None,
+    out: Path | None = None,
+    storage: str | None = None,
 ) -> SearchResult:
     """A new run folder with the fronts of an old run's measurements under other targets or limits.
 
@@ -46,9 +50,11 @@ def reuse(
     Args:
         run: a run folder.
         overrides: what differs; new constraints are added to the old ones.
-        out: the new folder; `runs/<run>-<time>` by default.
+        out: the new folder; `runs/<run>-<time>` by default. It keeps its own study.
+        storage: the URL of the old run's shared study, where its manifest hides a password.
 
     Raises:
+        StorageError: a shared study cannot be reached.
         RunError: the old folder cannot be read, or the new one exists.
         InfeasibleError: nothing that was measured satisfies the constraints.
     """
@@ -60,10 +66,11 @@ def reuse(
     origin = str(out / SPACE)
     design = open_design(space, origin=origin, folder=out)
     check_model(run, manifest, design)
-    known = {**identity(design), "storage": None}
-    run_folder.open_folder(out, known, resume=False)
-    with copied_study(run) as old, locked(out):
-        records = _taken_over(design, old, out, same_targets=not overrides.targets)
+    known = {**identity(design), "storage": None, "study": None}
+    with study_of(run, storage) as old:
+        run_folder.open_folder(out, known, resume=False)
+        with locked(out):
+            records = _taken_over(design, old, out, same_targets=not overrides.targets)
     chosen = decide(records, design.objectives, feasible=satisfied(design.constraints, records))
     front = tuple(records[index] for index in chosen)
     (out / SPACE).write_text(space_yaml(space), encoding="utf-8")

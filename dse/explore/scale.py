@@ -38,6 +38,16 @@ class Scale:
     """What a process may be silent for before others measure its trials again; a pause of the
     machine or the network should be shorter."""
 
+    def title(self, origin: str) -> str | None:
+        """What the shared study is called; None where none is shared.
+
+        Args:
+            origin: what errors call the space.
+        """
+        if self.storage is None:
+            return None
+        return self.study or Path(origin).stem.removeprefix("zoo:")
+
     def check(self) -> None:
         """Refuse what does not go together.
 

@@ -41,6 +41,8 @@ DRIVERS = {
 }
 PACKAGES = {"postgresql": "psycopg[binary]", "mysql": "pymysql", "mariadb": "pymysql"}
 PASSWORD = re.compile(r"(?<=:)[^:@/]*(?=@)")
+HIDDEN = "***"
+"""What is shown instead."""
 
 
 def open_journal(path: Path) -> BaseStorage:
@@ -83,7 +85,7 @@ def _opened(url: str, silence_s: int) -> BaseStorage:
     with translated(url), warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if url.startswith(REDIS):
-            storage: BaseStorage = JournalStorage(JournalRedisBackend(url))
+            storage: BaseStorage = JournalStorage(_Unpickled(JournalRedisBackend(url)))
         elif "://" not in url:
             storage = JournalStorage(JournalFileBackend(url))
         else:
@@ -97,6 +99,21 @@ def _opened(url: str, silence_s: int) -> BaseStorage:
             )
         storage.get_all_studies()
         return storage
+
+
+class _Unpickled(BaseJournalBackend):
+    """A backend without its snapshots: those are pickles, which whoever writes them may abuse."""
+
+    def __init__(self, backend: BaseJournalBackend) -> None:
+        self._backend = backend
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        """Every log from a number on."""
+        yield from self._backend.read_logs(log_number_from)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Write logs."""
+        self._backend.append_logs(logs)
 
 
 class _Gathered(BaseJournalBackend):
@@ -162,7 +179,12 @@ def translated(where: str) -> Iterator[None]:
 
 def shown(url: str) -> str:
     """The URL without its password."""
-    return PASSWORD.sub("***", url) if "://" in url else url
+    return PASSWORD.sub(HIDDEN, url) if "://" in url else url
+
+
+def lasting(url: str) -> str:
+    """What a manifest says of a storage: no password, and the whole path of a journal."""
+    return shown(url) if "://" in url else str(Path(url).absolute())
 
 
 def _failures() -> tuple[type[Exception], ...]:

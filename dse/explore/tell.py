@@ -16,7 +16,7 @@ from dse.explore.feasible import check_measured, satisfied
 from dse.explore.measure import quality_json
 from dse.explore.propose import proposed
 from dse.explore.records import Record
-from dse.explore.reopen import Past, reopen
+from dse.explore.reopen import Past, reopened
 from dse.explore.results import Result, read_results
 from dse.explore.study import distributions, locked
 from dse.explore.told import ATTRIBUTE, USER, Told, corrections, told_of
@@ -35,22 +35,23 @@ class Lesson:
     front: tuple[Record, ...]
 
 
-def tell(run: str | Path, results: str | Path) -> Lesson:
+def tell(run: str | Path, results: str | Path, *, storage: str | None = None) -> Lesson:
     """Take measurements into a run: re-fit what predicts, decide the front again, rewrite tables.
 
     Args:
         run: a run folder.
         results: a CSV with a column `digest` or `trial`, and any of the loss and cost columns of
             `trials.csv`; see `read_results`.
+        storage: the URL of a shared study whose manifest hides a password.
 
     Raises:
+        StorageError: a shared study cannot be reached.
         RunError: the run or the file cannot be used; nothing is changed then.
         InfeasibleError: nothing that was measured satisfies the constraints.
     """
     run = Path(run)
     run_folder.read_json(run / run_folder.MANIFEST)
-    with locked(run):
-        past = reopen(run)
+    with locked(run), reopened(run, storage) as past:
         before = past.records
         known = {record.digest: record.point for record in before}
         told = read_results(

@@ -1,0 +1,79 @@
+"""A Redis server of our own for tests: on loopback, in a temporary folder, everything on disk."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import redis
+
+LIMIT_S = 60
+"""For a start on a loaded machine."""
+
+
+def program() -> str | None:
+    """The server program, if it is installed."""
+    return shutil.which("redis-server")
+
+
+class Server:
+    """A server that can be stopped and started again, and loses nothing.
+
+    Args:
+        folder: for its data.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        folder.mkdir()
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://:secret@127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        options = {
+            "bind": "127.0.0.1", "port": self.port, "dir": self._folder, "requirepass": "secret",
+            "save": "", "appendonly": "yes", "appendfsync": "always", "daemonize": "no",
+        }  # fmt: skip
+        words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+        self._process = subprocess.Popen([str(program()), *words], stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + LIMIT_S
+        with redis.Redis.from_url(self.url) as client:
+            while not _answers(client):
+                assert time.monotonic() < deadline, "the server does not answer"
+                assert self._process.poll() is None, "the server has ended"
+                time.sleep(0.02)
+
+    def stop(self) -> None:
+        """End it without asking anybody."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
+def _answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.ConnectionError:
+        return False
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[Server]:
+    """A server that runs until the end of the context."""
+    found = Server(folder)
+    found.start()
+    try:
+        yield found
+    finally:
+        found.stop()
