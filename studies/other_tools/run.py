@@ -30,6 +30,8 @@ from studies.other_tools.score import Cost, Quality, cost, quality
 FOLDER = Path(__file__).parent
 SEEDS = 3
 CALIBRATION = 128
+SHORT = 12
+"""Trials of a search that asks for fewer evaluations than any other tool that evaluates."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,8 @@ def main() -> None:
     for seed in range(arguments.seeds):
         scripts = (("aimet", arguments.aimet, "aimet_amp"), ("mct", arguments.mct, "mct_sweep"))
         searches += [peer(name, python, script, work, seed) for name, python, script in scripts]
-        searches.append(ours(work, seed))
+        searches.append(ours("dse", work, seed))
+        searches.append(ours("dse-short", work, seed, trials=SHORT))
     write(work, searches)
 
 
@@ -96,8 +99,15 @@ def peer(name: str, python: str, script: str, work: Path, seed: int) -> Search:
     )
 
 
-def ours(work: Path, seed: int) -> Search:
-    """One `dse search`, every point of its front exported as Q/DQ."""
+def ours(tool: str, work: Path, seed: int, trials: int | None = None) -> Search:
+    """One `dse search`, every point of its front exported as Q/DQ.
+
+    Args:
+        tool: what the tables call it.
+        work: the folder of all runs.
+        seed: of the calibration images and of the search.
+        trials: instead of the space file's.
+    """
     data = np.load(work / "data.npz")
     order = np.random.default_rng(seed).permutation(len(data["calibration"]))[:CALIBRATION]
     parts = [("calibration", order), ("search", slice(None)), ("report", slice(None))]
@@ -105,9 +115,9 @@ def ours(work: Path, seed: int) -> Search:
     labels = np.concatenate([data[f"{name}_labels"][rows] for name, rows in parts])
     source = work / f"images-{seed}.npz"
     np.savez(source, image=images, labels=labels)
-    folder = work / f"dse-{seed}"
+    folder = work / f"{tool}-{seed}"
     started = time.process_time()
-    overrides = Overrides(data=str(source), seed=seed)
+    overrides = Overrides(data=str(source), seed=seed, trials=trials)
     # Whoever has a finished run of this seed keeps it.
     if not (folder / "front.json").exists():
         shutil.rmtree(folder, ignore_errors=True)
@@ -116,11 +126,11 @@ def ours(work: Path, seed: int) -> Search:
     manifest = json.loads((folder / "manifest.json").read_text())
     files = []
     for entry in json.loads((folder / "front.json").read_text()):
-        file = f"dse-{seed}-{entry['trial']}.onnx"
+        file = f"{tool}-{seed}-{entry['trial']}.onnx"
         export_trial(folder, trial=entry["trial"], target="onnx-qdq", out=work / file)
         files.append(file)
     return Search(
-        tool="dse",
+        tool=tool,
         seed=seed,
         evaluations=manifest["forward_equivalents"]["total"],
         cpu_seconds=float((folder / "cpu_seconds").read_text()),
