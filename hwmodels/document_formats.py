@@ -40,7 +40,7 @@ _WORDS = """\
 | | `requant8`, `requant_floor8` | codes of 8 bits taken down, to nearest (Double Rounding) or by dropping bits |
 | | `gptq`, `discquant` | chosen with calibration data (weights) |
 | correction | `auto`, `bias_corrected`, `uncorrected` | whether the mean output is put back, in the bias or behind the node; `auto` does where there is a bias |
-| transform | `hadamard(n)`, `random_hadamard(n,seed)`, `smooth(a)`, `power(k)`, `expand(n)`, `clamp(p)`, `outlier_split(p)`, `low_rank(r)` | see `dse/numerics/transforms.py` |
+| transform | `hadamard(n)`, `random_hadamard(n,seed)`, `smooth(a)`, `equalize`, `power(k)`, `expand(n)`, `clamp(p)`, `outlier_split(p)`, `low_rank(r)` | see `dse/numerics/transforms.py` |
 
 What calibration decides is kept in `state/` of a run, with a digest; every layer learns from its
 inputs in full precision, so that it does not depend on the rest of an assignment.

@@ -26,7 +26,7 @@ from hwmodels.formats import (
 )
 
 TRANSFORM = re.compile(
-    r"(hadamard|random_hadamard|smooth|power|expand|outlier_split|low_rank|clamp)"
+    r"(hadamard|random_hadamard|smooth|equalize|power|expand|outlier_split|low_rank|clamp)"
     r"(\([^()]*\))?"
 )
 _PERCENTILE = re.compile(r"percentile(\d+(?:\.\d+)?)")

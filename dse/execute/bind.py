@@ -64,6 +64,7 @@ def bound(
     Raises:
         AssignmentError: as `emulators`.
     """
+    assignment = weights.settled(assignment)
     weights.prepare(assignment)
     found: dict[str, Quantize] = {**emulators(assignment, sites, calibration, weights)}
     for key, shift in corrections(assignment, weights).items():

@@ -1,14 +1,14 @@
-"""What calibration data decide about weights: roundings, ranges, corrected means, smoothing.
+"""What is found about weights: roundings, ranges, corrected means, smoothing, equalisation.
 
-All is found with the full-precision inputs of a layer. So what a weight takes depends on its own
-quantizer alone, and not on the rest of an assignment.
+All is found with the full-precision inputs of a layer, if it needs data at all. So what a weight
+takes depends on its own quantizer alone, and not on the rest of an assignment; equalisation is
+settled between neighbours before.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,11 +16,14 @@ import torch
 from torch import Tensor
 
 from dse.errors import AssignmentError
+from dse.execute.equalize import Equalization, equalization, sides_of
 from dse.execute.moments import Moments, observe_moments
 from dse.execute.operators.operator import Value
 from dse.execute.product import Product, products_of
 from dse.execute.program import Program
-from dse.execute.smooth import smoothing_of, smoothing_strength, taps_of
+from dse.execute.smooth import smoothing_of, smoothing_strength
+from dse.execute.wish import Wish
+from dse.graph.assignment import Assignment
 from dse.graph.site import Site
 from dse.numerics import (
     QuantizerState,
@@ -38,38 +41,6 @@ from hwmodels.formats import Quantizer
 MEMORY_BYTES = 1 << 30
 """For outer products of inputs at one time; more layers take more passes over the data."""
 FILE = "weights.safetensors"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """A quantizer at a weight that needs calibration data."""
-
-    key: str
-    quantizer: Quantizer
-    product: Product
-    corrects: bool
-    """The shift of the mean output is wanted."""
-
-    @property
-    def settled(self) -> Quantizer:
-        """The quantizer as it stands at a weight."""
-        return self.quantizer.settled(weight=True)
-
-    @property
-    def needs_second(self) -> bool:
-        """Whether second moments of the inputs are needed."""
-        if self.key == self.product.activation:
-            return False
-        searched = self.settled.statistic == "output_mse" and not self.quantizer.transforms
-        return self.quantizer.is_learned or searched
-
-    @property
-    def identity(self) -> str:
-        """What its state is called, the same in every process; one for all that read a value."""
-        digest = hashlib.sha256(repr(self.quantizer).encode()).hexdigest()[:8]
-        shared = self.key == self.product.activation
-        place = repr(self.product.operand) if shared else self.key
-        return f"{place}={self.quantizer.name}#{digest}"
 
 
 class WeightStates:
@@ -99,7 +70,10 @@ class WeightStates:
         """
         wishes = {wish.identity: wish for pair in pairs for wish in self._wishes(*pair)}
         missing = [wish for identity, wish in wishes.items() if identity not in self._states]
-        for part in self._passes(missing):
+        for wish in missing:
+            if not wish.needs_data:
+                self._states[wish.identity] = self._factors(wish, None)
+        for part in self._passes([wish for wish in missing if wish.needs_data]):
             second = frozenset(wish.product.operand for wish in part if wish.needs_second)
             found, macs = observe_moments(
                 self._program, self._batches(), [wish.product for wish in part], second=second
@@ -108,8 +82,18 @@ class WeightStates:
             for wish in part:
                 self._states[wish.identity] = self._state(wish, found[wish.product.operand])
 
+    def settled(self, assignment: Assignment) -> Assignment:
+        """The assignment as it stands at sites: equalised where both neighbours ask for it.
+
+        Raises:
+            AssignmentError: `equalize` at a site without a neighbour to scale.
+        """
+        if all(sides_of(quantizer) is None for _, quantizer in assignment):
+            return assignment
+        return self._equalization.settled(assignment)
+
     def state(self, key: str, quantizer: Quantizer) -> QuantizerState | None:
-        """What was found for a quantizer at a site; None where it needs no data."""
+        """What was found for a quantizer at a site; None where it needs nothing."""
         for wish in self._wishes(key, quantizer):
             if wish.identity not in self._states:
                 self.prepare([(key, quantizer)])
@@ -134,9 +118,12 @@ class WeightStates:
         self._states |= load_states(folder / FILE)
 
     def _wishes(self, key: str, quantizer: Quantizer) -> Iterator[Wish]:
-        """One, or none where the quantizer needs no data."""
+        """One, or none where the quantizer needs no state."""
         site = self._sites.get(key)
-        smooth = smoothing_strength(quantizer) is not None
+        scaled = smoothing_strength(quantizer) is not None
+        if sides_of(quantizer) is not None:
+            self._equalization.check([key])
+            scaled = True
         if site is None or site.role != "weight":
             if quantizer.is_learned:
                 role = "unknown" if site is None else site.role
@@ -144,11 +131,11 @@ class WeightStates:
                     f"site {key!r} ({role}): {quantizer.name} learns its rounding, which only "
                     "weights can"
                 )
-            if smooth:
-                yield self._smoothed(key, quantizer)
+            if scaled:
+                yield self._at_operand(key, quantizer)
             return
         product = self._products.get(key)
-        asked = smooth or quantizer.is_learned or quantizer.correction == "bias_corrected"
+        asked = scaled or quantizer.is_learned or quantizer.correction == "bias_corrected"
         if product is None:
             if asked:
                 raise AssignmentError(
@@ -160,10 +147,10 @@ class WeightStates:
         # Nobody asked: only where a bias takes the shift for nothing.
         corrects &= product.has_bias or quantizer.correction != "auto"
         wish = Wish(key=key, quantizer=quantizer, product=product, corrects=corrects)
-        if wish.needs_second or corrects or smooth:
+        if wish.needs_data or scaled:
             yield wish
 
-    def _smoothed(self, key: str, quantizer: Quantizer) -> Wish:
+    def _at_operand(self, key: str, quantizer: Quantizer) -> Wish:
         """An activation whose ranges move into the weight of its node."""
         product = self._products.get(f"{key.rpartition('/')[0]}/in1")
         if product is None or product.activation != key:
@@ -219,10 +206,13 @@ class WeightStates:
         assert given is not None
         return given.detach().float()
 
-    def _factors(self, wish: Wish, moments: Moments) -> QuantizerState:
-        """The channel factors of a smoothed operand; nothing for others."""
+    def _factors(self, wish: Wish, moments: Moments | None) -> QuantizerState:
+        """The channel factors of a smoothed or equalised operand; nothing for others."""
+        sides = sides_of(wish.quantizer)
+        if sides is not None:
+            return QuantizerState(channel_factors=self._equalization.of(wish.key, sides))
         strength, product = smoothing_strength(wish.quantizer), wish.product
-        if strength is None:
+        if strength is None or moments is None:
             return QuantizerState()
         same = (
             (other, self._weight(key))
@@ -232,7 +222,11 @@ class WeightStates:
         factors = smoothing_of(wish.key, product, moments.largest, same, strength)
         if wish.key == product.activation:
             return QuantizerState(channel_factors=factors)
-        return QuantizerState(channel_factors=(1 / factors).repeat_interleave(taps_of(product)))
+        return QuantizerState(channel_factors=(1 / factors).repeat_interleave(product.taps))
+
+    @cached_property
+    def _equalization(self) -> Equalization:
+        return equalization(self._program.graph, self._products, self._weight)
 
     def _learned(
         self, wish: Wish, matrix: Tensor, moments: Moments

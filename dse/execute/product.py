@@ -64,6 +64,16 @@ class Product:
         return self.weight_shape[1 if self._is_transposed else 0]
 
     @property
+    def taps(self) -> int:
+        """Positions of a kernel: how often each channel stands in a row."""
+        return math.prod(self.weight_shape[2:]) if self.is_convolution else 1
+
+    @property
+    def channels(self) -> int:
+        """Input channels of all groups."""
+        return self.groups * self.depth // self.taps
+
+    @property
     def outputs(self) -> int:
         """Output channels of all groups."""
         return math.prod(self.weight_shape) // self.depth

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import torch
@@ -48,16 +47,11 @@ def smoothing_of(
             f"site {key!r}: smooth needs channels that one weight sums over; "
             f"{product.node.name!r} is a convolution in {product.groups} groups"
         )
-    taps = taps_of(product)
+    taps = product.taps
     ranges = [by_channel(other.matrix(weight)[0].abs().amax(0), taps) for other, weight in weights]
     return smoothing_factors(
         by_channel(largest[0], taps), torch.stack(ranges).amax(0), strength=strength
     )
-
-
-def taps_of(product: Product) -> int:
-    """Positions of a kernel: how often each channel stands in a row."""
-    return math.prod(product.weight_shape[2:]) if product.is_convolution else 1
 
 
 def by_channel(row: Tensor, taps: int) -> Tensor:

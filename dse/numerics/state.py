@@ -22,7 +22,8 @@ class QuantizerState:
     tensor_scale: float | None = None
     """Two-level formats: the scale of the whole tensor."""
     channel_factors: Tensor | None = None
-    """Transform `smooth`: (depth,) multiplied before quantization and divided out after it."""
+    """Transforms `smooth` and `equalize`: (depth,), or (slices, depth), multiplied before
+    quantization and divided out after it."""
     values: Tensor | None = None
     """A learned rounding: the quantized tensor itself, shaped as the tensor it replaces."""
     output_shift: Tensor | None = None

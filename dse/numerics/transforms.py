@@ -47,6 +47,8 @@ def transform(spec: str) -> Transform:
       contraction; a last block that is short stays as it is. QuaRot, arXiv 2404.00456.
     * `smooth(a)`: multiplies channels by the state's factors, made with strength a. SmoothQuant,
       arXiv 2211.10438.
+    * `equalize(before, after)`: the same with factors shared with the weights before and after
+      (1, or 0 without). Nagel et al., arXiv 1906.04721, section 4.1.
     * `power(k)`: sign(x) |x|^k before, the root after; COAT's range expansion, arXiv 2410.19313.
     * `expand(n, m)`: the same with the k that spreads each group of n over the range of a format
       with maximum m (448); COAT's dynamic range expansion.
@@ -126,9 +128,17 @@ def _random_hadamard(n: float, seed: float = 0) -> Transform:
 
 
 def _smooth(_: float = SMOOTHING) -> Transform:
+    return _by_factors("smooth")
+
+
+def _equalize(_before: float = 1.0, _after: float = 1.0) -> Transform:
+    return _by_factors("equalize")
+
+
+def _by_factors(name: str) -> Transform:
     def around(rows: Tensor, quantized: OnRows, state: QuantizerState) -> Tensor:
         if state.channel_factors is None:
-            raise QuantizeError("transform 'smooth' needs channel factors in the state")
+            raise QuantizeError(f"transform {name!r} needs channel factors in the state")
         factors = state.channel_factors.to(rows.device)
         return quantized(rows * factors) / factors
 
@@ -204,6 +214,7 @@ _MAKERS: dict[str, Callable[..., Transform]] = {
     "hadamard": _hadamard,
     "random_hadamard": _random_hadamard,
     "smooth": _smooth,
+    "equalize": _equalize,
     "power": _power,
     "expand": _expand,
     "clamp": _clamp,

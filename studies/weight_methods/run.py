@@ -1,8 +1,8 @@
 """What the method behind a 3- or 4-bit weight is worth, and whether it changes the ranking.
 
-`python -m studies.weight_methods.run [methods|sensitivities|ranks]` writes `results/*.csv` (20
-minutes on one core; `ranks` reads the table of `sensitivities`). `efficientnet.py` is the part
-that needs photographs.
+`python -m studies.weight_methods.run [methods|equalization|sensitivities|ranks]` writes
+`results/*.csv` (20 minutes on one core; `ranks` reads the table of `sensitivities`).
+`efficientnet.py` is the part that needs photographs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import spearmanr
 
+from dse.errors import AssignmentError
 from dse.evaluate.evaluator import Evaluator
 from dse.evaluate.setup import build_evaluator
 from dse.graph.assignment import Assignment
@@ -47,6 +48,12 @@ METHODS = {
     "gptq on output mse, bias corrected": "output_mse:gptq:bias_corrected",
     "discquant on output mse, bias corrected": "output_mse:discquant:bias_corrected",
 }
+PER_TENSOR = {
+    "absmax": "absmax:uncorrected",
+    "absmax, bias corrected": "absmax:bias_corrected",
+    "mse, bias corrected": "mse:bias_corrected",
+}
+"""Ranges of weights with one scale a tensor, which equalisation is for."""
 FORMATS = ("int4_channel", "int4_g128", "int4_g32", "mxfp4", "nvfp4")
 """The 4-bit choices whose ranking is compared."""
 
@@ -97,6 +104,33 @@ def methods() -> Iterator[dict[str, object]]:
                     "reference_metric": reference, "samples": data.report,
                     "forward_equivalents": round(spent, 2),
                 }  # fmt: skip
+
+
+def equalization() -> Iterator[dict[str, object]]:
+    """Weights of fashion-resnet with one scale a tensor, as they are and equalised."""
+    evaluator, found = evaluator_of("fashion-resnet")
+    weights = [site.key for region in found for site in region.sites if site.role == "weight"]
+    paired = {key for key in weights if _has_neighbour(evaluator, key)}
+    for bits in (8, 4):
+        for method, words in PER_TENSOR.items():
+            plain = assignment_of(found, f"int{bits}:{words}", ACTIVATIONS["fashion-resnet"])
+            equal = quantizer(f"int{bits}:{words}:equalize")
+            both = {"no": plain, "yes": plain.replaced(dict.fromkeys(paired, equal))}
+            for word, chosen in both.items():
+                quality = evaluator.measure(chosen, "report")
+                yield {
+                    "model": "fashion-resnet", "bits": bits, "method": method, "equalized": word,
+                    "loss": quality.loss, "stderr": quality.stderr, "metric": quality.metric,
+                    "paired_weights": len(paired), "weights": len(weights),
+                }  # fmt: skip
+
+
+def _has_neighbour(evaluator: Evaluator, key: str) -> bool:
+    try:
+        evaluator.prepare([(key, quantizer("int8:equalize"))])
+    except AssignmentError:
+        return False
+    return True
 
 
 def sensitivities() -> Iterator[dict[str, object]]:
@@ -173,9 +207,11 @@ def write(name: str, rows: Sequence[Mapping[str, object]]) -> None:
 def main() -> None:
     """All parts, or those that are named."""
     RESULTS.mkdir(exist_ok=True)
-    parts = sys.argv[1:] or ["methods", "sensitivities", "ranks"]
+    parts = sys.argv[1:] or ["methods", "equalization", "sensitivities", "ranks"]
     if "methods" in parts:
         write("methods.csv", list(methods()))
+    if "equalization" in parts:
+        write("equalization.csv", list(equalization()))
     if "sensitivities" in parts:
         write("sensitivities.csv", list(sensitivities()))
     if "ranks" in parts:
