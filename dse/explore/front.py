@@ -29,11 +29,38 @@ def hypervolume(values: np.ndarray, reference: np.ndarray) -> float:
 
 
 def improvements(candidates: np.ndarray, front: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """What each candidate alone would add to the hypervolume of a front."""
+    """What each candidate alone would add to the hypervolume of a front.
+
+    Args:
+        candidates: (candidates, objectives).
+        front: (points, objectives); rows beyond the reference contribute nothing.
+        reference: (objectives,).
+
+    Returns:
+        (candidates,), never negative.
+    """
+    if len(reference) == 2:
+        return _areas(candidates, front, reference)
     before = hypervolume(front, reference)
     return np.array(
         [hypervolume(np.vstack([front, row]), reference) - before for row in candidates]
     )
+
+
+def _areas(candidates: np.ndarray, front: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """`improvements` of two objectives, all candidates at once.
+
+    A front is a staircase: from one point to the next, what is above the lowest so far is
+    dominated already.
+    """
+    inside = front[(front < reference).all(axis=1)]
+    inside = inside[np.argsort(inside[:, 0])]
+    starts = np.concatenate([[-np.inf], inside[:, 0]])
+    ends = np.concatenate([inside[:, 0], reference[:1]])
+    heights = np.minimum.accumulate(np.concatenate([reference[1:], inside[:, 1]]))
+    widths = np.maximum(ends - np.maximum(starts, candidates[:, :1]), 0.0)
+    areas: np.ndarray = (widths * np.maximum(heights - candidates[:, 1:], 0.0)).sum(axis=1)
+    return areas
 
 
 def knee(values: np.ndarray) -> int:

@@ -123,7 +123,7 @@ def sweep(
 
 def pareto(
     losses: Sequence[np.ndarray], costs: Sequence[np.ndarray], *, limit: int = 256
-) -> list[Point]:
+) -> np.ndarray:
     """The points that no other beats in total loss and total cost, from the cheapest.
 
     Variables are joined one by one and only undominated partial sums are kept, which is exact
@@ -135,6 +135,9 @@ def pareto(
         losses: one array of choices a variable.
         costs: the same shape.
         limit: how many partial sums are carried along, and how many points come back.
+
+    Returns:
+        (points, variables) choice indices.
     """
     if len(losses) > MANY:
         return _hull(losses, costs, limit)
@@ -152,34 +155,66 @@ def pareto(
         parents, choices = history[column]
         chosen[:, column] = choices[place]
         place = parents[place]
-    return [tuple(int(index) for index in row) for row in chosen]
+    return chosen
 
 
-def _hull(losses: Sequence[np.ndarray], costs: Sequence[np.ndarray], limit: int) -> list[Point]:
+def _hull(losses: Sequence[np.ndarray], costs: Sequence[np.ndarray], limit: int) -> np.ndarray:
     """At most `limit` points of the front's convex hull, evenly, from the cheapest.
 
     From the cheapest choices on, the step that takes most loss off for its cost comes first
     (Sinha and Zoltners, Operations Research 27(3), 1979); within a variable the steps of its
     convex hull come in this order by themselves.
     """
-    steps: list[tuple[float, int, int]] = []
-    start = []
-    for variable, (loss, cost) in enumerate(zip(losses, costs, strict=True)):
-        here = int(np.lexsort((loss, cost))[0])
-        start.append(here)
-        while (better := np.flatnonzero((loss < loss[here]) & (cost > cost[here]))).size:
-            slopes = (loss[better] - loss[here]) / (cost[better] - cost[here])
-            here = int(better[np.argmin(slopes)])
-            steps.append((float(slopes.min()), variable, here))
-    steps.sort()
-    point = np.array(start)
-    wanted = set(np.linspace(0, len(steps), limit).round().astype(int).tolist())
-    found = [tuple(point.tolist())] if 0 in wanted else []
-    for count, (_, variable, choice) in enumerate(steps, start=1):
-        point[variable] = choice
-        if count in wanted:
-            found.append(tuple(point.tolist()))
+    loss, cost = _padded(losses), _padded(costs)
+    # Of equally cheap choices the one of least loss.
+    cheapest = np.where(cost == cost.min(axis=1, keepdims=True), loss, np.inf)
+    point = np.argmin(cheapest, axis=1)
+    variables, choices = _steepest_steps(loss, cost, point)
+    wanted = np.unique(np.linspace(0, len(variables), limit).round().astype(np.int64))
+    found = np.empty((len(wanted), len(loss)), dtype=np.int64)
+    taken = 0
+    for row, count in enumerate(wanted.tolist()):
+        # Of several steps of one variable the last stays.
+        point[variables[taken:count]] = choices[taken:count]
+        found[row], taken = point, count
     return found
+
+
+def _steepest_steps(
+    loss: np.ndarray, cost: np.ndarray, start: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Steps along every variable's convex hull, the one that takes off most loss for cost first.
+
+    Args:
+        loss: (variables, choices).
+        cost: the same shape.
+        start: (variables,) the choices to begin with.
+
+    Returns:
+        The variable of each step and the choice that it goes to.
+    """
+    every, here = np.arange(len(loss)), start.copy()
+    steps = [np.zeros((3, 0))]
+    while True:
+        lost, paid = loss - loss[every, here][:, None], cost - cost[every, here][:, None]
+        slopes = np.divide(lost, paid, out=np.zeros_like(lost), where=(lost < 0) & (paid > 0))
+        chosen, steepest = np.argmin(slopes, axis=1), slopes.min(axis=1)
+        moved = np.flatnonzero(steepest < 0)
+        if not moved.size:
+            break
+        here[moved] = chosen[moved]
+        steps.append(np.stack([steepest[moved], moved, chosen[moved]]))
+    slope, variable, choice = np.concatenate(steps, axis=1)
+    order = np.lexsort((choice, variable, slope))
+    return variable[order].astype(np.int64), choice[order].astype(np.int64)
+
+
+def _padded(tables: Sequence[np.ndarray]) -> np.ndarray:
+    """(variables, choices); what a variable does not have is infinite."""
+    padded = np.full((len(tables), max(map(len, tables))), np.inf)
+    for row, entries in zip(padded, tables, strict=True):
+        row[: len(entries)] = entries
+    return padded
 
 
 def _thinned(loss: np.ndarray, cost: np.ndarray, limit: int) -> np.ndarray:

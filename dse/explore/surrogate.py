@@ -34,8 +34,8 @@ class Surrogate:
         Args:
             points: (points, variables) choice indices.
         """
-        chosen = [losses[points[:, column]] for column, losses in enumerate(self.losses)]
-        summed: np.ndarray = np.stack(chosen).sum(axis=0)
+        entries = np.concatenate(self.losses)
+        summed: np.ndarray = entries[(self._offsets + points).T].sum(axis=0)
         return summed
 
     def refitted(self, points: np.ndarray, measured: Sequence[float] | np.ndarray) -> Surrogate:
@@ -64,12 +64,15 @@ class Surrogate:
         edges = np.cumsum([len(entries) for entries in self.losses])[:-1]
         return Surrogate(losses=tuple(np.split(solution * spread, edges)))
 
+    @property
+    def _offsets(self) -> np.ndarray:
+        """Where each variable's entries begin when all are joined: (variables,)."""
+        return np.cumsum([0, *(len(entries) for entries in self.losses[:-1])])
+
     def _indicator(self, points: np.ndarray) -> np.ndarray:
         """(points, all choices) with a one where a point takes a choice."""
-        offsets = np.cumsum([0, *(len(entries) for entries in self.losses)])
-        matrix = np.zeros((len(points), offsets[-1]))
-        for column in range(points.shape[1]):
-            matrix[np.arange(len(points)), offsets[column] + points[:, column]] = 1.0
+        matrix = np.zeros((len(points), sum(map(len, self.losses))))
+        np.put_along_axis(matrix, self._offsets + points, 1.0, axis=1)
         return matrix
 
 

@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from dse.explore.executor import Executor, Job, Outcome
 from dse.explore.measure import tell
 from dse.explore.pulse import Pulse
+from dse.explore.sampler import SAMPLER, FrontSampler
 from dse.explore.session import Session
 from dse.explore.study import is_settled, own, running_points, trial_point
 from dse.space.problem import Point, Problem
@@ -106,14 +107,19 @@ class Trials:
             _ = trial.relative_params
             point = suggested(trial, self._session.problem)
             if point not in taken and len(taken) < self._total:
-                trial.set_user_attr("source", trial.user_attrs.get("source", "sampler"))
-                planned = trial.user_attrs["source"] != "sampler"
+                source = trial.user_attrs.get("source")
+                if source is None:
+                    trial.set_user_attr("source", SAMPLER)
+                planned = source not in (None, SAMPLER)
                 return Asked(trial=trial, point=point, planned=planned)
             self._study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
             self._forget(trial)
         return None
 
     def _next(self) -> optuna.Trial:
+        sampler = self._study.sampler
+        if isinstance(sampler, FrontSampler):
+            sampler.queue_next(self._study)
         with warnings.catch_warnings():
             # Optuna beats by itself in `Study.optimize` only; here a pulse does.
             warnings.filterwarnings("ignore", message="Heartbeat of storage")
@@ -189,6 +195,8 @@ class Trials:
 
 def suggested(trial: optuna.Trial, problem: Problem) -> Point:
     """The point that a trial proposes."""
+    if len(known := trial.params) == len(problem.variables):
+        return problem.point(known)
     names = {
         variable.name: trial.suggest_categorical(
             variable.name, [choice.name for choice in variable.choices]

@@ -57,10 +57,13 @@ class Problem:
         return total
 
     @cached_property
-    def _places(self) -> tuple[Mapping[str, int], ...]:
-        """Position of every choice by its name, for each variable."""
+    def _places(self) -> tuple[tuple[str, Mapping[str, int]], ...]:
+        """Each variable's name, with the position of every choice by its name."""
         return tuple(
-            {choice.name: place for place, choice in enumerate(variable.choices)}
+            (
+                variable.name,
+                {choice.name: place for place, choice in enumerate(variable.choices)},
+            )
             for variable in self.variables
         )
 
@@ -103,16 +106,18 @@ class Problem:
             for variable, index in zip(self.variables, point, strict=True)
         )
 
+    def named(self, point: Sequence[int]) -> dict[str, str]:
+        """Choice names of a point by variable name."""
+        names = [variable.name for variable in self.variables]
+        return dict(zip(names, self.choices(point), strict=True))
+
     def point(self, choices: Mapping[str, str]) -> Point:
         """The point of choice names by variable name.
 
         Raises:
             KeyError: a variable or choice that the problem does not have.
         """
-        return tuple(
-            places[choices[variable.name]]
-            for variable, places in zip(self.variables, self._places, strict=True)
-        )
+        return tuple([places[choices[name]] for name, places in self._places])
 
     def changed(self, variable: int, choice: int) -> Assignment:
         """The assignment in which only one variable takes a choice, the rest full precision."""

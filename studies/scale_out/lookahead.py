@@ -11,8 +11,8 @@ from dse.explore.plan import plan
 from dse.explore.sampler import FrontSampler
 from dse.explore.study import distributions
 from studies.search_benchmark.benchmark import Benchmark
-from studies.search_methods.methods import Job, problem_of
-from studies.search_methods.run import Truth
+from studies.search_methods.job import Job, problem_of
+from studies.search_methods.truth import Truth
 
 TRIALS = (26, 56)
 """Measured assignments at which the front is scored: 30 and 60 forward-equivalents."""

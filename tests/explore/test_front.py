@@ -1,5 +1,6 @@
 """Dominance and hypervolume laws, against counting by hand."""
 
+import moocore
 import numpy as np
 import pytest
 from hypothesis import given
@@ -39,6 +40,20 @@ def test_improvement_is_what_a_point_adds_alone() -> None:
     front = np.array([[0.0, 1.0], [1.0, 0.0]])
     candidates = np.array([[0.5, 0.5], [1.0, 1.0]])
     assert improvements(candidates, front, np.array([2.0, 2.0])).tolist() == [0.25, 0.0]
+
+
+@given(POINTS, POINTS)
+def test_improvement_of_two_objectives_is_the_difference_of_hypervolumes(
+    points: list, candidates: list
+) -> None:
+    front, wanted = (np.array(rows, dtype=float)[:, :2] for rows in (points, candidates))
+    reference = np.array([7.0, 8.0])
+    inside = front[(front < reference).all(axis=1)]
+    before = moocore.hypervolume(inside, ref=reference) if len(inside) else 0.0
+    for row, added in zip(wanted, improvements(wanted, front, reference), strict=True):
+        with_row = np.vstack([inside, row[None][(row < reference).all()[None]]])
+        after = moocore.hypervolume(with_row, ref=reference) if len(with_row) else 0.0
+        assert added == pytest.approx(after - before)
 
 
 def test_knee_is_the_bend() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dse.explore.front import hypervolume, nondominated
-from dse.explore.solver import Budget, pareto, solve, sweep
+from dse.explore.solver import MANY, Budget, pareto, solve, sweep
 
 
 def _tables(seed: int, variables: int = 5, choices: int = 3) -> tuple[list, list]:
@@ -87,3 +87,18 @@ def test_a_thinned_pareto_keeps_both_extremes_and_most_of_the_area() -> None:
         values = np.array([[_total(costs, p), _total(losses, p)] for p in points])
         areas.append(hypervolume(values, np.array([30.0, 30.0])))
     assert areas[0] > 0.99 * areas[1]
+
+
+@settings(deadline=None, max_examples=10)
+@given(seed=st.integers(0, 10_000), digits=st.sampled_from([1, 8]))
+def test_the_front_of_many_variables_is_best_at_every_price(seed: int, digits: int) -> None:
+    losses, costs = _tables(seed, variables=MANY + 1, choices=4)
+    # Few digits make ties.
+    losses, costs = ([np.round(x, digits) for x in tables] for tables in (losses, costs))
+    found = pareto(losses, costs, limit=10_000)
+    values = np.array([[_total(losses, p), _total(costs, p)] for p in found])
+    assert (np.diff(values[:, 0]) < 0).all()
+    assert (np.diff(values[:, 1]) > 0).all()
+    for price in np.logspace(-3, 3, 25):
+        best = sum(float((x + price * y).min()) for x, y in zip(losses, costs, strict=True))
+        assert (values @ [1.0, price]).min() == pytest.approx(best)

@@ -125,3 +125,24 @@ def test_points_are_queued_once(tmp_path: Path) -> None:
     enqueue(study, problem, points, names={})
     assert len(study.trials) == len(points) == 3
     assert study.trials[0].user_attrs == {"source": "uniform", "name": "bf16"}
+
+
+def test_a_queued_proposal_is_what_a_trial_that_asks_would_get(tmp_path: Path) -> None:
+    problem = synthetic_problem()
+    truth = Truth(problem)
+    found = []
+    for name in ("asked", "queued"):
+        (tmp_path / name).mkdir()
+        sampler = _front_sampler(problem, truth, 3)
+        study = open_study(tmp_path / name, ["loss", "cost"], sampler)
+        sampler.queue_next(study)
+        assert study.trials == []  # nothing is known yet
+        enqueue(study, problem, {problem.fallback: "uniform"}, names={})
+        _run(study, problem, truth, 1)
+        if name == "queued":
+            for _ in range(2):  # what waits is not queued again
+                sampler.queue_next(study)
+            assert len(study.trials) == 2
+            assert study.trials[1].user_attrs["source"] == "sampler"
+        found.append(_run(study, problem, truth, 1))
+    assert found[0] == found[1]

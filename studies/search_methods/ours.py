@@ -1,0 +1,73 @@
+"""Our search, its variants and its ablations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dse.explore.plan import plan
+from dse.explore.sampler import FrontSampler
+from dse.explore.surrogate import Surrogate
+from studies.search_methods.interaction import Interacting
+from studies.search_methods.job import Job, problem_of
+from studies.search_methods.samplers import optimise
+
+UNCERTAIN = 0.25
+"""Gradient scores above this share of the largest are measured directly, in one variant."""
+
+
+def _search(job: Job, surrogate: Surrogate) -> None:
+    problem = problem_of(job.table)
+    planned = plan(problem, surrogate, job.additive, (), trials=job.trials, budgets=16)
+    sampler = FrontSampler(problem, surrogate, job.costs, job.additive, seed=job.seed)
+    optimise(job, sampler, planned)
+
+
+def direct(job: Job) -> None:
+    """Knapsack from direct scores, then the front sampler."""
+    _search(job, job.direct())
+
+
+def gradient(job: Job) -> None:
+    """Knapsack from gradient scores, then the front sampler."""
+    _search(job, job.gradient())
+
+
+def mixed(job: Job) -> None:
+    """Variant: gradient scores, the large ones measured directly."""
+    losses = [entries.copy() for entries in job.gradient().losses]
+    limit = UNCERTAIN * max(float(entries.max()) for entries in losses)
+    for entries, alone, share in zip(
+        losses, job.table.alone, job.table.forward_share, strict=True
+    ):
+        large = entries >= limit
+        entries[large] = alone[large]
+        job.spent += float(share[large].sum())
+    _search(job, Surrogate(losses=tuple(losses)))
+
+
+def interacting(job: Job) -> None:
+    """Variant: gradient scores; a Gaussian process corrects sums for what interacts."""
+    _search(job, Interacting(losses=job.gradient().losses))
+
+
+class _Fixed(Surrogate):
+    """A surrogate that learns nothing from measurements."""
+
+    def refitted(self, points: np.ndarray, measured: Sequence[float] | np.ndarray) -> Surrogate:
+        return self
+
+
+def not_refitted(job: Job) -> None:
+    """Ablation: gradient scores, knapsack, sampler, but the surrogate stays the prior."""
+    _search(job, _Fixed(losses=job.gradient().losses))
+
+
+def without_knapsack(job: Job) -> None:
+    """Ablation: gradient scores, uniforms, sampler."""
+    surrogate = job.gradient()
+    sampler = FrontSampler(
+        problem_of(job.table), surrogate, job.costs, job.additive, seed=job.seed
+    )
+    optimise(job, sampler, job.table.points[job.table.uniforms])
