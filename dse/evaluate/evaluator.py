@@ -60,6 +60,8 @@ class Evaluator:
     """A user's own measure of quality, instead of the divergence from full precision."""
     weights: WeightStates = None  # type: ignore[assignment]  # made below where none is given
     """What the calibration split decides about weights: learned roundings, corrected means."""
+    trace_bytes: int = TRACE_BYTES
+    """Kept of full precision on the search split, all batches together."""
     macs: int = 0
     _batches: dict[SplitName, list[_Batch]] = field(default_factory=dict)
     _forward_macs: dict[SplitName, int] = field(default_factory=dict)
@@ -138,6 +140,10 @@ class Evaluator:
             return self.metric.quality(scores, scores)
         prepared = self._prepared(split)
         return summarise([batch.reference.own_score() for batch in prepared], self.task)
+
+    def samples(self, split: SplitName) -> int:
+        """How many samples a split has."""
+        return len(next(iter(getattr(self.splits, split).inputs.values())))
 
     def forward_macs(self, split: SplitName = "search") -> int:
         """MACs of one full-precision forward over a split: the unit of effort."""
@@ -237,9 +243,9 @@ class Evaluator:
         return self._batches[split]
 
     def _prepare(self, feeds: dict[str, Tensor], labels: Tensor | None, *, keep: bool) -> _Batch:
-        count = -(-len(next(iter(self.splits.search.inputs.values()))) // self.batch)
+        count = -(-self.samples("search") // self.batch)
         if keep:
-            trace = self.program.trace(feeds, keep_bytes=TRACE_BYTES // count)
+            trace = self.program.trace(feeds, keep_bytes=self.trace_bytes // count)
             execution = trace.execution
         else:
             trace = None

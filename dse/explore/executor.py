@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dse.evaluate.evaluator import Evaluator, SplitName
+from dse.evaluate.hurdle import Hurdle
 from dse.evaluate.quality import Quality
 from dse.graph.assignment import Assignment
 
@@ -26,6 +27,8 @@ class Job:
     split: SplitName = "search"
     samples: int | None = None
     """The first so many of the split; all by default."""
+    hurdle: Hurdle | None = None
+    """What has to be cleared for more than a first look."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +118,9 @@ def measured(evaluator: Evaluator, job: Job) -> Outcome:
     try:
         evaluator.forward_macs(job.split)
         before, started = evaluator.macs, time.monotonic()
-        quality = evaluator.measure(job.assignment, job.split, samples=job.samples)
+        quality = evaluator.measure(
+            job.assignment, job.split, samples=job.samples, hurdle=job.hurdle
+        )
     except Exception as error:
         return Outcome(key=job.key, quality=None, error=f"{type(error).__name__}: {error}")
     return Outcome(

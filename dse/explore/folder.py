@@ -24,6 +24,7 @@ RECOMMENDED = "recommended.json"
 FRONTS = "fronts.csv"
 ROBUST = "robust.json"
 FAILURES = "failures.csv"
+PRUNED = "pruned.csv"
 STATE = "state"
 
 

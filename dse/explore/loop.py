@@ -25,12 +25,14 @@ from dse.explore.measure import (
     measure_report,
     records_of,
     reported,
+    stage_macs,
     trial_macs,
 )
 from dse.explore.peer import Peer, taking_part
 from dse.explore.plan import plan
 from dse.explore.prior import sensitivity_macs, sensitivity_table
 from dse.explore.progress import Progress, Stage, Status, silent
+from dse.explore.pruning import Pruner, pruned_of
 from dse.explore.pulse import Pulse
 from dse.explore.records import Record
 from dse.explore.sampler import FrontSampler, named_sampler
@@ -44,7 +46,7 @@ from dse.explore.study import (
 from dse.explore.surrogate import Surrogate
 from dse.explore.told import corrections, told_of
 from dse.explore.trials import Trials
-from dse.explore.write import write_results
+from dse.explore.write import write_pruned, write_results
 from dse.sensitivity.table import finite
 
 
@@ -146,7 +148,8 @@ def _run(
         _trials(session, peer, prior, progress)
     with _stage(session, "report", progress):
         records = _decide(session, peer, progress)
-    session.stage_macs.update(trial_macs(study))
+    session.stage_macs.update(stage_macs(study))
+    session.trial_macs.update(trial_macs(study))
     failures = failures_of(study)
     if not records:
         first = next(iter(failures.values()), "none was measured")
@@ -155,6 +158,7 @@ def _run(
     front = tuple(records[index] for index in chosen)
     write_results(out, session, records, front)
     run_folder.write_failures(out, failures)
+    write_pruned(out, session, pruned_of(session, study))
     return records, front
 
 
@@ -194,7 +198,10 @@ def _trials(session: Session, peer: Peer, prior: Surrogate, progress: Progress) 
     pulse = None
     if peer.storage is not None:
         pulse = Pulse(peer.study, peer.storage, silence_s=peer.silence_s)
-    trials = Trials(session, peer.study, peer.executor, total, pulse=pulse, peer=peer.name)
+    pruner = Pruner(session, peer.study, search.prune_at) if search.prune_at else None
+    trials = Trials(
+        session, peer.study, peer.executor, total, pruner=pruner, pulse=pulse, peer=peer.name
+    )
     with pulse.beating() if pulse is not None else nullcontext():
         trials.run(lambda done: _show(peer.study, progress, done, total))
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
 
 import dse
@@ -91,10 +92,19 @@ def _effort(session: Session, records: Sequence[Record]) -> dict[str, object]:
             records,
             session.objectives,
             before=before,
-            efforts=[record.macs / unit for record in records],
+            efforts=[spent / unit for spent in _until_each(records, session.trial_macs)],
         ),
         "reference_metric": reference if math.isfinite(reference) else None,
     }
+
+
+def _until_each(records: Sequence[Record], macs: Mapping[int, int]) -> list[int]:
+    """MACs of each record's trial, and of those since the record before that have none."""
+    numbers = [-1, *(record.trial for record in records)]
+    return [
+        sum(spent for trial, spent in macs.items() if before < trial <= number)
+        for before, number in pairwise(numbers)
+    ]
 
 
 def _variables(design: Design) -> list[dict[str, object]]:

@@ -10,12 +10,13 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from dse.evaluate.hurdle import Hurdle
 from dse.evaluate.quality import Quality
 from dse.explore.design import Design
 from dse.explore.executor import Executor, Job, Outcome, outcomes
 from dse.explore.records import Record
 from dse.explore.session import Session
-from dse.explore.study import ERROR, trial_point
+from dse.explore.study import ERROR, ESTIMATE, trial_point
 from dse.explore.told import amended, told_of
 from dse.space.problem import Point
 
@@ -25,13 +26,19 @@ Optuna does not let a finished trial change."""
 
 
 def tell(
-    session: Session, study: optuna.Study, trial: optuna.Trial, point: Point, outcome: Outcome
+    session: Session,
+    study: optuna.Study,
+    trial: optuna.Trial,
+    point: Point,
+    outcome: Outcome,
+    *,
+    hurdle: Hurdle | None = None,
 ) -> None:
     """Tell the study what came of a trial on the search split.
 
     A measurement that failed, and a loss that is not finite (an overflow), mark the trial as
-    failed, with the reason. What another process has told meanwhile, which had taken this one for
-    dead, is left as it is.
+    failed, with the reason; one that has not cleared its hurdle as pruned. What another process
+    has told meanwhile, which had taken this one for dead, is left as it is.
     """
     with suppress(optuna.exceptions.UpdateFinishedTrialError):
         trial.set_user_attr("digest", session.problem.assignment(point).digest)
@@ -40,14 +47,17 @@ def tell(
         quality = outcome.quality
         if quality is not None:
             trial.set_user_attr("quality", quality_json(quality))
-        if quality is not None and math.isfinite(quality.loss):
-            costs = session.total(point)
-            values = [quality.loss, *(costs[column] for column in session.objectives.costs)]
-            study.tell(trial, values, skip_if_finished=True)
-        else:
+        if quality is None or not math.isfinite(quality.loss):
             loss = "" if quality is None else f"quality_loss is {quality.loss}"
             trial.set_user_attr(ERROR, outcome.error or loss)
             study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+        elif hurdle is not None and quality.samples < len(hurdle.rival):
+            trial.set_user_attr(ESTIMATE, hurdle.estimate(quality.losses))
+            study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+        else:
+            costs = session.total(point)
+            values = [quality.loss, *(costs[column] for column in session.objectives.costs)]
+            study.tell(trial, values, skip_if_finished=True)
 
 
 def measure_report(
@@ -100,13 +110,23 @@ def failures_of(study: optuna.Study) -> dict[int, str]:
     return dict(sorted((failed | reports).items()))
 
 
-def trial_macs(study: optuna.Study) -> dict[str, int]:
+def trial_macs(study: optuna.Study) -> dict[int, int]:
+    """Trial -> MACs that were executed for it on the search split."""
+    return {
+        trial.number: int(trial.user_attrs.get("macs", 0))
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state.is_finished()
+    }
+
+
+def stage_macs(study: optuna.Study) -> dict[str, int]:
     """MACs executed so far: by source of the trials, and under `report`."""
     spent: dict[str, int] = {}
+    macs = trial_macs(study)
     for trial in study.get_trials(deepcopy=False):
         source = trial.user_attrs.get("source")
-        if source is not None and trial.state.is_finished():
-            spent[source] = spent.get(source, 0) + int(trial.user_attrs.get("macs", 0))
+        if source is not None and trial.number in macs:
+            spent[source] = spent.get(source, 0) + macs[trial.number]
     spent["report"] = sum(
         int(value["macs"])
         for key, value in study.user_attrs.items()

@@ -10,6 +10,7 @@ import numpy as np
 
 from dse.errors import RunError
 from dse.explore import folder as run_folder
+from dse.explore.pruning import pruned_of
 from dse.explore.reopen import Past, reopened
 from dse.explore.results import PREDICTED
 from dse.explore.sampler import FrontSampler
@@ -96,12 +97,13 @@ def _next_points(past: Past, count: int) -> list[Point]:
         fronts=design.objectives.split,
         allowed=design.allowed,
     )
-    measured = {record.point for record in records}
+    settled = {one.point for one in pruned_of(design, past.study)}
+    measured = {record.point for record in records} | settled
     pending = [point for point in proposed(past).values() if point not in measured]
     left = design.problem.size - len(measured) - len(set(pending))
     found: list[Point] = []
     while len(found) < min(count, left):
-        point = sampler.proposal(points, values, pending, ())
+        point = sampler.proposal(points, values, pending, settled)
         if point in measured or point in pending:
             break
         found.append(point)

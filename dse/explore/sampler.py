@@ -19,6 +19,7 @@ from dse.explore.solver import pareto
 from dse.explore.study import (
     distributions,
     failed_points,
+    known_loss,
     queue,
     running_points,
     trial_point,
@@ -105,16 +106,16 @@ class FrontSampler(BaseSampler):
             but: the trial that asks, which is not pending.
         """
         trials = study.get_trials(deepcopy=False)
-        done = [one for one in trials if one.state == TrialState.COMPLETE]
+        done = [(one, loss) for one in trials if (loss := known_loss(one)) is not None]
         if not done:
             return None
         known = self._known.setdefault(study, {})
-        for one in done:
+        for one, _ in done:
             if one.number not in known:
                 known[one.number] = codes(np.array([trial_point(one, self._problem)]))[0]
         # In the order of the points, not of the trials: a resumed study measures the same points
         # in another order, and must propose the same.
-        ordered = sorted((known[one.number], one.values[0]) for one in done)
+        ordered = sorted((known[one.number], loss) for one, loss in done)
         points = decoded([code for code, _ in ordered], len(self._space))
         values = np.column_stack([[loss for _, loss in ordered], self._costs(points)])
         pending = sorted(running_points(trials, self._problem, but=but))

@@ -24,6 +24,8 @@ class Session(Design):
     started: float = field(default_factory=time.monotonic)
     stage_macs: dict[str, int] = field(default_factory=dict)
     """Executed MACs by stage of the search."""
+    trial_macs: dict[int, int] = field(default_factory=dict)
+    """Executed MACs by trial, on the search split; trials without a result included."""
     stage_seconds: dict[str, float] = field(default_factory=dict)
 
 

@@ -33,6 +33,10 @@ PEER = "peer"
 """Trial attribute: the process that asked for it, and the trial's number."""
 ERROR = "error"
 """Trial attribute: why a measurement failed."""
+RIVAL = "rival"
+"""Trial attribute: the number of the trial that its first samples are compared with, or None."""
+ESTIMATE = "estimate"
+"""Trial attribute of what ended after its first samples: the loss that is expected of all."""
 
 
 @contextmanager
@@ -186,8 +190,20 @@ def running_points(
 
 
 def is_settled(trial: FrozenTrial) -> bool:
-    """Whether a trial's point needs no further trial: complete, or failed by itself."""
-    return trial.state == TrialState.COMPLETE or _has_failed(trial)
+    """Whether a trial's point needs no further trial: complete, pruned, or failed by itself."""
+    return trial.state == TrialState.COMPLETE or is_pruned(trial) or _has_failed(trial)
+
+
+def is_pruned(trial: FrozenTrial) -> bool:
+    """Whether a trial ended after its first samples, and was not given up as a repetition."""
+    return trial.state == TrialState.PRUNED and ESTIMATE in trial.user_attrs
+
+
+def known_loss(trial: FrozenTrial) -> float | None:
+    """The loss of a trial that was measured, in full or in part; None of any other."""
+    if trial.state == TrialState.COMPLETE:
+        return float(trial.values[0])
+    return float(trial.user_attrs[ESTIMATE]) if is_pruned(trial) else None
 
 
 def _has_failed(trial: FrozenTrial) -> bool:

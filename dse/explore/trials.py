@@ -10,18 +10,20 @@ from __future__ import annotations
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from dse.evaluate.hurdle import Hurdle
 from dse.explore.executor import Executor, Job, Outcome
 from dse.explore.measure import tell
+from dse.explore.pruning import Pruner
 from dse.explore.pulse import Pulse
 from dse.explore.sampler import SAMPLER, FrontSampler
 from dse.explore.session import Session
-from dse.explore.study import is_settled, own, running_points, trial_point
+from dse.explore.study import is_pruned, is_settled, own, running_points, trial_point
 from dse.space.problem import Point, Problem
 
 ATTEMPTS_PER_TRIAL = 20
@@ -40,16 +42,21 @@ class Asked:
     point: Point
     planned: bool
     """Its point was queued before any sampler spoke."""
+    hurdle: Hurdle | None = None
+    """What its first samples must clear."""
 
 
 class Trials:
     """Asks, measures and tells until a study has as many settled points as wanted.
+
+    A point that ends after a first look counts as the share of the samples that it took.
 
     Args:
         session: what is searched.
         study: where trials are kept.
         executor: who measures.
         total: settled points wanted.
+        pruner: sets hurdles; by default every point is measured on all samples.
         pulse: signs of life, in a study that others share.
         peer: this process's name, there.
     """
@@ -61,6 +68,7 @@ class Trials:
         executor: Executor,
         total: int,
         *,
+        pruner: Pruner | None = None,
         pulse: Pulse | None = None,
         peer: str = "",
     ) -> None:
@@ -68,12 +76,14 @@ class Trials:
         self._study = study
         self._executor = executor
         self._total = total
+        self._pruner = pruner
+        self._whole = 1 if pruner is None else pruner.samples
         self._pulse = pulse
         self._peer = peer
         self._asked: deque[Asked] = deque()
         self._came: dict[int, Outcome] = {}
         self._attempts = ATTEMPTS_PER_TRIAL * total
-        self._settled: dict[int, Point] = {}
+        self._settled: dict[int, tuple[Point, int]] = {}
 
     def run(self, show: Callable[[int], None]) -> None:
         """Go on to the end; `show` is told how many points are settled."""
@@ -83,13 +93,12 @@ class Trials:
                 self._pulse.take_over()
             while len(self._asked) < ahead and (asked := self._ask()) is not None:
                 self._asked.append(asked)
-                assignment = self._session.problem.assignment(asked.point)
-                self._executor.submit(Job(key=asked.trial.number, assignment=assignment))
-            done = len(self._known(self._all()))
-            show(done)
+                self._executor.submit(self._job(asked))
+            known = self._known(self._all())
+            show(sum(known.values()) // self._whole)
             if self._asked:
                 self._tell_oldest()
-            elif done >= self._total or not self._attempts:
+            elif not self._has_room(known) or not self._attempts:
                 return
             else:
                 time.sleep(POLL_S)
@@ -106,15 +115,20 @@ class Trials:
             # NSGA-II puts a trial into a generation only when its relative parameters are read.
             _ = trial.relative_params
             point = suggested(trial, self._session.problem)
-            if point not in taken and len(taken) < self._total:
+            if point not in taken and self._has_room(taken):
                 source = trial.user_attrs.get("source")
                 if source is None:
                     trial.set_user_attr("source", SAMPLER)
                 planned = source not in (None, SAMPLER)
-                return Asked(trial=trial, point=point, planned=planned)
+                hurdle = self._pruner.hurdle(trial, point) if self._pruner else None
+                return Asked(trial=trial, point=point, planned=planned, hurdle=hurdle)
             self._study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
             self._forget(trial)
         return None
+
+    def _job(self, asked: Asked) -> Job:
+        assignment = self._session.problem.assignment(asked.point)
+        return Job(key=asked.trial.number, assignment=assignment, hurdle=asked.hurdle)
 
     def _next(self) -> optuna.Trial:
         sampler = self._study.sampler
@@ -140,6 +154,7 @@ class Trials:
             asked.trial,
             asked.point,
             self._came.pop(asked.trial.number),
+            hurdle=asked.hurdle,
         )
         self._forget(asked.trial)
 
@@ -154,9 +169,24 @@ class Trials:
         """Whether what is settled or being measured, here or elsewhere, is all that is wanted."""
         problem = self._session.problem
         running = [trial for trial in trials if trial.state == TrialState.RUNNING]
-        points = running_points(running, problem)
         unnamed = sum(len(trial.params) < len(problem.variables) for trial in running)
-        return len(self._known(trials) | points) + unnamed >= self._total
+        taken = self._with(self._known(trials), running_points(running, problem))
+        return not self._has_room(taken, others=unnamed)
+
+    def _has_room(self, taken: Mapping[Point, int], *, others: int = 0) -> bool:
+        """Whether one more point fits the budget, though it may take all samples.
+
+        Args:
+            taken: point -> samples that it has taken or may take.
+            others: points that are not known yet.
+        """
+        spent = sum(taken.values()) + others * self._whole
+        left = self._session.problem.size - len(taken) - others
+        return left > 0 and spent + self._whole <= self._total * self._whole
+
+    def _with(self, known: Mapping[Point, int], running: set[Point]) -> dict[Point, int]:
+        """What is settled, and what is being measured: that may take all samples."""
+        return dict.fromkeys(running, self._whole) | known
 
     def _must_wait(self, trials: list[FrozenTrial]) -> bool:
         """Whether a sampler would speak before all that was planned is told.
@@ -166,7 +196,7 @@ class Trials:
         queued = any(trial.state == TrialState.WAITING for trial in trials)
         return not queued and any(asked.planned for asked in self._asked)
 
-    def _taken_before(self, number: int) -> set[Point]:
+    def _taken_before(self, number: int) -> dict[Point, int]:
         """Points that are settled, or being measured by trials with smaller numbers.
 
         Two processes that ask at the same time so agree on who goes first. Where one of the
@@ -182,15 +212,20 @@ class Trials:
             ]  # fmt: skip
             named = all(len(trial.params) == len(problem.variables) for trial in earlier)
             if named or time.monotonic() > deadline:
-                return self._known(trials) | running_points(earlier, problem)
+                return self._with(self._known(trials), running_points(earlier, problem))
             time.sleep(POLL_S / 10)
 
-    def _known(self, trials: list[FrozenTrial]) -> set[Point]:
-        """Points that need no further trial: complete, or failed for a reason of their own."""
+    def _known(self, trials: list[FrozenTrial]) -> dict[Point, int]:
+        """Points that need no further trial -> samples that they have taken.
+
+        They are complete, pruned, or failed for a reason of their own.
+        """
         for trial in trials:
             if trial.number not in self._settled and is_settled(trial):
-                self._settled[trial.number] = trial_point(trial, self._session.problem)
-        return set(self._settled.values())
+                point = trial_point(trial, self._session.problem)
+                taken = trial.user_attrs["quality"]["samples"] if is_pruned(trial) else self._whole
+                self._settled[trial.number] = point, int(taken)
+        return dict(self._settled.values())
 
 
 def suggested(trial: optuna.Trial, problem: Problem) -> Point:

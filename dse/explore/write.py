@@ -11,6 +11,7 @@ from dse.explore.decision import tied_with_uniform
 from dse.explore.design import Design
 from dse.explore.front import knee
 from dse.explore.fronts import COLUMNS, front_rows, robust
+from dse.explore.pruning import PRUNED_COLUMNS, Pruned
 from dse.explore.records import DETAIL_COLUMNS, QUALITY_COLUMNS, Record
 from dse.explore.session import Session
 from dse.graph.assignment_json import to_json
@@ -61,6 +62,14 @@ def write_tables(
     assignments = [{"trial": r.trial, "assignment": assignment_json(design, r)} for r in front]
     run_folder.write_json(out / run_folder.FRONT_ASSIGNMENTS, assignments)
     _write_chosen(out, design, front)
+
+
+def write_pruned(out: Path, design: Design, pruned: Sequence[Pruned]) -> None:
+    """Write what ended after a first look; no file where nothing did."""
+    if pruned:
+        columns = [*PRUNED_COLUMNS, *design.costs.columns, "digest"]
+        rows = [one.row() for one in pruned]
+        run_folder.write_table(out / run_folder.PRUNED, rows, columns)
 
 
 def assignment_json(design: Design, record: Record) -> dict[str, object]:

@@ -162,6 +162,10 @@ class Search(Section):
     pass, or each by an evaluation of its own."""
     sensitivity_samples: int = Field(default=8, ge=1)
     """Search samples that every region x choice is scored on alone."""
+    prune_at: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the search samples, in whole batches, after which an assignment ends that is
+    clearly worse than one that costs no more; it counts as that share of a trial. By default
+    every assignment is measured on all samples."""
     solver_budgets: int = Field(default=16, ge=1)
     """How many cost budgets the knapsack is solved at."""
 
@@ -189,3 +193,13 @@ class Space(Section):
     """Columns to minimise; the first is `quality_loss`. With several targets a column without
     its target stands for that of every target."""
     search: Search = Search()
+
+    @model_validator(mode="after")
+    def _parts_of_the_search_split(self) -> Space:
+        """A first look takes whole batches, so there must be several."""
+        if self.search.prune_at is not None and self.data.batch >= self.data.search:
+            raise ValueError(
+                f"search.prune_at: a first look takes whole batches; data.batch is "
+                f"{self.data.batch}, expected less than data.search, {self.data.search}"
+            )
+        return self
