@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,12 @@ import torch
 from dse.data import Sizes, load_splits
 from dse.errors import DataError, GraphError
 from dse.evaluate.batches import Feeds
-from dse.evaluate.evaluator import Evaluator
+from dse.evaluate.evaluator import TRACE_BYTES, Evaluator
 from dse.evaluate.metric import Metric
 from dse.evaluate.quality import Task
 from dse.execute.calibrate import observe
-from dse.execute.memory import checked, memory_need
-from dse.execute.program import Program
+from dse.execute.memory import GIGA, Caches, Need, checked, memory_need, with_kept
+from dse.execute.program import WEIGHT_CACHE_BYTES, Program
 from dse.graph.graph import Graph
 from dse.graph.site import Site
 from dse.space.schema import Data
@@ -71,15 +72,17 @@ def build_evaluator(
         splits = load_splits(
             data.source, sizes, sequence=data.sequence, inputs=shapes, folder=folder
         )
-    if compute == "cpu":
-        batch = {
-            name: (min(data.batch, len(values)), *values.shape[1:])
-            for name, values in splits.search.inputs.items()
-        }
-        need = checked(memory_need(graph, batch), graph)
-        LOGGER.log(logging.INFO if need.is_large else logging.DEBUG, "%s", need)
-    program = Program(graph, device=compute)
     pairs = tuple(quantizers)
+    budgets = Caches(weight_bytes=WEIGHT_CACHE_BYTES, trace_bytes=TRACE_BYTES)
+    if compute == "cpu":
+        inputs = splits.search.inputs
+        batch = {name: (min(data.batch, len(x)), *x.shape[1:]) for name, x in inputs.items()}
+        count = max(math.ceil(len(x) / data.batch) for x in inputs.values())
+        need = with_kept(
+            memory_need(graph, batch), graph, batch, sites, pairs, batches=count, budgets=budgets
+        )
+        budgets = _told(need, graph, budgets)
+    program = Program(graph, device=compute, weight_cache_bytes=budgets.weight_bytes)
     feeds = Feeds(splits.calibration, data.batch, compute)
     calibration = observe(program, feeds(), _observed(sites, pairs))
     evaluator = Evaluator(
@@ -90,9 +93,23 @@ def build_evaluator(
         calibration=calibration,
         batch=data.batch,
         device=compute,
+        trace_bytes=budgets.trace_bytes,
     )
     evaluator.prepare(pairs)
     return evaluator if metric is None else judged_by(evaluator, metric)
+
+
+def _told(need: Need, graph: Graph, budgets: Caches) -> Caches:
+    """What caches may take, once the need is checked and said."""
+    granted = checked(need, graph).caches
+    LOGGER.log(logging.INFO if need.is_large else logging.DEBUG, "%s", need)
+    if granted == need.caches:
+        return budgets
+    LOGGER.warning(
+        "caches get %.2g GB of these: measuring takes longer, its results are the same",
+        granted.bytes / GIGA,
+    )
+    return granted
 
 
 def judged_by(evaluator: Evaluator, metric: Metric) -> Evaluator:

@@ -100,7 +100,7 @@ def emulators(
     """
     found: dict[str, Emulator] = {}
     wrong: list[str] = []
-    for key, quantizer in assignment:
+    for key, quantizer in assignment if weights is None else weights.settled(assignment):
         try:
             emulator = _emulator(key, quantizer, sites, calibration)
             found[key] = _informed(emulator, key, quantizer, weights)

@@ -5,24 +5,56 @@ from __future__ import annotations
 import math
 import os
 import resource
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 
 from dse.errors import GraphError
-from dse.graph.graph import Graph, TensorType
+from dse.graph.graph import Dim, Graph, TensorType
 from dse.graph.initializer import FileInitializer
+from dse.graph.operators import TRANSPARENT
 from dse.graph.shapes import bind
+from dse.graph.site import Site
+from hwmodels.formats import Quantizer
 
 GIGA = 1e9
+VIEWS = TRANSPARENT - {"Cast", "CastLike"}
+"""Operators whose results have the memory of their inputs."""
+FLOAT_BYTES = 4
+UNPACKED = frozenset({"int2", "int4", "uint2", "uint4", "float4_e2m1fn"})
+"""Types that are read into wider ones, wherever they lie."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caches:
+    """What is kept between forwards while there is room; less of it costs time, no bits."""
+
+    weight_bytes: int = 0
+    """Quantized weights."""
+    trace_bytes: int = 0
+    """Values of full precision that a changed assignment starts from."""
+
+    @property
+    def bytes(self) -> int:
+        """Both."""
+        return self.weight_bytes + self.trace_bytes
+
+    def within(self, room_bytes: int) -> Caches:
+        """Both, made smaller alike where they do not fit."""
+        if self.bytes <= room_bytes:
+            return self
+        share = max(room_bytes, 0) / self.bytes
+        return Caches(
+            weight_bytes=int(share * self.weight_bytes), trace_bytes=int(share * self.trace_bytes)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """Bytes that an emulated forward takes, apart from caches, which shrink to what is left."""
+    """Bytes that emulated forwards take."""
 
     weight_bytes: int
     """Constants inside the model file. Those in external files stay there, mapped, and are read
@@ -33,29 +65,37 @@ class Need:
     """The largest constant, once more as float32: its quantized copy."""
     activation_bytes: int
     """The most that is alive at one step, 0 where shapes depend on data."""
+    folded_bytes: int = 0
+    """What is computed once from constants: weights that the model stores in fewer bits."""
+    learned_bytes: int = 0
+    """Roundings learned from data, which stay for the whole run."""
+    caches: Caches = Caches()
 
     @property
     def total_bytes(self) -> int:
         """What must fit."""
-        return self.weight_bytes + self.layer_bytes + self.activation_bytes
+        constant = self.weight_bytes + self.folded_bytes + self.learned_bytes
+        return constant + self.layer_bytes + self.activation_bytes
 
     @property
     def is_large(self) -> bool:
-        """Whether a user should know of it: a tenth of what is free, or more."""
+        """Whether a user should know of it: a tenth of what is free or more, caches apart."""
         return self.total_bytes + self.mapped_bytes > available_bytes() / 10
 
     def __str__(self) -> str:
         """What a user reads before the work starts."""
         mapped = f", {self.mapped_bytes / GIGA:.2g} GB of weights stay in their files"
+        caches = f" and up to {self.caches.bytes / GIGA:.2g} GB for caches"
         return (
             f"will need about {self.total_bytes / GIGA:.2g} GB"
+            f"{caches if self.caches.bytes else ''}"
             f"{mapped if self.mapped_bytes else ''}; the machine has "
             f"{available_bytes() / GIGA:.2g} GB free"
         )
 
 
 def memory_need(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Need:
-    """The need of one batch.
+    """The need of one batch, apart from what is kept between forwards.
 
     Args:
         graph: with weights.
@@ -65,29 +105,66 @@ def memory_need(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Need:
     for initializer in graph.initializers.values():
         size = _bytes(initializer.type)
         external = isinstance(initializer, FileInitializer) and initializer.is_external
+        external &= initializer.type.dtype not in UNPACKED
         inside, mapped = (inside, mapped + size) if external else (inside + size, mapped)
-        largest = max(largest, 4 * _elements(initializer.type))
+        largest = max(largest, FLOAT_BYTES * _elements(initializer.type))
+    types = _bound_types(graph, shapes)
     return Need(
         weight_bytes=inside,
         mapped_bytes=mapped,
         layer_bytes=largest,
-        activation_bytes=_peak(graph, shapes),
+        activation_bytes=max(_alive(graph, types), default=0),
+        folded_bytes=_folded(graph),
     )
 
 
+def with_kept(
+    need: Need,
+    graph: Graph,
+    shapes: Mapping[str, Sequence[int]],
+    sites: Mapping[str, Site],
+    pairs: Iterable[tuple[str, Quantizer]],
+    *,
+    batches: int,
+    budgets: Caches,
+) -> Need:
+    """The need with learned roundings and with caches as large as they can get.
+
+    Args:
+        need: of one batch.
+        graph: with weights.
+        shapes: sizes of the fed tensors by input name.
+        sites: every site by key.
+        pairs: what may stand at which site.
+        batches: of how many batches values are kept.
+        budgets: the most that caches take in any case.
+    """
+    weights = {(k, q) for k, q in pairs if k in sites and sites[k].role == "weight"}
+    sizes = {pair: FLOAT_BYTES * _product(sites[pair[0]].shape) for pair in weights}
+    types = _bound_types(graph, shapes)
+    values = sum(_bytes(types[v]) for node in graph.nodes for v in node.outputs if v in types)
+    caches = Caches(
+        weight_bytes=min(budgets.weight_bytes, sum(sizes.values())),
+        trace_bytes=min(budgets.trace_bytes, batches * values),
+    )
+    learned = sum(size for (_, quantizer), size in sizes.items() if quantizer.is_learned)
+    return replace(need, learned_bytes=learned, caches=caches)
+
+
 def checked(need: Need, graph: Graph) -> Need:
-    """The need, if the machine has that much.
+    """The need, if the machine has that much, with caches that fit what it leaves.
 
     Raises:
         GraphError: it does not fit; the message has both numbers.
     """
-    if need.total_bytes > available_bytes():
+    free = available_bytes()
+    if need.total_bytes > free:
         where = graph.path or graph.name
         raise GraphError(
             f"{where}: {need}; use a smaller batch or sequence, or save the model with external "
             "data, which is read layer by layer"
         )
-    return need
+    return replace(need, caches=need.caches.within(free - need.total_bytes))
 
 
 def available_bytes() -> int:
@@ -113,16 +190,20 @@ def _lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.is_file() else []
 
 
-def _peak(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> int:
-    """The most bytes of computed values that are alive at one node."""
+def _bound_types(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Mapping[str, TensorType]:
+    """Types at the sizes of a batch; none where shapes depend on data."""
     dims: dict[str, int] = {}
     for name, sizes in shapes.items():
         declared = graph.types[name].shape or ()
         dims |= {d: n for d, n in zip(declared, sizes, strict=False) if isinstance(d, str)}
     try:
-        types = bind(graph, dims)
+        return bind(graph, dims)
     except GraphError:
-        return 0
+        return {}
+
+
+def _alive(graph: Graph, types: Mapping[str, TensorType]) -> Iterator[int]:
+    """Bytes of the computed values that are alive at each node."""
     last: dict[str, int] = {}
     for index, node in enumerate(graph.nodes):
         last |= dict.fromkeys(node.reads, index)
@@ -131,16 +212,31 @@ def _peak(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> int:
         if value not in graph.initializers and value not in graph.outputs:
             dying.setdefault(index, []).append(value)
     alive = sum(_bytes(types[name]) for name in graph.inputs if name in types)
-    peak = alive
     for index, node in enumerate(graph.nodes):
         alive += sum(_bytes(types[value]) for value in node.outputs if value in types)
-        peak = max(peak, alive)
+        yield alive
         alive -= sum(_bytes(types[value]) for value in dying.get(index, ()) if value in types)
-    return peak
+
+
+def _folded(graph: Graph) -> int:
+    """Bytes of what is computed from constants alone."""
+    constant = set(graph.initializers)
+    total = 0
+    for node in graph.nodes:
+        if not constant.issuperset(node.reads):
+            continue
+        constant.update(node.outputs)
+        if node.op_type not in VIEWS:
+            total += sum(_bytes(graph.types[v]) for v in node.outputs if v in graph.types)
+    return total
 
 
 def _elements(kind: TensorType) -> int:
-    return math.prod(size for size in kind.shape or () if isinstance(size, int))
+    return _product(kind.shape or ())
+
+
+def _product(shape: Sequence[Dim]) -> int:
+    return math.prod(size for size in shape if isinstance(size, int))
 
 
 def _bytes(kind: TensorType) -> int:

@@ -5,8 +5,10 @@ import onnx.parser
 import pytest
 
 from dse.errors import DataError
+from dse.evaluate.evaluator import TRACE_BYTES
 from dse.evaluate.quality import Task
 from dse.evaluate.setup import build_evaluator, infer_task
+from dse.execute import memory
 from dse.graph.graph import Graph
 from dse.graph.load import load
 from dse.space.schema import Data
@@ -57,3 +59,19 @@ def test_too_few_samples_say_how_many_are_needed(graph: Graph, tmp_path) -> None
     data = Data(source="d.npz", calibration=2, search=2, report=2)
     with pytest.raises(DataError, match=r"has 5 samples.*need 6"):
         build_evaluator(graph, data, {}, [], folder=tmp_path)
+
+
+@pytest.mark.parametrize("graph", [7], indirect=True)
+def test_caches_that_do_not_fit_are_told_and_shrink(
+    graph: Graph, tmp_path, monkeypatch, caplog
+) -> None:
+    np.savez(tmp_path / "d.npz", tokens=np.zeros((6, 4), dtype=np.int64))
+    data = Data(source="d.npz", calibration=2, search=2, report=2, batch=2)
+    values = 2 * 4 * 7 * 4  # the logits of the search split's only batch
+    must = 2 * 300 * 7 * 4 + values + 2 * 4 * 8  # the table twice, the logits, the tokens
+    monkeypatch.setattr(memory, "available_bytes", lambda: must + values // 2)
+    evaluator = build_evaluator(graph, data, {}, [], folder=tmp_path)
+    assert evaluator.trace_bytes == values // 2
+    assert "caches get 1.1e-07 GB" in caplog.text
+    monkeypatch.undo()
+    assert build_evaluator(graph, data, {}, [], folder=tmp_path).trace_bytes == TRACE_BYTES

@@ -13,8 +13,10 @@ import pytest
 
 from dse.errors import GraphError
 from dse.execute import memory
-from dse.execute.memory import checked, memory_need
+from dse.execute.memory import Caches, checked, memory_need, with_kept
 from dse.graph.load import load
+from dse.graph.sites import sites
+from hwmodels.catalog import quantizer
 
 LAYERS, WIDTH = 24, 1024
 WEIGHTS = LAYERS * WIDTH * WIDTH * 4
@@ -56,10 +58,83 @@ def test_what_does_not_fit_is_refused_with_both_numbers(
 ) -> None:
     graph = load(deep)
     need = memory_need(graph, {"h0": (8, WIDTH)})
-    assert checked(need, graph) is need
+    assert checked(need, graph) == need
     monkeypatch.setattr(memory, "available_bytes", lambda: 1_000_000)
     with pytest.raises(GraphError, match=r"will need about 0\.0043 GB.*has 0\.001 GB free"):
         checked(need, graph)
+
+
+def kept(deep: Path, *specs: str, budget: int = 1 << 30):
+    """The need with caches, where each of these may stand at every weight."""
+    graph = load(deep)
+    by_key = {site.key: site for site in sites(graph)}
+    pairs = [
+        (key, quantizer(spec))
+        for key, site in by_key.items()
+        for spec in specs
+        if site.role == "weight"
+    ]
+    shapes = {"h0": (8, WIDTH)}
+    budgets = Caches(weight_bytes=budget, trace_bytes=budget)
+    need = memory_need(graph, shapes)
+    return graph, with_kept(need, graph, shapes, by_key, pairs, batches=3, budgets=budgets)
+
+
+def test_caches_count_with_what_they_can_hold(deep: Path) -> None:
+    """A copy of every weight a format, and every value of every batch."""
+    _, need = kept(deep, "int8_channel", "int4_channel")
+    assert need.caches.weight_bytes == 2 * WEIGHTS
+    assert need.caches.trace_bytes == 3 * LAYERS * 8 * WIDTH * 4
+    assert need.learned_bytes == 0
+    assert "and up to 0.2 GB for caches" in str(need)
+
+
+def test_caches_count_no_more_than_their_budgets(deep: Path) -> None:
+    _, need = kept(deep, "int8_channel", budget=1000)
+    assert need.caches == Caches(weight_bytes=1000, trace_bytes=1000)
+
+
+def test_learned_roundings_must_fit(deep: Path) -> None:
+    _, plain = kept(deep, "int4_channel")
+    _, learned = kept(deep, "int4_channel:gptq")
+    assert learned.total_bytes - plain.total_bytes == WEIGHTS
+
+
+def test_caches_shrink_to_what_is_left(deep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, need = kept(deep, "int8_channel")
+    left = need.caches.bytes // 4
+    monkeypatch.setattr(memory, "available_bytes", lambda: need.total_bytes + left)
+    granted = checked(need, graph).caches
+    assert left - 2 <= granted.bytes <= left
+    shares = (
+        granted.weight_bytes / need.caches.weight_bytes,
+        granted.trace_bytes / need.caches.trace_bytes,
+    )
+    assert shares == pytest.approx((0.25, 0.25), rel=1e-3)
+
+
+def test_weights_of_few_bits_count_as_they_are_read_and_as_floats(tmp_path: Path) -> None:
+    """64 x 32 elements: a byte each, and four once they are dequantized."""
+    text = """<ir_version: 10, opset_import: ["": 21]>
+    g (float[2, 64] x) => (float[2, 32] y) <float[64, 32] s> {
+        w = DequantizeLinear <axis = 0, block_size = 1> (q, s)
+        y = MatMul (x, w)
+    }"""
+    model = onnx.parser.parse_model(text)
+    kind = onnx.TensorProto.UINT4
+    for name, array in (("q", np.zeros(1024, np.uint8)), ("s", np.ones((64, 32), np.float32))):
+        if name == "s":
+            model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+        else:
+            model.graph.initializer.append(
+                onnx.TensorProto(
+                    name=name, data_type=kind, dims=[64, 32], raw_data=array.tobytes()
+                )
+            )
+    onnx.save(model, tmp_path / "m.onnx")
+    need = memory_need(load(tmp_path / "m.onnx"), {})
+    assert need.weight_bytes == 64 * 32 * (1 + 4)
+    assert need.folded_bytes == 64 * 32 * 4
 
 
 STREAM = """
@@ -68,6 +143,8 @@ import torch
 from dse.execute.emulate import Emulator
 from dse.execute.program import Program
 from dse.graph.load import load
+from dse.graph.sites import sites
+from hwmodels.catalog import quantizer
 from hwmodels.catalog import quantizer
 
 torch.set_num_threads(1)  # stacks of threads count as data
