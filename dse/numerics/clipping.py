@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dse.numerics.compiled import ROUNDED, apply_row, compiled, scale_of, set_factors
+from dse.numerics.by_method import apply_row
+from dse.numerics.compiled import ROUNDED, compiled, scale_of, set_factors
 from dse.numerics.rounding import f32, general
 
 

@@ -13,19 +13,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from dse.numerics.bits import bits_of, conjunction, float_of
-from dse.numerics.compiled import compiled, rounded_scale, scale_of, set_factors, u64
-from dse.numerics.grid import Method
+from dse.numerics.bits import bits_of, conjunction
+from dse.numerics.compiled import compiled, derive, divides, u64
 from dse.numerics.rounding import MAGNITUDE, f32, inlined, magic, u32
-from dse.numerics.scaling import Rule
 
 TILE = 16384
 """Elements of a tile: with 4 bytes each they stay in a core's second-level cache."""
 
 MIN_COLUMNS, MAX_COLUMNS = 16, 256
 """One vector of 512 bits at least; at most what leaves enough tiles to share."""
-
-ROUNDED, MAGIC = int(Rule.ROUNDED), int(Method.MAGIC)
 
 
 def columns_of(group: int, inner: int) -> int:
@@ -47,25 +43,19 @@ def _gather(x, start, inner, rows, width, tile, largest):
 
 
 @inlined
-def derive(largest, width, scaling, factors):
-    """Scale factors of groups from the bits of their largest magnitudes."""
-    if scaling.rule == ROUNDED and scaling.grid.method == MAGIC:
-        for j in range(u64(width)):
-            scale = rounded_scale(float_of(largest[j]), scaling)
-            set_factors(factors, j, scale, f32(0), scaling)
-    else:
-        for j in range(u64(width)):
-            set_factors(factors, j, scale_of(float_of(largest[j]), scaling), f32(0), scaling)
-
-
-@inlined
-def _round(tile, rows, width, factors, grid, out, start, inner):
+def _round(tile, rows, width, factors, grid, out, start, inner, scaling):
     """Writes the rounded tile."""
+    divided = divides(scaling)
     for row in range(rows):
         source, target = u64(row * width), u64(start + row * inner)
-        for j in range(u64(width)):
-            y = f32(f32(tile[source + j] * factors[0, j]) / factors[1, j])
-            out[target + j] = magic(y, grid) * factors[2, j]
+        if divided:
+            for j in range(u64(width)):
+                y = f32(f32(tile[source + j] * factors[0, j]) / factors[1, j])
+                out[target + j] = magic(y, grid) * factors[2, j]
+        else:
+            for j in range(u64(width)):
+                y = f32(tile[source + j] * factors[0, j])
+                out[target + j] = magic(y, grid) * factors[2, j]
 
 
 @compiled
@@ -88,4 +78,4 @@ def quantize_columns(x, out, first, last, depth, inner, columns, grid, scaling):
             start = ((t // tiles) * depth + top) * inner + column
             _gather(x, start, inner, rows, width, tile, largest)
             derive(largest, width, scaling, factors)
-            _round(tile, rows, width, factors, grid, out, start, inner)
+            _round(tile, rows, width, factors, grid, out, start, inner, scaling)

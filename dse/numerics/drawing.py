@@ -8,67 +8,111 @@ from __future__ import annotations
 
 import numpy as np
 
-from dse.numerics.bits import exclusive, multiply
+from dse.numerics.bits import add, exclusive, multiply, prefer_wide_vectors, subtract
 from dse.numerics.compiled import compiled, row_factors, shifted, u64
-from dse.numerics.grid import Method
-from dse.numerics.rounding import f32, inlined, mixed, stochastic, table_stochastic, u32
-
-STOCHASTIC = int(Method.STOCHASTIC)
+from dse.numerics.rounding import (
+    f32,
+    inlined,
+    mixed,
+    plain_stochastic,
+    stochastic,
+    table_stochastic,
+    u32,
+)
 
 
 @inlined
 def drawn(index, key):
     """32 random bits of an element: a hash of its index in the tensor and of the mixed seed."""
-    return mixed(exclusive(multiply(u32(index), u32(0x9E3779B1)), key))
+    return mixed(exclusive(multiply(index, u32(0x9E3779B1)), key))
 
 
-@compiled
-def _random_row(x, out, start, depth, group, factors, grid, seed, origin, stride):
-    key = mixed(seed)
+def _closed(round_one):
+    """A row of a rounding that needs nothing but the grid and random bits."""
+
+    @inlined
+    def run(x, out, start, depth, group, factors, grid, table, key, before, stride):
+        for g in range(-(-depth // group)):
+            first = start + g * group
+            last = min(first + group, start + depth)
+            multiplier, divisor, total = factors[0, g], factors[1, g], factors[2, g]
+            limited = shifted(grid, factors[3, g])
+            for i in range(u64(first), u64(last)):
+                y = f32(f32(x[i] * multiplier) / divisor)
+                draw = drawn(add(before, multiply(u32(i), stride)), key)
+                out[i] = round_one(y, limited, draw) * total
+
+    return run
+
+
+@inlined
+def _table_row(x, out, start, depth, group, factors, grid, table, key, before, stride):
     for g in range(-(-depth // group)):
         first = start + g * group
         last = min(first + group, start + depth)
         multiplier, divisor, total = factors[0, g], factors[1, g], factors[2, g]
-        limited = shifted(grid, factors[3, g])
         for i in range(u64(first), u64(last)):
             y = f32(f32(x[i] * multiplier) / divisor)
-            draw = drawn(u64(origin) + (i - u64(start)) * u64(stride), key)
-            out[i] = stochastic(y, limited, draw) * total
-
-
-@compiled
-def _random_table_row(x, out, start, depth, group, factors, grid, table, seed, origin, stride):
-    key = mixed(seed)
-    for g in range(-(-depth // group)):
-        first = start + g * group
-        last = min(first + group, start + depth)
-        multiplier, divisor, total = factors[0, g], factors[1, g], factors[2, g]
-        for i in range(u64(first), u64(last)):
-            y = f32(f32(x[i] * multiplier) / divisor)
-            draw = drawn(u64(origin) + (i - u64(start)) * u64(stride), key)
+            draw = drawn(add(before, multiply(u32(i), stride)), key)
             out[i] = table_stochastic(y, grid, table, draw) * total
 
 
-@compiled
-def draw_rows(
-    x, out, first, last, depth, grid, table, scaling, scales, zero_points, inner, seed, offset
-):
-    """As `compiled.quantize_rows`, with random bits.
+def _rows(row):
+    """All rows from first to last, as the kernels of `by_method`.
 
     Row (o, i) of `inner` columns holds elements ((o * depth + d) * inner + i) + offset of the
-    whole tensor: these numbers and the seed make the draws.
+    whole tensor: these numbers, modulo 2^32, and the seed make the draws.
     """
-    group = min(scaling.group, max(depth, 1))
-    factors = np.empty((4, -(-depth // group)), np.float32)
-    for row in range(first, last):
-        start = row * depth
-        given = scales[min(row, scales.shape[0] - 1)]
-        points = zero_points[min(row, zero_points.shape[0] - 1)]
-        row_factors(x, start, depth, group, scaling, given, points, factors)
-        origin = (row // inner) * depth * inner + row % inner + offset
-        if grid.method == STOCHASTIC:
-            _random_row(x, out, start, depth, group, factors, grid, seed, origin, inner)
-        else:
-            _random_table_row(
-                x, out, start, depth, group, factors, grid, table, seed, origin, inner
-            )
+
+    @inlined
+    def run(
+        x, out, first, last, depth, grid, table, scaling, scales, zero_points, inner, seed, offset
+    ):
+        group = min(scaling.group, max(depth, 1))
+        factors = np.empty((4, -(-depth // group)), np.float32)
+        key, stride = mixed(seed), u32(inner)
+        for r in range(first, last):
+            given = scales[min(r, scales.shape[0] - 1)]
+            points = zero_points[min(r, zero_points.shape[0] - 1)]
+            row_factors(x, r * depth, depth, group, scaling, given, points, factors)
+            origin = (r // inner) * depth * inner + r % inner + offset
+            before = subtract(u32(origin), multiply(u32(r * depth), stride))
+            row(x, out, r * depth, depth, group, factors, grid, table, key, before, stride)
+
+    return run
+
+
+_plain_rows, _general_rows = _rows(_closed(plain_stochastic)), _rows(_closed(stochastic))
+_table_rows = _rows(_table_row)
+
+
+@compiled
+def draw_plain(
+    x, out, first, last, depth, grid, table, scaling, scales, zero_points, inner, seed, offset
+):
+    """Grids of `plain.is_plain`, with 32 random bits."""
+    prefer_wide_vectors()
+    _plain_rows(
+        x, out, first, last, depth, grid, table, scaling, scales, zero_points, inner, seed, offset
+    )
+
+
+@compiled
+def draw_general(
+    x, out, first, last, depth, grid, table, scaling, scales, zero_points, inner, seed, offset
+):
+    """Method STOCHASTIC."""
+    prefer_wide_vectors()
+    _general_rows(
+        x, out, first, last, depth, grid, table, scaling, scales, zero_points, inner, seed, offset
+    )
+
+
+@compiled
+def draw_table(
+    x, out, first, last, depth, grid, table, scaling, scales, zero_points, inner, seed, offset
+):
+    """Method TABLE_STOCHASTIC."""
+    _table_rows(
+        x, out, first, last, depth, grid, table, scaling, scales, zero_points, inner, seed, offset
+    )

@@ -5,35 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from dse.numerics.grid import FLOAT32_BIAS, Grid, Method
+from dse.numerics.plain import has_plain_steps
 from dse.numerics.scaling import Scaling
-
-SMALLEST_STEP = -60
-"""Exponent of the finest step with which no intermediate of a plain rounding underflows."""
-
-
-def is_plain(grid: Grid) -> bool:
-    """Whether the plain roundings of `dse.numerics.fused_rounding` reach this grid.
-
-    They round to nearest even or at random, and saturate, at the same limit on both sides of zero.
-    """
-    limits = {
-        grid.positive_max, grid.positive_overflow, grid.positive_infinity,
-        grid.negative_max, grid.negative_overflow, grid.negative_infinity,
-    }  # fmt: skip
-    return _is_closed(grid) and len(limits) == 1
 
 
 def rounds_scales(grid: Grid) -> bool:
     """Whether `fused_scaling.rounded_scale` reaches this grid; scales are positive."""
-    return grid.method == Method.MAGIC and _is_closed(grid)
-
-
-def _is_closed(grid: Grid) -> bool:
-    return bool(
-        grid.method in (Method.MAGIC, Method.STOCHASTIC)
-        and int(grid.lowest_step) - FLOAT32_BIAS >= SMALLEST_STEP
-        and grid.lowest_exponent - grid.lowest_step == grid.mantissa_bits
-    )
+    return grid.method == Method.MAGIC and has_plain_steps(grid)
 
 
 def plain_numbers(grid: Grid) -> tuple[float, ...]:

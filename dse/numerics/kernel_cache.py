@@ -17,8 +17,8 @@ from pathlib import Path
 import numba
 
 _SOURCES = (
-    "accumulation.py", "bits.py", "clipping.py", "columns.py", "compiled.py", "drawing.py",
-    "grid.py", "in_place.py", "rounding.py", "rows.py", "scaling.py",
+    "accumulation.py", "bits.py", "by_method.py", "clipping.py", "columns.py", "compiled.py",
+    "drawing.py", "grid.py", "groups.py", "rounding.py", "scaling.py",
 )  # fmt: skip
 
 

@@ -3,54 +3,86 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from functools import lru_cache
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dse.numerics import columns, compiled, in_place, rows
-from dse.numerics.drawing import draw_rows
+from dse.numerics import columns, compiled, groups
+from dse.numerics.by_method import APART, OVER
+from dse.numerics.drawing import draw_general, draw_plain, draw_table
 from dse.numerics.grid import Grid, Method, Thresholds, grid_of, thresholds_of
 from dse.numerics.layout import Layout
 from dse.numerics.on_device import scales_of
+from dse.numerics.plain import is_plain
 from dse.numerics.scales import GroupScales, group_length, tensor_scale_of
 from dse.numerics.scaling import Rule, Scaling, kernels_derive, scaling_of
 from dse.numerics.state import QuantizerState
+from dse.numerics.threads import shared
 from hwmodels.formats import Quantizer
 
-ELEMENTS_PER_THREAD = 1 << 18
-"""Below this a thread costs more than it saves."""
-LONG_ROW = 1024
-"""From here on a row's groups are faster one by one than from a buffer of the row."""
-PARTS_PER_THREAD = 4
-"""So that a thread that is held up leaves work to the others."""
-
-Result = TypeVar("Result")
 Floats = npt.NDArray[np.float32]
+
+_GIVEN = np.int64(Rule.GIVEN)
+_ONE, _ZERO = np.ones((1, 1), np.float32), np.zeros((1, 1), np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rounding:
-    """What kernels take beside values and scales."""
+    """What kernels take beside values and scales, for groups of one length."""
 
+    method: Method
     grid: Grid
     table: Thresholds
     scaling: Scaling
+    """Of a tensor scale of 1."""
+    derives: bool
+    """Whether kernels derive scales by themselves."""
+    draw: Callable[..., None] | None
+    """The kernel of a stochastic rounding."""
+
+
+@lru_cache(maxsize=2048)
+def _rounding(quantizer: Quantizer, group: int) -> _Rounding:
+    format = quantizer.format
+    grid = grid_of(format.element, quantizer.rounding, quantizer.random_bits)
+    return _Rounding(
+        method=Method(int(grid.method)),
+        grid=grid,
+        table=thresholds_of(format.element, quantizer.rounding),
+        scaling=scaling_of(format, group=group),
+        derives=kernels_derive(quantizer),
+        draw=_drawing(quantizer, grid),
+    )
+
+
+def _drawing(quantizer: Quantizer, grid: Grid) -> Callable[..., None] | None:
+    if grid.method == Method.TABLE_STOCHASTIC:
+        kernel = draw_table
+    elif grid.method != Method.STOCHASTIC:
+        return None
+    elif grid.random_bits or quantizer.format.zero_point or not is_plain(grid):
+        kernel = draw_general
+    else:
+        kernel = draw_plain
+    return cast("Callable[..., None]", kernel)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Vector:
+    """Values in a layout's order, where their results go, and how they are rounded."""
+
+    x: Floats
+    out: Floats
+    over: bool
+    """Whether results go where the values are."""
+    how: _Rounding
+    scaling: Scaling
     seed: np.uint32
-
-    def given(self, found: GroupScales) -> tuple[object, ...]:
-        """Arguments of a kernel from the grid to the zero points."""
-        scales, points = found.scales.numpy(), found.points.numpy()
-        return (self.grid, self.table, self.scaling, scales, points)
-
-    @property
-    def draws(self) -> bool:
-        """Whether the rounding is stochastic."""
-        return bool(self.grid.method >= Method.STOCHASTIC)
 
 
 def quantize_on_cpu(
@@ -84,140 +116,134 @@ def _fill(
     """Writes the quantized values of a vector in the layout's order."""
     format = quantizer.format
     x, out = source.numpy(), target.numpy()
-    level = _level(x, quantizer, state)
     per_row = format.granularity != "tensor"
     group = group_length(format, layout.depth) if per_row else x.size
-    rounding = _Rounding(
-        grid=grid_of(format.element, quantizer.rounding, quantizer.random_bits),
-        table=thresholds_of(format.element, quantizer.rounding),
-        scaling=scaling_of(format, group=group, tensor_scale=level),
-        seed=np.uint32(seed & 0xFFFFFFFF),
-    )
-    if rounding.grid.method == Method.IDENTITY and format.scale is None:
+    how = _rounding(quantizer, group)
+    if how.method == Method.IDENTITY and format.scale is None:
         np.copyto(out, x)
         return
-    given = replace(rounding, scaling=rounding.scaling._replace(rule=np.int64(Rule.GIVEN)))
+    level, scaling = 1.0, how.scaling
+    if format.tensor_scale is not None:
+        known = state.tensor_scale
+        level = tensor_scale_of(_absmax(x), format) if known is None else known
+        scaling = scaling._replace(tensor_scale=np.float32(level))
+    over = source.data_ptr() == target.data_ptr()
+    vector = _Vector(
+        x=x, out=out, over=over, how=how, scaling=scaling, seed=np.uint32(seed & 0xFFFFFFFF)
+    )
+    derived = how.derives and state.scales is None
     if not per_row:
-        _by_span(x, out, given, _tensor_scale(source, quantizer, rounding.scaling, state))
-    elif state.scales is None and kernels_derive(quantizer):
-        long = layout.inner == 1 and layout.depth >= LONG_ROW
-        if rounding.grid.method == Method.MAGIC and not long:
-            _with_derived_scales(x, out, layout, rounding)
-        else:
-            _by_rows(source, target, layout, rounding, GroupScales(scales=torch.ones(1, 1)))
-    else:
+        _span(vector, *_tensor_scale(source, quantizer, vector, derived=derived, state=state))
+    elif not derived:
         found = scales_of(layout.row_matrix(source), quantizer, state, level)
-        _by_rows(source, target, layout, given, found)
+        _rows(source, target, layout, vector, found)
+    elif how.method == Method.MAGIC and layout.inner > 1:
+        _columns(vector, layout)
+    elif how.method == Method.MAGIC and layout.depth % group == 0:
+        _groups(vector)
+    else:
+        _rows(source, target, layout, vector, None)
 
 
 def _tensor_scale(
-    source: Tensor, quantizer: Quantizer, scaling: Scaling, state: QuantizerState
-) -> GroupScales:
-    """The one scale of a tensor; 1 for a format without."""
+    source: Tensor, quantizer: Quantizer, vector: _Vector, *, derived: bool, state: QuantizerState
+) -> tuple[Floats, Floats]:
+    """The one scale and zero point of a tensor; 1 for a format without."""
     if quantizer.format.scale is None:
-        return GroupScales(scales=torch.ones(1, 1))
-    if state.scales is None and kernels_derive(quantizer):
-        scale = compiled.scale_of(np.float32(_absmax(source.numpy())), scaling)
-        return GroupScales(scales=torch.full((1, 1), float(scale)))
-    return scales_of(source.reshape(1, -1), quantizer, state, 1.0)
+        return _ONE, _ZERO
+    if derived:
+        scale = compiled.scale_of(np.float32(_absmax(vector.x)), vector.scaling)
+        return np.full((1, 1), scale, np.float32), _ZERO
+    return _arrays(scales_of(source.reshape(1, -1), quantizer, state, 1.0))
 
 
-def _level(x: Floats, quantizer: Quantizer, state: QuantizerState) -> float:
-    if quantizer.format.tensor_scale is None:
-        return 1.0
-    if state.tensor_scale is not None:
-        return state.tensor_scale
-    return tensor_scale_of(_absmax(x), quantizer.format)
+def _arrays(found: GroupScales) -> tuple[Floats, Floats]:
+    return found.scales.numpy(), found.points.numpy()
 
 
 def _absmax(x: Floats) -> float:
-    parts = _shared(x.size, x.size, lambda first, last: compiled.absmax(x, first, last))
-    return float(np.max(parts))
+    parts = shared(x.size, x.size, lambda first, last: compiled.absmax(x, first, last))
+    return float(np.max(parts)) if len(parts) > 1 else float(parts[0])
 
 
-def _by_span(x: Floats, out: Floats, rounding: _Rounding, found: GroupScales) -> None:
+def _span(vector: _Vector, scales: Floats, zero_points: Floats) -> None:
     """One scale for all: threads share the elements."""
-    given = rounding.given(found)
+    scaling = vector.scaling._replace(rule=_GIVEN)
 
     def run(first: int, last: int) -> None:
-        part = slice(first, last)
-        row = (x[part], out[part], 0, 1, last - first, *given)
-        if rounding.draws:
-            draw_rows(*row, 1, rounding.seed, first)
-        elif _same(x, out):
-            _overwrite(x[part], given)
+        part = replace(vector, x=vector.x[first:last], out=vector.out[first:last], scaling=scaling)
+        _run(part, (0, 1, last - first), scales, zero_points, inner=1, offset=first)
+
+    shared(vector.x.size, vector.x.size, run)
+
+
+def _groups(vector: _Vector) -> None:
+    """Threads share groups, whose scales come from the values."""
+    x, out, grid, scaling = vector.x, vector.out, vector.how.grid, vector.scaling
+
+    def run(first: int, last: int) -> None:
+        if vector.over:
+            groups.overwrite_groups(x, first, last, grid, scaling)
         else:
-            compiled.quantize_rows(*row)
+            groups.quantize_groups(x, out, first, last, grid, scaling)
 
-    _shared(x.size, x.size, run)
-
-
-def _overwrite(x: Floats, given: tuple[object, ...]) -> None:
-    """Values that share one given scale, in place."""
-    whole = x.size // in_place.SPAN
-    in_place.overwrite_rows(x, 0, whole, in_place.SPAN, *given)
-    rest = x[whole * in_place.SPAN :]
-    in_place.overwrite_rows(rest, 0, 1, rest.size, *given)
+    shared(x.size // int(scaling.group), x.size, run)
 
 
-def _same(x: Floats, out: Floats) -> bool:
-    """Whether results go where the values are."""
-    return bool(x.ctypes.data == out.ctypes.data)
-
-
-def _with_derived_scales(x: Floats, out: Floats, layout: Layout, rounding: _Rounding) -> None:
-    """Threads share rows, or tiles of columns; scales come from the values."""
-    grid, scaling = rounding.grid, rounding.scaling
+def _columns(vector: _Vector, layout: Layout) -> None:
+    """Threads share tiles of columns, whose scales come from the values."""
     depth, inner = layout.depth, layout.inner
-    if inner == 1:
-        _shared(
-            layout.outer,
-            x.size,
-            lambda first, last: rows.quantize_derived_rows(
-                x, out, first, last, depth, grid, scaling
-            ),
-        )
-        return
-    width = columns.columns_of(min(int(scaling.group), depth), inner)
-    _shared(
-        layout.outer * -(-inner // width),
-        x.size,
-        lambda first, last: columns.quantize_columns(
-            x, out, first, last, depth, inner, width, grid, scaling
-        ),
-    )
-
-
-def _by_rows(
-    source: Tensor, target: Tensor, layout: Layout, rounding: _Rounding, found: GroupScales
-) -> None:
-    """Threads share the rows; columns are gathered into rows and scattered back."""
-    matrix = layout.row_matrix(source).contiguous()
-    result = target if layout.inner == 1 else torch.empty_like(matrix)
-    x, out = matrix.reshape(-1).numpy(), result.reshape(-1).numpy()
-    given = rounding.given(found)
+    width = columns.columns_of(min(int(vector.scaling.group), depth), inner)
 
     def run(first: int, last: int) -> None:
-        if rounding.draws:
-            draw_rows(x, out, first, last, layout.depth, *given, layout.inner, rounding.seed, 0)
-        elif _same(x, out):
-            in_place.overwrite_rows(x, first, last, layout.depth, *given)
-        else:
-            compiled.quantize_rows(x, out, first, last, layout.depth, *given)
+        columns.quantize_columns(
+            vector.x, vector.out, first, last, depth, inner, width, vector.how.grid, vector.scaling
+        )
 
-    _shared(layout.rows, x.size, run)
+    shared(layout.outer * -(-inner // width), vector.x.size, run)
+
+
+def _rows(
+    source: Tensor, target: Tensor, layout: Layout, vector: _Vector, found: GroupScales | None
+) -> None:
+    """Threads share rows, which columns are gathered into and scattered back from.
+
+    Scales are given, or come from the values.
+    """
+    if layout.inner > 1:
+        matrix = layout.row_matrix(source).contiguous().reshape(-1)
+        result = torch.empty_like(matrix)
+        vector = replace(vector, x=matrix.numpy(), out=result.numpy(), over=False)
+    scales, points = (_ONE, _ZERO) if found is None else _arrays(found)
+    if found is not None:
+        vector = replace(vector, scaling=vector.scaling._replace(rule=_GIVEN))
+
+    def run(first: int, last: int) -> None:
+        place = (first, last, layout.depth)
+        _run(vector, place, scales, points, inner=layout.inner, offset=0)
+
+    shared(layout.rows, vector.x.size, run)
     if layout.inner > 1:
         target.reshape(layout.outer, layout.depth, layout.inner).copy_(
             result.reshape(layout.outer, layout.inner, layout.depth).transpose(1, 2)
         )
 
 
-def _shared(items: int, elements: int, run: Callable[[int, int], Result]) -> list[Result]:
-    """Results of `run(first, last)` over parts of `range(items)`, in threads if it is worth it."""
-    threads = min(torch.get_num_threads(), max(elements // ELEMENTS_PER_THREAD, 1), items)
-    if threads == 1:
-        return [run(0, items)]
-    parts = min(threads * PARTS_PER_THREAD, items)
-    borders = [items * part // parts for part in range(parts + 1)]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(run, borders[:-1], borders[1:]))
+def _run(
+    vector: _Vector,
+    place: tuple[int, int, int],
+    scales: Floats,
+    zero_points: Floats,
+    *,
+    inner: int,
+    offset: int,
+) -> None:
+    """The kernel of the rounding method, on rows first to last of a depth."""
+    how = vector.how
+    given = (*place, how.grid, how.table, vector.scaling, scales, zero_points)
+    if how.draw is not None:
+        how.draw(vector.x, vector.out, *given, inner, vector.seed, offset)
+    elif vector.over:
+        OVER[how.method](vector.x, *given)
+    else:
+        APART[how.method](vector.x, vector.out, *given)

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from dse.numerics.fused_arguments import (
     grid_numbers,
-    is_plain,
     plain_numbers,
     rounds_scales,
     scaling_numbers,
@@ -19,6 +18,7 @@ from dse.numerics.fused_arguments import (
 from dse.numerics.grid import Method, grid_of, thresholds_of
 from dse.numerics.layout import Layout
 from dse.numerics.on_device import scales_of, tensor_scale
+from dse.numerics.plain import is_plain
 from dse.numerics.scales import group_length
 from dse.numerics.scaling import Rule, Scaling, kernels_derive, scaling_of
 from dse.numerics.state import QuantizerState

@@ -22,6 +22,7 @@ from dse.numerics.bits import (
     multiply,
     shift_left,
     shift_right,
+    subtract,
     subtract_signed,
     to_float,
 )
@@ -33,6 +34,10 @@ EXPONENT = u32(0x7F800000)
 FRACTION = u32(0x007FFFFF)
 IMPLICIT = u32(0x00800000)
 HALF_FRACTION = u32(0x00400000)
+FRACTION_RANGE = u32(23 << 23)
+"""Added to the bits of a power of two: 2^23 times as much."""
+TWO_TO_32 = u32(0x8F000000)
+"""Less the bits of a power of two p: those of 2^32 / p."""
 TWO = f32(2.0)
 
 inlined = numba.njit(inline="always", error_model="numpy")
@@ -176,6 +181,28 @@ def stochastic(y, grid, draw):
     if drawn_away(left, draw, grid.random_bits):
         steps = add(steps, u32(1))
     return joined(y, steps, step, grid)
+
+
+@inlined
+def plain_stochastic(y, grid, draw):
+    """`stochastic` with all of 32 random bits, on grids that `plain.is_plain` describes."""
+    bits = bits_of(y)
+    magnitude = min(float_of(conjunction(bits, MAGNITUDE)), grid.positive_max)
+    lowest = shift_left(u32(grid.lowest_exponent), u32(23))
+    binade = max(conjunction(bits_of(magnitude), EXPONENT), lowest)
+    mantissa = shift_left(u32(grid.mantissa_bits), u32(23))
+    step = float_of(subtract(binade, mantissa))
+    # The unit in the last place of c is a step.
+    c = float_of(add(subtract(binade, mantissa), FRACTION_RANGE))
+    near = (magnitude + c) - c
+    below = near - step if near > magnitude else near
+    rest = magnitude - below
+    left = u32(rest * float_of(subtract(TWO_TO_32, bits_of(step))))
+    # Less than 2^-32 of a step still is more than nothing.
+    left = max(left, min(bits_of(rest), u32(1)))
+    rounded = below + step if left > draw else below
+    signed = float_of(disjunction(bits_of(rounded), conjunction(bits, SIGN))) + grid.zero
+    return y if np.isnan(y) else signed
 
 
 @inlined
