@@ -18,6 +18,7 @@ from hwmodels.element import is_plain
 from hwmodels.execution import Execution, execution
 from hwmodels.formats import Quantizer
 from hwmodels.kernel import Kernel
+from hwmodels.launches import launches
 from hwmodels.operation import contraction_kernel, plain_kernel, reads_of
 from hwmodels.runtime import Runtime
 from hwmodels.work import CONTRACTING, Op, Operand, RegionWork
@@ -93,8 +94,8 @@ def plan_region(
     kernels: list[Kernel] = []
     for group in _groups(done, order, runtime):
         border = _border([op for op, _ in group], done, region)
-        kernels += _pieces(_kernel(group, border, around, device), runtime)
-        kernels += _bias_kernels([op for op, _ in group], runtime)
+        kernel = _kernel(group, border, around, device)
+        kernels += launches(kernel, [op for op, _ in group], border[0], runtime)
     executed = [run for run in order if run is not None]
     statuses: list[Status] = [run.status for run in executed]
     worst = STATUS_ORDER[max((STATUS_ORDER.index(status) for status in statuses), default=0)]
@@ -191,42 +192,6 @@ def _kernel(
         accumulator=rate.accumulator if rate else "fp32",
         efficiency=min(run.mode.efficiency if run.mode else 1.0 for run in runs),
     )
-
-
-def _pieces(kernel: Kernel, runtime: Runtime) -> list[Kernel]:
-    """The kernel, or the kernels that the runtime launches for its op."""
-    pieces = runtime.pieces.get(kernel.detail)
-    if pieces is None or kernel.kind != "pointwise":
-        return [kernel]
-    share = pieces.passes / pieces.kernels
-    piece = replace(
-        kernel,
-        input_bytes=round(kernel.input_bytes * share),
-        weight_bytes=round(kernel.weight_bytes * share),
-        other_bytes=round(kernel.other_bytes * share),
-        write_bytes=round(kernel.write_bytes * share),
-    )
-    return [piece] * pieces.kernels
-
-
-def _bias_kernels(ops: Sequence[Op], runtime: Runtime) -> list[Kernel]:
-    """Kernels that add a bias where the runtime does not do it in the contraction."""
-    outputs = [
-        op.operand("output")
-        for op in ops
-        if op.kind in runtime.bias_kernel and op.operand("bias") is not None
-    ]
-    return [
-        Kernel(
-            kind="pointwise",
-            detail="bias",
-            sizes={},
-            input_bytes=output.bytes,
-            write_bytes=output.bytes,
-        )
-        for output in outputs
-        if output is not None
-    ]
 
 
 def _written_bytes(operand: Operand, context: Context) -> int:

@@ -16,6 +16,7 @@ from hwmodels.kernel import Kernel, KernelCost
 from hwmodels.memory import is_activation
 from hwmodels.plan import Context, Plan, plan_region
 from hwmodels.runtime import Runtime
+from hwmodels.sequence import in_sequence
 from hwmodels.work import RegionWork
 
 ESTIMATORS: dict[str, Estimator] = {"array": ArrayEstimator(), "gpu": GpuEstimator()}
@@ -40,7 +41,7 @@ def estimator_of(device: Device) -> Estimator:
 def kernel_costs(
     kernels: Sequence[Kernel], device: Device, runtime: Runtime
 ) -> tuple[KernelCost, ...]:
-    """The cost of each kernel, in order: collectives by their links, the rest by the estimator.
+    """The cost of each kernel, one after another: collectives by links, others by the estimator.
 
     Raises:
         DeviceError: No estimator claims the device.
@@ -49,7 +50,8 @@ def kernel_costs(
     shared = [kernel for kernel in kernels if kernel.kind == "collective"]
     own = [kernel for kernel in kernels if kernel.kind != "collective"]
     over_links = iter(collective_costs(shared, device, runtime))
-    alone = iter(estimator_of(device).estimate(own, device, runtime))
+    costs = estimator_of(device).estimate(own, device, runtime)
+    alone = iter(in_sequence(costs, device, runtime))
     return tuple(next(over_links if kernel.kind == "collective" else alone) for kernel in kernels)
 
 

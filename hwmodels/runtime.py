@@ -122,6 +122,8 @@ class Pieces:
     kernels: int
     passes: float
     """How often all of its operands move, over all kernels."""
+    channel_kernels: int = 0
+    """Further kernels that work on a vector of channels only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +156,10 @@ class Runtime:
     ties: tuple[str, ...]
     """Roles of regions whose ops must have equal formats, as one kernel runs them."""
     source: str
+    takes_expanded_masks: bool = True
+    """Whether fused attention takes a mask that is expanded along the keys."""
+    switch_cycles: float = 0.0
+    """Cycles that a kernel starts later after one of another kind than after itself."""
     peer_all_reduce: bool = False
     """Whether it has all-reduce kernels over peer memory beside NCCL."""
     every_combination: bool = False

@@ -67,6 +67,7 @@ class PiecesEntry(Entry):
 
     kernels: int = Field(gt=0)
     passes: float = Field(gt=0)
+    channel_kernels: int = Field(default=0, ge=0)
 
 
 class RuntimeFile(Entry):
@@ -85,6 +86,8 @@ class RuntimeFile(Entry):
     fuses_shared_input: bool = False
     quantize_into: tuple[str, ...] = ()
     ties: tuple[str, ...] = ()
+    takes_expanded_masks: bool = True
+    switch_cycles: float = Field(default=0.0, ge=0)
     peer_all_reduce: bool = False
     source: str
     modes: tuple[ModeEntry, ...] = ()
@@ -119,7 +122,11 @@ def _read(path: Path) -> Runtime:
         epilogue=entry.epilogue,
         bias_kernel=entry.bias_kernel,
         pieces={
-            detail: Pieces(kernels=pieces.kernels, passes=pieces.passes)
+            detail: Pieces(
+                kernels=pieces.kernels,
+                passes=pieces.passes,
+                channel_kernels=pieces.channel_kernels,
+            )
             for detail, pieces in entry.pieces.items()
         },
         runs_as_written=entry.runs_as_written,
@@ -127,6 +134,8 @@ def _read(path: Path) -> Runtime:
         fuses_shared_input=entry.fuses_shared_input,
         quantize_into=entry.quantize_into,
         ties=entry.ties,
+        takes_expanded_masks=entry.takes_expanded_masks,
+        switch_cycles=entry.switch_cycles,
         peer_all_reduce=entry.peer_all_reduce,
         source=entry.source,
         modes=tuple(_mode(mode) for mode in entry.modes),

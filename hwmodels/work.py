@@ -33,6 +33,8 @@ class Operand:
     """Constant over calls: stored once, read from memory cold."""
     is_cache: bool = False
     """A KV cache: persists between calls, counted in `kv_bytes`."""
+    is_part: bool = False
+    """A part of a value that was written as a whole, read in place: its rows have gaps."""
     bits: int = 16
     """Bits per element where no quantizer says otherwise: token ids, the default format."""
 

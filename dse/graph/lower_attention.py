@@ -15,6 +15,7 @@ from dse.graph.graph import Graph, Initializer, Node
 from dse.graph.loops import attention_sizes, loops, past_input, sizes
 from dse.graph.operand import Values
 from dse.graph.operators import FUSED_ATTENTION
+from hwmodels.math_attention import EXPANDED_MASK
 from hwmodels.work import Op, Operand, OperandName
 
 MASK = {"Attention": 3, "MultiHeadAttention": 5, "GroupQueryAttention": 10}
@@ -23,6 +24,8 @@ DROPPED = -1e4
 """What masks in float16 and wider add to scores that must vanish, or less."""
 COMPARISONS = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual")
 BLEND = ("Add", "Where", "Sum")
+SAME_SHAPE = ("Expand", "Where", "Cast", "Not", "And", "Or", "Mul", "Sub", "Add")
+"""What a mask is made of, position by position."""
 
 
 def attention_op(values: Values, attention: Attention) -> Op:
@@ -42,6 +45,7 @@ def attention_op(values: Values, attention: Attention) -> Op:
         name=attention.mix.name,
         kind="attention",
         sizes=size | {"causal": int(is_causal(values.flow, attention))},
+        detail=EXPANDED_MASK if _expands_keys(values, attention) else "",
         operands=(
             q,
             _cached(values, attention, "k", attention.k, (*kv_heads, size["D"]), axis=3),
@@ -124,13 +128,33 @@ def is_causal(flow: Flow, attention: Attention) -> bool:
         mask = node.inputs[MASK[node.op_type]] if len(node.inputs) > MASK[node.op_type] else ""
         declared = integer(node, "is_causal", integer(node, "unidirectional", default))
         return bool(declared) or _orders_positions(flow.graph, mask)
-    masks = [
+    return any(_orders_positions(flow.graph, mask) for mask in _masks(flow, attention))
+
+
+def _masks(flow: Flow, attention: Attention) -> list[str]:
+    """What is added to scores or chooses among them."""
+    return [
         value
         for name in attention.nodes
         for value in flow.graph.by_name[name].inputs
         if flow.graph.by_name[name].op_type in BLEND and value and not flow.is_signal(value)
     ]
-    return any(_orders_positions(flow.graph, mask) for mask in masks)
+
+
+def _expands_keys(values: Values, attention: Attention) -> bool:
+    """Whether a mask holds one value a query, expanded along the keys."""
+    masks = [m for m in _masks(values.flow, attention) if sizes(values.types, m)[-1:] > (1,)]
+    return bool(masks) and all(_is_one_a_query(values, mask) for mask in masks)
+
+
+def _is_one_a_query(values: Values, value: str) -> bool:
+    if sizes(values.types, value)[-1:] in ((), (1,)):
+        return True
+    node = values.flow.graph.producer.get(value)
+    if node is None or node.op_type not in SAME_SHAPE:
+        return False
+    given = node.inputs[:1] if node.op_type == "Expand" else node.inputs
+    return all(_is_one_a_query(values, source) for source in given)
 
 
 def _orders_positions(graph: Graph, value: str) -> bool:

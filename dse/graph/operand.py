@@ -66,8 +66,19 @@ class Values:
             contraction_axes=tuple(axes),
             is_weight=value in self.flow.static,
             is_cache=is_cache,
+            is_part=name != "output" and self._is_part(value),
             bits=self.bits(value),
         )
+
+    def _is_part(self, value: str) -> bool:
+        """Whether a value is a part of what its kernel wrote, up to a change of shape."""
+        while (node := self.flow.graph.producer.get(value)) is not None:
+            if node.op_type in PARTS and node.op_type != "Gather":
+                return self.flow.is_signal(node.inputs[0])
+            if node.op_type not in TRANSPARENT:
+                return False
+            value = node.inputs[0]
+        return False
 
     def input(self, name: OperandName, given: Input, *, axes: Sequence[int]) -> Operand:
         """The operand behind an input of a node."""

@@ -17,10 +17,17 @@ class MoveConstants:
     """Beside the launch."""
     step_cycles: float = 0.0
     """Per element of a row that one block reduces alone."""
+    cache_efficiency: float = 1.0
+    """Share of the last-level cache's bandwidth."""
 
 
 MOVES = {
-    "pointwise": MoveConstants(efficiency=0.90, ramp_cycles=440),
+    "pointwise": MoveConstants(efficiency=0.90, ramp_cycles=440, cache_efficiency=0.60),
+    "strided": MoveConstants(efficiency=0.85, ramp_cycles=1700, cache_efficiency=0.20),
+    "concat": MoveConstants(efficiency=0.55, ramp_cycles=1600, cache_efficiency=0.22),
+    "maps_maxpool": MoveConstants(efficiency=0.20, ramp_cycles=38000, cache_efficiency=0.15),
+    "maps_averagepool": MoveConstants(efficiency=0.13, ramp_cycles=5000, cache_efficiency=0.06),
+    "maps_mean": MoveConstants(efficiency=0.55, ramp_cycles=12000),
     "softmax": MoveConstants(efficiency=0.56, ramp_cycles=4700, step_cycles=0.12),
     "layernorm": MoveConstants(efficiency=0.57, ramp_cycles=2700, step_cycles=1.73),
     "rmsnorm": MoveConstants(efficiency=0.61, ramp_cycles=1330, step_cycles=1.17),
@@ -115,9 +122,12 @@ def constants_to_json(constants: SkeletonConstants) -> dict[str, Any]:
 
 
 def constants_from_json(content: Mapping[str, Any]) -> SkeletonConstants:
-    """The inverse of `constants_to_json`."""
+    """The inverse of `constants_to_json`; what `content` lacks takes the default."""
+    moves = {name: asdict(entry) for name, entry in MOVES.items()}
+    for name, entry in content["moves"].items():
+        moves[name] = {**moves.get(name, {}), **entry}
     nested = {
-        "moves": {name: MoveConstants(**entry) for name, entry in content["moves"].items()},
+        "moves": {name: MoveConstants(**entry) for name, entry in moves.items()},
         "convolution": ConvolutionConstants(**content["convolution"]),
         "attention": AttentionConstants(**content["attention"]),
     }

@@ -26,17 +26,17 @@ class Moves:
 def move_terms(moves: Moves, gpu: GpuFigures, constants: SkeletonConstants) -> Terms:
     """Latency terms of kernels that only move data.
 
-    t = t_launch + n_0 / f + max(D / (e W_dram), bytes / W_cache, waves cols n_s / f),
+    t = t_launch + n_0 / f + max(D / (e W_dram), bytes / (e_c W_cache), waves cols n_s / f),
     waves = ceil(rows / (8 c)): the rows that one core reduces one after the other.
     """
-    efficiency, ramp, step = (
+    efficiency, ramp, step, cache = (
         np.array([getattr(one, name) for one in moves.constants])
-        for name in ("efficiency", "ramp_cycles", "step_cycles")
+        for name in ("efficiency", "ramp_cycles", "step_cycles", "cache_efficiency")
     )
     cold, warm = moves.cold_bytes, moves.warm_bytes
     dram_bytes = dram_traffic(cold, warm, gpu, constants)
     dram_s = dram_bytes / (gpu.dram_bytes_per_s * efficiency)
-    cache_s = (cold + warm) / gpu.cache_bytes_per_s
+    cache_s = (cold + warm) / (gpu.cache_bytes_per_s * cache)
     waves = np.ceil(moves.rows / (gpu.cores * constants.rows_per_core))
     serial_s = waves * moves.cols * step / gpu.clock_hz
     fixed = gpu.launch_s + ramp / gpu.clock_hz

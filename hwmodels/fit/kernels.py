@@ -27,6 +27,8 @@ MOVE_OPS = {
 }  # fmt: skip
 SIXTEEN = ("bf16", "fp16")
 EVALUATIONS = 500
+RESTARTS = 2
+"""Fresh simplexes: the first one stops in the corners that a mean of absolutes has."""
 STEP = 0.4
 
 
@@ -38,7 +40,8 @@ def fit_kernels(path: Path, device: Device, constants: SkeletonConstants) -> Ske
     table = read_optable(path, timed=True)
     found = replace(
         constants,
-        moves={
+        moves=dict(constants.moves)
+        | {
             name: _fit_move(_Rows.of(table, ops, None, device), device, constants, name)
             for name, ops in MOVE_OPS.items()
         },
@@ -108,7 +111,8 @@ def _fit_move(
     serial = start.step_cycles > 0
 
     def changed(values: Floats) -> SkeletonConstants:
-        found = MoveConstants(
+        found = replace(
+            start,
             efficiency=min(float(values[0]), 1.0),
             ramp_cycles=float(values[1]),
             step_cycles=float(values[2]) if serial else 0.0,
@@ -133,7 +137,8 @@ def _least(
         return float(np.abs(np.log(terms.latency_s / rows.measured)).mean())
 
     logs = np.log(start)
-    simplex = np.vstack([logs, logs + STEP * np.eye(len(logs))])
-    options = {"maxfev": EVALUATIONS, "initial_simplex": simplex}
-    found: Floats = np.exp(minimize(loss, logs, method="Nelder-Mead", options=options).x)
-    return found
+    for _ in range(RESTARTS):
+        simplex = np.vstack([logs, logs + STEP * np.eye(len(logs))])
+        options = {"maxfev": EVALUATIONS, "initial_simplex": simplex}
+        logs = minimize(loss, logs, method="Nelder-Mead", options=options).x
+    return np.asarray(np.exp(logs))

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dse.graph.graph import Graph, Initializer, TensorType
+from dse.graph.graph import Graph, Initializer, Node, TensorType
 from dse.graph.load import load
 from dse.graph.lower import lower
 from dse.graph.regions import regions
@@ -30,6 +30,12 @@ RUNTIMES = {
 }  # fmt: skip
 TABLES = ("models.csv.gz", "models2.csv.gz")
 PLAIN = ("bf16", "fp16")
+BATCH_NORM = ("resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "densenet121")
+NORM_PARTS = ("scale", "bias", "mean", "variance")
+MASK = "expand_2"
+"""What the exporter calls the mask of BERT (`bidirectional_mask_function`: everything)."""
+CONV_INPUTS = 2
+"""Of a convolution without bias."""
 
 
 def main() -> None:
@@ -62,7 +68,9 @@ def row_of(entry: dict[str, object], graphs: Path) -> dict[str, object]:
     shape = json.loads(str(entry["shape"]))
     parts = [str(entry["model"]), *([shape["phase"]] if "phase" in shape else [])]
     sizes = [f"{name.lower()}{shape[name]}" for name in ("B", "S", "L") if name in shape]
-    graph = with_biases(load(graphs / f"{'-'.join([*parts, *sizes])}.onnx"))
+    folded = entry["runtime"] != "eager-graph"
+    graph = load(graphs / f"{'-'.join([*parts, *sizes])}.onnx")
+    graph = as_timed(graph, str(entry["model"]), folded=folded)
     found = regions(graph)
     table = CostTable.build(
         (Phase(name="call", share=1.0, work=lower(graph, found, {})),),
@@ -79,7 +87,7 @@ def row_of(entry: dict[str, object], graphs: Path) -> dict[str, object]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bias:
+class Constant:
     """A constant without data."""
 
     name: str
@@ -91,26 +99,85 @@ class Bias:
         raise NotImplementedError
 
 
-def with_biases(graph: Graph) -> Graph:
-    """The graph with a bias at every convolution, as the measured networks have.
+def as_timed(graph: Graph, model: str, *, folded: bool) -> Graph:
+    """The graph with what its convolutions had when they were timed.
 
-    The exporter's optimiser dropped the biases of these randomly initialised networks, which are
-    all zero. A row of `eager-graph` has a batch norm where a folded one has the bias: the same
-    bytes, a pass over the output.
+    The exporter folded batch norms, and its optimiser dropped the biases of these randomly
+    initialised networks, which are all zero. Rows of `eager-graph` have the norms, the others
+    biases in their place; what else has a bias is the architecture's (torchvision).
     """
     initializers: dict[str, Initializer] = dict(graph.initializers)
     types = dict(graph.types)
-    nodes = []
+    nodes: list[Node] = []
+
+    def vector(name: str, weight: str) -> str:
+        shape = types[weight].shape
+        assert shape is not None, "a weight has a shape"
+        kind = TensorType(dtype="float32", shape=shape[:1])
+        initializers[name], types[name] = Constant(name=name, type=kind), kind
+        return name
+
     for node in graph.nodes:
-        if node.op_type == "Conv" and len(node.inputs) == 2:
-            shape = graph.types[node.inputs[1]].shape
-            assert shape is not None, "a weight has a shape"
-            kind = TensorType(dtype="float32", shape=shape[:1])
-            name = f"{node.name}.bias"
-            initializers[name], types[name] = Bias(name=name, type=kind), kind
-            node = replace(node, inputs=(*node.inputs, name))  # noqa: PLW2901
-        nodes.append(node)
-    return replace(graph, nodes=tuple(nodes), initializers=initializers, types=types)
+        if node.op_type != "Conv" or len(node.inputs) > CONV_INPUTS:
+            nodes.append(node)
+            continue
+        weight, (output,) = node.inputs[1], node.outputs
+        normed = model in BATCH_NORM and _is_normed(graph, model, node)
+        if normed and not folded:
+            raw = f"{output}.conv"
+            types[raw] = types[output]
+            parameters = [vector(f"{node.name}.{part}", weight) for part in NORM_PARTS]
+            norm = Node(
+                name=f"{node.name}.norm", op_type="BatchNormalization", domain="",
+                inputs=(raw, *parameters), outputs=(output,),
+            )  # fmt: skip
+            nodes += [replace(node, outputs=(raw,)), norm]
+        elif normed or model != "densenet121":
+            bias = vector(f"{node.name}.bias", weight)
+            nodes.append(replace(node, inputs=(*node.inputs, bias)))
+        else:
+            nodes.append(node)
+    timed = replace(graph, nodes=tuple(nodes), initializers=initializers, types=types)
+    return with_expanded_mask(timed) if model == "bert_base" else timed
+
+
+def with_expanded_mask(graph: Graph) -> Graph:
+    """BERT's graph with its mask as transformers makes it: one value a query, expanded.
+
+    The exporter folded the mask into a constant where it is small.
+    """
+    if MASK not in graph.initializers:
+        return graph
+    mask = graph.initializers[MASK]
+    shape = mask.type.shape
+    assert shape is not None, "a constant has a shape"
+    kind = replace(mask.type, shape=(*shape[:-1], 1))
+    queries = Constant(name=f"{MASK}.queries", type=kind)
+    node = Node(
+        name=f"{MASK}.expand", op_type="Expand", domain="",
+        inputs=(queries.name,), outputs=(MASK,),
+    )  # fmt: skip
+    kept = {name: value for name, value in graph.initializers.items() if name != MASK}
+    return replace(
+        graph,
+        nodes=(node, *graph.nodes),
+        initializers={**kept, queries.name: queries},
+        types={**graph.types, queries.name: kind},
+    )
+
+
+def _is_normed(graph: Graph, model: str, node: Node) -> bool:
+    """Whether a batch norm followed the convolution.
+
+    Not in squeeze-and-excitation (maps of one pixel); in DenseNet, whose other norms stand before
+    their convolution and are in the graph, only between a convolution and its activation.
+    """
+    (output,) = node.outputs
+    if model == "densenet121":
+        readers = [other for other in graph.nodes if output in other.inputs]
+        return all(reader.op_type == "Relu" for reader in readers)
+    shape = graph.types[output].shape
+    return shape is not None and shape[-1] != 1
 
 
 if __name__ == "__main__":
