@@ -23,6 +23,7 @@ from dse.cli import (
     quality,
     report,
     search,
+    solve,
     space,
 )
 from dse.cli.screen import INTERRUPTED, Screen
@@ -49,7 +50,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (search, outside, space, cost, measure, quality, report, export, formats, catalogue):
+for module in (
+    search, solve, outside, space, cost, measure, quality, report, export, formats, catalogue,
+):  # fmt: skip
     for command in module.COMMANDS:
         app.command(name=command.__name__.removesuffix("_").replace("_", "-"))(command)
 

@@ -28,12 +28,36 @@ class Budget:
     limit: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Optimum:
+    """A solution, and how good any could be."""
+
+    point: Point
+    bound: float
+    """No point has a smaller objective."""
+
+
 def solve(losses: Sequence[np.ndarray], budgets: Sequence[Budget]) -> Point | None:
     """The point of least total loss within all budgets, or None where there is none."""
+    found = optimum(losses, budgets)
+    return None if found is None else found.point
+
+
+def optimum(
+    losses: Sequence[np.ndarray], budgets: Sequence[Budget], *, gap: float = GAP
+) -> Optimum | None:
+    """The point of least total loss within all budgets, with a bound on that loss.
+
+    Args:
+        losses: one array of choices a variable.
+        budgets: what must hold.
+        gap: between loss and bound, as a share of the loss, that is near enough.
+    """
     objective = np.concatenate(losses)
     largest = max(float(np.abs(objective).max()), np.finfo(float).tiny)
     sizes = [len(entries) for entries in losses]
-    return _optimum(sizes, objective / largest, budgets, np.zeros((len(budgets), 0)))
+    found = _optimum(sizes, objective / largest, budgets, np.zeros((len(budgets), 0)), gap)
+    return None if found is None else Optimum(point=found.point, bound=found.bound * largest)
 
 
 def nearest(sizes: Sequence[int], budgets: Sequence[Budget]) -> Point | None:
@@ -45,7 +69,8 @@ def nearest(sizes: Sequence[int], budgets: Sequence[Budget]) -> Point | None:
     """
     excess = np.eye(len(budgets))
     objective = np.concatenate([np.zeros(sum(sizes)), np.ones(len(budgets))])
-    return _optimum(sizes, objective, budgets, -excess)
+    found = _optimum(sizes, objective, budgets, -excess, GAP)
+    return None if found is None else found.point
 
 
 def _optimum(
@@ -53,7 +78,8 @@ def _optimum(
     objective: np.ndarray,
     budgets: Sequence[Budget],
     continuous: np.ndarray,
-) -> Point | None:
+    gap: float,
+) -> Optimum | None:
     """The point of least objective; one binary a choice, each variable takes exactly one.
 
     Costs are scaled to their budget, since HiGHS works with absolute tolerances.
@@ -63,6 +89,7 @@ def _optimum(
         objective: of the choices, then of the further variables.
         budgets: what must hold.
         continuous: (budgets, further variables) coefficients of variables that are not negative.
+        gap: relative to the objective, that is near enough.
     """
     binaries, further = sum(sizes), continuous.shape[1]
     one_choice = csr_array(
@@ -83,12 +110,13 @@ def _optimum(
             integrality=np.repeat([1, 0], [binaries, further]),
             bounds=Bounds(0, np.repeat([1.0, np.inf], [binaries, further])),
             constraints=constraints,
-            options={"mip_rel_gap": GAP, "time_limit": TIME_LIMIT_S},
+            options={"mip_rel_gap": gap, "time_limit": TIME_LIMIT_S},
         )
     if result.x is None:
         return None
     edges = np.cumsum(sizes)[:-1]
-    return tuple(int(np.argmax(part)) for part in np.split(result.x[:binaries], edges))
+    point = tuple(int(np.argmax(part)) for part in np.split(result.x[:binaries], edges))
+    return Optimum(point=point, bound=float(result.mip_dual_bound))
 
 
 def sweep(

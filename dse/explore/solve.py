@@ -1,0 +1,184 @@
+"""`dse solve`: the best assignment within a budget by its scores alone; nothing is measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from dse.errors import InfeasibleError, RunError, SpaceError
+from dse.explore import folder as run_folder
+from dse.explore.constraint import QUALITY, Constraint
+from dse.explore.design import Design, open_design
+from dse.explore.reopen import Past, read_space, study_of
+from dse.explore.solver import optimum
+from dse.explore.surrogate import Surrogate
+from dse.explore.transfer import transferred
+from dse.sensitivity.table import Sensitivity, finite
+from dse.space.problem import Point, Problem
+
+GAP = 1e-3
+"""Between the loss of a solution and the least that any could have, as a share of it."""
+ROUNDS = 20
+"""Solutions that couplings put over a budget are solved again, with less, so often."""
+TOLERANCE = 1e-6
+"""Excess of a limit that the solver's own tolerance can make."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solution:
+    """The assignment of least predicted loss within the constraints."""
+
+    point: Point
+    digest: str
+    loss: float
+    """Predicted: scores added up."""
+    bound: float | None
+    """No assignment within the constraints is predicted to lose less; None where the tables
+    couple regions in a way that the solver's sums do not bound."""
+    costs: Mapping[str, float]
+    """Every column, couplings included."""
+    seconds: float
+    """Of solving; opening and pricing the model come before."""
+
+    @property
+    def gap(self) -> float | None:
+        """How far loss and bound are apart, as a share of the loss."""
+        if self.bound is None:
+            return None
+        return max(0.0, self.loss - self.bound) / self.loss if self.loss else 0.0
+
+
+def solve(design: Design, surrogate: Surrogate, *, gap: float = GAP) -> Solution:
+    """The assignment of least predicted loss that satisfies the constraints on cost.
+
+    The knapsack is solved with what choices add to costs; its solution is priced with all
+    couplings. Sums count what regions share in equal parts and conversions between neighbours as
+    if they agreed, so never more than it costs: what no sum allows, no assignment does, and the
+    loss of the first solution bounds all. One that costs more than its sum is solved again with
+    a budget that is smaller by the excess.
+
+    Args:
+        design: what is searched, with at least one constraint on cost.
+        surrogate: losses of choices.
+        gap: between loss and bound that is near enough.
+
+    Raises:
+        SpaceError: no constraint on a cost that adds up.
+        InfeasibleError: no assignment was found that satisfies them all.
+    """
+    started = time.perf_counter()
+    added = [one for one in _priced(design) if design.costs.is_additive(one.column)]
+    budgets = list(design.budgets)
+    if not budgets:
+        raise SpaceError(
+            f"{design.origin}: nothing limits a cost, and without a limit full precision loses "
+            "least; give a constraint, e.g. --constraint 'weight_bytes<=40e9'"
+        )
+    bound: float | None = None
+    for _ in range(ROUNDS):
+        found = optimum(surrogate.losses, budgets, gap=gap)
+        if found is None:
+            break
+        bound = found.bound if bound is None else bound
+        costs = design.total(found.point)
+        excess = [max(0.0, one.excess(costs[one.column])) for one in added]
+        if max(excess) <= TOLERANCE:
+            _check(design, {**costs, QUALITY: _predicted(surrogate, found.point)})
+            return Solution(
+                point=found.point,
+                digest=design.problem.assignment(found.point).digest,
+                loss=_predicted(surrogate, found.point),
+                bound=bound if _is_relaxed(design, found.point) else None,
+                costs=costs,
+                seconds=time.perf_counter() - started,
+            )
+        budgets = [
+            replace(one, limit=one.limit - beyond * abs(constraint.limit))
+            for one, beyond, constraint in zip(budgets, excess, added, strict=True)
+        ]
+    raise InfeasibleError(
+        f"constraints {', '.join(map(str, added))}: what regions share puts every solution over "
+        "a limit; relax the tightest"
+    )
+
+
+def _priced(design: Design) -> list[Constraint]:
+    return [one for one in design.constraints if one.column != QUALITY]
+
+
+def _predicted(surrogate: Surrogate, point: Point) -> float:
+    return float(surrogate.predict(np.array([point]))[0])
+
+
+def _check(design: Design, values: Mapping[str, float]) -> None:
+    """What is no sum must hold as well."""
+    broken = [one for one in design.constraints if one.excess(values[one.column]) > TOLERANCE]
+    if broken:
+        shown = ", ".join(f"{one.column} {values[one.column]:.4g}" for one in broken)
+        raise InfeasibleError(
+            f"constraints {', '.join(map(str, broken))}: the assignment of least predicted loss "
+            f"within the others has {shown}; relax them"
+        )
+
+
+def _is_relaxed(design: Design, point: Point) -> bool:
+    """Whether the solver's sums are no more than costs are.
+
+    With tensor-side Q/DQ a region's cost depends on what its neighbour's format is, and may be
+    less than where both choose alike.
+    """
+    tables = design.costs.targets
+    if any(t.deployment.runtime.placement == "tensor" and t.table.has_conversions for t in tables):
+        return False
+    for one in _priced(design):
+        if not design.costs.is_additive(one.column):
+            continue
+        parts = Surrogate(losses=design.costs.additive(one.column))
+        summed = _predicted(parts, point) + design.costs.fixed(one.column)
+        exact = design.costs.totals(np.array([point]), [one.column])[0, 0]
+        if summed > exact * (1 + TOLERANCE):
+            return False
+    return True
+
+
+def surrogate_of(scores: Path, design: Design) -> Surrogate:
+    """Losses of a design's choices.
+
+    Args:
+        scores: a table as `dse sensitivity -o` writes it (columns variable, choice, loss, stderr,
+            samples), of the same variables; or the run folder of a proxy, whose scores, re-fitted
+            to what it has measured, are carried over by role and relative depth.
+        design: whose choices.
+
+    Raises:
+        RunError, SpaceError: the table or the run cannot be used, or lacks a choice.
+    """
+    if scores.is_dir():
+        return transferred(*_proxy(scores), design.problem)
+    try:
+        return Surrogate(losses=finite(Sensitivity.read(scores).losses(design.problem)))
+    except KeyError as error:
+        variable, choice = error.args[0]
+        raise RunError(
+            f"{scores}: has no row of variable {variable!r} and choice {choice!r}; a table has a "
+            "row for each choice of each variable (see: dse check)"
+        ) from None
+
+
+def _proxy(run: Path) -> tuple[Surrogate, Problem]:
+    """The quality surrogate of a run, re-fitted to what it has measured, and its variables."""
+    space, folder = read_space(run)
+    manifest = run_folder.read_json(run / run_folder.MANIFEST)
+    design = open_design(space, origin=str(run), folder=folder)
+    with study_of(run) as study:
+        past = Past(folder=run, manifest=manifest, design=design, study=study)
+        records = past.records
+        if not records:
+            return past.prior, design.problem
+        points = np.array([record.point for record in records])
+        losses = [record.search.loss for record in records]
+        return past.prior.refitted(points, losses), design.problem
