@@ -6,7 +6,7 @@ import itertools
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import optuna
@@ -32,6 +32,7 @@ class Pulse:
         study: what is shared.
         storage: where it is kept.
         silence_s: what a trial may be silent for.
+        clock: seconds that only grow.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Pulse:
         storage: BaseStorage,
         *,
         silence_s: float = SILENCE_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._study = study
         self._storage = storage
@@ -51,7 +53,8 @@ class Pulse:
         self._mine: dict[int, int] = {}
         self._stop = threading.Event()
         self._seen: dict[int, tuple[object, float]] = {}
-        self._looked = time.monotonic()
+        self._clock = clock
+        self._looked = clock()
 
     def watch(self, trial: optuna.Trial) -> None:
         """Beat for a trial from now on."""
@@ -67,10 +70,13 @@ class Pulse:
 
     def take_over(self) -> None:
         """Queue again what silent processes left; looks at most once a beat."""
-        if time.monotonic() - self._looked < self._interval:
+        if self._clock() - self._looked < self._interval:
             return
-        self._looked = time.monotonic()
+        self._looked = self._clock()
         if self._native is not None:
+            # Its own trials are no lost ones, however late the last beat is on a busy machine.
+            for identifier in list(self._mine.values()):
+                self._beat(identifier)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 fail_stale_trials(self._study)
@@ -95,7 +101,7 @@ class Pulse:
 
         Beside a native one that is a trial whose process died before its first beat.
         """
-        now = time.monotonic()
+        now = self._clock()
         seen: dict[int, tuple[object, float]] = {}
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             covered = self._native is not None and owner(trial) is not None

@@ -28,6 +28,23 @@ def fidelity(run: Run, data: Split) -> np.ndarray:
     return shifted[np.arange(len(labels)), labels] - np.log(np.exp(shifted).sum(axis=1))
 
 
+def steady(run: Run, data: Split) -> np.ndarray:
+    """Scores whose differences between assignments are much alike in all samples.
+
+    They are mostly what the network makes of four fixed pictures.
+    """
+    shape = next(iter(data.inputs.values())).shape[1:]
+    pictures = np.random.default_rng(0).random((4, *shape), dtype=np.float32)
+    common = np.abs(run(pictures).astype(np.float64)).mean()
+    return common + 1e-3 * fidelity(run, data)
+
+
+def unevenly_steady(run: Run, data: Split) -> np.ndarray:
+    """The same, after a while that differs."""
+    uneven(run, data)
+    return steady(run, data)
+
+
 def slow(run: Run, data: Split) -> np.ndarray:
     time.sleep(SLOW_S)
     return fidelity(run, data)

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+LIMIT_S = 300
+"""For what takes a second where nothing else runs."""
 USER = "postgres"
 """Whom the Debian package makes; the server refuses to run as root."""
 
@@ -48,7 +50,17 @@ class Server:
 
     def start(self) -> None:
         options = f"-c listen_addresses=127.0.0.1 -p {self.port} -k {self._data} -F"
-        self._do("pg_ctl", "-w", "-o", options, "-l", str(self._data / "log"), "start")
+        self._do(
+            "pg_ctl",
+            "-w",
+            "-t",
+            str(LIMIT_S),
+            "-o",
+            options,
+            "-l",
+            str(self._data / "log"),
+            "start",
+        )
 
     def stop(self) -> None:
         """End it without asking anybody."""
@@ -57,7 +69,7 @@ class Server:
     def _do(self, name: str, *arguments: str) -> None:
         command = [str(program(name)), "-D", str(self._data), *arguments]
         subprocess.run(
-            command, check=True, stdout=subprocess.DEVNULL, cwd="/", timeout=60, **self._as
+            command, check=True, stdout=subprocess.DEVNULL, cwd="/", timeout=LIMIT_S, **self._as
         )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import redis
 
-LIMIT_S = 60
+LIMIT_S = 300
 """For a start on a loaded machine."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import optuna
@@ -10,11 +9,12 @@ from optuna.samplers import RandomSampler
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
-from dse.explore.pulse import Pulse
+from dse.explore.pulse import BEAT, Pulse
 from dse.explore.storage import shared
 from dse.explore.study import own, retry_lost, share_study
 from dse.explore.trials import suggested
 from tests.explore.synthetic import synthetic_problem
+from tests.explore.test_scale import wait_until
 
 PROBLEM = synthetic_problem(3)
 SILENCE_S = 0.4
@@ -32,27 +32,42 @@ def begun(storage: BaseStorage) -> tuple[optuna.Study, optuna.Trial, Pulse]:
     return study, trial, pulse
 
 
-def watched(observer: Pulse, seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        observer.take_over()
-        time.sleep(SILENCE_S / 8)
+class Clock:
+    """Stands still until it is put forward."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def test_a_trial_is_left_alone_while_its_process_beats_and_taken_over_when_it_stops(
     tmp_path: Path,
 ) -> None:
-    url = str(tmp_path / "shared.log")
+    url, clock = str(tmp_path / "shared.log"), Clock()
     with shared(url) as storage, shared(url) as elsewhere:
         study, trial, pulse = begun(storage)
         joined = share_study(elsewhere, "study", ["loss", "cost"], identity={}, join=True)
-        observer = Pulse(joined, elsewhere, silence_s=SILENCE_S)
+        observer = Pulse(joined, elsewhere, silence_s=SILENCE_S, clock=clock)
+
+        def states_after(seconds: float) -> list[TrialState]:
+            clock.now += seconds
+            observer.take_over()
+            return [found.state for found in joined.trials]
+
+        def beats() -> int:
+            return int(joined.trials[0].system_attrs[BEAT])
+
         with pulse.beating():
-            watched(observer, 3 * SILENCE_S)
-            assert [t.state for t in joined.trials] == [TrialState.RUNNING]
-        watched(observer, 2 * SILENCE_S)
-        lost, again = joined.trials
-        assert (lost.state, again.state) == (TrialState.FAIL, TrialState.WAITING)
+            assert states_after(0.9 * SILENCE_S) == [TrialState.RUNNING]
+            before = beats()
+            wait_until(lambda: beats() > before)
+            assert states_after(0.9 * SILENCE_S) == [TrialState.RUNNING]
+        last = states_after(0.9 * SILENCE_S)  # it may have beaten once more before it stopped
+        assert last == [TrialState.RUNNING]
+        assert states_after(1.1 * SILENCE_S) == [TrialState.FAIL, TrialState.WAITING]
+        again = joined.trials[1]
         assert again.params == trial.params
         assert study.ask().number == again.number
 

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +29,8 @@ from tests.explore import metrics
 
 SMOKE = Path("spaces/smoke.yaml")
 TRIALS = 12
+LIMIT_S = 300
+"""For what happens in seconds where nothing else runs."""
 
 
 @pytest.fixture
@@ -35,10 +38,16 @@ def marks(tmp_path: Path) -> metrics.Marks:
     return metrics.Marks(folder=tmp_path, driver=os.getpid())
 
 
-def session(function: Callable[..., object], trials: int = TRIALS) -> Session:
+def session(
+    function: Callable[..., object],
+    trials: int = TRIALS,
+    *,
+    data: Mapping[str, int] | None = None,
+    search: Mapping[str, object] | None = None,
+) -> Session:
     """The smoke space with a few samples, few regions and a user's metric."""
     space = load_space(SMOKE)
-    few = {"calibration": 8, "search": 8, "report": 8, "batch": 8}
+    few = {"calibration": 8, "search": 8, "report": 8, "batch": 8, **(data or {})}
     space = space.model_copy(
         update={
             "data": space.data.model_copy(update=few),
@@ -46,7 +55,7 @@ def session(function: Callable[..., object], trials: int = TRIALS) -> Session:
                 Rule(match=Match(name="blocks.[0-2]/*"), use=space.candidates[0].use),
                 Rule(use=("bf16",)),
             ),
-            "search": space.search.model_copy(update={"trials": trials}),
+            "search": space.search.model_copy(update={"trials": trials, **(search or {})}),
         }
     )
     metric = Metric(function=function, name="fidelity")
@@ -115,13 +124,13 @@ def test_a_search_that_is_killed_leaves_no_worker_and_ends_as_it_would_have(
 ) -> None:
     folder = tmp_path / "killed"
     hold = tmp_path / "hold"
-    process = search_in_process(folder, hold, after=5, workers=2)
-    wait_until(hold.exists, process)
-    workers = descendants(process.pid)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert len(workers) >= 2
-    wait_until(lambda: not any(alive(worker) for worker in workers))
+    with search_in_process(folder, hold, after=5, workers=2) as process:
+        wait_until(hold.exists, process)
+        workers = descendants(process.pid)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert len(workers) >= 2
+        wait_until(lambda: not any(alive(worker) for worker in workers))
     assert 5 <= completed(folder) < TRIALS
     run(session(metrics.fidelity), folder, resume=True, scale=Scale(workers=2))
     assert settled(folder) == settled(two_workers)
@@ -130,28 +139,29 @@ def test_a_search_that_is_killed_leaves_no_worker_and_ends_as_it_would_have(
 
 def test_ctrl_c_ends_the_workers_too(tmp_path: Path) -> None:
     hold = tmp_path / "hold"
-    process = search_in_process(tmp_path / "run", hold, after=3, workers=2)
-    wait_until(hold.exists, process)
-    workers = descendants(process.pid)
-    os.killpg(process.pid, signal.SIGINT)
-    _, complaints = process.communicate(timeout=30)
-    assert not any(alive(worker) for worker in workers)
+    with search_in_process(tmp_path / "run", hold, after=3, workers=2) as process:
+        wait_until(hold.exists, process)
+        workers = descendants(process.pid)
+        os.killpg(process.pid, signal.SIGINT)
+        _, complaints = process.communicate(timeout=LIMIT_S)
+        assert not any(alive(worker) for worker in workers)
     assert complaints.count("Traceback") == 1
     assert complaints.strip().endswith("KeyboardInterrupt")
 
 
+@contextmanager
 def search_in_process(
     folder: Path,
     hold: Path,
     *,
     after: int,
-    environment: Mapping[str, str] | None = None,
     **scale: object,
-) -> subprocess.Popen[str]:
+) -> Iterator[subprocess.Popen[str]]:
     """A search in a process group of its own that stands still in its trials.
 
     It makes `hold` when `after` trials are settled: what is measured then does not end, and a test
-    that waits for the file finds the search in the middle, however slow the machine is.
+    that waits for the file finds the search in the middle, however slow the machine is. Whatever
+    becomes of the test, nothing of the group is left at the end.
     """
     code = f"""
 import signal
@@ -175,19 +185,23 @@ if __name__ == "__main__":
     scale = Scale(**{scale!r})
     run(session(metric), Path({str(folder)!r}), scale=scale, progress=stand_still)
 """
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", code],
         start_new_session=True,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": ".", **(environment or {})},
+        env={**os.environ, "PYTHONPATH": "."},
     )
+    with process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
-def wait_until(
-    reached: Callable[[], bool], process: subprocess.Popen[str] | None = None, limit_s: float = 120
-) -> None:
-    deadline = time.monotonic() + limit_s
+def wait_until(reached: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
+    deadline = time.monotonic() + LIMIT_S
     while not reached():
         assert time.monotonic() < deadline, "waited in vain"
         if process is not None and process.poll() is not None:
@@ -203,7 +217,10 @@ def completed(folder: Path) -> int:
 
 
 def descendants(pid: int) -> Sequence[int]:
-    words = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    try:
+        words = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+        return []
     return [found for word in words for found in (int(word), *descendants(int(word)))]
 
 

@@ -109,12 +109,11 @@ def test_the_trials_of_a_process_that_was_killed_are_measured_by_the_others(
 ) -> None:
     scale = Scale(storage=database.url, study="killed", silence_s=3)
     hold = tmp_path / "hold"
-    process = search_in_process(
+    with search_in_process(
         tmp_path / "first", hold, after=3, storage=database.url, study="killed"
-    )
-    wait_until(lambda: hold.exists() and database.running("killed") == 1, process)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    ) as process:
+        wait_until(lambda: hold.exists() and database.running("killed") == 1, process)
+        os.kill(process.pid, signal.SIGKILL)
     before = database.points("killed")
     assert len(before) == 3
     run(session(metrics.fidelity), tmp_path / "second", scale=replace(scale, join=True))
