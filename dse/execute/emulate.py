@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 from dse.errors import AssignmentError, nearest
 from dse.execute.calibrate import Calibration, Statistics
 from dse.execute.learn import WeightStates
+from dse.execute.step import Sharing
 from dse.graph.assignment import Assignment
 from dse.graph.site import Site
 from dse.numerics import (
@@ -21,6 +22,10 @@ from dse.numerics import (
     quantize,
     quantize_with_gradient,
 )
+from dse.numerics.grid import is_tabled
+from dse.numerics.scales import tensor_scale_of
+from hwmodels.codes import sorted_values
+from hwmodels.encoding import Encoding
 from hwmodels.formats import Quantizer
 
 
@@ -44,22 +49,37 @@ class Emulator:
         apply = quantize_with_gradient if tracked else quantize
         return apply(x, self.quantizer, axes=self.axes, state=self._state(x), seed=self.seed)
 
-    def overwrite(self, x: Tensor) -> Tensor:
-        """As a call, in the memory of x, which needs no gradient."""
+    def overwrite(self, x: Tensor, *, largest: Tensor | None = None) -> Tensor:
+        """As a call, in the memory of x, which needs no gradient.
+
+        `largest` is the largest magnitude of the tensor that x is a part of.
+        """
         state = self._state(x)
+        if largest is not None:
+            level = tensor_scale_of(largest, self.quantizer.format)
+            state = QuantizerState(tensor_scale=level)
         return quantize(x, self.quantizer, axes=self.axes, state=state, seed=self.seed, out=x)
 
     @property
-    def separable(self) -> bool:
-        """Whether parts of a tensor that hold whole slices of the contraction give the same."""
+    def sharing(self) -> Sharing:
+        """What parts of a tensor that hold whole slices of the contraction must know."""
         quantizer, format = self.quantizer, self.quantizer.format
         if quantizer.is_random or quantizer.transforms or self.state is not None:
-            return False
+            return Sharing.EVERYTHING
         if format.scale is None or self.statistics is not None:
-            return True
+            return Sharing.NOTHING
         within_slices = format.granularity in ("channel", "token", "group")
-        shared = format.tensor_scale is not None or format.scale.rule in ("ratio", "global_min")
-        return within_slices and not shared and quantizer.statistic != "mean_channel_range"
+        across = format.scale.rule in ("ratio", "global_min")
+        if not within_slices or across or quantizer.statistic == "mean_channel_range":
+            return Sharing.EVERYTHING
+        return Sharing.NOTHING if format.tensor_scale is None else Sharing.LARGEST
+
+    @property
+    def keeps_zeros(self) -> bool:
+        """Whether zeros stay zeros, and more of them at the end of a slice change nothing else."""
+        format, given = self.quantizer.format, self.statistics is not None
+        derived = format.scale is None or self.quantizer.statistic == "absmax"
+        return (given or derived) and format.zero_point is None and _has_zero(format.element)
 
     def _state(self, x: Tensor) -> QuantizerState | None:
         if self.state is not None:
@@ -72,6 +92,11 @@ class Emulator:
 
 
 @lru_cache(maxsize=4096)
+@cache
+def _has_zero(element: Encoding) -> bool:
+    return not is_tabled(element) or 0.0 in sorted_values(element)
+
+
 def static_state(quantizer: Quantizer, statistics: Statistics) -> QuantizerState:
     """The state of a static quantizer of an activation, from what calibration saw."""
     values = statistics.values

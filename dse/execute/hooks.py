@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dse.errors import AssignmentError, GraphError, nearest
 from dse.execute.operators.operator import Value
-from dse.execute.step import ABSENT, Overwriting, Quantize, Step
+from dse.execute.step import ABSENT, Quantize, Step, overwrites
 from dse.execute.weights import WeightCache
 
 
@@ -29,6 +29,28 @@ class Hook:
         return tuple(changed)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readings:
+    """Which operands read a value through equal quantizers: they share one result."""
+
+    number: Mapping[tuple[int, int], int]
+    """By step index and operand position; operands that share have one number."""
+    counts: tuple[int, ...]
+    """Operands by number."""
+
+    @classmethod
+    def of(cls, steps: tuple[Step, ...], hooks: Mapping[int, Hook]) -> Readings:
+        """Those of some steps, so that no run needs to compare quantizers again."""
+        known: dict[tuple[int, Quantize], int] = {}
+        number: dict[tuple[int, int], int] = {}
+        for step in steps:
+            for position, quantize in hooks[step.index].inputs if step.index in hooks else ():
+                key = (step.inputs[position], quantize)
+                number[step.index, position] = known.setdefault(key, len(known))
+        counts = Counter(number.values())
+        return cls(number=number, counts=tuple(counts[i] for i in range(len(known))))
+
+
 class Hooks:
     """The quantizers of one run.
 
@@ -40,7 +62,7 @@ class Hooks:
         self,
         hooks: Mapping[int, Hook],
         *,
-        steps: tuple[Step, ...],
+        readings: Readings,
         constant: Callable[[int], bool],
         weights: WeightCache,
         own: frozenset[int] = frozenset(),
@@ -50,13 +72,9 @@ class Hooks:
         self._weights = weights
         self._own = own
         self._fresh: set[int] = set()
-        self._shared: dict[tuple[int, Quantize], Tensor] = {}
-        self._readers = Counter(
-            (step.inputs[position], quantize)
-            for step in steps
-            if step.index in hooks
-            for position, quantize in hooks[step.index].inputs
-        )
+        self._shared: dict[int, Tensor] = {}
+        self._number = readings.number
+        self._waiting = list(readings.counts)
 
     def at(self, step: Step) -> Hook | None:
         """The quantizers of a step."""
@@ -67,7 +85,12 @@ class Hooks:
         changed = list(arguments)
         for position, quantize in hook.inputs:
             slot = step.inputs[position]
-            changed[position] = self._operand(slot, quantize, _tensor(changed[position]))
+            value = _tensor(changed[position])
+            if self._constant(slot):
+                changed[position] = self._weights.quantized(slot, quantize, value)
+            else:
+                number = self._number[step.index, position]
+                changed[position] = self._activation(number, slot, quantize, value)
         return tuple(changed)
 
     def made(self, step: Step, arguments: tuple[Value, ...], outputs: tuple[Value, ...]) -> None:
@@ -76,20 +99,17 @@ class Hooks:
         if slot in self._own and _is_fresh(outputs[0], arguments):
             self._fresh.add(slot)
 
-    def _operand(self, slot: int, quantize: Quantize, value: Tensor) -> Tensor:
-        if self._constant(slot):
-            return self._weights.quantized(slot, quantize, value)
-        key = (slot, quantize)
-        self._readers[key] -= 1
-        if key in self._shared:
-            waiting = self._readers[key] > 0
-            return self._shared[key] if waiting else self._shared.pop(key)
-        if slot in self._fresh and isinstance(quantize, Overwriting):
+    def _activation(self, number: int, slot: int, quantize: Quantize, value: Tensor) -> Tensor:
+        self._waiting[number] -= 1
+        waiting = self._waiting[number] > 0
+        if number in self._shared:
+            return self._shared[number] if waiting else self._shared.pop(number)
+        if slot in self._fresh and overwrites(quantize):
             result = quantize.overwrite(value)
         else:
             result = quantize(value)
-        if self._readers[key] > 0:
-            self._shared[key] = result
+        if waiting:
+            self._shared[number] = result
         return result
 
 

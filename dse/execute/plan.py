@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,10 +11,13 @@ from torch import Tensor
 
 from dse.execute.block import Block, last_uses
 from dse.execute.fuse import fused, fusions
-from dse.execute.hooks import Hook, placed
+from dse.execute.hooks import Hook, Readings, placed
 from dse.execute.operators.operator import Value
-from dse.execute.step import ABSENT, Overwriting, Quantize, Step
+from dse.execute.step import ABSENT, Quantize, Step, overwrites
 from dse.execute.trace import Trace
+
+RECENT = 4
+"""Plans that are kept: an assignment meets batch after batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +27,7 @@ class Plan:
     steps: tuple[Step, ...]
     frees: tuple[tuple[int, ...], ...]
     hooks: Mapping[int, Hook]
+    readings: Readings
     given: Mapping[int, Value]
     """Values that are known before the first step."""
     computed: frozenset[int]
@@ -39,6 +44,7 @@ class Planner:
         self._block = block
         self.fusions = fusions(block.steps, block.host_constants, block.outputs)
         self._by_name = {step.name: step for step in (*block.folded, *block.steps) if step.name}
+        self._recent: deque[tuple[Mapping[str, Quantize], Plan]] = deque(maxlen=RECENT)
 
     def whole(self, quantizers: Mapping[str, Quantize]) -> Plan:
         """The steps from the inputs to the outputs.
@@ -48,9 +54,14 @@ class Planner:
         """
         if not quantizers:
             return self._plain
+        for known, plan in self._recent:
+            if known == quantizers:
+                return plan
         given = placed(quantizers, self._by_name)
         steps, hooks = fused(self._active(given), given, self.fusions)
-        return self._plan(steps, hooks, given={}, computed=_written(steps))
+        plan = self._plan(steps, hooks, given={}, computed=_written(steps))
+        self._recent.appendleft((dict(quantizers), plan))
+        return plan
 
     def difference(self, trace: Trace, quantizers: Mapping[str, Quantize]) -> Plan:
         """The steps that lead from the trace's values to the outputs of an assignment.
@@ -104,6 +115,7 @@ class Planner:
             steps=steps,
             frees=last_uses(steps, kept),
             hooks=hooks,
+            readings=Readings.of(steps, hooks),
             given=given,
             computed=computed,
             own=_own(steps, hooks) - kept,
@@ -158,7 +170,5 @@ def _own(steps: tuple[Step, ...], hooks: Mapping[int, Hook]) -> frozenset[int]:
             same = through.get(slot, quantize) == quantize
             through[slot] = quantize if same else None
     return frozenset(
-        slot
-        for slot, quantize in through.items()
-        if slot in made and isinstance(quantize, Overwriting)
+        slot for slot, quantize in through.items() if slot in made and overwrites(quantize)
     )

@@ -139,7 +139,7 @@ class Program:
         if plan.hooks:
             hooks = Hooks(
                 plan.hooks,
-                steps=plan.steps,
+                readings=plan.readings,
                 constant=lambda slot: slot in block.constants and slot not in plan.computed,
                 weights=self._weights,
                 own=plan.own if record is None else frozenset(),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from enum import Enum, auto
+from typing import Protocol, TypeGuard
 
 from torch import Tensor
 
@@ -17,16 +18,43 @@ Quantize = Callable[[Tensor], Tensor]
 """What stands at a site. Equal (`==`) callables compute the same: their results are shared."""
 
 
-@runtime_checkable
+class Sharing(Enum):
+    """What parts of a tensor must know of each other to be quantized as the whole is.
+
+    Parts hold whole slices of the contraction.
+    """
+
+    NOTHING = auto()
+    LARGEST = auto()
+    """The largest magnitude of the whole."""
+    EVERYTHING = auto()
+
+
 class Overwriting(Protocol):
     """A quantizer that can write its results over its input."""
 
-    @property
-    def separable(self) -> bool:
-        """Whether parts of a tensor that hold whole slices of the contraction give the same."""
+    def __call__(self, x: Tensor) -> Tensor:
+        """The quantized values."""
 
-    def overwrite(self, x: Tensor) -> Tensor:
-        """As `__call__`, in the memory of x, which needs no gradient."""
+    @property
+    def sharing(self) -> Sharing:
+        """What parts must know of each other."""
+
+    @property
+    def keeps_zeros(self) -> bool:
+        """Whether zeros stay zeros, and more of them at the end of a slice change nothing else."""
+
+    def overwrite(self, x: Tensor, *, largest: Tensor | None = None) -> Tensor:
+        """As `__call__`, in the memory of x, which needs no gradient.
+
+        `largest` is the largest magnitude of what x is a part of.
+        """
+
+
+def overwrites(quantize: Quantize | None) -> TypeGuard[Overwriting]:
+    """Whether a quantizer is `Overwriting`."""
+    # Much faster than `isinstance` of a protocol.
+    return hasattr(quantize, "overwrite")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

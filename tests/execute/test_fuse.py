@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -11,9 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from dse.execute.emulate import Emulator
 from dse.execute.operators.fused import fused_attention
+from dse.execute.operators.quantized_attention import ROWS
 from dse.execute.program import Program
+from dse.execute.step import Sharing
 from dse.graph.load import load
+from hwmodels.catalog import quantizer
 from tests.execute.conftest import Exported
 
 
@@ -127,42 +132,86 @@ def test_masks(kind: str, causal: bool, tmp_path: Path) -> None:
     assert fused[:, :, 2].isnan().all() == (not causal)
 
 
-class ByRows:
-    """Rounds to 8 bits of fraction, in place where asked; rows do not matter to each other."""
+@dataclass(frozen=True)
+class Rounded:
+    """Rounds to 8 bits of fraction of the largest value, in place where asked."""
 
-    separable = True
+    sharing: Sharing
+    keeps_zeros: bool = True
 
     def __call__(self, x: Tensor) -> Tensor:
-        return torch.round(x * 256) / 256
+        return self.overwrite(x.clone(), largest=x.amax())
 
-    def overwrite(self, x: Tensor) -> Tensor:
-        return x.mul_(256).round_().div_(256)
+    def overwrite(self, x: Tensor, *, largest: Tensor | None = None) -> Tensor:
+        step = 1 / 256
+        if self.sharing != Sharing.NOTHING:
+            assert largest is not None
+            step *= float(largest)
+        zero = 0.0 if self.keeps_zeros else step
+        return x.div_(step).round_().mul_(step).clamp_(min=zero)
 
 
-class Whole(ByRows):
-    """The same, for whole tensors only."""
+QUANTIZERS = (
+    *map(Rounded, Sharing),
+    *(Rounded(sharing, keeps_zeros=False) for sharing in Sharing),
+)
 
-    separable = False
 
-
-@pytest.mark.parametrize("tile", [1 << 4, 1 << 6, 1 << 18])
-@pytest.mark.parametrize("quantize", [ByRows(), Whole()])
-@pytest.mark.parametrize("shape", [(6, 7), (1, 6, 7), (2, 1, 6, 7), (2, 3, 6, 7)])
+@pytest.mark.parametrize(
+    ("tile", "rows"), [(1 << 4, 64), (1 << 6, 64), (1 << 18, 64), (1 << 18, 2)]
+)
+@pytest.mark.parametrize("quantize", QUANTIZERS)
+@pytest.mark.parametrize("shape", [(6, 7), (1, 6, 7), (2, 1, 6, 7), (2, 3, 6, 7), "causal"])
 def test_quantized_probabilities_agree_with_the_written_out_ones(
-    shape: tuple[int, ...], quantize: ByRows, tile: int, monkeypatch: pytest.MonkeyPatch
+    shape: tuple[int, ...] | str,
+    quantize: Rounded,
+    tile: int,
+    rows: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("dse.execute.operators.quantized_attention.TILE", tile)
+    monkeypatch.setattr("dse.execute.operators.quantized_attention.ROWS", rows)
     generator = torch.Generator().manual_seed(0)
     query = torch.randn(2, 3, 6, 4, generator=generator)
     key = torch.randn(2, 1, 4, 7, generator=generator)
     value = torch.randn(2, 3, 7, 5, generator=generator)
-    mask = torch.rand(shape, generator=generator) > 0.4
-    mask[..., 0], mask[..., 2, :] = True, False
+    if isinstance(shape, str):
+        mask = torch.ones(6, 7, dtype=torch.bool).tril()
+    else:
+        mask = torch.rand(shape, generator=generator) > 0.4
+        mask[..., 0], mask[..., 2, :] = True, False
     scores = (query @ key * 0.5).masked_fill(~mask, -torch.inf)
     expected = quantize(torch.softmax(scores, -1).nan_to_num(0)) @ value
     with torch.inference_mode():
         got = fused_attention(query, key, value, mask, scale=0.5, guarded=True, quantize=quantize)
     torch.testing.assert_close(got, expected, atol=1 / 250, rtol=0)
+
+
+def test_hidden_keys_are_not_looked_at() -> None:
+    """As in the plain kernel, an infinite value behind a causal mask does not turn to NaN."""
+    query, key = torch.zeros(1, 1, 256, 4), torch.zeros(1, 1, 4, 256)
+    value = torch.ones(1, 1, 256, 4)
+    value[..., -1, :] = torch.inf
+    mask = torch.ones(256, 256, dtype=torch.bool).tril()
+    with torch.inference_mode():
+        y = fused_attention(query, key, value, mask, quantize=Rounded(Sharing.NOTHING))
+    assert y[..., :ROWS, :].isfinite().all()
+    assert y[..., -1, :].isinf().all()
+
+
+@pytest.mark.parametrize("name", ["mxfp4", "nvfp4", "int8_channel", "bf16", "e4m3_tensor"])
+def test_probabilities_of_a_causal_mask_are_quantized_as_a_whole(name: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, key = torch.randn(2, 3, 100, 8, generator=generator), torch.randn(2, 3, 8, 100)
+    emulator = Emulator(quantizer=quantizer(name), axes=(3,))
+    mask = torch.ones(100, 100, dtype=torch.bool).tril()
+    probabilities = torch.softmax((query @ key).masked_fill(~mask, -torch.inf), -1)
+    # With ones on the diagonal for values, the output is the quantized probabilities.
+    with torch.inference_mode():
+        got = fused_attention(query, key, torch.eye(100), mask, quantize=emulator)
+    step = probabilities.amax() / 16
+    assert (got - emulator(probabilities)).abs().max() <= step
+    assert (got == emulator(probabilities)).float().mean() > 0.999
 
 
 def test_quantized_probabilities_pass_gradients_on() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 
@@ -11,10 +11,13 @@ import torch
 from torch import Tensor
 
 from dse.execute.operators.attention import additive
-from dse.execute.step import Overwriting, Quantize
+from dse.execute.step import Overwriting, Quantize, Sharing, overwrites
 
-TILE = 1 << 19
+TILE = 1 << 18
 """Scores of a tile: 1 MiB of float32, half of a core's second-level cache."""
+
+ROWS = 64
+"""Most rows of a tile: of fewer rows, a causal mask hides more keys from all."""
 
 
 def quantized_attention(
@@ -45,9 +48,11 @@ def quantized_attention(
         key=key,
         bias=None if bias is None else _matrices(bias, lead),
         blind=None if blind is None else _matrices(blind, lead),
+        spans=_spans(bias, query.shape[2], key.shape[3], quantize),
         axes=len(lead) + 2,
     )
-    if isinstance(quantize, Overwriting) and quantize.separable:
+    some = query.numel() > 0 and key.numel() > 0
+    if some and overwrites(quantize) and quantize.sharing != Sharing.EVERYTHING:
         y = _mixed(tiles, value, quantize)
     else:
         whole = tiles.whole()
@@ -73,14 +78,57 @@ def _matrices(x: Tensor, lead: torch.Size) -> Tensor:
     return x.reshape(lead[0], lead[1:].numel(), *x.shape[-2:])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Span:
+    """Some rows, and the keys that a mask leaves them."""
+
+    rows: slice
+    keys: int
+    """From here on all keys are hidden from all rows."""
+    clear: int
+    """Up to here nothing is added to any score."""
+
+    @property
+    def scores(self) -> int:
+        """Of one head."""
+        count: int = self.rows.stop - self.rows.start
+        return count * self.keys
+
+
+def _spans(bias: Tensor | None, queries: int, keys: int, quantize: Quantize) -> tuple[_Span, ...]:
+    """All rows in spans; hidden keys count as seen where their zeros matter to the quantizer."""
+    length = max(1, min(ROWS, queries, TILE // max(1, keys)))
+    rows = [slice(top, top + length) for top in range(0, queries, length)]
+    if bias is None or bias.device.type != "cpu" or not bias.numel():
+        return tuple(_Span(rows=part, keys=keys, clear=0) for part in rows)
+    skips = overwrites(quantize) and quantize.keeps_zeros
+    bias = bias.expand(*bias.shape[:-2], queries, keys).reshape(-1, queries, keys)
+    number = torch.arange(1, keys + 1, dtype=torch.int32)
+    last = ((bias != -math.inf) * number).amax((0, 2))
+    first = torch.where(bias == 0, keys + 1, number).amin((0, 2)) - 1
+    return tuple(
+        _Span(
+            rows=part,
+            keys=max(1, int(last[part].max())) if skips else keys,
+            clear=int(first[part].min()),
+        )
+        for part in rows
+    )
+
+
 def _mixed(tiles: _Tiles, value: Tensor, quantize: Overwriting) -> Tensor:
     """Quantized probabilities times values, a tile at a time."""
     y = value.new_empty(*tiles.query.shape[:-1], value.shape[-1])
-    for (first, heads, rows), probabilities in tiles:
-        weights = quantize.overwrite(probabilities)
+    largest = None
+    parts: Iterable[tuple[Place, Tensor]] = tiles
+    if quantize.sharing == Sharing.LARGEST:
+        parts = list(tiles.kept())
+        largest = torch.stack([x.amax() for _, x in parts]).amax()
+    for (first, heads, rows), probabilities in parts:
+        weights = quantize.overwrite(probabilities, largest=largest)
         torch.bmm(
             weights.reshape(-1, *weights.shape[-2:]),
-            value[first, heads],
+            value[first, heads, : weights.shape[-1]],
             out=y[first, heads, rows],
         )
     return y
@@ -92,7 +140,7 @@ Place = tuple[int, slice, slice]
 
 @dataclass(frozen=True, kw_only=True)
 class _Tiles:
-    """Probabilities a tile at a time, each in the memory of the one before."""
+    """Probabilities a tile at a time, without those of keys that no row of it sees."""
 
     query: Tensor
     """(N, H, S, D)"""
@@ -102,38 +150,52 @@ class _Tiles:
     """(N, H, S, L)"""
     blind: Tensor | None
     """(N, H, S, 1), True for rows that must be zero."""
+    spans: tuple[_Span, ...]
     axes: int
     """Axes of the tensor that the tiles are parts of: contraction axes keep their index."""
 
     def whole(self) -> Tensor:
         """All probabilities, (N, H, S, L)."""
-        found = self.query.new_empty(*self.query.shape[:-1], self.key.shape[-1])
+        found = self.query.new_zeros(*self.query.shape[:-1], self.key.shape[-1])
         for (first, heads, rows), probabilities in self:
-            found[first, heads, rows] = probabilities.reshape(-1, *probabilities.shape[-2:])
+            tile = probabilities.reshape(-1, *probabilities.shape[-2:])
+            found[first, heads, rows, : tile.shape[-1]] = tile
         return found
 
     def __iter__(self) -> Iterator[tuple[Place, Tensor]]:
-        """Tiles of whole heads, or of rows of one head where a head is too large."""
-        count, heads, length, _ = self.query.shape
-        keys = self.key.shape[-1]
-        some = max(1, min(heads, TILE // max(1, length * keys)))
-        rows = length if some * length * keys <= TILE else max(1, TILE // keys)
-        memory = self.query.new_empty(some * rows * keys)
-        for first, head, row in product(
-            range(count), range(0, heads, some), range(0, length, rows)
-        ):
-            at = (first, slice(head, head + some), slice(row, row + rows))
-            tile = self._tile(at, memory)
-            yield at, tile.reshape(*(1,) * (self.axes - 3), *tile.shape)
+        """Each tile in the memory of the one before."""
+        memory = self.query.new_empty(max(map(self._size, self.spans), default=0))
+        for at, span in self._places():
+            yield at, self._tile(at, span, memory)
 
-    def _tile(self, at: Place, memory: Tensor) -> Tensor:
-        """The probabilities of a place, (heads, rows, L)."""
-        query, key = self.query[at], self.key[at[:2]]
-        shape = (*query.shape[:2], key.shape[-1])
+    def kept(self) -> Iterator[tuple[Place, Tensor]]:
+        """Each tile in memory of its own."""
+        for at, span in self._places():
+            yield at, self._tile(at, span, self.query.new_empty(self._size(span)))
+
+    def _places(self) -> Iterator[tuple[Place, _Span]]:
+        count, heads = self.query.shape[:2]
+        for span in self.spans:
+            some = self._heads(span)
+            for first, head in product(range(count), range(0, heads, some)):
+                yield (first, slice(head, head + some), span.rows), span
+
+    def _heads(self, span: _Span) -> int:
+        """How many heads fit a tile."""
+        return max(1, min(self.query.shape[1], TILE // max(1, span.scores)))
+
+    def _size(self, span: _Span) -> int:
+        return self._heads(span) * span.scores
+
+    def _tile(self, at: Place, span: _Span, memory: Tensor) -> Tensor:
+        """The probabilities of a place, (heads, rows, keys) behind axes of length one."""
+        query, key = self.query[at], self.key[at[:2]][..., : span.keys]
+        shape = (*query.shape[:2], span.keys)
         scores = memory[: math.prod(shape)].view(shape)
-        if self.bias is None:
-            torch.bmm(query, key, out=scores)
-        else:
-            torch.baddbmm(self.bias[at], query, key, out=scores)
+        torch.bmm(query, key, out=scores)
+        if self.bias is not None and span.clear < span.keys:
+            scores[..., span.clear :] += self.bias[at][..., span.clear : span.keys]
         torch.softmax(scores, -1, out=scores)
-        return scores if self.blind is None else scores.masked_fill_(self.blind[at], 0)
+        if self.blind is not None:
+            scores.masked_fill_(self.blind[at], 0)
+        return scores.reshape(*(1,) * (self.axes - 3), *shape)
