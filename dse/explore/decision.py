@@ -37,7 +37,7 @@ def _beaten(
     own = values[index]
     rivals = np.flatnonzero(feasible & (values[:, 1:] <= own[1:]).all(axis=1)).tolist()
     return any(
-        _better(records[rival].search, records[index].search) for rival in rivals if rival != index
+        better(records[rival].search, records[index].search) for rival in rivals if rival != index
     )
 
 
@@ -64,12 +64,12 @@ def tied_with_uniform(record: Record, records: Sequence[Record], objectives: Obj
         if other.source != "uniform" or other.report is None or other.point == record.point:
             continue
         theirs = np.array([other.costs[column] for column in objectives.costs])
-        if (theirs <= own).all() and not _better(record.report, other.report):
+        if (theirs <= own).all() and not better(record.report, other.report):
             return True
     return False
 
 
-def _better(first: Quality, second: Quality) -> bool:
+def better(first: Quality, second: Quality) -> bool:
     """Whether the first loss is lower beyond two standard errors of the difference.
 
     The paired difference where both have the same samples; a loss that was measured outside has
