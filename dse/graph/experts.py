@@ -9,6 +9,7 @@ from typing import Literal
 from dse.graph.contraction import Factor, factors, shape
 from dse.graph.flow import Flow
 from dse.graph.graph import Node
+from dse.graph.masked_experts import Router, masked
 from dse.graph.operators import (
     CONVOLUTIONS,
     ELEMENTWISE,
@@ -20,7 +21,7 @@ from dse.graph.operators import (
 )
 from dse.graph.routing import choice, chooser
 
-Form = Literal["stacked", "gathered", "listed"]
+Form = Literal["stacked", "gathered", "listed", "masked"]
 STACKED_RANK = 3
 """(experts, in, out), in any order of the last two."""
 ROWS = LAYOUT | {"GatherND"}
@@ -34,9 +35,17 @@ class Expert:
     node: Node
     form: Form
     """`stacked`: all experts times all tokens, with one static (E, K, N) tensor; `gathered`: the
-    matrices of each token's experts picked out of it; `listed`: one node an expert."""
+    matrices of each token's experts picked out of it; `listed`: one node an expert, on the rows
+    that chose it; `masked`: one node an expert, on all rows."""
     router: Node | None
     """The TopK that chooses the experts; None where every token takes all of them."""
+    until: Node | None = None
+    """Where the results of a masked product are multiplied by zero if they were not chosen."""
+
+    @property
+    def is_single(self) -> bool:
+        """Whether the node has the weights of one expert."""
+        return self.form in ("listed", "masked")
 
 
 def experts(flow: Flow) -> Mapping[str, Expert]:
@@ -49,13 +58,22 @@ def experts(flow: Flow) -> Mapping[str, Expert]:
     products = [node for node in flow.nodes if node.op_type in MATMULS and flow.has_weight(node)]
     stacks = {node.name: size for node in products if (size := _stacked(flow, node)) is not None}
     routers = tuple(_routers(flow))
-    found: dict[str, Expert] = {}
+    single = frozenset(node.name for node in products) - stacks.keys()
+    found = {
+        part.product.name: Expert(
+            node=part.product, form="masked", router=part.router.topk, until=part.until
+        )
+        for part in masked(flow, routers, lambda value: _side_by_side(flow, value, single))
+    }
     for node in products:
+        if node.name in found:
+            continue
         first = _first(flow, node, stacks, routers)
         if first is not None:
             found[node.name] = first
             continue
         behind = [name for name in _behind(flow, node) if name != node.name]
+        behind = [n for n in behind if n not in found or found[n].form != "masked"]  # complete
         known = next((found[name] for name in behind if name in found), None)
         size = stacks.get(node.name)
         if known is not None and size == stacks.get(known.node.name):
@@ -114,26 +132,17 @@ def token_factor(flow: Flow, node: Node) -> Factor:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Router:
-    topk: Node
-    scorer: Node
-    tokens: str
-    """The value whose rows it scores, before any change of layout."""
-    experts: int
-
-
-def _routers(flow: Flow) -> Iterator[_Router]:
+def _routers(flow: Flow) -> Iterator[Router]:
     for topk in flow.nodes:
         sizes = choice(topk, flow.graph.types) if topk.op_type == "TopK" else None
         scorer = next(_products(flow, [topk.inputs[0]], SOFTMAXES), None) if sizes else None
         if sizes is not None and scorer is not None:
             tokens = flow.back(scorer.inputs[token_factor(flow, scorer).index], ROWS)
-            yield _Router(topk=topk, scorer=scorer, tokens=tokens, experts=sizes[0])
+            yield Router(topk=topk, scorer=scorer, tokens=tokens, experts=sizes[0])
 
 
 def _first(
-    flow: Flow, node: Node, stacks: Mapping[str, int], routers: Sequence[_Router]
+    flow: Flow, node: Node, stacks: Mapping[str, int], routers: Sequence[Router]
 ) -> Expert | None:
     """The expert whose product reads tokens, not the result of another one."""
     table = flow.table(node.inputs[weight_factor(flow, node).index])
@@ -175,6 +184,12 @@ def _stacked(flow: Flow, node: Node) -> int | None:
 def _behind(flow: Flow, node: Node) -> list[str]:
     tokens = node.inputs[token_factor(flow, node).index]
     return [product.name for product in _products(flow, [tokens], frozenset())]
+
+
+def _side_by_side(flow: Flow, value: str, single: frozenset[str]) -> list[Node]:
+    """The products of one matrix each behind a value, also where a Concat has them all."""
+    found = _products(flow, [value], frozenset({"Concat"}))
+    return [node for node in found if node.name in single]
 
 
 def _products(flow: Flow, values: Sequence[str], also: frozenset[str]) -> Iterator[Node]:

@@ -17,7 +17,7 @@ from dse.graph.experts import (
     weight_factor,
 )
 from dse.graph.flow import Flow
-from dse.graph.graph import TensorType
+from dse.graph.graph import Node, TensorType
 from dse.graph.loops import sizes
 from dse.graph.operand import Values
 from dse.graph.operators import ELEMENTWISE, PARTS
@@ -30,11 +30,15 @@ def routed_types(flow: Flow, types: Mapping[str, TensorType]) -> Mapping[str, Te
 
     A model that computes all experts for all tokens and multiplies most results by zero is run
     by a grouped product on the chosen rows alone, so that the axis of experts is as long as the
-    choice: (experts, tokens, n) counts as (topk, tokens, n) up to the weighted sum.
+    choice: (experts, tokens, n) counts as (topk, tokens, n) up to the weighted sum. Where every
+    expert has nodes of its own, each gets its share of the chosen rows, rounded up.
     """
     changed = dict(types)
     for expert in experts(flow).values():
         sizes_of = choice(expert.router, types) if expert.router is not None else None
+        if expert.router is not None and expert.form == "masked" and sizes_of is not None:
+            tokens = math.prod(sizes(types, expert.router.outputs[0])) // sizes_of[1]
+            changed |= _fewer_rows(flow, types, expert, tokens, sizes_of)
         if expert.form != "stacked" or sizes_of is None:
             continue
         count, topk = sizes_of
@@ -47,7 +51,26 @@ def routed_types(flow: Flow, types: Mapping[str, TensorType]) -> Mapping[str, Te
     return changed
 
 
-def _elementwise_results(flow: Flow, start: str) -> Iterator[str]:
+def _fewer_rows(
+    flow: Flow,
+    types: Mapping[str, TensorType],
+    expert: Expert,
+    tokens: int,
+    sizes_of: tuple[int, int],
+) -> dict[str, TensorType]:
+    """The types of what a masked product computes, with the rows of its expert alone."""
+    count, topk = sizes_of
+    rows = math.ceil(tokens * topk / count)
+    found = {}
+    for value in _elementwise_results(flow, expert.node.outputs[0], until=expert.until):
+        shape = sizes(types, value) if value in types else ()
+        if len(shape) > 1 and math.prod(shape[:-1]) == tokens:
+            fewer = (*[1] * (len(shape) - 2), rows, shape[-1])
+            found[value] = replace(types[value], shape=fewer)
+    return found
+
+
+def _elementwise_results(flow: Flow, start: str, *, until: Node | None = None) -> Iterator[str]:
     """A value and what elementwise nodes make of it or of its parts: the same axes."""
     queue, seen = [start], set[str]()
     while queue:
@@ -57,7 +80,10 @@ def _elementwise_results(flow: Flow, start: str) -> Iterator[str]:
         seen.add(value)
         yield value
         for reader in flow.consumers(value):
-            if reader.op_type in ELEMENTWISE | PARTS | {"Cast", "Identity"}:
+            if reader is not until and reader.op_type in ELEMENTWISE | PARTS | {
+                "Cast",
+                "Identity",
+            }:
                 queue += reader.outputs
 
 
@@ -78,22 +104,27 @@ def expert_ops(
 
 
 def _slots(flow: Flow, members: Sequence[Expert]) -> list[list[Expert]]:
-    """Experts' products that are one grouped product: the first ones of all inputs, and so on."""
-    if not members or members[0].form != "listed":
+    """Experts' products that are one grouped product: the first ones of all experts, and so on."""
+    if not members or not members[0].is_single:
         return [[member] for member in members]
+    tokens = [member.node.inputs[token_factor(flow, member.node).index] for member in members]
+    readers = Counter(tokens)
     seen: Counter[str] = Counter()
     slots: dict[int, list[Expert]] = {}
-    for member in members:
-        tokens = member.node.inputs[token_factor(flow, member.node).index]
-        slots.setdefault(seen[tokens], []).append(member)
-        seen[tokens] += 1
+    for member, value in zip(members, tokens, strict=True):
+        every = readers[value]  # products of an expert, where its rows are its own
+        if member.form == "masked" and member.router is not None:
+            count, _ = choice(member.router, flow.graph.types) or (1, 1)
+            every = max(every // count, 1)
+        slots.setdefault(seen[value] % every, []).append(member)
+        seen[value] += 1
     return list(slots.values())
 
 
 def _op(values: Values, slot: Sequence[Expert], inside: frozenset[str]) -> Op:
     first = slot[0]
     weights = [_weight(values, member) for member in slot]
-    count = len(slot) if first.form == "listed" else weights[0].shape[0]
+    count = len(slot) if first.is_single else weights[0].shape[0]
     depth = math.prod(weights[0].shape[axis] for axis in weights[0].contraction_axes)
     width = math.prod(weights[0].shape[-2:]) // max(depth, 1)
     if first.router is not None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
 from dse.errors import GraphError
 from dse.graph.graph import Graph
+from dse.graph.load import load
 from dse.graph.lower import lower
 from dse.graph.regions import regions
 from dse.graph.shapes import bind
@@ -110,6 +116,33 @@ def looped(experts: int = EXPERTS) -> tuple[list[str], str]:
     return [*constants, "int64 zero = {0}", "int64[1] middle = {1}"], body
 
 
+def unrolled(experts: int = EXPERTS) -> tuple[list[str], str]:
+    """Constants and nodes of all experts on all tokens, weighted by columns of a mask."""
+    constants, nodes, total = [], [], "none"
+    for e in range(experts):
+        constants += [
+            f"int64[1] start{e} = {{{e}}}",
+            f"int64[1] end{e} = {{{e + 1}}}",
+            weight(f"g{e}", HIDDEN, INNER),
+            weight(f"u{e}", HIDDEN, INNER),
+            weight(f"d{e}", INNER, HIDDEN),
+        ]
+        nodes.append(f"""
+            gate{e} = MatMul(x, g{e})
+            soft{e} = Sigmoid(gate{e})
+            act{e} = Mul(gate{e}, soft{e})
+            up{e} = MatMul(x, u{e})
+            inner{e} = Mul(act{e}, up{e})
+            out{e} = MatMul(inner{e}, d{e})
+            share{e} = Slice(kept, start{e}, end{e}, one)
+            part{e} = Mul(out{e}, share{e})
+            sum{e} = Add({total}, part{e})""")
+        total = f"sum{e}"
+    mask = "zero = Sub(share, share) kept = ScatterElements <axis = 1> (zero, index, best)"
+    body = f"{mask} none = Mul(x, nothing) {''.join(nodes)}\n y = Identity({total})"
+    return [*constants, "float nothing = {0}", "int64[1] one = {1}"], body
+
+
 def text(constants: list[str], body: str) -> str:
     """A mixture of experts of t tokens as ONNX text."""
     return f"g (float[t, {HIDDEN}] x) => (y) <{', '.join(constants)}> {{ {body} }}"
@@ -117,8 +150,8 @@ def text(constants: list[str], body: str) -> str:
 
 def mixture(name: str) -> str:
     """One of the ways to write the same mixture."""
-    if name == "loop":
-        constants, body = looped()
+    if name in SINGLE:
+        constants, body = looped() if name == "loop" else unrolled()
         return text([*COMMON, *constants], ROUTER + body)
     return text([*COMMON, *STACKS, *AXES], ROUTER + STACKED[name])
 
@@ -128,7 +161,8 @@ def by_role(g: Graph, **dims: int) -> dict[str, RegionWork]:
     return {region.role: region for region in lower(g, regions(g), dims).regions}
 
 
-FORMS = (*STACKED, "loop")
+SINGLE = ("loop", "masked")
+FORMS = (*STACKED, *SINGLE)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -155,7 +189,7 @@ def test_sizes_are_those_of_the_layer(graph, form):
     sizes = {"E": EXPERTS, "M": 9 * TOPK, "K": INNER, "N": HIDDEN, "topk": TOPK}
     assert dict(down.sizes) == sizes
     ups = [op for op in work["experts_gate_up"].ops if op.kind == "grouped_gemm"]
-    width = INNER if form == "loop" else 2 * INNER
+    width = INNER if form in SINGLE else 2 * INNER
     assert [dict(op.sizes) for op in ups] == [
         {"E": EXPERTS, "M": 9 * TOPK, "K": HIDDEN, "N": width, "topk": TOPK}
     ] * (2 * INNER // width)
@@ -173,11 +207,85 @@ def test_weights_of_all_experts_and_each_token_are_read_once(graph, form):
 @pytest.mark.parametrize("form", FORMS)
 def test_experts_have_sites_of_weights(graph, form):
     found = {region.role: region for region in regions(graph(mixture(form)))}
-    count = EXPERTS if form == "loop" else 1
-    for role, products in (("experts_gate_up", 2 if form == "loop" else 1), ("experts_down", 1)):
+    count = EXPERTS if form in SINGLE else 1
+    for role, products in (("experts_gate_up", 2 if form in SINGLE else 1), ("experts_down", 1)):
         sites = [site for site in found[role].sites if site.role == "weight"]
         assert len(sites) == products * count
         assert all(len(site.contraction_axes) == 1 for site in sites)
+
+
+class Expert(nn.Module):
+    """A gated feed-forward network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.up = nn.Linear(HIDDEN, INNER), nn.Linear(HIDDEN, INNER)
+        self.down = nn.Linear(INNER, HIDDEN)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., hidden)."""
+        return self.down(functional.silu(self.gate(x)) * self.up(x))
+
+
+class Mixture(nn.Module):
+    """A Qwen-like block: normalised choices, and an expert for all with a gate of its own."""
+
+    def __init__(self, mask: str) -> None:
+        super().__init__()
+        self.mask = mask
+        self.router = nn.Linear(HIDDEN, EXPERTS)
+        self.experts = nn.ModuleList(Expert() for _ in range(EXPERTS))
+        self.shared, self.share = Expert(), nn.Linear(HIDDEN, 1)
+        self.last = nn.Linear(HIDDEN, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, tokens, hidden)."""
+        scores = functional.softmax(self.router(x), -1)
+        best, index = torch.topk(scores, TOPK, -1)
+        best = best / best.sum(-1, keepdim=True)
+        if self.mask == "scatter":
+            kept = torch.zeros_like(scores).scatter(-1, index, best)
+        else:
+            kept = (functional.one_hot(index, EXPERTS).float() * best.unsqueeze(-1)).sum(-2)
+        if self.mask == "stack":
+            out = torch.stack([expert(x) for expert in self.experts], -2)
+            y = (out * kept.unsqueeze(-1)).sum(-2)
+        else:
+            y = sum(e(x) * kept[..., i : i + 1] for i, e in enumerate(self.experts))
+        x = x + y + self.shared(x) * torch.sigmoid(self.share(x))
+        return self.last(x * torch.rsqrt((x * x).mean(-1, keepdim=True) + 1e-6))
+
+
+@pytest.mark.parametrize("mask", ["scatter", "one_hot", "stack"])
+@pytest.mark.parametrize("dynamo", [False, True])
+def test_exported_experts_are_grouped_and_the_shared_one_is_not(mask, dynamo, tmp_path):
+    path = tmp_path / "m.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Mixture(mask).eval(), (torch.randn(2, 5, HIDDEN),), path, dynamo=dynamo, verbose=False
+        )
+    work = by_role(load(path))
+    grouped = {role for role, region in work.items() if region.kind == "grouped_gemm"}
+    assert grouped == {"experts_gate_up", "experts_down"}
+    assert work["experts_gate_up"].macs == 10 * TOPK * HIDDEN * 2 * INNER
+    assert work["experts_down"].macs == 10 * TOPK * INNER * HIDDEN
+    assert work["gate_up"].macs == 10 * HIDDEN * 2 * INNER
+    assert work["down"].macs == 10 * INNER * HIDDEN
+    assert "router" in work
+
+
+def test_a_mask_that_no_router_made_marks_no_experts(graph):
+    """A product times a gate of its own is a gated network."""
+    constants = [weight("g", HIDDEN, INNER), weight("d", INNER, HIDDEN), weight("s", HIDDEN, 1)]
+    body = """
+        gate = MatMul(x, g)
+        out = MatMul(gate, d)
+        score = MatMul(x, s)
+        share = Sigmoid(score)
+        y = Mul(out, share)"""
+    found = regions(graph(text(constants, body)))
+    assert {region.kind for region in found} == {"gemm"}
 
 
 def test_stacks_without_a_router_are_taken_by_every_token(graph):
