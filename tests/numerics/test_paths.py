@@ -44,7 +44,13 @@ def test_torch_and_compiled_agree(name, mode, x):
             assert mismatches(got.contiguous().numpy(), expected.contiguous().numpy()) == 0
 
 
-@pytest.mark.parametrize("name", ["bf16", "e4m3", "posit8_1", "int8", "mxfp4", "nvfp4"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bf16", "e4m3", "posit8_1", "int8", "mxfp4", "nvfp4", "e4m3:stochastic",
+        "mxfp4:stochastic", *(f"e2m1@g32/e8m0-{rule}" for rule in ("ceil", "even", "rceil")),
+    ],
+)  # fmt: skip
 def test_torch_and_compiled_agree_on_all_bit_patterns(name, fewer_patterns):
     values = torch.from_numpy(fewer_patterns).reshape(-1, 64)
     got = quantize(values, quantizer(name), axes=(1,))
