@@ -186,7 +186,7 @@ class Trials:
 
     def _with(self, known: Mapping[Point, int], running: set[Point]) -> dict[Point, int]:
         """What is settled, and what is being measured: that may take all samples."""
-        return dict.fromkeys(running, self._whole) | known
+        return {**dict.fromkeys(running, self._whole), **known}
 
     def _must_wait(self, trials: list[FrozenTrial]) -> bool:
         """Whether a sampler would speak before all that was planned is told.

@@ -47,6 +47,7 @@ GROUPED = block(
     "(pq, pk, pv, , , c, l)",
 )
 
+
 def _check_block(graph: Graph) -> None:
     found = {region.role: region for region in regions(graph)}
     assert {"norm", "qkv", "attention", "o"} <= found.keys()
