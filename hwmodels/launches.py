@@ -41,8 +41,10 @@ def launches(
     kernel: Kernel, ops: Sequence[Op], reads: Sequence[Operand], runtime: Runtime
 ) -> list[Kernel]:
     """The launches for `kernel`, which runs `ops` and reads `reads`."""
-    if not runtime.takes_expanded_masks and ops[0].detail == EXPANDED_MASK:
-        return math_attention(kernel, fused=runtime.fuses_pointwise)
+    if ops[0].detail == EXPANDED_MASK:
+        if not runtime.takes_expanded_masks:
+            return math_attention(kernel, fused=runtime.fuses_pointwise)
+        return [replace(kernel, detail="")]
     launched = _pieces(kernel, runtime)
     if runtime.runs_as_written and len(ops) == 1:
         launched = [_laid_out(one, ops[0], reads) for one in launched]
