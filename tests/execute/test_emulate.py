@@ -10,6 +10,7 @@ import torch
 from dse.errors import AssignmentError
 from dse.execute.calibrate import Calibration, observe
 from dse.execute.emulate import Emulator, emulators
+from dse.execute.step import Sharing
 from dse.graph.assignment import Assignment
 from dse.graph.site import Site
 from dse.graph.sites import sites as sites_of
@@ -109,3 +110,34 @@ def test_gradients_pass_straight_through() -> None:
     assert torch.equal(y, emulator(x.detach()))
     (y * torch.arange(8.0)).sum().backward()
     assert torch.equal(x.grad, torch.arange(8.0).expand(4, 8))
+
+
+@pytest.mark.parametrize(
+    ("name", "sharing", "keeps_zeros"),
+    [
+        ("bf16", Sharing.NOTHING, True),
+        ("mxfp4", Sharing.NOTHING, True),
+        ("nvfp4", Sharing.LARGEST, True),
+        ("e4m3_tensor", Sharing.EVERYTHING, True),
+        ("e4m3:stochastic", Sharing.EVERYTHING, True),
+        ("int8_token:percentile99.0", Sharing.NOTHING, False),
+        ("uint8_token", Sharing.NOTHING, False),
+        ("e8m0", Sharing.NOTHING, False),
+    ],
+)
+def test_what_parts_must_know_of_each_other(
+    name: str, sharing: Sharing, keeps_zeros: bool
+) -> None:
+    emulator = Emulator(quantizer=catalog.quantizer(name).settled(weight=False), axes=(1,))
+    assert emulator.sharing == sharing
+    assert emulator.keeps_zeros == keeps_zeros
+
+
+def test_an_assignment_is_planned_once(llama: Exported, sites: dict[str, Site]) -> None:
+    planner = llama.program._planner
+    bound = emulators(Assignment.of(dict.fromkeys(of_role(sites, "weight"), INT8)), sites, EMPTY)
+    plan = planner.whole(bound)
+    assert planner.whole(dict(bound)) is plan
+    fewer = dict(list(bound.items())[1:])
+    assert planner.whole(fewer) is not plan
+    assert len(planner.whole(fewer).readings.number) == len(bound) - 1
