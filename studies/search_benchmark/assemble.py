@@ -15,8 +15,7 @@ from dse.sensitivity.gradient import gradient_scores
 from dse.space.problem import Variable
 from studies.search_benchmark.benchmark import DATA, NAMES
 from studies.search_benchmark.prepare import session_of
-
-COLUMNS = ("latency_s", "energy_j", "weight_bytes", "peak_bytes")
+from studies.search_benchmark.reprice import costs
 
 
 def searched(session: Session) -> tuple[Variable, ...]:
@@ -31,25 +30,6 @@ def names(session: Session) -> dict[str, np.ndarray]:
         "variables": np.array([variable.name for variable in variables]),
         **{f"choices/{v.name}": np.array([c.name for c in v.choices]) for v in variables},
     }
-
-
-def costs(session: Session) -> dict[str, np.ndarray]:
-    """Every column: as a sum over variables where it is one, else whole."""
-    found: dict[str, np.ndarray] = {}
-    sizes = [len(variable.choices) for variable in session.problem.variables]
-    points = np.stack(np.unravel_index(np.arange(np.prod(sizes)), sizes), axis=1)
-    columns = [f"{t.label}.{column}" for t in session.costs.targets for column in COLUMNS]
-    for column in columns:
-        if session.costs.is_additive(column):
-            parts = session.costs.additive(column)
-            kept = [part for part in parts if len(part) > 1]
-            found[f"sum/{column}"] = np.array(kept)
-            constant = sum(float(part[0]) for part in parts if len(part) == 1)
-            found[f"fixed/{column}"] = np.array(session.costs.fixed(column) + constant)
-        else:
-            whole = session.costs.totals(points, [column])[:, 0]
-            found[f"cost/{column}"] = whole.astype(np.float32)
-    return {"columns": np.array(columns), **found}
 
 
 def sensitivities(session: Session) -> dict[str, np.ndarray]:

@@ -46,6 +46,8 @@ class Benchmark:
     """(kept, samples) losses on the search split, for paired comparisons."""
     costs: Mapping[str, np.ndarray]
     """`<target>.<quantity>` -> (assignments,)."""
+    cost_model: str
+    """Version and digest of what priced them (`studies.search_benchmark.reprice`)."""
     alone: np.ndarray
     """(variables, choices) loss when only one variable takes a choice, the rest full precision:
     what direct sensitivities are."""
@@ -100,15 +102,19 @@ class Benchmark:
         return evaluate
 
 
-def load(name: str) -> Benchmark:
+def load(name: str, folder: Path = DATA) -> Benchmark:
     """An enumerated space.
+
+    Args:
+        name: one of `NAMES`.
+        folder: where its table is.
 
     Raises:
         ValueError: no space of that name.
     """
     if name not in NAMES:
         raise ValueError(f"no benchmark {name!r}; there are {', '.join(NAMES)}")
-    with np.load(DATA / f"{name}.npz", allow_pickle=False) as archive:
+    with np.load(folder / f"{name}.npz", allow_pickle=False) as archive:
         content = {key: archive[key] for key in archive.files}
     variables = {
         str(variable): tuple(str(choice) for choice in content[f"choices/{variable}"])
@@ -125,6 +131,7 @@ def load(name: str) -> Benchmark:
         kept=content["kept"],
         samples=content["search.samples"].astype(float),
         costs={str(column): _costs(content, str(column), shape) for column in content["columns"]},
+        cost_model=str(content["cost_model"]),
         alone=content["alone"],
         forward_share=content["forward_share"],
         gradient=content["gradient"],

@@ -1,5 +1,7 @@
 """The tabular benchmark: entries recomputed by the evaluator, costs by the cost table."""
 
+from pathlib import Path
+
 import numpy as np
 import optuna
 import pytest
@@ -7,8 +9,10 @@ import pytest
 from dse.explore.session import Session
 from studies.search_benchmark.benchmark import DATA, NAMES, load
 from studies.search_benchmark.prepare import session_of
+from studies.search_benchmark.reprice import cost_model_digest, repriced
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+SUMS = ("latency_s", "energy_j", "weight_bytes")
 STORED = [name for name in NAMES if (DATA / f"{name}.npz").exists()]
 
 
@@ -35,16 +39,27 @@ def test_entries_are_what_the_evaluator_measures(session: Session) -> None:
     np.testing.assert_allclose(table.samples[0].mean(), table.loss[numbers[0]], rtol=1e-5)
 
 
-def test_an_assignment_has_the_weights_that_the_tables_say(session: Session) -> None:
-    # Latencies are those of the day a table was made: the cost model learns from measurements.
-    table = load(session.origin.rpartition("/")[2].removesuffix(".yaml"))
+def test_a_table_priced_anew_has_the_costs_of_today_and_the_losses_that_were_measured(
+    session: Session, tmp_path: Path
+) -> None:
+    name = session.origin.rpartition("/")[2].removesuffix(".yaml")
+    np.savez_compressed(tmp_path / f"{name}.npz", **repriced(name, session, SUMS))
+    stored, table = load(name), load(name, tmp_path)
+    for kept in ("loss", "stderr", "report_loss", "samples", "alone", "gradient"):
+        np.testing.assert_array_equal(getattr(table, kept), getattr(stored, kept))
     numbers = np.random.default_rng(0).integers(len(table.loss), size=5)
     points = [_point(session, tuple(table.variables), table.points[n]) for n in numbers]
-    columns = [column for column in table.costs if column.endswith("weight_bytes")]
+    columns = list(table.costs)
+    assert set(columns) < set(stored.costs)
     now = session.costs.totals(np.array(points), columns)
-    assert columns
     for place, column in enumerate(columns):
         np.testing.assert_allclose(table.costs[column][numbers], now[:, place], rtol=1e-5)
+    assert table.cost_model.endswith(cost_model_digest())
+    # Latencies are those of the cost model that a table names; bytes follow from the formats.
+    assert stored.cost_model
+    for column in columns:
+        if column.endswith("weight_bytes"):
+            np.testing.assert_allclose(stored.costs[column], table.costs[column], rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", STORED)
