@@ -39,7 +39,10 @@ KINDS: dict[str, KernelKind] = {
 # of L2 cache hit" (collector/trtllm/collect_gemm.py, github.com/ai-dynamo/aiconfigurator).
 CYCLED_WEIGHTS = 5
 INPUTS = {"add": 2, "mul": 2}
+TORCH = "torch"
 EAGER = "torch-eager"
+SCALAR_TYPE = "w8a16"
+"""The number type that torch multiplies without matrix unit (`_weight_int8pack_mm` on CUDA)."""
 PER_ROW_TYPES = ("fp8_dynamic", "w8a8_int8_dynamic")
 """Number types of GEMMs that eager torch quantises row by row, an operation a kernel."""
 
@@ -53,7 +56,9 @@ def operator_kernels(
     are measured with cold caches (`dse profile`), the others with warm ones (their own tables).
     """
     number = NUMBER_TYPES[dtype]
-    cold = runtime.startswith("torch")
+    cold = runtime.startswith(TORCH)
+    if cold and op == "gemm" and dtype == SCALAR_TYPE:
+        return (_scalar_gemm(shape, number),)
     if runtime == EAGER and (op == "quant_fp8" or (op == "gemm" and dtype in PER_ROW_TYPES)):
         return _eager(op, shape, number, compute)
     return op_kernels(op, shape, dtype, compute, cold=cold)
@@ -127,6 +132,20 @@ def _gemm(shape: Mapping[str, int], number: NumberType, compute: Compute, *, col
         weight_copies=1 if cold else CYCLED_WEIGHTS,
         write_bytes=round(batch * m * n * number.output_bytes),
         inputs_are_cold=cold,
+    )
+
+
+def _scalar_gemm(shape: Mapping[str, int], number: NumberType) -> Kernel:
+    """A thread an output that walks along K: to the estimator a row to reduce."""
+    m, n, k = shape["M"], shape["N"], shape["K"]
+    return Kernel(
+        kind="rowwise",
+        detail="int8pack_mm",
+        sizes={"rows": m * n, "cols": k},
+        input_bytes=round(m * k * number.input_bytes),
+        other_bytes=round(n * k * number.weight_bytes),
+        write_bytes=round(m * n * number.output_bytes),
+        inputs_are_cold=True,
     )
 
 

@@ -28,6 +28,7 @@ MOVES = {
     "maps_maxpool": MoveConstants(efficiency=0.20, ramp_cycles=38000, cache_efficiency=0.15),
     "maps_averagepool": MoveConstants(efficiency=0.13, ramp_cycles=5000, cache_efficiency=0.06),
     "maps_mean": MoveConstants(efficiency=0.55, ramp_cycles=12000),
+    "int8pack_mm": MoveConstants(efficiency=0.85, ramp_cycles=1500, step_cycles=4.2),
     "softmax": MoveConstants(efficiency=0.56, ramp_cycles=4700, step_cycles=0.12),
     "layernorm": MoveConstants(efficiency=0.57, ramp_cycles=2700, step_cycles=1.73),
     "rmsnorm": MoveConstants(efficiency=0.61, ramp_cycles=1330, step_cycles=1.17),
@@ -35,7 +36,13 @@ MOVES = {
     "embedding": MoveConstants(efficiency=0.95, ramp_cycles=1330),
     "quantize": MoveConstants(efficiency=0.87, ramp_cycles=520),
 }
-"""By `Kernel.detail`, or by kind where a detail has none (`rowwise` as `layernorm`)."""
+"""By `Kernel.detail`, or by kind where a detail has none (`rowwise` as `layernorm`).
+
+Fitted to an operator table (`hwmodels.fit.kernels`), but for what eager torch runs in layouts that
+no operator table has (`launches`): `strided` to `maps_mean` and the caches' share of `pointwise`
+are drawn by hand through `studies/gpu_latency/results/layouts.csv`, `int8pack_mm` through three
+products (`studies/profile_h100/results/ops.csv.gz`).
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -83,3 +83,23 @@ def test_missing_columns_are_named(tmp_path: Path) -> None:
     path = _written(tmp_path, ("gemm", GEMM, 3.0), columns="op shape median_ms")
     with pytest.raises(MeasurementError, match="columns missing: dtype, median_us"):
         read_optable(path, timed=True)
+
+
+@pytest.mark.parametrize(
+    ("shape", "measured_us"),
+    [
+        ('{"M": 1, "K": 4096, "N": 6144}', 182.3),
+        ('{"M": 512, "K": 4096, "N": 6144}', 28113.5),
+        ('{"M": 13908, "K": 13312, "N": 448}', 181644.0),
+    ],
+)
+def test_torch_multiplies_int8_weights_without_the_matrix_unit(
+    tmp_path: Path, shape: str, measured_us: float
+) -> None:
+    """`torch._weight_int8pack_mm` of an H100 (`studies/profile_h100/results/ops.csv.gz`)."""
+    path = _written(tmp_path, ("gemm", shape, "w8a16"), columns="op shape dtype")
+    table = read_optable(path, timed=False)
+    (slow,) = predict_ops(table, load_device("h100-sxm"), "torch-eager")["predicted_us"]
+    assert measured_us / 4 < slow < 1.2 * measured_us
+    (served,) = predict_ops(table, load_device("h100-sxm"), "vllm")["predicted_us"]
+    assert served < slow
