@@ -91,12 +91,12 @@ class Emulator:
         return calibrated_state(x, self.quantizer, axes=self.axes)
 
 
-@lru_cache(maxsize=4096)
 @cache
 def _has_zero(element: Encoding) -> bool:
     return not is_tabled(element) or 0.0 in sorted_values(element)
 
 
+@lru_cache(maxsize=4096)
 def static_state(quantizer: Quantizer, statistics: Statistics) -> QuantizerState:
     """The state of a static quantizer of an activation, from what calibration saw."""
     values = statistics.values
