@@ -2,7 +2,8 @@
 
 Every implementation is timed alternately with the copy in one process, in process CPU time, so
 that a busy machine changes both; with two threads in wall time, and beside one thread.
-Run: `python studies/numerics_speed/run.py [--threads 2]`.
+Run: `python studies/numerics_speed/run.py [--threads 2 --cpus 0,2]`. Two virtual CPUs may be one
+core: name two of different ones, unless the operating system knows which are.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -202,8 +204,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--cpus", help="where to run, for example 0,2; else anywhere")
     parser.add_argument("--only-ours", action="store_true")
     arguments = parser.parse_args()
+    if arguments.cpus:
+        os.sched_setaffinity(0, {int(cpu) for cpu in arguments.cpus.split(",")})
     torch.set_num_threads(arguments.threads)
     x = torch.randn(4096, 4096, generator=torch.Generator().manual_seed(0))
     rows = ours(x, rounds=arguments.rounds)
