@@ -15,6 +15,7 @@ from dse.explore.decision import decide
 from dse.explore.feasible import check_measured, satisfied
 from dse.explore.measure import quality_json
 from dse.explore.propose import proposed
+from dse.explore.pruning import pruned_of
 from dse.explore.records import Record
 from dse.explore.reopen import Past, reopened
 from dse.explore.results import Result, read_results
@@ -52,12 +53,12 @@ def tell(run: str | Path, results: str | Path, *, storage: str | None = None) ->
     run = Path(run)
     run_folder.read_json(run / run_folder.MANIFEST)
     with locked(run), reopened(run, storage) as past:
-        before = past.records
+        before, ended = past.records, pruned_of(past.design, past.study)
         known = {record.digest: record.point for record in before}
         told = read_results(
             Path(results),
-            {**proposed(past), **known},
-            trials={record.trial: record.digest for record in before},
+            {**proposed(past), **{one.digest: one.point for one in ended}, **known},
+            trials={one.trial: one.digest for one in (*before, *ended)},
             columns=past.design.costs.columns,
             targets=[target.label for target in past.design.costs.targets],
         )

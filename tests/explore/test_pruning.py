@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from dse.explore.scale import Scale
 from dse.explore.session import Session
 from dse.explore.storage import open_journal
 from dse.explore.study import ESTIMATE, RIVAL, STUDY_NAME, known_loss, trial_point
+from dse.explore.tell import tell
 from dse.space.load import parse_space
 from dse.zoo.split import Split
 from tests.explore import metrics, test_scale
@@ -116,6 +118,16 @@ def test_tables_tell_what_ended_early_and_where_it_stood(whole: Path) -> None:
     assert not set(table.digest) & set(complete.digest)
     found = propose(whole, 3, whole.parent / "next")
     assert not {one.digest for one in found} & set(table.digest)
+
+
+def test_what_ended_early_can_be_measured_outside(whole: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(whole, tmp_path / "run"))
+    row = pd.read_csv(folder / "pruned.csv").iloc[0]
+    results = tmp_path / "results.csv"
+    results.write_text(f"trial,quality_loss\n{row.trial},0.5\n")
+    assert tell(folder, results).new == 1
+    found = pd.read_csv(folder / "trials.csv").set_index("digest").loc[row.digest]
+    assert (found.source, found.quality_loss) == ("user", 0.5)
 
 
 def test_a_run_that_was_interrupted_ends_as_it_would_have(whole: Path, tmp_path: Path) -> None:
