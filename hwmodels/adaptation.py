@@ -8,6 +8,7 @@ type. With three samples the shifts move, with a hundred the shape dependence do
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,10 @@ NOISE_SD = 0.06
 REACH = 1.0
 OUTLYING = 2.5
 """Standard deviations of the prior beyond which a type's samples are no part of it."""
+COVERAGE = 0.9
+PRIOR_SCORES = 10
+LEAST_END = 0.01
+"""No interval's end is nearer, in log units: times repeat no better."""
 SHAPE_SCALES = {
     "compute_share": 1.0, "memory_share": 1.0, "fixed_share": 1.0, "balance": 2.0,
     "log2_m": 3.0, "log2_n": 4.0, "log2_k": 4.0,
@@ -43,6 +48,9 @@ class Sample:
     """In the order of `FEATURES`."""
     log_ratio: float
     """log(measured / predicted without samples)."""
+    low: float
+    """End of the interval of `log_ratio` without samples, at most 0."""
+    high: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +58,8 @@ class Adapted:
     """Posterior of log(measured / predicted) for kernels, each of shape (kernels,)."""
 
     mean: Floats
-    sd_share: Floats
-    """What is left of the prior's standard deviation, in (0, 1]."""
+    width: Floats
+    """What the ends of the interval without samples shrink to, as a factor."""
 
 
 def adapted(samples: tuple[Sample, ...], features: Floats, runtime: str) -> Adapted:
@@ -60,13 +68,16 @@ def adapted(samples: tuple[Sample, ...], features: Floats, runtime: str) -> Adap
     Without samples it is the prior.
     """
     if not samples:
-        return Adapted(mean=np.zeros(len(features)), sd_share=np.ones(len(features)))
+        return Adapted(mean=np.zeros(len(features)), width=np.ones(len(features)))
     known = np.array([sample.features for sample in samples])
     runtimes = np.array([sample.runtime for sample in samples])
     here = np.full(len(features), runtime)
-    ratios = np.array([sample.log_ratio for sample in samples])
     return posterior(
-        ratios,
+        Observed(
+            ratios=np.array([sample.log_ratio for sample in samples]),
+            low=np.array([sample.low for sample in samples]),
+            high=np.array([sample.high for sample in samples]),
+        ),
         covariance(known, runtimes, known, runtimes),
         covariance(features, here, known, runtimes),
         same=_same_type(known, known) & (runtimes[:, None] == runtimes),
@@ -76,8 +87,17 @@ def adapted(samples: tuple[Sample, ...], features: Floats, runtime: str) -> Adap
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """Log ratios of samples and their intervals without samples, each of shape (samples,)."""
+
+    ratios: Floats
+    low: Floats
+    high: Floats
+
+
 def posterior(
-    ratios: Floats,
+    observed: Observed,
     between: Floats,
     across: Floats,
     *,
@@ -92,16 +112,50 @@ def posterior(
     which are of one type. A type whose samples are `OUTLYING` standard deviations off is another
     kernel than the model has in mind (a fallback, an emulation): it gets a shift of its own of
     that variance, so that it does not drag the others along.
+
+    The width is what the process leaves of its standard deviation, times what samples that are
+    left out ask for (`_calibration`).
     """
+    ratios = observed.ratios
     own = np.where(same, ratios, 0.0).sum(1) / same.sum(1)
     surplus = np.where(own**2 > OUTLYING**2 * prior, own**2, 0.0)
     between = between + same * surplus + noise_sd**2 * np.eye(len(ratios))
     across = across + same_across * surplus
     variance = prior + np.max(same_across * surplus, axis=1, initial=0.0)
-    solved = np.linalg.solve(between, np.column_stack([ratios, across.T]))
-    explained = np.einsum("ij,ji->i", across, solved[:, 1:])
-    left = np.clip(variance - explained + noise_sd**2, 0.0, None) / (prior + noise_sd**2)
-    return Adapted(mean=across @ solved[:, 0], sd_share=np.minimum(np.sqrt(left), 1.0))
+    inverse = np.linalg.inv(between)
+    explained = ((across @ inverse) * across).sum(axis=1)
+    whole = prior + noise_sd**2
+    left = np.clip(variance - explained + noise_sd**2, 0.0, None) / whole
+    scores = _left_out_scores(observed, inverse, whole)
+    width = np.minimum(np.sqrt(left), 1.0) * _calibration(scores)
+    return Adapted(mean=across @ (inverse @ ratios), width=width)
+
+
+def _left_out_scores(observed: Observed, inverse: Floats, whole: float) -> Floats:
+    """What each sample, left out, misses its prediction by, over the end of its interval.
+
+    Source: Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", equation 5.12.
+    """
+    certain = np.diag(inverse)
+    missed = inverse @ observed.ratios / certain
+    width = np.minimum(np.sqrt(1 / certain / whole), 1.0)
+    ends = np.where(missed < 0, -observed.low, observed.high)
+    return np.asarray(np.abs(missed) / np.maximum(ends, LEAST_END) / width)
+
+
+def _calibration(scores: Floats) -> float:
+    """The factor by which intervals have to be wider to hold `COVERAGE` of samples left out.
+
+    As few samples say little, `PRIOR_SCORES` of a normal distribution whose interval is right
+    count with them.
+
+    Source: Vovk et al. 2005, "Algorithmic Learning in a Random World" (conformal prediction).
+    """
+    normal = NormalDist()
+    levels = (np.arange(PRIOR_SCORES) + 0.5) / PRIOR_SCORES
+    end = normal.inv_cdf((1 + COVERAGE) / 2)
+    expected = [normal.inv_cdf((1 + float(level)) / 2) / end for level in levels]
+    return float(np.quantile(np.concatenate([scores, expected]), COVERAGE))
 
 
 def covariance(

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from hwmodels import adaptation, kernel_adaptation
 from hwmodels.device import Device
-from hwmodels.estimators.gpu import gemms_of, measured_kernels
 from hwmodels.estimators.gpu_features import gemm_features
+from hwmodels.estimators.gpu_kernels import gemms_of
 from hwmodels.estimators.gpu_residual import load_artefact
+from hwmodels.estimators.gpu_samples import measured_kernels
 from hwmodels.estimators.gpu_skeleton import GpuFigures, gemm_terms
 from hwmodels.kernel import Kernel
 from hwmodels.kernel_adaptation import kernel_covariance, kernel_name, kernel_size

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hwmodels.adaptation import Adapted, posterior
+from hwmodels.adaptation import Adapted, Observed, posterior
 from hwmodels.kernel import Kernel
 
 Floats = NDArray[np.float64]
@@ -41,6 +41,8 @@ class KernelSample:
     size: tuple[float, float, float]
     log_ratio: float
     """log(measured / predicted without samples)."""
+    reach: float
+    """The interval of `log_ratio` without samples goes as far on both sides."""
 
 
 def kernel_name(kernel: Kernel, runtime: str) -> str:
@@ -67,8 +69,11 @@ def kernels_adapted(
     names = np.array([sample.name for sample in samples])
     here = np.array([kernel_size(kernel) for kernel in kernels])
     own = np.array([kernel_name(kernel, runtime) for kernel in kernels])
+    reach = np.array([sample.reach for sample in samples])
     return posterior(
-        np.array([sample.log_ratio for sample in samples]),
+        Observed(
+            ratios=np.array([sample.log_ratio for sample in samples]), low=-reach, high=reach
+        ),
         kernel_covariance(known, names, known, names),
         kernel_covariance(here, own, known, names),
         same=names[:, None] == names,

@@ -8,7 +8,6 @@ The artefact is one `.npz` of arrays without pickle (`python -m hwmodels.fit` wr
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -28,10 +27,10 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int32]
 
 REGIMES = ("launch", "memory", "compute")
-WIDTHS = ("16", "narrow")
-CELLS = tuple(f"{regime}/{width}" for regime in REGIMES for width in WIDTHS)
-PLAIN_BYTES = 1.99
-"""Bytes of an element from which on operands are not narrow (2, up to rounding)."""
+UNSEEN_SHARE = 0.5
+"""How much of the trees' correction devices get that did not go in: what trees learned of a few
+devices is in part about those. Equal weights of two forecasts, as few devices cannot tell better
+ones (Clemen 1989, "Combining forecasts: a review and annotated bibliography")."""
 ARTEFACT = Path(__file__).parent / "gpu.npz"
 
 
@@ -68,10 +67,17 @@ class Trees:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """90 % interval of log(measured / predicted), by cell (`cells`)."""
+    """90 % interval of log(measured / predicted): (low, high) exp(slope * overhead share)."""
 
-    low: Mapping[str, float]
-    high: Mapping[str, float]
+    low: float
+    high: float
+    slope: float
+    """How much less is known of quantising and widening than of GEMMs."""
+
+    def interval(self, overhead: Floats) -> tuple[Floats, Floats]:
+        """Its ends for kernels of which a share `overhead` of the time is no GEMM."""
+        scale = np.exp(self.slope * overhead)
+        return self.low * scale, self.high * scale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -94,11 +100,16 @@ class GpuArtefact:
     unseen: Spread
     """Of other devices: from leaving one device out."""
 
-    def correction(self, features: Floats, runtime: str) -> Floats:
+    def correction(self, features: Floats, runtime: str, device: str) -> Floats:
         """log(measured / skeleton) as learned, shape (rows,)."""
         if runtime not in self.weight_only:
             features = as_dense(features)
-        return self.trees.predict(with_runtime(features, runtime, self.runtimes))
+        share = 1.0 if device in self.devices else UNSEEN_SHARE
+        return share * self.trees.predict(with_runtime(features, runtime, self.runtimes))
+
+    def spread(self, device: str) -> Spread:
+        """What a prediction for a device may be off by."""
+        return self.seen if device in self.devices else self.unseen
 
     def quantises(self, runtime: str) -> bool:
         """Whether a runtime's quantisation was measured."""
@@ -117,15 +128,6 @@ def with_runtime(features: Floats, runtime: str, runtimes: tuple[str, ...]) -> F
     """Features beside one column a runtime, 1 for this one; an unknown runtime has none."""
     columns = np.array([float(runtime == name) for name in runtimes])
     return np.hstack([features, np.broadcast_to(columns, (len(features), len(runtimes)))])
-
-
-def cells(features: Floats) -> NDArray[np.str_]:
-    """Regime and width of the operands of each kernel, `launch/16` or `memory/narrow`."""
-    inputs, weights = (FEATURES.index(name) for name in ("input_bytes", "weight_bytes"))
-    plain = np.minimum(features[:, inputs], features[:, weights]) >= PLAIN_BYTES
-    width = np.where(plain, "/16", "/narrow")
-    named: NDArray[np.str_] = np.char.add(regimes(features), width)
-    return named
 
 
 def regimes(features: Floats) -> NDArray[np.str_]:
@@ -176,8 +178,8 @@ def save_artefact(artefact: GpuArtefact, path: Path) -> None:
         "offset": trees.offset,
         "weight_only": list(artefact.weight_only),
         "depth": trees.depth,
-        "seen": {"low": dict(artefact.seen.low), "high": dict(artefact.seen.high)},
-        "unseen": {"low": dict(artefact.unseen.low), "high": dict(artefact.unseen.high)},
+        "seen": asdict(artefact.seen),
+        "unseen": asdict(artefact.unseen),
     }
     np.savez_compressed(
         path,

@@ -1,7 +1,8 @@
 """`python -m hwmodels.fit --aiconfigurator DIR --torch-ops OPS.csv.gz -o ARTEFACT.npz`.
 
 Rebuilds the GPU artefact from the measurement tables: constants and trees on all devices, the
-interval of seen devices from folds over shapes, that of unseen ones from leaving each device out.
+interval of seen devices from folds over shapes, that of others from leaving each device
+out.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from hwmodels.device_file import load_device
 from hwmodels.estimators.gpu_residual import ARTEFACT, GpuArtefact, Spread, save_artefact
 from hwmodels.fit.kernels import fit_kernels
 from hwmodels.fit.measurement import read_aiconfigurator, read_torch_ops
-from hwmodels.fit.residual import Model, fit_model, spread_of
+from hwmodels.fit.residual import Model, fit_model
+from hwmodels.fit.spread import DeviceFits, spread_of, unseen_spread
 from hwmodels.number_type import NUMBER_TYPES
 
 LOG = logging.getLogger("hwmodels.fit")
 FOLDS = 3
-VERSION = "2"
+VERSION = "3"
 OPERATOR_DEVICE = "h100-sxm"
 """The device of `--torch-ops`."""
 
@@ -41,17 +43,18 @@ def main() -> None:
         device = load_device(OPERATOR_DEVICE)
         constants = fit_kernels(arguments.torch_ops, device, model.constants)
     LOG.info("constants %s", constants)
+    devices = tuple(sorted(table["device"].unique()))
     save_artefact(
         GpuArtefact(
             version=VERSION,
-            devices=tuple(sorted(table["device"].unique())),
+            devices=devices,
             runtimes=model.runtimes,
             constants=constants,
             overheads=model.overheads,
             trees=model.trees,
             weight_only=weight_only_runtimes(table),
             seen=_spread_over_shapes(table, model, arguments.seed),
-            unseen=_spread_over_devices(table, arguments.seed),
+            unseen=unseen_spread(DeviceFits(table, arguments.seed), devices),
         ),
         arguments.output,
     )
@@ -91,30 +94,11 @@ def _spread_over_shapes(table: pd.DataFrame, model: Model, seed: int) -> Spread:
     for index in range(FOLDS):
         held = table[fold == index].reset_index(drop=True)
         kept = table[fold != index].reset_index(drop=True)
-        errors[fold == index] = _log_errors(fit_model(kept, seed, model.constants), held)
-    return _spread(table, model, errors)
-
-
-def _spread_over_devices(table: pd.DataFrame, seed: int) -> Spread:
-    """Each device predicted by a model that never saw it."""
-    parts, errors, features = [], [], []
-    for device in sorted(table["device"].unique()):
-        held = table[table["device"] == device].reset_index(drop=True)
-        model = fit_model(table[table["device"] != device].reset_index(drop=True), seed)
-        errors.append(_log_errors(model, held))
-        features.append(model.account(held).features)
-        parts.append(held["device"].to_numpy(dtype=str))
-        LOG.info("%s unseen: mean |log ratio| %.3f", device, np.abs(errors[-1]).mean())
-    return spread_of(np.concatenate(errors), np.vstack(features), np.concatenate(parts))
-
-
-def _spread(table: pd.DataFrame, model: Model, errors: np.ndarray) -> Spread:
-    features = model.account(table).features
-    return spread_of(errors, features, table["device"].to_numpy(dtype=str))
-
-
-def _log_errors(model: Model, table: pd.DataFrame) -> np.ndarray:
-    return np.log(table["latency_s"].to_numpy() / model.latency_s(table))
+        measured = held["latency_s"].to_numpy()
+        predicted = fit_model(kept, seed, model.constants).latency_s(held)
+        errors[fold == index] = np.log(measured / predicted)
+    devices = table["device"].to_numpy(dtype=str)
+    return spread_of(errors, model.overhead_share(table), devices)
 
 
 if __name__ == "__main__":

@@ -2,34 +2,60 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from hwmodels.adaptation import Sample, adapted
+from hwmodels.estimators.gpu_residual import Spread
 from hwmodels.fit.residual import Model
 
 Floats = NDArray[np.float64]
 
 
-def adapt(model: Model, measured: pd.DataFrame) -> tuple[Sample, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """Seconds of rows and the ends of their intervals, each of shape (rows,)."""
+
+    latency_s: Floats
+    low_s: Floats
+    high_s: Floats
+
+
+def adapt(model: Model, spread: Spread, measured: pd.DataFrame) -> tuple[Sample, ...]:
     """Samples of a device: how far the model is off on the measured rows."""
     account = model.account(measured)
-    features = account.features
     ratios = np.log(measured["latency_s"].to_numpy() / model.latency_s(measured, account))
+    low, high = spread.interval(model.overhead_share(measured, account))
     return tuple(
-        Sample(runtime=str(runtime), features=tuple(map(float, row)), log_ratio=float(ratio))
-        for runtime, row, ratio in zip(measured["runtime"], features, ratios, strict=True)
+        Sample(
+            runtime=str(runtime),
+            features=tuple(map(float, account.features[row])),
+            log_ratio=float(ratios[row]),
+            low=float(low[row]),
+            high=float(high[row]),
+        )
+        for row, runtime in enumerate(measured["runtime"])
     )
 
 
-def adapted_latency_s(model: Model, samples: tuple[Sample, ...], table: pd.DataFrame) -> Floats:
-    """Seconds of a table's rows as the samples correct them."""
+def forecast(
+    model: Model, spread: Spread, samples: tuple[Sample, ...], table: pd.DataFrame
+) -> Forecast:
+    """A table's rows as the samples correct them; without samples as the model predicts them."""
     account = model.account(table)
-    seconds = model.latency_s(table, account)
     runtimes = table["runtime"].to_numpy()
-    correction = np.zeros(len(table))
+    correction, width = np.zeros(len(table)), np.ones(len(table))
     for runtime in np.unique(runtimes):
         chosen = runtimes == runtime
-        correction[chosen] = adapted(samples, account.features[chosen], str(runtime)).mean
-    return np.maximum(seconds * np.exp(correction), account.light_s)
+        posterior = adapted(samples, account.features[chosen], str(runtime))
+        correction[chosen], width[chosen] = posterior.mean, posterior.width
+    seconds = model.latency_s(table, account) * np.exp(correction)
+    low, high = spread.interval(model.overhead_share(table, account))
+    return Forecast(
+        latency_s=np.maximum(seconds, account.light_s),
+        low_s=np.maximum(seconds * np.exp(width * low), account.light_s),
+        high_s=np.maximum(seconds * np.exp(width * high), account.light_s),
+    )

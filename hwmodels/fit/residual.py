@@ -12,7 +12,7 @@ from sklearn.ensemble import GradientBoostingRegressor
 
 from hwmodels.estimators.gpu_constants import SkeletonConstants
 from hwmodels.estimators.gpu_overhead import Overhead
-from hwmodels.estimators.gpu_residual import CELLS, Spread, Trees, cells, with_runtime
+from hwmodels.estimators.gpu_residual import Trees, with_runtime
 from hwmodels.fit.predict import Prediction, predict
 from hwmodels.fit.skeleton import fit_constants, fit_overheads
 
@@ -27,9 +27,6 @@ ROUNDS = 2
 """Overheads are fitted beside the skeleton's GEMMs, then beside corrected ones."""
 LEAST_GEMM = 0.3
 """What is left of a time for its GEMM is at least this share of the skeleton's."""
-COVERAGE = 0.9
-LEAST_ROWS = 50
-"""Rows of a cell from which on it has quantiles of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +37,8 @@ class Model:
     overheads: Mapping[str, Overhead]
     trees: Trees
     runtimes: tuple[str, ...]
+    residual_share: float = 1.0
+    """How much of the trees' correction counts; less on devices that they never saw."""
 
     def account(self, table: pd.DataFrame) -> Prediction:
         """The skeleton's account of a table."""
@@ -54,9 +53,16 @@ class Model:
     def latency_s(self, table: pd.DataFrame, account: Prediction | None = None) -> Floats:
         """Predicted seconds of a table's rows; never below the speed of light."""
         known = account or self.account(table)
-        correction = self.trees.predict(_inputs(table, known, self.runtimes))
+        learned = self.trees.predict(_inputs(table, known, self.runtimes))
+        correction = self.residual_share * learned
         overhead = known.overhead_s(table, self.overheads)
         return np.maximum(known.gemm_s * np.exp(correction) + overhead, known.light_s)
+
+    def overhead_share(self, table: pd.DataFrame, account: Prediction | None = None) -> Floats:
+        """Share of the skeleton's seconds that is no GEMM, in [0, 1)."""
+        known = account or self.account(table)
+        overhead = known.overhead_s(table, self.overheads)
+        return overhead / (known.gemm_s + overhead)
 
 
 def fit_model(
@@ -132,36 +138,6 @@ def exported(boosted: GradientBoostingRegressor) -> Trees:
         offset=float(np.ravel(boosted.init_.constant_)[0]),
         depth=max(tree.max_depth for tree in trees),
     )
-
-
-def spread_of(log_errors: Floats, features: Floats, devices: NDArray[np.str_]) -> Spread:
-    """Interval of log(measured / predicted) that holds `COVERAGE` of the rows of each cell.
-
-    Devices count equally, whatever the number of their rows; a cell with few rows takes the
-    quantiles of all.
-    """
-    tail = (1 - COVERAGE) / 2
-    cell = cells(features)
-    counts = {name: int((devices == name).sum()) for name in np.unique(devices)}
-    weights = np.array([1 / counts[name] for name in devices])
-    low: dict[str, float] = {}
-    high: dict[str, float] = {}
-    for name in CELLS:
-        chosen = cell == name
-        if chosen.sum() < LEAST_ROWS:
-            chosen = np.ones(len(cell), dtype=bool)
-        low[name] = _quantile(log_errors[chosen], weights[chosen], tail)
-        high[name] = _quantile(log_errors[chosen], weights[chosen], 1 - tail)
-    return Spread(low=low, high=high)
-
-
-def _quantile(values: Floats, weights: Floats, level: float) -> float:
-    if not len(values):
-        return 0.0
-    order = np.argsort(values)
-    cumulative = np.cumsum(weights[order]) / weights.sum()
-    index = min(int(np.searchsorted(cumulative, level)), len(values) - 1)
-    return float(values[order][index])
 
 
 def _inputs(table: pd.DataFrame, account: Prediction, runtimes: tuple[str, ...]) -> Floats:

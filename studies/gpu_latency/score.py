@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from hwmodels.estimators.gpu_residual import Spread, cells
+from hwmodels.fit.few_shot import Forecast
 
 TAIL = 0.05
 """Below and above a 90 % interval."""
@@ -32,20 +32,23 @@ def scores(held: pd.DataFrame, seconds: np.ndarray) -> dict[str, float]:
     }
 
 
-def interval_scores(
-    held: pd.DataFrame, seconds: np.ndarray, features: np.ndarray, spread: Spread
-) -> dict[str, float]:
-    """Coverage, median width as a ratio, and the interval score in log units.
+def interval_errors(held: pd.DataFrame, forecast: Forecast) -> pd.DataFrame:
+    """Rows' intervals: whether they hold the time, width and interval score in log units.
 
     Source: Gneiting and Raftery 2007, "Strictly proper scoring rules", equation 43.
     """
-    names = cells(features)
-    low = np.array([spread.low[name] for name in names])
-    high = np.array([spread.high[name] for name in names])
-    log = np.log(held["latency_s"].to_numpy() / seconds)
-    miss = np.maximum(low - log, 0) + np.maximum(log - high, 0)
+    measured = np.log(held["latency_s"].to_numpy())
+    low, high = np.log(forecast.low_s), np.log(forecast.high_s)
+    miss = np.maximum(low - measured, 0) + np.maximum(measured - high, 0)
+    return pd.DataFrame(
+        {"inside": miss == 0, "width": high - low, "score": high - low + miss / TAIL}
+    )
+
+
+def interval_scores(errors: pd.DataFrame) -> dict[str, float]:
+    """Coverage, median width as a ratio, mean interval score of rows of `interval_errors`."""
     return {
-        "coverage": float(((log >= low) & (log <= high)).mean()),
-        "median_high_over_low": float(np.median(np.exp(high - low))),
-        "interval_score": float(np.mean(high - low + miss / TAIL)),
+        "coverage": float(errors["inside"].mean()),
+        "median_high_over_low": float(np.exp(errors["width"].median())),
+        "interval_score": float(errors["score"].mean()),
     }

@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hwmodels.adaptation import TYPE_FEATURES, Sample, adapted
 from hwmodels.device_file import load_device
 from hwmodels.errors import DeviceError, MeasurementError
+from hwmodels.estimators.gpu_features import FEATURES
 from hwmodels.few_shot import fittable_device, fitted_device_file, measurements_of, samples_of
 from hwmodels.fit_errors import fit_errors, with_measurements
 from hwmodels.informative import most_informative
@@ -170,3 +172,30 @@ def test_measurements_without_a_gemm_leave_gemms_as_they_were() -> None:
     gemms = np.array([op == "gemm" for op in table.ops])
     assert (before[gemms] == after[gemms]).all()
     assert (before[rows] != after[rows]).all()
+
+
+@pytest.mark.parametrize("noise", [0.03, 0.3])
+def test_intervals_of_a_few_samples_hold_what_samples_left_out_say(noise: float) -> None:
+    """Noise that the process does not expect widens them, less noise narrows them."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(400, len(FEATURES)))
+    features[:, [FEATURES.index(name) for name in TYPE_FEATURES]] = 1.0
+    ratios = 0.2 + noise * rng.normal(size=400)
+    samples = tuple(
+        Sample(
+            runtime="vllm", features=tuple(row), log_ratio=float(ratio), low=-0.4, high=0.4
+        )
+        for row, ratio in zip(features[:150], ratios[:150], strict=True)
+    )  # fmt: skip
+    found = adapted(samples, features[150:], "vllm")
+    inside = np.abs(ratios[150:] - found.mean) <= 0.4 * found.width
+    assert inside.mean() == pytest.approx(0.9, abs=0.05)
+
+
+def test_one_sample_hardly_changes_what_intervals_are_worth() -> None:
+    features = np.ones((1, len(FEATURES)))
+    lucky = Sample(
+        runtime="vllm", features=tuple(features[0]), log_ratio=0.0, low=-0.4, high=0.4
+    )  # fmt: skip
+    far = features + 1.5
+    assert 0.8 < adapted((lucky,), far, "vllm").width[0] <= 1.0

@@ -11,8 +11,9 @@ import pytest
 from sklearn.ensemble import GradientBoostingRegressor
 
 from hwmodels.device_file import load_device
-from hwmodels.estimators.gpu import GpuEstimator, gemms_of
+from hwmodels.estimators.gpu import GpuEstimator
 from hwmodels.estimators.gpu_features import FEATURES
+from hwmodels.estimators.gpu_kernels import gemms_of
 from hwmodels.estimators.gpu_residual import load_artefact, save_artefact
 from hwmodels.estimators.gpu_skeleton import GpuFigures, gemm_terms
 from hwmodels.fit.residual import exported
@@ -86,7 +87,9 @@ def test_the_artefact_survives_saving(tmp_path: Path) -> None:
     copy = load_artefact(tmp_path / "copy.npz")
     features = np.random.default_rng(0).normal(size=(50, len(FEATURES)))
     assert copy.constants == artefact.constants
-    assert np.array_equal(copy.correction(features, "vllm"), artefact.correction(features, "vllm"))
+    assert np.array_equal(
+        copy.correction(features, "vllm", "a10"), artefact.correction(features, "vllm", "a10")
+    )
 
 
 def test_trees_are_those_of_scikit_learn() -> None:

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from hwmodels.device_file import load_device
-from hwmodels.estimators.gpu import GpuEstimator, quantised_as
+from hwmodels.estimators.gpu import GpuEstimator
 from hwmodels.estimators.gpu_constants import (
     CONSTANTS,
     constants_from_json,
     constants_to_json,
 )
+from hwmodels.estimators.gpu_conversions import quantised_as
 from hwmodels.estimators.gpu_kernels import TERMS, gemms_of
 from hwmodels.estimators.gpu_overhead import Overhead, overhead_s
 from hwmodels.estimators.gpu_skeleton import GpuFigures, gemm_terms, kept_share

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from hwmodels.estimators.gpu_constants import CONSTANTS
 from hwmodels.estimators.gpu_overhead import Overhead
 from hwmodels.fit.measurement import _release
 from hwmodels.fit.predict import predict
-from hwmodels.fit.residual import spread_of
 from hwmodels.fit.skeleton import fit_overheads
 
 TRUE = Overhead(
@@ -41,13 +39,3 @@ def test_the_overhead_of_a_runtime_is_found_again() -> None:
 def test_versions_are_ordered_as_their_numbers() -> None:
     ordered = ["0.5.6.post2", "0.5.10", "1.0.0", "1.3.0rc15", "1.3.0rc20"]
     assert sorted(ordered, key=_release) == ordered
-
-
-def test_an_interval_holds_its_share_of_the_errors() -> None:
-    table = shapes(2000)
-    features = predict(table, CONSTANTS).features
-    errors = np.random.default_rng(1).normal(0.1, 0.2, size=len(table))
-    spread = spread_of(errors, features, np.full(len(table), "a"))
-    for cell in spread.low:
-        assert spread.low[cell] == pytest.approx(0.1 - 1.645 * 0.2, abs=0.12)
-        assert spread.high[cell] == pytest.approx(0.1 + 1.645 * 0.2, abs=0.12)
