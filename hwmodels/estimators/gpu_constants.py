@@ -21,27 +21,33 @@ class MoveConstants:
     """Share of the last-level cache's bandwidth."""
 
 
+LAYOUTS = {
+    "strided": MoveConstants(efficiency=0.85, ramp_cycles=1840, cache_efficiency=0.20),
+    "concat": MoveConstants(efficiency=0.55, ramp_cycles=1730, cache_efficiency=0.22),
+    "maps_maxpool": MoveConstants(efficiency=0.20, ramp_cycles=41000, cache_efficiency=0.15),
+    "maps_averagepool": MoveConstants(efficiency=0.13, ramp_cycles=5400, cache_efficiency=0.06),
+    "maps_mean": MoveConstants(efficiency=0.55, ramp_cycles=13000),
+    "int8pack_mm": MoveConstants(efficiency=0.85, ramp_cycles=1600, step_cycles=4.5),
+}
+"""Kernels of eager torch that are in no operator table (`launches`).
+
+Drawn by hand through `studies/gpu_latency/results/layouts.csv`, `int8pack_mm` through three
+products of `studies/profile_h100/results/ops.csv.gz`; no artefact holds them.
+"""
 MOVES = {
     "pointwise": MoveConstants(efficiency=0.90, ramp_cycles=440, cache_efficiency=0.60),
-    "strided": MoveConstants(efficiency=0.85, ramp_cycles=1700, cache_efficiency=0.20),
-    "concat": MoveConstants(efficiency=0.55, ramp_cycles=1600, cache_efficiency=0.22),
-    "maps_maxpool": MoveConstants(efficiency=0.20, ramp_cycles=38000, cache_efficiency=0.15),
-    "maps_averagepool": MoveConstants(efficiency=0.13, ramp_cycles=5000, cache_efficiency=0.06),
-    "maps_mean": MoveConstants(efficiency=0.55, ramp_cycles=12000),
-    "int8pack_mm": MoveConstants(efficiency=0.85, ramp_cycles=1500, step_cycles=4.2),
     "softmax": MoveConstants(efficiency=0.56, ramp_cycles=4700, step_cycles=0.12),
     "layernorm": MoveConstants(efficiency=0.57, ramp_cycles=2700, step_cycles=1.73),
     "rmsnorm": MoveConstants(efficiency=0.61, ramp_cycles=1330, step_cycles=1.17),
     "reduce": MoveConstants(efficiency=0.73, ramp_cycles=2830),
     "embedding": MoveConstants(efficiency=0.95, ramp_cycles=1330),
     "quantize": MoveConstants(efficiency=0.87, ramp_cycles=520),
+    **LAYOUTS,
 }
 """By `Kernel.detail`, or by kind where a detail has none (`rowwise` as `layernorm`).
 
-Fitted to an operator table (`hwmodels.fit.kernels`), but for what eager torch runs in layouts that
-no operator table has (`launches`): `strided` to `maps_mean` and the caches' share of `pointwise`
-are drawn by hand through `studies/gpu_latency/results/layouts.csv`, `int8pack_mm` through three
-products (`studies/profile_h100/results/ops.csv.gz`).
+Fitted to an operator table (`hwmodels.fit.kernels`), but for `LAYOUTS` and the cache's share of
+`pointwise` (a chain of 220 kernels in `layouts.csv`).
 """
 
 
@@ -129,10 +135,10 @@ def constants_to_json(constants: SkeletonConstants) -> dict[str, Any]:
 
 
 def constants_from_json(content: Mapping[str, Any]) -> SkeletonConstants:
-    """The inverse of `constants_to_json`; what `content` lacks takes the default."""
+    """The inverse of `constants_to_json`; `LAYOUTS` and what `content` lacks take the defaults."""
     moves = {name: asdict(entry) for name, entry in MOVES.items()}
-    for name, entry in content["moves"].items():
-        moves[name] = {**moves.get(name, {}), **entry}
+    for name in content["moves"].keys() - LAYOUTS.keys():
+        moves[name] = {**moves[name], **content["moves"][name]}
     nested = {
         "moves": {name: MoveConstants(**entry) for name, entry in moves.items()},
         "convolution": ConvolutionConstants(**content["convolution"]),
