@@ -27,7 +27,10 @@ import torch
 from dse.numerics import quantize
 from hwmodels.catalog import quantizer
 
-RESULTS = Path(__file__).parent / "results"
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+MARKS = ("<!-- cpu table -->", "<!-- end -->")
+"""Where README.md takes the table."""
 NAMES = (
     "e4m3", "e2m1", "bf16", "fp16", "int8_channel", "e4m3_tensor", "mxfp8", "mxfp4", "nvfp4",
     "int4_g128", "e4m3:zero", "e4m3:stochastic", "mxfp4:stochastic", "posit8_1", "posit16_1",
@@ -199,8 +202,36 @@ def _torchao(x: torch.Tensor) -> Iterator[Case]:
         yield "torchao (eager)", name, run
 
 
+def write_table() -> None:
+    """Writes what is in `results` for one and two threads into README.md."""
+    one, two = (
+        {(row.implementation, row.format): row for row in stored(threads)} for threads in (1, 2)
+    )
+    columns = ("implementation", "format", "one thread (quartiles)", "two threads", "over one")
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for key, row in one.items():
+        both = two.get(key)
+        together = f"{_ratio(both)} | {both.speedup:.2f}" if both else "|"
+        lines.append(f"| {' | '.join(key)} | {_ratio(row)} | {together} |")
+    readme = HERE / "README.md"
+    head, _, rest = readme.read_text().partition(MARKS[0])
+    tail = rest.partition(MARKS[1])[2]
+    table = "\n".join(lines)
+    readme.write_text(f"{head}{MARKS[0]}\n\n{table}\n\n{MARKS[1]}{tail}")
+
+
+def stored(threads: int) -> list[Row]:
+    """The rows of the last run with that many threads."""
+    path = RESULTS / f"cpu_{threads}_thread.json"
+    return [Row(**row) for row in json.loads(path.read_text())] if path.exists() else []
+
+
+def _ratio(row: Row) -> str:
+    return f"{row.ratio:.2f} ({row.low:.2f} to {row.high:.2f})"
+
+
 def main() -> None:
-    """Prints the table and writes `results/cpu_<threads>.json`."""
+    """Prints the rows, writes `results/cpu_<threads>_thread.json` and the table of README.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7)
@@ -223,6 +254,7 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"cpu_{arguments.threads}_thread.json"
     path.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    write_table()
 
 
 if __name__ == "__main__":
