@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 from few import few_shot
 from real import standing, weighted_mape
-from score import interval_errors, interval_scores, scores
+from score import interval_errors, interval_scores, log_interval_errors, scores
 
 from hwmodels.estimators.gpu_overhead import has_overhead
 from hwmodels.estimators.gpu_residual import UNSEEN_SHARE, regimes
 from hwmodels.fit.few_shot import forecast
 from hwmodels.fit.residual import Model
-from hwmodels.fit.spread import SHARES, DeviceFits, unseen_spread
+from hwmodels.fit.spread import SHARES, DeviceFits, Errors, spread_of, unseen_spread
 from hwmodels.number_type import NUMBER_TYPES
 
 Row = tuple[str, dict[str, object]]
@@ -54,6 +54,16 @@ def devices(table: pd.DataFrame, whole: pd.DataFrame, gemms: pd.DataFrame) -> It
             yield "choice", row
         yield from few_shot(device, model, spread, held)
     yield "intervals", {"left_out": "all rows", **interval_scores(pd.concat(pooled))}
+    yield "intervals", told(fits.errors(names))
+
+
+def told(errors: Errors) -> dict[str, object]:
+    """What an interval of this form would score that had seen the errors it is scored on."""
+    log_error = errors.of(UNSEEN_SHARE)
+    spread = spread_of(log_error, errors.overhead, errors.devices)
+    low, high = spread.interval(errors.overhead)
+    found = interval_scores(log_interval_errors(log_error, low, high))
+    return {"left_out": "all rows, ends from these errors", "slope": spread.slope, **found}
 
 
 def zero_shot(

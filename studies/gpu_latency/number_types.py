@@ -9,6 +9,7 @@ import pandas as pd
 from score import scores
 
 from hwmodels.fit.residual import fit_model
+from hwmodels.fit.skeleton import fit_constants
 
 Row = tuple[str, dict[str, object]]
 
@@ -19,7 +20,7 @@ def everywhere(table: pd.DataFrame) -> Iterator[Row]:
     What quantising and widening take was seen on other types only, the GEMM not at all. bf16 is
     what the constants are fitted to; the other types do not replace it.
     """
-    constants = fit_model(table[table["dtype"] == "bf16"].reset_index(drop=True)).constants
+    constants = fit_constants(table)
     for dtype in sorted(set(table["dtype"]) - {"bf16"}):
         chosen = table["dtype"] == dtype
         held = table[chosen].reset_index(drop=True)

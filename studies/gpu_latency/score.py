@@ -33,13 +33,21 @@ def scores(held: pd.DataFrame, seconds: np.ndarray) -> dict[str, float]:
 
 
 def interval_errors(held: pd.DataFrame, forecast: Forecast) -> pd.DataFrame:
-    """Rows' intervals: whether they hold the time, width and interval score in log units.
+    """Rows' intervals: whether they hold the time, width and interval score in log units."""
+    measured = held["latency_s"].to_numpy()
+    return log_interval_errors(
+        np.log(measured / forecast.latency_s),
+        np.log(forecast.low_s / forecast.latency_s),
+        np.log(forecast.high_s / forecast.latency_s),
+    )
+
+
+def log_interval_errors(log_error: np.ndarray, low: np.ndarray, high: np.ndarray) -> pd.DataFrame:
+    """The same of log(measured / predicted) and the ends of its intervals.
 
     Source: Gneiting and Raftery 2007, "Strictly proper scoring rules", equation 43.
     """
-    measured = np.log(held["latency_s"].to_numpy())
-    low, high = np.log(forecast.low_s), np.log(forecast.high_s)
-    miss = np.maximum(low - measured, 0) + np.maximum(measured - high, 0)
+    miss = np.maximum(low - log_error, 0) + np.maximum(log_error - high, 0)
     return pd.DataFrame(
         {"inside": miss == 0, "width": high - low, "score": high - low + miss / TAIL}
     )
