@@ -155,12 +155,12 @@ def _over_search(x, first, last, depth, grid, table, scaling, scales, zero_point
 
 APART = {
     Method.MAGIC: _magic, Method.WIDE: _wide, Method.GENERAL: _general,
-    Method.TABLE: _table, Method.SEARCH: _search,
+    Method.TABLE: _table, Method.SEARCH: _search, Method.IDENTITY: _general,
 }  # fmt: skip
 """Kernels (x, out, first row, last row, depth, grid, table, scaling, scales, zero points)."""
 
 OVER = {
     Method.MAGIC: _over_magic, Method.WIDE: _over_wide, Method.GENERAL: _over_general,
-    Method.TABLE: _over_table, Method.SEARCH: _over_search,
+    Method.TABLE: _over_table, Method.SEARCH: _over_search, Method.IDENTITY: _over_general,
 }  # fmt: skip
 """The same in place, without `out`."""

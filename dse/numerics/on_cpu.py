@@ -122,14 +122,16 @@ def _fill(
     if how.method == Method.IDENTITY and format.scale is None:
         np.copyto(out, x)
         return
-    level, scaling = 1.0, how.scaling
-    if format.tensor_scale is not None:
-        known = state.tensor_scale
-        level = tensor_scale_of(_absmax(x), format) if known is None else known
-        scaling = scaling._replace(tensor_scale=np.float32(level))
-    over = source.data_ptr() == target.data_ptr()
+    level = _level(x, quantizer, state)
     vector = _Vector(
-        x=x, out=out, over=over, how=how, scaling=scaling, seed=np.uint32(seed & 0xFFFFFFFF)
+        x=x,
+        out=out,
+        over=source.data_ptr() == target.data_ptr(),
+        how=how,
+        scaling=how.scaling
+        if level == 1
+        else how.scaling._replace(tensor_scale=np.float32(level)),
+        seed=np.uint32(seed & 0xFFFFFFFF),
     )
     derived = how.derives and state.scales is None
     if not per_row:
@@ -143,6 +145,15 @@ def _fill(
         _groups(vector)
     else:
         _rows(source, target, layout, vector, None)
+
+
+def _level(x: Floats, quantizer: Quantizer, state: QuantizerState) -> float:
+    """The scale of the second level; 1 where there is none."""
+    if quantizer.format.tensor_scale is None:
+        return 1.0
+    if state.tensor_scale is not None:
+        return state.tensor_scale
+    return tensor_scale_of(_absmax(x), quantizer.format)
 
 
 def _tensor_scale(

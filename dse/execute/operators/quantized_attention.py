@@ -19,6 +19,9 @@ TILE = 1 << 18
 ROWS = 64
 """Most rows of a tile: of fewer rows, a causal mask hides more keys from all."""
 
+DEVICE_TILE = 1 << 24
+"""The same on accelerators, where few large kernels count, and rows are not cut."""
+
 
 def quantized_attention(
     query: Tensor,
@@ -48,7 +51,7 @@ def quantized_attention(
         key=key,
         bias=None if bias is None else _matrices(bias, lead),
         blind=None if blind is None else _matrices(blind, lead),
-        spans=_spans(bias, query.shape[2], key.shape[3], quantize),
+        spans=_spans(query, key.shape[3], bias, quantize),
         axes=len(lead) + 2,
     )
     some = query.numel() > 0 and key.numel() > 0
@@ -95,11 +98,14 @@ class _Span:
         return count * self.keys
 
 
-def _spans(bias: Tensor | None, queries: int, keys: int, quantize: Quantize) -> tuple[_Span, ...]:
+def _spans(query: Tensor, keys: int, bias: Tensor | None, quantize: Quantize) -> tuple[_Span, ...]:
     """All rows in spans; hidden keys count as seen where their zeros matter to the quantizer."""
-    length = max(1, min(ROWS, queries, TILE // max(1, keys)))
+    queries = query.shape[-2]
+    on_host = query.device.type == "cpu"
+    most, tile = (ROWS, TILE) if on_host else (queries, DEVICE_TILE)
+    length = max(1, min(most, queries, tile // max(1, keys)))
     rows = [slice(top, top + length) for top in range(0, queries, length)]
-    if bias is None or bias.device.type != "cpu" or not bias.numel():
+    if bias is None or not on_host or not bias.numel():
         return tuple(_Span(rows=part, keys=keys, clear=0) for part in rows)
     skips = overwrites(quantize) and quantize.keeps_zeros
     bias = bias.expand(*bias.shape[:-2], queries, keys).reshape(-1, queries, keys)
@@ -182,7 +188,8 @@ class _Tiles:
 
     def _heads(self, span: _Span) -> int:
         """How many heads fit a tile."""
-        return max(1, min(self.query.shape[1], TILE // max(1, span.scores)))
+        tile = TILE if self.query.device.type == "cpu" else DEVICE_TILE
+        return max(1, min(self.query.shape[1], tile // max(1, span.scores)))
 
     def _size(self, span: _Span) -> int:
         return self._heads(span) * span.scores
