@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from dse.execute.operators.linear import tensor
-from dse.execute.operators.operator import Operator, Value, operator
+from dse.execute.operators.operator import Function, Operator, Value, operator
 from dse.execute.operators.window import window
 
 _CONVOLVE = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
@@ -45,6 +45,34 @@ def conv(
     if not frame.symmetric:
         x, padding = functional.pad(x, frame.torch_pads), (0,) * rank
     return _CONVOLVE[rank](x, weight, bias, frame.strides, padding, frame.dilations, group)
+
+
+def convolving(
+    before: Callable[..., tuple[Tensor, Tensor, Tensor | None]], after: Callable[..., Tensor]
+) -> Function:
+    """A convolution of quantised operands, with the attributes of Conv.
+
+    Args:
+        before: Conv's operands from the operator's inputs.
+        after: the output, from what Conv makes of them and the operator's inputs.
+    """
+
+    def convolved(
+        *inputs: Tensor | None,
+        auto_pad: str = "NOTSET",
+        dilations: tuple[int, ...] | None = None,
+        group: int = 1,
+        kernel_shape: tuple[int, ...] | None = None,
+        pads: tuple[int, ...] | None = None,
+        strides: tuple[int, ...] | None = None,
+    ) -> Tensor:
+        y = conv(
+            *before(*inputs), auto_pad=auto_pad, dilations=dilations, group=group,
+            kernel_shape=kernel_shape, pads=pads, strides=strides,
+        )  # fmt: skip
+        return after(y, *inputs)
+
+    return convolved
 
 
 def conv_macs(inputs: tuple[Value, ...], outputs: tuple[Value, ...]) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dse.execute.dtype import BY_CARRIER, BY_CODE, BY_NAME, ElementType
 from dse.execute.operators.cast import converted
-from dse.execute.operators.convolution import conv, conv_macs
+from dse.execute.operators.convolution import conv_macs, convolving
 from dse.execute.operators.linear import matmul_macs
 from dse.execute.operators.operator import Operator, operator
 
@@ -134,63 +134,51 @@ def qlinear_matmul(
     return _to_integer(product * factor, y_zero_point.double(), BY_CARRIER[y_zero_point.dtype])
 
 
-def conv_integer(
+def _without_zero_points(
     x: Tensor,
     weight: Tensor,
     x_zero_point: Tensor | None = None,
     weight_zero_point: Tensor | None = None,
-    *,
-    auto_pad: str = "NOTSET",
-    dilations: tuple[int, ...] | None = None,
-    group: int = 1,
-    kernel_shape: tuple[int, ...] | None = None,
-    pads: tuple[int, ...] | None = None,
-    strides: tuple[int, ...] | None = None,
-) -> Tensor:
-    """The int32 convolution of 8-bit tensors less their zero points (one or per filter)."""
+) -> tuple[Tensor, Tensor, None]:
+    """8-bit operands of ConvInteger less their zero points, the weight's one or per filter."""
     wide, kernel = x.double(), weight.double()
     if x_zero_point is not None:
         wide = wide - x_zero_point.double()
     if weight_zero_point is not None:
         kernel = kernel - _spread(weight_zero_point.double(), kernel, 0, 0)
-    y = conv(
-        wide, kernel, None, auto_pad=auto_pad, dilations=dilations, group=group,
-        kernel_shape=kernel_shape, pads=pads, strides=strides,
-    )  # fmt: skip
-    return y.to(torch.int32)
+    return wide, kernel, None
 
 
-def qlinear_conv(
-    x: Tensor, x_scale: Tensor, x_zero_point: Tensor,
-    weight: Tensor, weight_scale: Tensor, weight_zero_point: Tensor,
-    y_scale: Tensor, y_zero_point: Tensor, bias: Tensor | None = None,
-    *,
-    auto_pad: str = "NOTSET",
-    dilations: tuple[int, ...] | None = None,
-    group: int = 1,
-    kernel_shape: tuple[int, ...] | None = None,
-    pads: tuple[int, ...] | None = None,
-    strides: tuple[int, ...] | None = None,
+def _unscaled(
+    x: Tensor, _x_scale: Tensor, x_zero_point: Tensor,
+    weight: Tensor, _weight_scale: Tensor, weight_zero_point: Tensor,
+    _y_scale: Tensor, _y_zero_point: Tensor, bias: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
+    """Operands of QLinearConv less their zero points; the bias is int32 in product units."""
+    wide, kernel, _ = _without_zero_points(x, weight, x_zero_point, weight_zero_point)
+    return wide, kernel, None if bias is None else bias.double()
+
+
+def _requantized(
+    y: Tensor, _x: Tensor, x_scale: Tensor, _x_zero_point: Tensor,
+    _weight: Tensor, weight_scale: Tensor, _weight_zero_point: Tensor,
+    y_scale: Tensor, y_zero_point: Tensor, _bias: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """The convolution of quantised tensors, requantised; the bias is int32 in product units."""
-    y = conv(
-        x.double() - x_zero_point.double(),
-        weight.double() - _spread(weight_zero_point.double(), weight, 0, 0),
-        None if bias is None else bias.double(),
-        auto_pad=auto_pad, dilations=dilations, group=group,
-        kernel_shape=kernel_shape, pads=pads, strides=strides,
-    )  # fmt: skip
+    """A product of QLinearConv on the grid of its output."""
     factor = x_scale.double() * _spread(weight_scale.double(), y, 1, 0) / y_scale.double()
     return _to_integer(y * factor, y_zero_point.double(), BY_CARRIER[y_zero_point.dtype])
 
 
 OPERATORS: Mapping[str, Operator] = {
-    "ConvInteger": operator(conv_integer, macs=conv_macs),
+    "ConvInteger": operator(
+        convolving(_without_zero_points, lambda y, *_: y.to(torch.int32)), macs=conv_macs
+    ),
     "DequantizeLinear": operator(dequantize_linear),
     "DynamicQuantizeLinear": operator(dynamic_quantize_linear),
     "MatMulInteger": operator(matmul_integer, macs=matmul_macs),
     "QLinearConv": operator(
-        qlinear_conv, macs=lambda inputs, outputs: conv_macs((inputs[0], inputs[3]), outputs)
+        convolving(_unscaled, _requantized),
+        macs=lambda inputs, outputs: conv_macs((inputs[0], inputs[3]), outputs),
     ),
     "QLinearMatMul": operator(qlinear_matmul, macs=matmul_macs),
     "QuantizeLinear": operator(quantize_linear),
