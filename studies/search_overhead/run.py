@@ -23,7 +23,7 @@ from dse.explore.objectives import Objectives
 from dse.explore.plan import plan
 from dse.explore.sampler import FrontSampler
 from dse.explore.session import Session
-from dse.explore.study import enqueue, open_study
+from dse.explore.study import JOURNAL, enqueue, open_study
 from dse.explore.surrogate import Surrogate
 from dse.explore.trials import Trials
 from dse.space.problem import Choice, Point, Problem, Variable
@@ -104,6 +104,18 @@ class Clocked:
         """Nothing to stop."""
 
 
+class Timed(FrontSampler):
+    """The sampler, with the CPU seconds that its proposals take."""
+
+    seconds = 0.0
+
+    def next_point(self, study: optuna.Study, *, but: int | None = None) -> Point | None:
+        """As the sampler's."""
+        point, seconds = timed(lambda: super(Timed, self).next_point(study, but=but))
+        self.seconds += seconds
+        return point
+
+
 def search(seed: int) -> dict[str, float]:
     """CPU seconds of the solver, and of all else, for a whole study in a run folder's journal."""
     simulated = Simulated.of(seed)
@@ -115,9 +127,8 @@ def search(seed: int) -> dict[str, float]:
     with TemporaryDirectory() as folder:
         started = time.process_time()
         study = open_study(Path(folder), ["quality_loss", "latency_s"])
-        study.sampler = FrontSampler(
-            simulated.problem, prior, simulated.totals, additive, seed=seed
-        )
+        sampler = Timed(simulated.problem, prior, simulated.totals, additive, seed=seed)
+        study.sampler = sampler
         names = {point: name for name, point in simulated.problem.uniforms.items()}
         enqueue(study, simulated.problem, planned, names=names)
         session = cast("Session", simulated)
@@ -125,7 +136,14 @@ def search(seed: int) -> dict[str, float]:
         seconds = time.process_time() - started
         complete = (optuna.trial.TrialState.COMPLETE,)
         count = len(study.get_trials(deepcopy=False, states=complete))
-    return {"evaluations": count, "overhead_s": seconds, "solver_s": solver_s}
+        journal = (Path(folder) / JOURNAL).stat().st_size
+    return {
+        "evaluations": count,
+        "overhead_s": seconds,
+        "of_it_sampler_s": sampler.seconds,
+        "solver_s": solver_s,
+        "journal_mb": journal / 1e6,
+    }
 
 
 def timed(work: Callable[[], Result]) -> tuple[Result, float]:
