@@ -165,7 +165,7 @@ class Search(Section):
     prune_at: float | None = Field(default=None, gt=0, lt=1)
     """Share of the search samples, in whole batches, after which an assignment ends that is
     clearly worse than one that costs no more; it counts as that share of a trial. By default
-    every assignment is measured on all samples."""
+    every assignment is measured on all samples (studies/search_fidelity)."""
     solver_budgets: int = Field(default=16, ge=1)
     """How many cost budgets the knapsack is solved at."""
 
