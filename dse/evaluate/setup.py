@@ -63,8 +63,9 @@ def build_evaluator(
         raise DataError("--compute cuda: torch finds no CUDA device here; use --compute cpu")
     if not graph.has_weights:
         raise GraphError(
-            f"{graph.path or graph.name}: has no weights, so quality cannot be measured; use it "
-            "as cost_model, or with dse predict"
+            f"{graph.path or graph.name}: has no weights, so quality cannot be measured: "
+            f"{', '.join(graph.absent_files)} is absent; put it there, or use the model as "
+            "cost_model, or with dse predict"
         )
     shapes = {name: graph.types[name].shape or () for name in graph.inputs}
     sizes = Sizes(calibration=data.calibration, search=data.search, report=data.report)

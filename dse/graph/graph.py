@@ -42,6 +42,10 @@ class Initializer(Protocol):
     def has_data(self) -> bool:
         """False in a graph without weights."""
 
+    @property
+    def where(self) -> str:
+        """The file that should hold the data."""
+
     def numpy(self) -> np.ndarray:
         """The data; `GraphError` where there is none."""
 
@@ -142,4 +146,10 @@ class Graph:
     @property
     def has_weights(self) -> bool:
         """Whether every constant has its data."""
-        return all(initializer.has_data for initializer in self.initializers.values())
+        return not self.absent_files
+
+    @property
+    def absent_files(self) -> tuple[str, ...]:
+        """Files of constants that are not there."""
+        absent = (found.where for found in self.initializers.values() if not found.has_data)
+        return tuple(dict.fromkeys(absent))

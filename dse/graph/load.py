@@ -22,6 +22,15 @@ from dse.graph.unpack_weight import unpack_weights
 SMALL_ELEMENTS = 4096
 """Constants up to this size keep their values for the checker and shape inference."""
 
+FOREIGN = {
+    b"PK\x03\x04": "a zip archive, as PyTorch's checkpoints and numpy's .npz are",
+    b"GGUF": "a GGUF file",
+    b"\x89HDF": "an HDF5 file, as Keras writes them",
+    b"\x80\x02": "a pickle, as old PyTorch checkpoints are",
+    b"{": "JSON text",
+}
+"""What other files begin with."""
+
 MAX_BYTES = 2**31 - 1
 """A protobuf message cannot be longer."""
 
@@ -76,13 +85,20 @@ def _read(path: Path) -> onnx.ModelProto:
     if size > MAX_BYTES:
         message = f"{path}: {size} bytes, more than a protobuf file can have"
         raise GraphError(f"{message}; save the model with external data")
+    content = path.read_bytes()
+    for start, what in FOREIGN.items():
+        if content.startswith(start):
+            raise GraphError(
+                f"{path}: {what}; expected an ONNX file, as torch.onnx.export writes it"
+            )
     try:
-        model = onnx.load_model_from_string(path.read_bytes())
+        model = onnx.load_model_from_string(content)
     except (DecodeError, ValueError) as error:
         message = f"{path}: not an ONNX file, or truncated ({size} bytes): {error}"
-        raise GraphError(message) from error
+        raise GraphError(f"{message}; export or copy it again") from error
     if not model.ir_version or not model.HasField("graph"):
-        raise GraphError(f"{path}: not an ONNX file, or truncated ({size} bytes): no graph in it")
+        message = f"{path}: not an ONNX file, or truncated ({size} bytes): no graph in it"
+        raise GraphError(f"{message}; export or copy it again")
     return model
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import onnx.parser
 import pytest
 
-from dse.errors import DataError
+from dse.errors import DataError, GraphError
 from dse.evaluate.evaluator import TRACE_BYTES
 from dse.evaluate.quality import Task
 from dse.evaluate.setup import build_evaluator, infer_task
@@ -59,6 +59,18 @@ def test_too_few_samples_say_how_many_are_needed(graph: Graph, tmp_path) -> None
     data = Data(source="d.npz", calibration=2, search=2, report=2)
     with pytest.raises(DataError, match=r"has 5 samples.*need 6"):
         build_evaluator(graph, data, {}, [], folder=tmp_path)
+
+
+@pytest.mark.parametrize("graph", [7], indirect=True)
+def test_absent_external_data_are_named(graph: Graph, tmp_path) -> None:
+    model = onnx.load(graph.path)
+    (table,) = model.graph.initializer
+    table.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(table), table.name))
+    path = tmp_path / "apart.onnx"
+    onnx.save(model, path, save_as_external_data=True, location="apart.bin", size_threshold=0)
+    (tmp_path / "apart.bin").unlink()
+    with pytest.raises(GraphError, match=r"quality cannot be measured: .*apart\.bin is absent"):
+        build_evaluator(load(path), Data(source="d.npz"), {}, [], folder=tmp_path)
 
 
 @pytest.mark.parametrize("graph", [7], indirect=True)

@@ -225,6 +225,20 @@ def test_other_files_are_refused(tmp_path, content):
         load(tmp_path / "m.onnx")
 
 
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"PK\x03\x04\x00\x00", "PyTorch's checkpoints"),
+        (b"GGUF\x03\x00", "a GGUF file"),
+        (b'{"a": 1}', "JSON text"),
+    ],
+)
+def test_files_of_other_programs_are_called_by_their_name(tmp_path, content, what):
+    (tmp_path / "m.onnx").write_bytes(content)
+    with pytest.raises(GraphError, match=f"{what}.*expected an ONNX file"):
+        load(tmp_path / "m.onnx")
+
+
 def test_truncated_files_are_refused_wherever_they_end(write):
     path = write("g (float[4] x) => (float[4] y) <float[4] w = {1, 2, 3, 4}> { y = Add(x, w) }")
     whole = path.read_bytes()
