@@ -7,7 +7,7 @@ type. With three samples the shifts move, with a hundred the shape dependence do
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -60,6 +60,8 @@ class Adapted:
     mean: Floats
     width: Floats
     """What the ends of the interval without samples shrink to, as a factor."""
+    scores: Floats
+    """What each sample, left out, misses its prediction by, over the end of its interval."""
 
 
 def adapted(samples: tuple[Sample, ...], features: Floats, runtime: str) -> Adapted:
@@ -68,11 +70,12 @@ def adapted(samples: tuple[Sample, ...], features: Floats, runtime: str) -> Adap
     Without samples it is the prior.
     """
     if not samples:
-        return Adapted(mean=np.zeros(len(features)), width=np.ones(len(features)))
+        nothing = np.zeros(0)
+        return Adapted(mean=np.zeros(len(features)), width=np.ones(len(features)), scores=nothing)
     known = np.array([sample.features for sample in samples])
     runtimes = np.array([sample.runtime for sample in samples])
     here = np.full(len(features), runtime)
-    return posterior(
+    found = posterior(
         Observed(
             ratios=np.array([sample.log_ratio for sample in samples]),
             low=np.array([sample.low for sample in samples]),
@@ -85,6 +88,7 @@ def adapted(samples: tuple[Sample, ...], features: Floats, runtime: str) -> Adap
         prior=DEVICE_SD**2 + TYPE_SD**2 + SHAPE_SD**2 + TYPE_SHAPE_SD**2,
         noise_sd=NOISE_SD,
     )
+    return replace(found, width=found.width * calibration(found.scores))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +117,7 @@ def posterior(
     kernel than the model has in mind (a fallback, an emulation): it gets a shift of its own of
     that variance, so that it does not drag the others along.
 
-    The width is what the process leaves of its standard deviation, times what samples that are
-    left out ask for (`_calibration`).
+    The width is what the process leaves of its standard deviation.
     """
     ratios = observed.ratios
     own = np.where(same, ratios, 0.0).sum(1) / same.sum(1)
@@ -127,8 +130,8 @@ def posterior(
     whole = prior + noise_sd**2
     left = np.clip(variance - explained + noise_sd**2, 0.0, None) / whole
     scores = _left_out_scores(observed, inverse, whole)
-    width = np.minimum(np.sqrt(left), 1.0) * _calibration(scores)
-    return Adapted(mean=across @ (inverse @ ratios), width=width)
+    width = np.minimum(np.sqrt(left), 1.0)
+    return Adapted(mean=across @ (inverse @ ratios), width=width, scores=scores)
 
 
 def _left_out_scores(observed: Observed, inverse: Floats, whole: float) -> Floats:
@@ -143,7 +146,7 @@ def _left_out_scores(observed: Observed, inverse: Floats, whole: float) -> Float
     return np.asarray(np.abs(missed) / np.maximum(ends, LEAST_END) / width)
 
 
-def _calibration(scores: Floats) -> float:
+def calibration(scores: Floats) -> float:
     """The factor by which intervals have to be wider to hold `COVERAGE` of samples left out.
 
     As few samples say little, `PRIOR_SCORES` of a normal distribution whose interval is right

@@ -64,11 +64,11 @@ def kernel_size(kernel: Kernel) -> tuple[float, float, float]:
 def kernels_adapted(
     samples: Sequence[KernelSample], kernels: Sequence[Kernel], runtime: str
 ) -> Adapted:
-    """The posterior at kernels of one kind, given samples of that kind."""
+    """The posterior at kernels of one kind, none or more, given samples of that kind."""
     known = np.array([sample.size for sample in samples])
     names = np.array([sample.name for sample in samples])
-    here = np.array([kernel_size(kernel) for kernel in kernels])
-    own = np.array([kernel_name(kernel, runtime) for kernel in kernels])
+    here = np.array([kernel_size(kernel) for kernel in kernels]).reshape(-1, len(SCALES))
+    own = np.array([kernel_name(kernel, runtime) for kernel in kernels], dtype=str)
     reach = np.array([sample.reach for sample in samples])
     return posterior(
         Observed(

@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 
-from hwmodels.adaptation import Sample
+from hwmodels.adaptation import Sample, calibration
 from hwmodels.device import Device, Measurement
 from hwmodels.estimators.gpu_conversions import conversions_s, widening_s
 from hwmodels.estimators.gpu_features import gemm_features
@@ -79,7 +79,17 @@ def kernel_shift(
     if not samples:
         return np.zeros(len(kernels)), np.ones(len(kernels))
     posterior = kernels_adapted(samples, kernels, runtime)
-    return posterior.mean, posterior.width
+    return posterior.mean, posterior.width * _calibration(artefact, device)
+
+
+@cache
+def _calibration(artefact: GpuArtefact, device: Device) -> float:
+    """How much wider intervals have to be, from samples of all kinds: one kind has too few."""
+    by_kind: dict[str, list[KernelSample]] = {}
+    for one in _samples(artefact, device):
+        by_kind.setdefault(one.kind, []).append(one)
+    left_out = [kernels_adapted(samples, (), "").scores for samples in by_kind.values()]
+    return calibration(np.concatenate(left_out))
 
 
 @cache
