@@ -68,6 +68,7 @@ def build_evaluator(
             "cost_model, or with dse predict"
         )
     shapes = {name: graph.types[name].shape or () for name in graph.inputs}
+    data = _in_batches_of(graph, data)
     sizes = Sizes(calibration=data.calibration, search=data.search, report=data.report)
     if splits is None:
         splits = load_splits(
@@ -98,6 +99,27 @@ def build_evaluator(
     )
     evaluator.prepare(pairs)
     return evaluator if metric is None else judged_by(evaluator, metric)
+
+
+def _in_batches_of(graph: Graph, data: Data) -> Data:
+    """The data in batches of the size that the graph was exported with, where that is fixed.
+
+    Raises:
+        DataError: a split is no multiple of it.
+    """
+    shapes = [graph.types[name].shape or ("",) for name in graph.inputs]
+    first = {shape[0] for shape in shapes}
+    size = next(iter(first), None)
+    if len(first) != 1 or not isinstance(size, int) or size == data.batch:
+        return data
+    counts = {"calibration": data.calibration, "search": data.search, "report": data.report}
+    odd = [f"data.{name} is {count}" for name, count in counts.items() if count % size]
+    if odd:
+        raise DataError(
+            f"{graph.path or graph.name}: takes batches of {size} samples only, but "
+            f"{', '.join(odd)}; give multiples of {size}, or export the model with a free batch"
+        )
+    return data.model_copy(update={"batch": size})
 
 
 def _told(need: Need, graph: Graph, budgets: Caches) -> Caches:

@@ -9,6 +9,7 @@ from dse.evaluate.evaluator import TRACE_BYTES
 from dse.evaluate.quality import Task
 from dse.evaluate.setup import build_evaluator, infer_task
 from dse.execute import memory
+from dse.graph.assignment import Assignment
 from dse.graph.graph import Graph
 from dse.graph.load import load
 from dse.space.schema import Data
@@ -59,6 +60,29 @@ def test_too_few_samples_say_how_many_are_needed(graph: Graph, tmp_path) -> None
     data = Data(source="d.npz", calibration=2, search=2, report=2)
     with pytest.raises(DataError, match=r"has 5 samples.*need 6"):
         build_evaluator(graph, data, {}, [], folder=tmp_path)
+
+
+@pytest.fixture
+def fixed(tmp_path) -> Graph:
+    """A graph that takes three samples at a time."""
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (float[3, 2] x) => (float[3, 2] y) <float[2, 2] w = {1, 2, 3, 4}> { y = MatMul(x, w) }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "fixed.onnx")
+    np.savez(tmp_path / "d.npz", x=np.ones((18, 2), np.float32))
+    return load(tmp_path / "fixed.onnx")
+
+
+def test_a_graph_of_a_fixed_batch_is_fed_in_such_batches(fixed: Graph, tmp_path) -> None:
+    data = Data(source="d.npz", calibration=3, search=6, report=9)
+    evaluator = build_evaluator(fixed, data, {}, [], folder=tmp_path)
+    assert evaluator.batch == 3
+    assert evaluator.measure(Assignment(), "report").samples == 9
+
+
+def test_samples_that_do_not_fill_fixed_batches_are_refused(fixed: Graph, tmp_path) -> None:
+    data = Data(source="d.npz", calibration=3, search=6, report=8)
+    with pytest.raises(DataError, match=r"batches of 3 samples only, but data\.report is 8"):
+        build_evaluator(fixed, data, {}, [], folder=tmp_path)
 
 
 @pytest.mark.parametrize("graph", [7], indirect=True)
