@@ -67,6 +67,11 @@ class ConvolutionConstants:
     depthwise_ramp_cycles: float = 4000.0
     """Beside the launch."""
     dram_efficiency: float = 0.85
+    fp32_efficiency: float = 0.40
+    """Share of the vector unit's rate, without TF32."""
+    fp32_ramp_cycles: float = 22900.0
+    fp32_step_cycles: float = 48.4
+    """Per element of K that one block walks along: these kernels don't split it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,10 @@ class Convolutions:
 def convolution_terms(
     convolutions: Convolutions, gpu: GpuFigures, constants: SkeletonConstants
 ) -> Terms:
-    """Implicit GEMMs at their own efficiency and ramp; one tap is a plain GEMM's ramp."""
+    """Implicit GEMMs at their own efficiency and ramp; one tap is a plain GEMM's ramp.
+
+    In fp32 (without TF32) nothing splits K: a block's walk along it is the least time.
+    """
     gemms, taps = convolutions.gemms, np.maximum(convolutions.taps, 1)
     figures = constants.convolution
     channels = gemms.k / taps
@@ -41,14 +44,17 @@ def convolution_terms(
     unaligned = narrow & (np.mod(channels, MATRIX_CHANNELS) != 0)
     filled = np.where(narrow, np.minimum(gemms.n / TILE_CHANNELS, 1.0), 1.0)
     share = np.where(unaligned, figures.unaligned_efficiency, figures.efficiency * filled)
+    share = np.where(narrow, share, figures.fp32_efficiency)
     ramp = np.where(taps > 1, figures.ramp_cycles, constants.ramp_cycles)
-    ramp = np.where(unaligned, figures.unaligned_ramp_cycles, ramp) / gpu.clock_hz
+    ramp = np.where(unaligned, figures.unaligned_ramp_cycles, ramp)
+    ramp = np.where(narrow, ramp, figures.fp32_ramp_cycles) / gpu.clock_hz
     deep = gemm_terms(
         replace(gemms, ops_per_s=gemms.ops_per_s * share),
         gpu,
         replace(constants, compute_efficiency=1.0, ramp_cycles=0.0),
     )
-    deep_s = deep.latency_s - max(gpu.launch_s, 0.0) + ramp
+    serial_s = np.where(narrow, 0.0, gemms.k * figures.fp32_step_cycles / gpu.clock_hz)
+    deep_s = np.maximum(deep.latency_s - max(gpu.launch_s, 0.0), serial_s) + ramp
     ops = 2 * gemms.batch * gemms.m * gemms.n * gemms.k
     vector_s = ops / (gpu.vector_ops_per_s * figures.depthwise_efficiency)
     dram_s = deep.dram_bytes / (gpu.dram_bytes_per_s * figures.dram_efficiency)

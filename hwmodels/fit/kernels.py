@@ -26,6 +26,7 @@ MOVE_OPS = {
     "embedding": ("embedding",), "quantize": ("cast_fp8",),
 }  # fmt: skip
 SIXTEEN = ("bf16", "fp16")
+WIDE_CONVOLUTION = ("fp32_efficiency", "fp32_ramp_cycles", "fp32_step_cycles")
 EVALUATIONS = 500
 RESTARTS = 2
 """Fresh simplexes: the first one stops in the corners that a mean of absolutes has."""
@@ -47,7 +48,10 @@ def fit_kernels(path: Path, device: Device, constants: SkeletonConstants) -> Ske
         },
     )
     sixteen = _Rows.of(table, ("conv2d",), SIXTEEN, device)
-    found = _fit(sixteen, device, found, "convolution", tuple(_fields(found.convolution)))
+    others = [name for name in _fields(found.convolution) if name not in WIDE_CONVOLUTION]
+    found = _fit(sixteen, device, found, "convolution", tuple(others))
+    wide = _Rows.of(table, ("conv2d",), ("fp32",), device)
+    found = _fit(wide, device, found, "convolution", WIDE_CONVOLUTION)
     attention = _Rows.of(table, ("attention",), SIXTEEN, device)
     plain = ("efficiency", "ramp_cycles", "dram_efficiency")
     found = _fit(attention, device, found, "attention", plain)
