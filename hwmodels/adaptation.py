@@ -75,6 +75,8 @@ def adapted(samples: tuple[Sample, ...], features: Floats, runtime: str) -> Adap
     known = np.array([sample.features for sample in samples])
     runtimes = np.array([sample.runtime for sample in samples])
     here = np.full(len(features), runtime)
+    same = _same_type(known, known) & (runtimes[:, None] == runtimes)
+    across = _same_type(features, known) & (here[:, None] == runtimes)
     found = posterior(
         Observed(
             ratios=np.array([sample.log_ratio for sample in samples]),
@@ -83,8 +85,9 @@ def adapted(samples: tuple[Sample, ...], features: Floats, runtime: str) -> Adap
         ),
         covariance(known, runtimes, known, runtimes),
         covariance(features, here, known, runtimes),
-        same=_same_type(known, known) & (runtimes[:, None] == runtimes),
-        same_across=_same_type(features, known) & (here[:, None] == runtimes),
+        same=same,
+        alike=same * _nearness(known, known),
+        alike_across=across * _nearness(features, known),
         prior=DEVICE_SD**2 + TYPE_SD**2 + SHAPE_SD**2 + TYPE_SHAPE_SD**2,
         noise_sd=NOISE_SD,
     )
@@ -106,26 +109,28 @@ def posterior(
     across: Floats,
     *,
     same: NDArray[np.bool_],
-    same_across: NDArray[np.bool_],
+    alike: Floats,
+    alike_across: Floats,
     prior: float,
     noise_sd: float,
 ) -> Adapted:
     """Of a Gaussian process with variance `prior` everywhere, given the log ratios of samples.
 
     `between` (samples, samples) and `across` (kernels, samples) are the prior's; `same` says
-    which are of one type. A type whose samples are `OUTLYING` standard deviations off is another
-    kernel than the model has in mind (a fallback, an emulation): it gets a shift of its own of
-    that variance, so that it does not drag the others along.
+    which are of one type, `alike` and `alike_across` are 1 for the same shape of it and fall to 0.
+    A type whose samples are `OUTLYING` standard deviations off is another kernel than the model
+    has in mind (a fallback, an emulation): around its samples it gets a term of its own of that
+    variance, so that it does not drag the others along.
 
     The width is what the process leaves of its standard deviation.
     """
     ratios = observed.ratios
     own = np.where(same, ratios, 0.0).sum(1) / same.sum(1)
     surplus = np.where(own**2 > OUTLYING**2 * prior, own**2, 0.0)
-    between = between + same * surplus + noise_sd**2 * np.eye(len(ratios))
-    across = across + same_across * surplus
-    variance = prior + np.max(same_across * surplus, axis=1, initial=0.0)
-    inverse = np.linalg.inv(between)
+    between = between + alike * surplus + noise_sd**2 * np.eye(len(ratios))
+    across = across + alike_across * surplus
+    variance = prior + np.max(alike_across * surplus, axis=1, initial=0.0)
+    inverse: Floats = np.linalg.inv(between)
     explained = ((across @ inverse) * across).sum(axis=1)
     whole = prior + noise_sd**2
     left = np.clip(variance - explained + noise_sd**2, 0.0, None) / whole
@@ -168,10 +173,15 @@ def covariance(
     second_runtimes: NDArray[np.str_],
 ) -> Floats:
     """Of two lists of GEMMs by the prior, shape (first, second); features (GEMMs, features)."""
-    near = np.exp(-0.5 * _squared_distance(first, second) / REACH**2)
+    near = _nearness(first, second)
     same = _same_type(first, second) & (first_runtimes[:, None] == second_runtimes)
     shared: Floats = DEVICE_SD**2 + SHAPE_SD**2 * near
     return np.asarray(shared + same * (TYPE_SD**2 + TYPE_SHAPE_SD**2 * near))
+
+
+def _nearness(first: Floats, second: Floats) -> Floats:
+    """How much GEMMs' shapes have in common, 1 for the same, shape (first, second)."""
+    return np.asarray(np.exp(-0.5 * _squared_distance(first, second) / REACH**2))
 
 
 def _squared_distance(first: Floats, second: Floats) -> Floats:

@@ -69,6 +69,7 @@ def kernels_adapted(
     names = np.array([sample.name for sample in samples])
     here = np.array([kernel_size(kernel) for kernel in kernels]).reshape(-1, len(SCALES))
     own = np.array([kernel_name(kernel, runtime) for kernel in kernels], dtype=str)
+    same = names[:, None] == names
     reach = np.array([sample.reach for sample in samples])
     return posterior(
         Observed(
@@ -76,8 +77,9 @@ def kernels_adapted(
         ),
         kernel_covariance(known, names, known, names),
         kernel_covariance(here, own, known, names),
-        same=names[:, None] == names,
-        same_across=own[:, None] == names,
+        same=same,
+        alike=same * _nearness(known, known),
+        alike_across=(own[:, None] == names) * _nearness(here, known),
         prior=KIND_SD**2 + KERNEL_SD**2 + SIZE_SD**2 + KERNEL_SIZE_SD**2,
         noise_sd=NOISE_SD,
     )
@@ -87,8 +89,13 @@ def kernel_covariance(
     first: Floats, first_names: NDArray[np.str_], second: Floats, second_names: NDArray[np.str_]
 ) -> Floats:
     """Of two lists of kernels of one kind by the prior, by size and name; (first, second)."""
-    squares = ((first[:, None, :] - second[None, :, :]) ** 2).sum(-1)
-    near = np.exp(-0.5 * squares)
+    near = _nearness(first, second)
     same = first_names[:, None] == second_names
     shared = KIND_SD**2 + SIZE_SD**2 * near
     return np.asarray(shared + same * (KERNEL_SD**2 + KERNEL_SIZE_SD**2 * near))
+
+
+def _nearness(first: Floats, second: Floats) -> Floats:
+    """How much kernels' sizes have in common, 1 for the same, shape (first, second)."""
+    squares = ((first[:, None, :] - second[None, :, :]) ** 2).sum(-1)
+    return np.asarray(np.exp(-0.5 * squares))

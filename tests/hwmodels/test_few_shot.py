@@ -199,3 +199,15 @@ def test_one_sample_hardly_changes_what_intervals_are_worth() -> None:
     )  # fmt: skip
     far = features + 1.5
     assert 0.8 < adapted((lucky,), far, "vllm").width[0] <= 1.0
+
+
+def test_a_slow_sample_says_nothing_of_shapes_far_from_it(gemms: OpTable) -> None:
+    """Torch's int4 kernel takes 25 times the model's time at M = 2048, not at M = 1."""
+    device = load_device("h100-sxm")
+    sizes = np.array([shape["M"] for shape in gemms.shapes])
+    (slow,) = measurements_of(gemms, np.flatnonzero(sizes == sizes.max())[:1], RUNTIME)
+    taken = (replace(slow, median_us=25 * slow.median_us),)
+    before = predict_ops(gemms, device, RUNTIME)["predicted_us"]
+    after = predict_ops(gemms, with_measurements(device, taken), RUNTIME)["predicted_us"]
+    assert (after / before)[sizes == sizes.max()].max() > 5
+    assert (after / before)[sizes == 1].max() < 2
