@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import pwd
+import random
 import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LIMIT_S = 300
@@ -23,6 +24,19 @@ def program(name: str) -> str | None:
     return shutil.which(name, path=os.pathsep.join([os.environ["PATH"], *map(str, homes)]))
 
 
+def free_port() -> int:
+    """A port that nothing listens on, and that the system gives to nobody who asks for any.
+
+    Those it gives away begin at 32768: another process would have it before the server starts, or
+    while it is stopped.
+    """
+    for port in random.SystemRandom().sample(range(20_000, 32_000), 100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no free port")
+
+
 class Server:
     """A server that can be stopped and started again.
 
@@ -31,9 +45,7 @@ class Server:
     """
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self._data = folder / "data"
         folder.mkdir()
         self._as = {"user": USER, "group": USER} if os.getuid() == 0 else {}

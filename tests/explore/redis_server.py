@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import redis
+
+from tests.explore.postgresql import free_port
 
 LIMIT_S = 300
 """For a start on a loaded machine."""
@@ -29,9 +30,7 @@ class Server:
     """
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         folder.mkdir()
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None

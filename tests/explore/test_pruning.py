@@ -130,20 +130,26 @@ def test_what_ended_early_can_be_measured_outside(whole: Path, tmp_path: Path) -
     assert (found.source, found.quality_loss) == ("user", 0.5)
 
 
-def test_a_run_that_was_interrupted_ends_as_it_would_have(whole: Path, tmp_path: Path) -> None:
-    def interrupt(status: Status) -> None:
-        if status.stage == "trials" and status.done >= TRIALS // 2:
-            raise KeyboardInterrupt
+def interrupt(status: Status) -> None:
+    if status.stage == "trials" and status.done >= TRIALS // 2:
+        raise KeyboardInterrupt
 
+
+def test_a_run_that_was_interrupted_ends_as_it_would_have(whole: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(session(), tmp_path / "run", progress=interrupt)
     run(session(), tmp_path / "run", resume=True)
     assert outcome(tmp_path / "run") == outcome(whole)
 
 
-def test_two_workers_repeat_themselves_whatever_the_timing(tmp_path: Path) -> None:
-    run(session(), tmp_path / "even", scale=Scale(workers=2))
-    run(session(metrics.unevenly_steady), tmp_path / "uneven", scale=Scale(workers=2))
+def test_two_workers_repeat_themselves_whatever_the_timing_and_when_interrupted(
+    tmp_path: Path,
+) -> None:
+    two = Scale(workers=2)
+    run(session(metrics.unevenly_steady), tmp_path / "uneven", scale=two)
+    with pytest.raises(KeyboardInterrupt):
+        run(session(), tmp_path / "even", scale=two, progress=interrupt)
+    run(session(), tmp_path / "even", scale=two, resume=True)
     assert pruned(tmp_path / "even")
     assert outcome(tmp_path / "even") == outcome(tmp_path / "uneven")
 
