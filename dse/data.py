@@ -224,9 +224,9 @@ def _function(source: str) -> Split:
 
 
 def pool(inputs: Mapping[str, np.ndarray], labels: np.ndarray | None) -> Split:
-    """Samples of any origin: integers are tokens."""
-    integers = any(array.dtype.kind in "iu" for array in inputs.values())
-    return Split(inputs=inputs, labels=labels, kind="tokens" if integers else "images")
+    """Samples of any origin: rows of integers are tokens; one a sample may be a time step."""
+    rows = any(array.dtype.kind in "iu" and array.ndim > 1 for array in inputs.values())
+    return Split(inputs=inputs, labels=labels, kind="tokens" if rows else "images")
 
 
 def _existing(path: Path) -> Path:

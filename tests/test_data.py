@@ -35,6 +35,14 @@ def test_parts_are_disjoint_and_the_same_every_time(tmp_path: Path) -> None:
     assert (first.search.labels == second.search.labels).all()
 
 
+@pytest.mark.parametrize(("steps", "kind"), [((20,), "images"), ((20, 4), "tokens")])
+def test_one_integer_a_sample_makes_no_text(tmp_path: Path, steps: tuple, kind: str) -> None:
+    """A diffusion model takes images and the number of a time step."""
+    np.savez(tmp_path / "d.npz", image=_images(), step=np.zeros(steps, np.int64))
+    inputs = IMAGES | {"step": ("batch", *steps[1:])}
+    assert _load("d.npz", tmp_path, inputs).search.kind == kind
+
+
 def test_a_text_file_is_bytes_with_the_next_byte_as_label(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("abcdefghij" * 20)
     splits = _load("t.txt", tmp_path, TOKENS)
