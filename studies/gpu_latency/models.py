@@ -93,6 +93,7 @@ class Constant:
     name: str
     type: TensorType
     has_data: bool = False
+    where: str = "nowhere"
 
     def numpy(self) -> np.ndarray:
         """Never asked for."""

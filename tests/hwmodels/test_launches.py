@@ -11,16 +11,15 @@ from hwmodels.device_file import load_device
 from hwmodels.kernel import Kernel
 from hwmodels.plan import plan_region
 from hwmodels.runtime_file import load_runtime
-from hwmodels.work import Op, Operand, OpKind, RegionWork
+from hwmodels.work import Op, Operand, OperandName, OpKind, RegionWork
 
 MAPS = (8, 64, 56, 56)
 ROWS = (512, 1024)
 
 
-def operand(name: str, shape: Sequence[int], **more: bool) -> Operand:
-    return Operand(
-        name="input" if name == "x" else "other", value=name, shape=tuple(shape), **more
-    )
+def operand(name: str, shape: Sequence[int], *, is_part: bool = False) -> Operand:
+    role: OperandName = "input" if name == "x" else "other"
+    return Operand(name=role, value=name, shape=tuple(shape), is_part=is_part)
 
 
 def launched(

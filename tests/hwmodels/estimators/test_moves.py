@@ -18,8 +18,9 @@ from hwmodels.kernel import Kernel
 MEASURED = Path(__file__).parents[3] / "studies" / "gpu_latency" / "results" / "layouts.csv"
 
 
-def log_ratios(part: str, operation: str, detail: str, read: float, write: float) -> np.ndarray:
+def log_ratios(named: tuple[str, str], moved: tuple[str, float, float]) -> np.ndarray:
     """log(predicted / measured) of the rows of one operation."""
+    (part, operation), (detail, read, write) = named, moved
     table = pd.read_csv(MEASURED)
     rows = table[(table["part"] == part) & (table["operation"] == operation)]
     device = load_device("h100-sxm")
@@ -53,7 +54,7 @@ def log_ratios(part: str, operation: str, detail: str, read: float, write: float
 def test_moves_take_what_was_measured(
     row: tuple[str, str], moved: tuple[str, float, float], most: float
 ) -> None:
-    errors = log_ratios(*row, *moved)
+    errors = log_ratios(row, moved)
     assert len(errors) >= 6
     assert np.abs(errors).mean() < most
 
