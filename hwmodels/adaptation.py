@@ -130,7 +130,7 @@ def posterior(
     between = between + alike * surplus + noise_sd**2 * np.eye(len(ratios))
     across = across + alike_across * surplus
     variance = prior + np.max(alike_across * surplus, axis=1, initial=0.0)
-    inverse: Floats = np.linalg.inv(between)
+    inverse = np.asarray(np.linalg.inv(between), dtype=np.float64)
     explained = ((across @ inverse) * across).sum(axis=1)
     whole = prior + noise_sd**2
     left = np.clip(variance - explained + noise_sd**2, 0.0, None) / whole
