@@ -58,7 +58,7 @@ def tell(run: str | Path, results: str | Path, *, storage: str | None = None) ->
         told = read_results(
             Path(results),
             {**proposed(past), **{one.digest: one.point for one in ended}, **known},
-            trials={one.trial: one.digest for one in (*before, *ended)},
+            trials={r.trial: r.digest for r in before} | {p.trial: p.digest for p in ended},
             columns=past.design.costs.columns,
             targets=[target.label for target in past.design.costs.targets],
         )
