@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -82,8 +83,11 @@ class FrontSampler(BaseSampler):
         self._fronts = fronts
         self._allowed = allowed
         self._independent = RandomSampler(seed=seed)
-        self._space = distributions(problem)
         self._known: WeakKeyDictionary[optuna.Study, dict[int, bytes]] = WeakKeyDictionary()
+
+    @cached_property
+    def _space(self) -> Mapping[str, BaseDistribution]:
+        return distributions(self._problem)
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
