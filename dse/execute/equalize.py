@@ -100,13 +100,13 @@ class Equalization:
         wrong = []
         for key in sorted(keys):
             weight = operands.get(key, key)
-            if weight in self.before or (weight == key and key in self.after):
+            if weight in self.before or weight in self.after:
                 continue
             reason = self.refused.get(weight, "no convolution or matrix product reads it")
-            behind = "" if weight != key else (
-                "; and behind it no other weight follows by ReLU, pooling and bias alone"
-            )  # fmt: skip
-            wrong.append(f"site {key!r}: {WORD} has no neighbour to scale: {reason}{behind}")
+            wrong.append(
+                f"site {key!r}: {WORD} has no neighbour to scale: {reason}; and behind it no "
+                "other weight follows by ReLU, pooling and bias alone"
+            )
         if wrong:
             raise AssignmentError("\n".join(wrong))
 
@@ -114,7 +114,9 @@ class Equalization:
         """What a site is multiplied by: a weight (outputs, depth), an activation (channels,)."""
         product = self.products.get(key)
         if product is None:
-            return 1 / self.factors[f"{key.rpartition('/')[0]}/in1"]
+            weight = f"{key.rpartition('/')[0]}/in1"
+            factors = self.factors.get(weight)
+            return torch.ones(self.products[weight].channels) if factors is None else 1 / factors
         found = torch.ones(product.groups, product.outputs // product.groups, product.depth)
         if sides.before and key in self.before:
             rows = self.factors[key].reshape(product.groups, 1, -1)

@@ -182,12 +182,18 @@ def test_states_are_kept_and_found_again(network, tmp_path):
         assert torch.equal(before.channel_factors, after.channel_factors)
 
 
+def test_the_word_at_an_operand_adds_nothing(network):
+    """It follows its weight, also where nothing before it is scaled."""
+    plain, _ = emulated(network, "int8:equalize", "int8:static")
+    words, _ = emulated(network, "int8:equalize", "int8:static:equalize")
+    assert torch.equal(plain, words)
+
+
 @pytest.mark.parametrize(
     ("key", "message"),
     [
         ("head/in1", r"'gelu' \(Sigmoid\) stands before it"),
-        ("wide/in0", r"'six' \(Clip\) stands before it"),
-        ("first/in0", "it reads the model's own 'x'"),
+        ("head/in0", r"'gelu' \(Sigmoid\) stands before it"),
         ("wide/out0", "no convolution or matrix product reads it"),
     ],
 )
