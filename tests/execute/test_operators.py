@@ -109,6 +109,17 @@ CONTRIB = {
         "n = Constant <value = int32[2] {4, 4}> ()\nt = Constant <value = int32[1] {5}> ()\n"
         "y, c, d = com.microsoft.GroupQueryAttention <num_heads = 4, kv_num_heads = 2, "
         "local_window_size = 2> (q, , , , , n, t)"),
+    "quantize-wide": (
+        "float[2,5] x",
+        "s = Constant <value = float[5] {0.001, 0.002, 0.01, 0.1, 1}> ()\n"
+        "z = Constant <value = int16[5] {3, -7, 0, 100, -1}> ()\n"
+        "q = com.microsoft.QuantizeLinear <axis = 1> (x, s, z)\n"
+        "y = com.microsoft.DequantizeLinear <axis = 1> (q, s, z)"),
+    "quantize-wide-tensor": (
+        "float[2,5] x",
+        "s = Constant <value = float {0.001}> ()\nz = Constant <value = int16 {-9}> ()\n"
+        "q = com.microsoft.QuantizeLinear (x, s, z)\n"
+        "y = com.microsoft.DequantizeLinear (q, s, z)"),
 }  # fmt: skip
 """(inputs, nodes) by name."""
 
