@@ -41,9 +41,10 @@ def propose(
         return
     if len(found) < number:
         screen.remark(f"{len(found)} of {number}: the space has no more that is not measured")
+    where = " --storage URL" if storage else ""
     screen.remark(
         f"predicted values, also in {out / INDEX}; measure any of quality_loss and the cost "
-        f"columns, write them beside the digest into a CSV, and: dse tell {run} RESULTS.csv"
+        f"columns, write them beside the digest into a CSV, and: dse tell {run} RESULTS.csv{where}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -152,6 +153,8 @@ def _reuse(
     """The folder of a run that took its measurements over; says what it lacks."""
     from dse.explore.reuse import SPACE, reuse, unreported  # noqa: PLC0415
 
+    # Optuna announces every study through its own handler.
+    logging.getLogger("optuna").setLevel(logging.WARNING)
     folder = reuse(past, overrides=overrides, out=out, storage=storage).folder
     if not quiet and (missing := unreported(folder)):
         screen.remark(

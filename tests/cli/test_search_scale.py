@@ -52,3 +52,19 @@ def test_a_study_on_disk_is_shared_and_another_space_refused(
     assert other.code == 2
     assert "its space differs" in other.err
     assert "seed: was 0, is 9" in other.err
+
+
+def test_a_shared_study_goes_on_outside(dse: Dse, space: Path, tmp_path: Path) -> None:
+    run, storage = tmp_path / "run", f"sqlite:///{tmp_path / 'study.db'}"
+    assert dse("search", space, "--out", run, "--trials", 4, "--storage", storage).code == 0
+    found = dse("propose", run, "-n", 1, "-o", tmp_path / "next", "--storage", storage)
+    assert f"dse tell {run} RESULTS.csv --storage URL" in found.out
+    results = tmp_path / "results.csv"
+    digest = next((tmp_path / "next").glob("*.json")).stem
+    results.write_text(f"digest,quality_loss\n{digest},0.1\n")
+    told = dse("tell", run, results)
+    assert "1 assignments told, 1 of them new trials" in told.out
+    again = dse("search", "--from", run, "--target", "b200-sxm:free", "--out", tmp_path / "new")
+    assert again.code == 0, again.err
+    assert "[I " not in again.err
+    assert digest in (tmp_path / "new" / "trials.csv").read_text()
