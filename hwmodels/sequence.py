@@ -5,8 +5,8 @@ another kind: its code is not in the instruction cache, and shared memory is div
 
     t = t_alone + n_switch / f
 
-with the cycles of the runtime's file (`studies/gpu_latency/models.py`: fitted to networks, each
-predicted with what the others say).
+with the cycles of the runtime's file (a chain of 22 different elementwise kernels beside one of
+equal ones on an H100: 0.31 us a kernel; docs/cost-model.md).
 """
 
 from __future__ import annotations

@@ -56,8 +56,10 @@ def prefer_wide_vectors(_: Any) -> tuple[Any, Callable[..., Any]]:
     """
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        # llvmlite knows the attributes that are one word, and refuses others in `add`.
-        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        # llvmlite's set refuses, in its own `add`, attributes that are not one word.
+        attributes = builder.function.attributes
+        if isinstance(attributes, set):
+            set.add(attributes, '"prefer-vector-width"="512"')
         return context.get_dummy_value()
 
     return types.void(), emit
