@@ -127,6 +127,7 @@ class Power:
     """What the device draws when idle, at most, and per operation."""
 
     idle_w: SourcedValue
+    """With a context held and nothing running; some files have only a sleeping board's."""
     limit_w: SourcedValue
     per_op: tuple[ElementEnergy, ...] = ()
 
