@@ -12,7 +12,7 @@ from dse.cli.screen import JsonFlag, Screen, Value
 
 if TYPE_CHECKING:
     from dse.explore.design import Design
-    from dse.explore.solve import Solution
+    from dse.explore.solution import Solution
 
 
 def solve(
@@ -50,7 +50,7 @@ def solve(
     from dse.explore.design import open_design  # noqa: PLC0415
     from dse.explore.folder import write_json  # noqa: PLC0415
     from dse.explore.run import open_space  # noqa: PLC0415
-    from dse.explore.solve import solve, surrogate_of  # noqa: PLC0415
+    from dse.explore.solution import solve, surrogate_of  # noqa: PLC0415
     from dse.graph.assignment_json import to_json  # noqa: PLC0415
 
     screen: Screen = context.obj

@@ -91,8 +91,9 @@ class Evaluator:
 
     def emulators(self, assignment: Assignment) -> dict[str, Emulator]:
         """The quantizers of an assignment by site, without corrections of means."""
-        self.prepare(assignment)
-        return emulators(assignment, self.sites, self.calibration, self.weights)
+        settled = self.weights.settled(assignment)
+        self.prepare(settled)
+        return emulators(settled, self.sites, self.calibration, self.weights)
 
     def bound(self, assignment: Assignment) -> dict[str, Quantize]:
         """All that stands at sites under an assignment."""

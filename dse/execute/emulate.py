@@ -113,7 +113,7 @@ def emulators(
     calibration: Calibration,
     weights: WeightStates | None = None,
 ) -> dict[str, Emulator]:
-    """An emulator for each site of the assignment.
+    """An emulator for each site of the assignment (one that `weights` has settled).
 
     Static quantizers take the range that calibration saw; weights are their own calibration,
     unless `weights` has learned about them.
@@ -125,7 +125,7 @@ def emulators(
     """
     found: dict[str, Emulator] = {}
     wrong: list[str] = []
-    for key, quantizer in assignment if weights is None else weights.settled(assignment):
+    for key, quantizer in assignment:
         try:
             emulator = _emulator(key, quantizer, sites, calibration)
             found[key] = _informed(emulator, key, quantizer, weights)

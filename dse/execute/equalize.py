@@ -75,8 +75,6 @@ class Equalization:
         """
         chosen = assignment.as_dict()
         asking = {key for key, quantizer in chosen.items() if sides_of(quantizer) is not None}
-        if not asking:
-            return assignment
         self.check(asking)
         written = {key.rpartition("/")[0] for key in chosen if "/out" in key}
         active = {

@@ -97,13 +97,21 @@ def reopened(run: Path, storage: str | None = None) -> Iterator[Past]:
         RunError: as `read_space`; no trials, or those of another search; a model that has changed.
         StorageError: the storage cannot be reached.
     """
-    space, folder = read_space(run)
-    manifest = run_folder.read_json(run / run_folder.MANIFEST)
-    design = open_design(space, origin=str(manifest.get("space_file", run)), folder=folder)
-    check_model(run, manifest, design)
+    manifest, design = _opened(run)
     url = _url(run, manifest, storage)
     with _own_study(run / JOURNAL) if url is None else _shared_study(run, manifest, url) as study:
         design.corrections = corrections(design, told_of(study.user_attrs, design.problem))
+        yield Past(folder=run, manifest=manifest, design=design, study=study)
+
+
+@contextmanager
+def consulted(run: Path, storage: str | None = None) -> Iterator[Past]:
+    """A run with its study as it is now, to read: the run itself is not touched.
+
+    Args, Raises: as `reopened`.
+    """
+    manifest, design = _opened(run)
+    with study_of(run, storage) as study:
         yield Past(folder=run, manifest=manifest, design=design, study=study)
 
 
@@ -129,6 +137,15 @@ def study_of(run: Path, storage: str | None = None) -> Iterator[optuna.Study]:
         shutil.copyfile(run / JOURNAL, copy)
         with _own_study(copy) as study:
             yield study
+
+
+def _opened(run: Path) -> tuple[Mapping[str, Any], Design]:
+    """The manifest and the design of a run whose model is still the one that was searched."""
+    space, folder = read_space(run)
+    manifest = run_folder.read_json(run / run_folder.MANIFEST)
+    design = open_design(space, origin=str(manifest.get("space_file", run)), folder=folder)
+    check_model(run, manifest, design)
+    return manifest, design
 
 
 def check_model(run: Path, manifest: Mapping[str, object], design: Design) -> None:

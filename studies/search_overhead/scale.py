@@ -17,7 +17,7 @@ from dse.explore import Overrides, run_search
 from dse.explore.constraint import Constraint
 from dse.explore.design import open_design
 from dse.explore.run import open_space
-from dse.explore.solve import solve, surrogate_of
+from dse.explore.solution import solve, surrogate_of
 from dse.zoo.export import export_shape_graph
 from dse.zoo.shapes import LLAMA_SHAPES
 from studies.search_overhead.run import write

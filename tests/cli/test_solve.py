@@ -32,3 +32,8 @@ def test_a_run_scores_its_own_model_for_another_budget(dse: Dse, tmp_path: Path)
     nothing = dse("solve", str(space), "--scores", str(run))
     assert nothing.code == 2
     assert "nothing limits a cost" in nothing.err
+    manifest = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps({**manifest, "model_digest": "0" * 64}))
+    changed = dse(*asked, "--scores", str(run))
+    assert changed.code == 2
+    assert "is not the one that was searched" in changed.err

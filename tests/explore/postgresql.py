@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import pwd
-import random
 import shutil
-import socket
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from tests.explore.server import free_port
 
 LIMIT_S = 300
 """For what takes a second where nothing else runs."""
@@ -22,19 +20,6 @@ def program(name: str) -> str | None:
     """A server program: on the path, or where Debian keeps it."""
     homes = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     return shutil.which(name, path=os.pathsep.join([os.environ["PATH"], *map(str, homes)]))
-
-
-def free_port() -> int:
-    """A port that nothing listens on, and that the system gives to nobody who asks for any.
-
-    Those it gives away begin at 32768: another process would have it before the server starts, or
-    while it is stopped.
-    """
-    for port in random.SystemRandom().sample(range(20_000, 32_000), 100):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise OSError("no free port")
 
 
 class Server:
@@ -83,14 +68,3 @@ class Server:
         subprocess.run(
             command, check=True, stdout=subprocess.DEVNULL, cwd="/", timeout=LIMIT_S, **self._as
         )
-
-
-@contextmanager
-def server(folder: Path) -> Iterator[Server]:
-    """A server that runs until the end of the context."""
-    found = Server(folder)
-    found.start()
-    try:
-        yield found
-    finally:
-        found.stop()

@@ -5,13 +5,11 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import redis
 
-from tests.explore.postgresql import free_port
+from tests.explore.server import free_port
 
 LIMIT_S = 300
 """For a start on a loaded machine."""
@@ -65,14 +63,3 @@ def _answers(client: redis.Redis) -> bool:
         return bool(client.ping())
     except redis.ConnectionError:
         return False
-
-
-@contextmanager
-def server(folder: Path) -> Iterator[Server]:
-    """A server that runs until the end of the context."""
-    found = Server(folder)
-    found.start()
-    try:
-        yield found
-    finally:
-        found.stop()

@@ -15,7 +15,10 @@ from rich.console import Console
 from dse.errors import InfeasibleError, RunError
 from dse.explore import Overrides, run_search
 from dse.explore.propose import propose
+from dse.explore.reopen import consulted
 from dse.explore.reuse import reuse
+from dse.explore.solution import surrogate_of
+from dse.explore.surrogate import Surrogate
 from dse.explore.tell import tell
 from dse.graph.assignment_json import from_json
 from dse.model import open_model
@@ -206,3 +209,14 @@ def test_wrong_columns_are_refused(run: Path, tmp_path: Path, header: str, says:
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"is .* a run folder"):
         propose(tmp_path, 1, tmp_path / "next")
+
+
+def test_scores_of_a_run_are_those_that_its_measurements_corrected(run: Path) -> None:
+    with consulted(run) as past:
+        points = np.array([record.point for record in past.records])
+        measured = np.array([record.search.loss for record in past.records])
+
+        def missed(surrogate: Surrogate) -> float:
+            return float(np.abs(surrogate.predict(points) - measured).mean())
+
+        assert missed(surrogate_of(run, past.design)) < missed(past.prior)

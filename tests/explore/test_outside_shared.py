@@ -19,6 +19,7 @@ from dse.explore.scale import Scale
 from dse.explore.storage import shown
 from dse.explore.tell import tell
 from tests.explore import postgresql, redis_server
+from tests.explore.server import served
 
 SMOKE = Path("spaces/smoke.yaml")
 FEW = Overrides(trials=5)
@@ -41,7 +42,7 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
             yield str(Path(folder) / "shared.log")
         else:
             module = {"postgresql": postgresql, "redis": redis_server}[request.param]
-            with module.server(Path(folder) / "server") as server:
+            with served(module.Server(Path(folder) / "server")) as server:
                 yield server.url
 
 

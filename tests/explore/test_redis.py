@@ -20,6 +20,7 @@ from dse.explore.scale import Scale
 from dse.explore.storage import shared
 from dse.explore.study import is_settled
 from tests.explore import metrics, redis_server
+from tests.explore.server import served
 from tests.explore.test_scale import TRIALS, front, search_in_process, session, wait_until
 
 pytestmark = pytest.mark.redis
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.redis
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis_server.Server]:
-    with redis_server.server(tmp_path_factory.mktemp("redis") / "server") as found:
+    with served(redis_server.Server(tmp_path_factory.mktemp("redis") / "server")) as found:
         yield found
 
 

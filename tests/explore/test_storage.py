@@ -24,6 +24,7 @@ from dse.explore.scale import Scale
 from dse.explore.storage import shared, shown
 from dse.explore.study import is_settled
 from tests.explore import metrics, postgresql
+from tests.explore.server import served
 from tests.explore.test_scale import TRIALS, front, search_in_process, session, wait_until
 
 pytestmark = pytest.mark.postgresql
@@ -60,7 +61,10 @@ def database() -> Iterator[Database]:
     # pytest's own temporary folders are closed to the server's user.
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
-        with postgresql.server(Path(folder) / "server") as server, shared(server.url) as storage:
+        with (
+            served(postgresql.Server(Path(folder) / "server")) as server,
+            shared(server.url) as storage,
+        ):
             yield Database(server=server, storage=storage)
 
 

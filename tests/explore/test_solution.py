@@ -10,7 +10,7 @@ import pytest
 
 from dse.errors import InfeasibleError, RunError, SpaceError
 from dse.explore.design import Design, open_design
-from dse.explore.solve import solve, surrogate_of
+from dse.explore.solution import solve, surrogate_of
 from dse.explore.surrogate import Surrogate
 from dse.sensitivity.table import measure
 from dse.space.load import validated

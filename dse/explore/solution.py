@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from dse.errors import InfeasibleError, RunError, SpaceError
-from dse.explore import folder as run_folder
 from dse.explore.constraint import QUALITY, Constraint
-from dse.explore.design import Design, open_design
-from dse.explore.reopen import Past, read_space, study_of
+from dse.explore.design import Design
+from dse.explore.reopen import consulted
 from dse.explore.solver import optimum
 from dse.explore.surrogate import Surrogate
 from dse.explore.transfer import transferred
@@ -171,14 +170,10 @@ def surrogate_of(scores: Path, design: Design) -> Surrogate:
 
 def _proxy(run: Path) -> tuple[Surrogate, Problem]:
     """The quality surrogate of a run, re-fitted to what it has measured, and its variables."""
-    space, folder = read_space(run)
-    manifest = run_folder.read_json(run / run_folder.MANIFEST)
-    design = open_design(space, origin=str(run), folder=folder)
-    with study_of(run) as study:
-        past = Past(folder=run, manifest=manifest, design=design, study=study)
-        records = past.records
+    with consulted(run) as past:
+        problem, records = past.design.problem, past.records
         if not records:
-            return past.prior, design.problem
+            return past.prior, problem
         points = np.array([record.point for record in records])
         losses = [record.search.loss for record in records]
-        return past.prior.refitted(points, losses), design.problem
+        return past.prior.refitted(points, losses), problem
