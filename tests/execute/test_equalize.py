@@ -17,6 +17,7 @@ from dse.execute.program import Program
 from dse.graph.assignment import Assignment
 from dse.graph.load import load
 from dse.graph.sites import sites as sites_of
+from dse.numerics import QuantizeError
 from hwmodels.catalog import quantizer
 
 TEXT = """
@@ -207,3 +208,8 @@ def test_what_has_no_neighbour_is_refused(key, message, network):
 def test_smoothing_and_equalisation_exclude_each_other(network):
     with pytest.raises(AssignmentError, match="scale the same channels"):
         emulated(network, "int8:smooth:equalize", "int8")
+
+
+def test_a_learned_rounding_takes_no_factors(network):
+    with pytest.raises(QuantizeError, match="expected rounding gptq or discquant without transf"):
+        emulated(network, "int4_channel:gptq:equalize", None)
