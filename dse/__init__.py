@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dse.api import search
     from dse.evaluate.metric import Metric, Run
-    from dse.explore.scale import Scale
+    from dse.explore.measure.parallelism import Scale
     from dse.result import Front, FrontPoint
     from dse.space.schema import Mode, Space, Target
     from dse.zoo.split import Split, Splits
-    from hwmodels.device import Device
-    from hwmodels.formats import Quantizer
+    from hwmodels.devices.device import Device
+    from hwmodels.formats.quantizer import Quantizer
 
 __version__ = "0.1.0"
 
@@ -26,7 +26,7 @@ _HOMES = {
     "search": "dse.api",
     "Metric": "dse.evaluate.metric",
     "Run": "dse.evaluate.metric",
-    "Scale": "dse.explore.scale",
+    "Scale": "dse.explore.measure.parallelism",
     "Front": "dse.result",
     "FrontPoint": "dse.result",
     "Mode": "dse.space.schema",
@@ -34,8 +34,8 @@ _HOMES = {
     "Target": "dse.space.schema",
     "Split": "dse.zoo.split",
     "Splits": "dse.zoo.split",
-    "Device": "hwmodels.device",
-    "Quantizer": "hwmodels.formats",
+    "Device": "hwmodels.devices.device",
+    "Quantizer": "hwmodels.formats.quantizer",
 }
 """Where a name is at home; it is imported when it is first used, since most need torch."""
 

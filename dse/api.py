@@ -19,18 +19,18 @@ from dse.data import SPLIT_NAMES, ZOO_PREFIX, Sizes, deal, pool
 from dse.errors import DataError, SpaceError
 from dse.evaluate.metric import Metric, Run
 from dse.explore.loop import run
-from dse.explore.progress import Progress, silent
+from dse.explore.measure.parallelism import Scale
+from dse.explore.problem.progress import Progress, silent
+from dse.explore.problem.session import prepare
 from dse.explore.run import Overrides, default_folder, overridden, parse_targets
-from dse.explore.scale import Scale
-from dse.explore.session import prepare
 from dse.model import open_model
 from dse.result import Front
 from dse.space.init import Draft, space_text
 from dse.space.load import load_space, parse_space, validated
 from dse.space.schema import Mode, Rule, Space, Target
 from dse.zoo.split import Split, Splits
-from hwmodels.device import Device
-from hwmodels.formats import Quantizer
+from hwmodels.devices.device import Device
+from hwmodels.formats.quantizer import Quantizer
 
 Candidate = str | Quantizer | Mode
 """A scheme, a format, or what else a region can take: for weight and activation alike, or a mode

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from dse import zoo
 from dse.errors import GraphError, nearest
-from dse.graph.graph import Graph
-from dse.graph.load import load
+from dse.graph.ir.graph import Graph
+from dse.graph.onnx.load import load
 
 ZOO_PREFIX = "zoo:"
 

@@ -10,24 +10,24 @@ from dse.errors import AssignmentError
 from dse.evaluate.deployment import Deployment
 from dse.evaluate.phases import Exchange, exchange_of, growing_steps, phase_work
 from dse.evaluate.request import Request
-from dse.graph.assignment import Assignment
 from dse.graph.assignment_json import from_json
-from dse.graph.graph import Graph
-from dse.graph.regions import regions
-from dse.graph.site import Region
+from dse.graph.ir.assignment import Assignment
+from dse.graph.ir.graph import Graph
+from dse.graph.ir.site import Region
+from dse.graph.patterns.regions import regions
 from dse.space.build import searched_sites
 from dse.space.operands import OPERAND_OF_ROLE
 from dse.space.uniform import WIDE, uniform_assignment
-from hwmodels import catalog
-from hwmodels.cost import CostEstimate
-from hwmodels.device import Device
-from hwmodels.device_file import load_device
-from hwmodels.formats import Quantizer
-from hwmodels.runtime import Runtime
-from hwmodels.runtime_file import load_runtime
-from hwmodels.serving import UTILISATION
-from hwmodels.table import Phase
-from hwmodels.work import OperandName
+from hwmodels.devices.device import Device
+from hwmodels.devices.load import load_device
+from hwmodels.formats import catalog
+from hwmodels.formats.quantizer import Quantizer
+from hwmodels.runtimes.load import load_runtime
+from hwmodels.runtimes.runtime import Runtime
+from hwmodels.tables.network import Phase
+from hwmodels.tables.serving import UTILISATION
+from hwmodels.work.cost import CostEstimate
+from hwmodels.work.work import OperandName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class Prediction:
     native_share: float
     """Share of the multiply-accumulates that native kernels execute."""
     serving: Mapping[str, float]
-    """Serving numbers by column (`hwmodels.served_table`); empty without a request."""
+    """Serving numbers by column (`hwmodels.tables.served`); empty without a request."""
     validated: bool
     """Whether the device's predictions were compared with measurements."""
     note: str

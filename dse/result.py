@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from dse.errors import InfeasibleError, RunError, SpaceError, nearest
-from dse.explore.folder import read_failures
+from dse.run.folder import read_failures
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -147,7 +147,7 @@ class Front(Sequence[FrontPoint]):
     def plot(self) -> go.Figure:
         """The front against the uniform assignments and everything measured (plotly)."""
         from dse.report.figures.pareto import pareto_view  # noqa: PLC0415 (plotly is heavy)
-        from dse.report.load import read_run  # noqa: PLC0415
+        from dse.run.load import read_run  # noqa: PLC0415
 
         return pareto_view(read_run(self.folder)).figure
 

@@ -11,14 +11,14 @@ import typer
 from dse.cli.screen import JsonFlag, Rows, Screen
 
 if TYPE_CHECKING:
-    from hwmodels.quantity import SourcedValue
+    from hwmodels.devices.quantity import SourcedValue
 
 Name = Annotated[str | None, typer.Argument(help="One entry, with everything known about it.")]
 
 
 def devices(context: typer.Context, name: Name = None, *, json: JsonFlag = False) -> None:
     """Devices, or all figures of one with their sources."""
-    from hwmodels.device_file import device_names, load_device  # noqa: PLC0415
+    from hwmodels.devices.load import device_names, load_device  # noqa: PLC0415
 
     screen: Screen = context.obj
     if name is not None:
@@ -46,7 +46,7 @@ def devices(context: typer.Context, name: Name = None, *, json: JsonFlag = False
 
 def runtimes(context: typer.Context, name: Name = None, *, json: JsonFlag = False) -> None:
     """Runtimes, or all kernel modes of one with their sources."""
-    from hwmodels.runtime_file import load_runtime, runtime_names  # noqa: PLC0415
+    from hwmodels.runtimes.load import load_runtime, runtime_names  # noqa: PLC0415
 
     screen: Screen = context.obj
     if name is not None:
@@ -104,8 +104,8 @@ COMMANDS = (devices, runtimes, zoo)
 
 
 def _device(screen: Screen, name: str, *, as_json: bool) -> None:
-    from hwmodels.device_file import load_device  # noqa: PLC0415
-    from hwmodels.quantity import UNITS  # noqa: PLC0415
+    from hwmodels.devices.load import load_device  # noqa: PLC0415
+    from hwmodels.devices.quantity import UNITS  # noqa: PLC0415
 
     device = load_device(name)
     rows = tuple(
@@ -141,7 +141,7 @@ def _label(record: object, index: int) -> str:
 
 
 def _runtime(screen: Screen, name: str, *, as_json: bool) -> None:
-    from hwmodels.runtime_file import load_runtime  # noqa: PLC0415
+    from hwmodels.runtimes.load import load_runtime  # noqa: PLC0415
 
     runtime = load_runtime(name)
     if not as_json:

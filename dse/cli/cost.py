@@ -12,9 +12,9 @@ import typer
 from dse.cli.screen import JsonFlag, Rows, Screen, Value
 
 if TYPE_CHECKING:
-    from dse.graph.graph import Graph
+    from dse.graph.ir.graph import Graph
     from dse.predict import Prediction
-    from hwmodels.cost import CostEstimate
+    from hwmodels.work.cost import CostEstimate
 
 Model = Annotated[str, typer.Argument(metavar="MODEL.onnx", help="An ONNX file or zoo:NAME.")]
 Device = Annotated[
@@ -90,7 +90,7 @@ def predict(
     from dse.model import open_model  # noqa: PLC0415
     from dse.predict import Usage, load_assignment  # noqa: PLC0415
     from dse.predict import predict as predictions  # noqa: PLC0415
-    from hwmodels import catalog  # noqa: PLC0415
+    from hwmodels.formats import catalog  # noqa: PLC0415
 
     screen: Screen = context.obj
     graph = open_model(model).graph
@@ -152,7 +152,7 @@ def legal(
     from dse.model import open_model  # noqa: PLC0415
     from dse.predict import Usage, load_assignment  # noqa: PLC0415
     from dse.predict import predict as predictions  # noqa: PLC0415
-    from hwmodels.catalog import SCHEMES  # noqa: PLC0415
+    from hwmodels.formats.catalog import SCHEMES  # noqa: PLC0415
 
     screen: Screen = context.obj
     graph = open_model(model).graph
@@ -181,7 +181,7 @@ def bound(
         GraphError: a text that is no such pair, or a name that the graph does not have.
     """
     from dse.errors import GraphError, nearest  # noqa: PLC0415
-    from dse.graph.dimension import dimensions  # noqa: PLC0415
+    from dse.graph.onnx.dimension import dimensions  # noqa: PLC0415
     from dse.space.init import LIKELY_SIZES  # noqa: PLC0415
 
     names = dimensions(graph)

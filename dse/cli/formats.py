@@ -10,7 +10,7 @@ from dse.cli.screen import JsonFlag, Rows, Screen
 
 def formats(context: typer.Context, name: Name = None, *, json: JsonFlag = False) -> None:
     """Number formats and schemes, or all about one."""
-    from hwmodels import catalog  # noqa: PLC0415
+    from hwmodels.formats import catalog  # noqa: PLC0415
 
     screen: Screen = context.obj
     if name is not None and catalog.is_scheme(name):
@@ -25,7 +25,7 @@ COMMANDS = (formats,)
 
 
 def _all_formats(screen: Screen, *, as_json: bool) -> None:
-    from hwmodels import catalog  # noqa: PLC0415
+    from hwmodels.formats import catalog  # noqa: PLC0415
 
     found = tuple(catalog.FORMATS.values())
     columns = ("format", "bits_per_element", "element", "granularity", "scale", "source")
@@ -62,7 +62,7 @@ def _all_formats(screen: Screen, *, as_json: bool) -> None:
 
 
 def _scheme(screen: Screen, name: str, *, as_json: bool) -> None:
-    from hwmodels import catalog  # noqa: PLC0415
+    from hwmodels.formats import catalog  # noqa: PLC0415
 
     scheme = catalog.scheme(name)
     operands = {"weight": scheme.weight, "input": scheme.input, "everything else": scheme.other}
@@ -82,7 +82,7 @@ def _scheme(screen: Screen, name: str, *, as_json: bool) -> None:
 
 
 def _quantizer(screen: Screen, name: str, *, as_json: bool) -> None:
-    from hwmodels import catalog  # noqa: PLC0415
+    from hwmodels.formats import catalog  # noqa: PLC0415
 
     quantizer = catalog.quantizer(name)
     form, element = quantizer.format, quantizer.format.element

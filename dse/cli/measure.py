@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from dse.profile.clock import Timing
     from dse.profile.plan import Operator
-    from hwmodels.device import Device
-    from hwmodels.optable import OpTable
+    from hwmodels.devices.device import Device
+    from hwmodels.operators.optable import OpTable
 
 Ops = Annotated[
     Path, typer.Argument(metavar="OPS.csv", help="Columns op, shape, dtype; .csv or .csv.gz.")
@@ -51,9 +51,9 @@ def predict_ops(
     json: JsonFlag = False,
 ) -> None:
     """Predict latency and energy of every operator of a table."""
-    from hwmodels.device_file import load_device  # noqa: PLC0415
-    from hwmodels.op_prediction import predict_ops as predicted  # noqa: PLC0415
-    from hwmodels.optable import read_optable  # noqa: PLC0415
+    from hwmodels.adapt.prediction import predict_ops as predicted  # noqa: PLC0415
+    from hwmodels.devices.load import load_device  # noqa: PLC0415
+    from hwmodels.operators.optable import read_optable  # noqa: PLC0415
 
     screen: Screen = context.obj
     table = read_optable(ops, timed=False)
@@ -88,14 +88,14 @@ def fit(
 ) -> None:
     """Adapt the predictions to hardware on which a few operators were measured."""
     from dse.files import write_atomically  # noqa: PLC0415
-    from hwmodels.few_shot import (  # noqa: PLC0415
+    from hwmodels.adapt.few_shot import (  # noqa: PLC0415
         fittable_device,
         fitted_device_file,
         measurements_of,
         samples_of,
     )
-    from hwmodels.fit_errors import fit_errors, with_measurements  # noqa: PLC0415
-    from hwmodels.optable import read_optable, timed_rows  # noqa: PLC0415
+    from hwmodels.adapt.gains import fit_errors, with_measurements  # noqa: PLC0415
+    from hwmodels.operators.optable import read_optable, timed_rows  # noqa: PLC0415
 
     screen: Screen = context.obj
     before = fittable_device(device)
@@ -154,7 +154,7 @@ def profile(
     from dse.profile.clock import Repeats  # noqa: PLC0415
     from dse.profile.plan import listed_plan, standard_plan  # noqa: PLC0415
     from dse.profile.run import profile as measured  # noqa: PLC0415
-    from hwmodels.optable import read_optable  # noqa: PLC0415
+    from hwmodels.operators.optable import read_optable  # noqa: PLC0415
 
     screen: Screen = context.obj
     if compute is None:
@@ -234,8 +234,8 @@ def _write_suggestions(
     import numpy as np  # noqa: PLC0415
 
     from dse.profile.plan import plan_table, standard_plan  # noqa: PLC0415
-    from hwmodels.informative import most_informative  # noqa: PLC0415
-    from hwmodels.optable import timed_rows  # noqa: PLC0415
+    from hwmodels.adapt.next_rows import most_informative  # noqa: PLC0415
+    from hwmodels.operators.optable import timed_rows  # noqa: PLC0415
 
     path = out.with_suffix(NEXT_SUFFIX)
     rows = np.setdiff1d(np.arange(len(table.shapes)), timed_rows(table))

@@ -18,8 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from dse.explore.progress import Progress as Listener
-from dse.explore.progress import Stage, Status, silent
+from dse.explore.problem.progress import Progress as Listener
+from dse.explore.problem.progress import Stage, Status, silent
 
 TITLES: dict[Stage, str] = {
     "setup": "loading the model, pricing every choice",

@@ -51,7 +51,7 @@ def evaluate(
     if (format is None) == (assignment is None):
         raise typer.BadParameter("give either --format or --assignment")
     from dse.evaluate.model import evaluate_model  # noqa: PLC0415
-    from dse.graph.regions import regions  # noqa: PLC0415
+    from dse.graph.patterns.regions import regions  # noqa: PLC0415
     from dse.model import open_model  # noqa: PLC0415
     from dse.predict import load_assignment  # noqa: PLC0415
     from dse.space.schema import Data  # noqa: PLC0415
@@ -96,9 +96,9 @@ def sensitivity(
     """Rank what each choice alone costs in quality."""
     from dse.cli.progress import shown_progress  # noqa: PLC0415
     from dse.explore import Overrides  # noqa: PLC0415
-    from dse.explore.progress import Status  # noqa: PLC0415
+    from dse.explore.problem.progress import Status  # noqa: PLC0415
+    from dse.explore.problem.session import prepare  # noqa: PLC0415
     from dse.explore.run import open_space  # noqa: PLC0415
-    from dse.explore.session import prepare  # noqa: PLC0415
     from dse.sensitivity.score import score  # noqa: PLC0415
 
     screen: Screen = context.obj

@@ -13,7 +13,7 @@ from dse.cli.screen import INTERRUPTED, JsonFlag, Screen
 
 if TYPE_CHECKING:
     from dse.explore import Overrides
-    from dse.explore.scale import Scale
+    from dse.explore.measure.parallelism import Scale
 
 
 class Compute(StrEnum):
@@ -94,7 +94,7 @@ def search(
 ) -> None:
     """Search a space or a model, and report the front."""
     from dse.explore import Overrides  # noqa: PLC0415
-    from dse.explore.scale import Scale  # noqa: PLC0415
+    from dse.explore.measure.parallelism import Scale  # noqa: PLC0415
     from dse.report import front_rows, print_front, write_report  # noqa: PLC0415
 
     screen: Screen = context.obj
@@ -151,7 +151,7 @@ def _reuse(
     quiet: bool,
 ) -> Path:
     """The folder of a run that took its measurements over; says what it lacks."""
-    from dse.explore.reuse import SPACE, reuse, unreported  # noqa: PLC0415
+    from dse.explore.reprice import SPACE, reuse, unreported  # noqa: PLC0415
 
     # Optuna announces every study through its own handler.
     logging.getLogger("optuna").setLevel(logging.WARNING)
@@ -204,7 +204,7 @@ def _run(
 
 def _say_failures(folder: Path) -> None:
     """How many trials failed, and why the first did."""
-    from dse.explore.folder import FAILURES, read_failures  # noqa: PLC0415
+    from dse.run.folder import FAILURES, read_failures  # noqa: PLC0415
 
     failures = read_failures(folder)
     if failures:

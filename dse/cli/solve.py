@@ -11,7 +11,7 @@ import typer
 from dse.cli.screen import JsonFlag, Screen, Value
 
 if TYPE_CHECKING:
-    from dse.explore.design import Design
+    from dse.explore.problem.design import Design
     from dse.explore.solution import Solution
 
 
@@ -47,11 +47,11 @@ def solve(
 ) -> None:
     """Solve for the assignment of least predicted loss within the limits; nothing is measured."""
     from dse.explore import Overrides  # noqa: PLC0415
-    from dse.explore.design import open_design  # noqa: PLC0415
-    from dse.explore.folder import write_json  # noqa: PLC0415
+    from dse.explore.problem.design import open_design  # noqa: PLC0415
     from dse.explore.run import open_space  # noqa: PLC0415
     from dse.explore.solution import solve, surrogate_of  # noqa: PLC0415
     from dse.graph.assignment_json import to_json  # noqa: PLC0415
+    from dse.run.folder import write_json  # noqa: PLC0415
 
     screen: Screen = context.obj
     overrides = Overrides(targets=tuple(target or ()), constraints=tuple(constraint or ()))

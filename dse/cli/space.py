@@ -54,7 +54,7 @@ def check(
 ) -> None:
     """Check a space: size, variables, ties, native choices."""
     from dse.evaluate.cost_tables import build_costs  # noqa: PLC0415
-    from dse.graph.regions import regions  # noqa: PLC0415
+    from dse.graph.patterns.regions import regions  # noqa: PLC0415
     from dse.model import open_model  # noqa: PLC0415
     from dse.space.check import describe  # noqa: PLC0415
 
@@ -83,7 +83,7 @@ def annotate(
 ) -> None:
     """Write candidate formats into a model's metadata."""
     from dse.graph.annotate import annotate as write_annotated  # noqa: PLC0415
-    from dse.graph.regions import regions  # noqa: PLC0415
+    from dse.graph.patterns.regions import regions  # noqa: PLC0415
     from dse.model import open_model  # noqa: PLC0415
     from dse.space.build import build_problem  # noqa: PLC0415
     from dse.space.load import load_space  # noqa: PLC0415

@@ -9,19 +9,19 @@ from dse.evaluate.costs import Costs
 from dse.evaluate.deployment import Deployment
 from dse.evaluate.phases import exchange_of, growing_steps, phase_work
 from dse.evaluate.target_costs import TargetCosts
-from dse.graph.correspond import correspond
-from dse.graph.graph import Graph
-from dse.graph.regions import regions
-from dse.graph.site import Region
+from dse.graph.ir.graph import Graph
+from dse.graph.ir.site import Region
+from dse.graph.patterns.correspond import correspond
+from dse.graph.patterns.regions import regions
 from dse.space.operands import operand_quantizers
 from dse.space.problem import Problem
 from dse.space.schema import Space, Target
-from hwmodels.device import Device
-from hwmodels.device_file import load_device
-from hwmodels.formats import Quantizer
-from hwmodels.runtime_file import load_runtime
-from hwmodels.table import Phase
-from hwmodels.work import OperandName
+from hwmodels.devices.device import Device
+from hwmodels.devices.load import load_device
+from hwmodels.formats.quantizer import Quantizer
+from hwmodels.runtimes.load import load_runtime
+from hwmodels.tables.network import Phase
+from hwmodels.work.work import OperandName
 
 
 def build_costs(

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dse.evaluate.phases import Exchange
-from hwmodels.device import Device
-from hwmodels.runtime import Runtime
-from hwmodels.served_table import ServedTable
-from hwmodels.serving import UTILISATION, Demand
-from hwmodels.table import Choices, CostTable, Phase
+from hwmodels.devices.device import Device
+from hwmodels.runtimes.runtime import Runtime
+from hwmodels.tables.network import Choices, CostTable, Phase
+from hwmodels.tables.served import ServedTable
+from hwmodels.tables.serving import UTILISATION, Demand
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

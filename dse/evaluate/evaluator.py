@@ -15,17 +15,17 @@ from dse.evaluate.batches import Feeds, batches, head, taken
 from dse.evaluate.hurdle import Hurdle
 from dse.evaluate.metric import Inputs, Metric, Run
 from dse.evaluate.quality import BatchScore, Quality, Reference, Task, summarise
-from dse.execute.bind import bound
-from dse.execute.calibrate import Calibration
 from dse.execute.emulate import Emulator, emulators
-from dse.execute.learn import WeightStates
-from dse.execute.program import Program
-from dse.execute.step import Quantize
-from dse.execute.trace import Trace
-from dse.graph.assignment import Assignment
-from dse.graph.site import Site
+from dse.execute.operators.step import Quantize
+from dse.execute.program.program import Program
+from dse.execute.program.trace import Trace
+from dse.execute.quantizers import bound
+from dse.execute.weights.calibrate import Calibration
+from dse.execute.weights.learn import WeightStates
+from dse.graph.ir.assignment import Assignment
+from dse.graph.ir.site import Site
 from dse.zoo.split import Split, Splits
-from hwmodels.formats import Quantizer
+from hwmodels.formats.quantizer import Quantizer
 
 SplitName = Literal["calibration", "search", "report"]
 TRACE_BYTES = 2 << 30

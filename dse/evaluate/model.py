@@ -7,9 +7,9 @@ from pathlib import Path
 
 from dse.evaluate.quality import Quality, Task
 from dse.evaluate.setup import build_evaluator
-from dse.graph.assignment import Assignment
-from dse.graph.graph import Graph
-from dse.graph.sites import sites
+from dse.graph.ir.assignment import Assignment
+from dse.graph.ir.graph import Graph
+from dse.graph.patterns.sites import sites
 from dse.space.schema import Data
 
 

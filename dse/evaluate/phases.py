@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dse.graph.graph import Graph
-from dse.graph.lower import lower
-from dse.graph.site import Region
-from hwmodels.serving import Call, call_of
-from hwmodels.sharding import shard
-from hwmodels.table import Phase
-from hwmodels.work import Work
+from dse.graph.ir.graph import Graph
+from dse.graph.ir.site import Region
+from dse.graph.lower.work import lower
+from hwmodels.tables.network import Phase
+from hwmodels.tables.serving import Call, call_of
+from hwmodels.work.sharding import shard
+from hwmodels.work.work import Work
 
 BATCH_FACTORS = (1, 4, 16, 64)
 """Decoding steps are priced at the scenario's batch times these, and interpolated between."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dse.errors import GraphError
-from dse.graph.dimension import dimensions
-from dse.graph.graph import Graph
+from dse.graph.ir.graph import Graph
+from dse.graph.onnx.dimension import dimensions
 
 NAMES = (
     ("past", "past"),

@@ -16,14 +16,14 @@ from dse.evaluate.batches import Feeds
 from dse.evaluate.evaluator import TRACE_BYTES, Evaluator
 from dse.evaluate.metric import Metric
 from dse.evaluate.quality import Task
-from dse.execute.calibrate import observe
 from dse.execute.memory import GIGA, Caches, Need, checked, memory_need, with_kept
-from dse.execute.program import WEIGHT_CACHE_BYTES, Program
-from dse.graph.graph import Graph
-from dse.graph.site import Site
+from dse.execute.program.program import WEIGHT_CACHE_BYTES, Program
+from dse.execute.weights.calibrate import observe
+from dse.graph.ir.graph import Graph
+from dse.graph.ir.site import Site
 from dse.space.schema import Data
 from dse.zoo.split import Split, Splits
-from hwmodels.formats import Quantizer
+from hwmodels.formats.quantizer import Quantizer
 
 LOGGER = logging.getLogger(__name__)
 BYTES = 256

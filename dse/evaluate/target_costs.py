@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from dse.evaluate.deployment import Deployment
-from hwmodels.served_table import MORE_IS_BETTER as SERVED_MORE
-from hwmodels.served_table import ServedTable
-from hwmodels.table import CostTable
+from hwmodels.tables.network import CostTable
+from hwmodels.tables.served import MORE_IS_BETTER as SERVED_MORE
+from hwmodels.tables.served import ServedTable
 
 TOTAL_COLUMNS = ("latency_s", "energy_j", "weight_bytes", "kv_bytes", "peak_bytes")
 PHASE_COLUMNS = ("latency_s", "energy_j")

@@ -17,12 +17,12 @@ from onnx.backend.test.case.test_case import TestCase
 from torch import Tensor
 
 from dse.errors import DseError
-from dse.execute.compiler import bodies
-from dse.execute.dtype import to_torch
+from dse.execute.operators.dtype import to_torch
 from dse.execute.operators.operator import Value
-from dse.execute.program import Program
-from dse.graph.convert import Source, domain_name, graph_of
-from dse.graph.graph import Graph
+from dse.execute.program.compiler import bodies
+from dse.execute.program.program import Program
+from dse.graph.ir.graph import Graph
+from dse.graph.onnx.convert import Source, domain_name, graph_of
 
 Status = Literal["passed", "failed", "unsupported", "excluded"]
 

@@ -11,22 +11,22 @@ import torch
 from torch import Tensor
 
 from dse.errors import AssignmentError, nearest
-from dse.execute.calibrate import Calibration, Statistics
-from dse.execute.learn import WeightStates
-from dse.execute.step import Sharing
-from dse.graph.assignment import Assignment
-from dse.graph.site import Site
+from dse.execute.operators.step import Sharing
+from dse.execute.weights.calibrate import Calibration, Statistics
+from dse.execute.weights.learn import WeightStates
+from dse.graph.ir.assignment import Assignment
+from dse.graph.ir.site import Site
 from dse.numerics import (
     QuantizerState,
     calibrated_state,
     quantize,
     quantize_with_gradient,
 )
-from dse.numerics.grid import is_tabled
+from dse.numerics.grids.grid import is_tabled
 from dse.numerics.scales import tensor_scale_of
-from hwmodels.codes import sorted_values
-from hwmodels.encoding import Encoding
-from hwmodels.formats import Quantizer
+from hwmodels.formats.encoding import Encoding
+from hwmodels.formats.numbers import sorted_values
+from hwmodels.formats.quantizer import Quantizer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

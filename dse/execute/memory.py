@@ -13,12 +13,12 @@ import ml_dtypes
 import numpy as np
 
 from dse.errors import GraphError
-from dse.graph.graph import Dim, Graph, TensorType
-from dse.graph.initializer import FileInitializer
-from dse.graph.operators import TRANSPARENT
-from dse.graph.shapes import bind
-from dse.graph.site import Site
-from hwmodels.formats import Quantizer
+from dse.graph.ir.graph import Dim, Graph, TensorType
+from dse.graph.ir.initializer import FileInitializer
+from dse.graph.ir.operators import TRANSPARENT
+from dse.graph.ir.site import Site
+from dse.graph.onnx.shapes import bind
+from hwmodels.formats.quantizer import Quantizer
 
 GIGA = 1e9
 VIEWS = TRANSPARENT - {"Cast", "CastLike"}

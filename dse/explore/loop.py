@@ -14,13 +14,11 @@ from optuna.trial import TrialState
 
 import dse
 from dse.errors import RunError, StorageError, WriteError
-from dse.explore import folder as run_folder
-from dse.explore.decision import contenders, decide
-from dse.explore.design import Design
-from dse.explore.feasible import check_measured, satisfied
-from dse.explore.history import dominated_share, reference_point
 from dse.explore.manifest import write_manifest
-from dse.explore.measure import (
+from dse.explore.measure.parallelism import Scale
+from dse.explore.measure.participant import Peer, taking_part
+from dse.explore.measure.pruning import Pruner, pruned_of
+from dse.explore.measure.records import (
     failures_of,
     measure_report,
     records_of,
@@ -28,25 +26,27 @@ from dse.explore.measure import (
     stage_macs,
     trial_macs,
 )
-from dse.explore.peer import Peer, taking_part
-from dse.explore.plan import plan
-from dse.explore.prior import sensitivity_macs, sensitivity_table
-from dse.explore.progress import Progress, Stage, Status, silent
-from dse.explore.pruning import Pruner, pruned_of
-from dse.explore.pulse import Pulse
-from dse.explore.records import Record
-from dse.explore.sampler import FrontSampler, named_sampler
-from dse.explore.scale import Scale
-from dse.explore.session import Session
-from dse.explore.storage import lasting, shared
-from dse.explore.study import (
+from dse.explore.measure.scores import sensitivity_macs, sensitivity_table
+from dse.explore.measure.trials import Trials
+from dse.explore.problem.design import Design
+from dse.explore.problem.feasible import check_measured, satisfied
+from dse.explore.problem.first_trials import plan
+from dse.explore.problem.history import dominated_share, reference_point
+from dse.explore.problem.progress import Progress, Stage, Status, silent
+from dse.explore.problem.records import Record
+from dse.explore.problem.selection import contenders, decide
+from dse.explore.problem.session import Session
+from dse.explore.solve.surrogate import Surrogate
+from dse.explore.study.heartbeat import Pulse
+from dse.explore.study.outside import corrections, told_of
+from dse.explore.study.sampler import FrontSampler, named_sampler
+from dse.explore.study.storage import lasting, shared
+from dse.explore.study.study import (
     enqueue,
     locked,
 )
-from dse.explore.surrogate import Surrogate
-from dse.explore.told import corrections, told_of
-from dse.explore.trials import Trials
 from dse.explore.write import write_pruned, write_results
+from dse.run import folder as run_folder
 from dse.sensitivity.table import finite
 
 

@@ -12,11 +12,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import dse
-from dse.explore import folder as run_folder
-from dse.explore.design import Design
-from dse.explore.history import history
-from dse.explore.records import Record
-from dse.explore.session import Session
+from dse.explore.problem.design import Design
+from dse.explore.problem.history import history
+from dse.explore.problem.records import Record
+from dse.explore.problem.session import Session
+from dse.run import folder as run_folder
 
 PACKAGES = ("torch", "optuna", "onnx", "onnx-ir", "numpy", "scipy", "numba")
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from dse.errors import RunError
-from dse.explore import folder as run_folder
-from dse.explore.pruning import pruned_of
-from dse.explore.reopen import Past, reopened
-from dse.explore.results import PREDICTED
-from dse.explore.sampler import FrontSampler
-from dse.explore.study import locked
-from dse.explore.told import Told
+from dse.explore.measure.pruning import pruned_of
+from dse.explore.restore import Past, reopened
+from dse.explore.results_csv import PREDICTED
+from dse.explore.study.outside import Told
+from dse.explore.study.sampler import FrontSampler
+from dse.explore.study.study import locked
 from dse.graph.assignment_json import to_json
+from dse.run import folder as run_folder
 from dse.space.problem import Point
 
 PROPOSED = "proposed."

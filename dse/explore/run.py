@@ -9,10 +9,10 @@ from pathlib import Path
 
 from dse.errors import DataError, SpaceError
 from dse.explore.loop import run
-from dse.explore.progress import Progress, Status, silent
-from dse.explore.records import Record
-from dse.explore.scale import Scale
-from dse.explore.session import prepare
+from dse.explore.measure.parallelism import Scale
+from dse.explore.problem.progress import Progress, Status, silent
+from dse.explore.problem.records import Record
+from dse.explore.problem.session import prepare
 from dse.model import open_model
 from dse.space.init import Draft, space_text
 from dse.space.load import load_space, load_targets, parse_space

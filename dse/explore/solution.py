@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from dse.errors import InfeasibleError, RunError, SpaceError
-from dse.explore.constraint import QUALITY, Constraint
-from dse.explore.design import Design
-from dse.explore.reopen import consulted
-from dse.explore.solver import optimum
-from dse.explore.surrogate import Surrogate
-from dse.explore.transfer import transferred
+from dse.explore.problem.constraint import QUALITY, Constraint
+from dse.explore.problem.design import Design
+from dse.explore.problem.proxy_scores import transferred
+from dse.explore.restore import consulted
+from dse.explore.solve.solver import optimum
+from dse.explore.solve.surrogate import Surrogate
 from dse.sensitivity.table import Sensitivity, finite
 from dse.space.problem import Point, Problem
 

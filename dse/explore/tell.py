@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 import optuna
 
-from dse.explore import folder as run_folder
-from dse.explore.decision import decide
-from dse.explore.feasible import check_measured, satisfied
-from dse.explore.measure import quality_json
+from dse.explore.measure.pruning import pruned_of
+from dse.explore.measure.records import quality_json
+from dse.explore.problem.feasible import check_measured, satisfied
+from dse.explore.problem.records import Record
+from dse.explore.problem.selection import decide
 from dse.explore.propose import proposed
-from dse.explore.pruning import pruned_of
-from dse.explore.records import Record
-from dse.explore.reopen import Past, reopened
-from dse.explore.results import Result, read_results
-from dse.explore.study import distributions, locked
-from dse.explore.told import ATTRIBUTE, USER, Told, corrections, told_of
+from dse.explore.restore import Past, reopened
+from dse.explore.results_csv import Result, read_results
+from dse.explore.study.outside import ATTRIBUTE, USER, Told, corrections, told_of
+from dse.explore.study.study import distributions, locked
 from dse.explore.write import write_tables
+from dse.run import folder as run_folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

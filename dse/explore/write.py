@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dse.execute.calibrate import save_calibration
-from dse.explore import folder as run_folder
-from dse.explore.decision import tied_with_uniform
-from dse.explore.design import Design
-from dse.explore.front import knee
-from dse.explore.fronts import COLUMNS, front_rows, robust
-from dse.explore.pruning import PRUNED_COLUMNS, Pruned
-from dse.explore.records import DETAIL_COLUMNS, QUALITY_COLUMNS, Record
-from dse.explore.session import Session
+from dse.execute.weights.calibrate import save_calibration
+from dse.explore.measure.pruning import PRUNED_COLUMNS, Pruned
+from dse.explore.problem.design import Design
+from dse.explore.problem.fronts import COLUMNS, front_rows, robust
+from dse.explore.problem.records import DETAIL_COLUMNS, QUALITY_COLUMNS, Record
+from dse.explore.problem.selection import tied_with_uniform
+from dse.explore.problem.session import Session
+from dse.explore.solve.front import knee
 from dse.graph.assignment_json import to_json
+from dse.run import folder as run_folder
 
 
 def write_results(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from hwmodels.formats import Encoding
+from hwmodels.formats.quantizer import Encoding
 
 BASE_OPSET = 13
 """The first with scales per axis."""

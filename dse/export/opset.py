@@ -8,7 +8,7 @@ import onnx
 from onnx import version_converter
 
 from dse.errors import ExportError
-from dse.graph.convert import ONNX_DOMAIN, domain_name
+from dse.graph.onnx.convert import ONNX_DOMAIN, domain_name
 
 DETACHED_BYTES = 1 << 16
 """Constants above this size stay out of the converter, which copies the model."""

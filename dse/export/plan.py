@@ -11,10 +11,10 @@ import onnx_ir as ir
 from torch import Tensor
 
 from dse.errors import ExportError
-from dse.execute.bind import Shift
 from dse.execute.emulate import Emulator, static_state
-from dse.execute.program import Program
-from dse.execute.step import Quantize
+from dse.execute.operators.step import Quantize
+from dse.execute.program.program import Program
+from dse.execute.quantizers import Shift
 from dse.export.constant import Codes, codes_of
 from dse.export.element import BASE_OPSET, ElementType, element_type
 
@@ -65,7 +65,7 @@ class Plan:
 
 
 def plan_of(program: Program, bound: Mapping[str, Quantize]) -> Plan:
-    """The plan of what `dse.execute.bind.bound` says.
+    """The plan of what `dse.execute.quantizers.bound` says.
 
     Raises:
         ExportError: see `export_qdq`.

@@ -16,13 +16,13 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from dse.errors import ExportError, WriteError
-from dse.execute.program import Program
-from dse.execute.step import Quantize
+from dse.execute.operators.step import Quantize
+from dse.execute.program.program import Program
 from dse.export.edit import Editor
 from dse.export.opset import raised
 from dse.export.plan import plan_of
-from dse.graph.load import model_proto
-from dse.graph.unpack_weight import has_packed_weights
+from dse.graph.onnx.load import model_proto
+from dse.graph.onnx.unpack_weight import has_packed_weights
 
 EXTERNAL_BYTES = 1 << 30
 """Models above this size keep their weights in a file beside them."""
@@ -33,7 +33,7 @@ def export_qdq(program: Program, bound: Mapping[str, Quantize], out: Path) -> No
 
     Args:
         program: the model, with weights.
-        bound: what stands at which site, as `dse.execute.bind.bound` says.
+        bound: what stands at which site, as `dse.execute.quantizers.bound` says.
         out: the ONNX file to write.
 
     Raises:

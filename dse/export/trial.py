@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import Literal
 
 from dse.errors import ExportError, RunError
-from dse.execute.bind import bound
-from dse.execute.calibrate import load_calibration
-from dse.execute.learn import FILE as WEIGHTS_FILE
-from dse.execute.learn import WeightStates
 from dse.execute.operators.operator import Value
-from dse.execute.program import Program
-from dse.explore import folder as run_folder
+from dse.execute.program.program import Program
+from dse.execute.quantizers import bound
+from dse.execute.weights.calibrate import load_calibration
+from dse.execute.weights.learn import FILE as WEIGHTS_FILE
+from dse.execute.weights.learn import WeightStates
 from dse.export.qdq import export_qdq
 from dse.files import write_atomically
-from dse.graph.assignment import Assignment
 from dse.graph.assignment_json import from_json
-from dse.graph.sites import sites
+from dse.graph.ir.assignment import Assignment
+from dse.graph.patterns.sites import sites
 from dse.model import Model, open_model
-from hwmodels import catalog
+from dse.run import folder as run_folder
+from hwmodels.formats import catalog
 
 Target = Literal["onnx-qdq", "recipe"]
 TARGETS: tuple[Target, ...] = ("onnx-qdq", "recipe")

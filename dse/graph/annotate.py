@@ -14,11 +14,11 @@ from onnx.external_data_helper import uses_external_data
 
 from dse.errors import GraphError, WriteError, nearest
 from dse.files import write_atomically
-from dse.graph.graph import Graph
-from dse.graph.initializer import external_path
-from dse.graph.load import load
-from dse.graph.order import name_nodes
-from dse.graph.sites import other_sites, sites
+from dse.graph.ir.graph import Graph
+from dse.graph.ir.initializer import external_path
+from dse.graph.onnx.load import load
+from dse.graph.onnx.order import name_nodes
+from dse.graph.patterns.sites import other_sites, sites
 
 KEY = "dse.candidates"
 """Of the model's metadata: all candidates as JSON. Of a node's: `dse.candidates.in1` and so on."""

@@ -6,13 +6,13 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 
 from dse.errors import AssignmentError, nearest
-from dse.graph.assignment import Assignment
-from dse.graph.graph import Graph
-from dse.graph.sites import other_sites, sites
-from hwmodels import catalog
+from dse.graph.ir.assignment import Assignment
+from dse.graph.ir.graph import Graph
+from dse.graph.patterns.sites import other_sites, sites
 from hwmodels.errors import HardwareError
-from hwmodels.formats import Quantizer
-from hwmodels.quantizer_names import quantizer_object
+from hwmodels.formats import catalog
+from hwmodels.formats.names import quantizer_object
+from hwmodels.formats.quantizer import Quantizer
 
 DEFAULTS = ("bf16", "fp16", "fp32")
 """The network's own precision, which sites that are not named keep."""

@@ -5,15 +5,15 @@ from dse.numerics.artefact import load_states, save_states, states_digest
 from dse.numerics.balance import bias_correction, equalized, smoothing_factors
 from dse.numerics.calibrate import calibrated_state
 from dse.numerics.delayed import DelayedScale
-from dse.numerics.errors import QuantizeError, StateError
 from dse.numerics.gptq import gptq
 from dse.numerics.gradient import Gradient, quantize_with_gradient
+from dse.numerics.grids.errors import QuantizeError, StateError
+from dse.numerics.grids.state import QuantizerState
 from dse.numerics.learned import DiscQuant, discquant, learned_macs, learned_state
 from dse.numerics.neighbours import Neighbours, neighbours
 from dse.numerics.output_range import output_range, output_range_macs
 from dse.numerics.quantize import quantize
 from dse.numerics.requantize import requantized, requantized_values
-from dse.numerics.state import QuantizerState
 from dse.numerics.transforms import Transform, transform, transform_arguments
 
 __all__ = [

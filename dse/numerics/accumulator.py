@@ -13,11 +13,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dse.numerics.accumulation import blocked_sum, integer_sum
-from dse.numerics.errors import QuantizeError
-from dse.numerics.grid import grid_of
-from hwmodels.catalog import format
-from hwmodels.formats import Rounding
+from dse.numerics.grids.errors import QuantizeError
+from dse.numerics.grids.grid import grid_of
+from dse.numerics.numba.accumulation import blocked_sum, integer_sum
+from hwmodels.formats.catalog import format
+from hwmodels.formats.quantizer import Rounding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class Accumulator:
     name: str
     kind: Literal["float", "integer", "exact"]
     encoding: str = "fp32"
-    """Of the running sum, as `hwmodels.catalog.format` names it."""
+    """Of the running sum, as `hwmodels.formats.catalog.format` names it."""
     rounding: Rounding = "nearest_even"
     chunk: int = 1
     alignment_bits: int = 0

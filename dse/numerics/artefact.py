@@ -11,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dse.numerics.errors import StateError
-from dse.numerics.state import QuantizerState
+from dse.numerics.grids.errors import StateError
+from dse.numerics.grids.state import QuantizerState
 
 VERSION = "1"
 _TENSORS = ("scales", "zero_points", "channel_factors", "values", "output_shift")

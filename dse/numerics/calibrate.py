@@ -8,13 +8,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dse.numerics.errors import StateError
-from dse.numerics.layout import layout_of
+from dse.numerics.grids.defaults import kernel_quantizer
+from dse.numerics.grids.errors import StateError
+from dse.numerics.grids.layout import layout_of
+from dse.numerics.grids.state import QuantizerState
 from dse.numerics.scales import derived_scales, tensor_scale_of
-from dse.numerics.settle import kernel_quantizer
-from dse.numerics.state import QuantizerState
 from dse.numerics.transforms import within
-from hwmodels.formats import Quantizer
+from hwmodels.formats.quantizer import Quantizer
 
 SAMPLE = 1 << 20
 """Values of all batches together that statistics other than extrema look at."""

@@ -7,10 +7,10 @@ from collections import deque
 import torch
 from torch import Tensor
 
+from dse.numerics.grids.defaults import kernel_quantizer
+from dse.numerics.grids.state import QuantizerState
 from dse.numerics.scales import derived_scales
-from dse.numerics.settle import kernel_quantizer
-from dse.numerics.state import QuantizerState
-from hwmodels.formats import Quantizer
+from hwmodels.formats.quantizer import Quantizer
 
 
 class DelayedScale:

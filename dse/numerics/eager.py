@@ -1,6 +1,6 @@
 """Rounding and scaling in torch operations: any device, bit-identical to the compiled kernels.
 
-Slower than `dse.numerics.compiled` and used where that cannot go: other devices, and statistics
+Slower than `dse.numerics.numba` and used where that cannot go: other devices, and statistics
 that kernels do not derive by themselves. Integer work is done in int64, which holds every uint32.
 """
 
@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dse.numerics.grid import Grid, Method, Thresholds
-from dse.numerics.scaling import Rule, Scaling
-from dse.numerics.table import SPECIAL_SLOTS
+from dse.numerics.grids.grid import Grid, Method, Thresholds
+from dse.numerics.grids.scaling import Rule, Scaling
+from dse.numerics.grids.table import SPECIAL_SLOTS
 
 SIGN, MAGNITUDE, INFINITY = 1 << 31, (1 << 31) - 1, 0x7F800000
 _U32 = (1 << 32) - 1

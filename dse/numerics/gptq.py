@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from dse.numerics.calibrate import calibrated_state
+from dse.numerics.grids.defaults import kernel_quantizer
+from dse.numerics.grids.state import QuantizerState
 from dse.numerics.neighbours import neighbours
 from dse.numerics.output_range import output_range
 from dse.numerics.scales import derived_scales
-from dse.numerics.settle import kernel_quantizer
-from dse.numerics.state import QuantizerState
-from hwmodels.formats import Quantizer
+from hwmodels.formats.quantizer import Quantizer
 
 DAMPING = 0.01
 """GPTQ's share of the mean diagonal that is added to the Hessian (arXiv 2210.17323, section 3)."""

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from dse.numerics.calibrate import calibrated_state
+from dse.numerics.grids.state import QuantizerState
 from dse.numerics.quantize import quantize
-from dse.numerics.state import QuantizerState
-from hwmodels.formats import Quantizer
+from hwmodels.formats.quantizer import Quantizer
 
 Slope = Callable[[Tensor, Tensor], Tensor]
 """Derivative of a relaxed quantizer at x, given x and its quantized values; both shaped as x."""

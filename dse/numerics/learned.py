@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dse.numerics.errors import QuantizeError
 from dse.numerics.gptq import fixed_state, gptq, gptq_macs
+from dse.numerics.grids.errors import QuantizeError
+from dse.numerics.grids.state import QuantizerState
 from dse.numerics.neighbours import Neighbours, neighbours
-from dse.numerics.state import QuantizerState
-from hwmodels.formats import Quantizer
+from hwmodels.formats.quantizer import Quantizer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

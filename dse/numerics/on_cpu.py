@@ -12,18 +12,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dse.numerics import columns, compiled, groups
-from dse.numerics.by_method import APART, OVER
-from dse.numerics.drawing import draw_general, draw_plain, draw_table
-from dse.numerics.grid import Grid, Method, Thresholds, grid_of, thresholds_of
-from dse.numerics.layout import Layout
+from dse.numerics.grids.grid import Grid, Method, Thresholds, grid_of, thresholds_of
+from dse.numerics.grids.layout import Layout
+from dse.numerics.grids.scaling import Rule, Scaling, kernels_derive, scaling_of
+from dse.numerics.grids.state import QuantizerState
+from dse.numerics.grids.unscaled import is_plain
+from dse.numerics.numba import columns, groups
+from dse.numerics.numba import factors as compiled
+from dse.numerics.numba.rows import APART, OVER
+from dse.numerics.numba.stochastic import draw_general, draw_plain, draw_table
+from dse.numerics.numba.threads import shared
 from dse.numerics.on_device import scales_of
-from dse.numerics.plain import is_plain
 from dse.numerics.scales import GroupScales, group_length, tensor_scale_of
-from dse.numerics.scaling import Rule, Scaling, kernels_derive, scaling_of
-from dse.numerics.state import QuantizerState
-from dse.numerics.threads import shared
-from hwmodels.formats import Quantizer
+from hwmodels.formats.quantizer import Quantizer
 
 Floats = npt.NDArray[np.float32]
 

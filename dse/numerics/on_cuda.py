@@ -9,20 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dse.numerics.fused_arguments import (
+from dse.numerics.grids.grid import Method, grid_of, thresholds_of
+from dse.numerics.grids.layout import Layout
+from dse.numerics.grids.scaling import Rule, Scaling, kernels_derive, scaling_of
+from dse.numerics.grids.state import QuantizerState
+from dse.numerics.grids.unscaled import is_plain
+from dse.numerics.on_device import scales_of, tensor_scale
+from dse.numerics.scales import group_length
+from dse.numerics.triton.arguments import (
     grid_numbers,
     plain_numbers,
     rounds_scales,
     scaling_numbers,
 )
-from dse.numerics.grid import Method, grid_of, thresholds_of
-from dse.numerics.layout import Layout
-from dse.numerics.on_device import scales_of, tensor_scale
-from dse.numerics.plain import is_plain
-from dse.numerics.scales import group_length
-from dse.numerics.scaling import Rule, Scaling, kernels_derive, scaling_of
-from dse.numerics.state import QuantizerState
-from hwmodels.formats import Encoding, Quantizer, Rounding
+from hwmodels.formats.quantizer import Encoding, Quantizer, Rounding
 
 SPAN = 4096
 """Elements that one program handles under one scale."""
@@ -82,7 +82,7 @@ def _launch(
     seed: int,
 ) -> None:
     """Fills `out` by one kernel, after the tensor's own statistic if it needs one."""
-    from dse.numerics import fused  # noqa: PLC0415 - imports triton
+    from dse.numerics.triton import kernels as fused  # noqa: PLC0415 - imports triton
 
     format = quantizer.format
     per_row = format.scale is not None and format.granularity != "tensor"
@@ -139,7 +139,7 @@ def _is_derived_simply(scaling: Scaling) -> bool:
 
 def _largest(flat: Tensor) -> Tensor:
     """The largest magnitude as one float32 on the device; NaN if there is a NaN."""
-    from dse.numerics import fused  # noqa: PLC0415 - imports triton
+    from dse.numerics.triton import kernels as fused  # noqa: PLC0415 - imports triton
 
     bits = torch.zeros(1, dtype=torch.int32, device=flat.device)
     programs = (-(-flat.numel() // LARGEST_SPAN),)

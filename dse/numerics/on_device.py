@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from dse.numerics import eager
-from dse.numerics.errors import StateError
-from dse.numerics.grid import grid_of, thresholds_of
-from dse.numerics.layout import Layout
+from dse.numerics.grids.errors import StateError
+from dse.numerics.grids.grid import grid_of, thresholds_of
+from dse.numerics.grids.layout import Layout
+from dse.numerics.grids.scaling import scaling_of
+from dse.numerics.grids.state import QuantizerState
 from dse.numerics.scales import GroupScales, derived_scales, group_length, tensor_scale_of
-from dse.numerics.scaling import scaling_of
-from dse.numerics.state import QuantizerState
-from hwmodels.formats import Format, Quantizer
+from hwmodels.formats.quantizer import Format, Quantizer
 
 
 def quantize_on_device(

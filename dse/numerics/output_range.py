@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dse.numerics.grids.state import QuantizerState
 from dse.numerics.quantize import quantize
 from dse.numerics.scales import CLIP_SHARES, derived_scales, group_length, tensor_scale_of
-from dse.numerics.state import QuantizerState
-from hwmodels.formats import Quantizer
+from hwmodels.formats.quantizer import Quantizer
 
 SHARES: tuple[float, ...] = tuple(CLIP_SHARES[::2].tolist())
 """Shares of the range that are tried, widest first: every other one of statistic `mse`."""

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 from dse.numerics.calibrate import calibrated_state
-from dse.numerics.errors import QuantizeError, StateError
-from dse.numerics.layout import Layout, layout_of
+from dse.numerics.grids.defaults import kernel_quantizer
+from dse.numerics.grids.errors import QuantizeError, StateError
+from dse.numerics.grids.layout import Layout, layout_of
+from dse.numerics.grids.state import QuantizerState
 from dse.numerics.on_cpu import quantize_on_cpu
 from dse.numerics.on_cuda import fuses, quantize_on_cuda
 from dse.numerics.on_device import quantize_on_device
 from dse.numerics.requantize import requantized_values
-from dse.numerics.settle import kernel_quantizer
-from dse.numerics.state import QuantizerState
 from dse.numerics.transforms import within
-from hwmodels.formats import Quantizer
+from hwmodels.formats.quantizer import Quantizer
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 

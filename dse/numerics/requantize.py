@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from dse.numerics.calibrate import calibrated_state
-from dse.numerics.errors import QuantizeError
-from dse.numerics.layout import layout_of
-from dse.numerics.state import QuantizerState
-from hwmodels.encodings import integer_encoding
-from hwmodels.formats import Quantizer
+from dse.numerics.grids.errors import QuantizeError
+from dse.numerics.grids.layout import layout_of
+from dse.numerics.grids.state import QuantizerState
+from hwmodels.formats.encodings import integer_encoding
+from hwmodels.formats.quantizer import Quantizer
 
 
 def requantized(

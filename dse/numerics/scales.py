@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dse.numerics.clipping import least_error
 from dse.numerics.eager import apply, round_to_grid, scale_of
-from dse.numerics.grid import grid_of, thresholds_of
-from dse.numerics.scaling import Scaling, kernels_derive, scaling_of
-from hwmodels.formats import Encoding, Format, Quantizer
+from dse.numerics.grids.grid import grid_of, thresholds_of
+from dse.numerics.grids.scaling import Scaling, kernels_derive, scaling_of
+from dse.numerics.numba.clipping import least_error
+from hwmodels.formats.quantizer import Encoding, Format, Quantizer
 
 CLIP_SHARES = np.linspace(1.0, 0.22, 40).astype(np.float32)
 """Shares of the range that statistic `mse` tries: 1.00, 0.98, ..., 0.22."""

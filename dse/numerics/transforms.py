@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from dse.numerics.balance import SMOOTHING
-from dse.numerics.errors import QuantizeError
-from dse.numerics.state import QuantizerState
-from hwmodels.formats import Quantizer
+from dse.numerics.grids.errors import QuantizeError
+from dse.numerics.grids.state import QuantizerState
+from hwmodels.formats.quantizer import Quantizer
 
 OnRows = Callable[[Tensor], Tensor]
 E4M3_MAX = 448.0

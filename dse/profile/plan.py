@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from dse.profile.shapes import Shape, shapes
-from hwmodels.device import Device
-from hwmodels.number_type import NUMBER_TYPES
-from hwmodels.op_kernels import FLAGS, SIZES_OF_OP
-from hwmodels.optable import OpTable, checked_table, runtimes_of
+from hwmodels.devices.device import Device
+from hwmodels.operators.lower import FLAGS, SIZES_OF_OP
+from hwmodels.operators.number_type import NUMBER_TYPES
+from hwmodels.operators.optable import OpTable, checked_table, runtimes_of
 
 EAGER, COMPILED = "torch-eager", "torch-compile"
 FLOATS = ("bf16", "fp16", "fp32")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dse.profile.plan import Operator
-from hwmodels.number_type import NUMBER_TYPES
-from hwmodels.op_kernels import op_kernels
+from hwmodels.operators.lower import op_kernels
+from hwmodels.operators.number_type import NUMBER_TYPES
 
 OPERATIONS_PER_BYTE = 100
 """A balance between processors and GPUs; only orders of magnitude matter."""

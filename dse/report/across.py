@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dse.report.run import FrontPoint, Run
 from dse.report.unit import digits, loss_text, si, unit_of
+from dse.run.run import FrontPoint, Run
 
 ROBUST = "robust"
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 
 from dse.report.axis import WORDS, cost_axes
 from dse.report.baseline import against_reference, gain
-from dse.report.manifest import Target
-from dse.report.run import Point, Run
 from dse.report.unit import digits, loss_text, ratio, si, unit_of
+from dse.run.manifest import Target
+from dse.run.run import Point, Run
 
 NOUNS = {"gemm": "GEMM groups", "conv2d": "convolutions"}
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dse.report.run import Point, Run
 from dse.report.unit import unit_of
+from dse.run.run import Point, Run
 
 WORDS = {
     "latency_s": ("latency", "faster"),

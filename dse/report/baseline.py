@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from dse.report.run import Point, Run
+from dse.run.run import Point, Run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from dse.report.run import Point, RegionCost, Run
-from hwmodels.cost import AS_ASKED
+from dse.run.run import Point, RegionCost, Run
+from hwmodels.work.cost import AS_ASKED
 
 FIXED = "fixed"
 """The choice of regions that are not searched."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from dse.report.axis import cost_axes
 from dse.report.baseline import against_reference
-from dse.report.run import Run
 from dse.report.unit import digits, loss_text, ratio, si
+from dse.run.run import Run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,9 +18,9 @@ from dse.report.figures.hover import hover
 from dse.report.figures.pareto import staircase
 from dse.report.figures.view import Button, View
 from dse.report.html import page
-from dse.report.load import read_run
-from dse.report.run import Run
 from dse.report.unit import digits, loss_text, si
+from dse.run.load import read_run
+from dse.run.run import Run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

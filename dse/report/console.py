@@ -12,10 +12,10 @@ from rich.text import Text
 
 from dse.report.across import across
 from dse.report.answer import answer, caveats
-from dse.report.load import read_run
-from dse.report.run import Run
 from dse.report.table import Cell, Row, front_table
 from dse.report.unit import digits, percent
+from dse.run.load import read_run
+from dse.run.run import Run
 
 LONGEST = 14
 """Rows of the front that are printed; a longer one is thinned evenly."""

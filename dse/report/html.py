@@ -19,11 +19,11 @@ from dse.report.figures.progress import effort_view, hypervolume_view
 from dse.report.figures.sensitivity import heat_view, rank_view
 from dse.report.figures.time import time_view
 from dse.report.figures.view import View
-from dse.report.load import read_run
 from dse.report.provenance import facts
-from dse.report.run import Run
 from dse.report.table import front_table
 from dse.report.unit import digits
+from dse.run.load import read_run
+from dse.run.run import Run
 
 FILTERS = {"digits": digits}
 

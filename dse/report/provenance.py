@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dse.report.manifest import Network, Phase, Target
-from dse.report.run import Run
 from dse.report.unit import digits
+from dse.run.manifest import Network, Phase, Target
+from dse.run.run import Run
 
 
 def facts(run: Run) -> list[tuple[str, str]]:

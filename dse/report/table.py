@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from dse.report.manifest import Target
-from dse.report.run import Point, Run
-from dse.report.scheme import colours, formats_phrase
 from dse.report.unit import DASH, digits, loss_text, percent, ratio, si
+from dse.run.manifest import Target
+from dse.run.run import Point, Run
+from dse.run.scheme import colours, formats_phrase
 
 RowKind = Literal["front", "uniform", "recommended"]
 """On the front, a uniform assignment that is not, or the point to take."""

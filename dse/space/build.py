@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from dse.errors import SpaceError, nearest
-from dse.graph.site import Region, Role, Site
+from dse.graph.ir.site import Region, Role, Site
 from dse.space.problem import Choice, Problem, Variable
 from dse.space.schema import Match, Mode, Rule, Space
-from hwmodels import catalog
 from hwmodels.errors import HardwareError, UnknownFormatError
-from hwmodels.formats import Quantizer
+from hwmodels.formats import catalog
+from hwmodels.formats.quantizer import Quantizer
 
 SEARCHED_ROLES: tuple[Role, ...] = (
     "weight", "activation", "q", "k_cache", "v_cache", "probabilities",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dse.graph.regions import regions
+from dse.graph.patterns.regions import regions
 from dse.model import Model, open_model
 from dse.space.build import build_problem
 from dse.space.load import load_space

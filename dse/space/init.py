@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from dse.errors import GraphError
-from dse.graph.dimension import dimensions
-from dse.graph.regions import regions
-from dse.graph.site import Region
+from dse.graph.ir.site import Region
+from dse.graph.onnx.dimension import dimensions
+from dse.graph.patterns.regions import regions
 from dse.model import Model
 from dse.space.build import searched_sites
 from dse.space.schema import Target

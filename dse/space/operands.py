@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dse.graph.site import Role
+from dse.graph.ir.site import Role
 from dse.space.problem import Choice
-from hwmodels.formats import Quantizer
-from hwmodels.work import OperandName
+from hwmodels.formats.quantizer import Quantizer
+from hwmodels.work.work import OperandName
 
 OPERAND_OF_ROLE: Mapping[Role, OperandName] = {
     "weight": "weight",

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from dse.graph.assignment import Assignment
-from dse.graph.site import Role, Site
-from hwmodels.formats import Quantizer
+from dse.graph.ir.assignment import Assignment
+from dse.graph.ir.site import Role, Site
+from hwmodels.formats.quantizer import Quantizer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,9 +17,9 @@ from pydantic import (
     model_validator,
 )
 
-from hwmodels.formats import Quantizer
-from hwmodels.quantizer_names import quantizer_object
-from hwmodels.serving import UTILISATION
+from hwmodels.formats.names import quantizer_object
+from hwmodels.formats.quantizer import Quantizer
+from hwmodels.tables.serving import UTILISATION
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 CandidateRole = Literal["weight", "activation", "q", "k_cache", "v_cache", "probabilities"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dse.graph.assignment import Assignment
-from dse.graph.site import Region
+from dse.graph.ir.assignment import Assignment
+from dse.graph.ir.site import Region
 from dse.space.build import resolve_choice, searched_sites
-from hwmodels import catalog
-from hwmodels.formats import Quantizer
+from hwmodels.formats import catalog
+from hwmodels.formats.quantizer import Quantizer
 
 WIDE = "bf16"
 """What a scheme leaves the rest in, and what no scheme at all means."""

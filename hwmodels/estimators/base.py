@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from hwmodels.device import Device
-from hwmodels.kernel import Kernel, KernelCost
-from hwmodels.runtime import Runtime
+from hwmodels.devices.device import Device
+from hwmodels.runtimes.runtime import Runtime
+from hwmodels.work.kernel import Kernel, KernelCost
 
 
 class Estimator(Protocol):
     """Predicts what kernels cost on the devices that it claims.
 
-    Every estimator passes the contract test in `tests/hwmodels/estimators/test_contract.py`:
+    Every estimator passes the contract test in `tests/contracts/test_estimators.py`:
     nothing is faster than the speed of light, the interval holds the latency, more bytes or more
     operations never cost less.
     """

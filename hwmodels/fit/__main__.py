@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hwmodels.device_file import load_device
-from hwmodels.estimators.gpu_residual import ARTEFACT, GpuArtefact, Spread, save_artefact
+from hwmodels.devices.load import load_device
+from hwmodels.estimators.gpu.residual import ARTEFACT, GpuArtefact, Spread, save_artefact
 from hwmodels.fit.kernels import fit_kernels
 from hwmodels.fit.measurement import read_aiconfigurator, read_torch_ops
 from hwmodels.fit.residual import Model, fit_model
 from hwmodels.fit.spread import DeviceFits, spread_of, unseen_spread
-from hwmodels.number_type import NUMBER_TYPES
+from hwmodels.operators.number_type import NUMBER_TYPES
 
 LOG = logging.getLogger("hwmodels.fit")
 FOLDS = 3

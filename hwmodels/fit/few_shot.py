@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hwmodels.adaptation import Sample, adapted
-from hwmodels.estimators.gpu_residual import Spread
+from hwmodels.estimators.gpu.adaptation import Sample, adapted
+from hwmodels.estimators.gpu.residual import Spread
 from hwmodels.fit.residual import Model
 
 Floats = NDArray[np.float64]

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from hwmodels.device import Device
-from hwmodels.estimators.gpu_constants import MoveConstants, SkeletonConstants
-from hwmodels.estimators.gpu_kernels import TERMS
-from hwmodels.estimators.gpu_skeleton import GpuFigures
-from hwmodels.kernel import Kernel
-from hwmodels.op_kernels import compute_elements, op_kernels
-from hwmodels.optable import OpTable, read_optable
+from hwmodels.devices.device import Device
+from hwmodels.estimators.gpu.constants import MoveConstants, SkeletonConstants
+from hwmodels.estimators.gpu.kernels import TERMS
+from hwmodels.estimators.gpu.skeleton import GpuFigures
+from hwmodels.operators.lower import compute_elements, op_kernels
+from hwmodels.operators.optable import OpTable, read_optable
+from hwmodels.work.kernel import Kernel
 
 Floats = NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from hwmodels.errors import MeasurementError
-from hwmodels.number_type import NUMBER_TYPES
+from hwmodels.operators.number_type import NUMBER_TYPES
 
 SYSTEMS = {
     "a100_sxm": "a100-sxm-80gb", "h100_sxm": "h100-sxm", "l40s": "l40s", "b200_sxm": "b200-sxm",

@@ -10,19 +10,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hwmodels.device_file import load_device
-from hwmodels.estimators.gpu_constants import SkeletonConstants
-from hwmodels.estimators.gpu_features import FEATURES, gemm_features
-from hwmodels.estimators.gpu_overhead import (
+from hwmodels.devices.load import load_device
+from hwmodels.estimators.gpu.constants import SkeletonConstants
+from hwmodels.estimators.gpu.features import FEATURES, gemm_features
+from hwmodels.estimators.gpu.overhead import (
     Overheads,
     conversion_basis,
     has_overhead,
     overhead_s,
     widening_basis,
 )
-from hwmodels.estimators.gpu_skeleton import Gemms, GpuFigures, gemm_terms
-from hwmodels.number_type import NUMBER_TYPES, NumberType
-from hwmodels.op_kernels import CYCLED_WEIGHTS
+from hwmodels.estimators.gpu.skeleton import Gemms, GpuFigures, gemm_terms
+from hwmodels.operators.lower import CYCLED_WEIGHTS
+from hwmodels.operators.number_type import NUMBER_TYPES, NumberType
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]

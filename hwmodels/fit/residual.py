@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.ensemble import GradientBoostingRegressor
 
-from hwmodels.estimators.gpu_constants import SkeletonConstants
-from hwmodels.estimators.gpu_overhead import Overhead
-from hwmodels.estimators.gpu_residual import Trees, with_runtime
+from hwmodels.estimators.gpu.constants import SkeletonConstants
+from hwmodels.estimators.gpu.overhead import Overhead
+from hwmodels.estimators.gpu.residual import Trees, with_runtime
 from hwmodels.fit.predict import Prediction, predict
 from hwmodels.fit.skeleton import fit_constants, fit_overheads
 

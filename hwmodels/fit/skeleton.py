@@ -10,10 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from hwmodels.estimators.gpu_constants import CONSTANTS, SkeletonConstants
-from hwmodels.estimators.gpu_overhead import Overhead, Overheads, has_overhead
+from hwmodels.estimators.gpu.constants import CONSTANTS, SkeletonConstants
+from hwmodels.estimators.gpu.overhead import Overhead, Overheads, has_overhead
 from hwmodels.fit.predict import Prediction, gemm_s
-from hwmodels.number_type import NUMBER_TYPES
+from hwmodels.operators.number_type import NUMBER_TYPES
 
 Floats = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from hwmodels.estimators.gpu_residual import UNSEEN_SHARE, Spread
+from hwmodels.estimators.gpu.residual import UNSEEN_SHARE, Spread
 from hwmodels.fit.residual import Model, fit_model
 
 Floats = NDArray[np.float64]

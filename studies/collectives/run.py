@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize
 
-from hwmodels import collectives
-from hwmodels.collectives import peer_all_reduce_s, ring_s
-from hwmodels.device import Link
-from hwmodels.device_file import load_device
-from hwmodels.quantity import SourcedValue
+from hwmodels.devices.device import Link
+from hwmodels.devices.load import load_device
+from hwmodels.devices.quantity import SourcedValue
+from hwmodels.tables import collectives
+from hwmodels.tables.collectives import peer_all_reduce_s, ring_s
 
 FOLDER = Path(__file__).parent
 DEVICES = {

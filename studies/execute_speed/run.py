@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from dse import zoo
-from dse.execute.calibrate import observe
 from dse.execute.emulate import emulators
-from dse.execute.program import Program
-from dse.graph.load import load
-from dse.graph.regions import regions as find_regions
-from dse.graph.sites import sites
+from dse.execute.program.program import Program
+from dse.execute.weights.calibrate import observe
+from dse.graph.onnx.load import load
+from dse.graph.patterns.regions import regions as find_regions
+from dse.graph.patterns.sites import sites
 from dse.space.uniform import uniform_assignment
 from dse.zoo.llama import Llama, LlamaConfig
 from dse.zoo.resnet import ResNet, ResNetConfig

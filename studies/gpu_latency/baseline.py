@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from hwmodels.device_file import load_device
+from hwmodels.devices.load import load_device
 from hwmodels.fit.predict import device_rate
-from hwmodels.number_type import NUMBER_TYPES
+from hwmodels.operators.number_type import NUMBER_TYPES
 
 BASELINE_ROWS = 25_000
 

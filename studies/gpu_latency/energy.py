@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hwmodels.device import Device
-from hwmodels.device_file import load_device
-from hwmodels.energy import energy_j, energy_per_op_j
+from hwmodels.devices.device import Device
+from hwmodels.devices.load import load_device
+from hwmodels.estimators.energy import energy_j, energy_per_op_j
 from hwmodels.fit.measurement import AICONFIGURATOR_TYPES
-from hwmodels.number_type import NUMBER_TYPES
+from hwmodels.operators.number_type import NUMBER_TYPES
 
 POWERED = ("trtllm/1.3.0rc15", "vllm/0.22.0")
 DTYPES = {POWERED[0]: ("bfloat16", "fp8", "nvfp4"), POWERED[1]: ("bfloat16", "nvfp4")}

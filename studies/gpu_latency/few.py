@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 from score import interval_errors, interval_scores, scores
 
-from hwmodels.estimators.gpu_residual import Spread
+from hwmodels.estimators.gpu.residual import Spread
 from hwmodels.fit.few_shot import adapt, forecast
 from hwmodels.fit.residual import Model, fit_model
 

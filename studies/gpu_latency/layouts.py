@@ -23,11 +23,11 @@ import torch
 from torch import Tensor
 from torch.nn import BatchNorm2d, Conv2d, functional
 
-from hwmodels.device_file import load_device
-from hwmodels.estimators.gpu_kernels import TERMS
-from hwmodels.estimators.gpu_residual import load_artefact
-from hwmodels.estimators.gpu_skeleton import GpuFigures
-from hwmodels.kernel import Kernel
+from hwmodels.devices.load import load_device
+from hwmodels.estimators.gpu.kernels import TERMS
+from hwmodels.estimators.gpu.residual import load_artefact
+from hwmodels.estimators.gpu.skeleton import GpuFigures
+from hwmodels.work.kernel import Kernel
 
 MAPS = ((1, 64, 56), (8, 96, 28), (8, 64, 56), (32, 144, 56), (32, 512, 14), (32, 64, 112))
 CONVOLUTIONS = (

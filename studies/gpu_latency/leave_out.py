@@ -13,12 +13,12 @@ from few import few_shot
 from real import standing, weighted_mape
 from score import interval_errors, interval_scores, log_interval_errors, scores
 
-from hwmodels.estimators.gpu_overhead import has_overhead
-from hwmodels.estimators.gpu_residual import UNSEEN_SHARE, regimes
+from hwmodels.estimators.gpu.overhead import has_overhead
+from hwmodels.estimators.gpu.residual import UNSEEN_SHARE, regimes
 from hwmodels.fit.few_shot import forecast
 from hwmodels.fit.residual import Model
 from hwmodels.fit.spread import SHARES, DeviceFits, Errors, spread_of, unseen_spread
-from hwmodels.number_type import NUMBER_TYPES
+from hwmodels.operators.number_type import NUMBER_TYPES
 
 Row = tuple[str, dict[str, object]]
 

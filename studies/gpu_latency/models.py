@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dse.graph.graph import Graph, Initializer, Node, TensorType
-from dse.graph.load import load
-from dse.graph.lower import lower
-from dse.graph.regions import regions
-from hwmodels.device_file import load_device
-from hwmodels.runtime_file import load_runtime
-from hwmodels.table import CostTable, Phase
+from dse.graph.ir.graph import Graph, Initializer, Node, TensorType
+from dse.graph.lower.work import lower
+from dse.graph.onnx.load import load
+from dse.graph.patterns.regions import regions
+from hwmodels.devices.load import load_device
+from hwmodels.runtimes.load import load_runtime
+from hwmodels.tables.network import CostTable, Phase
 
 RUNTIMES = {
     "eager-graph": "torch-eager", "eager-graph-folded": "torch-eager",

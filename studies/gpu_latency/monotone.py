@@ -17,7 +17,7 @@ import pandas as pd
 from run import sampled_shapes
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from hwmodels.estimators.gpu_features import FEATURES
+from hwmodels.estimators.gpu.features import FEATURES
 from hwmodels.fit.measurement import read_aiconfigurator
 from hwmodels.fit.residual import (
     DEPTH,

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hwmodels.device import Device
-from hwmodels.device_file import load_device
-from hwmodels.few_shot import measurements_of
-from hwmodels.fit_errors import with_measurements
-from hwmodels.op_prediction import predict_ops
-from hwmodels.optable import OpTable, read_optable
+from hwmodels.adapt.few_shot import measurements_of
+from hwmodels.adapt.gains import with_measurements
+from hwmodels.adapt.prediction import predict_ops
+from hwmodels.devices.device import Device
+from hwmodels.devices.load import load_device
+from hwmodels.operators.optable import OpTable, read_optable
 
 DEVICES = {
     "NVIDIA A100-PCIE-40GB": "a100-sxm-40gb", "Tesla T4": "t4",

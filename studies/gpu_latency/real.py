@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
-from dse.graph.load import load
-from dse.graph.lower import lower
-from dse.graph.regions import regions
+from dse.graph.lower.work import lower
+from dse.graph.onnx.load import load
+from dse.graph.patterns.regions import regions
 
 NEAR = 0.5
 """Powers of two by which a shape that stands for another may differ in M, N or K."""

@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hwmodels import catalog
-from hwmodels.device_file import load_device
+from hwmodels.devices.load import load_device
 from hwmodels.errors import HardwareError
-from hwmodels.formats import Quantizer
-from hwmodels.plan import plan_region
-from hwmodels.price import conversion_kernels, kernel_costs
-from hwmodels.runtime_file import load_runtime
-from hwmodels.work import Op, Operand, OperandName, RegionWork
+from hwmodels.formats import catalog
+from hwmodels.formats.quantizer import Quantizer
+from hwmodels.plans.region import plan_region
+from hwmodels.runtimes.load import load_runtime
+from hwmodels.tables.price import conversion_kernels, kernel_costs
+from hwmodels.work.work import Op, Operand, OperandName, RegionWork
 
 FOLDER = Path(__file__).parent
 DEVICES = {

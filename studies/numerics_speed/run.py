@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from dse.numerics import quantize
-from hwmodels.catalog import quantizer
+from hwmodels.formats.catalog import quantizer
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from dse.numerics import QuantizerState, quantize
-from hwmodels.catalog import quantizer
+from hwmodels.formats.catalog import quantizer
 
 ELEMENTS = 1 << 28
 TIMED = (

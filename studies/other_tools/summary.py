@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dse.explore.front import hypervolume, nondominated
+from dse.explore.solve.front import hypervolume, nondominated
 
 RESULTS = Path(__file__).parent / "results"
 SHARES = (0.875, 0.75, 0.625)

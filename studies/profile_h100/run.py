@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hwmodels.device import Device
-from hwmodels.device_file import load_device
-from hwmodels.few_shot import measurements_of
-from hwmodels.fit_errors import with_measurements
-from hwmodels.informative import most_informative
-from hwmodels.op_prediction import predict_ops
-from hwmodels.optable import OpTable, read_optable
+from hwmodels.adapt.few_shot import measurements_of
+from hwmodels.adapt.gains import with_measurements
+from hwmodels.adapt.next_rows import most_informative
+from hwmodels.adapt.prediction import predict_ops
+from hwmodels.devices.device import Device
+from hwmodels.devices.load import load_device
+from hwmodels.operators.optable import OpTable, read_optable
 
 HERE = Path(__file__).parent
 FIRST = HERE.parents[1] / "tests" / "data" / "h100_ops.csv.gz"

@@ -7,9 +7,9 @@ from collections import deque
 import numpy as np
 import optuna
 
-from dse.explore.plan import plan
-from dse.explore.sampler import FrontSampler
-from dse.explore.study import distributions
+from dse.explore.problem.first_trials import plan
+from dse.explore.study.sampler import FrontSampler
+from dse.explore.study.study import distributions
 from studies.search_benchmark.benchmark import Benchmark
 from studies.search_methods.job import Job, problem_of
 from studies.search_methods.truth import Truth
@@ -21,8 +21,8 @@ TRIALS = (26, 56)
 def lookahead(table: Benchmark, cost: str, workers: int, seed: int) -> list[float]:
     """Share of the hypervolume beyond the uniforms, at each of `TRIALS`.
 
-    As `dse.explore.trials` does it: all planned points are told before the first proposal, then
-    2 * workers - 1 trials are under way and the oldest is told before the next is asked for.
+    As `dse.explore.measure.trials` does it: all planned points are told before the first proposal,
+    then 2 * workers - 1 trials are under way and the oldest is told before the next is asked for.
     """
     job = Job(table=table, columns=(cost,), budget=float("inf"), seed=seed)
     problem, surrogate = problem_of(table), job.gradient()

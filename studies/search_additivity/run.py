@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
-from dse.explore.front import nondominated
-from dse.explore.session import Session
-from dse.explore.surrogate import Surrogate
+from dse.explore.problem.session import Session
+from dse.explore.solve.front import nondominated
+from dse.explore.solve.surrogate import Surrogate
 from studies.search_benchmark.benchmark import DATA, NAMES, Benchmark, load
 from studies.search_benchmark.prepare import session_of
 

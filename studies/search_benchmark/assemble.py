@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dse.explore.session import Session
+from dse.explore.problem.session import Session
 from dse.sensitivity.gradient import gradient_scores
 from dse.space.problem import Variable
 from studies.search_benchmark.benchmark import DATA, NAMES

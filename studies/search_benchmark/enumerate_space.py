@@ -23,14 +23,14 @@ import numpy as np
 import torch
 from torch import Tensor, multiprocessing
 
-from dse.execute.calibrate import load_calibration
 from dse.execute.emulate import emulators
-from dse.execute.program import Program
-from dse.execute.trace import Trace
-from dse.graph.assignment import Assignment
-from dse.graph.load import load
-from dse.graph.sites import sites
-from hwmodels import catalog
+from dse.execute.program.program import Program
+from dse.execute.program.trace import Trace
+from dse.execute.weights.calibrate import load_calibration
+from dse.graph.ir.assignment import Assignment
+from dse.graph.onnx.load import load
+from dse.graph.patterns.sites import sites
+from hwmodels.formats import catalog
 from studies.search_benchmark.fast import Cast, Casts
 
 ROOT = Path(__file__).parents[2]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dse.execute.calibrate import save_calibration
-from dse.explore.session import Session, prepare
+from dse.execute.weights.calibrate import save_calibration
+from dse.explore.problem.session import Session, prepare
 from dse.space.load import load_space
 
 HERE = Path(__file__).parent

@@ -15,7 +15,7 @@ import numpy as np
 
 import dse
 import hwmodels
-from dse.explore.design import Design, open_design
+from dse.explore.problem.design import Design, open_design
 from dse.space.load import load_space
 from studies.search_benchmark.benchmark import DATA, NAMES
 

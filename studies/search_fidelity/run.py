@@ -20,15 +20,15 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dse.evaluate.evaluator import Evaluator
 from dse.evaluate.quality import Quality
-from dse.explore.decision import better
-from dse.explore.executor import Job, Outcome
-from dse.explore.plan import plan
-from dse.explore.pruning import Pruner
-from dse.explore.sampler import FrontSampler
-from dse.explore.session import Session, prepare
-from dse.explore.study import RIVAL, enqueue, is_pruned, trial_point
-from dse.explore.surrogate import Surrogate
-from dse.explore.trials import Trials
+from dse.explore.measure.executor import Job, Outcome
+from dse.explore.measure.pruning import Pruner
+from dse.explore.measure.trials import Trials
+from dse.explore.problem.first_trials import plan
+from dse.explore.problem.selection import better
+from dse.explore.problem.session import Session, prepare
+from dse.explore.solve.surrogate import Surrogate
+from dse.explore.study.sampler import FrontSampler
+from dse.explore.study.study import RIVAL, enqueue, is_pruned, trial_point
 from dse.sensitivity.score import score
 from dse.sensitivity.table import finite
 from dse.space.load import load_space

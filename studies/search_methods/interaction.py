@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dse.explore.surrogate import Surrogate
+from dse.explore.solve.surrogate import Surrogate
 
 SCALE = 0.3
 """Standard deviation of the logarithm of measured over added up."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dse.explore.surrogate import Surrogate
+from dse.explore.solve.surrogate import Surrogate
 from dse.space.problem import Choice, Point, Problem, Variable
 from studies.search_benchmark.benchmark import Benchmark
 

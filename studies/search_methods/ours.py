@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dse.explore.plan import plan
-from dse.explore.sampler import FrontSampler
-from dse.explore.surrogate import Surrogate
+from dse.explore.problem.first_trials import plan
+from dse.explore.solve.surrogate import Surrogate
+from dse.explore.study.sampler import FrontSampler
 from studies.search_methods.interaction import Interacting
 from studies.search_methods.job import Job, problem_of
 from studies.search_methods.samplers import optimise

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dse.explore.solver import sweep
-from dse.explore.surrogate import Surrogate
+from dse.explore.solve.solver import sweep
+from dse.explore.solve.surrogate import Surrogate
 from studies.search_methods.job import Job
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import numpy as np
 import optuna
 
-from dse.explore.solver import sweep
-from dse.explore.study import distributions
-from dse.explore.surrogate import Surrogate
+from dse.explore.solve.solver import sweep
+from dse.explore.solve.surrogate import Surrogate
+from dse.explore.study.study import distributions
 from dse.space.problem import Point
 from studies.search_methods.job import Job, problem_of
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import moocore
 import numpy as np
 
-from dse.explore.front import hypervolume, nondominated
-from dse.explore.history import MARGIN
+from dse.explore.problem.history import MARGIN
+from dse.explore.solve.front import hypervolume, nondominated
 from studies.search_benchmark.benchmark import Benchmark
 
 

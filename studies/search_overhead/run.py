@@ -18,14 +18,14 @@ import numpy as np
 import optuna
 
 from dse.evaluate.quality import Quality
-from dse.explore.executor import Job, Outcome
-from dse.explore.objectives import Objectives
-from dse.explore.plan import plan
-from dse.explore.sampler import FrontSampler
-from dse.explore.session import Session
-from dse.explore.study import JOURNAL, enqueue, open_study
-from dse.explore.surrogate import Surrogate
-from dse.explore.trials import Trials
+from dse.explore.measure.executor import Job, Outcome
+from dse.explore.measure.trials import Trials
+from dse.explore.problem.first_trials import plan
+from dse.explore.problem.objectives import Objectives
+from dse.explore.problem.session import Session
+from dse.explore.solve.surrogate import Surrogate
+from dse.explore.study.sampler import FrontSampler
+from dse.explore.study.study import JOURNAL, enqueue, open_study
 from dse.space.problem import Choice, Point, Problem, Variable
 
 HERE = Path(__file__).parent

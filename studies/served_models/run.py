@@ -17,14 +17,14 @@ import pandas as pd
 from dse.evaluate.deployment import Deployment
 from dse.evaluate.phases import exchange_of, growing_steps, phase_work
 from dse.evaluate.request import Request
-from dse.graph.graph import Graph
-from dse.graph.load import load
-from dse.graph.regions import regions
+from dse.graph.ir.graph import Graph
+from dse.graph.onnx.load import load
+from dse.graph.patterns.regions import regions
 from dse.space.operands import OPERAND_OF_ROLE
 from dse.space.uniform import uniform_assignment
-from hwmodels.device_file import load_device
-from hwmodels.runtime_file import load_runtime
-from hwmodels.table import Choices, Phase
+from hwmodels.devices.load import load_device
+from hwmodels.runtimes.load import load_runtime
+from hwmodels.tables.network import Choices, Phase
 
 FOLDER = Path(__file__).parent
 MODEL = "meta-llama/Llama-3.1-70B"

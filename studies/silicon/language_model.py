@@ -22,7 +22,7 @@ from dse.numerics import ACCUMULATORS, Accumulator, matmul, quantize
 from dse.zoo import splits
 from dse.zoo.catalogue import FOLDER
 from dse.zoo.llama import Linear, Llama, LlamaConfig
-from hwmodels.catalog import quantizer
+from hwmodels.formats.catalog import quantizer
 
 WINDOWS = 8
 E4M3 = quantizer("e4m3_tensor")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dse.numerics import quantize
-from hwmodels.catalog import quantizer
+from hwmodels.formats.catalog import quantizer
 
 Distribution = Literal["normal", "positive", "outliers"]
 ROWS, COLUMNS = 8, 32

@@ -19,14 +19,14 @@ from PIL import Image  # type: ignore[import-not-found, unused-ignore]
 from dse.evaluate.batches import Feeds
 from dse.evaluate.evaluator import Evaluator
 from dse.evaluate.quality import Task
-from dse.execute.calibrate import observe
-from dse.execute.program import Program
-from dse.graph.assignment import Assignment
-from dse.graph.sites import sites
+from dse.execute.program.program import Program
+from dse.execute.weights.calibrate import observe
+from dse.graph.ir.assignment import Assignment
+from dse.graph.patterns.sites import sites
 from dse.model import open_model
 from dse.zoo.image_folder import PIXEL_DEVIATION, PIXEL_MEAN, SUFFIXES
 from dse.zoo.split import Split, Splits
-from hwmodels.catalog import quantizer
+from hwmodels.formats.catalog import quantizer
 from studies.weight_methods.run import METHODS, write
 
 CROPS = 10

@@ -19,13 +19,13 @@ from scipy.stats import spearmanr
 from dse.errors import AssignmentError
 from dse.evaluate.evaluator import Evaluator
 from dse.evaluate.setup import build_evaluator
-from dse.graph.assignment import Assignment
-from dse.graph.regions import regions
-from dse.graph.site import Region
+from dse.graph.ir.assignment import Assignment
+from dse.graph.ir.site import Region
+from dse.graph.patterns.regions import regions
 from dse.model import open_model
 from dse.space.schema import Data
 from dse.space.uniform import KEPT_ROLES
-from hwmodels.catalog import quantizer
+from hwmodels.formats.catalog import quantizer
 
 Floats = npt.NDArray[np.float64]
 RESULTS = Path(__file__).parent / "results"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dse.cli.app import main
-from tests.report.synthetic import write_run
+from tests.run.synthetic import write_run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

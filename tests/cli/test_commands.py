@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hwmodels.catalog import FORMATS, SCHEMES
-from hwmodels.device_file import device_names
-from hwmodels.runtime_file import runtime_names
+from hwmodels.devices.load import device_names
+from hwmodels.formats.catalog import FORMATS, SCHEMES
+from hwmodels.runtimes.load import runtime_names
 from tests.cli.conftest import Dse
 
 BYTE_GPT = ("zoo:byte-gpt", "--dim", "batch=1", "--dim", "sequence=128")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hwmodels.device_file import load_device
+from hwmodels.devices.load import load_device
 from tests.cli.conftest import Dse
 from tests.cli.test_errors import assert_refused
 

@@ -11,13 +11,13 @@ import torch
 from onnx import numpy_helper
 
 from dse import zoo
-from dse.execute.calibrate import Calibration
 from dse.execute.emulate import emulators
-from dse.execute.program import Program
-from dse.graph.assignment import Assignment
-from dse.graph.load import load
-from dse.graph.sites import sites
-from hwmodels import catalog
+from dse.execute.program.program import Program
+from dse.execute.weights.calibrate import Calibration
+from dse.graph.ir.assignment import Assignment
+from dse.graph.onnx.load import load
+from dse.graph.patterns.sites import sites
+from hwmodels.formats import catalog
 
 
 def _e4m3_channel(weight: np.ndarray) -> np.ndarray:

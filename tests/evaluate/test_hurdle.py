@@ -12,8 +12,8 @@ from dse.evaluate.evaluator import Evaluator
 from dse.evaluate.hurdle import Hurdle, first_rows
 from dse.evaluate.metric import Metric
 from dse.evaluate.quality import SEPARATED, Quality
-from dse.explore.session import Session, prepare
-from dse.graph.assignment import Assignment
+from dse.explore.problem.session import Session, prepare
+from dse.graph.ir.assignment import Assignment
 from dse.space.load import load_space
 from tests.explore import metrics
 

@@ -12,13 +12,13 @@ from dse.evaluate.cost_tables import build_costs
 from dse.evaluate.costs import Costs
 from dse.evaluate.phases import exchange_of, growing_steps, phase_work
 from dse.evaluate.request import Request
-from dse.graph.graph import Graph
-from dse.graph.regions import regions
+from dse.graph.ir.graph import Graph
+from dse.graph.patterns.regions import regions
 from dse.model import open_model
 from dse.predict import Usage, predict
 from dse.space.build import build_problem
 from dse.space.schema import Space
-from hwmodels.table import Phase
+from hwmodels.tables.network import Phase
 
 REQUEST = Request(prompt=32, generate=16, batch=4)
 SPACE = {

@@ -9,9 +9,9 @@ from dse.evaluate.evaluator import TRACE_BYTES
 from dse.evaluate.quality import Task
 from dse.evaluate.setup import build_evaluator, infer_task
 from dse.execute import memory
-from dse.graph.assignment import Assignment
-from dse.graph.graph import Graph
-from dse.graph.load import load
+from dse.graph.ir.assignment import Assignment
+from dse.graph.ir.graph import Graph
+from dse.graph.onnx.load import load
 from dse.space.schema import Data
 from dse.zoo.split import Split
 

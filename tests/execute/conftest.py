@@ -15,9 +15,9 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from dse.execute.program import Program
-from dse.graph.graph import Graph
-from dse.graph.load import load
+from dse.execute.program.program import Program
+from dse.graph.ir.graph import Graph
+from dse.graph.onnx.load import load
 
 VOCABULARY = 128
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from dse.errors import AssignmentError
-from dse.execute.calibrate import Calibration, observe
 from dse.execute.emulate import Emulator, emulators
-from dse.execute.step import Sharing
-from dse.graph.assignment import Assignment
-from dse.graph.site import Site
-from dse.graph.sites import sites as sites_of
+from dse.execute.operators.step import Sharing
+from dse.execute.weights.calibrate import Calibration, observe
+from dse.graph.ir.assignment import Assignment
+from dse.graph.ir.site import Site
+from dse.graph.patterns.sites import sites as sites_of
 from dse.numerics import calibrated_state, quantize
-from hwmodels import catalog
+from hwmodels.formats import catalog
 from tests.execute.conftest import Exported
 
 EMPTY = Calibration(statistics={})

@@ -14,9 +14,9 @@ import pytest
 from dse.errors import GraphError
 from dse.execute import memory
 from dse.execute.memory import Caches, checked, memory_need, with_kept
-from dse.graph.load import load
-from dse.graph.sites import sites
-from hwmodels.catalog import quantizer
+from dse.graph.onnx.load import load
+from dse.graph.patterns.sites import sites
+from hwmodels.formats.catalog import quantizer
 
 LAYERS, WIDTH = 24, 1024
 WEIGHTS = LAYERS * WIDTH * WIDTH * 4
@@ -141,11 +141,11 @@ STREAM = """
 import resource, sys
 import torch
 from dse.execute.emulate import Emulator
-from dse.execute.program import Program
-from dse.graph.load import load
-from dse.graph.sites import sites
-from hwmodels.catalog import quantizer
-from hwmodels.catalog import quantizer
+from dse.execute.program.program import Program
+from dse.graph.onnx.load import load
+from dse.graph.patterns.sites import sites
+from hwmodels.formats.catalog import quantizer
+from hwmodels.formats.catalog import quantizer
 
 torch.set_num_threads(1)  # stacks of threads count as data
 graph = load(sys.argv[1])

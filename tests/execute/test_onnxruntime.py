@@ -10,9 +10,9 @@ import onnxruntime
 import pytest
 import torch
 
-from dse.execute.dtype import to_numpy
-from dse.execute.program import Program
-from dse.graph.load import load
+from dse.execute.operators.dtype import to_numpy
+from dse.execute.program.program import Program
+from dse.graph.onnx.load import load
 from tests.execute.conftest import MODELS, Exported
 
 TOLERANCE = 1e-4

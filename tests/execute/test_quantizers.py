@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from dse.errors import AssignmentError
-from dse.execute.program import Program
-from dse.graph.load import load
+from dse.execute.program.program import Program
+from dse.graph.onnx.load import load
 
 GRAPH = """
 <ir_version: 8, opset_import: ["": 17]>

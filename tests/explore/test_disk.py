@@ -12,7 +12,7 @@ from optuna.storages.journal import JournalFileBackend
 from dse.errors import StorageError
 from dse.explore.loop import run
 from tests.explore import metrics
-from tests.explore.test_scale import front, session, settled
+from tests.explore.measure.test_parallelism import front, session, settled
 
 
 def test_a_full_disk_ends_the_run_and_it_resumes(

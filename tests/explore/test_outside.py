@@ -15,15 +15,15 @@ from rich.console import Console
 from dse.errors import InfeasibleError, RunError
 from dse.explore import Overrides, run_search
 from dse.explore.propose import propose
-from dse.explore.reopen import consulted
-from dse.explore.reuse import reuse
+from dse.explore.reprice import reuse
+from dse.explore.restore import consulted
 from dse.explore.solution import surrogate_of
-from dse.explore.surrogate import Surrogate
+from dse.explore.solve.surrogate import Surrogate
 from dse.explore.tell import tell
 from dse.graph.assignment_json import from_json
 from dse.model import open_model
 from dse.report import print_front, write_report
-from hwmodels import catalog
+from hwmodels.formats import catalog
 
 SMOKE = Path("spaces/smoke.yaml")
 TWO = ("h100-sxm:free", "b200-sxm:free")

@@ -13,10 +13,10 @@ import pytest
 
 from dse.errors import RunError
 from dse.explore import Overrides, run_search
+from dse.explore.measure.parallelism import Scale
 from dse.explore.propose import propose
-from dse.explore.reuse import reuse
-from dse.explore.scale import Scale
-from dse.explore.storage import shown
+from dse.explore.reprice import reuse
+from dse.explore.study.storage import shown
 from dse.explore.tell import tell
 from tests.explore import postgresql, redis_server
 from tests.explore.server import served

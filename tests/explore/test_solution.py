@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from dse.errors import InfeasibleError, RunError, SpaceError
-from dse.explore.design import Design, open_design
+from dse.explore.problem.design import Design, open_design
 from dse.explore.solution import solve, surrogate_of
-from dse.explore.surrogate import Surrogate
+from dse.explore.solve.surrogate import Surrogate
 from dse.sensitivity.table import measure
 from dse.space.load import validated
 

@@ -15,13 +15,13 @@ from dse.errors import ExportError
 from dse.evaluate.evaluator import Evaluator
 from dse.evaluate.setup import build_evaluator
 from dse.export import export_qdq
-from dse.graph.assignment import Assignment
-from dse.graph.regions import regions
-from dse.graph.sites import sites
+from dse.graph.ir.assignment import Assignment
+from dse.graph.patterns.regions import regions
+from dse.graph.patterns.sites import sites
 from dse.model import open_model
 from dse.space.schema import Data
 from dse.space.uniform import uniform_assignment
-from hwmodels.catalog import quantizer
+from hwmodels.formats.catalog import quantizer
 
 IMAGES = 8
 

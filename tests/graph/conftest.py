@@ -10,8 +10,8 @@ import onnx
 import onnx.parser
 import pytest
 
-from dse.graph.graph import Graph
-from dse.graph.load import load
+from dse.graph.ir.graph import Graph
+from dse.graph.onnx.load import load
 
 HEADER = '<ir_version: 8, opset_import: ["" : 17]>\n'
 ARCHIVE = Path(__file__).parents[1] / "data" / "graphs.tar.xz"

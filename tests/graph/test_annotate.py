@@ -11,7 +11,7 @@ import pytest
 
 from dse.errors import GraphError, WriteError
 from dse.graph.annotate import annotate, read_annotations
-from dse.graph.load import load
+from dse.graph.onnx.load import load
 
 TEXT = "g (float[n, 4] x) => (float[n, 2] y) <float[4, 2] w = {1, 2, 3, 4, 5, 6, 7, 8}> " \
        "{ h = MatMul(x, w) y = Relu(h) }"  # fmt: skip

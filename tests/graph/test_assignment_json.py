@@ -7,9 +7,9 @@ import json
 import pytest
 
 from dse.errors import AssignmentError
-from dse.graph.assignment import Assignment
 from dse.graph.assignment_json import from_json, to_json
-from hwmodels import catalog
+from dse.graph.ir.assignment import Assignment
+from hwmodels.formats import catalog
 
 TEXT = "g (float[n, 4] x) => (y) <float[4, 2] w = {1, 2, 3, 4, 5, 6, 7, 8}> " \
        "{ h = MatMul(x, w) y = Relu(h) }"  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import pytest
 
-from hwmodels.work import Op, Operand, OpKind, RegionWork, Work
+from hwmodels.work.work import Op, Operand, OpKind, RegionWork, Work
 
 WorkMaker = Callable[..., Work]
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 
 from dse.numerics import QuantizerState, quantize
-from hwmodels.catalog import quantizer
+from hwmodels.formats.catalog import quantizer
 
 
 def quantized(

@@ -11,7 +11,7 @@ import torch
 
 from dse.errors import DseError
 from dse.numerics import ACCUMULATORS, Accumulator, matmul, quantize
-from hwmodels.catalog import quantizer
+from hwmodels.formats.catalog import quantizer
 
 M, K, N = 5, 300, 4
 HOPPER = Path(__file__).parent / "data" / "hopper.npz"

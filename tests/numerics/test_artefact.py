@@ -15,7 +15,7 @@ from dse.numerics import (
     save_states,
     states_digest,
 )
-from hwmodels.catalog import quantizer
+from hwmodels.formats.catalog import quantizer
 
 NAMES = ["int8:static", "uint8_channel:static", "nvfp4:static", "int4_g32:mse:static"]
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from dse.numerics import QuantizerState, calibrated_state, quantize
-from hwmodels.catalog import quantizer
-from hwmodels.quantizer_names import quantizer_object
+from hwmodels.formats.catalog import quantizer
+from hwmodels.formats.names import quantizer_object
 
 ELEMENTS = {
     "float ieee": "e5m2", "float fn": "e4m3", "float none": "e2m1", "float any": "e3m3",

@@ -10,7 +10,7 @@ import torch
 
 from dse.errors import DseError
 from dse.numerics import QuantizerState, calibrated_state, quantize
-from hwmodels.catalog import quantizer
+from hwmodels.formats.catalog import quantizer
 from tests.numerics.comparison import quantized
 
 SCALED = [

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from dse.numerics import QuantizerState, quantize
-from dse.numerics.layout import Layout, layout_of
+from dse.numerics.grids.defaults import kernel_quantizer
+from dse.numerics.grids.layout import Layout, layout_of
 from dse.numerics.on_cuda import fuses
 from dse.numerics.on_device import quantize_on_device
-from dse.numerics.settle import kernel_quantizer
-from hwmodels.catalog import quantizer
-from hwmodels.formats import Quantizer
+from hwmodels.formats.catalog import quantizer
+from hwmodels.formats.quantizer import Quantizer
 from tests.numerics.comparison import mismatches
 
 pytestmark = [

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from dse.numerics import quantize
-from hwmodels.catalog import ENCODINGS
-from hwmodels.codes import sorted_values
-from hwmodels.formats import Format, Quantizer
+from hwmodels.formats.catalog import ENCODINGS
+from hwmodels.formats.numbers import sorted_values
+from hwmodels.formats.quantizer import Format, Quantizer
 from tests.numerics.comparison import mismatches, quantized
 
 DTYPES = {

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dse.numerics import QuantizerState, quantize, quantize_with_gradient
-from hwmodels.catalog import quantizer
+from hwmodels.formats.catalog import quantizer
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from dse.numerics import QuantizerState, quantize
-from hwmodels.catalog import ENCODINGS, FORMATS, quantizer
-from hwmodels.codes import borders, sorted_values
+from hwmodels.formats.catalog import ENCODINGS, FORMATS, quantizer
+from hwmodels.formats.numbers import borders, sorted_values
 from tests.numerics.comparison import quantized
 
 ELEMENTS = [

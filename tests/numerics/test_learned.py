@@ -14,7 +14,7 @@ from dse.numerics import (
     quantize,
     requantized,
 )
-from hwmodels.catalog import quantizer
+from hwmodels.formats.catalog import quantizer
 
 NAMES = [
     "int3@g32/fp16", "int4_channel", "e2m1@g32/fp16", "nf4_g64", "uint3_g32", "nvfp4",

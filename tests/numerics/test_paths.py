@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from dse.numerics import QuantizerState, quantize
-from dse.numerics.layout import layout_of
+from dse.numerics.grids.layout import layout_of
 from dse.numerics.on_device import quantize_on_device
-from hwmodels.catalog import FORMATS, quantizer
+from hwmodels.formats.catalog import FORMATS, quantizer
 from tests.numerics.comparison import mismatches
 
 MODES = ("nearest_even", "zero", "up", "odd", "stochastic", "stochastic8", "stochastic_equal")

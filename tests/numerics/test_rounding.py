@@ -13,8 +13,8 @@ from gfloat.formats import format_info_p3109
 
 from dse.numerics import QuantizerState
 from dse.numerics.eager import random_bits
-from hwmodels.catalog import ENCODINGS
-from hwmodels.codes import borders, sorted_values
+from hwmodels.formats.catalog import ENCODINGS
+from hwmodels.formats.numbers import borders, sorted_values
 from tests.numerics.comparison import mismatches, quantized
 
 MODES = {

@@ -13,7 +13,7 @@ import torch
 from onnx import TensorProto, helper
 
 from dse.numerics import QuantizerState, calibrated_state, quantize
-from hwmodels.catalog import FORMATS, quantizer
+from hwmodels.formats.catalog import FORMATS, quantizer
 from tests.numerics.comparison import mismatches, quantized
 
 TORCHAO = np.load(pathlib.Path(__file__).parent / "data" / "torchao_0_18.npz")

@@ -17,7 +17,7 @@ from dse.numerics import (
     transform,
 )
 from dse.numerics.transforms import hadamard_matrix
-from hwmodels.catalog import quantizer
+from hwmodels.formats.catalog import quantizer
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from dse.profile.operators import work_of
 from dse.profile.plan import Operator, standard_plan
 from dse.profile.run import Profile, profile
 from hwmodels.errors import MeasurementError
-from hwmodels.optable import read_optable
+from hwmodels.operators.optable import read_optable
 
 QUICK = Repeats(replays=3, replay_s=1e-4, cold_bytes=2**16, operand_bytes=2**22)
 CPU = torch.device("cpu")

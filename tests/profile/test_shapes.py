@@ -7,9 +7,9 @@ import pytest
 
 from dse.profile.plan import TYPES, Operator, plan_table, queues, standard_plan
 from dse.profile.shapes import shapes
-from hwmodels.device_file import load_device
-from hwmodels.number_type import NUMBER_TYPES
-from hwmodels.op_kernels import SIZES_OF_OP
+from hwmodels.devices.load import load_device
+from hwmodels.operators.lower import SIZES_OF_OP
+from hwmodels.operators.number_type import NUMBER_TYPES
 
 
 @pytest.mark.parametrize("op", SIZES_OF_OP)

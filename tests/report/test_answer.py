@@ -8,8 +8,8 @@ import pytest
 
 from dse.report.answer import answer, caveats
 from dse.report.baseline import gain, rivals
-from dse.report.load import read_run
-from dse.report.run import Run
+from dse.run.load import read_run
+from dse.run.run import Run
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dse.report import compare, write_report
-from tests.report.synthetic import write_run
+from tests.run.synthetic import write_run
 
 pytestmark = pytest.mark.browser
 

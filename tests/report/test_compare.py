@@ -6,7 +6,7 @@ import pytest
 
 from dse.errors import RunError
 from dse.report import compare
-from tests.report.synthetic import write_run
+from tests.run.synthetic import write_run
 
 
 def test_one_page_holds_every_front(finished: Path, tmp_path: Path) -> None:

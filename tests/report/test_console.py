@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from dse.report import front_rows, print_front
-from dse.report.run import Run
+from dse.run.run import Run
 
 
 def printed(folder: Path, width: int) -> list[str]:

@@ -17,7 +17,7 @@ from dse.report.figures.label import Box, positions
 from dse.report.figures.pareto import pareto_view, staircase
 from dse.report.figures.sensitivity import rank_view
 from dse.report.figures.time import compared
-from dse.report.run import Point, Run
+from dse.run.run import Point, Run
 
 Pair = tuple[float, float]
 

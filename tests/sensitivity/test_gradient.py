@@ -7,8 +7,8 @@ from scipy.stats import spearmanr
 
 from dse.evaluate.evaluator import Evaluator
 from dse.evaluate.setup import build_evaluator
-from dse.graph.graph import Graph
-from dse.graph.regions import regions
+from dse.graph.ir.graph import Graph
+from dse.graph.patterns.regions import regions
 from dse.model import open_model
 from dse.sensitivity.gradient import gradient_scores
 from dse.space.build import build_problem

@@ -3,7 +3,7 @@
 import pytest
 
 from dse.errors import SpaceError
-from dse.graph.site import Region, Role, Site
+from dse.graph.ir.site import Region, Role, Site
 from dse.space.build import build_problem
 from dse.space.load import parse_space
 from dse.space.problem import Problem

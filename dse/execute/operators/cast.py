@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from dse.execute.dtype import BY_CARRIER, BY_CODE, BY_NAME, ElementType
+from dse.execute.operators.dtype import BY_CARRIER, BY_CODE, BY_NAME, ElementType
 from dse.execute.operators.operator import Operator, operator
 
 _E8M0_BIAS = 127

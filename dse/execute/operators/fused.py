@@ -10,7 +10,7 @@ from dse.execute.operators.linear import tensor
 from dse.execute.operators.operator import Value
 from dse.execute.operators.quantized_attention import quantized_attention
 from dse.execute.operators.shape import broadcast_shape
-from dse.execute.step import Quantize
+from dse.execute.operators.step import Quantize
 
 
 def fused_attention(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from dse.execute.dtype import BY_CODE
+from dse.execute.operators.dtype import BY_CODE
 from dse.execute.operators.operator import Operator, operator
 
 

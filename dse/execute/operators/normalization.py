@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dse.execute.dtype import BY_CODE
+from dse.execute.operators.dtype import BY_CODE
 from dse.execute.operators.operator import Operator, Value, operator
 
 

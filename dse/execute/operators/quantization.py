@@ -10,9 +10,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from dse.execute.dtype import BY_CARRIER, BY_CODE, BY_NAME, ElementType
 from dse.execute.operators.cast import converted
 from dse.execute.operators.convolution import conv_macs, convolving
+from dse.execute.operators.dtype import BY_CARRIER, BY_CODE, BY_NAME, ElementType
 from dse.execute.operators.linear import matmul_macs
 from dse.execute.operators.operator import Operator, operator
 

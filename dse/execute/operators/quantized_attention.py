@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dse.execute.operators.attention import additive
-from dse.execute.step import Overwriting, Quantize, Sharing, overwrites
+from dse.execute.operators.step import Overwriting, Quantize, Sharing, overwrites
 
 TILE = 1 << 18
 """Scores of a tile: 1 MiB of float32, half of a core's second-level cache."""

@@ -9,10 +9,10 @@ import plotly.graph_objects as go
 
 from dse.report.figures import theme
 from dse.report.figures.view import Key, View
-from dse.report.manifest import Variable
-from dse.report.run import Point, Run
-from dse.report.scheme import colours
 from dse.report.unit import digits
+from dse.run.manifest import Variable
+from dse.run.run import Point, Run
+from dse.run.scheme import colours
 
 ROW = (11, 22)
 """Least and greatest height of a row in pixels."""

@@ -6,9 +6,9 @@ import html
 
 from dse.report.axis import cost_axes
 from dse.report.baseline import against_reference
-from dse.report.run import Point, Run
-from dse.report.scheme import formats_phrase
 from dse.report.unit import digits, loss_text, ratio, si
+from dse.run.run import Point, Run
+from dse.run.scheme import formats_phrase
 
 
 def hover(run: Run, point: Point) -> str:

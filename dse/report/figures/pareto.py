@@ -14,9 +14,9 @@ from dse.report.figures import theme
 from dse.report.figures.hover import hover
 from dse.report.figures.label import Box, positions
 from dse.report.figures.view import Button, View
-from dse.report.run import Point, Run
-from dse.report.scheme import colours
 from dse.report.unit import digits
+from dse.run.run import Point, Run
+from dse.run.scheme import colours
 
 HEIGHT = 520
 PLOT = (780, 380)

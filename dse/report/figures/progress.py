@@ -6,8 +6,8 @@ import plotly.graph_objects as go
 
 from dse.report.figures import theme
 from dse.report.figures.view import View
-from dse.report.run import Run
 from dse.report.unit import digits
+from dse.run.run import Run
 
 HEIGHT = 260
 

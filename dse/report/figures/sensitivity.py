@@ -10,9 +10,9 @@ import plotly.graph_objects as go
 
 from dse.report.figures import theme
 from dse.report.figures.view import View
-from dse.report.run import Run, Sensitivity
-from dse.report.scheme import colours
 from dse.report.unit import loss_text
+from dse.run.run import Run, Sensitivity
+from dse.run.scheme import colours
 
 LONGEST = 40
 """Variables in the ranking; the heat map shows all."""

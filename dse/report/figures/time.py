@@ -12,8 +12,8 @@ from dse.report.baseline import gain
 from dse.report.breakdown import Breakdown, breakdown
 from dse.report.figures import theme
 from dse.report.figures.view import Key, View
-from dse.report.run import Point, Run
 from dse.report.unit import percent, si
+from dse.run.run import Point, Run
 
 BOUNDS = {
     "compute": "#004488", "memory": "#DDAA33", "launch": "#BB5566", "conversion": "#7a8290",

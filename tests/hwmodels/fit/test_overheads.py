@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from hwmodels.estimators.gpu_constants import CONSTANTS
-from hwmodels.estimators.gpu_overhead import Overhead
+from hwmodels.estimators.gpu.constants import CONSTANTS
+from hwmodels.estimators.gpu.overhead import Overhead
 from hwmodels.fit.measurement import _release
 from hwmodels.fit.predict import predict
 from hwmodels.fit.skeleton import fit_overheads

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hwmodels.estimators.gpu_constants import CONSTANTS
+from hwmodels.estimators.gpu.constants import CONSTANTS
 from hwmodels.fit.predict import predict
 from hwmodels.fit.spread import DeviceFits, spread_of, unseen_spread
 

@@ -1,0 +1,1 @@
+"""A graph compiled to steps, and steps run with quantizers at their sites."""

@@ -1,0 +1,85 @@
+"""Chains of steps that one kernel can replace, as long as no quantizer stands in its way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+from dse.execute.operators.operator import Value
+from dse.execute.operators.step import Quantize, Step
+from dse.execute.program.hooks import Hook
+from dse.execute.program.wiring import Fusion, Wiring
+from dse.execute.program.written_attention import attention_chain
+from dse.execute.program.written_pointwise import gelu_chain, rms_norm_chain, silu_chain
+
+MATCHERS: Mapping[str, tuple[Callable[[Wiring, Step], Fusion | None], ...]] = {
+    "Erf": (gelu_chain,),
+    "ReduceMean": (rms_norm_chain,),
+    "Sigmoid": (silu_chain,),
+    "Softmax": (attention_chain,),
+}
+"""What to try at which operator."""
+
+
+def fusions(
+    steps: Sequence[Step], constants: Mapping[int, Value], outputs: Sequence[int]
+) -> tuple[Fusion, ...]:
+    """All chains, none with a step of another."""
+    wiring = Wiring(steps, constants, frozenset(outputs))
+    found: list[Fusion] = []
+    taken: set[int] = set()
+    for step in steps:
+        for match in MATCHERS.get(step.what, ()):
+            fusion = match(wiring, step)
+            if fusion is not None and taken.isdisjoint(fusion.members):
+                found.append(fusion)
+                taken |= fusion.members
+                break
+    return tuple(found)
+
+
+def fused(
+    steps: tuple[Step, ...], hooks: Mapping[int, Hook], fusions: Sequence[Fusion]
+) -> tuple[tuple[Step, ...], Mapping[int, Hook]]:
+    """The steps with every chain replaced that can take its quantizers, and the hooks moved along.
+
+    What stands at the operands and at the output of a chain stays there.
+    """
+    moved = dict(hooks)
+    replaced: dict[int, Step | None] = {}
+    for fusion in fusions:
+        found = _with_hooks(fusion, hooks)
+        if found is None:
+            continue
+        replaced.update(dict.fromkeys(fusion.members))
+        replaced[fusion.index], hook = found
+        for index in fusion.members:
+            moved.pop(index, None)
+        if hook != Hook():
+            moved[fusion.index] = hook
+    kept = (replaced.get(step.index, step) for step in steps)
+    return tuple(step for step in kept if step is not None), moved
+
+
+def _with_hooks(fusion: Fusion, hooks: Mapping[int, Hook]) -> tuple[Step, Hook] | None:
+    """The fused step and its hook; None where a quantizer stands at a value that it lacks."""
+    inputs: list[tuple[int, Quantize]] = []
+    outputs: tuple[tuple[int, Quantize], ...] = ()
+    inner: dict[str, Quantize] = {}
+    for index in sorted(fusion.members & hooks.keys()):
+        for position, quantize in hooks[index].inputs:
+            place = (index, position)
+            if place in fusion.operands:
+                inputs.append((fusion.operands[place], quantize))
+            elif place in fusion.inner:
+                inner[fusion.inner[place]] = quantize
+            else:
+                return None
+        if hooks[index].outputs and index != fusion.index:
+            return None
+        outputs = hooks[index].outputs
+    step = fusion.step
+    if inner:
+        step = replace(step, call=partial(step.call, **inner))
+    return step, Hook(inputs=tuple(inputs), outputs=outputs)

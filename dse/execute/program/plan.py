@@ -1,0 +1,174 @@
+"""Which steps a run takes, with which quantizers, from which values."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor
+
+from dse.execute.operators.operator import Value
+from dse.execute.operators.step import ABSENT, Quantize, Step, overwrites
+from dse.execute.program.block import Block, last_uses
+from dse.execute.program.fusion import fused, fusions
+from dse.execute.program.hooks import Hook, Readings, placed
+from dse.execute.program.trace import Trace
+
+RECENT = 4
+"""Plans that are kept: an assignment meets batch after batch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Which steps run, with which hooks, starting from which values."""
+
+    steps: tuple[Step, ...]
+    frees: tuple[tuple[int, ...], ...]
+    hooks: Mapping[int, Hook]
+    readings: Readings
+    given: Mapping[int, Value]
+    """Values that are known before the first step."""
+    computed: frozenset[int]
+    """Slots that the steps write."""
+    own: frozenset[int]
+    """Slots that are read through equal quantizers only, so that results may take their memory."""
+
+
+class Planner:
+    """Plans for one block, whatever the assignment."""
+
+    def __init__(self, block: Block) -> None:
+        """Finds the chains that run as one step."""
+        self._block = block
+        self.fusions = fusions(block.steps, block.host_constants, block.outputs)
+        self._by_name = {step.name: step for step in (*block.folded, *block.steps) if step.name}
+        self._recent: deque[tuple[Mapping[str, Quantize], Plan]] = deque(maxlen=RECENT)
+
+    def whole(self, quantizers: Mapping[str, Quantize]) -> Plan:
+        """The steps from the inputs to the outputs.
+
+        Raises:
+            AssignmentError: a key names no operand.
+        """
+        if not quantizers:
+            return self._plain
+        for known, plan in self._recent:
+            if known == quantizers:
+                return plan
+        given = placed(quantizers, self._by_name)
+        steps, hooks = fused(self._active(given), given, self.fusions)
+        plan = self._plan(steps, hooks, given={}, computed=_written(steps))
+        self._recent.appendleft((dict(quantizers), plan))
+        return plan
+
+    def difference(self, trace: Trace, quantizers: Mapping[str, Quantize]) -> Plan:
+        """The steps that lead from the trace's values to the outputs of an assignment.
+
+        Raises:
+            AssignmentError: a key names no operand.
+        """
+        stale = self.stale(trace, quantizers)
+        universe = self._active(placed({**trace.quantizers, **quantizers}, self._by_name))
+        computed = _written(universe)
+        universe, hooks = fused(universe, placed(quantizers, self._by_name), self.fusions)
+        wanted = set(self._block.outputs)
+        given: dict[int, Value] = {}
+        steps: list[Step] = []
+        for step in reversed(universe):
+            needed = wanted.intersection(step.outputs) - {ABSENT}
+            if not needed:
+                continue
+            if needed.isdisjoint(stale) and all(slot in trace.values for slot in needed):
+                given.update((slot, trace.values[slot]) for slot in needed)
+            else:
+                steps.append(step)
+                wanted.update(step.inputs)
+        return self._plan(tuple(reversed(steps)), hooks, given=given, computed=computed)
+
+    def stale(self, trace: Trace, quantizers: Mapping[str, Quantize]) -> set[int]:
+        """Slots whose values can differ from the trace's."""
+        changed = self._changed(trace, quantizers)
+        found: set[int] = set()
+        for step in self._active(placed({**trace.quantizers, **quantizers}, self._by_name)):
+            if step.index in changed or not found.isdisjoint(step.inputs):
+                found.update(step.outputs)
+        return found - {ABSENT}
+
+    @cached_property
+    def _plain(self) -> Plan:
+        """The plan without quantizers."""
+        steps, _ = fused(self._block.steps, {}, self.fusions)
+        return self._plan(steps, {}, given={}, computed=_written(steps))
+
+    def _plan(
+        self,
+        steps: tuple[Step, ...],
+        hooks: Mapping[int, Hook],
+        *,
+        given: Mapping[int, Value],
+        computed: frozenset[int],
+    ) -> Plan:
+        kept = {*self._block.constants, *self._block.outputs, ABSENT}
+        return Plan(
+            steps=steps,
+            frees=last_uses(steps, kept),
+            hooks=hooks,
+            readings=Readings.of(steps, hooks),
+            given=given,
+            computed=computed,
+            own=_own(steps, hooks) - kept,
+        )
+
+    def _active(self, hooks: Mapping[int, Hook]) -> tuple[Step, ...]:
+        """The steps of a run: folded ones too where a quantizer changes what they compute."""
+        block = self._block
+        changed: set[int] = set()
+        again: list[Step] = []
+        for step in block.folded:
+            if step.index in hooks or not changed.isdisjoint(step.inputs):
+                again.append(step)
+                changed.update(step.outputs)
+        if not again:
+            return block.steps
+        copies = [
+            Step(
+                index=-slot, name="", what="copy", call=_copy_to(block),
+                inputs=(slot,), outputs=(block.copies[slot],),
+            )
+            for slot in sorted(changed & block.copies.keys())
+        ]  # fmt: skip
+        return (*again, *copies, *block.steps)
+
+    def _changed(self, trace: Trace, quantizers: Mapping[str, Quantize]) -> Mapping[int, Hook]:
+        keys = {*trace.quantizers, *quantizers}
+        different = {
+            key: quantizers.get(key, trace.quantizers.get(key))
+            for key in keys
+            if quantizers.get(key) != trace.quantizers.get(key)
+        }
+        return placed(different, self._by_name)  # type: ignore[arg-type]
+
+
+def _written(steps: tuple[Step, ...]) -> frozenset[int]:
+    return frozenset(slot for step in steps for slot in step.outputs)
+
+
+def _copy_to(block: Block) -> Callable[[Tensor], Tensor]:
+    return lambda value: value.to(block.device)
+
+
+def _own(steps: tuple[Step, ...], hooks: Mapping[int, Hook]) -> frozenset[int]:
+    """Slots that a step alone writes and that are read through equal quantizers only."""
+    made = {step.outputs[0] for step in steps if len(step.outputs) == 1 and not step.nested}
+    through: dict[int, Quantize | None] = {}
+    for step in steps:
+        at = dict(hooks[step.index].inputs) if step.index in hooks else {}
+        for position, slot in enumerate(step.inputs):
+            quantize = at.get(position)
+            same = through.get(slot, quantize) == quantize
+            through[slot] = quantize if same else None
+    return frozenset(
+        slot for slot, quantize in through.items() if slot in made and overwrites(quantize)
+    )

@@ -1,0 +1,183 @@
+"""A graph that can be executed, with quantizers at its sites."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from dse.errors import GraphError
+from dse.execute.operators.operator import Value
+from dse.execute.operators.step import Quantize
+from dse.execute.program.compiler import Compiler, problems
+from dse.execute.program.feeds import checked
+from dse.execute.program.hooks import Hooks
+from dse.execute.program.plan import Plan, Planner
+from dse.execute.program.run import Record, run_steps
+from dse.execute.program.trace import Execution, Recorder, Trace
+from dse.execute.program.weight_store import WeightCache
+from dse.graph.ir.graph import Graph
+
+WEIGHT_CACHE_BYTES = 2 * 2**30
+"""Quantised weights kept by default: all formats of a model with 100 M parameters or so."""
+
+TRACE_BYTES = 2**30
+"""Values kept by a trace by default."""
+
+
+class Program:
+    """A compiled graph. Runs do not change it, apart from the cache of quantised weights."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        device: str | torch.device = "cpu",
+        weight_cache_bytes: int = WEIGHT_CACHE_BYTES,
+    ) -> None:
+        """Compiles a graph: constants are folded and moved to the device.
+
+        Raises:
+            GraphError: operators that are not supported (all of them, with their nodes), or
+                constants without data.
+        """
+        _check(graph)
+        self.graph = graph
+        self.device = torch.device(device)
+        self._block = Compiler(graph, device=self.device).block()
+        self._planner = Planner(self._block)
+        self._weights = WeightCache(weight_cache_bytes)
+
+    def __reduce__(self) -> tuple[Callable[[Graph], Program], tuple[Graph]]:
+        """The graph and where it runs: another process compiles it again."""
+        return partial(Program, device=str(self.device)), (self.graph,)
+
+    def run(
+        self, feeds: Mapping[str, Value], quantizers: Mapping[str, Quantize] | None = None
+    ) -> Execution:
+        """The outputs for the feeds; autograd works as the caller has set it.
+
+        Args:
+            feeds: A tensor by input name (a list of tensors for a sequence).
+            quantizers: By site key. At `<node>/in<i>` one stands for that operand only, at
+                `<node>/out<i>` for every reader of the value. Callables that are equal share their
+                results; on weights these are kept between runs.
+
+        Raises:
+            DataError: the feeds do not fit the inputs.
+            AssignmentError: a key names no operand.
+            GraphError: a node cannot be executed on the values that it gets.
+        """
+        plan = self._planner.whole(quantizers or {})
+        return self._execute(plan, checked(self.graph, feeds, self.device))
+
+    def trace(
+        self,
+        feeds: Mapping[str, Value],
+        quantizers: Mapping[str, Quantize] | None = None,
+        *,
+        keep_bytes: int = TRACE_BYTES,
+    ) -> Trace:
+        """A run without gradients whose values, up to a budget, serve later `rerun`s."""
+        quantizers = dict(quantizers or {})
+        plan = self._planner.whole(quantizers)
+        inputs = checked(self.graph, feeds, self.device)
+        recorder = Recorder(keep_bytes)
+        with torch.inference_mode():
+            execution = self._execute(plan, inputs, record=recorder)
+        return _trace(inputs, quantizers, execution, recorder)
+
+    def rerun(self, trace: Trace, quantizers: Mapping[str, Quantize]) -> Execution:
+        """What `run` would return for the trace's feeds, from the nodes that can differ.
+
+        Only what lies downstream of a site whose quantizer is not the trace's is executed, and
+        what the trace has dropped of its inputs; bit-identical to a full run.
+
+        Raises:
+            AssignmentError: a key names no operand.
+        """
+        plan = self._planner.difference(trace, quantizers)
+        with torch.inference_mode():
+            return self._execute(plan, trace.feeds)
+
+    def retrace(
+        self,
+        trace: Trace,
+        quantizers: Mapping[str, Quantize],
+        *,
+        keep_bytes: int = TRACE_BYTES,
+    ) -> Trace:
+        """`rerun` that returns a trace of the new assignment; unchanged values are shared."""
+        plan = self._planner.difference(trace, quantizers)
+        recorder = Recorder(keep_bytes)
+        stale = self._planner.stale(trace, quantizers)
+        for slot, value in trace.values.items():
+            if slot not in stale:
+                recorder.add(slot, value, trace.costs[slot])
+        with torch.inference_mode():
+            execution = self._execute(plan, trace.feeds, record=recorder)
+        return _trace(trace.feeds, dict(quantizers), execution, recorder)
+
+    def constant(self, value: str) -> Tensor | None:
+        """The tensor of a value that depends on constants only; None for activations."""
+        slot = self._block.slots.get(value)
+        found = None if slot is None else self._block.constants.get(slot)
+        return found if isinstance(found, Tensor) else None
+
+    def _execute(
+        self, plan: Plan, feeds: Mapping[str, Value], *, record: Record | None = None
+    ) -> Execution:
+        block = self._block
+        values = block.base.copy()
+        for slot, name in zip(block.inputs, self.graph.inputs, strict=True):
+            values[slot] = feeds[name]
+        for slot, value in plan.given.items():
+            values[slot] = value
+        hooks = None
+        if plan.hooks:
+            hooks = Hooks(
+                plan.hooks,
+                readings=plan.readings,
+                constant=lambda slot: slot in block.constants and slot not in plan.computed,
+                weights=self._weights,
+                own=plan.own if record is None else frozenset(),
+            )
+        macs = run_steps(plan.steps, plan.frees, values, hooks=hooks, record=record)
+        outputs = {
+            name: values[slot]
+            for name, slot in zip(self.graph.outputs, block.outputs, strict=True)
+        }
+        return Execution(outputs=outputs, macs=macs)  # type: ignore[arg-type]
+
+
+def _trace(
+    feeds: Mapping[str, Value],
+    quantizers: Mapping[str, Quantize],
+    execution: Execution,
+    recorder: Recorder,
+) -> Trace:
+    return Trace(
+        feeds=feeds,
+        quantizers=quantizers,
+        execution=execution,
+        values=recorder.values,
+        costs=recorder.costs,
+    )
+
+
+def _check(graph: Graph) -> None:
+    where = f"{graph.path}: " if graph.path else ""
+    found: dict[str, list[str]] = {}
+    for what, node in problems(graph):
+        found.setdefault(what, []).append(node)
+    if found:
+        lines = [f"{what}: {', '.join(names)}" for what, names in sorted(found.items())]
+        message = f"{where}{len(found)} unsupported operators (docs/onnx.md lists the supported)"
+        raise GraphError("\n  ".join([message, *lines]))
+    missing = [name for name, constant in graph.initializers.items() if not constant.has_data]
+    if missing:
+        shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        message = f"{where}{len(missing)} of {len(graph.initializers)} constants have no data"
+        raise GraphError(f"{message} ({shown}); costs can be predicted, values need the weights")

@@ -1,0 +1,72 @@
+"""An assignment as everything that stands at sites: emulators, and corrections of means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from dse.execute.emulate import emulators
+from dse.execute.operators.step import Quantize
+from dse.execute.weights.calibrate import Calibration
+from dse.execute.weights.learn import WeightStates
+from dse.graph.ir.assignment import Assignment
+from dse.graph.ir.site import Site
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shift:
+    """Adds a correction to a bias or to an output; equal only where the correction is the same."""
+
+    shift: Tensor
+    then: Quantize | None = None
+    """What quantizes the sum."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """X with the correction."""
+        corrected = x + self.shift.to(x.device, x.dtype)
+        return corrected if self.then is None else self.then(corrected)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Shift) and self.shift is other.shift and self.then == other.then
+
+    def __hash__(self) -> int:
+        return hash((id(self.shift), self.then))
+
+
+def corrections(assignment: Assignment, weights: WeightStates) -> dict[str, Shift]:
+    """What puts the means of outputs back, by the site where it is added.
+
+    That is the node's own bias where it has a constant one, else its output.
+    """
+    found: dict[str, Shift] = {}
+    for key, quantizer in assignment:
+        state, product = weights.state(key, quantizer), weights.product(key)
+        if state is None or product is None or state.output_shift is None:
+            continue
+        if product.bias is not None:
+            found[product.bias] = Shift(shift=state.output_shift)
+        else:
+            shift = product.along_outputs(state.output_shift)
+            found[f"{product.node.name}/out0"] = Shift(shift=shift)
+    return found
+
+
+def bound(
+    assignment: Assignment,
+    sites: Mapping[str, Site],
+    calibration: Calibration,
+    weights: WeightStates,
+) -> dict[str, Quantize]:
+    """Everything that stands at sites under an assignment: emulators and corrections.
+
+    Raises:
+        AssignmentError: as `emulators`.
+    """
+    assignment = weights.settled(assignment)
+    weights.prepare(assignment)
+    found: dict[str, Quantize] = {**emulators(assignment, sites, calibration, weights)}
+    for key, shift in corrections(assignment, weights).items():
+        found[key] = replace(shift, then=found.get(key))
+    return found

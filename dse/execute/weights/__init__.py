@@ -1,0 +1,1 @@
+"""What calibration data teach about weights: ranges, roundings, smoothing, equalisation."""

@@ -1,0 +1,192 @@
+"""Statistics of activations over calibration batches: what static scales are made of."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dse.errors import RunError
+from dse.execute.operators.operator import Value
+from dse.execute.program.program import Program
+from dse.graph.ir.site import Site
+
+SAMPLE = 1 << 14
+"""Values of a site that statistics other than extrema look at, all batches together."""
+
+FILE = "calibration.safetensors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Statistics:
+    """What calibration saw at one site. NaN and Inf are taken for zero."""
+
+    minimum: float
+    maximum: float
+    channel_absmax: Tensor
+    """The largest magnitude of each position along the contraction axes, float32; (1,) where the
+    node contracts none."""
+    sample: Tensor
+    """At most `SAMPLE` values, evenly spaced over what was seen, float32."""
+
+    @property
+    def absmax(self) -> float:
+        """The largest magnitude."""
+        return max(abs(self.minimum), abs(self.maximum))
+
+    @property
+    def values(self) -> Tensor:
+        """The sample with both extrema."""
+        return torch.cat((torch.tensor([self.minimum, self.maximum]), self.sample))
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits, equal for equal statistics."""
+        found = hashlib.sha256(repr((self.minimum, self.maximum)).encode())
+        for tensor in (self.channel_absmax, self.sample):
+            found.update(tensor.numpy().tobytes())
+        return found.hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """Statistics by site key."""
+
+    statistics: Mapping[str, Statistics]
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits, equal for equal calibrations."""
+        pairs = sorted((key, found.digest) for key, found in self.statistics.items())
+        return hashlib.sha256(repr(pairs).encode()).hexdigest()[:16]
+
+
+class Observer:
+    """Stands at a site like a quantizer, changes nothing and keeps the statistics."""
+
+    def __init__(self, axes: Sequence[int]) -> None:
+        self._axes = tuple(axes)
+        self._minimum = math.inf
+        self._maximum = -math.inf
+        self._channels = torch.zeros(1)
+        self._sample = torch.zeros(0)
+        self._stride = 1
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """X, which has been seen."""
+        if x.numel():
+            with torch.no_grad():
+                self._see(x.detach().float())
+        return x
+
+    def statistics(self) -> Statistics:
+        """What was seen so far."""
+        empty = self._minimum > self._maximum
+        return Statistics(
+            minimum=0.0 if empty else self._minimum,
+            maximum=0.0 if empty else self._maximum,
+            channel_absmax=self._channels,
+            sample=self._sample,
+        )
+
+    def _see(self, x: Tensor) -> None:
+        low, high = (bound.item() for bound in torch.aminmax(x))
+        if not (math.isfinite(low) and math.isfinite(high)):
+            x = torch.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0)
+            low, high = (bound.item() for bound in torch.aminmax(x))
+        self._minimum, self._maximum = min(self._minimum, low), max(self._maximum, high)
+        kept = [axis for axis in range(x.dim()) if axis not in self._axes]
+        if not self._axes:
+            channels = x.abs().amax().reshape(1)
+        else:
+            channels = (x.abs().amax(kept) if kept else x.abs()).reshape(-1)
+        self._channels = torch.maximum(self._channels, channels.cpu())
+        self._draw(x.reshape(-1))
+
+    def _draw(self, flat: Tensor) -> None:
+        # Powers of three: a stride that shares a factor with the width would see few channels.
+        while flat.numel() // self._stride > SAMPLE:
+            self._stride, self._sample = 3 * self._stride, self._sample[::3]
+        self._sample = torch.cat((self._sample, flat[:: self._stride].cpu()))
+        while self._sample.numel() > SAMPLE:
+            self._stride, self._sample = 3 * self._stride, self._sample[::3].clone()
+
+
+def observe(
+    program: Program, batches: Iterable[Mapping[str, Value]], sites: Sequence[Site]
+) -> Calibration:
+    """Statistics of the sites over batches of feeds, one batch in memory at a time.
+
+    Sites that read the same value along the same axes share their statistics. Constants are seen
+    once.
+    """
+    observers = {
+        (site.value, site.contraction_axes): Observer(site.contraction_axes) for site in sites
+    }
+    bound: dict[str, Observer] = {}
+    for site in sites:
+        if program.constant(site.value) is None:
+            bound[site.key] = observers[site.value, site.contraction_axes]
+    for (value, _), observer in observers.items():
+        constant = program.constant(value)
+        if constant is not None:
+            observer(constant)
+    if bound:
+        with torch.inference_mode():
+            for feeds in batches:
+                program.run(feeds, bound)
+    found = {key: observer.statistics() for key, observer in observers.items()}
+    return Calibration(
+        statistics={site.key: found[site.value, site.contraction_axes] for site in sites}
+    )
+
+
+def save_calibration(calibration: Calibration, folder: Path) -> None:
+    """Writes `calibration.safetensors` into a folder, which is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors: dict[str, Tensor] = {}
+    for key, found in calibration.statistics.items():
+        bounds = [found.minimum, found.maximum]
+        tensors[f"{key}:bounds"] = torch.tensor(bounds, dtype=torch.float64)
+        tensors[f"{key}:channel_absmax"] = found.channel_absmax.clone()
+        tensors[f"{key}:sample"] = found.sample.clone()
+    save_file(tensors, folder / FILE, metadata={"digest": calibration.digest})
+
+
+def load_calibration(folder: Path) -> Calibration:
+    """The calibration that `save_calibration` wrote.
+
+    Raises:
+        RunError: the file is missing, or its content is not what its digest says.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise RunError(f"{path}: does not exist; calibrate again")
+    with safe_open(path, framework="pt") as file:
+        digest = (file.metadata() or {}).get("digest")
+        names = {name.rpartition(":")[0] for name in file.keys()}  # noqa: SIM118
+        calibration = Calibration(statistics={
+            key: _read(
+                file.get_tensor(f"{key}:bounds"),
+                file.get_tensor(f"{key}:channel_absmax"),
+                file.get_tensor(f"{key}:sample"),
+            )
+            for key in sorted(names)
+        })  # fmt: skip
+    if digest != calibration.digest:
+        raise RunError(f"{path}: digest {calibration.digest}, expected {digest}; calibrate again")
+    return calibration
+
+
+def _read(bounds: Tensor, channel_absmax: Tensor, sample: Tensor) -> Statistics:
+    minimum, maximum = bounds.tolist()
+    return Statistics(
+        minimum=minimum, maximum=maximum, channel_absmax=channel_absmax, sample=sample
+    )

@@ -1,0 +1,264 @@
+"""What is found about weights: roundings, ranges, corrected means, smoothing, equalisation.
+
+All is found with the full-precision inputs of a layer, if it needs data at all. So what a weight
+takes depends on its own quantizer alone, and not on the rest of an assignment; equalisation is
+settled between neighbours before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dse.errors import AssignmentError
+from dse.execute.operators.operator import Value
+from dse.execute.program.program import Program
+from dse.execute.weights.equalize import Equalization, equalization, sides_of
+from dse.execute.weights.moments import Moments, observe_moments
+from dse.execute.weights.need import Wish
+from dse.execute.weights.product import Product, products_of
+from dse.execute.weights.smooth import smoothing_of, smoothing_strength
+from dse.graph.ir.assignment import Assignment
+from dse.graph.ir.site import Site
+from dse.numerics import (
+    QuantizerState,
+    calibrated_state,
+    learned_macs,
+    learned_state,
+    load_states,
+    output_range,
+    output_range_macs,
+    quantize,
+    save_states,
+)
+from hwmodels.formats.quantizer import Quantizer
+
+MEMORY_BYTES = 1 << 30
+"""For outer products of inputs at one time; more layers take more passes over the data."""
+FILE = "weights.safetensors"
+
+
+class WeightStates:
+    """Learned roundings and output shifts by weight and quantizer, found when first asked for."""
+
+    def __init__(
+        self,
+        program: Program,
+        sites: Mapping[str, Site],
+        batches: Callable[[], Iterable[Mapping[str, Value]]],
+        *,
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> None:
+        self._program = program
+        self._sites = sites
+        self._batches = batches
+        self._memory_bytes = memory_bytes
+        self._states: dict[str, QuantizerState] = {}
+        self.macs = 0
+        """Multiply-accumulates spent on passes over the calibration data and on learning."""
+
+    def prepare(self, pairs: Iterable[tuple[str, Quantizer]]) -> None:
+        """Finds the states of quantizers at sites, several layers in one pass over the data.
+
+        Raises:
+            AssignmentError: a learned rounding or a correction at a site that cannot have one.
+        """
+        wishes = {wish.identity: wish for pair in pairs for wish in self._wishes(*pair)}
+        missing = [wish for identity, wish in wishes.items() if identity not in self._states]
+        for wish in missing:
+            if not wish.needs_data:
+                self._states[wish.identity] = self._factors(wish, None)
+        for part in self._passes([wish for wish in missing if wish.needs_data]):
+            second = frozenset(wish.product.operand for wish in part if wish.needs_second)
+            found, macs = observe_moments(
+                self._program, self._batches(), [wish.product for wish in part], second=second
+            )
+            self.macs += macs
+            for wish in part:
+                self._states[wish.identity] = self._state(wish, found[wish.product.operand])
+
+    def settled(self, assignment: Assignment) -> Assignment:
+        """The assignment as it stands at sites: equalised where both neighbours ask for it.
+
+        Raises:
+            AssignmentError: `equalize` at a site without a neighbour to scale.
+        """
+        if all(sides_of(quantizer) is None for _, quantizer in assignment):
+            return assignment
+        return self._equalization.settled(assignment)
+
+    def state(self, key: str, quantizer: Quantizer) -> QuantizerState | None:
+        """What was found for a quantizer at a site; None where it needs nothing."""
+        for wish in self._wishes(key, quantizer):
+            if wish.identity not in self._states:
+                self.prepare([(key, quantizer)])
+            return self._states[wish.identity]
+        return None
+
+    def product(self, key: str) -> Product | None:
+        """The product that a weight takes part in."""
+        return self._products.get(key)
+
+    def save(self, folder: Path) -> str:
+        """Writes `weights.safetensors` into a folder; the digest of what was found so far."""
+        folder.mkdir(parents=True, exist_ok=True)
+        return save_states(self._states, folder / FILE)
+
+    def load(self, folder: Path) -> None:
+        """Takes over what `save` wrote, instead of learning it again.
+
+        Raises:
+            StateError: the file is missing or its content is not what its digest says.
+        """
+        self._states |= load_states(folder / FILE)
+
+    def _wishes(self, key: str, quantizer: Quantizer) -> Iterator[Wish]:
+        """One, or none where the quantizer needs no state."""
+        site = self._sites.get(key)
+        scaled = smoothing_strength(quantizer) is not None
+        if sides_of(quantizer) is not None:
+            self._equalization.check([key])
+            scaled = True
+        if site is None or site.role != "weight":
+            if quantizer.is_learned:
+                role = "unknown" if site is None else site.role
+                raise AssignmentError(
+                    f"site {key!r} ({role}): {quantizer.name} learns its rounding, which only "
+                    "weights can"
+                )
+            if scaled:
+                yield self._at_operand(key, quantizer)
+            return
+        product = self._products.get(key)
+        asked = scaled or quantizer.is_learned or quantizer.correction == "bias_corrected"
+        if product is None:
+            if asked:
+                raise AssignmentError(
+                    f"site {key!r}: {quantizer.name} needs a convolution over one or two axes or "
+                    "a matrix product with one weight matrix on the right"
+                )
+            return
+        corrects = quantizer.settled(weight=True).correction == "bias_corrected"
+        # Nobody asked: only where a bias takes the shift for nothing.
+        corrects &= product.has_bias or quantizer.correction != "auto"
+        wish = Wish(key=key, quantizer=quantizer, product=product, corrects=corrects)
+        if wish.needs_data or scaled:
+            yield wish
+
+    def _at_operand(self, key: str, quantizer: Quantizer) -> Wish:
+        """An activation whose ranges move into the weight of its node."""
+        product = self._products.get(f"{key.rpartition('/')[0]}/in1")
+        if product is None or product.activation != key:
+            raise AssignmentError(
+                f"site {key!r}: {quantizer.name}: meets no weight to smooth into"
+            )
+        return Wish(key=key, quantizer=quantizer, product=product, corrects=False)
+
+    @cached_property
+    def _products(self) -> dict[str, Product]:
+        shapes = {
+            key: tuple(weight.shape)
+            for key, site in self._sites.items()
+            if site.role == "weight" and (weight := self._program.constant(site.value)) is not None
+        }
+        return products_of(self._program.graph, shapes)
+
+    def _passes(self, wishes: list[Wish]) -> Iterator[list[Wish]]:
+        """Wishes in parts whose outer products fit into memory together."""
+        part: list[Wish] = []
+        held: dict[tuple[object, ...], int] = {}
+        for wish in sorted(wishes, key=lambda wish: (wish.needs_second, wish.identity)):
+            product = wish.product
+            size = 4 * product.groups * product.depth**2 if wish.needs_second else 0
+            grown = {**held, product.operand: max(size, held.get(product.operand, 0))}
+            if part and sum(grown.values()) > self._memory_bytes:
+                yield part
+                part, grown = [], {product.operand: size}
+            part.append(wish)
+            held = grown
+        if part:
+            yield part
+
+    def _state(self, wish: Wish, moments: Moments) -> QuantizerState:
+        product = wish.product
+        state = self._factors(wish, moments)
+        if wish.key == product.activation:
+            return state
+        weight = self._weight(wish.key)
+        matrix = product.matrix(weight)
+        values = None
+        if wish.needs_second:
+            state, values = self._learned(wish, matrix, moments)
+        if not wish.corrects:
+            return state
+        if values is None:
+            values = product.matrix(self._plain(wish, weight, state))
+        error = (matrix - values).double() @ moments.mean[..., None]
+        return replace(state, output_shift=error.float().flatten() * product.scale)
+
+    def _weight(self, key: str) -> Tensor:
+        given = self._program.constant(self._sites[key].value)
+        assert given is not None
+        return given.detach().float()
+
+    def _factors(self, wish: Wish, moments: Moments | None) -> QuantizerState:
+        """The channel factors of a smoothed or equalised operand; nothing for others."""
+        sides = sides_of(wish.quantizer)
+        if sides is not None:
+            return QuantizerState(channel_factors=self._equalization.of(wish.key, sides))
+        strength, product = smoothing_strength(wish.quantizer), wish.product
+        if strength is None or moments is None:
+            return QuantizerState()
+        same = (
+            (other, self._weight(key))
+            for key, other in self._products.items()
+            if other.operand == product.operand
+        )
+        factors = smoothing_of(wish.key, product, moments.largest, same, strength)
+        if wish.key == product.activation:
+            return QuantizerState(channel_factors=factors)
+        return QuantizerState(channel_factors=(1 / factors).repeat_interleave(product.taps))
+
+    @cached_property
+    def _equalization(self) -> Equalization:
+        return equalization(self._program.graph, self._products, self._weight)
+
+    def _learned(
+        self, wish: Wish, matrix: Tensor, moments: Moments
+    ) -> tuple[QuantizerState, Tensor]:
+        """What data decide about a weight, and its values as a matrix.
+
+        A correction takes care of mean inputs, so that only what deviates from them counts.
+        """
+        product, quantizer = wish.product, wish.settled
+        second = moments.second(centred=wish.corrects)
+        outputs = matrix.shape[1]
+        if quantizer.statistic == "output_mse":
+            self.macs += product.groups * output_range_macs(outputs, product.depth, quantizer)
+        if not quantizer.is_learned:
+            state = output_range(matrix, second, quantizer)
+            rows = matrix.reshape(-1, product.depth)
+            found = quantize(rows, quantizer, axes=(1,), state=state).reshape(matrix.shape)
+            return state, found
+        self.macs += product.groups * learned_macs(outputs, product.depth, quantizer)
+        try:
+            state = learned_state(matrix, second, quantizer)
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+            raise AssignmentError(
+                f"site {wish.key!r}: {wish.quantizer.name}: the inputs of the layer on the "
+                f"calibration split have no usable second moment ({error})"
+            ) from error
+        assert state.values is not None
+        return replace(state, values=product.weight(state.values)), state.values
+
+    def _plain(self, wish: Wish, weight: Tensor, state: QuantizerState) -> Tensor:
+        """The weight under a quantizer that needs no data but factors."""
+        quantizer, axes = wish.settled, self._sites[wish.key].contraction_axes
+        if not quantizer.is_dynamic:
+            state = calibrated_state(weight, quantizer, axes=axes, state=state)
+        return quantize(weight, quantizer, axes=axes, state=state)

@@ -1,0 +1,1 @@
+"""Who measures a trial: this process, workers, Ray actors."""

@@ -1,0 +1,90 @@
+"""How far a search is spread: workers of one process, and processes of one study."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from dse.errors import RunError
+from dse.evaluate.evaluator import Evaluator
+from dse.explore.measure.executor import Executor, InProcess
+from dse.explore.measure.workers import Workers
+from dse.explore.study.storage import SILENCE_S
+
+PEER_FILE = ".peer"
+"""In the run folder: what the process that runs there is called in a shared study."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """Who takes part in a search."""
+
+    workers: int | None = None
+    """Processes that measure, with one torch thread each; by default the search's own process
+    does, with all threads. On Ray: actors, by default as many as the cluster has room for."""
+    executor: Literal["local", "ray"] = "local"
+    storage: str | None = None
+    """Of a study that several processes share (see `dse.explore.study.storage`); by default the
+    study is in the run folder, for this process alone."""
+    study: str | None = None
+    """Its name there; the space's by default."""
+    join: bool = False
+    """Take part in a study that exists, instead of making one."""
+    silence_s: int = SILENCE_S
+    """What a process may be silent for before others measure its trials again; a pause of the
+    machine or the network should be shorter."""
+
+    def title(self, origin: str) -> str | None:
+        """What the shared study is called; None where none is shared.
+
+        Args:
+            origin: what errors call the space.
+        """
+        if self.storage is None:
+            return None
+        return self.study or Path(origin).stem.removeprefix("zoo:")
+
+    def check(self) -> None:
+        """Refuse what does not go together.
+
+        Raises:
+            RunError: says what.
+        """
+        if self.storage is None and (self.join or self.study):
+            raise RunError("--join and --study need --storage: the URL of the shared study")
+        if self.workers is not None and self.workers < 1:
+            raise RunError(f"--workers: expected at least 1, got {self.workers}")
+
+
+@contextmanager
+def started(evaluator: Evaluator, scale: Scale) -> Iterator[Executor]:
+    """What measures, stopped at the end whatever happens.
+
+    Raises:
+        RunError: no Ray, or an evaluator that cannot be copied to other processes.
+    """
+    executor = _executor(evaluator, scale)
+    try:
+        yield executor
+    finally:
+        executor.close()
+
+
+def peer_of(folder: Path) -> str:
+    """The name of the process that holds a run folder: the same after a resume."""
+    path = folder / PEER_FILE
+    if not path.exists():
+        path.write_text(uuid.uuid4().hex, encoding="utf-8")
+    return path.read_text(encoding="utf-8")
+
+
+def _executor(evaluator: Evaluator, scale: Scale) -> Executor:
+    if scale.executor == "ray":
+        from dse.explore.measure.ray_actors import RayActors  # noqa: PLC0415 (an extra)
+
+        return RayActors(evaluator, scale.workers)
+    return InProcess(evaluator) if scale.workers is None else Workers(evaluator, scale.workers)

@@ -1,0 +1,1 @@
+"""What is searched: objectives, constraints, records, and which points make the front."""

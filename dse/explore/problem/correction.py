@@ -1,0 +1,57 @@
+"""What costs measured outside teach about predicted ones, by variable and choice.
+
+A cost is what the regions add up to, so totals that were measured for a few assignments move the
+entries of the table: the same re-fit that the quality surrogate gets, with the cost table as its
+prior. What couples neighbours stays as predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dse.evaluate.costs import Costs
+from dse.explore.solve.surrogate import Surrogate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correction:
+    """What is added to one predicted cost column."""
+
+    parts: tuple[np.ndarray, ...]
+    """Of each variable's choices; last, of what is not searched: one array with one entry."""
+    ratio: float
+    """Median of measured over predicted, before the correction."""
+
+    def of(self, points: np.ndarray) -> np.ndarray:
+        """What is added for (points, variables) choice indices."""
+        return Surrogate(losses=self.parts).predict(_with_fixed(points))
+
+
+def fitted(costs: Costs, column: str, points: np.ndarray, measured: Sequence[float]) -> Correction:
+    """The correction that explains measured totals while staying near the table.
+
+    Args:
+        costs: the tables.
+        column: a cost that adds up.
+        points: (points, variables) choice indices.
+        measured: the cost of each point, positive.
+    """
+    prior = Surrogate(losses=(*costs.additive(column), np.array([costs.fixed(column)])))
+    extended = _with_fixed(points)
+    predicted = costs.totals(points, [column])[:, 0]
+    coupled = predicted - prior.predict(extended)
+    wanted = np.asarray(measured, dtype=float)
+    # A measured total below its couplings says nothing of the parts.
+    explained = np.where(wanted > coupled, wanted - coupled, wanted)
+    after = prior.refitted(extended, explained)
+    return Correction(
+        parts=tuple(new - old for new, old in zip(after.losses, prior.losses, strict=True)),
+        ratio=float(np.median(wanted / predicted)),
+    )
+
+
+def _with_fixed(points: np.ndarray) -> np.ndarray:
+    return np.column_stack([points, np.zeros(len(points), dtype=np.int64)])

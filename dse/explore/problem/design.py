@@ -1,0 +1,182 @@
+"""What is searched, priced and constrained: everything of a search but the measuring."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from dse.errors import SpaceError, nearest
+from dse.evaluate.cost_tables import build_costs
+from dse.evaluate.costs import Costs
+from dse.explore.problem.constraint import QUALITY, Constraint, parse_constraints
+from dse.explore.problem.correction import Correction
+from dse.explore.problem.feasible import budgets, check_costs
+from dse.explore.problem.objectives import Objectives
+from dse.explore.solve.solver import Budget
+from dse.graph.patterns.regions import regions
+from dse.model import Model, open_model
+from dse.space.build import build_problem
+from dse.space.problem import Point, Problem
+from dse.space.schema import Space
+from hwmodels.devices.device import Device
+
+
+@dataclass(kw_only=True)
+class Design:
+    """A space with its model, decision variables and cost tables."""
+
+    space: Space
+    origin: str
+    """What errors call the space: its file."""
+    folder: Path
+    """What the space's relative paths are relative to."""
+    model: Model
+    cost_model: Model | None
+    problem: Problem
+    costs: Costs
+    objectives: Objectives
+    constraints: tuple[Constraint, ...]
+    corrections: Mapping[str, Correction] = field(default_factory=dict)
+    """Cost column -> what measurements made outside add to its prediction."""
+
+    def total(self, point: Point) -> dict[str, float]:
+        """Every cost column of a point, corrected."""
+        row = dict(self.costs.total(point))
+        for column, correction in self.corrections.items():
+            row[column] += float(correction.of(np.array([point]))[0])
+        return row
+
+    def totals(self, points: np.ndarray, columns: Sequence[str]) -> np.ndarray:
+        """(points, columns) costs, corrected; points: (points, variables) choice indices."""
+        table = self.costs.totals(points, columns)
+        for place, column in enumerate(columns):
+            if column in self.corrections:
+                table[:, place] += self.corrections[column].of(points)
+        return table
+
+    def objective_costs(self, points: np.ndarray) -> np.ndarray:
+        """(points, cost objectives), corrected; points: (points, variables) choice indices."""
+        return self.totals(points, self.objectives.costs)
+
+    @property
+    def additive(self) -> tuple[tuple[np.ndarray, ...], ...]:
+        """Of each cost objective, what the choices add: one array a variable."""
+        return tuple(self._additive(column) for column in self.objectives.costs)
+
+    def _additive(self, column: str) -> tuple[np.ndarray, ...]:
+        parts = self.costs.additive(column)
+        if column not in self.corrections:
+            return parts
+        added = self.corrections[column].parts[: len(parts)]
+        return tuple(part + more for part, more in zip(parts, added, strict=True))
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """The constraints on costs that add up, for the solver."""
+        return budgets(self.constraints, self.costs)
+
+    def allowed(self, points: np.ndarray, losses: np.ndarray) -> np.ndarray:
+        """Mask of the points that satisfy every constraint.
+
+        Args:
+            points: (points, variables) choice indices.
+            losses: (points,) measured or predicted.
+        """
+        kept = np.ones(len(points), dtype=bool)
+        for constraint in self.constraints:
+            if constraint.column == QUALITY:
+                values = losses
+            else:
+                values = self.totals(points, [constraint.column])[:, 0]
+            kept &= np.array([constraint.holds({constraint.column: v}) for v in values.tolist()])
+        return kept
+
+
+def open_design(
+    space: Space, *, origin: str, folder: Path, devices: Mapping[str, Device] | None = None
+) -> Design:
+    """The model, variables and cost tables that a space names; no data are read.
+
+    Args:
+        space: the space.
+        origin: what errors call it.
+        folder: what its relative paths are relative to.
+        devices: by the name that a target uses, where it is not one of the catalogue or a file.
+
+    Raises:
+        DseError, HardwareError: whatever in the space or the model cannot be used.
+        InfeasibleError: no assignment satisfies the constraints on cost.
+    """
+    model = open_model(space.model, folder=folder)
+    found = regions(model.graph)
+    problem = build_problem(space, found, origin=origin)
+    cost_model = open_model(space.cost_model, folder=folder) if space.cost_model else None
+    costs = build_costs(
+        space,
+        problem,
+        found,
+        (cost_model or model).graph,
+        origin=origin,
+        folder=folder,
+        devices=devices,
+    )
+    objectives = _objectives(space, costs, origin)
+    constraints = parse_constraints(
+        space.constraints,
+        costs.columns,
+        origin=origin,
+        targets=[target.label for target in costs.targets],
+    )
+    check_costs(constraints, costs)
+    return Design(
+        space=space,
+        origin=origin,
+        folder=folder,
+        model=model,
+        cost_model=cost_model,
+        problem=problem,
+        costs=costs,
+        objectives=objectives,
+        constraints=constraints,
+    )
+
+
+def _objectives(space: Space, costs: Costs, origin: str) -> Objectives:
+    """What a space minimises; a column without its target stands for that of every target."""
+    first, *others = space.objectives
+    if first != QUALITY:
+        raise SpaceError(f"{origin}: objectives.0: expected {QUALITY!r}, got {first!r}")
+    labels = [target.label for target in costs.targets] if len(costs.targets) > 1 else []
+    columns: dict[str, None] = {}
+    for number, column in enumerate(others, start=1):
+        named = [column, *(f"{label}.{column}" for label in labels)]
+        found = [name for name in named if name in costs.bounded_columns]
+        if not found:
+            raise SpaceError(
+                f"{origin}: objectives.{number}: unknown column {column!r}"
+                f"{nearest(column, costs.bounded_columns)} "
+                f"(known: {', '.join(costs.bounded_columns)})"
+            )
+        columns.update(dict.fromkeys(found))
+    views = _views(tuple(columns), labels)
+    base = costs.totals(np.array([costs.problem.fallback]), list(columns))[0].tolist()
+    return Objectives(
+        costs=tuple(columns), views=views, base=dict(zip(columns, base, strict=True))
+    )
+
+
+def _views(columns: Sequence[str], labels: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+    """The columns of each target that has any, where they are the same quantities for several."""
+    views = {
+        label: tuple(column for column in columns if column.startswith(f"{label}."))
+        for label in labels
+    }
+    views = {label: found for label, found in views.items() if found}
+    quantities = {
+        tuple(column.removeprefix(f"{label}.") for column in found)
+        for label, found in views.items()
+    }
+    return views if len(views) > 1 and len(quantities) == 1 else {}

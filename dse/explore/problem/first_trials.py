@@ -1,0 +1,46 @@
+"""Which assignments are measured before any sampler speaks: uniforms and the solver's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from dse.explore.solve.solver import Budget, sweep
+from dse.explore.solve.surrogate import Surrogate
+from dse.space.problem import Point, Problem
+
+SOLVER_SHARE = 0.25
+"""Of the trials that the uniforms leave, how many the solver may fill: its points come from the
+prior alone, the sampler's from everything measured so far (studies/search_methods)."""
+
+
+def plan(
+    problem: Problem,
+    surrogate: Surrogate,
+    additive: Sequence[Sequence[np.ndarray]],
+    constraints: Sequence[Budget],
+    *,
+    trials: int,
+    budgets: int,
+) -> Mapping[Point, str]:
+    """Points to measure, with their source, in order.
+
+    Every uniform assignment comes first; then solutions of the knapsack, evenly over the budgets
+    of each cost objective, as many as fit.
+    """
+    planned: dict[Point, str] = dict.fromkeys(problem.uniforms.values(), "uniform")
+    solutions: dict[Point, None] = {}
+    for costs in additive:
+        found = sweep(surrogate.losses, costs, budgets, constraints=constraints)
+        solutions.update((point, None) for point in found if point not in planned)
+    room = max(0, int((trials - len(planned)) * SOLVER_SHARE + 0.5))
+    planned.update((point, "surrogate") for point in _spread(list(solutions), room))
+    return planned
+
+
+def _spread(points: list[Point], room: int) -> list[Point]:
+    """At most `room` points, evenly over the list."""
+    if len(points) <= room:
+        return points
+    return [points[int(index)] for index in np.linspace(0, len(points) - 1, room).round()]

@@ -1,0 +1,85 @@
+"""Which trials are on the front: paired tests on the search split, the report split decides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from dse.evaluate.quality import SEPARATED, Quality
+from dse.explore.problem.objectives import Objectives
+from dse.explore.problem.records import Record
+from dse.explore.solve.front import nondominated
+
+
+def contenders(
+    records: Sequence[Record], objectives: Objectives, *, feasible: np.ndarray
+) -> list[int]:
+    """Which records the report split decides on: uniforms and what is near the front.
+
+    A record is out when a feasible one that costs no more is better beyond the noise: losses of
+    two assignments are paired, sample by sample, so that differences far smaller than either
+    loss's own standard error are told apart.
+    """
+    return [
+        index
+        for index, record in enumerate(records)
+        if record.source in ("uniform", "reference")
+        or (feasible[index] and not _beaten(index, records, objectives, feasible))
+    ]
+
+
+def _beaten(
+    index: int, records: Sequence[Record], objectives: Objectives, feasible: np.ndarray
+) -> bool:
+    values = objectives.search_values(records)
+    own = values[index]
+    rivals = np.flatnonzero(feasible & (values[:, 1:] <= own[1:]).all(axis=1)).tolist()
+    return any(
+        better(records[rival].search, records[index].search) for rival in rivals if rival != index
+    )
+
+
+def decide(
+    records: Sequence[Record], objectives: Objectives, *, feasible: np.ndarray
+) -> list[int]:
+    """The front on the report split, sorted by the first cost objective."""
+    values = objectives.report_values(records)
+    usable = np.flatnonzero(np.isfinite(values).all(axis=1) & feasible)
+    kept = usable[nondominated(values[usable])]
+    return sorted((int(index) for index in kept), key=lambda index: (values[index, 1], index))
+
+
+def tied_with_uniform(record: Record, records: Sequence[Record], objectives: Objectives) -> bool:
+    """Whether a uniform assignment of no higher cost is within the noise of a record.
+
+    The test is paired: the mean difference of per-sample losses on the report split against two
+    of its standard errors.
+    """
+    if record.report is None or record.source == "uniform":
+        return False
+    own = np.array([record.costs[column] for column in objectives.costs])
+    for other in records:
+        if other.source != "uniform" or other.report is None or other.point == record.point:
+            continue
+        theirs = np.array([other.costs[column] for column in objectives.costs])
+        if (theirs <= own).all() and not better(record.report, other.report):
+            return True
+    return False
+
+
+def better(first: Quality, second: Quality) -> bool:
+    """Whether the first loss is lower beyond two standard errors of the difference.
+
+    The paired difference where both have the same samples; a loss that was measured outside has
+    none, and its standard error is taken as independent, or as nothing where it is not known.
+    """
+    gap, stderr = second.loss - first.loss, math.hypot(first.stderr, second.stderr)
+    if len(first.losses) == len(second.losses) > 1:
+        difference = np.array(second.losses) - np.array(first.losses)
+        gap = float(difference.mean())
+        stderr = float(difference.std(ddof=1)) / math.sqrt(len(difference))
+    if not (math.isfinite(gap) and math.isfinite(stderr)):
+        return first.loss < second.loss
+    return gap > SEPARATED * stderr

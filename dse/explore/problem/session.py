@@ -1,0 +1,77 @@
+"""Everything that a search needs, loaded and checked before the first trial."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from dse.evaluate.evaluator import Evaluator
+from dse.evaluate.metric import Metric
+from dse.evaluate.setup import build_evaluator
+from dse.explore.problem.design import Design, open_design
+from dse.space.schema import Space
+from dse.zoo.split import Splits
+from hwmodels.devices.device import Device
+
+
+@dataclass(kw_only=True)
+class Session(Design):
+    """A prepared search: the design with what measures quality."""
+
+    evaluator: Evaluator
+    started: float = field(default_factory=time.monotonic)
+    stage_macs: dict[str, int] = field(default_factory=dict)
+    """Executed MACs by stage of the search."""
+    trial_macs: dict[int, int] = field(default_factory=dict)
+    """Executed MACs by trial, on the search split; trials without a result included."""
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+
+
+def prepare(
+    space: Space,
+    *,
+    origin: str,
+    folder: Path,
+    compute: str = "cpu",
+    splits: Splits | None = None,
+    metric: Metric | None = None,
+    devices: Mapping[str, Device] | None = None,
+) -> Session:
+    """Load, check and connect everything that a space names.
+
+    Args:
+        space: the space.
+        origin: what errors call it.
+        folder: what its relative paths are relative to.
+        compute: `cpu` or `cuda`.
+        splits: the samples themselves, instead of those that the space names.
+        metric: a user's own measure of quality.
+        devices: by the name that a target uses, where it is not one of the catalogue or a file.
+
+    Raises:
+        DseError, HardwareError: whatever in the space, the model or the data cannot be used.
+        InfeasibleError: no assignment satisfies the constraints on cost.
+    """
+    design = open_design(space, origin=origin, folder=folder, devices=devices)
+    sites = {site.key: site for variable in design.problem.variables for site in variable.sites}
+    quantizers = [
+        (site.key, choice.quantizers[site.role])
+        for variable in design.problem.variables
+        for choice in variable.choices
+        for site in variable.sites
+        if site.role in choice.quantizers
+    ]
+    evaluator = build_evaluator(
+        design.model.graph,
+        space.data,
+        sites,
+        quantizers,
+        folder=folder,
+        compute=compute,
+        splits=splits,
+        metric=metric,
+    )
+    known = {one.name: getattr(design, one.name) for one in fields(Design)}
+    return Session(**known, evaluator=evaluator)

@@ -1,0 +1,163 @@
+"""`dse search --from RUN`: measured qualities on other devices or budgets, at no evaluation."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import TrialState
+
+from dse.explore.loop import identity
+from dse.explore.manifest import described
+from dse.explore.measure.records import REPORT_ATTRIBUTE, records_of
+from dse.explore.problem.design import Design, open_design
+from dse.explore.problem.feasible import check_measured, satisfied
+from dse.explore.problem.records import Record
+from dse.explore.problem.selection import contenders, decide
+from dse.explore.restore import check_model, read_space, study_of
+from dse.explore.run import Overrides, SearchResult, default_folder, overridden
+from dse.explore.study.outside import ATTRIBUTE, corrections, told_of
+from dse.explore.study.study import distributions, locked, open_study, trial_point
+from dse.explore.write import write_tables
+from dse.run import folder as run_folder
+from dse.space.load import space_yaml
+from dse.space.relocate import relocated
+from dse.space.schema import Space
+
+SPACE = "space.yaml"
+"""The space of the new run, so that `--resume` can measure more."""
+KEPT = ("metric", "metric_goal", "samples", "reference_metric")
+"""What a manifest says of the measurements, which are the old run's."""
+
+
+def reuse(
+    run: str | Path,
+    *,
+    overrides: Overrides | None = None,
+    out: Path | None = None,
+    storage: str | None = None,
+) -> SearchResult:
+    """A new run folder with the fronts of an old run's measurements under other targets or limits.
+
+    Costs are computed anew, qualities are those that were measured. The front is decided among
+    what has been measured on the report split; what else might belong on it is counted in the
+    manifest (`unreported`), and is measured when the new run is continued.
+
+    Args:
+        run: a run folder.
+        overrides: what differs; new constraints are added to the old ones.
+        out: the new folder; `runs/<run>-<time>` by default. It keeps its own study.
+        storage: the URL of the old run's shared study, where its manifest hides a password.
+
+    Raises:
+        StorageError: a shared study cannot be reached.
+        RunError: the old folder cannot be read, or the new one exists.
+        InfeasibleError: nothing that was measured satisfies the constraints.
+    """
+    run, overrides = Path(run), overrides or Overrides()
+    out = out or default_folder(str(run))
+    manifest = run_folder.read_json(run / run_folder.MANIFEST)
+    space, folder = read_space(run)
+    space = overridden(relocated(_untargeted(space, overrides), folder), overrides)
+    origin = str(out / SPACE)
+    design = open_design(space, origin=origin, folder=out)
+    check_model(run, manifest, design)
+    known = {**identity(design), "storage": None, "study": None}
+    with study_of(run, storage) as old:
+        run_folder.open_folder(out, known, resume=False)
+        with locked(out):
+            records = _taken_over(design, old, out, same_targets=not overrides.targets)
+    chosen = decide(records, design.objectives, feasible=satisfied(design.constraints, records))
+    front = tuple(records[index] for index in chosen)
+    (out / SPACE).write_text(space_yaml(space), encoding="utf-8")
+    for name in (run_folder.SENSITIVITY, run_folder.STATE):
+        _copy(run / name, out / name)
+    write_tables(out, design, records, front, metric=str(manifest.get("metric", "")))
+    content = {
+        **described(design),
+        **known,
+        **{key: manifest[key] for key in KEPT if key in manifest},
+        "status": "complete",
+        "from": str(run),
+        "unreported": _unreported(design, records),
+        "forward_equivalents": {"total": 0.0},
+        "hypervolume": [],
+        "elapsed_s": {},
+    }
+    run_folder.write_json(out / run_folder.MANIFEST, content)
+    check_measured(design.constraints, records)
+    return SearchResult(folder=out, front=front)
+
+
+def unreported(run: Path) -> int:
+    """Assignments of a reused run that may belong on its front and lack the report split."""
+    found = run_folder.read_json(run / run_folder.MANIFEST).get("unreported", 0)
+    return found if isinstance(found, int) else 0
+
+
+def _taken_over(
+    design: Design, old: optuna.Study, out: Path, *, same_targets: bool
+) -> list[Record]:
+    """The old study's completed trials in the new run's study, priced anew."""
+    study = open_study(out, ["quality_loss", *design.objectives.costs])
+    for key, content in old.user_attrs.items():
+        if key.startswith(REPORT_ATTRIBUTE):
+            study.set_user_attr(key, _free(content))
+    for digest, told in told_of(old.user_attrs, design.problem).items():
+        kept = told if same_targets else told.without_costs
+        if kept.values:
+            study.set_user_attr(f"{ATTRIBUTE}{digest}", kept.to_json(design.problem))
+    design.corrections = corrections(design, told_of(study.user_attrs, design.problem))
+    for trial in old.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        point = trial_point(trial, design.problem)
+        costs = design.objective_costs(np.array([point]))[0].tolist()
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=trial.params,
+                distributions=dict(distributions(design.problem)),
+                values=[trial.values[0], *costs],
+                user_attrs=_free(trial.user_attrs),
+            )
+        )
+    return records_of(design, study)
+
+
+def _free(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes of a measurement that cost this run nothing."""
+    return {**attributes, "macs": 0}
+
+
+def _untargeted(space: Space, overrides: Overrides) -> Space:
+    """The space with columns for every target, where new targets replace those they name."""
+    if not overrides.targets:
+        return space
+    labels = [f"{target.label}." for target in space.targets]
+
+    def plain(text: str) -> str:
+        label = next((label for label in labels if text.strip().startswith(label)), "")
+        return text.strip().removeprefix(label)
+
+    return space.model_copy(
+        update={
+            "objectives": tuple(dict.fromkeys(map(plain, space.objectives))),
+            "constraints": tuple(dict.fromkeys(map(plain, space.constraints))),
+        }
+    )
+
+
+def _unreported(design: Design, records: Sequence[Record]) -> int:
+    """Assignments that may belong on the front and were not measured on the report split."""
+    feasible = satisfied(design.constraints, records)
+    found = contenders(records, design.objectives, feasible=feasible)
+    return sum(records[index].report is None for index in found)
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target)
+    elif source.is_file():
+        shutil.copyfile(source, target)

@@ -1,0 +1,204 @@
+"""A run folder read back: what was searched, and every trial of it, without the data."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import optuna
+from pydantic import ValidationError
+
+from dse.errors import RunError, nearest
+from dse.explore.measure.records import records_of
+from dse.explore.problem.design import Design, open_design
+from dse.explore.problem.records import Record
+from dse.explore.solve.surrogate import Surrogate
+from dse.explore.study.outside import corrections, told_of
+from dse.explore.study.storage import HIDDEN, open_journal, shared, shown, translated
+from dse.explore.study.study import IDENTITY, JOURNAL, STUDY_NAME
+from dse.run import folder as run_folder
+from dse.run.folder import mismatch
+from dse.sensitivity.table import Sensitivity, finite
+from dse.space.schema import Space
+
+SAME = ("dse", "model_digest", "space")
+"""What a manifest and a shared study must agree on (`dse.explore.loop.identity`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """A run with its design."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    design: Design
+    study: optuna.Study
+
+    @property
+    def records(self) -> list[Record]:
+        """Completed trials in order."""
+        return records_of(self.design, self.study)
+
+    @property
+    def prior(self) -> Surrogate:
+        """The quality surrogate before any assignment was measured.
+
+        Raises:
+            RunError: no sensitivity table, or one of another problem.
+        """
+        path = self.folder / run_folder.SENSITIVITY
+        try:
+            table = Sensitivity.read(path)
+            return Surrogate(losses=finite(table.losses(self.design.problem)))
+        except FileNotFoundError:
+            raise RunError(f"{path}: no such file; the run has not got that far") from None
+        except KeyError as error:
+            raise RunError(f"{path}: has no score of {error}; is it of another run?") from None
+
+
+def read_space(run: Path) -> tuple[Space, Path]:
+    """The space of a run, and the folder that its relative paths are relative to.
+
+    Raises:
+        RunError: no run folder, or one of another version.
+    """
+    manifest = run_folder.read_json(run / run_folder.MANIFEST)
+    version = manifest.get("format")
+    if version != run_folder.FORMAT:
+        raise RunError(
+            f"{run / run_folder.MANIFEST}: format: expected {run_folder.FORMAT}, got {version}"
+        )
+    try:
+        space = Space.model_validate(
+            {"question": manifest.get("question", ""), **_mapping(manifest["space"])}
+        )
+    except (KeyError, ValidationError) as error:
+        raise RunError(
+            f"{run / run_folder.MANIFEST}: space: not one that this version of dse reads: {error}"
+        ) from error
+    origin = Path(str(manifest.get("space_file", "")))
+    return space, origin.parent if origin.suffix in (".yaml", ".yml") else Path()
+
+
+@contextmanager
+def reopened(run: Path, storage: str | None = None) -> Iterator[Past]:
+    """A run with its study, to go on with; the caller holds the folder's lock.
+
+    Args:
+        run: a run folder.
+        storage: where its study is shared, as a URL with the password that no manifest keeps.
+
+    Raises:
+        RunError: as `read_space`; no trials, or those of another search; a model that has changed.
+        StorageError: the storage cannot be reached.
+    """
+    manifest, design = _opened(run)
+    url = _url(run, manifest, storage)
+    with _own_study(run / JOURNAL) if url is None else _shared_study(run, manifest, url) as study:
+        design.corrections = corrections(design, told_of(study.user_attrs, design.problem))
+        yield Past(folder=run, manifest=manifest, design=design, study=study)
+
+
+@contextmanager
+def consulted(run: Path, storage: str | None = None) -> Iterator[Past]:
+    """A run with its study as it is now, to read: the run itself is not touched.
+
+    Args, Raises: as `reopened`.
+    """
+    manifest, design = _opened(run)
+    with study_of(run, storage) as study:
+        yield Past(folder=run, manifest=manifest, design=design, study=study)
+
+
+@contextmanager
+def study_of(run: Path, storage: str | None = None) -> Iterator[optuna.Study]:
+    """The study of a run as it is now, to read: the run itself is not touched.
+
+    Args:
+        run: a run folder.
+        storage: as `reopened`.
+
+    Raises:
+        RunError, StorageError: as `reopened`.
+    """
+    manifest = run_folder.read_json(run / run_folder.MANIFEST)
+    url = _url(run, manifest, storage)
+    if url is not None:
+        with _shared_study(run, manifest, url) as study:
+            yield study
+        return
+    with TemporaryDirectory(prefix="dse-") as scratch:
+        copy = Path(scratch) / JOURNAL
+        shutil.copyfile(run / JOURNAL, copy)
+        with _own_study(copy) as study:
+            yield study
+
+
+def _opened(run: Path) -> tuple[Mapping[str, Any], Design]:
+    """The manifest and the design of a run whose model is still the one that was searched."""
+    space, folder = read_space(run)
+    manifest = run_folder.read_json(run / run_folder.MANIFEST)
+    design = open_design(space, origin=str(manifest.get("space_file", run)), folder=folder)
+    check_model(run, manifest, design)
+    return manifest, design
+
+
+def check_model(run: Path, manifest: Mapping[str, object], design: Design) -> None:
+    """The model must be the one that was searched.
+
+    Raises:
+        RunError: another digest.
+    """
+    now = design.model.graph.digest
+    if manifest.get("model_digest") != now:
+        raise RunError(
+            f"{run}: the model {design.model.name} is not the one that was searched: its digest "
+            f"was {str(manifest.get('model_digest'))[:16]}, is {now[:16]}"
+        )
+
+
+def _url(run: Path, manifest: Mapping[str, object], given: str | None) -> str | None:
+    """Where a run's study is shared; None where it is in the folder."""
+    kept = manifest.get("storage")
+    if kept is None:
+        if given is not None:
+            raise RunError(f"--storage: the study of {run} is not shared, its trials are there")
+        if not (run / JOURNAL).is_file():
+            raise RunError(f"{run}: has no {JOURNAL}: nothing was measured yet")
+        return None
+    if given is None and HIDDEN in str(kept):
+        raise RunError(
+            f"{run}: its trials are in {kept}; give that URL with its password: --storage URL"
+        )
+    return given or str(kept)
+
+
+@contextmanager
+def _own_study(journal: Path) -> Iterator[optuna.Study]:
+    yield optuna.load_study(study_name=STUDY_NAME, storage=open_journal(journal))
+
+
+@contextmanager
+def _shared_study(run: Path, manifest: Mapping[str, object], url: str) -> Iterator[optuna.Study]:
+    name, expected = str(manifest.get("study")), {key: manifest.get(key) for key in SAME}
+    with shared(url) as storage, translated(url):
+        known = optuna.get_all_study_names(storage)
+        if name not in known:
+            raise RunError(
+                f"{run}: its study {name!r} is not in {shown(url)}{nearest(name, known)}"
+            )
+        study = optuna.load_study(study_name=name, storage=storage)
+        if other := mismatch(study.user_attrs.get(IDENTITY, {}), expected):
+            raise RunError(f"{run}: study {name!r} in {shown(url)} is another search: {other}")
+        yield study
+
+
+def _mapping(content: object) -> Mapping[str, object]:
+    if not isinstance(content, Mapping):
+        raise KeyError("space")
+    return content

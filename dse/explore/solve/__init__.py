@@ -1,0 +1,1 @@
+"""The exact side of a search: knapsack, surrogate, front."""

@@ -1,0 +1,110 @@
+"""Measurements that users made outside, kept in the study: `dse tell` writes, all else reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from dse.evaluate.quality import Quality
+from dse.explore.problem.correction import Correction, fitted
+from dse.explore.problem.design import Design
+from dse.explore.problem.records import QUALITY_COLUMNS, Record
+from dse.space.problem import Point, Problem
+
+ATTRIBUTE = "told."
+"""Prefix of the study attributes that hold what was told of an assignment, by digest."""
+USER = "user"
+"""The source of a trial whose quality was measured outside."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What was told of one assignment."""
+
+    point: Point
+    values: Mapping[str, float]
+    """Columns of `trials.csv`."""
+
+    def to_json(self, problem: Problem) -> dict[str, Any]:
+        """As a study attribute; choices by name."""
+        names = [variable.name for variable in problem.variables]
+        choices = dict(zip(names, problem.choices(self.point), strict=True))
+        return {"choices": choices, "values": dict(self.values)}
+
+    @property
+    def without_costs(self) -> Told:
+        """What holds on every target."""
+        kept = {name: v for name, v in self.values.items() if name in QUALITY_COLUMNS}
+        return replace(self, values=kept)
+
+    @property
+    def quality(self) -> Quality | None:
+        """The loss on the search split."""
+        return _quality(self.values, "quality_loss", "quality_stderr")
+
+    @property
+    def report(self) -> Quality | None:
+        """The loss on the report split; outside there need be no splits, so else the other."""
+        own = _quality(self.values, "report_quality_loss", "report_quality_stderr")
+        return own or self.quality
+
+
+def told_of(attributes: Mapping[str, Any], problem: Problem) -> dict[str, Told]:
+    """Digest -> what was told of it, from the attributes of a study."""
+    return {
+        key.removeprefix(ATTRIBUTE): Told(
+            point=problem.point(content["choices"]), values=content["values"]
+        )
+        for key, content in attributes.items()
+        if key.startswith(ATTRIBUTE)
+    }
+
+
+def corrections(design: Design, told: Mapping[str, Told]) -> dict[str, Correction]:
+    """Cost column -> correction, for every column that adds up and was told of something."""
+    columns = dict.fromkeys(column for one in told.values() for column in one.values)
+    found = {}
+    for column in columns:
+        if column in QUALITY_COLUMNS or not design.costs.is_additive(column):
+            continue
+        known = [one for one in told.values() if column in one.values]
+        points = np.array([one.point for one in known])
+        measured = [one.values[column] for one in known]
+        found[column] = fitted(design.costs, column, points, measured)
+    return found
+
+
+def amended(records: Sequence[Record], told: Mapping[str, Told]) -> list[Record]:
+    """Records with what was told of them in place of what was measured or predicted here.
+
+    They are the user's then, except for uniform assignments, which stay what others are compared
+    with.
+    """
+    return [_amended(record, told.get(record.digest)) for record in records]
+
+
+def _amended(record: Record, told: Told | None) -> Record:
+    if told is None:
+        return record
+    costs = {name: v for name, v in told.values.items() if name not in QUALITY_COLUMNS}
+    return replace(
+        record,
+        source=record.source if record.source == "uniform" else USER,
+        search=told.quality or record.search,
+        report=told.report or record.report,
+        costs={**record.costs, **costs},
+        told=tuple(told.values),
+    )
+
+
+def _quality(values: Mapping[str, float], loss: str, stderr: str) -> Quality | None:
+    if loss not in values:
+        return None
+    return Quality(
+        loss=values[loss], stderr=values.get(stderr, math.nan),
+        p99=math.nan, flip_rate=math.nan, metric=math.nan, samples=0,
+    )  # fmt: skip

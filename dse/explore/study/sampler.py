@@ -1,0 +1,234 @@
+"""The sampler that refines a front: proposals by predicted hypervolume gain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from dse.explore.solve.front import nondominated
+from dse.explore.solve.gain import Fronts, gains
+from dse.explore.solve.points import codes, decoded
+from dse.explore.solve.solver import pareto
+from dse.explore.solve.surrogate import Surrogate
+from dse.explore.study.study import (
+    distributions,
+    failed_points,
+    known_loss,
+    queue,
+    running_points,
+    trial_point,
+)
+from dse.space.problem import Point, Problem
+
+PROPOSALS = 256
+"""Neighbours of the front that are scored for one proposal."""
+SOLVED = 256
+"""Points of each predicted front among them."""
+MIXTURES = 2
+"""Random mixtures of costs whose front is predicted too, where there is more than one cost."""
+SAMPLER = "sampler"
+"""The source of a trial that a sampler proposed."""
+CostFunction = Callable[[np.ndarray], np.ndarray]
+"""(points, variables) choice indices -> (points, cost objectives), exact."""
+Mask = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""(points, variables) and (points,) losses -> (points,) booleans."""
+
+
+class FrontSampler(BaseSampler):
+    """Proposes the point that should enlarge the front most.
+
+    The surrogate is re-fitted to all completed trials, neighbours of the front and the fronts that
+    the new fit predicts are scored by the hypervolume that their predicted loss and exact cost
+    would add, and the best that is not measured yet is proposed. What is being measured elsewhere
+    counts as if it came out as predicted, so that workers of one study spread out. A proposal
+    depends on the seed and on what is settled and pending alone, so that a resumed study continues
+    as it would have.
+
+    Args:
+        problem: the decision variables.
+        prior: the surrogate before any measurement.
+        costs: exact cost objectives of points.
+        additive: what the cost objectives are made of, for the solver: one array of choices a
+            variable, for each cost objective.
+        seed: of the random part.
+        fronts: objective values as the fronts that count, by name; their gains are added up, each
+            as a share of its box. By default one front with all objectives.
+        allowed: (points, losses) -> mask of the points that may be on a front.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        prior: Surrogate,
+        costs: CostFunction,
+        additive: Sequence[Sequence[np.ndarray]],
+        *,
+        seed: int,
+        fronts: Fronts = lambda values: {"": values},
+        allowed: Mask = lambda points, losses: np.ones(len(points), dtype=bool),
+    ) -> None:
+        self._problem = problem
+        self._prior = prior
+        self._costs = costs
+        self._additive = additive
+        self._seed = seed
+        self._fronts = fronts
+        self._allowed = allowed
+        self._independent = RandomSampler(seed=seed)
+        self._known: WeakKeyDictionary[optuna.Study, dict[int, bytes]] = WeakKeyDictionary()
+
+    @cached_property
+    def _space(self) -> Mapping[str, BaseDistribution]:
+        return distributions(self._problem)
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """All variables at once; none for a trial that was queued with its parameters."""
+        return {} if len(trial.params) == len(self._space) else dict(self._space)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The proposal, or nothing while no trial is complete."""
+        point = self.next_point(study, but=trial.number) if search_space else None
+        return {} if point is None else self._problem.named(point)
+
+    def next_point(self, study: optuna.Study, *, but: int | None = None) -> Point | None:
+        """The point that a study should measure next; None while no trial is complete.
+
+        Args:
+            study: what is settled and pending.
+            but: the trial that asks, which is not pending.
+        """
+        trials = study.get_trials(deepcopy=False)
+        done = [(one, loss) for one in trials if (loss := known_loss(one)) is not None]
+        if not done:
+            return None
+        known = self._known.setdefault(study, {})
+        for one, _ in done:
+            if one.number not in known:
+                known[one.number] = codes(np.array([trial_point(one, self._problem)]))[0]
+        # In the order of the points, not of the trials: a resumed study measures the same points
+        # in another order, and must propose the same.
+        ordered = sorted((known[one.number], loss) for one, loss in done)
+        points = decoded([code for code, _ in ordered], len(self._space))
+        values = np.column_stack([[loss for _, loss in ordered], self._costs(points)])
+        pending = sorted(running_points(trials, self._problem, but=but))
+        return self.proposal(points, values, pending, failed_points(trials, self._problem))
+
+    def queue_next(self, study: optuna.Study) -> None:
+        """Queue the next point where nothing is queued: the trial that asks then takes it.
+
+        The same point as `sample_relative` proposes, and many times faster with many variables
+        (`dse.explore.study.study.queue`).
+        """
+        if study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            return
+        point = self.next_point(study)
+        if point is not None:
+            queue(study, self._problem.named(point), self._space, source=SAMPLER)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """A random value: only for parameters that are not the problem's."""
+        return self._independent.sample_independent(study, trial, param_name, param_distribution)
+
+    def proposal(
+        self,
+        points: np.ndarray,
+        values: np.ndarray,
+        pending: Sequence[Point],
+        failed: Collection[Point],
+    ) -> Point:
+        """The point to measure next.
+
+        Args:
+            points: (points, variables) that are measured.
+            values: (points, objectives) of them.
+            pending: points that are being measured.
+            failed: points that another try would fail for, too.
+        """
+        rng = np.random.default_rng([self._seed, len(points) + len(pending) + len(failed)])
+        surrogate = self._prior.refitted(points, values[:, 0])
+        known = {*codes(points), *codes(np.array([*pending, *failed], dtype=np.int64))}
+        if pending:
+            waiting = np.array(pending)
+            believed = np.column_stack([surrogate.predict(waiting), self._costs(waiting)])
+            points, values = np.vstack([points, waiting]), np.vstack([values, believed])
+        finite = np.isfinite(values).all(axis=1)
+        points, values = points[finite], values[finite]
+        usable = self._allowed(points, values[:, 0])
+        # While nothing satisfies the constraints, whatever is near the front leads there.
+        points, values = (points[usable], values[usable]) if usable.any() else (points, values)
+        elite = points[nondominated(values)]
+        pool = {*codes(self._neighbours(elite, rng)), *self._solutions(surrogate, rng)}
+        fresh = sorted(pool - known) or codes(self._random(rng))
+        candidates = decoded(fresh, points.shape[1])
+        predicted = np.column_stack([surrogate.predict(candidates), self._costs(candidates)])
+        allowed = self._allowed(candidates, predicted[:, 0])
+        kept = np.flatnonzero(allowed if allowed.any() else ~allowed)
+        best = kept[np.argmax(gains(predicted[kept], values, self._fronts))]
+        return tuple(candidates[best].tolist())
+
+    def _neighbours(self, elite: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Points that differ from the front in one or two variables, or mix two of its points."""
+        sizes = np.array([len(variable.choices) for variable in self._problem.variables])
+        found = np.empty((PROPOSALS, len(sizes)), dtype=np.int64)
+        for point in found:
+            point[:] = elite[rng.integers(len(elite))]
+            if rng.random() < 0.3:
+                other = elite[rng.integers(len(elite))]
+                mask = rng.random(len(point)) < 0.5
+                point[mask] = other[mask]
+            count = min(len(sizes), 1 + int(rng.random() < 0.5))
+            for column in rng.choice(len(sizes), size=count):
+                point[column] = rng.integers(sizes[column])
+        return found
+
+    def _solutions(self, surrogate: Surrogate, rng: np.random.Generator) -> set[bytes]:
+        """The predicted front of loss against each cost, and against random mixtures of them."""
+        found: set[bytes] = set()
+        spans = [sum(float(np.ptp(entries)) for entries in costs) for costs in self._additive]
+        weights = np.eye(len(spans))
+        if len(spans) > 1:
+            weights = np.vstack([weights, rng.dirichlet(np.ones(len(spans)), size=MIXTURES)])
+        for row in weights / np.maximum(spans, np.finfo(float).tiny):
+            mixed = [
+                sum((w * entries for w, entries in zip(row, parts, strict=True)), np.zeros(1))
+                for parts in zip(*self._additive, strict=True)
+            ]
+            found.update(codes(pareto(surrogate.losses, mixed, limit=SOLVED)))
+        return found
+
+    def _random(self, rng: np.random.Generator) -> np.ndarray:
+        sizes = [len(variable.choices) for variable in self._problem.variables]
+        return np.array([[int(rng.integers(size)) for size in sizes]])
+
+
+def named_sampler(name: str, seed: int) -> BaseSampler:
+    """One of Optuna's own samplers, by the name that a space file uses."""
+    match name:
+        case "nsga2":
+            return optuna.samplers.NSGAIISampler(seed=seed)
+        case "nsga3":
+            return optuna.samplers.NSGAIIISampler(seed=seed)
+        case "tpe":
+            return optuna.samplers.TPESampler(seed=seed, multivariate=True)
+        case "gp":
+            return optuna.samplers.GPSampler(seed=seed)
+        case _:
+            return RandomSampler(seed=seed)

@@ -1,0 +1,1 @@
+"""The dataflow graph as plain, frozen data: nodes, values, constants, sites, assignments."""

@@ -1,0 +1,43 @@
+"""Which quantizer stands at which site."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from hwmodels.formats.quantizer import Quantizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """Sorted (site key, quantizer) pairs; a site that is not named keeps the model's precision.
+
+    A site key is `<node>/in<i>` or `<node>/out<i>`.
+    """
+
+    sites: tuple[tuple[str, Quantizer], ...] = ()
+
+    @classmethod
+    def of(cls, sites: Mapping[str, Quantizer]) -> Assignment:
+        """The assignment of a mapping."""
+        return cls(sites=tuple(sorted(sites.items())))
+
+    def __iter__(self) -> Iterator[tuple[str, Quantizer]]:
+        return iter(self.sites)
+
+    def as_dict(self) -> dict[str, Quantizer]:
+        """Quantizer by site key."""
+        return dict(self.sites)
+
+    def replaced(self, changes: Mapping[str, Quantizer | None]) -> Assignment:
+        """A copy with some sites changed; None takes a site out."""
+        merged: dict[str, Quantizer | None] = {**dict(self.sites), **changes}
+        return Assignment.of({key: value for key, value in merged.items() if value is not None})
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits that are the same for equal assignments, in every process."""
+        text = json.dumps([[key, repr(quantizer)] for key, quantizer in self.sites])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

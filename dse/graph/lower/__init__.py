@@ -1,0 +1,1 @@
+"""Graphs at bound sizes as `hwmodels` work."""

@@ -1,0 +1,165 @@
+"""Single nodes as operations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from dse.graph.ir.attribute import integer
+from dse.graph.ir.graph import Node
+from dse.graph.ir.operators import (
+    CONVOLUTIONS,
+    COPIES,
+    POOLS,
+    QUANTIZING,
+    REDUCTIONS,
+    REPEATS,
+    SOFTMAXES,
+)
+from dse.graph.lower.loops import convolution_sizes, loops, sizes
+from dse.graph.lower.operand import Values
+from dse.graph.patterns.contraction import factors
+from dse.graph.patterns.norm import Norm
+from dse.graph.patterns.pointwise import Pointwise, as_written
+from hwmodels.work.work import Op, Operand, OperandName, OpKind
+
+SECOND = "/recurrent"
+"""What the name of a recurrent layer's second product ends with."""
+
+
+def contraction_ops(values: Values, node: Node) -> Iterator[Op]:
+    """The products of a contracting node: one, or two for a recurrent layer."""
+    operands = [*_factors(values, node), *values.outputs(node.outputs[0])]
+    if node.op_type in CONVOLUTIONS:
+        size = convolution_sizes(values.flow.graph, node, values.types)
+        yield Op(name=node.name, kind="conv2d", sizes=size, operands=tuple(operands))
+        return
+    for number, part in enumerate(loops(values.flow.graph, node, values.types)):
+        size = {"M": part.m, "K": part.k, "N": part.n}
+        batched = part.batch > 1
+        yield Op(
+            name=f"{node.name}{SECOND}" if number else node.name,
+            kind="bmm" if batched else "gemm",
+            sizes={"B": part.batch, **size} if batched else size,
+            operands=tuple(operands),
+        )
+
+
+def _factors(values: Values, node: Node) -> Iterator[Operand]:
+    weight = values.flow.weight_index(node)
+    for factor in factors(values.flow.graph, node):
+        name: OperandName = "input"
+        if factor.part == "bias":
+            name = "bias"
+        elif factor.index == weight or factor.part == "second":
+            name = "weight"
+        yield values.operand(name, node.inputs[factor.index], axes=factor.axes)
+
+
+def norm_op(values: Values, norm: Norm) -> Op:
+    """A norm of rows."""
+    shape = sizes(values.types, norm.input)
+    cols = _normalised(values, norm, shape)
+    gain = [values.operand("weight" if i == 0 else "bias", v) for i, v in enumerate(norm.gain)]
+    return Op(
+        name=norm.nodes[-1],
+        kind="rmsnorm" if norm.kind == "rmsnorm" else "layernorm",
+        sizes={"rows": math.prod(shape) // max(cols, 1), "cols": cols},
+        operands=(
+            values.operand("input", norm.input),
+            *gain,
+            *values.outputs(norm.output),
+        ),
+    )
+
+
+def _normalised(values: Values, norm: Norm, shape: tuple[int, ...]) -> int:
+    """How many elements share one mean."""
+    node = values.flow.graph.by_name[norm.nodes[-1]]
+    match node.op_type:
+        case "GroupNormalization" | "GroupNorm":
+            groups = integer(node, "num_groups", integer(node, "groups", 1))
+            return math.prod(shape[1:]) // groups
+        case "InstanceNormalization":
+            return math.prod(shape[2:])
+        case "LayerNormalization" | "RMSNormalization" if norm.nodes == (node.name,):
+            return math.prod(shape[integer(node, "axis", -1) % len(shape) :])
+        case _:
+            return shape[-1]
+
+
+def lookup_op(values: Values, node: Node) -> Op:
+    """An embedding: reads only the rows of its tokens."""
+    vocabulary, depth = sizes(values.types, node.inputs[0])
+    return Op(
+        name=node.name,
+        kind="embedding",
+        sizes={
+            "vocab": vocabulary,
+            "dim": depth,
+            "tokens": math.prod(sizes(values.types, node.inputs[1])),
+        },
+        operands=(
+            values.operand("input", node.inputs[1]),
+            values.operand("weight", node.inputs[0]),
+            *values.outputs(node.outputs[0]),
+        ),
+    )
+
+
+def pointwise_op(values: Values, group: Pointwise) -> Op:
+    """An elementwise operation."""
+    first, *rest = group.inputs
+    written = as_written(values.flow, group)
+    return Op(
+        name=group.nodes[-1].name,
+        kind="elementwise",
+        sizes=_rows(sizes(values.types, group.output)),
+        operands=(
+            values.operand("input", first),
+            *(values.operand("other", value) for value in rest),
+            *values.outputs(group.output),
+        ),
+        detail=group.detail,
+        written=tuple(pointwise_op(values, single) for single in written),
+    )
+
+
+KINDS: tuple[tuple[frozenset[str], OpKind], ...] = (
+    (SOFTMAXES, "softmax"),
+    (REDUCTIONS, "reduce"),
+    (POOLS, "pool"),
+    (COPIES, "copy"),
+    (REPEATS, "copy"),
+    (QUANTIZING, "quantize"),
+)
+
+
+def other_op(values: Values, node: Node) -> Op:
+    """A node that neither contracts nor works element by element."""
+    kind: OpKind = next((kind for names, kind in KINDS if node.op_type in names), "other")
+    if node.op_type in ("BatchNormalization", "Transpose"):
+        kind = "elementwise" if node.op_type == "BatchNormalization" else "copy"
+    shape = sizes(values.types, node.outputs[0])
+    if kind in ("reduce", "pool"):
+        before = math.prod(sizes(values.types, values.flow.signal_inputs(node)[0]))
+        rows = math.prod(shape)
+        size = {"rows": rows, "cols": before // max(rows, 1)}
+    else:
+        size = _rows(shape)
+    reads = values.flow.signal_inputs(node)
+    return Op(
+        name=node.name,
+        kind=kind,
+        sizes=size,
+        operands=(
+            *(values.operand("other" if i else "input", v) for i, v in enumerate(reads)),
+            *values.outputs(node.outputs[0]),
+        ),
+        detail=node.op_type.lower(),
+    )
+
+
+def _rows(shape: tuple[int, ...]) -> dict[str, int]:
+    cols = shape[-1] if shape else 1
+    return {"rows": math.prod(shape) // max(cols, 1), "cols": cols}

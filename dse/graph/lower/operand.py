@@ -1,0 +1,130 @@
+"""Graph values as operands of work: one name for all copies of a value, and bits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dse.graph.ir.graph import Node, TensorType
+from dse.graph.ir.operators import LAYOUT, PARTS, TRANSPARENT
+from dse.graph.lower.loops import sizes
+from dse.graph.patterns.attention import Operand as Input
+from dse.graph.patterns.flow import FLOATS, Flow
+from hwmodels.work.work import Operand, OperandName
+
+WIDE_FLOATS = ("float32", "float64", "bfloat16")
+"""Tensors of these types are deployed in the network's own precision."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Values:
+    """Naming, shapes and bits of a graph's values."""
+
+    flow: Flow
+    types: Mapping[str, TensorType]
+    owner: Mapping[str, str]
+    """Region by node."""
+    float_bits: int
+
+    def root(self, value: str) -> str:
+        """The name that all copies of a value share.
+
+        Views, transposes and casts are copies; a part of a value has a name of its own where its
+        producer's kernel writes it (the q of a fused q/k/v product).
+        """
+        if value in self.flow.static:
+            return self.flow.back(value, LAYOUT)
+        while (node := self.flow.graph.producer.get(value)) is not None:
+            if node.op_type not in TRANSPARENT and not self._is_alias(node):
+                break
+            value = node.inputs[0]
+        return value
+
+    def _is_alias(self, node: Node) -> bool:
+        """Whether a node takes a part of a value that was written as a whole."""
+        if node.op_type == "SplitToSequence":
+            return True
+        if node.op_type not in PARTS or not self.flow.is_signal(node.inputs[0]):
+            return False
+        return self._parts(self.root(node.inputs[0])) is None
+
+    def operand(
+        self,
+        name: OperandName,
+        value: str,
+        *,
+        axes: Sequence[int] = (),
+        shape: Sequence[int] | None = None,
+        is_cache: bool = False,
+    ) -> Operand:
+        """The operand that reads or writes a value."""
+        return Operand(
+            name=name,
+            value=self.root(value),
+            shape=tuple(shape) if shape is not None else sizes(self.types, value),
+            contraction_axes=tuple(axes),
+            is_weight=value in self.flow.static,
+            is_cache=is_cache,
+            is_part=name != "output" and self._is_part(value),
+            bits=self.bits(value),
+        )
+
+    def _is_part(self, value: str) -> bool:
+        """Whether a value is a part of what its kernel wrote, up to a change of shape."""
+        while (node := self.flow.graph.producer.get(value)) is not None:
+            if node.op_type in PARTS and node.op_type != "Gather":
+                return self.flow.is_signal(node.inputs[0])
+            if node.op_type not in TRANSPARENT:
+                return False
+            value = node.inputs[0]
+        return False
+
+    def input(self, name: OperandName, given: Input, *, axes: Sequence[int]) -> Operand:
+        """The operand behind an input of a node."""
+        return self.operand(name, given.value, axes=axes)
+
+    def bits(self, value: str) -> int:
+        """Bits per element: as stored for constants, `float_bits` for 16-bit floats and wider."""
+        dtype = self.types[self.root(value) if value in self.flow.static else value].dtype
+        if dtype in WIDE_FLOATS:
+            return self.float_bits
+        if dtype == "bool":
+            return 8
+        digits = re.search(r"\d+", dtype)
+        if digits is None:
+            return self.float_bits
+        width = int(digits.group())
+        return min(width, self.float_bits) if dtype.startswith(FLOATS) else width
+
+    def outputs(self, value: str) -> list[Operand]:
+        """What a kernel writes for `value`: its parts where only parts of it are read."""
+        parts = self._parts(value)
+        if parts is None:
+            return [self.operand("output", value)]
+        return [operand for part in parts for operand in self.outputs(part)]
+
+    def _parts(self, value: str) -> list[str] | None:
+        """The parts that the producer's own region takes of a value, if nothing else reads it."""
+        queue, parts = [value], list[str]()
+        region = self._region(value)
+        while queue:
+            current = queue.pop()
+            if current in self.flow.graph.outputs:
+                return None
+            for reader in self.flow.consumers(current):
+                if reader.op_type in TRANSPARENT or reader.op_type == "SplitToSequence":
+                    queue += reader.outputs
+                elif reader.op_type in PARTS and self.owner[reader.name] == region:
+                    parts += [part for part in reader.outputs if part]
+                else:
+                    return None
+        return sorted(parts, key=self._place) or None
+
+    def _region(self, value: str) -> str:
+        node = self.flow.producer(value)
+        return self.owner[node.name] if node else ""
+
+    def _place(self, value: str) -> tuple[int, int]:
+        node = self.flow.graph.producer[value]
+        return self.flow.position[node.name], node.outputs.index(value)

@@ -1,0 +1,213 @@
+"""A graph at bound sizes as `hwmodels` work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import replace
+from typing import cast
+
+from dse.graph.ir.graph import Graph, Node
+from dse.graph.ir.operators import ELEMENTWISE, PARTS, TRANSPARENT
+from dse.graph.ir.site import Region
+from dse.graph.lower.attention import appended, attention_op, is_cached
+from dse.graph.lower.experts import expert_ops, routed_types
+from dse.graph.lower.node import (
+    SECOND,
+    contraction_ops,
+    lookup_op,
+    norm_op,
+    other_op,
+    pointwise_op,
+)
+from dse.graph.lower.operand import Values
+from dse.graph.lower.unfused import written_attention
+from dse.graph.onnx.shapes import bind
+from dse.graph.patterns.attention import attentions
+from dse.graph.patterns.contraction import is_contracting
+from dse.graph.patterns.experts import experts
+from dse.graph.patterns.flow import analyse, is_lookup
+from dse.graph.patterns.norm import norms
+from dse.graph.patterns.pointwise import pointwise
+from dse.graph.patterns.regions import SHAPE_REGION
+from hwmodels.work.work import CONTRACTING, Op, Operand, OpKind, RegionWork, Work
+
+
+def lower(
+    graph: Graph, regions: Sequence[Region], dims: Mapping[str, int], *, float_bits: int = 16
+) -> Work:
+    """One `RegionWork` a region, in the order of `regions`, the `shape` region left out.
+
+    Floats of 16 bits and more count `float_bits`; constants count as they are stored (an int8
+    weight behind DequantizeLinear 8 bits). An embedding's table is an operand in full; that a
+    look-up reads only the rows of its tokens is in its sizes. A key-value cache is one operand
+    with all positions; its growth is not a second one.
+
+    Raises:
+        GraphError: Sizes that are not bound, or shapes that do not fit.
+    """
+    flow = analyse(graph)
+    types = routed_types(flow, bind(graph, dims))
+    owner = {node: region.name for region in regions for node in region.nodes}
+    values = Values(flow=flow, types=types, owner=owner, float_bits=float_bits)
+    by_region = _operations(values, [region for region in regions if region.name != SHAPE_REGION])
+    caches = _caches(values)
+    outputs = tuple(dict.fromkeys(values.root(v) for v in graph.outputs))
+    works = _bordered(regions, by_region, {*outputs, *_appended(values)})
+    return Work(
+        name=graph.path.stem if graph.path else graph.name,
+        regions=works,
+        outputs=tuple(value for value in outputs if value not in caches),
+    )
+
+
+def _operations(values: Values, regions: Sequence[Region]) -> dict[str, list[Op]]:
+    patterns: dict[str, Op] = {}
+    inside: set[str] = set()
+    for attention in attentions(values.flow):
+        patterns[attention.mix.name] = replace(
+            attention_op(values, attention), written=written_attention(values, attention)
+        )
+        inside |= attention.nodes
+    for norm in norms(values.flow):
+        if not inside & set(norm.nodes):
+            patterns[norm.nodes[-1]] = norm_op(values, norm)
+            inside |= set(norm.nodes)
+    products = experts(values.flow)
+    for region in regions:
+        if region.kind == "grouped_gemm":
+            grouped, covered = expert_ops(values, region.nodes, products)
+            patterns |= {op.name: op for op in grouped}
+            inside |= covered
+    found: dict[str, list[Op]] = {}
+    for region in regions:
+        if region.role == "rotary":
+            found[region.name] = [_rotary(values, region)]
+            continue
+        nodes = [values.flow.graph.by_name[name] for name in region.nodes]
+        free = [node for node in nodes if node.name not in inside]
+        ops = [patterns[node.name] for node in nodes if node.name in patterns]
+        ops += _free_operations(values, free, starts=not ops)
+        found[region.name] = sorted(ops, key=lambda op: _place(values, op))
+    return found
+
+
+def _place(values: Values, op: Op) -> tuple[bool, int]:
+    """Products first, so that those which share their input are neighbours; then graph order."""
+    position = values.flow.position.get(op.name)
+    if position is None:  # the second product of a recurrent layer
+        position = values.flow.position[op.name.removesuffix(SECOND)]
+    return op.kind not in CONTRACTING, position
+
+
+def _free_operations(values: Values, nodes: Sequence[Node], *, starts: bool) -> Iterator[Op]:
+    """Operations of nodes outside of attention and norms.
+
+    Copies and parts are no work where they follow a kernel; `starts` says that none is before.
+    """
+    for group in pointwise(values.flow, nodes):
+        yield pointwise_op(values, group)
+    alone = starts and all(node.op_type in TRANSPARENT | PARTS for node in nodes)
+    for node in nodes:
+        if is_contracting(node):
+            yield from contraction_ops(values, node)
+        elif is_lookup(values.flow.graph, node, values.flow.static):
+            yield lookup_op(values, node)
+        elif node.op_type in TRANSPARENT | PARTS:
+            if alone and node.op_type == "Transpose":
+                yield other_op(values, node)
+        elif node.op_type not in ELEMENTWISE:
+            yield other_op(values, node)
+
+
+def _rotary(values: Values, region: Region) -> Op:
+    """A rotation of queries and keys is one operation: each read and written once."""
+    inside = set(region.nodes)
+    nodes = [values.flow.graph.by_name[name] for name in region.nodes]
+    reads = [
+        value
+        for node in nodes
+        for value in values.flow.signal_inputs(node)
+        if (source := values.flow.producer(value)) is None or source.name not in inside
+    ]
+    writes = [
+        value
+        for node in nodes
+        for value in node.outputs
+        if value in values.flow.graph.outputs
+        or any(reader.name not in inside for reader in values.flow.consumers(value))
+    ]
+    inputs = {values.root(v): values.operand("input", v) for v in reads}
+    outputs = {values.root(v): values.operand("output", v) for v in writes}
+    cols = max((operand.shape[-1] for operand in outputs.values()), default=1)
+    total = sum(operand.elements for operand in outputs.values())
+    return Op(
+        name=region.name,
+        kind="elementwise",
+        sizes={"rows": total // max(cols, 1), "cols": cols},
+        operands=(*inputs.values(), *outputs.values()),
+        detail="rope",
+    )
+
+
+def _caches(values: Values) -> set[str]:
+    """Outputs that are caches: they persist between calls, so they are not results."""
+    found: set[str] = set()
+    for attention in attentions(values.flow):
+        for operand in (attention.k, attention.v):
+            if is_cached(values, attention, operand.value):
+                found.add(values.root(operand.value))
+        found |= {values.root(value) for value in attention.mix.outputs[1:] if value}
+    return found
+
+
+def _appended(values: Values) -> set[str]:
+    """Keys and values that grow a cache: written although only the cache is read."""
+    return {
+        value for attention in attentions(values.flow) for value in appended(values, attention)
+    }
+
+
+def _bordered(
+    regions: Sequence[Region], by_region: Mapping[str, Sequence[Op]], kept: Set[str]
+) -> tuple[RegionWork, ...]:
+    """Region work with what crosses each border; `kept` values are written in any case."""
+    read_in: dict[str, set[str]] = {}
+    for name, ops in by_region.items():
+        for op in ops:
+            for operand in op.operands:
+                if operand.name != "output":
+                    read_in.setdefault(operand.value, set()).add(name)
+    return tuple(
+        RegionWork(
+            name=region.name,
+            kind=cast(OpKind, region.kind),
+            role=region.role,
+            ops=tuple(by_region[region.name]),
+            reads=_reads(by_region[region.name]),
+            writes=tuple(
+                operand
+                for operand in _written(by_region[region.name])
+                if operand.value in kept or read_in.get(operand.value, set()) - {region.name}
+            ),
+        )
+        for region in regions
+        if region.name in by_region
+    )
+
+
+def _reads(ops: Sequence[Op]) -> tuple[Operand, ...]:
+    made = {operand.value for operand in _written(ops)}
+    found: dict[str, Operand] = {}
+    for op in ops:
+        for operand in op.operands:
+            if operand.name == "output" or operand.value in made:
+                continue
+            if op.kind == "embedding" and operand.is_weight:
+                rows = replace(operand, shape=(op.sizes["tokens"], op.sizes["dim"]))
+                found.setdefault(operand.value, rows)
+            found.setdefault(operand.value, operand)
+    return tuple(found.values())
+
+
+def _written(ops: Sequence[Op]) -> list[Operand]:
+    return [operand for op in ops for operand in op.operands if operand.name == "output"]

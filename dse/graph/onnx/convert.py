@@ -1,0 +1,165 @@
+"""ONNX protos to the plain data of `dse.graph.ir.graph`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from dse.errors import GraphError
+from dse.graph.ir.graph import Dim, Graph, Initializer, Node, TensorType
+from dse.graph.ir.initializer import FileInitializer, dtype_name, from_proto
+
+ONNX_DOMAIN = ""
+"""The ONNX domain; files may also write it `ai.onnx`."""
+
+
+def domain_name(domain: str) -> str:
+    """The domain with the alias of ONNX's own domain resolved."""
+    return ONNX_DOMAIN if domain == "ai.onnx" else domain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where protos come from and what surrounds them."""
+
+    path: Path
+    opsets: Mapping[str, int]
+
+    @property
+    def where(self) -> str:
+        """What messages begin with."""
+        return str(self.path)
+
+
+def graph_of(
+    proto: onnx.GraphProto,
+    source: Source,
+    *,
+    initializers: Sequence[onnx.TensorProto] | None = None,
+) -> Graph:
+    """The graph of a proto in topological order; `initializers` replaces those of the proto.
+
+    Raises:
+        GraphError: External data outside the model's folder or truncated, a sparse constant.
+    """
+    tensors = proto.initializer if initializers is None else initializers
+    constants: dict[str, Initializer] = {
+        tensor.name: from_proto(tensor, source.path.parent, source.where) for tensor in tensors
+    }
+    inputs = tuple(value.name for value in proto.input if value.name not in constants)
+    nodes: list[Node] = []
+    for node in proto.node:
+        if node.op_type == "Constant" and domain_name(node.domain) == ONNX_DOMAIN:
+            constants[node.output[0]] = constant(node, source)
+        else:
+            nodes.append(_node(node, source))
+    return Graph(
+        name=proto.name,
+        nodes=tuple(nodes),
+        inputs=inputs,
+        outputs=tuple(value.name for value in proto.output),
+        types=_types(proto, constants),
+        initializers=constants,
+        opsets=source.opsets,
+    )
+
+
+def constant(node: onnx.NodeProto, source: Source) -> FileInitializer:
+    """The initializer that a Constant node stands for."""
+    attribute = node.attribute[0]
+    name = node.output[0]
+    if attribute.name == "value":
+        tensor = onnx.TensorProto()
+        tensor.CopyFrom(attribute.t)
+        tensor.name = name
+        return from_proto(tensor, source.path.parent, source.where)
+    value = onnx.helper.get_attribute_value(attribute)
+    kinds = {"value_float": np.float32, "value_floats": np.float32}
+    if attribute.name.startswith("value_string"):
+        data: ir.TensorProtocol = ir.StringTensor(np.array(value, dtype=object))
+        dtype = "string"
+    else:
+        array = np.array(value, dtype=kinds.get(attribute.name, np.int64))
+        data, dtype = ir.Tensor(array), str(array.dtype.name)
+    kind = TensorType(dtype=dtype, shape=tuple(data.shape.numpy()))
+    return FileInitializer(name=name, type=kind, tensor=data, where=source.where)
+
+
+def tensor_type(proto: onnx.TypeProto) -> TensorType | None:
+    """The type of a dense tensor; None for sequences, maps, optionals and sparse tensors."""
+    if proto.WhichOneof("value") != "tensor_type":
+        return None
+    kind = proto.tensor_type
+    shape = None
+    if kind.HasField("shape"):
+        shape = tuple(_dim(dim) for dim in kind.shape.dim)
+    return TensorType(dtype=dtype_name(kind.elem_type), shape=shape)
+
+
+def _dim(dim: onnx.TensorShapeProto.Dimension) -> Dim:
+    if dim.HasField("dim_value"):
+        return int(dim.dim_value)
+    return str(dim.dim_param) or None
+
+
+def _types(proto: onnx.GraphProto, constants: Mapping[str, Initializer]) -> dict[str, TensorType]:
+    found = {name: constant.type for name, constant in constants.items()}
+    for value in [*proto.input, *proto.value_info, *proto.output]:
+        kind = tensor_type(value.type)
+        if kind is not None and value.name not in found:
+            found[value.name] = kind
+    return found
+
+
+def _node(node: onnx.NodeProto, source: Source) -> Node:
+    return Node(
+        name=node.name,
+        op_type=node.op_type,
+        domain=domain_name(node.domain),
+        inputs=_trimmed(node.input),
+        outputs=_trimmed(node.output),
+        attributes={attribute.name: _attribute(attribute, source) for attribute in node.attribute},
+    )
+
+
+def _trimmed(values: Iterable[str]) -> tuple[str, ...]:
+    kept = list(values)
+    while kept and not kept[-1]:
+        kept.pop()
+    return tuple(kept)
+
+
+def _attribute(attribute: onnx.AttributeProto, source: Source) -> object:
+    kinds = onnx.AttributeProto
+    match attribute.type:
+        case kinds.GRAPH:
+            return graph_of(attribute.g, source)
+        case kinds.GRAPHS:
+            return tuple(graph_of(body, source) for body in attribute.graphs)
+        case kinds.TENSOR:
+            return from_proto(attribute.t, source.path.parent, source.where).numpy()
+        case kinds.TENSORS:
+            tensors = (from_proto(t, source.path.parent, source.where) for t in attribute.tensors)
+            return tuple(tensor.numpy() for tensor in tensors)
+        case kinds.TYPE_PROTO:
+            return tensor_type(attribute.tp) or str(attribute.tp.WhichOneof("value"))
+        case kinds.SPARSE_TENSOR | kinds.SPARSE_TENSORS | kinds.TYPE_PROTOS:
+            raise GraphError(f"{source.where}: attribute {attribute.name!r} has a sparse tensor")
+        case _:
+            return _plain(onnx.helper.get_attribute_value(attribute))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return tuple(_plain(item) for item in value)
+    return value

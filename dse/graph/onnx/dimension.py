@@ -1,0 +1,109 @@
+"""Symbolic sizes: their names, and what they are once bound."""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable, Mapping
+
+from dse.errors import GraphError, nearest
+from dse.graph.ir.graph import Dim, Graph
+
+OPERATORS: Mapping[type[ast.operator], Callable[[int, int], int]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+    ast.Div: operator.floordiv,
+}
+"""What exporters write into the name of a size: `past_sequence_length + 1`."""
+
+
+def dimensions(graph: Graph) -> tuple[str, ...]:
+    """The names that must be bound before every shape of the graph is known.
+
+    A size of an input that has no name is called `<input>.<axis>`; a sum such as
+    `past_sequence_length + 1` counts as the names in it.
+    """
+    names: dict[str, None] = {}
+    for value in graph.inputs:
+        for size in named_shape(graph, value) or ():
+            if isinstance(size, str):
+                names.update(dict.fromkeys(_names(size)))
+    return tuple(names)
+
+
+def named_shape(graph: Graph, value: str) -> tuple[int | str, ...] | None:
+    """An input's shape where sizes without a name are called `<input>.<axis>`."""
+    kind = graph.types.get(value)
+    if kind is None or kind.shape is None:
+        return None
+    return tuple(
+        f"{value}.{axis}" if size is None else size for axis, size in enumerate(kind.shape)
+    )
+
+
+def check(graph: Graph, dims: Mapping[str, int]) -> None:
+    """Raises `GraphError` unless `dims` binds every name of the graph, and nothing else.
+
+    All problems come in one message.
+    """
+    known = dimensions(graph)
+    problems = [f"{name!r} is not bound" for name in known if name not in dims]
+    problems += [
+        f"{name!r} is not a dimension of the graph{nearest(name, known)}"
+        for name in dims
+        if name not in known
+    ]
+    problems += [
+        f"{name!r} must be an integer of at least 0, got {size!r}"
+        for name, size in dims.items()
+        if isinstance(size, bool) or not isinstance(size, int) or size < 0
+    ]
+    if problems:
+        named = ", ".join(known) if known else "none, every size is fixed"
+        raise GraphError(
+            f"{graph.path or graph.name}: dimensions: {'; '.join(problems)}; "
+            f"dimensions of the graph: {named}"
+        )
+
+
+def bound(size: Dim, dims: Mapping[str, int]) -> int | None:
+    """The size as a number; None where a name in it is not bound."""
+    if not isinstance(size, str):
+        return size
+    if size in dims:
+        return dims[size]
+    tree = _parsed(size)
+    return None if tree is None else _value(tree, dims)
+
+
+def _names(size: str) -> list[str]:
+    tree = _parsed(size)
+    if tree is None:
+        return [size]
+    return [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)]
+
+
+def _parsed(size: str) -> ast.expr | None:
+    """The sum, difference, product or quotient that a size is written as, else None."""
+    try:
+        tree = ast.parse(size, mode="eval").body
+    except SyntaxError:
+        return None
+    allowed = (ast.BinOp, ast.Name, ast.Constant, ast.operator, ast.Load)
+    return tree if all(isinstance(node, allowed) for node in ast.walk(tree)) else None
+
+
+def _value(tree: ast.expr, dims: Mapping[str, int]) -> int | None:
+    match tree:
+        case ast.Name(id=name):
+            return dims.get(name)
+        case ast.Constant(value=int(value)):
+            return value
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
+            sizes = _value(left, dims), _value(right, dims)
+            if sizes[0] is None or sizes[1] is None:
+                return None
+            return OPERATORS[type(op)](sizes[0], sizes[1])
+    return None

@@ -1,0 +1,195 @@
+"""What one node makes of known input types and small known values: by onnx's own rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+import onnx.reference
+
+from dse.graph.ir.attribute import integer
+from dse.graph.ir.graph import Graph, Node, TensorType
+from dse.graph.ir.known import UNKNOWN, Known, is_concrete
+from dse.graph.onnx.convert import tensor_type
+from dse.graph.onnx.proto import node_proto, tensor_proto, type_proto
+from dse.graph.onnx.sequence import sequence_output
+
+MAX_ELEMENTS = 1024
+"""Values up to this size are computed: shapes, axes, pads, ranges."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """Node inference with a memory: repeated blocks cost one look-up a node."""
+
+    opsets: Mapping[str, int]
+    seen: dict[object, tuple[Known, ...]] = field(default_factory=dict)
+
+    def outputs(
+        self, node: Node, inputs: Sequence[Known], captured: Mapping[str, Known]
+    ) -> tuple[Known, ...]:
+        """What is known of each output; `captured` are values that the node's bodies read.
+
+        Raises:
+            onnx.shape_inference.InferenceError: The inputs do not fit the operator.
+        """
+        if captured or any(isinstance(item, Graph) for item in node.attributes.values()):
+            return self._infer(node, inputs, captured)
+        key = _key(node, inputs)
+        if key not in self.seen:
+            self.seen[key] = self._infer(node, inputs, {})
+        return self.seen[key]
+
+    def _infer(
+        self, node: Node, inputs: Sequence[Known], captured: Mapping[str, Known]
+    ) -> tuple[Known, ...]:
+        sequence = sequence_output(node, inputs)
+        if sequence is not None:
+            return (sequence,)
+        values = None if captured else _evaluated(node, inputs, self.opsets)
+        if values is not None:
+            return values
+        return self._inferred(node, inputs, captured)
+
+    def _inferred(
+        self, node: Node, inputs: Sequence[Known], captured: Mapping[str, Known]
+    ) -> tuple[Known, ...]:
+        version = self.opsets.get(node.domain, 1)
+        if not onnx.defs.has(node.op_type, version, node.domain):
+            return (UNKNOWN,) * len(node.outputs)
+        names = [f"i{i}" if value else "" for i, value in enumerate(node.inputs)]
+        outputs = [f"o{i}" if value else "" for i, value in enumerate(node.outputs)]
+        proto = node_proto(node, names, outputs)
+        given = {name: known for name, known in zip(names, inputs, strict=True) if name}
+        given.update(captured)
+        found = _node_types(proto, version, given)
+        if any(name and not is_concrete(found.get(name)) for name in outputs):
+            # Only whole-model inference expands operators that are defined as functions.
+            found |= _model_types(proto, self.opsets, given)
+        return tuple(Known(type=found.get(name)) for name in outputs)
+
+
+def _key(node: Node, inputs: Sequence[Known]) -> object:
+    attributes = tuple(
+        (name, value.tobytes() if isinstance(value, np.ndarray) else repr(value))
+        for name, value in node.attributes.items()
+    )
+    operands = tuple(
+        (known.type, None if known.data is None else known.data.tobytes()) for known in inputs
+    )
+    outputs = tuple(bool(value) for value in node.outputs)
+    return (node.domain, node.op_type, attributes, operands, outputs)
+
+
+def _evaluated(
+    node: Node, inputs: Sequence[Known], opsets: Mapping[str, int]
+) -> tuple[Known, ...] | None:
+    """The node's values where all inputs are known and the result is small, else None."""
+    data = [known.data for known in inputs]
+    if node.op_type == "Shape" and inputs[0].complete:
+        return (_shape_values(node, inputs[0]),)
+    absent = [value == "" for value in node.inputs]
+    if not _computes(node) or any(d is None and not a for d, a in zip(data, absent, strict=True)):
+        return None
+    names = ["" if gone else f"i{i}" for i, gone in enumerate(absent)]
+    outputs = [f"o{i}" if value else "" for i, value in enumerate(node.outputs)]
+    proto = node_proto(node, names, outputs)
+    graph = onnx.GraphProto(
+        name="node",
+        node=[proto],
+        input=[onnx.ValueInfoProto(name=name) for name in names if name],
+        output=[onnx.ValueInfoProto(name=name) for name in outputs if name],
+    )
+    imports = [onnx.helper.make_opsetid(domain, version) for domain, version in opsets.items()]
+    feeds = {name: value for name, value in zip(names, data, strict=True) if name}
+    try:
+        results = onnx.reference.ReferenceEvaluator(
+            onnx.helper.make_model(graph, opset_imports=imports)
+        ).run(None, feeds)
+    except (RuntimeError, TypeError, ValueError, NotImplementedError, KeyError, IndexError):
+        return None  # the reference lacks the case: its type is inferred instead
+    found = iter(results)
+    return tuple(_of_value(next(found)) if name else UNKNOWN for name in outputs)
+
+
+RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomUniform", "Dropout")
+
+
+def _computes(node: Node) -> bool:
+    """Whether evaluation is meaningful: no randomness, no bodies, a standard operator."""
+    random = node.op_type.startswith(RANDOM)
+    return node.domain == "" and not random and bool(node.inputs)
+
+
+def _of_value(value: object) -> Known:
+    if isinstance(value, list):
+        return Known(type=tuple(_type_of(np.asarray(item)) for item in value))
+    array = np.asarray(value)
+    return Known(type=_type_of(array), data=array if array.size <= MAX_ELEMENTS else None)
+
+
+def _type_of(array: np.ndarray) -> TensorType:
+    dtype = "string" if array.dtype.kind in "OUS" else str(array.dtype.name)
+    return TensorType(dtype=dtype, shape=array.shape)
+
+
+def _shape_values(node: Node, known: Known) -> Known:
+    kind = known.type
+    sizes = kind.shape if isinstance(kind, TensorType) and kind.shape is not None else ()
+    start = integer(node, "start", 0)
+    end = integer(node, "end", len(sizes))
+    return _of_value(np.array(sizes[start:end], dtype=np.int64))
+
+
+def _node_types(
+    proto: onnx.NodeProto, version: int, given: Mapping[str, Known]
+) -> dict[str, TensorType | None]:
+    schema = onnx.defs.get_schema(proto.op_type, version, proto.domain)
+    types, data = _protos(given)
+    if any(name and name not in types for name in proto.input):
+        return {}
+    imports = [onnx.helper.make_opsetid(proto.domain, version)]
+    try:
+        found = onnx.shape_inference.infer_node_outputs(schema, proto, types, data, None, imports)
+    except onnx.checker.ValidationError:
+        return {}  # element types that the operator does not take, which exporters do write
+    return {name: tensor_type(kind) for name, kind in found.items()}
+
+
+def _protos(
+    given: Mapping[str, Known],
+) -> tuple[dict[str, onnx.TypeProto], dict[str, onnx.TensorProto]]:
+    types = {
+        name: type_proto(known.type)
+        for name, known in given.items()
+        if isinstance(known.type, TensorType)
+    }
+    data = {
+        name: tensor_proto(name, known.data)
+        for name, known in given.items()
+        if known.data is not None and known.data.dtype.kind in "biuf"
+    }
+    return types, data
+
+
+def _model_types(
+    proto: onnx.NodeProto, opsets: Mapping[str, int], given: Mapping[str, Known]
+) -> dict[str, TensorType | None]:
+    types, data = _protos(given)
+    graph = onnx.GraphProto(
+        name="node",
+        node=[proto],
+        input=[
+            onnx.ValueInfoProto(name=name, type=kind)
+            for name, kind in types.items()
+            if name not in data
+        ],
+        initializer=data.values(),
+        output=[onnx.ValueInfoProto(name=name) for name in proto.output if name],
+    )
+    imports = [onnx.helper.make_opsetid(domain, version) for domain, version in opsets.items()]
+    model = onnx.helper.make_model(graph, opset_imports=imports)
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    return {value.name: tensor_type(value.type) for value in inferred.output}

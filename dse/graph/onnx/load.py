@@ -1,0 +1,235 @@
+"""An ONNX file to a `Graph`: the only place that reads model files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+import onnx.inliner
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from dse.errors import GraphError
+from dse.graph.ir.graph import Graph
+from dse.graph.ir.initializer import from_proto
+from dse.graph.onnx.convert import ONNX_DOMAIN, Source, domain_name, graph_of
+from dse.graph.onnx.order import bodies, name_nodes, sort_nodes
+from dse.graph.onnx.packed_attention import unpack_attentions
+from dse.graph.onnx.unpack_weight import unpack_weights
+
+SMALL_ELEMENTS = 4096
+"""Constants up to this size keep their values for the checker and shape inference."""
+
+FOREIGN = {
+    b"PK\x03\x04": "a zip archive, as PyTorch's checkpoints and numpy's .npz are",
+    b"GGUF": "a GGUF file",
+    b"\x89HDF": "an HDF5 file, as Keras writes them",
+    b"\x80\x02": "a pickle, as old PyTorch checkpoints are",
+    b"{": "JSON text",
+}
+"""What other files begin with."""
+
+MAX_BYTES = 2**31 - 1
+"""A protobuf message cannot be longer."""
+
+
+def load(path: str | Path) -> Graph:
+    """The graph of an ONNX file, checked, inlined, sorted, typed; weights stay in their files.
+
+    External data that is absent makes a graph without weights. A node without a name is called
+    `<op_type>_<index in file order>`.
+
+    Raises:
+        GraphError: The file is missing or not ONNX, the graph is invalid (a cycle, undefined or
+            doubly written values, inputs without shapes), external data leads out of the model's
+            folder, or something is not supported (everything that is not, in one message).
+    """
+    path = Path(path)
+    model = _read(path)
+    _check_sparse(model, path)
+    source = Source(path=path, opsets=_opsets(model))
+    tensors = _detach_weights(model, source)
+    model = _inlined(model, path)
+    name_nodes(model.graph)
+    unpack_attentions(model.graph, tensors, where=str(path))
+    unpack_weights(model.graph, tensors, where=str(path))
+    sort_nodes(model.graph, where=str(path))
+    _check_operators(model, path)
+    _check_inputs(model, path)
+    model = _checked(_typed(model, path), path)
+    graph = graph_of(model.graph, replace(source, opsets=_opsets(model)), initializers=tensors)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    return replace(graph, metadata=metadata, path=path)
+
+
+def model_proto(path: Path) -> onnx.ModelProto:
+    """The model of a file as it stands, but inlined and with nodes named as `load` names them.
+
+    Raises:
+        GraphError: The file is missing or not ONNX.
+    """
+    model = _inlined(_read(path), path)
+    name_nodes(model.graph)
+    unpack_attentions(model.graph, model.graph.initializer, where=str(path))
+    sort_nodes(model.graph, where=str(path))
+    return model
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise GraphError(f"{path}: {what}; expected an ONNX file")
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        message = f"{path}: {size} bytes, more than a protobuf file can have"
+        raise GraphError(f"{message}; save the model with external data")
+    content = path.read_bytes()
+    for start, what in FOREIGN.items():
+        if content.startswith(start):
+            raise GraphError(
+                f"{path}: {what}; expected an ONNX file, as torch.onnx.export writes it"
+            )
+    try:
+        model = onnx.load_model_from_string(content)
+    except (DecodeError, ValueError) as error:
+        message = f"{path}: not an ONNX file, or truncated ({size} bytes): {error}"
+        raise GraphError(f"{message}; export or copy it again") from error
+    if not model.ir_version or not model.HasField("graph"):
+        message = f"{path}: not an ONNX file, or truncated ({size} bytes): no graph in it"
+        raise GraphError(f"{message}; export or copy it again")
+    return model
+
+
+def _opsets(model: onnx.ModelProto) -> dict[str, int]:
+    return {domain_name(entry.domain): entry.version for entry in model.opset_import}
+
+
+def _check_sparse(model: onnx.ModelProto, path: Path) -> None:
+    names = [tensor.values.name for tensor in model.graph.sparse_initializer]
+    if names:
+        message = f"{path}: sparse initializers are not supported: {', '.join(names)}"
+        raise GraphError(f"{message}; store them dense")
+
+
+def _detach_weights(model: onnx.ModelProto, source: Source) -> list[onnx.TensorProto]:
+    """Takes large and external constants out of the model; they become inputs of their type.
+
+    What follows (inlining, checker, shape inference) then neither copies nor opens weights.
+    """
+    graph = model.graph
+    tensors = list(graph.initializer)
+    del graph.initializer[:]
+    twice = [name for name, count in Counter(t.name for t in tensors).items() if count > 1]
+    if twice:
+        raise GraphError(f"{source.where}: initializers with the same name: {', '.join(twice)}")
+    declared = {value.name for value in graph.input}
+    for tensor in tensors:
+        small = _small(tensor, source)
+        if small is not None:
+            graph.initializer.append(small)
+        elif tensor.name not in declared:
+            kind = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            graph.input.append(kind)
+    return tensors
+
+
+def _small(tensor: onnx.TensorProto, source: Source) -> onnx.TensorProto | None:
+    if onnx.external_data_helper.uses_external_data(tensor):
+        known = from_proto(tensor, source.path.parent, source.where)
+        if not known.has_data or _elements(tensor) > SMALL_ELEMENTS:
+            return None
+        return onnx.TensorProto(
+            name=tensor.name,
+            data_type=tensor.data_type,
+            dims=tensor.dims,
+            raw_data=known.tobytes(),
+        )
+    return tensor if _elements(tensor) <= SMALL_ELEMENTS else None
+
+
+def _elements(tensor: onnx.TensorProto) -> int:
+    total = 1
+    for size in tensor.dims:
+        total *= size
+    return total
+
+
+def _inlined(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    if not model.functions:
+        return model
+    try:
+        return onnx.inliner.inline_local_functions(model, convert_version=True)
+    except (RuntimeError, ValueError) as error:
+        raise GraphError(f"{path}: cannot inline model-local functions: {error}") from error
+
+
+def _check_operators(model: onnx.ModelProto, path: Path) -> None:
+    opsets = _opsets(model)
+    known = onnx.defs.onnx_opset_version()
+    version = opsets.get(ONNX_DOMAIN, 1)
+    problems = []
+    if version > known:
+        problems.append(f"opset {version} (this onnx {onnx.__version__} knows up to {known})")
+    missing: dict[str, list[str]] = {}
+    for node in _all_nodes(model.graph):
+        domain = domain_name(node.domain)
+        if domain == ONNX_DOMAIN and not onnx.defs.has(node.op_type, version, domain):
+            missing.setdefault(node.op_type, []).append(node.name)
+        if any(attribute.HasField("sparse_tensor") for attribute in node.attribute):
+            problems.append(f"sparse tensor in {node.name}")
+    for op_type, names in missing.items():
+        problems.append(f"operator {op_type} of opset {version} ({_some(names)})")
+    if problems:
+        raise GraphError(f"{path}: not supported: {'; '.join(problems)}")
+
+
+def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for body in bodies(node):
+            yield from _all_nodes(body)
+
+
+def _some(names: list[str]) -> str:
+    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + rest
+
+
+def _checked(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    """The model, if onnx's checker accepts it.
+
+    The checker wants a type and a shape for every output, which runtimes do not: it gets some.
+    """
+    complete = onnx.ModelProto()
+    complete.CopyFrom(model)
+    for value in complete.graph.output:
+        if value.type.WhichOneof("value") in (None, "tensor_type"):
+            kind = value.type.tensor_type
+            kind.elem_type = kind.elem_type or onnx.TensorProto.FLOAT
+            kind.shape.SetInParent()
+    try:
+        onnx.checker.check_model(complete)
+    except onnx.checker.ValidationError as error:
+        reason = " ".join(str(error).split())
+        raise GraphError(f"{path}: not a valid ONNX model: {reason}") from error
+    return model
+
+
+def _typed(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    try:
+        return onnx.shape_inference.infer_shapes(model, strict_mode=False, data_prop=True)
+    except onnx.shape_inference.InferenceError as error:
+        raise GraphError(f"{path}: shapes do not fit: {' '.join(str(error).split())}") from error
+
+
+def _check_inputs(model: onnx.ModelProto, path: Path) -> None:
+    unknown = [
+        value.name
+        for value in model.graph.input
+        if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape")
+    ]
+    if unknown:
+        message = f"{path}: inputs without a shape: {', '.join(unknown)}"
+        raise GraphError(f"{message}; export the model with shapes (sizes may be symbolic)")

@@ -1,0 +1,106 @@
+"""Sites: every operand that can take a number format, with role and contraction axes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dse.graph.ir.graph import Graph, Node
+from dse.graph.ir.site import Role, Site
+from dse.graph.patterns.attention import Attention, attentions
+from dse.graph.patterns.contraction import Factor, factors, is_contracting, shape
+from dse.graph.patterns.flow import FLOATS, Flow, analyse
+
+
+def sites(graph: Graph) -> tuple[Site, ...]:
+    """The operands and results of all contracting nodes, in topological order.
+
+    Raises:
+        GraphError: The rank of such an operand is unknown.
+    """
+    flow = analyse(graph)
+    return tuple(contraction_sites(flow, attentions(flow)))
+
+
+def other_sites(graph: Graph) -> tuple[Site, ...]:
+    """The float operands and results of all nodes that carry the signal but do not contract.
+
+    They sum over no axis. Constants (gains, biases, tables) have the role `weight`.
+    """
+    flow = analyse(graph)
+    return tuple(
+        site
+        for node in flow.nodes
+        if not is_contracting(node)
+        for site in (*_inputs(flow, node), *_outputs(flow, node))
+    )
+
+
+def contraction_sites(flow: Flow, found: tuple[Attention, ...]) -> Iterator[Site]:
+    """The sites of contracting nodes, given the attentions of the graph."""
+    roles = _attention_roles(found)
+    for node in flow.nodes:
+        if is_contracting(node):
+            for factor in factors(flow.graph, node):
+                yield _factor_site(flow, node, factor, roles)
+            yield from _outputs(flow, node)
+
+
+def _attention_roles(found: tuple[Attention, ...]) -> dict[tuple[str, int], Role]:
+    roles: dict[tuple[str, int], Role] = {}
+    for attention in found:
+        roles[attention.q.node.name, attention.q.index] = "q"
+        roles[attention.k.node.name, attention.k.index] = "k_cache"
+        roles[attention.v.node.name, attention.v.index] = "v_cache"
+        if attention.probabilities is not None:
+            operand = attention.probabilities
+            roles[operand.node.name, operand.index] = "probabilities"
+    return roles
+
+
+def _factor_site(
+    flow: Flow, node: Node, factor: Factor, roles: dict[tuple[str, int], Role]
+) -> Site:
+    value = node.inputs[factor.index]
+    role: Role = "activation"
+    if factor.part == "bias":
+        role = "bias"
+    elif (node.name, factor.index) in roles:
+        role = roles[node.name, factor.index]
+    elif value in flow.static or flow.table(value) is not None:
+        role = "weight"
+    return Site(
+        node=node.name,
+        operand=f"in{factor.index}",
+        value=value,
+        role=role,
+        shape=shape(flow.graph, node, factor.index),
+        contraction_axes=factor.axes,
+    )
+
+
+def _inputs(flow: Flow, node: Node) -> Iterator[Site]:
+    for index, value in enumerate(node.inputs):
+        kind = flow.graph.types.get(value)
+        if kind is not None and kind.dtype.startswith(FLOATS):
+            yield Site(
+                node=node.name,
+                operand=f"in{index}",
+                value=value,
+                role="weight" if value in flow.static else "activation",
+                shape=kind.shape or (),
+                contraction_axes=(),
+            )
+
+
+def _outputs(flow: Flow, node: Node) -> Iterator[Site]:
+    for index, value in enumerate(node.outputs):
+        kind = flow.graph.types.get(value)
+        if value and kind is not None and kind.dtype.startswith(FLOATS):
+            yield Site(
+                node=node.name,
+                operand=f"out{index}",
+                value=value,
+                role="output",
+                shape=kind.shape or (),
+                contraction_axes=(),
+            )

@@ -1,0 +1,1 @@
+"""Formats, roundings and scales as plain numbers that kernels follow."""

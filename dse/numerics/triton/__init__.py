@@ -1,0 +1,1 @@
+"""Compiled kernels for CUDA devices; only `kernels`, `rounding` and `scaling` import triton."""

@@ -1,0 +1,1 @@
+"""Few measurements of a device, and what they correct."""

@@ -1,0 +1,103 @@
+"""`dse fit`: a device file that carries a few measurements of the device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from hwmodels.adapt.limits import refuse_implausible
+from hwmodels.adapt.next_rows import most_informative
+from hwmodels.devices.device import Device, Measurement
+from hwmodels.devices.load import DEVICE_FOLDER, device_names, load_device
+from hwmodels.errors import DeviceError
+from hwmodels.estimators.gpu.estimator import GpuEstimator
+from hwmodels.operators.optable import OpTable, runtimes_of, timed_rows
+from hwmodels.yaml_file import read_yaml
+
+MOST_SAMPLES = 200
+"""Taken from a long table: the Gaussian process is cubic in them, and more say little."""
+Indices = NDArray[np.intp]
+
+
+def fittable_device(device_file: str | Path) -> Device:
+    """The device of a name or file, if its estimator learns from measurements.
+
+    Raises:
+        DeviceError: The file is wrong, or the device is of a kind without such an estimator.
+    """
+    device = load_device(device_file)
+    if not GpuEstimator().claims(device):
+        raise DeviceError(
+            f"{device_file}: dse fit adapts GPUs and processors; {device.name} is a device of "
+            f"kind {device.kind!r}, whose estimator learns nothing from measurements"
+        )
+    return device
+
+
+def samples_of(
+    table: OpTable, device: Device, *, runtime: str, samples: int | None, seed: int = 0
+) -> Indices:
+    """Rows to fit to: the `samples` (`MOST_SAMPLES`) that say the most about the others.
+
+    Raises:
+        MeasurementError: Times that the device cannot have (`refuse_implausible`).
+    """
+    refuse_implausible(table, device, runtime)
+    rows = timed_rows(table)
+    count = samples or MOST_SAMPLES
+    if count >= len(rows):
+        return rows
+    return most_informative(table, rows, device, runtime=runtime, count=count, seed=seed)
+
+
+def measurements_of(
+    table: OpTable, rows: Indices | Sequence[int], runtime: str
+) -> tuple[Measurement, ...]:
+    """Rows of a table as measurements of a device."""
+    runtimes = runtimes_of(table, runtime)
+    times = table.frame["median_us"].to_numpy(dtype=float)
+    return tuple(
+        Measurement(
+            op=table.ops[row],
+            sizes=tuple(sorted(table.shapes[row].items())),
+            dtype=table.dtypes[row],
+            runtime=runtimes[row],
+            median_us=float(times[row]),
+        )
+        for row in map(int, rows)
+    )
+
+
+def fitted_device_file(device_file: str | Path, measurements: Sequence[Measurement]) -> str:
+    """The text of a device file with these measurements.
+
+    Those that the file already has stay, apart from operators that were measured again.
+
+    Raises:
+        DeviceError: The device file cannot be read.
+    """
+    path = Path(device_file)
+    if str(device_file) in device_names():
+        path = DEVICE_FOLDER / f"{device_file}.yaml"
+    content = read_yaml(path, DeviceError)
+    assert isinstance(content, dict), "load_device has read it"
+    every = {_operator(one): one for one in (*load_device(path).measurements, *measurements)}
+    content["measurements"] = [
+        {
+            "op": one.op,
+            "shape": dict(one.sizes),
+            "dtype": one.dtype,
+            "runtime": one.runtime,
+            "median_us": one.median_us,
+        }
+        for one in every.values()
+    ]
+    return yaml.safe_dump(content, sort_keys=False, width=100)
+
+
+def _operator(one: Measurement) -> tuple[object, ...]:
+    return one.op, one.sizes, one.dtype, one.runtime

@@ -1,0 +1,1 @@
+"""Chips as data: what a device is, its files and their checks."""

@@ -1,0 +1,81 @@
+"""Figures of a device that contradict each other: a wrong prefix shows as an absurd ratio."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hwmodels.devices.device import Device
+
+# Least operations per cycle and core, by kind of device and role of the unit: a tensor core has
+# 256 (TF32 of an RTX 3090) to 3e4 (FP4 of a B200), a vector unit 128 or 256, a processor has 1.
+LEAST_PER_CYCLE = {("gpu", "matrix"): 64.0, ("gpu", "vector"): 16.0}
+# Most: a 256x256 systolic array at 8 bit (TPU v6e, two a chip: 2.6e5), with room to double twice.
+MOST_PER_CYCLE = 2.0**20
+# Operations per byte of main memory at the fastest rate: 512 (Ethos-U55 from flash), 590 (H100
+# FP8), 1875 (GB300 FP4); below 1 no compute unit would be worth its name.
+OPS_PER_BYTE = (1.0, 2e4)
+# Fastest main memory of any shipped or announced accelerator is below 40 TB/s; what holds its
+# weights in on-chip SRAM (Groq: 80 TB/s) names that memory `sram`.
+DRAM_BANDWIDTH = (1e9, 4e13)
+# Dense power efficiency at the fastest rate, op/s per watt: 1e8 (CPUs of the 2000s) to 1e14.
+OPS_PER_JOULE = (1e8, 1e14)
+
+
+def absurd_figures(device: Device) -> list[str]:
+    """One sentence for each figure that cannot be true beside the others."""
+    return [*_rates(device), *_memories(device), *_power(device)]
+
+
+def _rates(device: Device) -> Iterator[str]:
+    for unit_index, unit in enumerate(device.units):
+        low, high = LEAST_PER_CYCLE.get((device.kind, unit.role), 1.0), MOST_PER_CYCLE
+        for index, rate in enumerate(unit.rates):
+            per_cycle = rate.ops_per_s.value / (unit.count.value * unit.clock_hz.value)
+            if not low <= per_cycle <= high:
+                yield (
+                    f"units.{unit_index}.rates.{index}: {rate.ops_per_s.value:.3g} op/s over "
+                    f"{unit.count.value:g} cores at {unit.clock_hz.value:.3g} Hz is "
+                    f"{per_cycle:.3g} op/cycle a core; expected {low:g} to {high:g}"
+                )
+
+
+def _memories(device: Device) -> Iterator[str]:
+    main = device.main_memory
+    bandwidth = main.bandwidth_bytes_per_s.value
+    if main.name == "dram" and not DRAM_BANDWIDTH[0] <= bandwidth <= DRAM_BANDWIDTH[1]:
+        yield (
+            f"memories.0.bandwidth: {bandwidth:.3g} B/s; no DRAM has more than "
+            f"{DRAM_BANDWIDTH[1]:.0e} B/s or less than {DRAM_BANDWIDTH[0]:.0e} B/s"
+        )
+    fastest = max(rate.ops_per_s.value for unit in device.units for rate in unit.rates)
+    balance = fastest / bandwidth
+    if not OPS_PER_BYTE[0] <= balance <= OPS_PER_BYTE[1]:
+        yield (
+            f"memories.0.bandwidth: {balance:.3g} operations a byte at the fastest rate "
+            f"({fastest:.3g} op/s, {bandwidth:.3g} B/s); expected {OPS_PER_BYTE[0]:g} to "
+            f"{OPS_PER_BYTE[1]:g}: check the prefix of the bandwidth and of the rate"
+        )
+    cache = device.memory("l2")
+    if cache and cache.bandwidth_bytes_per_s.value < bandwidth:
+        yield (
+            f"memories.l2.bandwidth: {cache.bandwidth_bytes_per_s.value:.3g} B/s is below the "
+            f"main memory's {bandwidth:.3g} B/s"
+        )
+    if cache and cache.capacity_bytes.value >= main.capacity_bytes.value:
+        yield (
+            f"memories.l2.capacity: {cache.capacity_bytes.value:.3g} B is not below the main "
+            f"memory's {main.capacity_bytes.value:.3g} B"
+        )
+
+
+def _power(device: Device) -> Iterator[str]:
+    idle, limit = device.power.idle_w.value, device.power.limit_w.value
+    if idle >= limit:
+        yield f"power.idle: {idle:g} W is not below power.limit {limit:g} W"
+    fastest = max(rate.ops_per_s.value for unit in device.units for rate in unit.rates)
+    low, high = OPS_PER_JOULE
+    if not low <= fastest / limit <= high:
+        yield (
+            f"power.limit: {fastest / limit:.3g} operations a joule at {limit:g} W; expected "
+            f"{low:.0e} to {high:.0e}"
+        )

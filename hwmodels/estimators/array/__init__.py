@@ -1,0 +1,1 @@
+"""Integer accelerators: a MAC array with its memories."""

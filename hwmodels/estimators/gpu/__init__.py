@@ -1,0 +1,1 @@
+"""GPUs: an analytic skeleton times a learned residual."""

@@ -1,0 +1,151 @@
+"""GPU estimator: analytic skeleton times learned residual, with intervals and energy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hwmodels.devices.device import Device
+from hwmodels.estimators.energy import energy_j, energy_per_op_j
+from hwmodels.estimators.gpu.adaptation import adapted
+from hwmodels.estimators.gpu.conversions import conversions_s, widening_s
+from hwmodels.estimators.gpu.features import gemm_features
+from hwmodels.estimators.gpu.kernels import TERMS, array, gemms_of
+from hwmodels.estimators.gpu.residual import GpuArtefact, load_artefact
+from hwmodels.estimators.gpu.samples import SAME_KERNELS, gemm_samples, kernel_reach, kernel_shift
+from hwmodels.estimators.gpu.skeleton import Floats, GpuFigures, Terms, gemm_terms
+from hwmodels.runtimes.runtime import Runtime
+from hwmodels.work.cost import Bound
+from hwmodels.work.kernel import Kernel, KernelCost, KernelKind
+
+
+class GpuEstimator:
+    """Latency and energy of kernels on GPUs."""
+
+    def __init__(self, artefact: GpuArtefact | None = None) -> None:
+        self._artefact = artefact
+
+    @property
+    def artefact(self) -> GpuArtefact:
+        """What was fitted; the shipped one unless another was given."""
+        return self._artefact or load_artefact()
+
+    def claims(self, device: Device) -> bool:
+        """GPUs, and processors as GPUs with few cores."""
+        return device.kind in ("gpu", "cpu")
+
+    def estimate(
+        self, kernels: Sequence[Kernel], device: Device, runtime: Runtime
+    ) -> tuple[KernelCost, ...]:
+        """Costs in the order given; kernels of one kind are computed together.
+
+        Raises:
+            WorkError: Operands that no unit of the device multiplies, even widened.
+        """
+        gpu = GpuFigures.of(device)
+        costs: list[KernelCost | None] = [None] * len(kernels)
+        for kind in dict.fromkeys(kernel.kind for kernel in kernels):
+            chosen = [index for index, kernel in enumerate(kernels) if kernel.kind == kind]
+            group = [kernels[index] for index in chosen]
+            timed = (
+                self._learned(group, device, gpu, runtime)
+                if kind == "gemm"
+                else self._analytic(kind, group, device, gpu, runtime)
+            )
+            for index, cost in zip(chosen, _costs(group, timed, device), strict=True):
+                costs[index] = cost
+        return tuple(cost for cost in costs if cost is not None)
+
+    def _analytic(
+        self,
+        kind: KernelKind,
+        kernels: Sequence[Kernel],
+        device: Device,
+        gpu: GpuFigures,
+        runtime: Runtime,
+    ) -> Timed:
+        """Kernels without a learned part; conversions as the runtime's tables show them."""
+        artefact = self.artefact
+        terms = TERMS[kind](kernels, device, gpu, artefact.constants)
+        shift, width = kernel_shift(artefact, device, kernels, runtime.name)
+        seconds = conversions_s(artefact, kernels, terms, gpu, runtime.name)
+        latency = np.maximum(seconds * np.exp(shift), terms.light_s)
+        reach = np.exp(kernel_reach(device) * width)
+        return Timed(terms=terms, latency_s=latency, low_s=latency / reach, high_s=latency * reach)
+
+    def _learned(
+        self, kernels: Sequence[Kernel], device: Device, gpu: GpuFigures, runtime: Runtime
+    ) -> Timed:
+        """The skeleton's GEMM latencies times what was learned, with their interval."""
+        artefact = self.artefact
+        gemms = gemms_of(kernels, device)
+        terms = gemm_terms(gemms, gpu, artefact.constants)
+        features = gemm_features(gemms, terms, gpu)
+        name = SAME_KERNELS.get(runtime.name, runtime.name)
+        correction = artefact.correction(features, name, device.name)
+        extra = widening_s(kernels, artefact, gpu, runtime.name)
+        width = np.ones_like(correction)
+        if device.measurements:
+            posterior = adapted(gemm_samples(artefact, device), features, name)
+            correction, width = correction + posterior.mean, posterior.width
+        seconds = terms.latency_s * np.exp(correction) + extra
+        latency = np.maximum(seconds, terms.light_s)
+        low, high = artefact.spread(device.name).interval(extra / seconds)
+        return Timed(
+            terms=terms,
+            latency_s=latency,
+            low_s=latency * np.exp(width * low),
+            high_s=latency * np.exp(width * high),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timed:
+    """Latencies of kernels with their intervals, each of shape (kernels,)."""
+
+    terms: Terms
+    latency_s: Floats
+    low_s: Floats
+    high_s: Floats
+
+
+def _costs(kernels: Sequence[Kernel], timed: Timed, device: Device) -> list[KernelCost]:
+    terms = timed.terms
+    energy = energy_j(
+        device,
+        latency_s=timed.latency_s,
+        ops=array(kernels, lambda kernel: 2 * kernel.macs),
+        per_op_j=array(kernels, lambda kernel: energy_per_op_j(device, kernel.input_element)),
+        dram_bytes=terms.dram_bytes,
+    )
+    low = np.minimum(np.maximum(timed.low_s, terms.light_s), timed.latency_s)
+    high = np.maximum(timed.high_s, timed.latency_s)
+    bounds = _bounds(kernels, terms)
+    return [
+        KernelCost(
+            latency_s=float(timed.latency_s[index]),
+            low_s=float(low[index]),
+            high_s=float(high[index]),
+            energy_j=float(energy[index]),
+            traffic_bytes=float(terms.dram_bytes[index]),
+            bound=bounds[index],
+        )
+        for index in range(len(kernels))
+    ]
+
+
+def _bounds(kernels: Sequence[Kernel], terms: Terms) -> list[Bound]:
+    """The largest term. Tiles that wait for the cache are the unit's time, not the memory's."""
+    computing = np.maximum(terms.compute_s, terms.cache_s * (terms.compute_s > terms.dram_s))
+    stacked = np.stack(
+        np.broadcast_arrays(computing, terms.dram_s, np.asarray(terms.fixed_s, dtype=float))
+    )
+    names: tuple[Bound, ...] = ("compute", "memory", "launch")
+    ruling = np.argmax(stacked, axis=0)
+    return [
+        "conversion" if kernel.kind == "quantize" or kernel.detail == "compute_scale"
+        else names[index]
+        for kernel, index in zip(kernels, ruling, strict=True)
+    ]  # fmt: skip

@@ -1,0 +1,101 @@
+"""Few measurements correct kernels without a learned part: a Gaussian process for each kind.
+
+The logarithm of measured over predicted time of a kind (attention, convolutions, pointwise, ...)
+is a shift of the kind on the device, a shift of each kernel of the kind (its name, number type and
+runtime), and smooth functions of the size, for the kind and for each kernel. So three softmaxes of
+one width do not move a GELU as far as another softmax, nor a long row as far as a short one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwmodels.estimators.gpu.adaptation import Adapted, Observed, posterior
+from hwmodels.work.kernel import Kernel
+
+Floats = NDArray[np.float64]
+
+# Standard deviations of log(measured / predicted) by what kernels share. Their sum is what a 90 %
+# interval of a factor 1.9 says of unseen devices (`estimators/gpu.py`): ln 1.9 / 1.64 = 0.39.
+KIND_SD = 0.25
+KERNEL_SD = 0.20
+SIZE_SD = 0.15
+KERNEL_SIZE_SD = 0.15
+NOISE_SD = 0.20
+"""What a smooth function of the size leaves: tiles, alignment, the day."""
+SCALES = (3.0, 4.0, 3.0)
+"""Reach of a sample in powers of two: of bytes, of multiply-accumulates, of the row's length."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelSample:
+    """One measured kernel."""
+
+    kind: str
+    name: str
+    """What is the same kernel at another size (`kernel_name`)."""
+    size: tuple[float, float, float]
+    log_ratio: float
+    """log(measured / predicted without samples)."""
+    reach: float
+    """The interval of `log_ratio` without samples goes as far on both sides."""
+
+
+def kernel_name(kernel: Kernel, runtime: str) -> str:
+    """Detail, number type and runtime."""
+    elements = kernel.sizes.get("rows", 0) * kernel.sizes.get("cols", 0)
+    width = kernel.input_element or f"{kernel.input_bytes / max(elements, 1):.3g}"
+    return f"{kernel.detail}/{width}/{runtime}"
+
+
+def kernel_size(kernel: Kernel) -> tuple[float, float, float]:
+    """Bytes, multiply-accumulates and row length as powers of two over their reach."""
+    values = (kernel.bytes, kernel.macs, kernel.sizes.get("cols", 0))
+    bytes_, macs, row = (
+        float(np.log2(1 + value)) / scale for value, scale in zip(values, SCALES, strict=True)
+    )
+    return bytes_, macs, row
+
+
+def kernels_adapted(
+    samples: Sequence[KernelSample], kernels: Sequence[Kernel], runtime: str
+) -> Adapted:
+    """The posterior at kernels of one kind, none or more, given samples of that kind."""
+    known = np.array([sample.size for sample in samples])
+    names = np.array([sample.name for sample in samples])
+    here = np.array([kernel_size(kernel) for kernel in kernels]).reshape(-1, len(SCALES))
+    own = np.array([kernel_name(kernel, runtime) for kernel in kernels], dtype=str)
+    same = names[:, None] == names
+    reach = np.array([sample.reach for sample in samples])
+    return posterior(
+        Observed(
+            ratios=np.array([sample.log_ratio for sample in samples]), low=-reach, high=reach
+        ),
+        kernel_covariance(known, names, known, names),
+        kernel_covariance(here, own, known, names),
+        same=same,
+        alike=same * _nearness(known, known),
+        alike_across=(own[:, None] == names) * _nearness(here, known),
+        prior=KIND_SD**2 + KERNEL_SD**2 + SIZE_SD**2 + KERNEL_SIZE_SD**2,
+        noise_sd=NOISE_SD,
+    )
+
+
+def kernel_covariance(
+    first: Floats, first_names: NDArray[np.str_], second: Floats, second_names: NDArray[np.str_]
+) -> Floats:
+    """Of two lists of kernels of one kind by the prior, by size and name; (first, second)."""
+    near = _nearness(first, second)
+    same = first_names[:, None] == second_names
+    shared = KIND_SD**2 + SIZE_SD**2 * near
+    return np.asarray(shared + same * (KERNEL_SD**2 + KERNEL_SIZE_SD**2 * near))
+
+
+def _nearness(first: Floats, second: Floats) -> Floats:
+    """How much kernels' sizes have in common, 1 for the same, shape (first, second)."""
+    squares = ((first[:, None, :] - second[None, :, :]) ** 2).sum(-1)
+    return np.asarray(np.exp(-0.5 * squares))

@@ -1,0 +1,154 @@
+"""Kernels as the arrays that the skeleton computes on, kind by kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from hwmodels.devices.device import Device
+from hwmodels.errors import WorkError
+from hwmodels.estimators.gpu.attention import Attentions, attention_terms
+from hwmodels.estimators.gpu.constants import SkeletonConstants
+from hwmodels.estimators.gpu.convolution import Convolutions, convolution_terms
+from hwmodels.estimators.gpu.moves import Moves, move_terms
+from hwmodels.estimators.gpu.skeleton import Floats, Gemms, GpuFigures, Terms
+from hwmodels.work.kernel import Kernel, KernelKind
+
+FP32_BYTES = 4
+
+
+def gemms_of(kernels: Sequence[Kernel], device: Device) -> Gemms:
+    """GEMM and convolution kernels as arrays.
+
+    A convolution reads no more of its input than its taps touch (a stride beyond the kernel
+    leaves pixels out).
+    """
+    m, n, k, batch = (sizes(kernels, name) for name in ("M", "N", "K", "B"))
+    inputs = array(kernels, lambda kernel: kernel.input_bytes)
+    weights = array(kernels, lambda kernel: kernel.weight_bytes)
+    cold, warm = _temperatures(kernels)
+    skipped = array(kernels, _skipped_bytes)
+    warm_inputs = array(kernels, lambda kernel: not kernel.inputs_are_cold)
+    copies = array(kernels, lambda kernel: kernel.weight_copies)
+    return Gemms(
+        batch=batch,
+        m=m,
+        n=n,
+        k=k,
+        input_bytes=inputs / np.maximum(batch * m * k, 1),
+        weight_bytes=weights / np.maximum(batch * n * k, 1),
+        cold_bytes=cold - skipped * (1 - warm_inputs),
+        warm_bytes=warm - skipped * warm_inputs,
+        copied_bytes=weights * (copies > 1),
+        copies=copies,
+        ops_per_s=_rates(kernels, device) * array(kernels, lambda kernel: kernel.efficiency),
+        peak_ops_per_s=_rates(kernels, device),
+        integer=array(kernels, lambda kernel: kernel.input_element.startswith("int")),
+    )
+
+
+def _skipped_bytes(kernel: Kernel) -> float:
+    if kernel.kind != "conv2d" or kernel.sizes.get("taps", 0) != 1:
+        return 0.0
+    s = kernel.sizes
+    width = 1 if "8" in kernel.input_element or "4m3" in kernel.input_element else 2
+    width = FP32_BYTES if kernel.input_element in ("fp32", "tf32") else width
+    return max(kernel.input_bytes - s["B"] * s["M"] * s["K"] * width, 0)
+
+
+def _convolution(
+    kernels: Sequence[Kernel], device: Device, gpu: GpuFigures, constants: SkeletonConstants
+) -> Terms:
+    convolutions = Convolutions(
+        gemms=gemms_of(kernels, device),
+        taps=sizes(kernels, "taps"),
+        fp32=array(kernels, lambda kernel: kernel.input_element == "fp32"),
+    )
+    return convolution_terms(convolutions, gpu, constants)
+
+
+def _attention(
+    kernels: Sequence[Kernel], device: Device, gpu: GpuFigures, constants: SkeletonConstants
+) -> Terms:
+    cold, warm = _temperatures(kernels)
+    attentions = Attentions(
+        batch=sizes(kernels, "B"),
+        heads=sizes(kernels, "H"),
+        kv_heads=sizes(kernels, "HK"),
+        queries=sizes(kernels, "S"),
+        keys=sizes(kernels, "L"),
+        depth=sizes(kernels, "D"),
+        ops=array(kernels, lambda kernel: 2 * kernel.macs),
+        cold_bytes=cold,
+        warm_bytes=warm,
+        kv_bytes=array(kernels, lambda kernel: kernel.weight_bytes),
+        ops_per_s=_rates(kernels, device) * array(kernels, lambda kernel: kernel.efficiency),
+        peak_ops_per_s=_rates(kernels, device),
+        fp32=array(kernels, lambda kernel: kernel.input_element in ("fp32", "tf32")),
+    )
+    return attention_terms(attentions, gpu, constants)
+
+
+def _move(
+    kernels: Sequence[Kernel], _device: Device, gpu: GpuFigures, constants: SkeletonConstants
+) -> Terms:
+    cold, warm = _temperatures(kernels)
+    moves = Moves(
+        constants=[constants.move(kernel.kind, kernel.detail) for kernel in kernels],
+        rows=sizes(kernels, "rows"),
+        cols=sizes(kernels, "cols"),
+        cold_bytes=cold,
+        warm_bytes=warm,
+    )
+    return move_terms(moves, gpu, constants)
+
+
+_TermsOf = Callable[[Sequence[Kernel], Device, GpuFigures, SkeletonConstants], Terms]
+TERMS: dict[KernelKind, _TermsOf] = {
+    "conv2d": _convolution,
+    "attention": _attention,
+    "pointwise": _move,
+    "rowwise": _move,
+    "reduce": _move,
+    "embedding": _move,
+    "quantize": _move,
+}
+"""The skeleton of every kind of kernel but GEMMs, whose residual is learned."""
+
+
+def sizes(kernels: Sequence[Kernel], name: str) -> Floats:
+    """One loop size of every kernel, 0 where it has none."""
+    return np.array([kernel.sizes.get(name, 0) for kernel in kernels], dtype=float)
+
+
+def array(kernels: Sequence[Kernel], figure: Callable[[Kernel], float]) -> Floats:
+    """One figure of every kernel."""
+    return np.array([figure(kernel) for kernel in kernels], dtype=float)
+
+
+def _rates(kernels: Sequence[Kernel], device: Device) -> Floats:
+    return array(kernels, lambda kernel: _rate(kernel, device))
+
+
+def _rate(kernel: Kernel, device: Device) -> float:
+    rate = device.rate(kernel.weight_element, kernel.input_element, kernel.accumulator)
+    rate = rate or device.rate(kernel.weight_element, kernel.input_element)
+    if rate is None:
+        raise WorkError(
+            f"{device.name} has no unit that multiplies {kernel.weight_element} with "
+            f"{kernel.input_element}; it has {', '.join(sorted(device.elements))}"
+        )
+    return rate.ops_per_s.value
+
+
+def _temperatures(kernels: Sequence[Kernel]) -> tuple[Floats, Floats]:
+    """Bytes that must come from main memory, and bytes that may be in the cache."""
+    cold = array(
+        kernels,
+        lambda kernel: (
+            kernel.bytes if kernel.inputs_are_cold else kernel.weight_bytes * kernel.weight_is_cold
+        ),
+    )
+    total = array(kernels, lambda kernel: kernel.bytes)
+    return cold, total - cold

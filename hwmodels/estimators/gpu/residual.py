@@ -1,0 +1,193 @@
+"""The learned part of GPU latency: trees over dimensionless features, evaluated in numpy.
+
+    latency = max(skeleton * exp(trees(features, runtime)), speed of light)
+
+The artefact is one `.npz` of arrays without pickle (`python -m hwmodels.fit` writes it).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwmodels.estimators.gpu.constants import (
+    SkeletonConstants,
+    constants_from_json,
+    constants_to_json,
+)
+from hwmodels.estimators.gpu.features import FEATURES
+from hwmodels.estimators.gpu.overhead import Overhead, Overheads
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int32]
+
+REGIMES = ("launch", "memory", "compute")
+UNSEEN_SHARE = 0.5
+"""How much of the trees' correction devices get that did not go in: what trees learned of a few
+devices is in part about those. Equal weights of two forecasts, as few devices cannot tell better
+ones (Clemen 1989, "Combining forecasts: a review and annotated bibliography")."""
+ARTEFACT = Path(__file__).parent / "gpu.npz"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trees:
+    """An additive ensemble of binary trees; nodes of all trees in one array."""
+
+    roots: Integers
+    """First node of each tree, shape (trees,)."""
+    feature: Integers
+    """Feature that a node asks for, -1 for a leaf, shape (nodes,)."""
+    threshold: Floats
+    left: Integers
+    right: Integers
+    value: Floats
+    """What a leaf adds, shape (nodes,)."""
+    offset: float
+    depth: int
+
+    def predict(self, features: Floats) -> Floats:
+        """(rows, features) to (rows,)."""
+        rows = np.arange(len(features))
+        total = np.full(len(features), self.offset)
+        for root in self.roots:
+            node = np.full(len(features), root)
+            for _ in range(self.depth):
+                asked = self.feature[node]
+                goes_left = features[rows, np.maximum(asked, 0)] <= self.threshold[node]
+                child = np.where(goes_left, self.left[node], self.right[node])
+                node = np.where(asked >= 0, child, node)
+            total += self.value[node]
+        return total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """90 % interval of log(measured / predicted): (low, high) exp(slope * overhead share)."""
+
+    low: float
+    high: float
+    slope: float
+    """How much less is known of quantising and widening than of GEMMs."""
+
+    def interval(self, overhead: Floats) -> tuple[Floats, Floats]:
+        """Its ends for kernels of which a share `overhead` of the time is no GEMM."""
+        scale = np.exp(self.slope * overhead)
+        return self.low * scale, self.high * scale
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class GpuArtefact:
+    """Everything that is fitted: constants, trees, intervals."""
+
+    version: str
+    devices: tuple[str, ...]
+    """Devices whose measurements went in."""
+    runtimes: tuple[str, ...]
+    constants: SkeletonConstants
+    overheads: Overheads
+    """What quantisation and weight-only kernels take beside their GEMM, by `runtime/dtype`."""
+    trees: Trees
+    weight_only: tuple[str, ...]
+    """Runtimes whose weight-only kernels were measured; those of others are taken to be as good
+    as their 16-bit kernels."""
+    seen: Spread
+    """Of devices that went in: from folds over shapes."""
+    unseen: Spread
+    """Of other devices: from leaving one device out."""
+
+    def correction(self, features: Floats, runtime: str, device: str) -> Floats:
+        """log(measured / skeleton) as learned, shape (rows,)."""
+        if runtime not in self.weight_only:
+            features = as_dense(features)
+        share = 1.0 if device in self.devices else UNSEEN_SHARE
+        return share * self.trees.predict(with_runtime(features, runtime, self.runtimes))
+
+    def spread(self, device: str) -> Spread:
+        """What a prediction for a device may be off by."""
+        return self.seen if device in self.devices else self.unseen
+
+    def quantises(self, runtime: str) -> bool:
+        """Whether a runtime's quantisation was measured."""
+        return any(name.startswith(f"{runtime}/") for name in self.overheads)
+
+
+def as_dense(features: Floats) -> Floats:
+    """Features of weight-only kernels as if the weights were as wide as the activations."""
+    inputs, weights = FEATURES.index("input_bytes"), FEATURES.index("weight_bytes")
+    dense = features.copy()
+    dense[:, weights] = np.maximum(features[:, inputs], features[:, weights])
+    return dense
+
+
+def with_runtime(features: Floats, runtime: str, runtimes: tuple[str, ...]) -> Floats:
+    """Features beside one column a runtime, 1 for this one; an unknown runtime has none."""
+    columns = np.array([float(runtime == name) for name in runtimes])
+    return np.hstack([features, np.broadcast_to(columns, (len(features), len(runtimes)))])
+
+
+def regimes(features: Floats) -> NDArray[np.str_]:
+    """What bounds each kernel: launch, memory or compute, shape (rows,)."""
+    index = [FEATURES.index(name) for name in ("fixed_share", "memory_share", "compute_share")]
+    names = np.array(REGIMES)
+    ruling: NDArray[np.str_] = names[np.argmax(features[:, index], axis=1)]
+    return ruling
+
+
+@cache
+def load_artefact(path: Path = ARTEFACT) -> GpuArtefact:
+    """The artefact of a file, read without pickle."""
+    with np.load(path, allow_pickle=False) as arrays:
+        meta = json.loads(str(arrays["meta"]))
+        trees = Trees(
+            roots=arrays["roots"],
+            feature=arrays["feature"],
+            threshold=arrays["threshold"].astype(float),
+            left=arrays["left"],
+            right=arrays["right"],
+            value=arrays["value"].astype(float),
+            offset=float(meta["offset"]),
+            depth=int(meta["depth"]),
+        )
+    return GpuArtefact(
+        version=meta["version"],
+        devices=tuple(meta["devices"]),
+        runtimes=tuple(meta["runtimes"]),
+        constants=constants_from_json(meta["constants"]),
+        overheads={name: Overhead(**entry) for name, entry in meta["overheads"].items()},
+        trees=trees,
+        weight_only=tuple(meta["weight_only"]),
+        seen=Spread(**meta["seen"]),
+        unseen=Spread(**meta["unseen"]),
+    )
+
+
+def save_artefact(artefact: GpuArtefact, path: Path) -> None:
+    """Writes the artefact; equal artefacts give equal files."""
+    trees = artefact.trees
+    meta = {
+        "version": artefact.version,
+        "devices": list(artefact.devices),
+        "runtimes": list(artefact.runtimes),
+        "constants": constants_to_json(artefact.constants),
+        "overheads": {name: asdict(one) for name, one in artefact.overheads.items()},
+        "offset": trees.offset,
+        "weight_only": list(artefact.weight_only),
+        "depth": trees.depth,
+        "seen": asdict(artefact.seen),
+        "unseen": asdict(artefact.unseen),
+    }
+    np.savez_compressed(
+        path,
+        meta=np.array(json.dumps(meta, sort_keys=True)),
+        roots=trees.roots,
+        feature=trees.feature,
+        threshold=trees.threshold.astype(np.float32),
+        left=trees.left,
+        right=trees.right,
+        value=trees.value.astype(np.float32),
+    )

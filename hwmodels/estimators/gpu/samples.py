@@ -1,0 +1,119 @@
+"""Measurements of a device as samples of what its predictions miss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+
+from hwmodels.devices.device import Device, Measurement
+from hwmodels.estimators.gpu.adaptation import Sample, calibration
+from hwmodels.estimators.gpu.conversions import conversions_s, widening_s
+from hwmodels.estimators.gpu.features import gemm_features
+from hwmodels.estimators.gpu.kernel_adaptation import (
+    KernelSample,
+    kernel_name,
+    kernel_size,
+    kernels_adapted,
+)
+from hwmodels.estimators.gpu.kernels import TERMS, gemms_of
+from hwmodels.estimators.gpu.residual import GpuArtefact
+from hwmodels.estimators.gpu.skeleton import Floats, GpuFigures, gemm_terms
+from hwmodels.operators.lower import compute_elements, operator_kernels
+from hwmodels.work.kernel import Kernel
+
+# Half-width of the interval of kernels without a learned part, as a factor: on the device that the
+# skeleton's constants for them were fitted on, and on others. Source: `studies/gpu_latency`.
+FITTED_DEVICES = ("h100-sxm",)
+FITTED_SPREAD = 1.45
+UNSEEN_SPREAD = 1.9
+SAME_KERNELS = {"torch-compile": "torch-eager"}
+"""Runtimes that call the GEMM kernels of another."""
+
+
+def measured_kernels(entry: Measurement, device: Device) -> tuple[Kernel, ...]:
+    """Kernels of a measured operator."""
+    compute = compute_elements(entry.dtype, device)
+    return operator_kernels(entry.op, dict(entry.sizes), entry.dtype, entry.runtime, compute)
+
+
+def kernel_reach(device: Device) -> float:
+    """Log of the factor that kernels without a learned part may be off by, without samples."""
+    return float(np.log(FITTED_SPREAD if device.name in FITTED_DEVICES else UNSEEN_SPREAD))
+
+
+@cache
+def gemm_samples(artefact: GpuArtefact, device: Device) -> tuple[Sample, ...]:
+    """How far the model is off on the GEMMs that were measured on the device."""
+    measured = [(entry, measured_kernels(entry, device)) for entry in device.measurements]
+    gemms = [(entry, kernels) for entry, kernels in measured if kernels[-1].kind == "gemm"]
+    return tuple(_gemm_sample(artefact, entry, kernels, device) for entry, kernels in gemms)
+
+
+def _gemm_sample(
+    artefact: GpuArtefact, entry: Measurement, kernels: Sequence[Kernel], device: Device
+) -> Sample:
+    gpu = GpuFigures.of(device)
+    *others, kernel = kernels
+    gemms = gemms_of([kernel], device)
+    terms = gemm_terms(gemms, gpu, artefact.constants)
+    features = gemm_features(gemms, terms, gpu)
+    name = SAME_KERNELS.get(entry.runtime, entry.runtime)
+    gemm = terms.latency_s * np.exp(artefact.correction(features, name, device.name))
+    extra = widening_s([kernel], artefact, gpu, entry.runtime)
+    for other in others:
+        found = TERMS[other.kind]([other], device, gpu, artefact.constants)
+        extra = extra + conversions_s(artefact, [other], found, gpu, entry.runtime)
+    predicted = gemm + extra
+    low, high = artefact.spread(device.name).interval(extra / predicted)
+    return Sample(
+        runtime=name,
+        features=tuple(map(float, features[0])),
+        log_ratio=float(np.log(entry.median_us * 1e-6 / predicted[0])),
+        low=float(low[0]),
+        high=float(high[0]),
+    )
+
+
+def kernel_shift(
+    artefact: GpuArtefact, device: Device, kernels: Sequence[Kernel], runtime: str
+) -> tuple[Floats, Floats]:
+    """log(measured / skeleton) as measurements of the kind say, and how much doubt they leave."""
+    samples = [one for one in _samples(artefact, device) if one.kind == kernels[0].kind]
+    if not samples:
+        return np.zeros(len(kernels)), np.ones(len(kernels))
+    posterior = kernels_adapted(samples, kernels, runtime)
+    return posterior.mean, posterior.width * _calibration(artefact, device)
+
+
+@cache
+def _calibration(artefact: GpuArtefact, device: Device) -> float:
+    """How much wider intervals have to be, from samples of all kinds: one kind has too few."""
+    by_kind: dict[str, list[KernelSample]] = {}
+    for one in _samples(artefact, device):
+        by_kind.setdefault(one.kind, []).append(one)
+    left_out = [kernels_adapted(samples, (), "").scores for samples in by_kind.values()]
+    return calibration(np.concatenate(left_out))
+
+
+@cache
+def _samples(artefact: GpuArtefact, device: Device) -> tuple[KernelSample, ...]:
+    """How far the skeleton is off on measured operators that are one kernel without trees."""
+    gpu = GpuFigures.of(device)
+    found = []
+    for entry in device.measurements:
+        kernel, *others = measured_kernels(entry, device)
+        if others or kernel.kind == "gemm":
+            continue
+        terms = TERMS[kernel.kind]([kernel], device, gpu, artefact.constants)
+        found.append(
+            KernelSample(
+                kind=kernel.kind,
+                name=kernel_name(kernel, entry.runtime),
+                size=kernel_size(kernel),
+                log_ratio=float(np.log(entry.median_us * 1e-6 / terms.latency_s[0])),
+                reach=kernel_reach(device),
+            )
+        )
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""Number formats as data: encodings, scaled blocks, quantizers; the catalogue names them."""

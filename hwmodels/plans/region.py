@@ -1,0 +1,259 @@
+"""What a runtime launches for a region: kernels, conversions, and whether that is what was asked.
+
+The first kernel mode that takes the region's quantizers runs. Where there is none, the plan is
+what would happen instead: the runtime's weight-only kernel with 16-bit activations, or, failing
+that, 16-bit kernels with rounding kernels before them, which gain nothing and are marked
+`emulated`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from hwmodels.devices.device import Device
+from hwmodels.formats.element import is_plain
+from hwmodels.formats.quantizer import Quantizer
+from hwmodels.plans.conversion import Conversion, fake_quantize_kernels, quantize_kernels
+from hwmodels.plans.launches import launches
+from hwmodels.plans.operation import contraction_kernel, plain_kernel, reads_of
+from hwmodels.plans.unfused import as_run
+from hwmodels.runtimes.execution import Execution, execution
+from hwmodels.runtimes.runtime import Runtime
+from hwmodels.work.cost import STATUS_ORDER, Status
+from hwmodels.work.kernel import Kernel
+from hwmodels.work.work import CONTRACTING, Op, Operand, RegionWork
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constant:
+    """A weight or a cache as a region stores it."""
+
+    value: str
+    target: str
+    """The quantizer's name; empty for the default format."""
+    bytes: int
+    is_cache: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Kernels of one region under one assignment, in order."""
+
+    region: str
+    kernels: tuple[Kernel, ...]
+    conversions: tuple[Conversion, ...]
+    """Activations that must be quantised before; shared with other regions that want the same."""
+    status: Status
+    note: str
+    modes: tuple[str, ...]
+    constants: tuple[Constant, ...]
+    """Weights and caches as they are stored."""
+
+    def renamed(self, values: Sequence[str]) -> Plan:
+        """A copy of the plan of a canonical region, with the real names of its values."""
+        return replace(
+            self,
+            conversions=tuple(
+                replace(entry, value=values[int(entry.value)]) for entry in self.conversions
+            ),
+            constants=tuple(
+                replace(entry, value=values[int(entry.value)]) for entry in self.constants
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a region's neighbours decide."""
+
+    producers: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Tags of the region that writes each value (`producer_tags`)."""
+    output: Quantizer | None = None
+    """Tensor-side Q/DQ: the format in which the output is stored."""
+
+
+def plan_region(
+    region: RegionWork, device: Device, runtime: Runtime, context: Context | None = None
+) -> Plan:
+    """The plan of a region whose operands carry their quantizers.
+
+    Raises:
+        WorkError: An op without the sizes or operands that its kind needs.
+    """
+    around = context or Context()
+    region = as_run(region, runtime)
+    executions = {
+        id(op): execution(op, device, runtime) for op in region.ops if op.kind in CONTRACTING
+    }
+    done = [
+        executions[id(op)].op if id(op) in executions else _stored(op, around, runtime)
+        for op in region.ops
+    ]
+    order = [executions.get(id(op)) for op in region.ops]
+    kernels: list[Kernel] = []
+    for group in _groups(done, order, runtime):
+        border = _border([op for op, _ in group], done, region)
+        kernel = _kernel(group, border, around, device)
+        kernels += launches(kernel, [op for op, _ in group], border[0], runtime)
+    executed = [run for run in order if run is not None]
+    statuses: list[Status] = [run.status for run in executed]
+    worst = STATUS_ORDER[max((STATUS_ORDER.index(status) for status in statuses), default=0)]
+    return Plan(
+        region=region.name,
+        kernels=(
+            *(k for operand in _rounded(executed) for k in fake_quantize_kernels(operand)),
+            *kernels,
+        ),
+        conversions=tuple(_conversions(executed, runtime, around)),
+        status=worst,
+        note="; ".join(dict.fromkeys(run.note for run in executed if run.note)),
+        modes=tuple(dict.fromkeys(run.mode.name for run in executed if run.mode)),
+        constants=tuple(_constants(done)),
+    )
+
+
+def producer_tags(region: RegionWork) -> frozenset[str]:
+    """What a quantisation can be fused into: kinds and details of the region's last op."""
+    last = region.ops[-1]
+    details = {op.detail for op in region.ops}
+    tags = {last.kind, last.detail, region.kind}
+    if {"silu", "mul"} <= details or "silu_mul" in details or "swiglu" in details:
+        tags.add("silu_mul")
+    return frozenset(str(tag) for tag in tags if tag)
+
+
+def _stored(op: Op, context: Context, runtime: Runtime) -> Op:
+    """A non-contracting op; with tensor-side Q/DQ it runs in the format of what it writes."""
+    if runtime.placement != "tensor" or context.output is None:
+        return op
+    return op.requantized(
+        {operand.name: context.output for operand in op.operands if not operand.is_weight}
+    )
+
+
+def _groups(
+    ops: Sequence[Op],
+    executions: Sequence[Execution | None],
+    runtime: Runtime,
+) -> list[list[tuple[Op, Execution | None]]]:
+    """Ops that run as one kernel each, in order."""
+    groups: list[list[tuple[Op, Execution | None]]] = []
+    for op, run in zip(ops, executions, strict=True):
+        if groups and _joins(groups[-1], op, run, runtime):
+            groups[-1].append((op, run))
+        else:
+            groups.append([(op, run)])
+    return groups
+
+
+def _joins(
+    group: list[tuple[Op, Execution | None]], op: Op, run: Execution | None, runtime: Runtime
+) -> bool:
+    last_op, last = group[-1]
+    if run is not None:
+        return (
+            last is not None
+            and runtime.fuses_shared_input
+            and op.kind == last_op.kind
+            and op.kind in ("gemm", "grouped_gemm")
+            and _input_value(op) == _input_value(last_op)
+            and run.compute == last.compute
+        )
+    if any(before is not None for _, before in group):
+        return op.detail in runtime.epilogue
+    return runtime.fuses_pointwise
+
+
+def _input_value(op: Op) -> str:
+    operand = op.operand("input")
+    return operand.value if operand else ""
+
+
+def _kernel(
+    group: list[tuple[Op, Execution | None]],
+    border: tuple[list[Operand], list[Operand]],
+    context: Context,
+    device: Device,
+) -> Kernel:
+    reads, writes = border
+    written = sum(_written_bytes(operand, context) for operand in writes)
+    runs = [run for _, run in group if run is not None]
+    if not runs:
+        return plain_kernel([op for op, _ in group], reads, written)
+    multiplied = [op for op, run in group if run is not None]
+    accumulator = runs[0].mode.accumulator if runs[0].mode else ""
+    rate = device.rate(*runs[0].compute, accumulator or None) or device.rate(*runs[0].compute)
+    return contraction_kernel(
+        multiplied,
+        reads,
+        written,
+        compute=runs[0].compute,
+        accumulator=rate.accumulator if rate else "fp32",
+        efficiency=min(run.mode.efficiency if run.mode else 1.0 for run in runs),
+    )
+
+
+def _written_bytes(operand: Operand, context: Context) -> int:
+    if context.output is None:
+        return operand.bytes
+    return context.output.format.storage_bytes(operand.shape, (-1,))
+
+
+def _border(
+    ops: Sequence[Op], every: Sequence[Op], region: RegionWork
+) -> tuple[list[Operand], list[Operand]]:
+    """Operands that a kernel of some of a region's ops reads and writes, each value once.
+
+    A value that only the kernel itself reads stays in registers.
+    """
+    inside = {id(op) for op in ops}
+    written = {o.value: o for op in ops for o in op.operands if o.name == "output"}
+    reads = {o.value: o for op in ops for o in reads_of(op) if o.value not in written}
+    needed = {o.value for o in region.writes} | {
+        o.value for op in every if id(op) not in inside for o in reads_of(op)
+    }
+    kept = {value: o for value, o in written.items() if value in needed}
+    return list(reads.values()), list((kept or written).values())
+
+
+def _conversions(
+    executions: Sequence[Execution], runtime: Runtime, context: Context
+) -> list[Conversion]:
+    if runtime.placement == "tensor":
+        return []
+    found: dict[tuple[str, str], Conversion] = {}
+    for run in executions:
+        for operand in reads_of(run.op):
+            if operand.is_weight or operand.is_cache or is_plain(operand.quantizer):
+                continue
+            if operand.name not in ("input", "q"):
+                continue
+            fused = bool(context.producers.get(operand.value, frozenset()) & _sinks(runtime))
+            conversion = quantize_kernels(operand, fused=fused)
+            found[conversion.key] = conversion
+    return list(found.values())
+
+
+def _rounded(executions: Sequence[Execution]) -> list[Operand]:
+    """Activations that kernels of their own round, each value once."""
+    return list({o.value: o for run in executions for o in run.emulated}.values())
+
+
+def _sinks(runtime: Runtime) -> frozenset[str]:
+    return frozenset(runtime.quantize_into)
+
+
+def _constants(ops: Sequence[Op]) -> list[Constant]:
+    found = {
+        operand.value: Constant(
+            value=operand.value,
+            target=operand.quantizer.name if operand.quantizer else "",
+            bytes=operand.bytes,
+            is_cache=operand.is_cache,
+        )
+        for op in ops
+        for operand in reads_of(op)
+        if operand.is_weight or operand.is_cache
+    }
+    return list(found.values())

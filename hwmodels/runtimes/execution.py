@@ -1,0 +1,134 @@
+"""How one contracting op runs: the kernel mode that takes it, or what happens instead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hwmodels.devices.device import Device
+from hwmodels.formats.element import is_plain, operand_element
+from hwmodels.formats.quantizer import Quantizer
+from hwmodels.runtimes.legality import default_element, find_mode, who_has_it
+from hwmodels.runtimes.runtime import KernelMode, Runtime
+from hwmodels.work.cost import Status
+from hwmodels.work.work import Op, Operand, OperandName
+
+# Operands that a contraction multiplies; the others (bias, output) are not part of its mode.
+MULTIPLIED: tuple[OperandName, ...] = ("input", "weight", "q", "k", "v", "probabilities")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """How one contracting op runs: with which quantizers in effect, and on which elements."""
+
+    op: Op
+    mode: KernelMode | None
+    compute: tuple[str, str]
+    status: Status
+    note: str
+    emulated: tuple[Operand, ...] = ()
+    """Activations whose rounding takes kernels of its own and saves nothing."""
+
+
+def execution(op: Op, device: Device, runtime: Runtime) -> Execution:
+    """How the op runs with the quantizers that its operands carry."""
+    asked = _quantizers(op)
+    if runtime.every_combination:
+        return _free_execution(op, asked, device)
+    verdict = find_mode(op.kind, asked, op.sizes, device, runtime)
+    default = default_element(device)
+    if verdict.mode and device.rate(*_compute(verdict.mode, default)) is not None:
+        mode = verdict.mode
+        note = "" if mode.status == "native" else f"{mode.name} computes in {mode.compute[0]}"
+        return Execution(
+            op=op, mode=mode, compute=_compute(mode, default), status=mode.status, note=note
+        )
+    reason = verdict.reason or _no_unit(verdict.mode, device, default)
+    why = f"{reason}; {who_has_it(op.kind, asked, op.sizes, (device, runtime))}"
+    return _fallback(op, asked, why, device, runtime)
+
+
+def _fallback(
+    op: Op,
+    asked: Mapping[OperandName, Quantizer],
+    why: str,
+    device: Device,
+    runtime: Runtime,
+) -> Execution:
+    default = default_element(device)
+    weights: dict[OperandName, Quantizer] = {
+        name: asked[name] for name in asked if name in ("weight", "k", "v")
+    }
+    if weights and len(weights) < len(asked):
+        mode = find_mode(op.kind, weights, op.sizes, device, runtime).mode
+        if mode is not None and device.rate(*_compute(mode, default)) is not None:
+            return Execution(
+                op=_stripped(op, keep=tuple(weights)),
+                mode=mode,
+                compute=_compute(mode, default),
+                status="substituted",
+                note=f"{why}. Runs as {mode.name} with activations in 16 bit, which is not what "
+                "an emulation of the formats measures",
+            )
+    compute = device.widened(default, default) or ("fp32", "fp32")
+    activations = tuple(
+        operand
+        for operand in op.operands
+        if operand.name in asked and not operand.is_weight and not is_plain(operand.quantizer)
+    )
+    on = "" if compute[0] == default else f" in {compute[0]}"
+    return Execution(
+        op=_stripped(op, keep=()),
+        mode=find_mode(op.kind, {}, op.sizes, device, runtime).mode,
+        compute=compute,
+        status="emulated",
+        note=f"{why}. Runs unquantized{on} after rounding kernels",
+        emulated=activations,
+    )
+
+
+def _free_execution(op: Op, asked: Mapping[OperandName, Quantizer], device: Device) -> Execution:
+    default = default_element(device)
+    second = operand_element(asked.get("weight") or asked.get("k"), default)
+    first = operand_element(asked.get("input") or asked.get("q"), default)
+    pair = device.widened(second, first) or ("fp32", "fp32")
+    if pair == (second, first):
+        return Execution(op=op, mode=None, compute=pair, status="native", note="")
+    words = f"{device.name} multiplies no {second} with {first}; computes in {pair[0]}"
+    if pair[1] != pair[0]:
+        words += f" and {pair[1]}"
+    weight_only = first == default and second != default
+    status: Status = "weight_only" if weight_only else "upcast"
+    return Execution(op=op, mode=None, compute=pair, status=status, note=words)
+
+
+def _compute(mode: KernelMode, default: str) -> tuple[str, str]:
+    """The mode's elements, with the device's own 16-bit element for the 16-bit ones."""
+    second, first = (
+        default if element in ("bf16", "fp16") else element for element in mode.compute
+    )
+    return second, first
+
+
+def _no_unit(mode: KernelMode | None, device: Device, default: str) -> str:
+    second, first = _compute(mode, default) if mode else (default, default)
+    return f"{device.name} has no unit that multiplies {second} with {first}"
+
+
+def _quantizers(op: Op) -> dict[OperandName, Quantizer]:
+    return {
+        operand.name: operand.quantizer
+        for operand in op.operands
+        if operand.quantizer is not None and operand.name in MULTIPLIED
+    }
+
+
+def _stripped(op: Op, *, keep: tuple[OperandName, ...]) -> Op:
+    """The op with the quantizers of its multiplied operands taken off, apart from `keep`."""
+    return op.requantized(
+        {
+            operand.name: operand.quantizer if operand.name in keep else None
+            for operand in op.operands
+            if operand.name in MULTIPLIED
+        }
+    )

@@ -1,0 +1,131 @@
+"""Which kernel of a runtime executes given quantizers on a device, and why none does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hwmodels.devices.device import Device
+from hwmodels.devices.load import device_names, load_device
+from hwmodels.formats.element import is_plain
+from hwmodels.formats.quantizer import Quantizer
+from hwmodels.runtimes.load import load_runtime, runtime_names
+from hwmodels.runtimes.runtime import KernelMode, Runtime
+from hwmodels.work.work import OperandName, OpKind
+
+Sizes = Mapping[str, int]
+NAMES_SHOWN = 5
+"""Devices that a reason names before it only counts them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The kernel that runs, or the reason why none does."""
+
+    mode: KernelMode | None
+    reason: str = ""
+
+
+def default_element(device: Device) -> str:
+    """The 16-bit element that a deployed network has here: bf16 where a unit has it, else fp16.
+
+    A device without 16-bit floats (an integer NPU) still reports bf16: what is not quantized
+    there runs on its host.
+    """
+    has_fp16_only = device.rate("bf16", "bf16") is None and device.rate("fp16", "fp16") is not None
+    return "fp16" if has_fp16_only else "bf16"
+
+
+def find_mode(
+    kind: OpKind,
+    quantizers: Mapping[OperandName, Quantizer],
+    sizes: Sizes,
+    device: Device,
+    runtime: Runtime,
+) -> Verdict:
+    """The first mode of the runtime that takes these quantizers, sizes and device.
+
+    `quantizers` has no entry for an operand in the default 16-bit format.
+    """
+    default = default_element(device)
+    fitting = [mode for mode in runtime.modes if mode.accepts(kind, quantizers, default)]
+    if not fitting:
+        return Verdict(
+            mode=None, reason=f"{runtime.name} has no {kind} kernel for {_words(quantizers)}"
+        )
+    built = [mode for mode in fitting if mode.runs_on(device.architecture)]
+    if not built:
+        ranges = " or ".join(
+            dict.fromkeys(str(range_) for mode in fitting for range_ in mode.architectures)
+        )
+        return Verdict(
+            mode=None,
+            reason=f"{fitting[0].name} of {runtime.name} needs {ranges}; "
+            f"{device.name} is {device.architecture}",
+        )
+    problems = [_misaligned(mode, sizes) for mode in built]
+    for mode, problem in zip(built, problems, strict=True):
+        if not problem:
+            return Verdict(mode=mode)
+    return Verdict(mode=None, reason=problems[0])
+
+
+def who_has_it(
+    kind: OpKind,
+    quantizers: Mapping[OperandName, Quantizer],
+    sizes: Sizes,
+    excluded: tuple[Device, Runtime],
+) -> str:
+    """Where the quantizers do run natively: `native with vllm on b200-sxm, gb200`; may be empty.
+
+    Looks through all shipped runtimes and devices.
+    """
+    device, runtime = excluded
+    runtimes = [name for name in runtime_names() if not load_runtime(name).every_combination]
+    here = [name for name in runtimes if _native(kind, quantizers, sizes, device, name)]
+    if here:
+        return f"{device.name} runs it natively with {', '.join(here)}"
+    there = [
+        name
+        for name in device_names()
+        if _native(kind, quantizers, sizes, load_device(name), runtime.name)
+    ]
+    if there:
+        return f"{runtime.name} runs it natively on {_some(there)}"
+    return "no shipped runtime runs it natively"
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:NAMES_SHOWN])
+    return f"{shown} and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else shown
+
+
+def _native(
+    kind: OpKind,
+    quantizers: Mapping[OperandName, Quantizer],
+    sizes: Sizes,
+    device: Device,
+    runtime_name: str,
+) -> bool:
+    if runtime_name not in runtime_names():
+        return False
+    mode = find_mode(kind, quantizers, sizes, device, load_runtime(runtime_name)).mode
+    return mode is not None and mode.status == "native" and device.rate(*mode.compute) is not None
+
+
+def _misaligned(mode: KernelMode, sizes: Sizes) -> str:
+    wrong = [
+        f"{name}={sizes[name]} is no multiple of {multiple}"
+        for name, multiple in mode.align.items()
+        if name in sizes and sizes[name] % multiple
+    ]
+    return f"{mode.name}: {', '.join(wrong)}" if wrong else ""
+
+
+def _words(quantizers: Mapping[OperandName, Quantizer]) -> str:
+    quantized = {
+        name: quantizer for name, quantizer in quantizers.items() if not is_plain(quantizer)
+    }
+    if not quantized:
+        return "plain operands"
+    return " with ".join(f"{name} {quantizer.name}" for name, quantizer in quantized.items())

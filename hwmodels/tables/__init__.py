@@ -1,0 +1,1 @@
+"""Prices of every region under every choice, so that an assignment costs a look-up."""

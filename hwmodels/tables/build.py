@@ -1,0 +1,241 @@
+"""Building the cost table of a phase.
+
+Every region is planned under every choice, all kernels are priced in one batch, and the costs are
+laid out for look-up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hwmodels.devices.device import Device
+from hwmodels.formats.quantizer import Quantizer
+from hwmodels.plans.conversion import requantize_kernel
+from hwmodels.plans.region import Context, Plan, plan_region, producer_tags
+from hwmodels.runtimes.runtime import Runtime
+from hwmodels.tables.activation import Activations, Quantizers, activations, stored_format
+from hwmodels.tables.coupling import Edge, owners
+from hwmodels.tables.phase import BOUNDS, COLUMNS, PhaseTable
+from hwmodels.tables.price import kernel_costs
+from hwmodels.tables.shared import Floats, Plans, Sharing, kernels_of
+from hwmodels.work.cost import STATUS_ORDER
+from hwmodels.work.kernel import Kernel
+from hwmodels.work.likeness import Canonical, canonical
+from hwmodels.work.memory import Liveness
+from hwmodels.work.work import CONTRACTING, Operand, RegionWork, Work
+
+
+def build_phase(
+    work: Work,
+    choices: Mapping[str, Sequence[Quantizers]],
+    device: Device,
+    runtime: Runtime,
+    *,
+    gpus: int = 1,
+) -> PhaseTable:
+    """The table of one phase; every region of `work` has an entry in `choices`.
+
+    `gpus` of them do the same: energy counts all, everything else one.
+    """
+    return _Build(work=work, choices=choices, device=device, runtime=runtime, gpus=gpus).table()
+
+
+_Requantizations = tuple[int, int, list[list[Kernel | None]]]
+"""Owner, consumer, and the conversion between each pair of their choices."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Roles:
+    """Who decides what: indices of regions."""
+
+    offered: Sequence[Sequence[Quantizers]]
+    """Choices of each region."""
+    implied: Sequence[int]
+    """Region whose choice each region runs under."""
+    output_owner: Sequence[int]
+    """Region that decides the format of each region's output."""
+    owner: Mapping[str, int]
+    """Region that decides the format of each activation; empty where they are 16 bit."""
+
+
+@dataclass(kw_only=True)
+class _Build:
+    """State of one build: plans and kernels seen so far."""
+
+    work: Work
+    choices: Mapping[str, Sequence[Quantizers]]
+    device: Device
+    runtime: Runtime
+    gpus: int
+    plans: dict[tuple[object, ...], Plan] = field(default_factory=dict)
+    kernels: dict[str, tuple[int, Kernel]] = field(default_factory=dict)
+    columns: Floats = field(default_factory=lambda: np.zeros((0, len(COLUMNS))))
+
+    def table(self) -> PhaseTable:
+        regions = self.work.regions
+        offered = [self.choices[region.name] for region in regions]
+        decided = [
+            any(offer) or _contracts(region)
+            for region, offer in zip(regions, offered, strict=True)
+        ]
+        owner = owners(self.work, decided) if self._tensor_side else {}
+        output_owner = [
+            next((owner[o.value] for o in region.writes if o.value in owner), index)
+            for index, region in enumerate(regions)
+        ]
+        implied = [
+            index if decided[index] or not self._tensor_side else output_owner[index]
+            for index in range(len(regions))
+        ]
+        roles = _Roles(offered=offered, implied=implied, output_owner=output_owner, owner=owner)
+        plans = self._plan_all(roles)
+        wanted = self._edge_kernels(roles)
+        self._price()
+        return self._assemble(roles, plans, wanted)
+
+    def _plan_all(self, roles: _Roles) -> Plans:
+        """Plans by region, its choice and the choice of its output's owner."""
+        tags = {o.value: producer_tags(r) for r in self.work.regions for o in r.writes}
+        found = []
+        for index, region in enumerate(self.work.regions):
+            shape = canonical(region)
+            own = roles.offered[index]
+            count = len(roles.offered[roles.implied[index]])
+            outputs: Sequence[Quantizers] = (
+                roles.offered[roles.output_owner[index]] if self._tensor_side else ({},)
+            )
+            found.append(
+                [
+                    [
+                        self._plan(shape, own[min(c, len(own) - 1)], stored_format(out), tags)
+                        for out in outputs
+                    ]
+                    for c in range(count)
+                ]
+            )
+        return found
+
+    def _plan(
+        self,
+        shape: Canonical,
+        quantizers: Quantizers,
+        output: Quantizer | None,
+        tags: Mapping[str, frozenset[str]],
+    ) -> Plan:
+        producers = {
+            str(index): tags[value] for index, value in enumerate(shape.values) if value in tags
+        }
+        key = (
+            shape.key,
+            tuple(sorted(quantizers.items(), key=lambda item: item[0])),
+            output,
+            tuple(sorted(producers.items())),
+        )
+        if key not in self.plans:
+            context = Context(producers=producers, output=output)
+            region = shape.region.quantized(quantizers)
+            plan = plan_region(region, self.device, self.runtime, context)
+            self.plans[key] = plan
+            for kernel in (*plan.kernels, *kernels_of(plan.conversions)):
+                self._register(kernel)
+        return self.plans[key].renamed(shape.values)
+
+    @property
+    def _tensor_side(self) -> bool:
+        return self.runtime.placement == "tensor"
+
+    def _register(self, kernel: Kernel) -> None:
+        self.kernels.setdefault(repr(kernel), (len(self.kernels), kernel))
+
+    def _edge_kernels(self, roles: _Roles) -> list[_Requantizations]:
+        """Owner, consumer and the conversion between each pair of their choices."""
+        found = []
+        for index, region in enumerate(self.work.regions):
+            consumer = roles.implied[index]
+            for operand in activations(region.reads):
+                holder = roles.owner.get(operand.value, consumer)
+                if holder == consumer:
+                    continue
+                pairs = [
+                    [_requantize(operand, held, wanted) for wanted in roles.offered[consumer]]
+                    for held in roles.offered[holder]
+                ]
+                if any(kernel for row in pairs for kernel in row):
+                    found.append((holder, consumer, pairs))
+                    for kernel in filter(None, (kernel for row in pairs for kernel in row)):
+                        self._register(kernel)
+        return found
+
+    def _price(self) -> None:
+        """Prices every kernel that plans and edges registered, in one batch."""
+        kernels = [kernel for _, kernel in self.kernels.values()]
+        costs = kernel_costs(kernels, self.device, self.runtime)
+        self.columns = np.zeros((len(kernels), len(COLUMNS)))
+        for row, cost in zip(self.columns, costs, strict=True):
+            row[:5] = (
+                cost.latency_s, cost.low_s, cost.high_s, self.gpus * cost.energy_j,
+                cost.traffic_bytes,
+            )  # fmt: skip
+            row[len(COLUMNS) - len(BOUNDS) + BOUNDS.index(cost.bound)] = cost.latency_s
+
+    def _cost(self, kernels: Iterable[Kernel]) -> Floats:
+        """Summed columns of kernels that were priced."""
+        rows = [self.kernels[repr(kernel)][0] for kernel in kernels]
+        total: Floats = self.columns[rows].sum(axis=0)
+        return total
+
+    def _assemble(self, roles: _Roles, plans: Plans, wanted: list[_Requantizations]) -> PhaseTable:
+        regions = self.work.regions
+        most = max((len(offer) for offer in roles.offered), default=1)
+        outputs = most if self._tensor_side else 1
+        base = np.full((len(regions), most, outputs, len(COLUMNS)), np.inf)
+        status = np.zeros((len(regions), most), dtype=np.int64)
+        sharing = Sharing(plans, self._cost)
+        for index, by_choice in enumerate(plans):
+            for choice, by_output in enumerate(by_choice):
+                status[index, choice] = STATUS_ORDER.index(by_output[0].status)
+                for out, plan in enumerate(by_output):
+                    base[index, choice, out] = self._cost(plan.kernels) + sharing.own(plan)
+        stored, value_owner, workspace = Activations(
+            self.work, roles.offered, plans, roles.owner
+        ).arrays(most)
+        return PhaseTable(
+            regions=tuple(region.name for region in regions),
+            choice_counts=tuple(len(offer) for offer in roles.offered),
+            base=base,
+            implied=np.array(roles.implied, dtype=np.int64),
+            output_owner=np.array(roles.output_owner, dtype=np.int64),
+            status=status,
+            notes=tuple(
+                tuple(by_output[0].note for by_output in by_choice) for by_choice in plans
+            ),
+            macs=np.array([region.macs for region in regions], dtype=float),
+            conversions=sharing.conversions(),
+            constants=sharing.constants(),
+            edges=tuple(
+                Edge(
+                    owner=holder,
+                    consumer=consumer,
+                    costs=np.array(
+                        [[self._cost((k,) if k else ()) for k in row] for row in pairs]
+                    ),
+                )
+                for holder, consumer, pairs in wanted
+            ),
+            liveness=Liveness.of(self.work),
+            value_bytes=stored,
+            value_owner=value_owner,
+            workspace=workspace,
+        )
+
+
+def _requantize(operand: Operand, held: Quantizers, wanted: Quantizers) -> Kernel | None:
+    stored, target = stored_format(held), stored_format(wanted)
+    return None if stored == target else requantize_kernel(operand, stored, target)
+
+
+def _contracts(region: RegionWork) -> bool:
+    return any(op.kind in CONTRACTING for op in region.ops)

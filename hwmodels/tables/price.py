@@ -1,0 +1,103 @@
+"""The price of one region on a device under a runtime; `network` prices whole networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hwmodels.devices.device import Device
+from hwmodels.errors import DeviceError
+from hwmodels.estimators.array.estimator import ArrayEstimator
+from hwmodels.estimators.base import Estimator
+from hwmodels.estimators.gpu.estimator import GpuEstimator
+from hwmodels.plans.conversion import Conversion
+from hwmodels.plans.region import Context, Plan, plan_region
+from hwmodels.runtimes.runtime import Runtime
+from hwmodels.tables.collectives import collective_costs
+from hwmodels.tables.sequence import in_sequence
+from hwmodels.work.cost import CostEstimate
+from hwmodels.work.kernel import Kernel, KernelCost
+from hwmodels.work.memory import is_activation
+from hwmodels.work.work import RegionWork
+
+ESTIMATORS: dict[str, Estimator] = {"array": ArrayEstimator(), "gpu": GpuEstimator()}
+"""By name, asked in this order; the first that claims the device prices its kernels."""
+
+
+def estimator_of(device: Device) -> Estimator:
+    """The estimator that claims the device.
+
+    Raises:
+        DeviceError: None does.
+    """
+    for estimator in ESTIMATORS.values():
+        if estimator.claims(device):
+            return estimator
+    raise DeviceError(
+        f"{device.name}: no estimator for a device of kind {device.kind!r}; "
+        f"there are {', '.join(ESTIMATORS)}"
+    )
+
+
+def kernel_costs(
+    kernels: Sequence[Kernel], device: Device, runtime: Runtime
+) -> tuple[KernelCost, ...]:
+    """The cost of each kernel, one after another: collectives by links, others by the estimator.
+
+    Raises:
+        DeviceError: No estimator claims the device.
+        WorkError: As `Estimator.estimate` and `collective_costs`.
+    """
+    shared = [kernel for kernel in kernels if kernel.kind == "collective"]
+    own = [kernel for kernel in kernels if kernel.kind != "collective"]
+    over_links = iter(collective_costs(shared, device, runtime))
+    costs = estimator_of(device).estimate(own, device, runtime)
+    alone = iter(in_sequence(costs, device, runtime))
+    return tuple(next(over_links if kernel.kind == "collective" else alone) for kernel in kernels)
+
+
+def price(
+    region: RegionWork, device: Device, runtime: Runtime, context: Context | None = None
+) -> CostEstimate:
+    """The cost of one region whose operands carry their quantizers, conversions included.
+
+    Its peak is what the region alone needs: reads, writes and converted copies.
+
+    Raises:
+        WorkError: An op that lacks sizes, or elements that no unit of the device holds.
+    """
+    plan = plan_region(region, device, runtime, context)
+    kernels = [*conversion_kernels(plan.conversions), *plan.kernels]
+    costs = kernel_costs(kernels, device, runtime)
+    total = cost_of(plan, kernels, costs)
+    border = {o.value: o.bytes for o in (*region.reads, *region.writes) if is_activation(o)}
+    copies = sum(conversion.copy_bytes for conversion in plan.conversions)
+    return total.replaced(peak_bytes=sum(border.values()) + copies)
+
+
+def cost_of(plan: Plan, kernels: Sequence[Kernel], costs: Sequence[KernelCost]) -> CostEstimate:
+    """The costs of a plan's kernels as one estimate; a plan without kernels costs no time."""
+    named = [
+        (
+            f"{index}:{kernel.kind}",
+            CostEstimate(
+                latency_s=cost.latency_s,
+                low_s=cost.low_s,
+                high_s=cost.high_s,
+                energy_j=cost.energy_j,
+                traffic_bytes=cost.traffic_bytes,
+                bound=cost.bound,
+            ),
+        )
+        for index, (kernel, cost) in enumerate(zip(kernels, costs, strict=True))
+    ]
+    return CostEstimate.total(named).replaced(
+        weight_bytes=sum(entry.bytes for entry in plan.constants if not entry.is_cache),
+        kv_bytes=sum(entry.bytes for entry in plan.constants if entry.is_cache),
+        status=plan.status,
+        note=plan.note,
+    )
+
+
+def conversion_kernels(conversions: Sequence[Conversion]) -> list[Kernel]:
+    """Kernels of conversions, in order."""
+    return [kernel for conversion in conversions for kernel in conversion.kernels]

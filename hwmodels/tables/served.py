@@ -1,0 +1,71 @@
+"""Serving numbers of assignments, looked up in the cost tables of their phases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwmodels.devices.device import Device
+from hwmodels.tables.network import CostTable
+from hwmodels.tables.serving import Demand, Floats, Loads, Serving, serve
+
+SERVING_COLUMNS = tuple(field.name for field in fields(Serving))
+MORE_IS_BETTER = ("max_batch", "tokens_per_s_per_gpu", "full_tokens_per_s_per_gpu")
+PRICED = ("cost_per_mtok", "full_cost_per_mtok")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedTable:
+    """Tables of a prefill and a decoding phase, and what is asked of them."""
+
+    table: CostTable
+    prefill: str
+    """Name of its phase."""
+    decode: str
+    steps: CostTable | None
+    """Decoding steps with more and more requests; phases are named by their number."""
+    demand: Demand
+    device: Device
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the numbers that exist: without a price there are no costs."""
+        priced = self.demand.price_usd_per_h is not None
+        return tuple(name for name in SERVING_COLUMNS if priced or name not in PRICED)
+
+    def serving(self, chosen: NDArray[np.int64]) -> Serving:
+        """Serving numbers: chosen (assignments, regions) as in `CostTable.totals`."""
+        return serve(self._loads(chosen), self.demand, self.device)
+
+    def column(self, chosen: NDArray[np.int64], name: str) -> Floats:
+        """One number of many assignments: chosen (assignments, regions) to (assignments,)."""
+        found: Floats = getattr(self.serving(chosen), name)
+        return found
+
+    def total(self, assignment: Mapping[str, int]) -> Mapping[str, float]:
+        """Every column of one assignment (region to choice index)."""
+        chosen = np.array([[assignment.get(name, 0) for name in self.table.regions]])
+        served = self.serving(chosen)
+        return {name: float(getattr(served, name)[0]) for name in self.columns}
+
+    def _loads(self, chosen: NDArray[np.int64]) -> Loads:
+        def of(column: str, phase: str) -> Floats:
+            return self.table.totals(chosen, column, phase)
+
+        phases = [] if self.steps is None else [name for name, _, _ in self.steps.phases]
+        rows = [] if self.steps is None else [
+            self.steps.totals(chosen, "latency_s", name) for name in phases
+        ]  # fmt: skip
+        return Loads(
+            prefill_s=of("latency_s", self.prefill),
+            decode_s=of("latency_s", self.decode),
+            weight_bytes=of("weight_bytes", self.decode),
+            kv_bytes=of("kv_bytes", self.decode),
+            prefill_peak_bytes=of("peak_bytes", self.prefill),
+            decode_peak_bytes=of("peak_bytes", self.decode),
+            batches=np.array([float(name) for name in phases]),
+            step_s=np.stack(rows) if rows else np.zeros((0, len(chosen))),
+        )

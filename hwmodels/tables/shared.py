@@ -1,0 +1,102 @@
+"""A phase's conversions and constants: those of one region, and those that regions share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwmodels.plans.conversion import Conversion
+from hwmodels.plans.region import Plan
+from hwmodels.tables.coupling import Shared
+from hwmodels.tables.phase import COLUMNS
+from hwmodels.work.kernel import Kernel
+
+Floats = NDArray[np.float64]
+Plans = list[list[list[Plan]]]
+"""By region, its choice, and the choice of the region that decides its output."""
+WEIGHT_COLUMN = COLUMNS.index("weight_bytes")
+CACHE_COLUMN = COLUMNS.index("kv_bytes")
+
+
+class Sharing:
+    """Conversions and constants that several regions name, kept out of the regions' own cost."""
+
+    def __init__(self, plans: Plans, cost: Callable[[Iterable[Kernel]], Floats]) -> None:
+        self.plans = plans
+        self.cost = cost
+        self.wanting: dict[str, list[int]] = {}
+        self.storing: dict[str, list[int]] = {}
+        for index, by_choice in enumerate(plans):
+            every = [by_output[0] for by_output in by_choice]
+            for value in dict.fromkeys(c.value for plan in every for c in plan.conversions):
+                self.wanting.setdefault(value, []).append(index)
+            for value in dict.fromkeys(c.value for plan in every for c in plan.constants):
+                self.storing.setdefault(value, []).append(index)
+
+    def own(self, plan: Plan) -> Floats:
+        """Columns of the plan's conversions and constants that no other region names."""
+        mine = [c for c in plan.conversions if len(self.wanting[c.value]) == 1]
+        columns = self.cost(kernels_of(mine))
+        for constant in plan.constants:
+            if len(self.storing[constant.value]) == 1:
+                columns[CACHE_COLUMN if constant.is_cache else WEIGHT_COLUMN] += constant.bytes
+        return columns
+
+    def conversions(self) -> tuple[Shared, ...]:
+        """What several regions convert."""
+        return tuple(
+            self._shared(
+                regions,
+                lambda plan, value=value: {  # type: ignore[misc]
+                    c.target: self.cost(c.kernels) for c in plan.conversions if c.value == value
+                },
+            )
+            for value, regions in self.wanting.items()
+            if len(regions) > 1
+        )
+
+    def constants(self) -> tuple[Shared, ...]:
+        """What several regions store."""
+        return tuple(
+            self._shared(
+                regions,
+                lambda plan, value=value: {  # type: ignore[misc]
+                    c.target: _stored_columns(c.bytes, is_cache=c.is_cache)
+                    for c in plan.constants
+                    if c.value == value
+                },
+            )
+            for value, regions in self.storing.items()
+            if len(regions) > 1
+        )
+
+    def _shared(
+        self, regions: list[int], targets_of: Callable[[Plan], Mapping[str, Floats]]
+    ) -> Shared:
+        most = max(len(by_choice) for by_choice in self.plans)
+        names: dict[str, int] = {}
+        costs: list[Floats] = []
+        targets = np.full((len(regions), most), -1, dtype=np.int64)
+        for row, index in enumerate(regions):
+            for choice, by_output in enumerate(self.plans[index]):
+                for target, columns in targets_of(by_output[0]).items():
+                    if target not in names:
+                        names[target] = len(costs)
+                        costs.append(columns)
+                    targets[row, choice] = names[target]
+        return Shared(
+            regions=np.array(regions, dtype=np.int64), targets=targets, costs=np.array(costs)
+        )
+
+
+def kernels_of(conversions: Iterable[Conversion]) -> list[Kernel]:
+    """Kernels of conversions, in order."""
+    return [kernel for conversion in conversions for kernel in conversion.kernels]
+
+
+def _stored_columns(count: int, *, is_cache: bool) -> Floats:
+    columns = np.zeros(len(COLUMNS))
+    columns[CACHE_COLUMN if is_cache else WEIGHT_COLUMN] = count
+    return columns

@@ -1,0 +1,171 @@
+"""Work: loop sizes and operand formats of what a device has to execute; nothing of ONNX."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from hwmodels.formats.quantizer import Quantizer
+
+OpKind = Literal[
+    "gemm", "bmm", "grouped_gemm", "conv2d", "attention", "elementwise", "softmax", "layernorm",
+    "rmsnorm", "reduce", "pool", "embedding", "copy", "quantize", "collective", "other",
+]  # fmt: skip
+CONTRACTING: tuple[OpKind, ...] = ("gemm", "bmm", "grouped_gemm", "conv2d", "attention")
+"""Kinds that multiply and accumulate: what a unit's rate and a kernel mode speak of."""
+OperandName = Literal["input", "weight", "bias", "output", "q", "k", "v", "probabilities", "other"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operand:
+    """One tensor that an op reads or writes."""
+
+    name: OperandName
+    value: str
+    """The name of the tensor in the graph: two ops that name the same value share it."""
+    shape: tuple[int, ...]
+    contraction_axes: tuple[int, ...] = ()
+    quantizer: Quantizer | None = None
+    """None: the network's own precision (see `Work.default`)."""
+    is_weight: bool = False
+    """Constant over calls: stored once, read from memory cold."""
+    is_cache: bool = False
+    """A KV cache: persists between calls, counted in `kv_bytes`."""
+    is_part: bool = False
+    """A part of a value that was written as a whole, read in place: its rows have gaps."""
+    bits: int = 16
+    """Bits per element where no quantizer says otherwise: token ids, the default format."""
+
+    @property
+    def elements(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes in memory, scales included."""
+        if self.quantizer is None:
+            return -(-self.elements * self.bits // 8)
+        return self.quantizer.format.storage_bytes(self.shape, self.contraction_axes or (-1,))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Op:
+    """One operation with its loop sizes.
+
+    `sizes` are those of the operator table (`docs/design.md`, section 6): gemm M, K, N; bmm
+    B, M, K, N; attention B, H, HK, S, L, D, causal; conv2d N, C, H, W, O, k, stride, groups (and
+    OH, OW); row-wise ops rows, cols; embedding vocab, dim, tokens. A `grouped_gemm`, one weight
+    matrix an expert, has E (experts), M (rows of all experts together: tokens x topk), K, N and
+    topk; its weight is (E, K, N) or (E, N, K), its input holds the M rows, or the M / topk tokens
+    that the kernel gathers them from.
+    """
+
+    name: str
+    kind: OpKind
+    sizes: Mapping[str, int]
+    operands: tuple[Operand, ...]
+    detail: str = ""
+    """What kind of elementwise or reduction op: `silu`, `add`, `mean`, ..."""
+    written: tuple[Op, ...] = ()
+    """The op as the model's author wrote it out, node by node, where a pattern of several nodes
+    was recognised as one op. A runtime that fuses no patterns runs these; empty for one node."""
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates; zero for ops that do not contract."""
+        s = self.sizes
+        match self.kind:
+            case "gemm" | "grouped_gemm":
+                return s["M"] * s["K"] * s["N"]
+            case "bmm":
+                return s["B"] * s["M"] * s["K"] * s["N"]
+            case "attention":
+                return 2 * s["B"] * s["H"] * s["S"] * s["L"] * s["D"]
+            case "conv2d":
+                taps = s["C"] // s["groups"] * s["kh"] * s["kw"]
+                return s["N"] * s["O"] * s["OH"] * s["OW"] * taps
+            case _:
+                return 0
+
+    def operand(self, name: OperandName) -> Operand | None:
+        """The first operand of that name."""
+        return next((operand for operand in self.operands if operand.name == name), None)
+
+    def quantized(self, quantizers: Mapping[OperandName, Quantizer]) -> Op:
+        """A copy whose named operands take these quantizers."""
+        return replace(
+            self,
+            operands=tuple(
+                replace(operand, quantizer=quantizers.get(operand.name, operand.quantizer))
+                for operand in self.operands
+            ),
+        )
+
+    def requantized(self, quantizers: Mapping[OperandName, Quantizer | None]) -> Op:
+        """A copy whose named operands take these quantizers; None takes one off."""
+        return replace(
+            self,
+            operands=tuple(
+                replace(operand, quantizer=quantizers[operand.name])
+                if operand.name in quantizers
+                else operand
+                for operand in self.operands
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionWork:
+    """What a runtime executes as one kernel: a main op and what is fused into it.
+
+    `reads` and `writes` are the tensors that cross the region's border; values that live and die
+    inside are not in memory. A group that shares its input (q/k/v, gate/up) is one region with
+    several gemms in `ops`.
+    """
+
+    name: str
+    kind: OpKind
+    role: str
+    """q/k/v, o, gate/up, down, head, ...: see `dse.graph.patterns.regions`."""
+    ops: tuple[Op, ...]
+    reads: tuple[Operand, ...]
+    writes: tuple[Operand, ...]
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of all ops."""
+        return sum(op.macs for op in self.ops)
+
+    def quantized(self, quantizers: Mapping[OperandName, Quantizer]) -> RegionWork:
+        """A copy whose contracting ops, and the weights and inputs they read, are quantized."""
+        ops = tuple(op.quantized(quantizers) if op.kind in CONTRACTING else op for op in self.ops)
+        chosen = {
+            operand.value: operand.quantizer
+            for op in ops
+            if op.kind in CONTRACTING
+            for operand in op.operands
+            if operand.quantizer is not None
+        }
+        reads = tuple(
+            replace(operand, quantizer=chosen.get(operand.value, operand.quantizer))
+            for operand in self.reads
+        )
+        return replace(self, ops=ops, reads=reads)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """A whole network at bound sizes, in execution order."""
+
+    name: str
+    regions: tuple[RegionWork, ...]
+    outputs: tuple[str, ...]
+    """Values that stay alive to the end."""
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one call."""
+        return sum(region.macs for region in self.regions)

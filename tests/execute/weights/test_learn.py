@@ -1,0 +1,277 @@
+"""What calibration data decide about weights: learned roundings, corrected means, their file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor
+
+from dse.errors import AssignmentError, DseError
+from dse.execute.program.program import Program
+from dse.execute.quantizers import bound
+from dse.execute.weights.calibrate import Calibration
+from dse.execute.weights.learn import WeightStates
+from dse.execute.weights.moments import observe_moments
+from dse.execute.weights.product import products_of
+from dse.graph.ir.assignment import Assignment
+from dse.graph.ir.site import Site
+from dse.graph.onnx.load import load
+from dse.graph.patterns.sites import sites as sites_of
+from dse.numerics import quantize
+from hwmodels.formats.catalog import quantizer
+
+TEXT = """
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[N, 4, 9, 8] x) => (float[N, 5] y)
+<float[6, 2, 3, 3] kernel, float[6] offset, float[7, 6] dense, float[7] shift, float[7, 5] last,
+ int64[2] shape = {-1, 6}> {
+  [conv] c = Conv <group = 2, strides = [2, 1], pads = [1, 0, 2, 1], dilations = [1, 2]>
+                  (x, kernel, offset)
+  r = Relu(c)
+  p = GlobalAveragePool(r)
+  f = Reshape(p, shape)
+  [gemm] d = Gemm <alpha = 0.5, transB = 1> (f, dense, shift)
+  [matmul] y = MatMul(d, last)
+}
+"""
+WEIGHTS = ("conv/in1", "gemm/in1", "matmul/in1")
+EMPTY = Calibration(statistics={})
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """A grouped, strided, dilated convolution with uneven pads, a Gemm and a bare MatMul."""
+    model = onnx.parser.parse_model(TEXT)
+    rng = np.random.default_rng(0)
+    shapes = {"kernel": (6, 2, 3, 3), "offset": (6,), "dense": (7, 6), "shift": (7,),
+              "last": (7, 5)}  # fmt: skip
+    for name, shape in shapes.items():
+        values = rng.standard_normal(shape).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    path = tmp_path_factory.mktemp("learn") / "m.onnx"
+    onnx.save(model, path)
+    return Program(load(path))
+
+
+@pytest.fixture(scope="module")
+def sites(network: Program) -> dict[str, Site]:
+    return {site.key: site for site in sites_of(network.graph)}
+
+
+@pytest.fixture(scope="module")
+def feeds() -> list[dict[str, Tensor]]:
+    """Two batches with channels of different means."""
+    generator = torch.Generator().manual_seed(1)
+    offsets = torch.arange(4.0).reshape(1, 4, 1, 1) - 1
+    draw = (torch.randn(8, 4, 9, 8, generator=generator) for _ in range(2))
+    return [{"x": x + offsets} for x in draw]
+
+
+class Seen:
+    """Keeps what passes."""
+
+    def __init__(self) -> None:
+        self.values: list[Tensor] = []
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.values.append(x)
+        return x
+
+
+def outputs_at(network: Program, feeds, quantizers, node: str) -> Tensor:
+    seen = Seen()
+    key = f"{node}/out0"
+    given = quantizers.get(key)
+    hooks = {**quantizers, key: (lambda x: seen(given(x))) if given else seen}
+    for batch in feeds:
+        network.run(batch, hooks)
+    return torch.cat(seen.values)
+
+
+def states_of(network, sites, feeds, **options) -> WeightStates:
+    return WeightStates(network, sites, lambda: feeds, **options)
+
+
+@pytest.mark.parametrize("key", WEIGHTS)
+def test_rows_times_the_matrix_are_the_node(key, network, sites, feeds):
+    weight = network.constant(sites[key].value)
+    product = products_of(network.graph, {key: weight.shape})[key]
+    seen = Seen()
+    network.run(feeds[0], {product.activation: seen})
+    rows = product.rows(seen.values[0])
+    got = (rows @ product.matrix(weight).mT * product.scale).transpose(0, 1).flatten(1)
+    whole = outputs_at(network, feeds[:1], {}, sites[key].node)
+    if product.bias is not None:
+        bias = network.constant(sites[key].node and product.node.inputs[2])
+        whole = whole - product.along_outputs(bias)
+    expected = whole.movedim(1, -1).reshape(-1, whole.shape[1])
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(product.weight(product.matrix(weight)), weight)
+
+
+@pytest.mark.parametrize("key", WEIGHTS)
+@pytest.mark.parametrize(
+    "name", ["int2_channel:bias_corrected", "int3_channel:gptq:bias_corrected"]
+)
+def test_corrected_outputs_have_the_mean_of_full_precision(name, key, network, sites, feeds):
+    node = sites[key].node
+    assignment = Assignment.of({key: quantizer(name)})
+    corrected = bound(assignment, sites, EMPTY, states_of(network, sites, feeds))
+    plain = {key: corrected[key]}
+    others = [0, 2, 3] if node == "conv" else [0]
+    reference, without, with_it = (
+        outputs_at(network, feeds, hooks, node).mean(others) for hooks in ({}, plain, corrected)
+    )
+    torch.testing.assert_close(with_it, reference, rtol=1e-4, atol=1e-4)
+    assert (without - reference).abs().max() > 1e-2
+
+
+def test_coarse_weights_are_corrected_unasked_where_there_is_a_bias(network, sites, feeds):
+    assignment = Assignment.of(dict.fromkeys(WEIGHTS, quantizer("int4_channel")))
+    found = bound(assignment, sites, EMPTY, states_of(network, sites, feeds))
+    assert sorted(found) == ["conv/in1", "conv/in2", "gemm/in1", "gemm/in2", "matmul/in1"]
+    asked = Assignment.of({"matmul/in1": quantizer("int4_channel:bias_corrected")})
+    assert "matmul/out0" in bound(asked, sites, EMPTY, states_of(network, sites, feeds))
+    for name in ("int4_channel:uncorrected", "int8_channel", "mxfp4"):
+        wide = Assignment.of(dict.fromkeys(WEIGHTS, quantizer(name)))
+        assert sorted(bound(wide, sites, EMPTY, states_of(network, sites, feeds))) == list(WEIGHTS)
+
+
+@pytest.mark.parametrize("key", WEIGHTS)
+def test_coarse_weights_take_ranges_of_least_output_error(key, network, sites, feeds):
+    node = sites[key].node
+    reference = outputs_at(network, feeds, {}, node)
+
+    def error(name):
+        states = states_of(network, sites, feeds)
+        found = bound(Assignment.of({key: quantizer(name)}), sites, EMPTY, states)
+        return (outputs_at(network, feeds, found, node) - reference).square().mean()
+
+    others = [error(f"int3_channel:{statistic}:uncorrected") for statistic in ("absmax", "mse")]
+    assert error("int3_channel:uncorrected") <= min(others) * 1.0001
+    assert error("int3_channel:bias_corrected") < error("int3_channel:uncorrected")
+
+
+def test_eight_bits_take_the_largest_magnitude(network, sites, feeds):
+    weight, axes = network.constant(sites["gemm/in1"].value), sites["gemm/in1"].contraction_axes
+    states = states_of(network, sites, feeds)
+    found = bound(Assignment.of({"gemm/in1": quantizer("int8")}), sites, EMPTY, states)
+    expected = quantize(weight, quantizer("int8:absmax"), axes=axes)
+    assert torch.equal(found["gemm/in1"](weight), expected)
+
+
+@pytest.mark.parametrize(("method", "share"), [("gptq", 0.8), ("discquant", 0.96)])
+def test_learned_roundings_lower_the_error_of_the_layer(method, share, network, sites, feeds):
+    """Inputs are nearly uncorrelated here, which leaves little to gain."""
+    key = "conv/in1"
+    reference = outputs_at(network, feeds, {}, "conv")
+
+    def error(name):
+        states = states_of(network, sites, feeds)
+        found = bound(Assignment.of({key: quantizer(name)}), sites, EMPTY, states)
+        return (outputs_at(network, feeds, found, "conv") - reference).square().mean()
+
+    learned = error(f"int3_channel:absmax:{method}:uncorrected")
+    assert learned < share * error("int3_channel:absmax:uncorrected")
+
+
+def test_states_reload_to_the_same_numbers(network, sites, feeds, tmp_path: Path):
+    names = ("int3_channel:gptq", "int4_channel", "int4_channel:discquant")
+    pairs = dict(zip(WEIGHTS, map(quantizer, names), strict=True))
+    first = states_of(network, sites, feeds)
+    found = bound(Assignment.of(pairs), sites, EMPTY, first)
+    digest = first.save(tmp_path)
+    again = states_of(network, sites, None)  # without data nothing can be learned anew
+    again.load(tmp_path)
+    reloaded = bound(Assignment.of(pairs), sites, EMPTY, again)
+    assert again.macs == 0 < first.macs
+    assert again.save(tmp_path / "copy") == digest
+    for one, two in ((found, reloaded),):
+        torch.testing.assert_close(
+            outputs_at(network, feeds, one, "matmul"), outputs_at(network, feeds, two, "matmul"),
+            rtol=0, atol=0,
+        )  # fmt: skip
+
+
+def test_a_torn_state_is_refused(network, sites, feeds, tmp_path: Path):
+    states = states_of(network, sites, feeds)
+    states.prepare([("conv/in1", quantizer("int4_channel"))])
+    states.save(tmp_path)
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(DseError, match="no readable state file"):
+        states_of(network, sites, feeds).load(tmp_path)
+
+
+def test_little_memory_takes_more_passes_to_the_same_numbers(network, sites, feeds):
+    pairs = [(key, quantizer("int4_channel:gptq")) for key in WEIGHTS]
+    large, small = (
+        states_of(network, sites, feeds),
+        states_of(network, sites, feeds, memory_bytes=1),
+    )
+    large.prepare(pairs)
+    small.prepare(pairs)
+    for pair in pairs:
+        assert torch.equal(large.state(*pair).values, small.state(*pair).values)
+    forward = sum(network.run(batch).macs for batch in feeds)
+    assert small.macs - large.macs == 2 * forward
+
+
+def test_equal_inputs_share_their_moments(network, sites, feeds):
+    weight = network.constant(sites["gemm/in1"].value)
+    product = products_of(network.graph, {"gemm/in1": weight.shape})["gemm/in1"]
+    found, _ = observe_moments(network, feeds, [product, product], second=frozenset())
+    assert len(found) == 1
+
+
+def test_nan_inputs_count_as_zero(network, sites, feeds):
+    spoiled = {"x": feeds[0]["x"].clone()}
+    spoiled["x"][0, 0, 0, 0] = float("nan")
+    states = states_of(network, sites, [spoiled])
+    state = states.state("conv/in1", quantizer("int4_channel:gptq"))
+    assert state.values.isfinite().all()
+    assert state.output_shift.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("conv/in0", r"'conv/in0' \(activation\).*only weights can"),
+        ("nowhere/in1", r"\(unknown\)"),
+    ],
+)
+def test_only_weights_learn(key, message, network, sites, feeds):
+    with pytest.raises(AssignmentError, match=message):
+        states_of(network, sites, feeds).prepare([(key, quantizer("int4:gptq"))])
+
+
+def test_a_stack_of_matrices_has_no_such_form(tmp_path: Path, feeds):
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    g (float[2, 3, 4] x) => (float[2, 3, 5] y) <float[2, 4, 5] w = {ZEROS}>
+    { [experts] y = MatMul(x, w) }
+    """
+    model = onnx.parser.parse_model(text.replace("ZEROS", ",".join(["1"] * 40)))
+    onnx.save(model, tmp_path / "m.onnx")
+    program = Program(load(tmp_path / "m.onnx"))
+    sites = {site.key: site for site in sites_of(program.graph)}
+    states = states_of(program, sites, feeds)
+    assert states.state("experts/in1", quantizer("int4_channel")) is None
+    with pytest.raises(AssignmentError, match="one weight matrix on the right"):
+        states.state("experts/in1", quantizer("int4_channel:gptq"))
+
+
+@pytest.mark.parametrize("name", ["int4_channel", "int4_channel:gptq", "int3_channel:discquant"])
+def test_what_is_learned_is_codes_times_scales(name, network, sites, feeds):
+    """An exporter finds both in the state."""
+    chosen = quantizer(name)
+    states = states_of(network, sites, feeds)
+    found = bound(Assignment.of({"conv/in1": chosen}), sites, EMPTY, states)
+    values = found["conv/in1"](network.constant("kernel"))
+    codes = values / states.state("conv/in1", chosen).scales.reshape(-1, 1, 1, 1)
+    torch.testing.assert_close(codes, codes.round(), rtol=0, atol=1e-4)
+    assert codes.abs().max() <= chosen.format.element.max + 1e-4

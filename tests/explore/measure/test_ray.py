@@ -1,0 +1,88 @@
+"""Evaluations on a real local Ray cluster of two nodes, one of which goes away."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import pytest
+
+from dse.explore.loop import run
+from dse.explore.measure.parallelism import Scale
+from dse.run.folder import read_failures
+from tests.explore import metrics
+from tests.explore.measure.test_parallelism import TRIALS, front, session, settled
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
+
+# Ray leaves sockets and pipes to the garbage collector.
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning:ray"),
+]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster  # noqa: PLC0415 (an extra)
+
+    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+        found.add_node(num_cpus=1)
+        ray.init(
+            address=found.address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": {"PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}},
+        )
+        yield found
+        ray.shutdown()
+        found.shutdown()
+
+
+def test_actors_find_what_workers_find_though_some_die_with_their_node(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    import ray  # noqa: PLC0415 (an extra)
+
+    run(session(metrics.fidelity), tmp_path / "workers", scale=Scale(workers=2))
+    marks = metrics.Marks(folder=tmp_path, driver=os.getpid())
+    deadly = partial(metrics.deadly, marks=marks)
+    run(session(deadly), tmp_path / "actors", scale=Scale(executor="ray"))
+    assert len(ray.nodes()) == 2
+    assert (tmp_path / "deaths").stat().st_size == 3
+    assert len(settled(tmp_path / "actors")) == TRIALS
+    assert settled(tmp_path / "actors") == settled(tmp_path / "workers")
+    pd.testing.assert_frame_equal(front(tmp_path / "workers"), front(tmp_path / "actors"))
+    assert read_failures(tmp_path / "actors") == {}
+
+
+def test_a_node_that_goes_away_takes_no_trial_along(cluster: Cluster, tmp_path: Path) -> None:
+    gone = list(cluster.worker_nodes)
+    left = []
+
+    def leave(done: int) -> None:
+        if done >= 4 and not left:
+            left.append(done)
+            cluster.remove_node(gone[0], allow_graceful=False)
+
+    run(
+        session(metrics.slow),
+        tmp_path / "actors",
+        scale=Scale(executor="ray", workers=2),
+        progress=lambda status: leave(status.done if status.stage == "trials" else 0),
+    )
+    assert left
+    assert len(settled(tmp_path / "actors")) == TRIALS

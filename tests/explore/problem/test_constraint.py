@@ -1,0 +1,51 @@
+"""Constraints as users write them."""
+
+import pytest
+
+from dse.errors import SpaceError
+from dse.explore.problem.constraint import parse_constraints
+
+COLUMNS = ("latency_s", "weight_bytes", "b200.decode.latency_s")
+
+
+def test_numbers_and_prefixed_columns_are_read() -> None:
+    parsed = parse_constraints(
+        ["weight_bytes <= 2e9", "b200.decode.latency_s<=0.01"], COLUMNS, origin="s"
+    )
+    assert [str(constraint) for constraint in parsed] == [
+        "weight_bytes<=2e+09",
+        "b200.decode.latency_s<=0.01",
+    ]
+    assert parsed[0].holds({"weight_bytes": 2e9})
+    assert not parsed[0].holds({"weight_bytes": 2.1e9})
+
+
+def test_native_share_is_bounded_from_below() -> None:
+    columns = (*COLUMNS, "native_share")
+    parsed = parse_constraints(["native-only", "native_share>=0.9"], columns, origin="s")
+    assert [str(constraint) for constraint in parsed] == ["native_share>=1", "native_share>=0.9"]
+    assert parsed[1].holds({"native_share": 0.95})
+    assert not parsed[0].holds({"native_share": 0.95})
+
+
+def test_a_column_without_its_target_is_bounded_on_every_target() -> None:
+    columns = ("a.latency_s", "b.latency_s", "a.native_share", "b.native_share")
+    parsed = parse_constraints(
+        ["latency_s<=1", "native-only"], columns, origin="s", targets=["a", "b"]
+    )
+    assert [constraint.column for constraint in parsed] == list(columns)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("weight_bytes < 3", "expected '<column><=<number>'"),
+        ("weight_byte<=3", "did you mean 'weight_bytes'"),
+        ("weight_bytes<=1e", "is not a number"),
+        ("latency_s<=fast", "expected"),
+        ("weight_bytes>=3", "at most: write 'weight_bytes<=3'"),
+    ],
+)
+def test_others_are_refused_with_their_place(text: str, says: str) -> None:
+    with pytest.raises(SpaceError, match=f"^s.yaml: constraints.1: .*{says}"):
+        parse_constraints(["latency_s<=1", text], COLUMNS, origin="s.yaml")

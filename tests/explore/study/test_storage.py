@@ -1,0 +1,185 @@
+"""Searches that share a study in a database: counts are exact, whoever joins and whoever dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from dse.errors import RunError, StorageError
+from dse.explore.loop import run
+from dse.explore.measure.parallelism import Scale
+from dse.explore.problem.progress import Status
+from dse.explore.study.storage import shared, shown
+from dse.explore.study.study import is_settled
+from tests.explore import metrics, postgresql
+from tests.explore.measure.test_parallelism import (
+    TRIALS,
+    front,
+    search_in_process,
+    session,
+    wait_until,
+)
+from tests.explore.server import served
+
+pytestmark = pytest.mark.postgresql
+
+
+@dataclass(frozen=True, kw_only=True)
+class Database:
+    """A server, and what a look into it shows."""
+
+    server: postgresql.Server
+    storage: BaseStorage
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def trials(self, name: str) -> list[FrozenTrial]:
+        """What a study has; nothing as long as there is none."""
+        if name not in optuna.get_all_study_names(self.storage):
+            return []
+        return optuna.load_study(study_name=name, storage=self.storage).get_trials()
+
+    def points(self, name: str) -> list[tuple[object, ...]]:
+        """The parameters of every settled trial."""
+        return [tuple(t.params.values()) for t in self.trials(name) if is_settled(t)]
+
+    def running(self, name: str) -> int:
+        """How many trials are being measured."""
+        return sum(trial.state == TrialState.RUNNING for trial in self.trials(name))
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[Database]:
+    # pytest's own temporary folders are closed to the server's user.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        with (
+            served(postgresql.Server(Path(folder) / "server")) as server,
+            shared(server.url) as storage,
+        ):
+            yield Database(server=server, storage=storage)
+
+
+def test_a_search_in_a_database_finds_what_one_in_a_folder_finds(
+    database: Database, tmp_path: Path
+) -> None:
+    run(session(metrics.fidelity), tmp_path / "folder")
+    scale = Scale(storage=database.url, study="same")
+    run(session(metrics.fidelity), tmp_path / "database", scale=scale)
+    pd.testing.assert_frame_equal(front(tmp_path / "folder"), front(tmp_path / "database"))
+    assert "secret" not in (tmp_path / "database" / "manifest.json").read_text()
+
+
+def test_those_who_join_share_the_trials_and_end_with_the_same_front(
+    database: Database, tmp_path: Path
+) -> None:
+    scale = Scale(storage=database.url, study="shared")
+    hold = tmp_path / "hold"
+
+    def stand_still(status: Status) -> None:
+        if status.stage == "trials" and status.done == 1:
+            hold.touch()
+
+    def let_go(status: Status) -> None:
+        if status.stage == "trials" and status.done >= 4:
+            hold.unlink(missing_ok=True)
+
+    waiting = session(partial(metrics.held, hold=hold))
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(run, waiting, tmp_path / "first", scale=scale, progress=stand_still)
+        try:
+            wait_until(hold.exists)
+            joined = replace(scale, join=True)
+            run(session(metrics.fidelity), tmp_path / "second", scale=joined, progress=let_go)
+        finally:
+            hold.unlink(missing_ok=True)
+        first.result()
+    found = database.points("shared")
+    assert len(found) == len(set(found)) == TRIALS
+    assert len({trial.user_attrs["peer"][0] for trial in database.trials("shared")}) == 2
+    pd.testing.assert_frame_equal(front(tmp_path / "first"), front(tmp_path / "second"))
+
+
+def test_the_trials_of_a_process_that_was_killed_are_measured_by_the_others(
+    database: Database, tmp_path: Path
+) -> None:
+    scale = Scale(storage=database.url, study="killed", silence_s=3)
+    hold = tmp_path / "hold"
+    with search_in_process(
+        tmp_path / "first", hold, after=3, storage=database.url, study="killed"
+    ) as process:
+        wait_until(lambda: hold.exists() and database.running("killed") == 1, process)
+        os.kill(process.pid, signal.SIGKILL)
+    before = database.points("killed")
+    assert len(before) == 3
+    run(session(metrics.fidelity), tmp_path / "second", scale=replace(scale, join=True))
+    found = database.points("killed")
+    assert found[: len(before)] == before
+    assert len(found) == len(set(found)) == TRIALS
+    states = [trial.state.name for trial in database.trials("killed")]
+    assert database.running("killed") == 0
+    assert states.count("FAIL") == 1
+    run(session(metrics.fidelity), tmp_path / "first", resume=True, scale=scale)
+    pd.testing.assert_frame_equal(front(tmp_path / "first"), front(tmp_path / "second"))
+
+
+def test_another_model_space_or_version_is_refused_with_the_reason(
+    database: Database, tmp_path: Path
+) -> None:
+    scale = Scale(storage=database.url, study="identity")
+    run(session(metrics.fidelity, trials=3), tmp_path / "first", scale=scale)
+    with pytest.raises(RunError, match=r"has a study 'identity' already.*--join"):
+        run(session(metrics.fidelity, trials=3), tmp_path / "twice", scale=scale)
+    joined = Scale(storage=database.url, study="identity", join=True)
+    with pytest.raises(RunError, match=r"its space differs.*trials: was 3, is 4"):
+        run(session(metrics.fidelity, trials=4), tmp_path / "other", scale=joined)
+    missing = Scale(storage=database.url, study="identiti", join=True)
+    with pytest.raises(RunError, match="no study 'identiti'; did you mean 'identity'"):
+        run(session(metrics.fidelity, trials=3), tmp_path / "missing", scale=missing)
+
+
+def test_a_database_that_goes_away_ends_the_run_and_it_resumes(
+    database: Database, tmp_path: Path
+) -> None:
+    whole = Scale(storage=database.url, study="whole")
+    run(session(metrics.fidelity), tmp_path / "whole", scale=whole)
+    cut = Scale(storage=database.url, study="cut")
+
+    def stop(status: Status) -> None:
+        if status.stage == "trials" and status.done == 4:
+            database.server.stop()
+
+    with pytest.raises(StorageError) as caught:
+        run(session(metrics.fidelity), tmp_path / "cut", scale=cut, progress=stop)
+    assert f"go on with --out {tmp_path / 'cut'} --resume" in str(caught.value)
+    assert "secret" not in str(caught.value)
+    database.server.start()
+    run(session(metrics.fidelity), tmp_path / "cut", resume=True, scale=cut)
+    assert sorted(database.points("cut")) == sorted(database.points("whole"))
+    pd.testing.assert_frame_equal(front(tmp_path / "whole"), front(tmp_path / "cut"))
+
+
+def test_an_unreachable_database_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    scale = Scale(storage="postgresql://someone:secret@127.0.0.1:1/nowhere")
+    with pytest.raises(StorageError, match=r"someone:\*\*\*@127.0.0.1:1/nowhere: .*refused"):
+        run(session(metrics.fidelity), tmp_path / "run", scale=scale)
+    assert not (tmp_path / "run").exists()
+
+
+def test_passwords_are_not_shown() -> None:
+    assert shown("mysql://me:p@host/db") == "mysql://me:***@host/db"
+    assert shown("runs/study.log") == "runs/study.log"

@@ -1,0 +1,133 @@
+"""Laws of the skeleton: what no measurement may contradict."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hwmodels.devices.load import load_device
+from hwmodels.estimators.gpu.constants import (
+    CONSTANTS,
+    constants_from_json,
+    constants_to_json,
+)
+from hwmodels.estimators.gpu.conversions import quantised_as
+from hwmodels.estimators.gpu.estimator import GpuEstimator
+from hwmodels.estimators.gpu.kernels import TERMS, gemms_of
+from hwmodels.estimators.gpu.overhead import Overhead, overhead_s
+from hwmodels.estimators.gpu.skeleton import GpuFigures, gemm_terms, kept_share
+from hwmodels.runtimes.load import load_runtime
+from hwmodels.work.kernel import Kernel
+
+H100 = load_device("h100-sxm")
+L40S = load_device("l40s")
+
+
+def gemm(m: int, n: int, k: int, **changes: object) -> Kernel:
+    """A bf16 GEMM with everything warm."""
+    kernel = Kernel(
+        kind="gemm",
+        sizes={"B": 1, "M": m, "N": n, "K": k, "taps": 1},
+        weight_element="bf16",
+        input_element="bf16",
+        input_bytes=2 * m * k,
+        weight_bytes=2 * n * k,
+        write_bytes=2 * m * n,
+        weight_is_cold=False,
+    )
+    return replace(kernel, **changes)  # type: ignore[arg-type]
+
+
+def seconds(kernel: Kernel, device: object = L40S) -> float:
+    """The skeleton's time of a GEMM."""
+    gpu = GpuFigures.of(device)  # type: ignore[arg-type]
+    return float(gemm_terms(gemms_of([kernel], device), gpu, CONSTANTS).latency_s[0])  # type: ignore[arg-type]
+
+
+def test_the_cache_keeps_what_little_else_has_passed() -> None:
+    gpu = GpuFigures.of(L40S)
+    needed = np.array([0.0, 0.5, 0.9, 1.5, 10.0]) * gpu.cache_bytes
+    kept = kept_share(needed, gpu, CONSTANTS)
+    assert kept[0] == kept[1] == 1.0
+    assert 0.0 < kept[2] < 1.0
+    assert kept[3] == kept[4] == 0.0
+
+
+def test_five_copies_of_a_weight_do_not_fit_where_one_does() -> None:
+    one = gemm(1, 4096, 4096)
+    assert seconds(replace(one, weight_copies=5)) > 1.5 * seconds(one)
+    small = gemm(1, 1024, 1024)
+    assert seconds(replace(small, weight_copies=5)) == seconds(small)
+
+
+def test_a_cold_weight_takes_at_least_its_bytes_over_the_bandwidth() -> None:
+    kernel = gemm(1, 8192, 8192, weight_is_cold=True)
+    assert seconds(kernel) > kernel.weight_bytes / L40S.main_memory.bandwidth_bytes_per_s.value
+
+
+@pytest.mark.parametrize(("m", "bound"), [(4096, "compute"), (1, "memory")])
+def test_the_bound_is_the_largest_term(m: int, bound: str) -> None:
+    kernel = gemm(m, 8192, 8192, weight_is_cold=True)
+    (cost,) = GpuEstimator().estimate([kernel], H100, load_runtime("vllm"))
+    assert cost.bound == bound
+
+
+def test_a_stride_beyond_the_kernel_reads_a_part_of_the_input() -> None:
+    dense = Kernel(
+        kind="conv2d",
+        sizes={"B": 1, "M": 32 * 28 * 28, "N": 128, "K": 256, "taps": 1},
+        weight_element="bf16",
+        input_element="bf16",
+        input_bytes=2 * 32 * 256 * 56 * 56,
+        weight_bytes=2 * 256 * 128,
+        write_bytes=2 * 32 * 128 * 28 * 28,
+        inputs_are_cold=True,
+    )
+    gemms = gemms_of([dense], H100)
+    assert gemms.cold_bytes[0] == dense.bytes - dense.input_bytes * 3 / 4
+
+
+def test_three_channels_keep_a_convolution_off_the_matrix_unit() -> None:
+    def image(channels: int) -> Kernel:
+        return Kernel(
+            kind="conv2d",
+            sizes={"B": 1, "M": 100352, "N": 64, "K": 49 * channels, "taps": 49},
+            weight_element="bf16",
+            input_element="bf16",
+            input_bytes=2 * 8 * channels * 224 * 224,
+            weight_bytes=2 * 64 * 49 * channels,
+            write_bytes=2 * 100352 * 64,
+        )
+
+    gpu = GpuFigures.of(H100)
+    three, eight = TERMS["conv2d"]([image(3), image(8)], H100, gpu, CONSTANTS).latency_s
+    assert three > eight
+
+
+def test_constants_survive_json() -> None:
+    assert constants_from_json(constants_to_json(CONSTANTS)) == CONSTANTS
+
+
+def test_an_unmeasured_runtime_takes_the_fastest_quantisation() -> None:
+    slow, fast = (
+        Overhead(
+            launches=launches, row_cycles=0, depth_cycles=0, element_cycles=0, passes=0,
+            fixed_cycles=0,
+        )
+        for launches in (3.0, 1.0)
+    )  # fmt: skip
+    known = {"vllm/fp8_dynamic": slow, "tensorrt-llm/fp8_dynamic": fast}
+    basis = np.ones((2, 6))
+    assert overhead_s(known, "sglang", "fp8_dynamic", basis) == pytest.approx([1.0, 1.0])
+    assert overhead_s(known, "vllm", "fp8_dynamic", basis) == pytest.approx([3.0, 3.0])
+    assert overhead_s(known, "vllm", "w4a16", basis) == pytest.approx([0.0, 0.0])
+
+
+def test_a_static_cast_is_no_dynamic_quantisation() -> None:
+    cast = Kernel(kind="quantize", detail="tensor", sizes={"rows": 4, "cols": 8}, write_bytes=32)
+    assert quantised_as(cast) == ""
+    assert quantised_as(replace(cast, detail="token")) == "fp8_dynamic"
+    assert quantised_as(replace(cast, detail="group")) == "fp8_block"
+    assert quantised_as(replace(cast, detail="group", write_bytes=18)) == "nvfp4"

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hwmodels.devices.load import device_names, load_device
+from hwmodels.errors import RuntimeModeError
+from hwmodels.formats import catalog
+from hwmodels.formats.encodings import ENCODINGS
+from hwmodels.formats.quantizer import Quantizer
+from hwmodels.runtimes.legality import find_mode
+from hwmodels.runtimes.load import load_runtime, runtime_names
+from hwmodels.work.work import OperandName
+
+SIZES = {"M": 64, "K": 4096, "N": 4096}
+
+
+def _operands(scheme: str) -> dict[OperandName, Quantizer]:
+    entry = catalog.SCHEMES[scheme]
+    found: dict[OperandName, Quantizer] = {}
+    if entry.weight:
+        found["weight"] = entry.weight
+    if entry.input:
+        found["input"] = entry.input
+    return found
+
+
+def _mode(scheme: str, device: str, runtime: str) -> str | None:
+    verdict = find_mode(
+        "gemm", _operands(scheme), SIZES, load_device(device), load_runtime(runtime)
+    )
+    return verdict.mode.name if verdict.mode else None
+
+
+@pytest.mark.parametrize(
+    ("scheme", "device", "runtime", "mode"),
+    [
+        ("w8a8_fp8", "h100-sxm", "vllm", "fp8_w8a8"),
+        ("w8a8_fp8", "a100-sxm-80gb", "vllm", None),
+        ("w8a8_int8", "h100-sxm", "vllm", "int8_w8a8"),
+        ("w8a8_int8", "b300-sxm", "vllm", None),
+        ("w4a4_nvfp4", "b200-sxm", "vllm", "nvfp4_w4a4"),
+        ("w4a4_nvfp4", "rtx-pro-6000", "tensorrt-llm", "nvfp4"),
+        ("w4a4_nvfp4", "h100-sxm", "vllm", None),
+        ("w4a4_mxfp4", "mi355x", "vllm", "mxfp4_w4a4"),
+        ("w4a4_mxfp4", "mi300x", "vllm", None),
+        ("w4a16", "h100-sxm", "vllm", "int4_marlin"),
+        ("w4a16", "v100-sxm2", "vllm", None),
+        ("w8a16", "a100-sxm-80gb", "tensorrt-llm", "int8_weight_only"),
+        ("w8a8_fp8_dynamic", "l40s", "tensorrt-llm", None),
+    ],
+)
+def test_kernels_exist_where_they_do(
+    scheme: str, device: str, runtime: str, mode: str | None
+) -> None:
+    assert _mode(scheme, device, runtime) == mode
+
+
+def test_hopper_multiplies_no_int4() -> None:
+    assert load_device("h100-sxm").rate("int4", "int4") is None
+    assert load_device("a100-sxm-80gb").rate("int4", "int4") is not None
+
+
+def test_the_reason_names_architecture_and_requirement() -> None:
+    verdict = find_mode(
+        "gemm", _operands("w4a4_nvfp4"), SIZES, load_device("h100-sxm"), load_runtime("vllm")
+    )
+    assert verdict.reason == "nvfp4_w4a4 of vllm needs sm_100 and later; h100-sxm is sm_90"
+
+
+def test_the_reason_names_sizes_that_do_not_divide() -> None:
+    verdict = find_mode(
+        "gemm",
+        _operands("w4a16"),
+        {"M": 64, "K": 4000, "N": 4096},
+        load_device("h100-sxm"),
+        load_runtime("vllm"),
+    )
+    assert verdict.mode is None
+    assert verdict.reason == "int4_marlin: K=4000 is no multiple of 128"
+
+
+def test_formats_are_matched_by_layout_not_by_name() -> None:
+    renamed = replace(catalog.format("nvfp4"), name="my_fp4")
+    mine = Quantizer(format=renamed)
+    verdict = find_mode(
+        "gemm",
+        {"weight": mine, "input": mine},
+        SIZES,
+        load_device("b200-sxm"),
+        load_runtime("vllm"),
+    )
+    assert verdict.mode is not None
+    assert verdict.mode.name == "nvfp4_w4a4"
+
+
+@pytest.mark.parametrize("name", runtime_names())
+def test_modes_use_known_elements_and_exist_on_some_device(name: str) -> None:
+    devices = [load_device(device) for device in device_names()]
+    for mode in load_runtime(name).modes:
+        elements = {e for layout in mode.operands.values() for e in layout.elements}
+        assert elements <= set(ENCODINGS), mode.name
+        assert mode.source
+        assert any(
+            mode.runs_on(device.architecture) and device.rate(*mode.compute) for device in devices
+        ), mode.name
+
+
+def test_an_unknown_runtime_names_the_nearest() -> None:
+    with pytest.raises(RuntimeModeError, match="unknown runtime 'vlm'; did you mean 'vllm'"):
+        load_runtime("vlm")
+
+
+def test_a_wrong_runtime_file_lists_every_problem(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "name: r\ntitle: t\nversion: '1'\nplacement: nowhere\nsource: s\n"
+        "modes:\n  - {name: m, ops: [gem], operands: {weight: {element: []}}, compute: [a, b],"
+        " accumulator: fp32, source: s, algn: {K: 3}}\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(RuntimeModeError) as raised:
+        load_runtime(path)
+    text = str(raised.value)
+    assert "placement" in text
+    assert "modes.0.ops.0" in text
+    assert "modes.0.operands.weight.element" in text
+    assert "modes.0.algn: unknown key; did you mean 'align'?" in text

@@ -1,7 +1,0 @@
-from __future__ import annotations
-
-from hwmodels.document_support import DOCUMENT, document
-
-
-def test_the_page_is_up_to_date() -> None:
-    assert DOCUMENT.read_text(encoding="utf-8") == document()

@@ -1,0 +1,1 @@
+from tests.run.fixtures import finished, folder, run  # noqa: F401 (fixtures)
