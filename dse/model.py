@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from dse import zoo
 from dse.errors import GraphError, nearest
 from dse.graph.ir.graph import Graph
 from dse.graph.onnx.load import load
+from dse.graph.patterns.analysis import Analysis
 
 ZOO_PREFIX = "zoo:"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Model:
     """A loaded graph with what must be said about it."""
 
@@ -22,6 +24,11 @@ class Model:
     description: str = ""
     weights_note: str = ""
     """What a reader must know about the weights, e.g. that they were quantized before."""
+
+    @cached_property
+    def analysis(self) -> Analysis:
+        """The findings in the graph, shared by everything that is done with the model."""
+        return Analysis(self.graph)
 
 
 def open_model(name: str, *, folder: Path = Path()) -> Model:

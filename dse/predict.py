@@ -14,7 +14,7 @@ from dse.graph.assignment_json import from_json
 from dse.graph.ir.assignment import Assignment
 from dse.graph.ir.graph import Graph
 from dse.graph.ir.site import Region
-from dse.graph.patterns.regions import regions
+from dse.graph.patterns.analysis import Analysis
 from dse.space.build import searched_sites
 from dse.space.operands import OPERAND_OF_ROLE
 from dse.space.uniform import WIDE, uniform_assignment
@@ -118,20 +118,20 @@ def predict(
         HardwareError: unknown devices, runtimes or formats, or GPUs that cannot share the model.
         AssignmentError: sites that the model does not have.
     """
-    every = regions(graph)
+    analysis = Analysis(graph)
     dims, shares = usage.dims_by_phase(graph), usage.shares()
     phases = tuple(
-        Phase(name=name, share=shares[name], work=phase_work(graph, every, sizes, usage.gpus))
+        Phase(name=name, share=shares[name], work=phase_work(analysis, sizes, usage.gpus))
         for name, sizes in dims.items()
     )
     lowered = {region.name for region in phases[0].work.regions}
-    found = [region for region in every if region.name in lowered]
+    found = [region for region in analysis.regions if region.name in lowered]
     chosen = _chosen(found, formats, assignment, usage.kv)
     exchange = exchange_of(phases) if usage.request else None
     calls = _Calls(
         phases=phases,
         exchange=exchange,
-        steps=growing_steps(graph, every, dims["decode"], usage.gpus) if exchange else (),
+        steps=growing_steps(analysis, dims["decode"], usage.gpus) if exchange else (),
     )
     driver = load_runtime(runtime)
     return tuple(

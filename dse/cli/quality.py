@@ -51,7 +51,6 @@ def evaluate(
     if (format is None) == (assignment is None):
         raise typer.BadParameter("give either --format or --assignment")
     from dse.evaluate.model import evaluate_model  # noqa: PLC0415
-    from dse.graph.patterns.regions import regions  # noqa: PLC0415
     from dse.model import open_model  # noqa: PLC0415
     from dse.predict import load_assignment  # noqa: PLC0415
     from dse.space.schema import Data  # noqa: PLC0415
@@ -62,7 +61,7 @@ def evaluate(
     if assignment is not None:
         chosen = load_assignment(assignment, opened.graph)
     else:
-        chosen = uniform_assignment(regions(opened.graph), str(format))
+        chosen = uniform_assignment(opened.analysis.regions, str(format))
     found = evaluate_model(
         opened.graph,
         chosen,

@@ -54,17 +54,20 @@ def check(
 ) -> None:
     """Check a space: size, variables, ties, native choices."""
     from dse.evaluate.cost_tables import build_costs  # noqa: PLC0415
-    from dse.graph.patterns.regions import regions  # noqa: PLC0415
     from dse.model import open_model  # noqa: PLC0415
     from dse.space.check import describe  # noqa: PLC0415
 
     screen: Screen = context.obj
     summary = describe(space)
     named = summary.space.cost_model
-    graph = open_model(named, folder=space.parent).graph if named else summary.model.graph
-    found = regions(summary.model.graph)
+    costed = open_model(named, folder=space.parent) if named else summary.model
     costs = build_costs(
-        summary.space, summary.problem, found, graph, origin=str(space), folder=space.parent
+        summary.space,
+        summary.problem,
+        summary.model.analysis.regions,
+        costed.analysis,
+        origin=str(space),
+        folder=space.parent,
     )
     support = _support(costs)
     if json:
@@ -83,14 +86,13 @@ def annotate(
 ) -> None:
     """Write candidate formats into a model's metadata."""
     from dse.graph.annotate import annotate as write_annotated  # noqa: PLC0415
-    from dse.graph.patterns.regions import regions  # noqa: PLC0415
     from dse.model import open_model  # noqa: PLC0415
     from dse.space.build import build_problem  # noqa: PLC0415
     from dse.space.load import load_space  # noqa: PLC0415
 
     screen: Screen = context.obj
     opened = open_model(model)
-    problem = build_problem(load_space(space), regions(opened.graph), origin=str(space))
+    problem = build_problem(load_space(space), opened.analysis.regions, origin=str(space))
     candidates = _candidates(problem)
     write_annotated(opened.graph.path or Path(model), candidates, out)
     screen.remark(f"wrote {out}: candidates of {len(candidates)} sites")

@@ -9,10 +9,9 @@ from dse.evaluate.costs import Costs
 from dse.evaluate.deployment import Deployment
 from dse.evaluate.phases import exchange_of, growing_steps, phase_work
 from dse.evaluate.target_costs import TargetCosts
-from dse.graph.ir.graph import Graph
 from dse.graph.ir.site import Region
+from dse.graph.patterns.analysis import Analysis
 from dse.graph.patterns.correspond import correspond
-from dse.graph.patterns.regions import regions
 from dse.space.operands import operand_quantizers
 from dse.space.problem import Problem
 from dse.space.schema import Space, Target
@@ -28,7 +27,7 @@ def build_costs(
     space: Space,
     problem: Problem,
     quality_regions: Sequence[Region],
-    graph: Graph,
+    analysis: Analysis,
     *,
     origin: str,
     folder: Path,
@@ -40,7 +39,7 @@ def build_costs(
         space: targets and scenario.
         problem: the decision variables.
         quality_regions: regions of the model that quality is measured on.
-        graph: the graph that costs are computed on.
+        analysis: of the graph that costs are computed on.
         origin: what errors call the space.
         folder: what relative device and runtime files are relative to.
         devices: by the name that a target uses, where it is not one of the catalogue or a file.
@@ -49,25 +48,28 @@ def build_costs(
         GraphError: a symbolic size that the scenario does not bind.
         HardwareError: unknown or wrong devices and runtimes.
     """
-    cost_regions, scenario = regions(graph), space.scenario
+    scenario = space.scenario
     gpus = scenario.tensor_parallel
     phases = tuple(
         Phase(
             name=name,
             share=phase.share,
-            work=phase_work(graph, cost_regions, phase.dims, gpus),
+            work=phase_work(analysis, phase.dims, gpus),
         )
         for name, phase in scenario.phases.items()
     )
     deciding = _variables_of_regions(
-        problem, quality_regions, cost_regions, [region.name for region in phases[0].work.regions]
+        problem,
+        quality_regions,
+        analysis.regions,
+        [region.name for region in phases[0].work.regions],
     )
     choices = {region: _operand_choices(problem, owner) for region, owner in deciding.items()}
     exchange = exchange_of(phases)
     steps: tuple[Phase, ...] = ()
     if exchange is not None:
         dims = scenario.phases[exchange.decode].dims
-        steps = growing_steps(graph, cost_regions, dims, gpus)
+        steps = growing_steps(analysis, dims, gpus)
     targets = []
     for target in space.targets:
         known = (devices or {}).get(target.device)

@@ -9,7 +9,7 @@ from dse.evaluate.quality import Quality, Task
 from dse.evaluate.setup import build_evaluator
 from dse.graph.ir.assignment import Assignment
 from dse.graph.ir.graph import Graph
-from dse.graph.patterns.sites import sites
+from dse.graph.patterns.analysis import Analysis
 from dse.space.schema import Data
 
 
@@ -43,7 +43,7 @@ def evaluate_model(
         GraphError: no weights, or operators that cannot be executed.
         DataError: data that do not fit the graph.
     """
-    by_key = {site.key: site for site in sites(graph)}
+    by_key = Analysis(graph).by_key
     evaluator = build_evaluator(
         graph, data, by_key, tuple(assignment), folder=folder, compute=compute
     )

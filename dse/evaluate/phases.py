@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dse.graph.ir.graph import Graph
-from dse.graph.ir.site import Region
 from dse.graph.lower.work import lower
+from dse.graph.patterns.analysis import Analysis
 from hwmodels.tables.network import Phase
 from hwmodels.tables.serving import Call, call_of
 from hwmodels.work.sharding import shard
@@ -29,16 +29,14 @@ class Exchange:
     """Tokens of a request: decoding calls a prefill call, by shares, times their requests."""
 
 
-def phase_work(
-    graph: Graph, regions: Sequence[Region], dims: Mapping[str, int], ways: int
-) -> Work:
+def phase_work(analysis: Analysis, dims: Mapping[str, int], ways: int) -> Work:
     """The work of one of `ways` GPUs in one call.
 
     Raises:
         GraphError: sizes that are not bound, or shapes that do not fit.
         WorkError: heads or widths that `ways` does not divide.
     """
-    return shard(lower(graph, regions, dims), ways)
+    return shard(lower(analysis, dims), ways)
 
 
 def exchange_of(phases: Sequence[Phase]) -> Exchange | None:
@@ -58,16 +56,14 @@ def exchange_of(phases: Sequence[Phase]) -> Exchange | None:
     )
 
 
-def growing_steps(
-    graph: Graph, regions: Sequence[Region], dims: Mapping[str, int], ways: int
-) -> tuple[Phase, ...]:
+def growing_steps(analysis: Analysis, dims: Mapping[str, int], ways: int) -> tuple[Phase, ...]:
     """Decoding steps of more and more requests, named by their number; none without a batch."""
-    name = batch_name(graph, dims)
+    name = batch_name(analysis.graph, dims)
     if name is None:
         return ()
     found = []
     for factor in BATCH_FACTORS:
-        work = phase_work(graph, regions, {**dims, name: dims[name] * factor}, ways)
+        work = phase_work(analysis, {**dims, name: dims[name] * factor}, ways)
         call = call_of(work)
         if call is not None:
             found.append(Phase(name=str(call.requests), share=1.0, work=work))

@@ -19,7 +19,7 @@ from dse.export.qdq import export_qdq
 from dse.files import write_atomically
 from dse.graph.assignment_json import from_json
 from dse.graph.ir.assignment import Assignment
-from dse.graph.patterns.sites import sites
+from dse.graph.patterns.analysis import Analysis
 from dse.model import Model, open_model
 from dse.run import folder as run_folder
 from hwmodels.formats import catalog
@@ -121,7 +121,7 @@ def model_of(folder: Path) -> Model:
 
 def _export(folder: Path, program: Program, assignment: Assignment, out: Path) -> None:
     state = folder / run_folder.STATE
-    by_key = {site.key: site for site in sites(program.graph)}
+    by_key = Analysis(program.graph).by_key
     weights = WeightStates(program, by_key, _missing(folder))
     if (state / WEIGHTS_FILE).exists():
         weights.load(state)

@@ -14,11 +14,10 @@ from onnx.external_data_helper import uses_external_data
 
 from dse.errors import GraphError, WriteError, nearest
 from dse.files import write_atomically
-from dse.graph.ir.graph import Graph
 from dse.graph.ir.initializer import external_path
 from dse.graph.onnx.load import load
 from dse.graph.onnx.order import name_nodes
-from dse.graph.patterns.sites import other_sites, sites
+from dse.graph.patterns.analysis import Analysis
 
 KEY = "dse.candidates"
 """Of the model's metadata: all candidates as JSON. Of a node's: `dse.candidates.in1` and so on."""
@@ -37,7 +36,7 @@ def annotate(path: Path, candidates: Mapping[str, tuple[str, ...]], out: Path) -
         WriteError: The folder cannot be written.
     """
     graph = load(path)
-    _check_sites(graph, candidates)
+    _check_sites(Analysis(graph), candidates)
     model = onnx.load_model_from_string(path.read_bytes())
     _write_metadata(model, candidates)
     try:
@@ -62,11 +61,13 @@ def read_annotations(path: Path) -> dict[str, tuple[str, ...]]:
         raise GraphError(f"{message}; annotate the model again") from error
 
 
-def _check_sites(graph: Graph, candidates: Mapping[str, tuple[str, ...]]) -> None:
-    known = {site.key for site in (*sites(graph), *other_sites(graph))}
+def _check_sites(analysis: Analysis, candidates: Mapping[str, tuple[str, ...]]) -> None:
+    known = {site.key for site in (*analysis.sites, *analysis.other_sites)}
     unknown = [f"{key!r}{nearest(key, known)}" for key in candidates if key not in known]
     if unknown:
-        raise GraphError(f"{graph.path}: sites that the model does not have: {', '.join(unknown)}")
+        raise GraphError(
+            f"{analysis.graph.path}: sites that the model does not have: {', '.join(unknown)}"
+        )
 
 
 def _write_metadata(model: onnx.ModelProto, candidates: Mapping[str, tuple[str, ...]]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dse.errors import AssignmentError, nearest
 from dse.graph.ir.assignment import Assignment
 from dse.graph.ir.graph import Graph
-from dse.graph.patterns.sites import other_sites, sites
+from dse.graph.patterns.analysis import Analysis
 from hwmodels.errors import HardwareError
 from hwmodels.formats import catalog
 from hwmodels.formats.names import quantizer_object
@@ -80,7 +80,8 @@ def _object(text: str) -> Mapping[str, object]:
 
 
 def _known(graph: Graph) -> frozenset[str]:
-    return frozenset(site.key for site in (*sites(graph), *other_sites(graph)))
+    analysis = Analysis(graph)
+    return frozenset(site.key for site in (*analysis.sites, *analysis.other_sites))
 
 
 def _quantizers(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dse.graph.patterns.regions import regions
 from dse.model import Model, open_model
 from dse.space.build import build_problem
 from dse.space.load import load_space
@@ -41,5 +40,5 @@ def describe(path: str | Path) -> SpaceSummary:
     space = load_space(path)
     folder = Path(path).parent
     model = open_model(space.model, folder=folder)
-    problem = build_problem(space, regions(model.graph), origin=str(path))
+    problem = build_problem(space, model.analysis.regions, origin=str(path))
     return SpaceSummary(space=space, model=model, problem=problem)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from dse.errors import GraphError
 from dse.graph.ir.site import Region
 from dse.graph.onnx.dimension import dimensions
-from dse.graph.patterns.regions import regions
 from dse.model import Model
 from dse.space.build import searched_sites
 from dse.space.schema import Target
@@ -41,7 +40,7 @@ def space_text(model: Model, location: str, draft: Draft) -> str:
         location: what the file says under `model`.
         draft: what is known already.
     """
-    found = [region for region in regions(model.graph) if searched_sites(region)]
+    found = [region for region in model.analysis.regions if searched_sites(region)]
     if not found:
         raise GraphError(
             f"{location}: has no Gemm, MatMul, Conv or attention, so no format can be chosen"

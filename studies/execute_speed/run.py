@@ -23,8 +23,7 @@ from dse.execute.emulate import emulators
 from dse.execute.program.program import Program
 from dse.execute.weights.calibrate import observe
 from dse.graph.onnx.load import load
-from dse.graph.patterns.regions import regions as find_regions
-from dse.graph.patterns.sites import sites
+from dse.graph.patterns.analysis import Analysis
 from dse.space.uniform import uniform_assignment
 from dse.zoo.llama import Llama, LlamaConfig
 from dse.zoo.resnet import ResNet, ResNetConfig
@@ -81,9 +80,10 @@ def candidates(case: Case, threads: int) -> dict[str, Callable[[], object]]:
         "onnxruntime": lambda: session.run(None, arrays),
         "dse": lambda: program.run(feeds),
     }
-    every = {site.key: site for site in sites(graph)}
+    analysis = Analysis(graph)
+    every = analysis.by_key
     calibration = observe(program, [feeds], list(every.values()))
-    regions = find_regions(graph)
+    regions = analysis.regions
     for name in (*SCHEMES, *EVERYWHERE):
         bound = emulators(uniform_assignment(regions, name), every, calibration)
         found[name] = lambda bound=bound: program.run(feeds, bound)

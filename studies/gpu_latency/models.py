@@ -19,7 +19,7 @@ import pandas as pd
 from dse.graph.ir.graph import Graph, Initializer, Node, TensorType
 from dse.graph.lower.work import lower
 from dse.graph.onnx.load import load
-from dse.graph.patterns.regions import regions
+from dse.graph.patterns.analysis import Analysis
 from hwmodels.devices.load import load_device
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.tables.network import CostTable, Phase
@@ -71,9 +71,8 @@ def row_of(entry: dict[str, object], graphs: Path) -> dict[str, object]:
     folded = entry["runtime"] != "eager-graph"
     graph = load(graphs / f"{'-'.join([*parts, *sizes])}.onnx")
     graph = as_timed(graph, str(entry["model"]), folded=folded)
-    found = regions(graph)
     table = CostTable.build(
-        (Phase(name="call", share=1.0, work=lower(graph, found, {})),),
+        (Phase(name="call", share=1.0, work=lower(Analysis(graph), {})),),
         {},
         load_device("h100-sxm"),
         load_runtime(RUNTIMES[str(entry["runtime"])]),

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 
 from dse.graph.lower.work import lower
 from dse.graph.onnx.load import load
-from dse.graph.patterns.regions import regions
+from dse.graph.patterns.analysis import Analysis
 
 NEAR = 0.5
 """Powers of two by which a shape that stands for another may differ in M, N or K."""
@@ -28,7 +28,7 @@ def real_gemms(graphs: Path) -> pd.DataFrame:
     rows = []
     for path in sorted(graphs.glob("*.onnx")):
         graph = load(path)
-        work = lower(graph, regions(graph), {})
+        work = lower(Analysis(graph), {})
         ops = [op for region in work.regions for op in region.ops]
         gemms = [op for op in ops if op.kind == "gemm"]
         if sum(op.macs for op in gemms) < LEAST_SHARE * sum(op.macs for op in ops):

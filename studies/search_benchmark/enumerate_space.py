@@ -29,7 +29,7 @@ from dse.execute.program.trace import Trace
 from dse.execute.weights.calibrate import load_calibration
 from dse.graph.ir.assignment import Assignment
 from dse.graph.onnx.load import load
-from dse.graph.patterns.sites import sites
+from dse.graph.patterns.analysis import Analysis
 from hwmodels.formats import catalog
 from studies.search_benchmark.fast import Cast, Casts
 
@@ -57,7 +57,7 @@ class Tree:
     def __init__(self, folder: Path, device: str) -> None:
         description = json.loads((folder / "space.json").read_text())
         graph = load(ROOT / description["model"])
-        by_key = {site.key: site for site in sites(graph)}
+        by_key = Analysis(graph).by_key
         calibration = load_calibration(folder)
         casts = Casts(device)
         self.program = Program(graph, device=device)

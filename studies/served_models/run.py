@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +19,7 @@ from dse.evaluate.phases import exchange_of, growing_steps, phase_work
 from dse.evaluate.request import Request
 from dse.graph.ir.graph import Graph
 from dse.graph.onnx.load import load
-from dse.graph.patterns.regions import regions
+from dse.graph.patterns.analysis import Analysis
 from dse.space.operands import OPERAND_OF_ROLE
 from dse.space.uniform import uniform_assignment
 from hwmodels.devices.load import load_device
@@ -56,30 +56,34 @@ class Model:
     def __hash__(self) -> int:
         return id(self)
 
+    @cached_property
+    def analysis(self) -> Analysis:
+        """The findings in the graph."""
+        return Analysis(self.graph)
+
     @cache  # noqa: B019 (one model, for the whole run)
     def phases(self, prompt: int, gpus: int) -> tuple[tuple[Phase, ...], tuple[Phase, ...]]:
         """Prefill of one prompt and a step at the least load; steps at the others."""
         request = Request(prompt=prompt, generate=ANSWER, batch=LOADS[0])
-        found = regions(self.graph)
         dims = {
             "prefill": request.prefill_dims(self.graph, {}),
             "decode": request.decode_dims(self.graph, {}),
         }
         shares = {"prefill": float(LOADS[0]), "decode": float(ANSWER)}
         calls = tuple(
-            Phase(name=name, share=shares[name], work=phase_work(self.graph, found, sizes, gpus))
+            Phase(name=name, share=shares[name], work=phase_work(self.analysis, sizes, gpus))
             for name, sizes in dims.items()
         )
-        return calls, growing_steps(self.graph, found, dims["decode"], gpus)
+        return calls, growing_steps(self.analysis, dims["decode"], gpus)
 
     def choices(self, scheme: str) -> Choices:
         """The scheme's operands by region."""
-        given = uniform_assignment(regions(self.graph), scheme).as_dict()
+        given = uniform_assignment(self.analysis.regions, scheme).as_dict()
         return {
             region.name: (
                 {OPERAND_OF_ROLE[s.role]: given[s.key] for s in region.sites if s.key in given},
             )
-            for region in regions(self.graph)
+            for region in self.analysis.regions
             if any(site.key in given for site in region.sites)
         }
 

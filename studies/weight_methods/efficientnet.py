@@ -22,7 +22,7 @@ from dse.evaluate.quality import Task
 from dse.execute.program.program import Program
 from dse.execute.weights.calibrate import observe
 from dse.graph.ir.assignment import Assignment
-from dse.graph.patterns.sites import sites
+from dse.graph.patterns.analysis import Analysis
 from dse.model import open_model
 from dse.zoo.image_folder import PIXEL_DEVIATION, PIXEL_MEAN, SUFFIXES
 from dse.zoo.split import Split, Splits
@@ -82,7 +82,7 @@ def _split(images: Images) -> Split:
 def measured(model: str, folder: Path) -> Iterator[dict[str, object]]:
     """Every weight method, and the parts alone."""
     graph = open_model(model).graph
-    program, by_key = Program(graph), {site.key: site for site in sites(graph)}
+    program, by_key = Program(graph), Analysis(graph).by_key
     splits = splits_of(folder, program)
     operands = [site for site in by_key.values() if site.role == "activation"]
     evaluator = Evaluator(

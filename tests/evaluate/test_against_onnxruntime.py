@@ -16,7 +16,7 @@ from dse.execute.program.program import Program
 from dse.execute.weights.calibrate import Calibration
 from dse.graph.ir.assignment import Assignment
 from dse.graph.onnx.load import load
-from dse.graph.patterns.sites import sites
+from dse.graph.patterns.analysis import Analysis
 from hwmodels.formats import catalog
 
 
@@ -50,7 +50,7 @@ def test_quantized_weights_give_the_logits_that_onnxruntime_gives(
 ) -> None:
     path = zoo.resolve("byte-gpt").path
     graph = load(path)
-    weights = {site.key: site for site in sites(graph) if site.role == "weight"}
+    weights = {site.key: site for site in Analysis(graph).sites if site.role == "weight"}
     assignment = Assignment.of(dict.fromkeys(weights, catalog.quantizer(name)))
     tokens = zoo.splits("byte-gpt", limits={"search": 2}, sequence=64).search.inputs["tokens"]
     bound = emulators(assignment, weights, Calibration(statistics={}))

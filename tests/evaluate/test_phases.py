@@ -13,7 +13,7 @@ from dse.evaluate.costs import Costs
 from dse.evaluate.phases import exchange_of, growing_steps, phase_work
 from dse.evaluate.request import Request
 from dse.graph.ir.graph import Graph
-from dse.graph.patterns.regions import regions
+from dse.graph.patterns.analysis import Analysis
 from dse.model import open_model
 from dse.predict import Usage, predict
 from dse.space.build import build_problem
@@ -44,9 +44,9 @@ def graph_fixture() -> Graph:
 @pytest.fixture(name="costs", scope="module")
 def costs_fixture(graph: Graph) -> Costs:
     space = Space.model_validate(SPACE)
-    found = regions(graph)
+    found = Analysis(graph).regions
     problem = build_problem(space, found)
-    return build_costs(space, problem, found, graph, origin="space", folder=Path())
+    return build_costs(space, problem, found, Analysis(graph), origin="space", folder=Path())
 
 
 def test_a_request_binds_the_sizes_of_both_calls(graph: Graph) -> None:
@@ -61,9 +61,9 @@ def test_a_graph_without_a_cache_cannot_be_asked() -> None:
 
 
 def test_phases_are_told_apart_by_their_tokens(graph: Graph) -> None:
-    found = regions(graph)
+    analysis = Analysis(graph)
     phases = [
-        Phase(name=name, share=share, work=phase_work(graph, found, dims, 1))
+        Phase(name=name, share=share, work=phase_work(analysis, dims, 1))
         for name, share, dims in (
             ("ask", 4.0, REQUEST.prefill_dims(graph, {})),
             ("answer", 16.0, REQUEST.decode_dims(graph, {})),
@@ -73,7 +73,7 @@ def test_phases_are_told_apart_by_their_tokens(graph: Graph) -> None:
     assert exchange is not None
     assert (exchange.prefill, exchange.decode, exchange.generated) == ("ask", "answer", 16)
     assert exchange_of(phases[:1]) is None
-    steps = growing_steps(graph, found, REQUEST.decode_dims(graph, {}), 1)
+    steps = growing_steps(analysis, REQUEST.decode_dims(graph, {}), 1)
     assert [step.name for step in steps] == ["4", "16", "64", "256"]
 
 

@@ -13,7 +13,7 @@ from dse.execute.operators.step import Sharing
 from dse.execute.weights.calibrate import Calibration, observe
 from dse.graph.ir.assignment import Assignment
 from dse.graph.ir.site import Site
-from dse.graph.patterns.sites import sites as sites_of
+from dse.graph.patterns.analysis import Analysis
 from dse.numerics import calibrated_state, quantize
 from hwmodels.formats import catalog
 from tests.execute.conftest import Exported
@@ -29,7 +29,7 @@ def llama(exported: Callable[[str], Exported]) -> Exported:
 
 @pytest.fixture
 def sites(llama: Exported) -> dict[str, Site]:
-    return {site.key: site for site in sites_of(llama.graph)}
+    return Analysis(llama.graph).by_key
 
 
 def of_role(sites: dict[str, Site], role: str) -> list[str]:

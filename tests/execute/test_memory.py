@@ -15,7 +15,7 @@ from dse.errors import GraphError
 from dse.execute import memory
 from dse.execute.memory import Caches, checked, memory_need, with_kept
 from dse.graph.onnx.load import load
-from dse.graph.patterns.sites import sites
+from dse.graph.patterns.analysis import Analysis
 from hwmodels.formats.catalog import quantizer
 
 LAYERS, WIDTH = 24, 1024
@@ -67,7 +67,7 @@ def test_what_does_not_fit_is_refused_with_both_numbers(
 def kept(deep: Path, *specs: str, budget: int = 1 << 30):
     """The need with caches, where each of these may stand at every weight."""
     graph = load(deep)
-    by_key = {site.key: site for site in sites(graph)}
+    by_key = Analysis(graph).by_key
     pairs = [
         (key, quantizer(spec))
         for key, site in by_key.items()
@@ -143,7 +143,6 @@ import torch
 from dse.execute.emulate import Emulator
 from dse.execute.program.program import Program
 from dse.graph.onnx.load import load
-from dse.graph.patterns.sites import sites
 from hwmodels.formats.catalog import quantizer
 from hwmodels.formats.catalog import quantizer
 

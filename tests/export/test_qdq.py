@@ -16,8 +16,7 @@ from dse.evaluate.evaluator import Evaluator
 from dse.evaluate.setup import build_evaluator
 from dse.export import export_qdq
 from dse.graph.ir.assignment import Assignment
-from dse.graph.patterns.regions import regions
-from dse.graph.patterns.sites import sites
+from dse.graph.patterns.analysis import Analysis
 from dse.model import open_model
 from dse.space.schema import Data
 from dse.space.uniform import uniform_assignment
@@ -33,7 +32,7 @@ def model():
 
 def evaluator_of(model, assignment: Assignment) -> Evaluator:
     data = Data(source="zoo:fashion-resnet", calibration=IMAGES, search=2, report=IMAGES)
-    by_key = {site.key: site for site in sites(model.graph)}
+    by_key = Analysis(model.graph).by_key
     return build_evaluator(model.graph, data, by_key, tuple(assignment))
 
 
@@ -49,7 +48,7 @@ def mixed(model, weights: list[str], activation: str) -> Assignment:
     """Weights by turns in the given formats, activations all in one."""
     found = {}
     number = 0
-    for site in sites(model.graph):
+    for site in Analysis(model.graph).sites:
         if site.role == "weight":
             found[site.key] = quantizer(weights[number % len(weights)])
             number += 1
@@ -96,13 +95,13 @@ def test_one_pair_serves_all_readers_of_a_value(model, tmp_path):
     nodes = onnx.load(tmp_path / "quantized.onnx").graph.node
     read = Counter(node.input[0] for node in nodes if node.op_type == "QuantizeLinear")
     assert max(read.values()) == 1
-    weights = sum(site.role == "weight" for site in sites(model.graph))
+    weights = sum(site.role == "weight" for site in Analysis(model.graph).sites)
     pairs = sum(node.op_type == "DequantizeLinear" for node in nodes)
     assert pairs == weights + len(read)
 
 
 def test_weights_are_stored_narrow(model, tmp_path):
-    assignment = uniform_assignment(regions(model.graph), "w8a8_int8")
+    assignment = uniform_assignment(Analysis(model.graph).regions, "w8a8_int8")
     evaluator = evaluator_of(model, assignment)
     export_qdq(evaluator.program, evaluator.bound(assignment), tmp_path / "quantized.onnx")
     assert (tmp_path / "quantized.onnx").stat().st_size < 0.3 * model.graph.path.stat().st_size
@@ -110,10 +109,10 @@ def test_weights_are_stored_narrow(model, tmp_path):
 
 def test_blocks_along_the_contraction_axis_need_opset_21(tmp_path):
     model = open_model("zoo:byte-gpt")
-    keys = [site.key for site in sites(model.graph) if site.role == "weight"][:4]
+    keys = [site.key for site in Analysis(model.graph).sites if site.role == "weight"][:4]
     assignment = Assignment.of({key: quantizer("int4_g32") for key in keys})
     data = Data(source="zoo:byte-gpt", calibration=2, search=2, report=2, sequence=64)
-    by_key = {site.key: site for site in sites(model.graph)}
+    by_key = Analysis(model.graph).by_key
     evaluator = build_evaluator(model.graph, data, by_key, tuple(assignment))
     bound = evaluator.bound(assignment)
     path = tmp_path / "quantized.onnx"

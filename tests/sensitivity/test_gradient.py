@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 from dse.evaluate.evaluator import Evaluator
 from dse.evaluate.setup import build_evaluator
 from dse.graph.ir.graph import Graph
-from dse.graph.patterns.regions import regions
+from dse.graph.patterns.analysis import Analysis
 from dse.model import open_model
 from dse.sensitivity.gradient import gradient_scores
 from dse.space.build import build_problem
@@ -35,7 +35,7 @@ ties:
 def prepared() -> tuple[Evaluator, Problem]:
     space = parse_space(SPACE, origin="test")
     graph: Graph = open_model(space.model).graph
-    problem = build_problem(space, regions(graph))
+    problem = build_problem(space, Analysis(graph).regions)
     sites = {site.key: site for variable in problem.variables for site in variable.sites}
     quantizers = [
         (site.key, choice.quantizers[site.role])

@@ -16,7 +16,6 @@ from dse.explore.problem.correction import Correction
 from dse.explore.problem.feasible import budgets, check_costs
 from dse.explore.problem.objectives import Objectives
 from dse.explore.solve.solver import Budget
-from dse.graph.patterns.regions import regions
 from dse.model import Model, open_model
 from dse.space.build import build_problem
 from dse.space.problem import Point, Problem
@@ -111,14 +110,14 @@ def open_design(
         InfeasibleError: no assignment satisfies the constraints on cost.
     """
     model = open_model(space.model, folder=folder)
-    found = regions(model.graph)
+    found = model.analysis.regions
     problem = build_problem(space, found, origin=origin)
     cost_model = open_model(space.cost_model, folder=folder) if space.cost_model else None
     costs = build_costs(
         space,
         problem,
         found,
-        (cost_model or model).graph,
+        (cost_model or model).analysis,
         origin=origin,
         folder=folder,
         devices=devices,

@@ -16,7 +16,6 @@ from dse.graph.patterns.experts import (
     STACKED_RANK,
     Expert,
     dispatch,
-    experts,
     token_factor,
     weight_factor,
 )
@@ -25,7 +24,9 @@ from dse.graph.patterns.routing import choice
 from hwmodels.work.work import Op, Operand
 
 
-def routed_types(flow: Flow, types: Mapping[str, TensorType]) -> Mapping[str, TensorType]:
+def routed_types(
+    flow: Flow, found: Mapping[str, Expert], types: Mapping[str, TensorType]
+) -> Mapping[str, TensorType]:
     """`types` without the rows that a router leaves out.
 
     A model that computes all experts for all tokens and multiplies most results by zero is run
@@ -34,7 +35,7 @@ def routed_types(flow: Flow, types: Mapping[str, TensorType]) -> Mapping[str, Te
     expert has nodes of its own, each gets its share of the chosen rows, rounded up.
     """
     changed = dict(types)
-    for expert in experts(flow).values():
+    for expert in found.values():
         sizes_of = choice(expert.router, types) if expert.router is not None else None
         if expert.router is not None and expert.form == "masked" and sizes_of is not None:
             tokens = math.prod(sizes(types, expert.router.outputs[0])) // sizes_of[1]

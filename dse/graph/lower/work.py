@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import cast
 
-from dse.graph.ir.graph import Graph, Node
+from dse.graph.ir.graph import Node
 from dse.graph.ir.operators import ELEMENTWISE, PARTS, TRANSPARENT
 from dse.graph.ir.site import Region
 from dse.graph.lower.attention import appended, attention_op, is_cached
@@ -22,20 +22,17 @@ from dse.graph.lower.node import (
 from dse.graph.lower.operand import Values
 from dse.graph.lower.unfused import written_attention
 from dse.graph.onnx.shapes import bind
-from dse.graph.patterns.attention import attentions
+from dse.graph.patterns.analysis import Analysis
+from dse.graph.patterns.attention import Attention
 from dse.graph.patterns.contraction import is_contracting
-from dse.graph.patterns.experts import experts
-from dse.graph.patterns.flow import analyse, is_lookup
-from dse.graph.patterns.norm import norms
+from dse.graph.patterns.flow import is_lookup
 from dse.graph.patterns.pointwise import pointwise
 from dse.graph.patterns.regions import SHAPE_REGION
 from hwmodels.work.work import CONTRACTING, Op, Operand, OpKind, RegionWork, Work
 
 
-def lower(
-    graph: Graph, regions: Sequence[Region], dims: Mapping[str, int], *, float_bits: int = 16
-) -> Work:
-    """One `RegionWork` a region, in the order of `regions`, the `shape` region left out.
+def lower(analysis: Analysis, dims: Mapping[str, int], *, float_bits: int = 16) -> Work:
+    """One `RegionWork` a region, in the order of the graph's, the `shape` region left out.
 
     Floats of 16 bits and more count `float_bits`; constants count as they are stored (an int8
     weight behind DequantizeLinear 8 bits). An embedding's table is an operand in full; that a
@@ -45,14 +42,15 @@ def lower(
     Raises:
         GraphError: Sizes that are not bound, or shapes that do not fit.
     """
-    flow = analyse(graph)
-    types = routed_types(flow, bind(graph, dims))
-    owner = {node: region.name for region in regions for node in region.nodes}
-    values = Values(flow=flow, types=types, owner=owner, float_bits=float_bits)
-    by_region = _operations(values, [region for region in regions if region.name != SHAPE_REGION])
-    caches = _caches(values)
+    graph = analysis.graph
+    types = routed_types(analysis.flow, analysis.experts, bind(graph, dims))
+    owner = {node: region.name for region in analysis.regions for node in region.nodes}
+    values = Values(flow=analysis.flow, types=types, owner=owner, float_bits=float_bits)
+    by_region = _operations(values, analysis)
+    caches = _caches(values, analysis.attentions)
     outputs = tuple(dict.fromkeys(values.root(v) for v in graph.outputs))
-    works = _bordered(regions, by_region, {*outputs, *_appended(values)})
+    kept = {*outputs, *_appended(values, analysis.attentions)}
+    works = _bordered(analysis.regions, by_region, kept)
     return Work(
         name=graph.path.stem if graph.path else graph.name,
         regions=works,
@@ -60,22 +58,22 @@ def lower(
     )
 
 
-def _operations(values: Values, regions: Sequence[Region]) -> dict[str, list[Op]]:
+def _operations(values: Values, analysis: Analysis) -> dict[str, list[Op]]:
+    regions = [region for region in analysis.regions if region.name != SHAPE_REGION]
     patterns: dict[str, Op] = {}
     inside: set[str] = set()
-    for attention in attentions(values.flow):
+    for attention in analysis.attentions:
         patterns[attention.mix.name] = replace(
             attention_op(values, attention), written=written_attention(values, attention)
         )
         inside |= attention.nodes
-    for norm in norms(values.flow):
+    for norm in analysis.norms:
         if not inside & set(norm.nodes):
             patterns[norm.nodes[-1]] = norm_op(values, norm)
             inside |= set(norm.nodes)
-    products = experts(values.flow)
     for region in regions:
         if region.kind == "grouped_gemm":
-            grouped, covered = expert_ops(values, region.nodes, products)
+            grouped, covered = expert_ops(values, region.nodes, analysis.experts)
             patterns |= {op.name: op for op in grouped}
             inside |= covered
     found: dict[str, list[Op]] = {}
@@ -149,10 +147,10 @@ def _rotary(values: Values, region: Region) -> Op:
     )
 
 
-def _caches(values: Values) -> set[str]:
+def _caches(values: Values, attentions: Sequence[Attention]) -> set[str]:
     """Outputs that are caches: they persist between calls, so they are not results."""
     found: set[str] = set()
-    for attention in attentions(values.flow):
+    for attention in attentions:
         for operand in (attention.k, attention.v):
             if is_cached(values, attention, operand.value):
                 found.add(values.root(operand.value))
@@ -160,11 +158,9 @@ def _caches(values: Values) -> set[str]:
     return found
 
 
-def _appended(values: Values) -> set[str]:
+def _appended(values: Values, attentions: Sequence[Attention]) -> set[str]:
     """Keys and values that grow a cache: written although only the cache is read."""
-    return {
-        value for attention in attentions(values.flow) for value in appended(values, attention)
-    }
+    return {value for attention in attentions for value in appended(values, attention)}
 
 
 def _bordered(

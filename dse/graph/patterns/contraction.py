@@ -10,6 +10,8 @@ from dse.graph.ir.attribute import integer, text
 from dse.graph.ir.graph import Dim, Graph, Node
 from dse.graph.ir.operators import CONVOLUTIONS, FUSED_ATTENTION, MATMULS
 
+CONTRACTING = MATMULS | CONVOLUTIONS | FUSED_ATTENTION
+
 Part = Literal["first", "second", "bias", "q", "k", "v"]
 """`first` is the data of a convolution or the left factor; `second` the weight or right factor."""
 
@@ -27,7 +29,7 @@ class Factor:
 
 def is_contracting(node: Node) -> bool:
     """Whether a node multiplies and accumulates."""
-    return node.op_type in MATMULS | CONVOLUTIONS | FUSED_ATTENTION
+    return node.op_type in CONTRACTING
 
 
 def factors(graph: Graph, node: Node) -> tuple[Factor, ...]:

@@ -56,7 +56,10 @@ def experts(flow: Flow) -> Mapping[str, Expert]:
     that follow each other with as many experts are a mixture all of whose experts are taken.
     """
     products = [node for node in flow.nodes if node.op_type in MATMULS and flow.has_weight(node)]
+    chooses = any(node.op_type == "TopK" for node in flow.graph.nodes)
     stacks = {node.name: size for node in products if (size := _stacked(flow, node)) is not None}
+    if not chooses and not stacks:
+        return {}
     routers = tuple(_routers(flow))
     single = frozenset(node.name for node in products) - stacks.keys()
     found = {

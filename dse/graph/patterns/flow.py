@@ -69,6 +69,16 @@ class Flow:
 
     def weight_index(self, node: Node) -> int | None:
         """The input of a contracting node that is its weight; None for products of activations."""
+        if node.name not in self._weight_indices:
+            self._weight_indices[node.name] = self._weight_index(node)
+        return self._weight_indices[node.name]
+
+    @cached_property
+    def _weight_indices(self) -> dict[str, int | None]:
+        # Every search asks for the weight of the same products, some for all that is behind one.
+        return {}
+
+    def _weight_index(self, node: Node) -> int | None:
         if node.op_type in FUSED_ATTENTION:
             return None
         multiplied = [
@@ -112,7 +122,7 @@ class Flow:
         return value
 
 
-def analyse(graph: Graph) -> Flow:
+def flow_of(graph: Graph) -> Flow:
     """The flow of a graph.
 
     Raises:

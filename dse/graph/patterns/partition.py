@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -20,9 +20,10 @@ from dse.graph.ir.operators import (
     SOFTMAXES,
     TRANSPARENT,
 )
-from dse.graph.patterns.attention import Attention, attentions
+from dse.graph.patterns.attention import Attention
+from dse.graph.patterns.experts import Expert
 from dse.graph.patterns.flow import Flow, is_lookup
-from dse.graph.patterns.norm import Norm, norms
+from dse.graph.patterns.norm import Norm
 from dse.graph.patterns.projection import projections
 from dse.graph.patterns.rotary import rotary
 
@@ -57,14 +58,16 @@ class Partition:
     flow: Flow
     drafts: tuple[Draft, ...]
     attentions: tuple[Attention, ...]
-    norms: tuple[Norm, ...]
 
 
-def partition(flow: Flow) -> Partition:
+def partition(
+    flow: Flow,
+    attentions: Sequence[Attention],
+    norms: Sequence[Norm],
+    experts: Mapping[str, Expert],
+) -> Partition:
     """Every signal node in exactly one draft; drafts do not wait for each other in a circle."""
-    found_attentions = attentions(flow)
-    found_norms = norms(flow)
-    drafts = _cores(flow, found_attentions, found_norms)
+    drafts = _cores(flow, attentions, norms, experts)
     owner = {name: draft for draft in drafts for name in draft.core}
     for node in flow.nodes:
         if node.name not in owner:
@@ -78,17 +81,22 @@ def partition(flow: Flow) -> Partition:
         _join_embeddings(flow, node, owner, drafts)
     ordered = _ordered(flow, _without_cycles(flow, drafts))
     _mark_query_key_norms(flow, ordered)
-    return Partition(flow=flow, drafts=ordered, attentions=found_attentions, norms=found_norms)
+    return Partition(flow=flow, drafts=ordered, attentions=tuple(attentions))
 
 
-def _cores(flow: Flow, found: Sequence[Attention], found_norms: Sequence[Norm]) -> list[Draft]:
+def _cores(
+    flow: Flow,
+    found: Sequence[Attention],
+    norms: Sequence[Norm],
+    experts: Mapping[str, Expert],
+) -> list[Draft]:
     """The drafts around which everything else is arranged."""
     taken: set[str] = set()
     candidates = chain(
         _of_attention(flow, found),
-        (Draft(kind=norm.kind, role="norm", core=norm.nodes) for norm in found_norms),
+        (Draft(kind=norm.kind, role="norm", core=norm.nodes) for norm in norms),
         _rotations(flow, found, taken),
-        _projected(flow, found, found_norms),
+        _projected(flow, found, norms, experts),
         (draft for node in flow.nodes if (draft := _single(flow, node)) is not None),
     )
     drafts: list[Draft] = []
@@ -113,10 +121,13 @@ def _rotations(flow: Flow, found: Sequence[Attention], taken: set[str]) -> Itera
 
 
 def _projected(
-    flow: Flow, found: Sequence[Attention], found_norms: Sequence[Norm]
+    flow: Flow,
+    found: Sequence[Attention],
+    norms: Sequence[Norm],
+    experts: Mapping[str, Expert],
 ) -> Iterator[Draft]:
-    inside = frozenset(name for norm in found_norms for name in norm.nodes)
-    for group in projections(flow, found, inside):
+    inside = frozenset(name for norm in norms for name in norm.nodes)
+    for group in projections(flow, found, inside, experts):
         yield Draft(kind=group.kind, role=group.role, core=group.nodes, attention=group.attention)
 
 

@@ -18,7 +18,7 @@ from dse.graph.ir.operators import (
 )
 from dse.graph.patterns.attention import Attention, Operand, past, source
 from dse.graph.patterns.branch import Branch, branches
-from dse.graph.patterns.experts import dispatch, experts, scorers
+from dse.graph.patterns.experts import Expert, dispatch, scorers
 from dse.graph.patterns.flow import Flow
 
 
@@ -43,7 +43,10 @@ EXPERT_ROLES = {
 
 
 def projections(
-    flow: Flow, attentions: Sequence[Attention], norm_nodes: frozenset[str]
+    flow: Flow,
+    attentions: Sequence[Attention],
+    norm_nodes: frozenset[str],
+    experts: Mapping[str, Expert],
 ) -> tuple[Projection, ...]:
     """Every contraction with a weight that is not a convolution, grouped, in order."""
     gemms = [
@@ -62,13 +65,14 @@ def projections(
     groups += [
         Projection(nodes=(node.name,), role="linear") for node in gemms if node.name not in roles
     ]
-    groups = [*_with_experts(flow, groups), *search.low_rank(roles)]
+    groups = [*_with_experts(flow, groups, experts), *search.low_rank(roles)]
     return tuple(sorted(groups, key=lambda group: flow.position[group.nodes[0]]))
 
 
-def _with_experts(flow: Flow, groups: Sequence[Projection]) -> list[Projection]:
+def _with_experts(
+    flow: Flow, groups: Sequence[Projection], found: Mapping[str, Expert]
+) -> list[Projection]:
     """All experts of a layer in one group, and the products that choose them by their name."""
-    found = experts(flow)
     choosing = scorers(flow, found)
     layers: dict[tuple[str, str], list[str]] = {}
     kept = []

@@ -5,31 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from dse.graph.ir.graph import Graph
 from dse.graph.ir.site import Region, Site
 from dse.graph.patterns.depth import blocks
-from dse.graph.patterns.flow import Flow, analyse
-from dse.graph.patterns.partition import Draft, Partition, partition
-from dse.graph.patterns.sites import contraction_sites
+from dse.graph.patterns.flow import Flow
+from dse.graph.patterns.partition import Draft, Partition
 
 SHAPE_REGION = "shape"
 """The region of everything that prepares sizes, masks and positions, and costs nothing."""
 
 
-def regions(graph: Graph) -> tuple[Region, ...]:
-    """What a compiling runtime executes as one kernel, in an order of execution.
-
-    Every node is in exactly one region. Side computation (sizes, masks, rotary tables, folded
-    weights) is the last region, `shape`, if there is any.
-
-    Raises:
-        GraphError: The rank of a contracting node's operand is unknown.
-    """
-    flow = analyse(graph)
-    parts = partition(flow)
+def regions(parts: Partition, sites: Sequence[Site]) -> tuple[Region, ...]:
+    """The drafts of a partition with names, blocks and their sites; side computation last."""
+    flow = parts.flow
     places = blocks(parts)
     names = _names(parts.drafts, [places.get(at) for at in range(len(parts.drafts))])
-    sites = _sites_by_node(parts)
+    by_node: dict[str, list[Site]] = {}
+    for site in sites:
+        by_node.setdefault(site.node, []).append(site)
     last = max(len(parts.drafts) - 1, 1)
     found = [
         Region(
@@ -39,7 +31,7 @@ def regions(graph: Graph) -> tuple[Region, ...]:
             block=places.get(at),
             relative_depth=at / last,
             nodes=tuple(sorted(draft.nodes, key=flow.position.__getitem__)),
-            sites=tuple(site for node in draft.nodes for site in sites.get(node, ())),
+            sites=tuple(site for node in draft.nodes for site in by_node.get(node, ())),
         )
         for at, (name, draft) in enumerate(zip(names, parts.drafts, strict=True))
     ]
@@ -80,10 +72,3 @@ def _names(drafts: Sequence[Draft], places: Sequence[int | None]) -> list[str]:
         always = draft.role == "conv" or (draft.role == "norm" and place is not None)
         names.append(f"{base}_{seen[base]}" if always or total[base] > 1 else base)
     return names
-
-
-def _sites_by_node(parts: Partition) -> dict[str, list[Site]]:
-    found: dict[str, list[Site]] = {}
-    for site in contraction_sites(parts.flow, parts.attentions):
-        found.setdefault(site.node, []).append(site)
-    return found

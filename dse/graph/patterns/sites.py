@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from dse.graph.ir.graph import Graph, Node
+from dse.graph.ir.graph import Node
 from dse.graph.ir.site import Role, Site
-from dse.graph.patterns.attention import Attention, attentions
+from dse.graph.patterns.attention import Attention
 from dse.graph.patterns.contraction import Factor, factors, is_contracting, shape
-from dse.graph.patterns.flow import FLOATS, Flow, analyse
+from dse.graph.patterns.flow import FLOATS, Flow
 
 
-def sites(graph: Graph) -> tuple[Site, ...]:
-    """The operands and results of all contracting nodes, in topological order.
-
-    Raises:
-        GraphError: The rank of such an operand is unknown.
-    """
-    flow = analyse(graph)
-    return tuple(contraction_sites(flow, attentions(flow)))
+def other_sites(flow: Flow) -> Iterator[Site]:
+    """The float operands and results of all nodes that carry the signal but do not contract."""
+    for node in flow.nodes:
+        if not is_contracting(node):
+            yield from _inputs(flow, node)
+            yield from _outputs(flow, node)
 
 
-def other_sites(graph: Graph) -> tuple[Site, ...]:
-    """The float operands and results of all nodes that carry the signal but do not contract.
-
-    They sum over no axis. Constants (gains, biases, tables) have the role `weight`.
-    """
-    flow = analyse(graph)
-    return tuple(
-        site
-        for node in flow.nodes
-        if not is_contracting(node)
-        for site in (*_inputs(flow, node), *_outputs(flow, node))
-    )
-
-
-def contraction_sites(flow: Flow, found: tuple[Attention, ...]) -> Iterator[Site]:
+def contraction_sites(flow: Flow, found: Sequence[Attention]) -> Iterator[Site]:
     """The sites of contracting nodes, given the attentions of the graph."""
     roles = _attention_roles(found)
     for node in flow.nodes:
@@ -45,7 +29,7 @@ def contraction_sites(flow: Flow, found: tuple[Attention, ...]) -> Iterator[Site
             yield from _outputs(flow, node)
 
 
-def _attention_roles(found: tuple[Attention, ...]) -> dict[tuple[str, int], Role]:
+def _attention_roles(found: Sequence[Attention]) -> dict[tuple[str, int], Role]:
     roles: dict[tuple[str, int], Role] = {}
     for attention in found:
         roles[attention.q.node.name, attention.q.index] = "q"

@@ -20,7 +20,7 @@ from dse.execute.weights.calibrate import (
     save_calibration,
 )
 from dse.graph.ir.site import Site
-from dse.graph.patterns.sites import sites as sites_of
+from dse.graph.patterns.analysis import Analysis
 from tests.execute.conftest import Exported
 
 
@@ -78,7 +78,9 @@ def batches(model: Exported) -> list[dict[str, Tensor]]:
 
 def test_observed_activations_are_those_of_the_module(llama: Exported) -> None:
     site = next(
-        s for s in sites_of(llama.graph) if s.node.endswith("linear") and s.role == "activation"
+        s
+        for s in Analysis(llama.graph).sites
+        if s.node.endswith("linear") and s.role == "activation"
     )
     expected: list[Tensor] = []
     layer = llama.module.model.layers[0].self_attn.q_proj
@@ -94,7 +96,7 @@ def test_observed_activations_are_those_of_the_module(llama: Exported) -> None:
 
 
 def test_sites_of_one_value_share_statistics_and_constants_are_seen(llama: Exported) -> None:
-    sites = sites_of(llama.graph)
+    sites = Analysis(llama.graph).sites
     calibration = observe(llama.program, batches(llama), sites)
     by_value: dict[object, set[int]] = {}
     for site in sites:
@@ -109,7 +111,7 @@ def test_sites_of_one_value_share_statistics_and_constants_are_seen(llama: Expor
 
 
 def test_calibration_survives_its_file(llama: Exported, tmp_path: Path) -> None:
-    sites: list[Site] = sites_of(llama.graph)[:6]
+    sites: list[Site] = Analysis(llama.graph).sites[:6]
     calibration = observe(llama.program, batches(llama), sites)
     save_calibration(calibration, tmp_path / "state")
     again = load_calibration(tmp_path / "state")
@@ -119,7 +121,7 @@ def test_calibration_survives_its_file(llama: Exported, tmp_path: Path) -> None:
 
 
 def test_another_calibration_has_another_digest(llama: Exported) -> None:
-    sites = sites_of(llama.graph)[:3]
+    sites = Analysis(llama.graph).sites[:3]
     one = observe(llama.program, batches(llama), sites)
     other = observe(llama.program, batches(llama)[:1], sites)
     assert one.digest != other.digest

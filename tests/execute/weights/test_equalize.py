@@ -16,7 +16,7 @@ from dse.execute.weights.calibrate import observe
 from dse.execute.weights.learn import WeightStates
 from dse.graph.ir.assignment import Assignment
 from dse.graph.onnx.load import load
-from dse.graph.patterns.sites import sites as sites_of
+from dse.graph.patterns.analysis import Analysis
 from dse.numerics import QuantizeError
 from hwmodels.formats.catalog import quantizer
 
@@ -99,7 +99,7 @@ def feeds() -> dict[str, torch.Tensor]:
 
 def emulated(network: Program, weight: str, activation: str | None, nodes=PAIRED):
     """The output with one quantizer at the weights of some nodes, and what stands at sites."""
-    sites = {site.key: site for site in sites_of(network.graph)}
+    sites = Analysis(network.graph).by_key
     chosen = {f"{node}/in1": quantizer(weight) for node in nodes}
     if activation is not None:
         chosen |= {f"{node}/in0": quantizer(activation) for node in nodes}
@@ -161,7 +161,7 @@ def test_only_neighbours_that_both_ask_are_equalised(network):
 
 def test_values_between_that_are_quantized_elsewhere_keep_their_ranges(network):
     """A quantizer at an output would see scaled values, which it was not calibrated for."""
-    sites = {site.key: site for site in sites_of(network.graph)}
+    sites = Analysis(network.graph).by_key
     weights = {f"{node}/in1": quantizer("int8:equalize") for node in ("first", "each")}
     states = WeightStates(network, sites, lambda: [feeds()])
     chosen = Assignment.of(weights | {"first/out0": quantizer("int8")})
@@ -170,7 +170,7 @@ def test_values_between_that_are_quantized_elsewhere_keep_their_ranges(network):
 
 def test_states_are_kept_and_found_again(network, tmp_path):
     """Factors need no calibration data."""
-    sites = {site.key: site for site in sites_of(network.graph)}
+    sites = Analysis(network.graph).by_key
     states = WeightStates(network, sites, lambda: [])
     chosen = Assignment.of({f"{n}/in1": quantizer("int8:equalize") for n in PAIRED})
     settled = states.settled(chosen)
@@ -199,7 +199,7 @@ def test_the_word_at_an_operand_adds_nothing(network):
     ],
 )
 def test_what_has_no_neighbour_is_refused(key, message, network):
-    sites = {site.key: site for site in sites_of(network.graph)}
+    sites = Analysis(network.graph).by_key
     states = WeightStates(network, sites, lambda: [feeds()])
     with pytest.raises(AssignmentError, match=message):
         states.prepare([(key, quantizer("int8:equalize"))])

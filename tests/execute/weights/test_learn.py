@@ -20,7 +20,7 @@ from dse.execute.weights.product import products_of
 from dse.graph.ir.assignment import Assignment
 from dse.graph.ir.site import Site
 from dse.graph.onnx.load import load
-from dse.graph.patterns.sites import sites as sites_of
+from dse.graph.patterns.analysis import Analysis
 from dse.numerics import quantize
 from hwmodels.formats.catalog import quantizer
 
@@ -59,7 +59,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Program:
 
 @pytest.fixture(scope="module")
 def sites(network: Program) -> dict[str, Site]:
-    return {site.key: site for site in sites_of(network.graph)}
+    return Analysis(network.graph).by_key
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +258,7 @@ def test_a_stack_of_matrices_has_no_such_form(tmp_path: Path, feeds):
     model = onnx.parser.parse_model(text.replace("ZEROS", ",".join(["1"] * 40)))
     onnx.save(model, tmp_path / "m.onnx")
     program = Program(load(tmp_path / "m.onnx"))
-    sites = {site.key: site for site in sites_of(program.graph)}
+    sites = Analysis(program.graph).by_key
     states = states_of(program, sites, feeds)
     assert states.state("experts/in1", quantizer("int4_channel")) is None
     with pytest.raises(AssignmentError, match="one weight matrix on the right"):

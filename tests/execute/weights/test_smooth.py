@@ -17,7 +17,7 @@ from dse.execute.weights.learn import WeightStates
 from dse.graph.ir.assignment import Assignment
 from dse.graph.ir.site import Site
 from dse.graph.onnx.load import load
-from dse.graph.patterns.sites import sites as sites_of
+from dse.graph.patterns.analysis import Analysis
 from hwmodels.formats.catalog import quantizer
 
 TEXT = """
@@ -53,7 +53,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Program:
 
 @pytest.fixture(scope="module")
 def sites(network: Program) -> dict[str, Site]:
-    return {site.key: site for site in sites_of(network.graph)}
+    return Analysis(network.graph).by_key
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from dse.graph.ir.graph import Graph
-from dse.graph.ir.site import Region
 from dse.graph.lower.loops import macs_by_node
 from dse.graph.lower.work import lower
 from dse.graph.onnx.load import load
 from dse.graph.onnx.shapes import bind
-from dse.graph.patterns.regions import regions
+from dse.graph.patterns.analysis import Analysis
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +82,9 @@ NAMES = [
 
 
 @cache
-def parsed(path: Path) -> tuple[Graph, tuple[Region, ...]]:
-    """A graph with its regions, once a session."""
-    graph = load(path)
-    return graph, regions(graph)
+def parsed(path: Path) -> Analysis:
+    """A graph with its findings, once a session."""
+    return Analysis(load(path))
 
 
 def size(name: str, letter: str, default: int) -> int:
@@ -102,8 +99,10 @@ def test_all_graphs_are_listed(measured):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_node_is_in_one_region_and_names_are_unique(measured, name):
-    graph, found = parsed(measured / f"{name}.onnx")
-    assert sorted(node for region in found for node in region.nodes) == sorted(graph.by_name)
+    analysis = parsed(measured / f"{name}.onnx")
+    found = analysis.regions
+    nodes = [node for region in found for node in region.nodes]
+    assert sorted(nodes) == sorted(analysis.graph.by_name)
     assert len({region.name for region in found}) == len(found)
     assert all(0 <= region.relative_depth <= 1 for region in found)
 
@@ -111,7 +110,7 @@ def test_every_node_is_in_one_region_and_names_are_unique(measured, name):
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("llama")])
 def test_regions_are_those_of_the_architecture(measured, name):
     expected = ARCHITECTURES[name.split("-b")[0]]
-    _, found = parsed(measured / f"{name}.onnx")
+    found = parsed(measured / f"{name}.onnx").regions
     roles = Counter(region.role for region in found)
     assert {role: roles[role] for role in expected.roles} == expected.roles
     gemms = ("qkv", "o", "fc1", "fc2", "head")
@@ -124,7 +123,7 @@ def test_regions_are_those_of_the_architecture(measured, name):
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("llama")])
 def test_a_llama_block_is_eight_kernels(measured, name):
-    _, found = parsed(measured / f"{name}.onnx")
+    found = parsed(measured / f"{name}.onnx").regions
     assert [region.name for region in found if region.name != "shape"] == [
         f"blocks.0/{role}"
         for role in (
@@ -135,12 +134,12 @@ def test_a_llama_block_is_eight_kernels(measured, name):
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("llama")])
 def test_llama_work_is_the_closed_form(measured, name):
-    graph, found = parsed(measured / f"{name}.onnx")
+    analysis = parsed(measured / f"{name}.onnx")
     width, heads, kv_heads, depth, ffn = LLAMA_SHAPES[
         name.split("-decode")[0].split("-prefill")[0]
     ]
     batch, new, total = size(name, "b", 1), size(name, "s", 1), size(name, "l", 1)
-    work = {region.name: region for region in lower(graph, found, {}).regions}
+    work = {region.name: region for region in lower(analysis, {}).regions}
     attention = work["blocks.0/attention"]
     (op,) = attention.ops
     assert dict(op.sizes) == {
@@ -164,8 +163,8 @@ def test_llama_work_is_the_closed_form(measured, name):
 
 
 def test_new_keys_and_values_of_a_cache_are_written(measured):
-    graph, found = parsed(measured / "llama3_8b-decode-b8-s1-l1024.onnx")
-    work = {region.name: region for region in lower(graph, found, {}).regions}
+    analysis = parsed(measured / "llama3_8b-decode-b8-s1-l1024.onnx")
+    work = {region.name: region for region in lower(analysis, {}).regions}
     new = (8, 8, 1, 128)
     assert new in [operand.shape for operand in work["blocks.0/rotary"].writes]
     assert new in [operand.shape for operand in work["blocks.0/qkv"].writes]
@@ -174,14 +173,14 @@ def test_new_keys_and_values_of_a_cache_are_written(measured):
 @pytest.mark.parametrize("name", [name for name in NAMES if name.split("-b")[0] in ARCHITECTURES])
 def test_macs_and_weights_are_the_published_ones(measured, name):
     expected = ARCHITECTURES[name.split("-b")[0]]
-    graph, found = parsed(measured / f"{name}.onnx")
+    analysis = parsed(measured / f"{name}.onnx")
     batch, length = size(name, "b", 1), size(name, "s", 1)
     gmacs = expected.gmacs
     if not gmacs:  # 12 layers of width 768: 12 width^2 a token and layer, two products, the head
         vocabulary = 50257 * 768 if name.startswith("gpt2") else 0
         gmacs = length * (12 * (12 * 768**2 + 2 * length * 768) + vocabulary) / 1e9
-    work = lower(graph, found, {})
-    assert work.macs == sum(macs_by_node(graph, bind(graph, {})).values())
+    work = lower(analysis, {})
+    assert work.macs == sum(macs_by_node(analysis.graph, bind(analysis.graph, {})).values())
     assert work.macs / 1e9 == pytest.approx(batch * gmacs, rel=1e-3)
     weights = {
         operand.value: operand.bytes
@@ -197,12 +196,13 @@ def test_macs_and_weights_are_the_published_ones(measured, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_regions_read_what_others_write(measured, name):
-    graph, found = parsed(measured / f"{name}.onnx")
-    work = lower(graph, found, {})
+    analysis = parsed(measured / f"{name}.onnx")
+    work = lower(analysis, {})
     written = {operand.value for region in work.regions for operand in region.writes}
+    inputs = analysis.graph.inputs
     for region in work.regions:
         for operand in region.reads:
-            outside = operand.is_weight or operand.is_cache or operand.value in graph.inputs
+            outside = operand.is_weight or operand.is_cache or operand.value in inputs
             assert outside or operand.value in written, (region.name, operand.value)
         assert region.writes, region.name
     assert set(work.outputs) <= written

@@ -6,7 +6,7 @@ import pytest
 
 from dse.graph.ir.graph import Graph
 from dse.graph.lower.work import lower
-from dse.graph.patterns.regions import regions
+from dse.graph.patterns.analysis import Analysis
 from hwmodels.devices.load import load_device
 from hwmodels.plans.region import plan_region
 from hwmodels.runtimes.load import load_runtime
@@ -47,7 +47,7 @@ GELU = """
 
 def the_op(g: Graph) -> Op:
     """The last operation of a graph."""
-    return lower(g, regions(g), {}).regions[-1].ops[-1]
+    return lower(Analysis(g), {}).regions[-1].ops[-1]
 
 
 def kernels(g: Graph, runtime: str) -> list[str]:
@@ -55,7 +55,7 @@ def kernels(g: Graph, runtime: str) -> list[str]:
     device = load_device("h100-sxm")
     return [
         kernel.detail or kernel.kind
-        for region in lower(g, regions(g), {}).regions
+        for region in lower(Analysis(g), {}).regions
         for kernel in plan_region(region, device, load_runtime(runtime)).kernels
     ]
 

@@ -10,7 +10,7 @@ from dse.graph.lower.loops import macs_by_node
 from dse.graph.lower.work import lower
 from dse.graph.onnx.dimension import dimensions
 from dse.graph.onnx.shapes import bind
-from dse.graph.patterns.regions import regions
+from dse.graph.patterns.analysis import Analysis
 from hwmodels.work.work import Op, Work
 
 ZEROS8 = "{0,0,0,0,0,0,0,0}"
@@ -42,7 +42,7 @@ MACS = {
 
 def work_of(g: Graph, **dims: int) -> Work:
     """The work of a graph."""
-    return lower(g, regions(g), dims)
+    return lower(Analysis(g), dims)
 
 
 def sizes_of(g: Graph) -> dict[str, int]:
@@ -82,7 +82,7 @@ def test_a_projection_is_a_gemm_whose_rows_are_all_tokens(graph):
 
 def test_floats_count_the_bits_that_are_deployed(graph):
     g = graph(f"g (float[b, 4] x) => (y) <float[4, 2] w = {ZEROS8}> {{ y = MatMul(x, w) }}")
-    work = lower(g, regions(g), {"b": 1}, float_bits=32)
+    work = lower(Analysis(g), {"b": 1}, float_bits=32)
     assert {operand.bits for operand in only(work).operands} == {32}
 
 

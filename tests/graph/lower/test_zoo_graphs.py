@@ -14,8 +14,8 @@ from dse.graph.ir.graph import Graph
 from dse.graph.lower.work import lower
 from dse.graph.onnx.dimension import dimensions
 from dse.graph.onnx.load import load
+from dse.graph.patterns.analysis import Analysis
 from dse.graph.patterns.correspond import correspond
-from dse.graph.patterns.regions import regions
 
 ROLES = ("qkv", "rotary", "attention", "o", "gate_up", "down")
 
@@ -27,7 +27,7 @@ def zoo_graph(name: str) -> Graph:
 
 @pytest.mark.parametrize(("name", "blocks"), [("byte-gpt", 6), ("llama-3-8b", 32)])
 def test_every_part_of_a_llama_is_recognised(name, blocks):
-    found = regions(zoo_graph(name))
+    found = Analysis(zoo_graph(name)).regions
     assert Counter(region.role for region in found if region.role != "shape") == {
         **dict.fromkeys(ROLES, blocks), "norm": 2 * blocks + 1, "embedding": 1, "head": 1,
     }  # fmt: skip
@@ -35,7 +35,7 @@ def test_every_part_of_a_llama_is_recognised(name, blocks):
 
 
 def test_every_part_of_the_residual_network_is_recognised():
-    found = regions(zoo_graph("fashion-resnet"))
+    found = Analysis(zoo_graph("fashion-resnet")).regions
     kinds = Counter(region.kind for region in found)
     assert kinds == {"conv2d": kinds["conv2d"], "reduce": 1, "gemm": 1}
     assert [region.name for region in found][-1] == "head"
@@ -45,10 +45,9 @@ def test_every_part_of_the_residual_network_is_recognised():
 def test_llama_3_8b_has_its_published_size_and_work():
     graph = zoo_graph("llama-3-8b")
     assert not graph.has_weights
-    found = regions(graph)
     batch, new, old = 2, 16, 48
     dims = dict(zip(sorted(dimensions(graph)), (batch, old, new), strict=True))
-    work = lower(graph, found, dims)
+    work = lower(Analysis(graph), dims)
     width, heads, depth, ffn, vocabulary = 4096, 32, 128, 14336, 128256
     layer = 2 * width * width + 2 * width * 8 * depth + 3 * width * ffn
     attention = 2 * heads * (new + old) * depth
@@ -68,7 +67,10 @@ def test_llama_3_8b_has_its_published_size_and_work():
 
 
 def test_byte_gpt_stands_for_every_decision_of_llama_3_8b():
-    small, large = regions(zoo_graph("byte-gpt")), regions(zoo_graph("llama-3-8b"))
+    small, large = (
+        Analysis(zoo_graph("byte-gpt")).regions,
+        Analysis(zoo_graph("llama-3-8b")).regions,
+    )
     found = correspond(small, large)
     assert None not in found.values()
     assert found["blocks.31/down"] == "blocks.5/down"
@@ -78,5 +80,5 @@ def test_byte_gpt_stands_for_every_decision_of_llama_3_8b():
 def test_a_graph_of_thousands_of_nodes_is_lowered_in_seconds():
     start = time.perf_counter()
     graph = zoo_graph("llama-3-8b")
-    lower(graph, regions(graph), dict.fromkeys(dimensions(graph), 4))
+    lower(Analysis(graph), dict.fromkeys(dimensions(graph), 4))
     assert time.perf_counter() - start < 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dse.graph.ir.graph import Graph
-from dse.graph.patterns.regions import regions
+from dse.graph.patterns.analysis import Analysis
 
 Make = Callable[[str], Graph]
 
@@ -49,7 +49,7 @@ GROUPED = block(
 
 
 def _check_block(graph: Graph) -> None:
-    found = {region.role: region for region in regions(graph)}
+    found = {region.role: region for region in Analysis(graph).regions}
     assert {"norm", "qkv", "attention", "o"} <= found.keys()
     assert found["qkv"].nodes == ("q", "k", "v")
     roles = {site.operand: site.role for site in found["attention"].sites}

@@ -13,7 +13,7 @@ import torch
 from dse.errors import GraphError
 from dse.execute.program.program import Program
 from dse.graph.onnx.load import load
-from dse.graph.patterns.regions import regions
+from dse.graph.patterns.analysis import Analysis
 
 TEXT = """
 <ir_version: 8, opset_import: ["": 17, "com.microsoft": 1]>
@@ -59,7 +59,7 @@ def test_values_agree_with_onnxruntime(case: str, tmp_path: Path) -> None:
 
 def test_packed_weights_are_a_site_of_a_projection(tmp_path: Path) -> None:
     graph = load(save(tmp_path, *CASES["plain"]))
-    found = {region.role: region for region in regions(graph)}
+    found = {region.role: region for region in Analysis(graph).regions}
     roles = {site.role: site.shape for site in found["qkv"].sites}
     assert roles["weight"] == (32, 96)
     assert {"q", "k_cache", "v_cache"} <= {site.role for site in found["attention"].sites}

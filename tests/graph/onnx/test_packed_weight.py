@@ -20,7 +20,7 @@ from dse.execute.program.program import Program
 from dse.export.qdq import export_qdq
 from dse.graph.lower.work import lower
 from dse.graph.onnx.load import load
-from dse.graph.patterns.regions import regions
+from dse.graph.patterns.analysis import Analysis
 from hwmodels.formats.catalog import quantizer
 
 Arrays = dict[str, np.ndarray]
@@ -154,10 +154,10 @@ def narrow(tmp_path: Path) -> Path:
 
 def test_weights_are_sites_and_count_as_stored(narrow: Path) -> None:
     graph = load(narrow)
-    found = regions(graph)
+    found = Analysis(graph).regions
     (site,) = (s for region in found for s in region.sites if s.role == "weight")
     assert (site.key, site.shape, site.contraction_axes) == ("narrow/in1", (64, ROWS), (0,))
-    ((operation,),) = (work.ops for work in lower(graph, found, {"tokens": TOKENS}).regions)
+    ((operation,),) = (work.ops for work in lower(Analysis(graph), {"tokens": TOKENS}).regions)
     assert operation.sizes == {"M": TOKENS, "K": 64, "N": ROWS}
     assert {operand.name: operand.bits for operand in operation.operands}["weight"] == 4
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dse.graph.lower.work import lower
-from dse.graph.patterns.regions import regions
+from dse.graph.patterns.analysis import Analysis
 
 
 def weight(name: str, rows: int, cols: int) -> str:
@@ -44,7 +44,7 @@ GATED = """
 
 
 def test_gate_and_up_stay_one_region_beside_their_branches(graph):
-    found = regions(graph(text(GATED)))
+    found = Analysis(graph(text(GATED))).regions
     names = {region.role: set(region.nodes) for region in found if region.kind == "gemm"}
     assert set(names) == {"gate_up", "down", "lora_a", "lora_b"}
     assert [region.role for region in found].count("lora_a") == 2
@@ -55,7 +55,7 @@ def test_gate_and_up_stay_one_region_beside_their_branches(graph):
 def test_a_branch_has_the_work_of_its_rank(graph):
     g = graph(text(GATED))
     macs: dict[str, int] = {}
-    for region in lower(g, regions(g), {"t": 5}).regions:
+    for region in lower(Analysis(g), {"t": 5}).regions:
         macs[region.role] = macs.get(region.role, 0) + region.macs
     assert macs["lora_a"] == 5 * (HIDDEN * RANK + INNER * RANK)
     assert macs["lora_b"] == 5 * (RANK * INNER + RANK * HIDDEN)
@@ -72,13 +72,13 @@ def test_a_branch_has_the_work_of_its_rank(graph):
     ids=["full rank", "activation between", "nothing adapted"],
 )
 def test_other_products_in_a_row_are_no_branch(graph, body):
-    roles = {region.role for region in regions(graph(text(body)))}
+    roles = {region.role for region in Analysis(graph(text(body))).regions}
     assert not roles & {"lora_a", "lora_b"}
 
 
 def test_queries_keys_and_values_stay_one_region_beside_a_branch(graph):
     square = ", ".join(weight(name, HIDDEN, HIDDEN) for name in ("wq", "wk", "wv"))
-    found = regions(
+    found = Analysis(
         graph(f"""
         g (float[n, s, {HIDDEN}] x) => (y)
         <{square}, {weight("a", HIDDEN, RANK)}, {weight("b", RANK, HIDDEN)}> {{
@@ -93,7 +93,7 @@ def test_queries_keys_and_values_stay_one_region_beside_a_branch(graph):
             p = Softmax <axis = -1> (scores)
             y = MatMul(p, v)
         }}""")
-    )
+    ).regions
     roles = [region.role for region in found if region.kind == "gemm"]
     assert sorted(roles) == ["lora_a", "lora_b", "qkv"]
     assert {region.block for region in found} == {0}

@@ -14,7 +14,7 @@ from dse.graph.ir.graph import Graph
 from dse.graph.lower.work import lower
 from dse.graph.onnx.load import load
 from dse.graph.onnx.shapes import bind
-from dse.graph.patterns.regions import regions
+from dse.graph.patterns.analysis import Analysis
 from hwmodels.work.work import RegionWork
 
 EXPERTS, TOPK, HIDDEN, INNER = 3, 2, 4, 6
@@ -158,7 +158,7 @@ def mixture(name: str) -> str:
 
 def by_role(g: Graph, **dims: int) -> dict[str, RegionWork]:
     """Work by role."""
-    return {region.role: region for region in lower(g, regions(g), dims).regions}
+    return {region.role: region for region in lower(Analysis(g), dims).regions}
 
 
 SINGLE = ("loop", "masked")
@@ -167,7 +167,7 @@ FORMS = (*STACKED, *SINGLE)
 
 @pytest.mark.parametrize("form", FORMS)
 def test_all_experts_of_a_layer_are_one_region_of_each_role(graph, form):
-    found = regions(graph(mixture(form)))
+    found = Analysis(graph(mixture(form))).regions
     grouped = [region.role for region in found if region.kind == "grouped_gemm"]
     assert grouped == ["experts_gate_up", "experts_down"]
     assert [region.role for region in found if region.kind == "gemm"] == ["router"]
@@ -206,7 +206,7 @@ def test_weights_of_all_experts_and_each_token_are_read_once(graph, form):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_experts_have_sites_of_weights(graph, form):
-    found = {region.role: region for region in regions(graph(mixture(form)))}
+    found = {region.role: region for region in Analysis(graph(mixture(form))).regions}
     count = EXPERTS if form in SINGLE else 1
     for role, products in (("experts_gate_up", 2 if form in SINGLE else 1), ("experts_down", 1)):
         sites = [site for site in found[role].sites if site.role == "weight"]
@@ -284,7 +284,7 @@ def test_a_mask_that_no_router_made_marks_no_experts(graph):
         score = MatMul(x, s)
         share = Sigmoid(score)
         y = Mul(out, share)"""
-    found = regions(graph(text(constants, body)))
+    found = Analysis(graph(text(constants, body))).regions
     assert {region.kind for region in found} == {"gemm"}
 
 
@@ -297,7 +297,7 @@ def test_stacks_without_a_router_are_taken_by_every_token(graph):
 
 
 def test_one_stacked_product_alone_is_no_mixture(graph):
-    found = regions(graph(text(STACKS[:1], "y = MatMul(x, up)")))
+    found = Analysis(graph(text(STACKS[:1], "y = MatMul(x, up)"))).regions
     assert [region.kind for region in found] == ["gemm"]
 
 

@@ -18,7 +18,7 @@ from dse.graph.lower.work import lower
 from dse.graph.onnx.dimension import dimensions
 from dse.graph.onnx.load import load
 from dse.graph.onnx.shapes import bind
-from dse.graph.patterns.regions import regions
+from dse.graph.patterns.analysis import Analysis
 
 LAYERS = 2
 VARIANTS: dict[str, dict[str, object]] = {
@@ -157,7 +157,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(("network", "variant"), PAIRS)
 def test_regions_do_not_depend_on_the_exporter(folder, network, variant):
     _, before, block, after = CASES[network]
-    found = regions(load(exported(network, variant, folder)))
+    found = Analysis(load(exported(network, variant, folder))).regions
     expected = [*before]
     expected += [f"blocks.{i}/{role}" for i in range(LAYERS) for role in block]
     expected += after
@@ -168,9 +168,9 @@ def test_regions_do_not_depend_on_the_exporter(folder, network, variant):
 def test_work_does_not_depend_on_the_exporter(folder, network, variant):
     graph = load(exported(network, variant, folder))
     dims = dict(zip(dimensions(graph), (2, 8), strict=False))
-    work = lower(graph, regions(graph), dims)
+    work = lower(Analysis(graph), dims)
     reference = load(exported(network, "torchscript-17", folder))
-    expected = lower(reference, regions(reference), {"batch": 2, "sequence": 8})
+    expected = lower(Analysis(reference), {"batch": 2, "sequence": 8})
     for region, other in zip(work.regions, expected.regions, strict=True):
         assert (region.name, region.kind, region.macs) == (other.name, other.kind, other.macs)
     attention = next(r for r in work.regions if r.kind == "attention").ops[0]
@@ -182,7 +182,7 @@ def test_work_does_not_depend_on_the_exporter(folder, network, variant):
 @pytest.mark.parametrize("variant", ["dynamo-18", "dynamo-18-raw"])
 def test_experts_are_grouped_products(folder, variant):
     graph = load(exported("mixtral", variant, folder))
-    work = lower(graph, regions(graph), dict(zip(dimensions(graph), (2, 8), strict=False)))
+    work = lower(Analysis(graph), dict(zip(dimensions(graph), (2, 8), strict=False)))
     macs = {region.name: region.macs for region in work.regions if region.macs}
     tokens, block = 2 * 8, CASES["mixtral"][2]
     for i in range(LAYERS):

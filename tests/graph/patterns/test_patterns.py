@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from dse.graph.patterns.analysis import Analysis
 from dse.graph.patterns.attention import attentions, source
-from dse.graph.patterns.flow import analyse
+from dse.graph.patterns.flow import flow_of
 from dse.graph.patterns.norm import norms
 from dse.graph.patterns.pointwise import pointwise
-from dse.graph.patterns.regions import regions
 
 HEAD = "g (float[b, 4, s, 8] q, float[b, 4, t, 8] k, float[b, 4, t, 8] v"
 ATTENTIONS = {
@@ -62,14 +62,14 @@ ATTENTIONS = {
 
 @pytest.mark.parametrize("text", ATTENTIONS.values(), ids=ATTENTIONS)
 def test_attention_is_one_region_however_it_is_written(graph, text):
-    found = [region for region in regions(graph(text)) if region.kind != "other"]
+    found = [region for region in Analysis(graph(text)).regions if region.kind != "other"]
     assert [(region.name, region.kind) for region in found] == [
         ("blocks.0/attention", "attention")
     ]
 
 
 def test_repeated_heads_belong_to_the_attention(graph):
-    flow = analyse(
+    flow = flow_of(
         graph("""
         g (float[b, 4, s, 8] q, float[b, 2, t, 8] k, float[b, 4, t, 8] v, int64[5] five,
            int64[4] four) => (y) {
@@ -91,7 +91,7 @@ def test_repeated_heads_belong_to_the_attention(graph):
 def test_products_without_a_softmax_are_no_attention(graph):
     g = graph("g (float[b, s, 8] q, float[b, 8, t] k, float[b, t, 8] v) => (y) "
               "{ a = MatMul(q, k) r = Relu(a) y = MatMul(r, v) }")  # fmt: skip
-    assert [region.kind for region in regions(g)] == ["bmm", "bmm"]
+    assert [region.kind for region in Analysis(g).regions] == ["bmm", "bmm"]
 
 
 RMS = "g (float[n, 4] x) => (y) <float two = {2}, float eps = {1e-5}, float one = {1}, " \
@@ -129,7 +129,7 @@ NORMS = {
 @pytest.mark.parametrize(("kind", "text"), NORMS.values(), ids=NORMS)
 def test_a_norm_is_one_region_however_it_is_written(graph, kind, text):
     g = graph(text)
-    (norm,) = norms(analyse(g))
+    (norm,) = norms(flow_of(g))
     assert norm.kind == kind
     assert norm.output == "y"
     assert len(norm.nodes) == len(g.nodes)
@@ -137,7 +137,7 @@ def test_a_norm_is_one_region_however_it_is_written(graph, kind, text):
 
 def test_the_variance_alone_is_no_norm(graph):
     text = RMS + "{ s = Pow(x, two) m = ReduceMean <axes = [-1]> (s) e = Add(m, eps) y = Sqrt(e) }"
-    assert norms(analyse(graph(text))) == ()
+    assert norms(flow_of(graph(text))) == ()
 
 
 UNARY = "g (float[n, 4] x) => (y) <float one = {1}, float half = {0.5}, float c = {0.044715}, " \
@@ -157,12 +157,12 @@ ACTIVATIONS = {
 
 @pytest.mark.parametrize(("details", "text"), ACTIVATIONS.values(), ids=ACTIVATIONS)
 def test_a_written_out_activation_is_one_operation(graph, details, text):
-    flow = analyse(graph(text))
+    flow = flow_of(graph(text))
     assert [group.detail for group in pointwise(flow, flow.nodes)] == details
 
 
 def test_gate_times_up_is_not_part_of_the_activation(graph):
-    flow = analyse(
+    flow = flow_of(
         graph("""
         g (float[n, 4] gate, float[n, 4] up) => (y) {
             s = Sigmoid(gate) a = Mul(gate, s) y = Mul(a, up)
@@ -194,13 +194,13 @@ ROLES = {
 def test_projections_are_known_by_where_they_lead(graph, roles, body):
     body = body.replace("Gelu2", "Sigmoid").replace("t = Concat <axis = -1> (h, h) ", "")
     weights = WEIGHTS + ", float[2, 4] w4 = {0,0,0,0,0,0,0,0}"
-    found = regions(graph(f"g (float[n, 4] x) => (y) <{weights}> {body}"))
+    found = Analysis(graph(f"g (float[n, 4] x) => (y) <{weights}> {body}")).regions
     assert [region.role for region in found] == roles
 
 
 def test_projections_of_attention_group_by_their_input(graph):
     weights = ", ".join(f"float[4, 4] {n} = {{{','.join('0' * 16)}}}" for n in ("a", "b", "c"))
-    found = regions(
+    found = Analysis(
         graph(f"""
         g (float[n, s, 4] x, float[n, t, 4] memory) => (y) <{weights}> {{
             q = MatMul(x, a)
@@ -211,7 +211,7 @@ def test_projections_of_attention_group_by_their_input(graph):
             p = Softmax <axis = -1> (e)
             y = MatMul(p, v)
         }}""")
-    )
+    ).regions
     assert [(region.role, len(region.sites)) for region in found] == [
         ("q", 3), ("kv", 6), ("attention", 6),
     ]  # fmt: skip
@@ -220,7 +220,7 @@ def test_projections_of_attention_group_by_their_input(graph):
 def test_an_epilogue_never_makes_regions_wait_for_each_other(graph):
     """Squeeze and excitation: the product reads the convolution and what the gate makes of it."""
     kernel = "float[2, 2, 1, 1] k = {1, 0, 0, 1}"
-    found = regions(
+    found = Analysis(
         graph(f"""
         g (float[n, 2, h, w] x) => (y) <{kernel}> {{
             a = Conv(x, k)
@@ -231,7 +231,7 @@ def test_an_epilogue_never_makes_regions_wait_for_each_other(graph):
             g = Mul(b, s)
             y = Conv(g, k)
         }}""")
-    )
+    ).regions
     assert [region.kind for region in found] == [
         "conv2d",
         "pool",
@@ -244,7 +244,7 @@ def test_an_epilogue_never_makes_regions_wait_for_each_other(graph):
 
 def test_batch_norm_folds_into_the_convolution_before_it_only(graph):
     kernel = "float[2, 2, 1, 1] k = {1, 0, 0, 1}, float[2] w = {1, 1}"
-    found = regions(
+    found = Analysis(
         graph(f"""
         g (float[n, 2, h, w] x) => (y) <{kernel}> {{
             a = Conv(x, k)
@@ -252,7 +252,7 @@ def test_batch_norm_folds_into_the_convolution_before_it_only(graph):
             c = MaxPool <kernel_shape = [2, 2]> (b)
             y = BatchNormalization(c, w, w, w, w)
         }}""")
-    )
+    ).regions
     assert [(region.kind, len(region.nodes)) for region in found] == [
         ("conv2d", 2), ("pool", 1), ("elementwise", 1),
     ]  # fmt: skip

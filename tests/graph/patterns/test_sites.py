@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dse.errors import GraphError
-from dse.graph.patterns.sites import other_sites, sites
+from dse.graph.patterns.analysis import Analysis
 
 ATTENTION = """
     g (float[b, 4, s, 8] q, float[b, 4, t, 8] k, float[b, 4, t, 8] v) => (y) {
@@ -18,7 +18,7 @@ ATTENTION = """
 
 def axes(graph) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Role and contraction axes by site."""
-    return {site.key: (site.role, site.contraction_axes) for site in sites(graph)}
+    return {site.key: (site.role, site.contraction_axes) for site in Analysis(graph).sites}
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_weight_behind_identity_transpose_and_cast_is_a_weight(graph):
             c = Cast <to = 1> (b)
             y = MatMul(x, c)
         }""")
-    (site,) = (site for site in sites(g) if site.role == "weight")
+    (site,) = (site for site in Analysis(g).sites if site.role == "weight")
     assert (site.key, site.value, site.contraction_axes) == ("MatMul_3/in1", "c", (0,))
 
 
@@ -96,7 +96,7 @@ def test_other_sites_are_the_float_operands_of_the_rest(graph):
             a = MatMul(x, w)
             y = Add(a, c)
         }""")
-    found = [(site.key, site.role, site.contraction_axes) for site in other_sites(g)]
+    found = [(site.key, site.role, site.contraction_axes) for site in Analysis(g).other_sites]
     assert found == [
         ("Add_1/in0", "activation", ()),
         ("Add_1/in1", "weight", ()),
@@ -115,4 +115,4 @@ def test_an_operand_of_unknown_rank_is_an_error(graph):
     with pytest.raises(
         GraphError, match=r"node MatMul_2 \(MatMul\): the shape of input 0 \('b'\)"
     ):
-        sites(g)
+        _ = Analysis(g).sites

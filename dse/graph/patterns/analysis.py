@@ -1,0 +1,83 @@
+"""All that is found in one graph, found once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from dse.graph.ir.graph import Graph
+from dse.graph.ir.site import Region, Site
+from dse.graph.patterns.attention import Attention, attentions
+from dse.graph.patterns.experts import Expert, experts
+from dse.graph.patterns.flow import Flow, flow_of
+from dse.graph.patterns.norm import Norm, norms
+from dse.graph.patterns.partition import Partition, partition
+from dse.graph.patterns.regions import regions
+from dse.graph.patterns.sites import contraction_sites, other_sites
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """A graph with its findings; each is made when it is first asked for, and kept.
+
+    Whoever opens a model makes one and passes it down: sites, regions, lowering and execution
+    then speak of the same findings, and a graph of thousands of nodes is searched once.
+
+    Raises:
+        GraphError: By every finding: the rank of a contracting node's operand is unknown.
+    """
+
+    graph: Graph
+
+    @cached_property
+    def flow(self) -> Flow:
+        """The nodes that carry the signal, told from those that prepare sizes and masks."""
+        return flow_of(self.graph)
+
+    @cached_property
+    def attentions(self) -> tuple[Attention, ...]:
+        """Every attention, in topological order."""
+        return attentions(self.flow)
+
+    @cached_property
+    def norms(self) -> tuple[Norm, ...]:
+        """Every norm of rows, in topological order."""
+        return norms(self.flow)
+
+    @cached_property
+    def experts(self) -> Mapping[str, Expert]:
+        """The products of a mixture of experts by node name, in topological order."""
+        return experts(self.flow)
+
+    @cached_property
+    def partition(self) -> Partition:
+        """Drafts of the regions, in an order of execution."""
+        return partition(self.flow, self.attentions, self.norms, self.experts)
+
+    @cached_property
+    def regions(self) -> tuple[Region, ...]:
+        """The kernels of a compiling runtime, in an order of execution.
+
+        Every node is in exactly one region. Side computation (sizes, masks, rotary tables, folded
+        weights) is the last region, `shape`, if there is any.
+        """
+        return regions(self.partition, self.sites)
+
+    @cached_property
+    def sites(self) -> tuple[Site, ...]:
+        """The operands and results of all contracting nodes, in topological order."""
+        return tuple(contraction_sites(self.flow, self.attentions))
+
+    @cached_property
+    def other_sites(self) -> tuple[Site, ...]:
+        """The float operands and results of signal nodes that do not contract.
+
+        They sum over no axis. Constants (gains, biases, tables) have the role `weight`.
+        """
+        return tuple(other_sites(self.flow))
+
+    @cached_property
+    def by_key(self) -> Mapping[str, Site]:
+        """The sites of contracting nodes by key."""
+        return {site.key: site for site in self.sites}
