@@ -16,7 +16,6 @@ from dse.graph.ir.graph import Graph
 from dse.graph.ir.site import Region
 from dse.graph.patterns.analysis import Analysis
 from dse.space.build import searched_sites
-from dse.space.operands import OPERAND_OF_ROLE
 from dse.space.uniform import WIDE, uniform_assignment
 from hwmodels.devices.device import Device
 from hwmodels.devices.load import load_device
@@ -27,6 +26,7 @@ from hwmodels.runtimes.runtime import Runtime
 from hwmodels.tables.network import Phase
 from hwmodels.tables.serving import UTILISATION
 from hwmodels.work.cost import CostEstimate
+from hwmodels.work.role import ROLES
 from hwmodels.work.work import OperandName
 
 
@@ -219,10 +219,11 @@ def _of_assignment(
             quantizer = given.get(site.key)
             if quantizer is None:
                 continue
-            operand = OPERAND_OF_ROLE[site.role]
+            operand = ROLES[site.role].operands[site.pass_]
             if chosen.setdefault(operand, quantizer) != quantizer:
+                label = ROLES[site.role].label
                 raise AssignmentError(
-                    f"{site.key}: is {quantizer.name}, but another {site.role} of region "
+                    f"{site.key}: is {quantizer.name}, but another {label} of region "
                     f"{region.name} is {chosen[operand].name}; the runtime executes the region "
                     "as one kernel, so give them the same format"
                 )

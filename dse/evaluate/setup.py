@@ -24,6 +24,7 @@ from dse.graph.ir.site import Site
 from dse.space.schema import Data
 from dse.zoo.split import Split, Splits
 from hwmodels.formats.quantizer import Quantizer
+from hwmodels.work.role import ROLES
 
 LOGGER = logging.getLogger(__name__)
 BYTES = 256
@@ -179,6 +180,6 @@ def _observed(
     keys = {
         key
         for key, quantizer in quantizers
-        if not quantizer.is_dynamic and sites[key].role not in ("weight", "bias")
+        if not quantizer.is_dynamic and not ROLES[sites[key].role].is_constant
     }
     return tuple(site for key, site in sites.items() if key in keys)

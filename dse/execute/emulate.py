@@ -27,6 +27,7 @@ from dse.numerics.scales import tensor_scale_of
 from hwmodels.formats.encoding import Encoding
 from hwmodels.formats.numbers import sorted_values
 from hwmodels.formats.quantizer import Quantizer
+from hwmodels.work.role import ROLES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +174,7 @@ def _emulator(
         # Equal values draw equal bits wherever they are read.
         seed=zlib.crc32(site.value.encode()) if quantizer.is_random else 0,
     )
-    if quantizer.is_dynamic or site.role in ("weight", "bias"):
+    if quantizer.is_dynamic or ROLES[site.role].is_constant:
         return emulator
     format = quantizer.format
     if format.scale is None:

@@ -6,17 +6,14 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from dse.errors import SpaceError, nearest
-from dse.graph.ir.site import Region, Role, Site
+from dse.graph.ir.site import Region, Site
 from dse.space.problem import Choice, Problem, Variable
 from dse.space.schema import Match, Mode, Rule, Space
 from hwmodels.errors import HardwareError, UnknownFormatError
 from hwmodels.formats import catalog
 from hwmodels.formats.quantizer import Quantizer
+from hwmodels.work.role import ROLES, SEARCHED_ROLES
 
-SEARCHED_ROLES: tuple[Role, ...] = (
-    "weight", "activation", "q", "k_cache", "v_cache", "probabilities",
-)  # fmt: skip
-ATTENTION_ROLES: tuple[Role, ...] = ("q", "k_cache", "v_cache", "probabilities")
 EXAMPLE_FORMAT = "bf16"
 """What the error about unmatched regions suggests."""
 
@@ -60,17 +57,15 @@ def resolve_choice(use: str | Mode) -> Choice:
         fields = use.model_dump(exclude={"name"}, exclude_none=True)
         return Choice(
             name=use.name,
-            quantizers={_role(role): catalog.quantizer(spec) for role, spec in fields.items()},
+            quantizers={role: catalog.quantizer(spec) for role, spec in fields.items()},
         )
     if catalog.is_scheme(use):
         scheme = catalog.scheme(use)
-        attention = dict.fromkeys(ATTENTION_ROLES, scheme.other)
+        parts = {"weight": scheme.weight, "input": scheme.input, "other": scheme.other}
         return Choice(
             name=use,
             quantizers={
-                **attention,
-                "weight": scheme.weight or scheme.other,
-                "activation": scheme.input or scheme.other,
+                role: parts[ROLES[role].scheme] or scheme.other for role in SEARCHED_ROLES
             },
         )
     try:
@@ -95,10 +90,6 @@ def matches(match: Match, region: Region, depth: int) -> bool:
             return False
     pairs = ((region.name, match.name), (region.kind, match.kind), (region.role, match.role))
     return all(fnmatchcase(value, pattern) for value, pattern in pairs)
-
-
-def _role(name: str) -> Role:
-    return next(role for role in SEARCHED_ROLES if role == name)
 
 
 def _rule_choices(
@@ -202,9 +193,9 @@ def _variable(
     )
 
 
-def _distinct(choices: Sequence[Choice], roles: set[Role]) -> tuple[Choice, ...]:
+def _distinct(choices: Sequence[Choice], roles: set[str]) -> tuple[Choice, ...]:
     """Choices that differ on these roles: of equal ones the first stands for all."""
-    seen: dict[tuple[tuple[Role, Quantizer], ...], Choice] = {}
+    seen: dict[tuple[tuple[str, Quantizer], ...], Choice] = {}
     for choice in choices:
         relevant = {role: q for role, q in choice.quantizers.items() if role in roles}
         key = tuple(sorted(relevant.items(), key=lambda item: item[0]))

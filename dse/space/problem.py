@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from dse.graph.ir.assignment import Assignment
-from dse.graph.ir.site import Role, Site
+from dse.graph.ir.site import Site
 from hwmodels.formats.quantizer import Quantizer
 
 
@@ -16,7 +16,7 @@ class Choice:
     """What a variable can take: a quantizer for some operand roles."""
 
     name: str
-    quantizers: Mapping[Role, Quantizer]
+    quantizers: Mapping[str, Quantizer]
     """Roles that are not named keep the model's own precision."""
 
 

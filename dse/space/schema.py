@@ -22,7 +22,6 @@ from hwmodels.formats.quantizer import Quantizer
 from hwmodels.tables.serving import UTILISATION
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
-CandidateRole = Literal["weight", "activation", "q", "k_cache", "v_cache", "probabilities"]
 
 
 def _spec(value: object) -> object:

@@ -9,11 +9,10 @@ from dse.graph.ir.site import Region
 from dse.space.build import resolve_choice, searched_sites
 from hwmodels.formats import catalog
 from hwmodels.formats.quantizer import Quantizer
+from hwmodels.work.role import region_role
 
 WIDE = "bf16"
 """What a scheme leaves the rest in, and what no scheme at all means."""
-KEPT_ROLES = ("head", "embedding")
-"""Roles that a scheme leaves in 16 bits: embeddings and the final vocabulary projection."""
 
 
 def uniform_assignment(regions: Sequence[Region], name: str) -> Assignment:
@@ -21,7 +20,8 @@ def uniform_assignment(regions: Sequence[Region], name: str) -> Assignment:
 
     Args:
         regions: of the model.
-        name: a scheme, which leaves `KEPT_ROLES` in 16 bits, or a format, which spares nothing.
+        name: a scheme, which leaves embeddings and head in 16 bits, or a format, which
+            spares nothing.
 
     Raises:
         HardwareError: no such scheme or format.
@@ -29,7 +29,7 @@ def uniform_assignment(regions: Sequence[Region], name: str) -> Assignment:
     chosen, wide = resolve_choice(name), resolve_choice(WIDE)
     sites: dict[str, Quantizer] = {}
     for region in regions:
-        kept = region.role in KEPT_ROLES and catalog.is_scheme(name)
+        kept = region_role(region.role).is_kept and catalog.is_scheme(name)
         quantizers = (wide if kept else chosen).quantizers
         sites |= {
             site.key: quantizers[site.role]

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from hwmodels.errors import WorkError
+from hwmodels.work.role import region_role
 from hwmodels.work.shard import (
     Heads,
     column_op,
@@ -29,10 +30,6 @@ from hwmodels.work.shard import (
 )
 from hwmodels.work.work import CONTRACTING, Op, Operand, RegionWork, Work
 
-COLUMN_ROLES = ("gate_up", "fc1", "experts_gate_up", "experts_up", "head")
-"""Roles that keep a part of their outputs; beside them every part of `qkv`."""
-ROW_ROLES = ("o", "down", "fc2", "experts_down")
-"""Roles that keep a part of their inputs, so that their results must be summed."""
 WHOLE = Fraction(1)
 
 
@@ -93,7 +90,7 @@ class _Sharding:
                     yield self._gather(operand, region.name)
 
     def _closes(self, region: RegionWork) -> bool:
-        return region.role in ROW_ROLES and any(self._partial_factors(region))
+        return region_role(region.role).split == "rows" and any(self._partial_factors(region))
 
     def _partial_factors(self, region: RegionWork) -> list[Operand]:
         """Activations that the region's contractions multiply and of which a GPU has a part."""
@@ -122,7 +119,7 @@ class _Sharding:
         return done
 
     def _opens(self, region: RegionWork) -> bool:
-        return region.role in COLUMN_ROLES or region.name in self.heads
+        return region_role(region.role).split == "columns" or region.name in self.heads
 
     def _holds_queries(self, op: Op) -> bool:
         queries = op.operand("q")

@@ -20,11 +20,11 @@ from dse.evaluate.request import Request
 from dse.graph.ir.graph import Graph
 from dse.graph.onnx.load import load
 from dse.graph.patterns.analysis import Analysis
-from dse.space.operands import OPERAND_OF_ROLE
 from dse.space.uniform import uniform_assignment
 from hwmodels.devices.load import load_device
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.tables.network import Choices, Phase
+from hwmodels.work.role import ROLES
 
 FOLDER = Path(__file__).parent
 MODEL = "meta-llama/Llama-3.1-70B"
@@ -81,7 +81,11 @@ class Model:
         given = uniform_assignment(self.analysis.regions, scheme).as_dict()
         return {
             region.name: (
-                {OPERAND_OF_ROLE[s.role]: given[s.key] for s in region.sites if s.key in given},
+                {
+                    ROLES[s.role].operands[s.pass_]: given[s.key]
+                    for s in region.sites
+                    if s.key in given
+                },
             )
             for region in self.analysis.regions
             if any(site.key in given for site in region.sites)

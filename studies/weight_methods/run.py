@@ -24,8 +24,8 @@ from dse.graph.ir.site import Region
 from dse.graph.patterns.analysis import Analysis
 from dse.model import open_model
 from dse.space.schema import Data
-from dse.space.uniform import KEPT_ROLES
 from hwmodels.formats.catalog import quantizer
+from hwmodels.work.role import region_role
 
 Floats = npt.NDArray[np.float64]
 RESULTS = Path(__file__).parent / "results"
@@ -61,7 +61,7 @@ FORMATS = ("int4_channel", "int4_g128", "int4_g32", "mxfp4", "nvfp4")
 def evaluator_of(name: str) -> tuple[Evaluator, tuple[Region, ...]]:
     """An evaluator of a zoo model and the regions that schemes quantize."""
     graph = open_model(f"zoo:{name}").graph
-    found = [region for region in Analysis(graph).regions if region.role not in KEPT_ROLES]
+    found = [region for region in Analysis(graph).regions if not region_role(region.role).is_kept]
     found = [region for region in found if any(site.role == "weight" for site in region.sites)]
     sites = {site.key: site for region in found for site in region.sites}
     operand = ACTIVATIONS[name]

@@ -3,7 +3,7 @@
 import pytest
 
 from dse.errors import SpaceError
-from dse.graph.ir.site import Region, Role, Site
+from dse.graph.ir.site import Region, Site
 from dse.space.build import build_problem
 from dse.space.load import parse_space
 from dse.space.problem import Problem
@@ -15,7 +15,7 @@ targets: [{device: h100-sxm}]
 """
 
 
-def _site(node: str, operand: str, role: Role) -> Site:
+def _site(node: str, operand: str, role: str) -> Site:
     return Site(
         node=node, operand=operand, value=f"{node}.{operand}", role=role, shape=(4, 4),
         contraction_axes=(1,),
@@ -23,7 +23,7 @@ def _site(node: str, operand: str, role: Role) -> Site:
 
 
 def _region(name: str, role: str, block: int | None, kind: str = "gemm") -> Region:
-    roles: tuple[Role, ...] = ("activation", "weight") if kind == "gemm" else ("q", "k_cache")
+    roles: tuple[str, ...] = ("activation", "weight") if kind == "gemm" else ("q", "k_cache")
     sites = tuple(_site(name, f"in{index}", one) for index, one in enumerate(roles))
     return Region(
         name=name, kind=kind, role=role, block=block, relative_depth=0.0, nodes=(name,),

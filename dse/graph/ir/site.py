@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from dse.graph.ir.graph import Dim
-
-Role = Literal[
-    "weight", "bias", "activation", "output", "q", "k_cache", "v_cache", "probabilities",
-]  # fmt: skip
+from hwmodels.work.role import Pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,15 +16,19 @@ class Site:
     operand: str
     """`in0`, `in1`, ..., `out0`, ..."""
     value: str
-    role: Role
+    role: str
+    """A name of `hwmodels.work.role.ROLES`."""
     shape: tuple[Dim, ...]
     contraction_axes: tuple[int, ...]
     """The axes that the node sums over, counted from the front; empty where it sums over none."""
+    pass_: Pass = "fprop"
+    """The pass whose product has the operand; inference has `fprop` alone."""
 
     @property
     def key(self) -> str:
-        """`<node>/<operand>`."""
-        return f"{self.node}/{self.operand}"
+        """`<node>/<operand>`; in another pass than `fprop` that and `@<pass>`."""
+        key = f"{self.node}/{self.operand}"
+        return key if self.pass_ == "fprop" else f"{key}@{self.pass_}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,8 @@ class Region:
     kind: str
     """The `hwmodels.work.work.OpKind` of its main op."""
     role: str
-    """`qkv`, `o`, `gate_up`, `down`, `fc1`, `fc2`, `head`, `conv`, `attention`, `norm`, ..."""
+    """`qkv`, `o`, `gate_up`, `down`, `fc1`, `fc2`, `head`, `conv`, `attention`, `norm`, ...;
+    what depends on it is in `hwmodels.work.role.REGION_ROLES`."""
     block: int | None
     """Index of the repeated block that it belongs to, counted from the input."""
     relative_depth: float

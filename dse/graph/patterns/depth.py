@@ -7,12 +7,8 @@ from collections.abc import Mapping
 from dse.graph.ir.graph import Node
 from dse.graph.patterns.flow import Flow
 from dse.graph.patterns.partition import Draft, Partition
+from hwmodels.work.role import region_role
 
-FEED_FORWARD = (
-    "gate_up", "down", "fc1", "fc2", "linear",
-    "router", "experts_gate_up", "experts_up", "experts_down",
-    "lora_a", "lora_b",
-)  # fmt: skip
 JOINS = ("Add", "Concat", "Sum")
 
 
@@ -50,7 +46,7 @@ def _projection_blocks(parts: Partition) -> dict[int, int]:
         before = [of_attention[i] for i, start in enumerate(starts) if start < place]
         if draft.attention is not None:
             found[at] = of_attention[draft.attention]
-        elif draft.role in FEED_FORWARD and before:
+        elif region_role(draft.role).is_feed_forward and before:
             found[at] = before[-1]
     return found
 

@@ -20,6 +20,7 @@ from dse.graph.patterns.attention import Attention, Operand, past, source
 from dse.graph.patterns.branch import Branch, branches
 from dse.graph.patterns.experts import Expert, dispatch, scorers
 from dse.graph.patterns.flow import Flow
+from hwmodels.work.role import region_role
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,15 +32,6 @@ class Projection:
     attention: int | None = None
     """Index of the attention whose operands it computes or whose result it reads."""
     kind: Literal["gemm", "grouped_gemm"] = "gemm"
-
-
-EXPERT_ROLES = {
-    "gate_up": "experts_gate_up",
-    "fc1": "experts_up",
-    "down": "experts_down",
-    "fc2": "experts_down",
-}
-"""Roles of feed-forward products whose rows a router chose; `experts_up` for any other."""
 
 
 def projections(
@@ -80,7 +72,7 @@ def _with_experts(
         expert = found.get(group.nodes[0])
         if expert is not None:
             router = expert.router.name if expert.router is not None else group.nodes[0]
-            role = EXPERT_ROLES.get(group.role, "experts_up")
+            role = region_role(group.role).routed or "experts_up"
             layers.setdefault((router, role), []).extend(group.nodes)
         elif choosing & set(group.nodes):
             kept.append(Projection(nodes=group.nodes, role="router"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from dse.graph.ir.graph import Node
-from dse.graph.ir.site import Role, Site
+from dse.graph.ir.site import Site
 from dse.graph.patterns.attention import Attention
 from dse.graph.patterns.contraction import Factor, factors, is_contracting, shape
 from dse.graph.patterns.flow import FLOATS, Flow
@@ -29,8 +29,8 @@ def contraction_sites(flow: Flow, found: Sequence[Attention]) -> Iterator[Site]:
             yield from _outputs(flow, node)
 
 
-def _attention_roles(found: Sequence[Attention]) -> dict[tuple[str, int], Role]:
-    roles: dict[tuple[str, int], Role] = {}
+def _attention_roles(found: Sequence[Attention]) -> dict[tuple[str, int], str]:
+    roles: dict[tuple[str, int], str] = {}
     for attention in found:
         roles[attention.q.node.name, attention.q.index] = "q"
         roles[attention.k.node.name, attention.k.index] = "k_cache"
@@ -42,10 +42,10 @@ def _attention_roles(found: Sequence[Attention]) -> dict[tuple[str, int], Role]:
 
 
 def _factor_site(
-    flow: Flow, node: Node, factor: Factor, roles: dict[tuple[str, int], Role]
+    flow: Flow, node: Node, factor: Factor, roles: dict[tuple[str, int], str]
 ) -> Site:
     value = node.inputs[factor.index]
-    role: Role = "activation"
+    role = "activation"
     if factor.part == "bias":
         role = "bias"
     elif (node.name, factor.index) in roles:
