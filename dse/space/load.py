@@ -1,4 +1,4 @@
-"""Space file -> `Space`: the only reader of YAML in `dse`."""
+"""Space file -> `Space`, every mistake at once."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from dse.errors import SpaceError, nearest
+from dse.errors import SpaceError
 from dse.space.relocate import located_target
-from dse.space.schema import Space, Target
+from dse.space.schema import Space, Target, TargetList
+from hwmodels import validation
+from hwmodels.yaml_file import parse_yaml, read_text, read_yaml, yaml_text
 
-Location = tuple[int | str, ...]
 QUESTION_WIDTH = 97
+_SPACE = TypeAdapter(Space)
+_TARGETS = TypeAdapter(TargetList)
 
 
 def load_space(path: str | Path) -> Space:
@@ -22,15 +24,9 @@ def load_space(path: str | Path) -> Space:
 
     Raises:
         SpaceError: no such file, not YAML, or fields that do not fit; all of them at once, each
-            as `<file>: <field>: <what is wrong>`.
+            as `<file>: <field>: <the problem>`.
     """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise SpaceError(_missing(path)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpaceError(f"{path}: cannot be read as a text file: {error}") from error
+    text = read_text(Path(path), SpaceError, what="space file")
     return parse_space(text, origin=str(path))
 
 
@@ -40,19 +36,10 @@ def parse_space(text: str, *, origin: str) -> Space:
     Raises:
         SpaceError: as `load_space`.
     """
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" line {where.line + 1}, column {where.column + 1}" if where else ""
-        reason = getattr(error, "problem", None) or error
-        raise SpaceError(f"{origin}:{line} is not valid YAML: {reason}") from error
-    if not isinstance(content, dict):
-        raise SpaceError(
-            f"{origin}: expected a mapping with the keys {', '.join(Space.model_fields)}, "
-            f"got {type(content).__name__}"
-        )
-    return validated({"question": question(text), **content}, origin=origin)
+    content = parse_yaml(text, origin, SpaceError)
+    if isinstance(content, dict):
+        content = {"question": question(text), **content}
+    return validation.validated(_SPACE, content, origin, SpaceError)
 
 
 def validated(content: Mapping[str, object], *, origin: str) -> Space:
@@ -61,10 +48,7 @@ def validated(content: Mapping[str, object], *, origin: str) -> Space:
     Raises:
         SpaceError: as `load_space`.
     """
-    try:
-        return Space.model_validate(dict(content))
-    except ValidationError as error:
-        raise SpaceError("\n".join(_messages(error, origin))) from error
+    return validation.validated(_SPACE, dict(content), origin, SpaceError)
 
 
 def load_targets(path: str | Path) -> tuple[Target, ...] | None:
@@ -76,23 +60,17 @@ def load_targets(path: str | Path) -> tuple[Target, ...] | None:
         SpaceError: not YAML, or targets that do not fit.
     """
     path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SpaceError(f"{path}: cannot be read as YAML: {error}") from error
+    content = read_yaml(path, SpaceError, what="device file, or file with `targets`")
     if not isinstance(content, dict) or "targets" not in content:
         return None
-    try:
-        found = TypeAdapter(tuple[Target, ...]).validate_python(content["targets"])
-    except ValidationError as error:
-        raise SpaceError("\n".join(_messages(error, f"{path}: targets"))) from error
-    return tuple(located_target(target, path.parent) for target in found)
+    listed = validation.validated(_TARGETS, content, str(path), SpaceError)
+    return tuple(located_target(target, path.parent) for target in listed.targets)
 
 
 def space_yaml(space: Space) -> str:
     """A space as a file that `load_space` reads, opening with its question."""
     opening = "".join(f"# {line}\n" for line in textwrap.wrap(space.question, QUESTION_WIDTH))
-    return opening + yaml.safe_dump(space.model_dump(mode="json"), sort_keys=False)
+    return opening + yaml_text(space.model_dump(mode="json"))
 
 
 def question(text: str) -> str:
@@ -104,79 +82,3 @@ def question(text: str) -> str:
             break
         lines.append(words)
     return " ".join(lines)
-
-
-def _missing(path: Path) -> str:
-    siblings = [str(found) for found in sorted(path.parent.glob("*.y*ml"))]
-    hint = nearest(str(path), siblings)
-    if not hint and siblings:
-        hint = f"; here are {', '.join(siblings[:5])}"
-    return f"{path}: no such space file{hint}"
-
-
-def _messages(error: ValidationError, origin: str) -> list[str]:
-    """One line per wrong field, with the nearest valid key for a misspelt one."""
-    lines: dict[str, None] = {}
-    items = error.errors()
-    locations = [item["loc"] for item in items]
-    for item in items:
-        if _is_consequence(item["type"], item["loc"], locations):
-            continue
-        location = [part for part in item["loc"] if part not in ("str", "Mode")]
-        field = ".".join(str(part) for part in location)
-        if item["type"] == "extra_forbidden":
-            known = _siblings(location[:-1])
-            text = f"unknown key{nearest(str(location[-1]), known)}"
-            if known:
-                text += f" (known: {', '.join(known)})"
-        else:
-            given = item.get("input")
-            shown = "" if isinstance(given, dict) else f", got {given!r}"
-            text = f"{item['msg']}{shown}"
-        lines[f"{origin}: {field}: {text}"] = None
-    return list(lines)
-
-
-def _is_consequence(kind: str, location: Location, others: list[Location]) -> bool:
-    """Whether an error only repeats another.
-
-    An item that is wrong makes its list too short, and one branch of a union fails where the
-    other says what is wrong.
-    """
-    if kind == "too_short":
-        return any(
-            len(other) > len(location) and other[: len(location)] == location for other in others
-        )
-    if location and location[-1] == "str":
-        return any(
-            len(other) > len(location) and other[: len(location) - 1] == location[:-1]
-            for other in others
-        )
-    return False
-
-
-def _siblings(location: list[str | int]) -> list[str]:
-    """The keys that are valid beside an unknown one, read off the JSON schema."""
-    schema = Space.model_json_schema()
-    definitions = schema.get("$defs", {})
-    here = schema
-    for part in location:
-        here = _resolve(here, definitions)
-        if isinstance(part, int):
-            here = here.get("items", here.get("prefixItems", [{}])[0])
-        elif part in here.get("properties", {}):
-            here = here["properties"][part]
-        else:
-            here = here.get("additionalProperties", {})
-        if not isinstance(here, dict):
-            return []
-    return list(_resolve(here, definitions).get("properties", {}))
-
-
-def _resolve(schema: dict[str, object], definitions: dict[str, dict[str, object]]) -> dict:  # type: ignore[type-arg]
-    """Follow a `$ref`, and the object branch of an `anyOf`."""
-    for branch in schema.get("anyOf", ()):  # type: ignore[attr-defined]
-        if "$ref" in branch:
-            schema = branch
-    reference = schema.get("$ref")
-    return definitions[str(reference).rsplit("/", 1)[-1]] if reference else schema

@@ -106,6 +106,12 @@ class Target(Section):
         return self.name or Path(self.device).name.removesuffix(".yaml").removesuffix(".yml")
 
 
+class TargetList(BaseModel):
+    """Targets of any YAML file that has them: a space, or a list of their own."""
+
+    targets: tuple[Target, ...] = Field(min_length=1)
+
+
 class Match(Section):
     """Which regions a rule speaks of; every given field must match, patterns are globs."""
 

@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from hwmodels.adapt.limits import refuse_implausible
 from hwmodels.adapt.next_rows import most_informative
 from hwmodels.devices.device import Device, Measurement
-from hwmodels.devices.load import DEVICE_FOLDER, device_names, load_device
+from hwmodels.devices.load import DEVICES, load_device
 from hwmodels.errors import DeviceError
 from hwmodels.estimators.gpu.estimator import GpuEstimator
 from hwmodels.operators.optable import OpTable, runtimes_of, timed_rows
-from hwmodels.yaml_file import read_yaml
+from hwmodels.yaml_file import SUFFIXES, read_yaml, yaml_text
 
 MOST_SAMPLES = 200
 """Taken from a long table: the Gaussian process is cubic in them, and more say little."""
@@ -81,8 +80,8 @@ def fitted_device_file(device_file: str | Path, measurements: Sequence[Measureme
         DeviceError: The device file cannot be read.
     """
     path = Path(device_file)
-    if str(device_file) in device_names():
-        path = DEVICE_FOLDER / f"{device_file}.yaml"
+    if path.suffix not in SUFFIXES:
+        path = DEVICES.path(str(device_file))
     content = read_yaml(path, DeviceError)
     assert isinstance(content, dict), "load_device has read it"
     every = {_operator(one): one for one in (*load_device(path).measurements, *measurements)}
@@ -96,7 +95,7 @@ def fitted_device_file(device_file: str | Path, measurements: Sequence[Measureme
         }
         for one in every.values()
     ]
-    return yaml.safe_dump(content, sort_keys=False, width=100)
+    return yaml_text(content)
 
 
 def _operator(one: Measurement) -> tuple[object, ...]:

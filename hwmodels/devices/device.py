@@ -1,18 +1,49 @@
 """A device: compute units, memories, links, overheads, power; every figure has a source.
 
 One operation is one multiply or one add, so that a multiply-accumulate counts two; rates are
-dense. Files are read by `hwmodels.devices.load`.
+dense. These records are the device file: pydantic fills them (`hwmodels.devices.load`), an alias
+is the key in the file where the attribute adds the unit.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import InitVar, dataclass
+from typing import Annotated, Any, Literal
 
-from hwmodels.devices.quantity import SourcedValue
+from pydantic import Field, GetCoreSchemaHandler, GetPydanticSchema
+from pydantic_core import CoreSchema, core_schema
+
+from hwmodels.devices.quantity import (
+    FIGURE_INLINE,
+    Area,
+    Bandwidth,
+    Capacity,
+    Count,
+    EnergyPerByte,
+    EnergyPerOp,
+    Frequency,
+    Positive,
+    Price,
+    SourcedValue,
+    Throughput,
+    Time,
+    Watts,
+)
+from hwmodels.validation import INLINE, Entry
 
 DeviceKind = Literal["gpu", "array", "cpu"]
 UnitRole = Literal["matrix", "vector", "host"]
+ArchitectureFamily = Literal[
+    "sm", "cdna", "xe", "tpu", "gaudi", "apple", "groq", "x86", "ethos-u", "array"
+]
+
+DEFAULT_RUNTIMES: dict[DeviceKind, str] = {
+    "gpu": "torch-eager",
+    "cpu": "torch-eager",
+    "array": "free",
+}
+"""Runtime of a device whose file names none. No software is modelled that runs on every spatial
+array, so that one takes every combination of formats until its file names a compiler."""
 
 # Which wider element holds every value of a narrower one, nearest first: what a unit without the
 # narrow format computes in after an exact conversion. (An integer of n bits fits a
@@ -38,10 +69,10 @@ MEETING_POINT = ("fp16", "bf16", "tf32", "fp32")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Architecture:
+class Architecture(Entry):
     """A family of instruction sets and its version: `sm` 9.0, `cdna` 3, `ethos-u` 55."""
 
-    family: str
+    family: ArchitectureFamily
     version: float
 
     def __str__(self) -> str:
@@ -52,13 +83,24 @@ class Architecture:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rate:
+class Rate(Entry):
     """Dense throughput of one unit for operands of these elements, into this accumulator."""
 
-    weight: tuple[str, ...]
-    input: tuple[str, ...]
+    weight: tuple[str, ...] = ()
+    """Elements of the second operand (weight, key)."""
+    input: tuple[str, ...] = ()
+    elements: InitVar[tuple[str, ...]] = ()
+    """Instead of both: elements any two of which run at this rate."""
     accumulator: str
-    ops_per_s: SourcedValue
+    """A rate holds for one accumulator only."""
+    ops_per_s: Annotated[Throughput, Field(validation_alias=INLINE)]
+
+    def __post_init__(self, elements: tuple[str, ...]) -> None:
+        if bool(elements) == bool(self.weight and self.input):
+            raise ValueError("expected either `elements` or both `weight` and `input`")
+        if elements:
+            object.__setattr__(self, "weight", elements)
+            object.__setattr__(self, "input", elements)
 
     def accepts(self, weight: str, input_: str) -> bool:
         """Whether the unit multiplies these two elements."""
@@ -66,19 +108,19 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArrayShape:
+class ArrayShape(Entry):
     """What a spatial array computes in one cycle: rows x inputs x outputs MACs."""
 
-    rows: SourcedValue
+    rows: Count
     """Output pixels, or rows of a GEMM."""
-    inputs: SourcedValue
+    inputs: Count
     """Input channels."""
-    outputs: SourcedValue
+    outputs: Count
     """Output channels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ComputeUnit:
+class ComputeUnit(Entry):
     """`count` equal cores at one clock: SMs, compute units, MAC arrays.
 
     A `host` unit is the processor that runs what the accelerator cannot.
@@ -86,87 +128,112 @@ class ComputeUnit:
 
     name: str
     role: UnitRole
-    count: SourcedValue
-    clock_hz: SourcedValue
-    rates: tuple[Rate, ...]
+    count: Count
+    clock_hz: Annotated[Frequency, Field(validation_alias="clock")]
+    rates: Annotated[tuple[Annotated[Rate, FIGURE_INLINE], ...], Field(min_length=1)]
     shape: ArrayShape | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
+class Memory(Entry):
     """One level: `dram`, `l2`, `l3`, `smem` (per core), `sram`, `flash`."""
 
     name: str
-    capacity_bytes: SourcedValue
-    bandwidth_bytes_per_s: SourcedValue
-    energy_per_byte_j: SourcedValue | None = None
+    capacity_bytes: Annotated[Capacity, Field(validation_alias="capacity")]
+    bandwidth_bytes_per_s: Annotated[Bandwidth, Field(validation_alias="bandwidth")]
+    energy_per_byte_j: Annotated[EnergyPerByte | None, Field(validation_alias="energy")] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
+class Link(Entry):
     """A connection to other devices; bandwidth is the sum of both directions."""
 
     name: str
-    bandwidth_bytes_per_s: SourcedValue
-    start_s: SourcedValue | None = None
+    bandwidth_bytes_per_s: Annotated[Bandwidth, Field(validation_alias="bandwidth")]
+    start_s: Annotated[Time | None, Field(validation_alias="start")] = None
     """What a collective takes at least, beside its steps (`hwmodels.tables.collectives`)."""
-    step_s: SourcedValue | None = None
+    step_s: Annotated[Time | None, Field(validation_alias="step")] = None
     """Latency of one step of a ring."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ElementEnergy:
+class ElementEnergy(Entry):
     """Dynamic energy of one operation whose operands are one of these elements."""
 
-    elements: tuple[str, ...]
-    energy_per_op_j: SourcedValue
+    elements: Annotated[tuple[str, ...], Field(min_length=1)]
+    energy_per_op_j: Annotated[EnergyPerOp, Field(validation_alias=INLINE)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Power:
-    """What the device draws when idle, at most, and per operation."""
+class Power(Entry):
+    """Power draw when idle and at most, and energy per operation."""
 
-    idle_w: SourcedValue
+    idle_w: Annotated[Watts, Field(validation_alias="idle")]
     """With a context held and nothing running; some files have only a sleeping board's."""
-    limit_w: SourcedValue
-    per_op: tuple[ElementEnergy, ...] = ()
+    limit_w: Annotated[Watts, Field(validation_alias="limit")]
+    per_op: tuple[Annotated[ElementEnergy, FIGURE_INLINE], ...] = ()
+
+
+def _sizes_schema(_: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    """The mapping of a file as pairs in order of their names, which can be hashed."""
+    return core_schema.no_info_after_validator_function(
+        lambda sizes: tuple(sorted(sizes.items())), handler(dict[str, int])
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measurement:
+class Measurement(Entry):
     """One operator timed on the device: a row of an operator table."""
 
     op: str
-    sizes: tuple[tuple[str, int], ...]
+    sizes: Annotated[
+        tuple[tuple[str, int], ...],
+        Field(validation_alias="shape"),
+        GetPydanticSchema(_sizes_schema),
+    ]
     dtype: str
     runtime: str
-    median_us: float
+    median_us: Positive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Device:
+class Device(Entry):
     """Hardware that executes work."""
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
     title: str
     vendor: str
     family: str
     """Chips that share a design: `hopper`, `blackwell`, `ampere`, `cdna3`, ..."""
     kind: DeviceKind
     architecture: Architecture
-    year: int
-    units: tuple[ComputeUnit, ...]
-    memories: tuple[Memory, ...]
-    links: tuple[Link, ...]
-    launch_s: SourcedValue
+    year: Annotated[int, Field(ge=1990, le=2100)]
+    runtime: str | None = None
+    """A runtime's name or file that drives it where nobody says another; by default that of its
+    kind (`default_runtime`)."""
+    units: Annotated[tuple[ComputeUnit, ...], Field(min_length=1)]
+    memories: Annotated[tuple[Memory, ...], Field(min_length=1)]
+    """The first one holds the weights."""
+    links: tuple[Link, ...] = ()
+    launch_s: Annotated[Time, Field(validation_alias="launch")]
     """Least time from one dependent kernel's start to the next one's in a captured graph."""
     power: Power
-    area_mm2: SourcedValue | None = None
-    price_usd_per_h: SourcedValue | None = None
+    area_mm2: Annotated[Area | None, Field(validation_alias="area")] = None
+    price_usd_per_h: Annotated[Price | None, Field(validation_alias="price")] = None
     measurements: tuple[Measurement, ...] = ()
-    """Few-shot: what was timed on this very device; predictions are corrected by it."""
+    """Few-shot samples, timed on this very device; predictions are corrected by them."""
     validation: str = ""
-    """Against which measurements its predictions were checked; empty: datasheet only."""
+    """Measurements that its predictions were checked against; empty: datasheet only."""
+    sources: InitVar[dict[str, str] | None] = None
+    """Citations by key; a figure's `source` names the key."""
+
+    def __post_init__(self, sources: dict[str, str] | None) -> None:
+        """Drops the citations by key, which the figures hold themselves."""
+
+    @property
+    def default_runtime(self) -> str:
+        """Runtime that drives the device where nobody says another."""
+        return self.runtime or DEFAULT_RUNTIMES[self.kind]
 
     @property
     def validated(self) -> bool:
@@ -175,7 +242,7 @@ class Device:
 
     @property
     def note(self) -> str:
-        """What stands behind the predictions, for people."""
+        """Evidence behind the predictions, for people."""
         if self.validated:
             return f"validated against {self.validation}"
         assumed = sum(figure.kind == "assumed" for figure in self.figures)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+
+from hwmodels.errors import nearest
+from hwmodels.validation import INLINE, Entry
 
 Kind = Literal["measured", "datasheet", "scaled", "assumed"]
 Dimension = Literal[
@@ -47,18 +53,107 @@ bits for bytes on an extreme part falls outside; `hwmodels.devices.check` relate
 other, which catches the rest."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourcedValue:
-    """A figure in base units (op/s, B/s, B, Hz, s, W, J, mm2) and where it comes from."""
+ROUNDING = 1.01
+"""A source's figure is rounded: 1953 for 1952.64."""
 
-    value: float
-    unit: str
+
+def _known_unit(unit: str) -> str:
+    if unit not in UNITS:
+        raise ValueError(f"unknown unit {unit!r}{nearest(unit, UNITS)}")
+    return unit
+
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourcedValue(Entry):
+    """A figure in base units (op/s, B/s, B, Hz, s, W, J, mm2) and where it comes from.
+
+    A file gives `value`, `low` and `high` in `unit`, and as `source` a key of its `sources` or
+    the citation itself; validation turns them into base units and the citation.
+    """
+
+    value: Positive
+    unit: Annotated[str, AfterValidator(_known_unit)]
     """As written in the file; `value` is already converted."""
     source: str
     kind: Kind
-    low: float | None = None
+    low: Positive | None = None
     """Where sources disagree: the lowest and highest value that one of them gives."""
-    high: float | None = None
+    high: Positive | None = None
 
     def __float__(self) -> float:
         return self.value
+
+
+def _figure(dimension: Dimension) -> AfterValidator:
+    """The validator of a figure as a file writes it: `SourcedValue` in base units.
+
+    The sources of the file are the validation's context.
+    """
+
+    def in_base_units(written: SourcedValue, info: ValidationInfo) -> SourcedValue:
+        factor = _factor(written, dimension)
+        source = (info.context or {}).get(written.source, written.source)
+        if not isinstance(source, str) or not source.strip():
+            raise ValueError("source: expected a citation, or a key of `sources`, got none")
+        return replace(
+            written,
+            value=written.value * factor,
+            source=source,
+            low=None if written.low is None else written.low * factor,
+            high=None if written.high is None else written.high * factor,
+        )
+
+    return AfterValidator(in_base_units)
+
+
+def _factor(written: SourcedValue, dimension: Dimension) -> float:
+    """Base units in one of the written unit.
+
+    Raises:
+        ValueError: A unit of another dimension, a value outside the physical limits, or one
+            that is not between its own `low` and `high`.
+    """
+    found, factor = UNITS[written.unit]
+    if found != dimension:
+        units = ", ".join(unit for unit, (kind, _) in UNITS.items() if kind == dimension)
+        raise ValueError(f"expected a {dimension} ({units}), got {written.value:g} {written.unit}")
+    low, high, words = LIMITS[dimension]
+    if not low <= written.value * factor <= high:
+        raise ValueError(
+            f"{written.value:g} {written.unit} is outside the physical limits ({words}); "
+            "check the unit's prefix"
+        )
+    least, most = written.low or 0.0, written.high or float("inf")
+    if not least / ROUNDING <= written.value <= most * ROUNDING:
+        raise ValueError(
+            f"value {written.value:g} is not between low {written.low} and high {written.high}"
+        )
+    return factor
+
+
+def _gathered(content: object) -> object:
+    """A mapping whose keys of a figure, which stand among others, are one entry."""
+    if not isinstance(content, Mapping):
+        return content
+    keys = {field.name for field in fields(SourcedValue)}
+    figure = {key: value for key, value in content.items() if key in keys}
+    return {key: value for key, value in content.items() if key not in keys} | {INLINE: figure}
+
+
+FIGURE_INLINE = BeforeValidator(_gathered)
+"""Of a record that is one figure with a few words to it, in one mapping."""
+
+Throughput = Annotated[SourcedValue, _figure("rate")]
+Bandwidth = Annotated[SourcedValue, _figure("bandwidth")]
+Capacity = Annotated[SourcedValue, _figure("capacity")]
+Frequency = Annotated[SourcedValue, _figure("frequency")]
+Time = Annotated[SourcedValue, _figure("time")]
+Watts = Annotated[SourcedValue, _figure("power")]
+EnergyPerOp = Annotated[SourcedValue, _figure("energy_per_op")]
+EnergyPerByte = Annotated[SourcedValue, _figure("energy_per_byte")]
+Area = Annotated[SourcedValue, _figure("area")]
+Count = Annotated[SourcedValue, _figure("count")]
+Price = Annotated[SourcedValue, _figure("price")]

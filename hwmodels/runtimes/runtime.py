@@ -1,14 +1,21 @@
-"""A runtime: which kernels it has, what it fuses, where it quantises."""
+"""A runtime: its kernels, what it fuses, where it quantises.
+
+These records are the runtime file: pydantic fills them (`hwmodels.runtimes.load`), an alias is
+the key in the file where the attribute has another name.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
-from hwmodels.devices.device import Architecture
+from pydantic import AfterValidator, Field
+
+from hwmodels.devices.device import Architecture, ArchitectureFamily
 from hwmodels.formats.element import unit_element
-from hwmodels.formats.quantizer import Quantizer
+from hwmodels.formats.quantizer import Granularity, Quantizer, Timing
+from hwmodels.validation import Entry
 from hwmodels.work.cost import Status
 from hwmodels.work.work import OperandName, OpKind
 
@@ -19,18 +26,18 @@ PLAIN_ELEMENTS = ("bf16", "fp16", "fp32", "tf32")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OperandLayout:
-    """Which formats a kernel accepts for one operand; an empty tuple accepts anything.
+class OperandLayout(Entry):
+    """Formats that a kernel accepts for one operand; an empty tuple accepts anything.
 
     Formats are matched by what they are (element, granularity, group, scale), not by name, so
     that a user's own format of the same layout is accepted too.
     """
 
-    elements: tuple[str, ...]
-    granularities: tuple[str, ...] = ()
-    groups: tuple[int, ...] = ()
-    scales: tuple[str, ...] = ()
-    timings: tuple[str, ...] = ()
+    elements: Annotated[tuple[str, ...], Field(validation_alias="element", min_length=1)]
+    granularities: Annotated[tuple[Granularity, ...], Field(validation_alias="granularity")] = ()
+    groups: Annotated[tuple[int, ...], Field(validation_alias="group")] = ()
+    scales: Annotated[tuple[str, ...], Field(validation_alias="scale")] = ()
+    timings: Annotated[tuple[Timing, ...], Field(validation_alias="timing")] = ()
     zero_point: bool | None = None
 
     def accepts(self, quantizer: Quantizer | None, default_element: str) -> bool:
@@ -52,12 +59,12 @@ class OperandLayout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArchitectureRange:
+class ArchitectureRange(Entry):
     """Architectures of one family from `low` to `high`, both included."""
 
-    family: str
-    low: float
-    high: float
+    family: ArchitectureFamily
+    low: Annotated[float, Field(validation_alias="min")] = 0.0
+    high: Annotated[float, Field(validation_alias="max")] = float("inf")
 
     def includes(self, architecture: Architecture) -> bool:
         """Whether the architecture lies in the range."""
@@ -73,29 +80,30 @@ class ArchitectureRange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KernelMode:
+class KernelMode(Entry):
     """One kernel of a runtime: operand formats in, accumulator, output, where it exists."""
 
     name: str
-    ops: tuple[OpKind, ...]
+    ops: Annotated[tuple[OpKind, ...], Field(min_length=1)]
     operands: Mapping[OperandName, OperandLayout]
     """Operands that are not named here must be in a plain format."""
     compute: tuple[str, str]
     """Elements that the unit multiplies: of the second operand (weight, key) and of the first."""
     accumulator: str
-    output: str
-    status: Status
-    architectures: tuple[ArchitectureRange, ...]
-    align: Mapping[str, int]
+    output: str = "bf16"
+    status: Status = "native"
+    architectures: tuple[ArchitectureRange, ...] = ()
+    """Where the kernel exists; none means wherever the runtime does."""
+    align: Mapping[str, int] = field(default_factory=dict)
     """Multiples that loop sizes must have (K, N; after tensor-parallel sharding)."""
-    efficiency: float
+    efficiency: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the unit's rate that this kernel can reach; 1 where nothing is known against it."""
     source: str
     """Where this was read; `unverified` where no source was opened."""
     note: str = ""
 
     def runs_on(self, architecture: Architecture) -> bool:
-        """Whether the kernel exists for the architecture; no range means every one."""
+        """Whether the kernel exists for the architecture, as far as its ranges say."""
         return not self.architectures or any(
             bounds.includes(architecture) for bounds in self.architectures
         )
@@ -116,54 +124,67 @@ class KernelMode:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pieces:
+class Pieces(Entry):
     """An op that a runtime launches as several kernels."""
 
-    kernels: int
-    passes: float
-    """How often all of its operands move, over all kernels."""
-    channel_kernels: int = 0
+    kernels: Annotated[int, Field(gt=0)]
+    passes: Annotated[float, Field(gt=0)]
+    """Times that all of its operands move, over all kernels."""
+    channel_kernels: Annotated[int, Field(ge=0)] = 0
     """Further kernels that work on a vector of channels only."""
 
 
+def _parted(modes: tuple[KernelMode, ...]) -> tuple[KernelMode, ...]:
+    names = [mode.name for mode in modes]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"two modes are named {', '.join(twice)}")
+    return modes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Runtime:
+class Runtime(Entry):
     """Software that executes networks on devices."""
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     title: str
     version: str
     placement: Placement
     """Where Q/DQ stands: at the consumer (the residual stream stays 16 bit), at the tensor (a
     value is stored once, in one format), or free (every operand its own)."""
-    modes: tuple[KernelMode, ...]
-    epilogue: tuple[str, ...]
+    families: tuple[ArchitectureFamily, ...] = ()
+    """Families of devices that it exists for; none means every one, as a definition does."""
+    modes: Annotated[tuple[KernelMode, ...], AfterValidator(_parted)] = ()
+    epilogue: tuple[str, ...] = ()
     """Elementwise ops that a contracting kernel takes in: `bias`, `relu`, `add`, ..."""
-    bias_kernel: tuple[OpKind, ...]
+    bias_kernel: tuple[OpKind, ...] = ()
     """Contracting ops whose bias is added by a kernel of its own."""
-    pieces: Mapping[str, Pieces]
+    pieces: Mapping[str, Pieces] = field(default_factory=dict)
     """Elementwise ops, by detail, that are several kernels here (rotary embedding in eager
     mode: negate, concatenate, two products and a sum for q and for k)."""
-    runs_as_written: bool
+    runs_as_written: bool = False
     """Whether attention and activations that a graph writes out node by node run as these nodes
     (eager mode); others recognise the pattern and run one kernel."""
-    fuses_pointwise: bool
+    fuses_pointwise: bool = False
     """Whether neighbouring pointwise ops and normalisations run as one kernel."""
-    fuses_shared_input: bool
+    fuses_shared_input: bool = False
     """Whether GEMMs that share their input (q/k/v, gate/up) run as one GEMM, N summed."""
-    quantize_into: tuple[str, ...]
+    quantize_into: tuple[str, ...] = ()
     """Kinds of producers that a quantisation is fused into (`rmsnorm`, `silu_mul`, ...)."""
-    ties: tuple[str, ...]
+    ties: tuple[str, ...] = ()
     """Roles of regions whose ops must have equal formats, as one kernel runs them."""
     source: str
     takes_expanded_masks: bool = True
     """Whether fused attention takes a mask that is expanded along the keys."""
-    switch_cycles: float = 0.0
+    switch_cycles: Annotated[float, Field(ge=0)] = 0.0
     """Cycles that a kernel starts later after one of another kind than after itself."""
     peer_all_reduce: bool = False
     """Whether it has all-reduce kernels over peer memory beside NCCL."""
     every_combination: bool = False
     """An architect's runtime: every pair of formats has a kernel at the unit's rate."""
+
+    def exists_for(self, architecture: Architecture) -> bool:
+        """Whether the software runs on devices of that architecture at all."""
+        return not self.families or architecture.family in self.families
 
 
 def _among(value: object, allowed: tuple[object, ...]) -> bool:

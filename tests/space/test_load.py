@@ -57,7 +57,7 @@ def test_all_mistakes_are_reported_at_once() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("model: [", "line 1"),
+        ("model: [", r"x\.yaml: line \d, column \d: not YAML"),
         ("- a", "expected a mapping"),
         ("", "expected a mapping"),
     ],

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hwmodels.devices.load import DEVICE_FOLDER, device_names, load_device
+from hwmodels.devices.load import DEVICES, device_names, load_device
 from hwmodels.errors import DeviceError
 
 
 def _written(folder: Path, **changes: object) -> Path:
     """The H100's file with some top-level entries replaced."""
-    content = yaml.safe_load((DEVICE_FOLDER / "h100-sxm.yaml").read_text(encoding="utf-8"))
+    content = yaml.safe_load((DEVICES.folder / "h100-sxm.yaml").read_text(encoding="utf-8"))
     path = folder / "mine.yaml"
     path.write_text(yaml.safe_dump({**content, **changes}), encoding="utf-8")
     return path
@@ -81,14 +81,14 @@ def test_an_unknown_name_names_the_nearest() -> None:
 
 
 def test_a_missing_file_is_one_message() -> None:
-    with pytest.raises(DeviceError, match=r"nowhere/x\.yaml: no such file"):
+    with pytest.raises(DeviceError, match=r"nowhere/x\.yaml: no such device file"):
         load_device("nowhere/x.yaml")
 
 
 def test_text_that_is_not_yaml_names_the_line(tmp_path: Path) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text("name: x\nunits: [1, 2\nyear: 3\n", encoding="utf-8")
-    with pytest.raises(DeviceError, match=r"broken\.yaml: line \d+: not YAML"):
+    with pytest.raises(DeviceError, match=r"broken\.yaml: line \d+, column \d+: not YAML"):
         load_device(path)
 
 
@@ -101,7 +101,7 @@ def test_all_errors_come_at_once(tmp_path: Path) -> None:
     assert all("mine.yaml: " in line for line in lines)
     assert any("yaer: unknown key; did you mean 'year'?" in line for line in lines)
     assert any(
-        "memories.0.bandwidth: unknown unit 'GBs'; did you mean 'GB/s'?" in x for x in lines
+        "memories.0.bandwidth.unit: unknown unit 'GBs'; did you mean 'GB/s'?" in x for x in lines
     )
 
 
@@ -129,7 +129,7 @@ def test_an_absurd_bandwidth_is_refused(
 def test_every_bandwidth_and_peak_off_by_1000_is_refused(
     tmp_path: Path, name: str, factor: float
 ) -> None:
-    text = (DEVICE_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
+    text = (DEVICES.folder / f"{name}.yaml").read_text(encoding="utf-8")
     wrong = yaml.safe_load(text)
     wrong["memories"][0]["bandwidth"]["value"] *= factor
     path = tmp_path / "wrong.yaml"
@@ -144,7 +144,7 @@ def test_every_bandwidth_and_peak_off_by_1000_is_refused(
 
 
 def test_a_missing_figure_names_its_field(tmp_path: Path) -> None:
-    content = yaml.safe_load((DEVICE_FOLDER / "l4.yaml").read_text(encoding="utf-8"))
+    content = yaml.safe_load((DEVICES.folder / "l4.yaml").read_text(encoding="utf-8"))
     del content["power"]["limit"]
     path = tmp_path / "l4.yaml"
     path.write_text(yaml.safe_dump(content), encoding="utf-8")

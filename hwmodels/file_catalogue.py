@@ -1,0 +1,128 @@
+"""Catalogues of YAML files by name: those shipped here, and those of other packages.
+
+A package of somebody else brings devices or runtimes with an entry point in the group
+`dse.devices` or `dse.runtimes`, whose value is a package (a folder) that holds the YAML files::
+
+    [project.entry-points."dse.devices"]
+    acme = "acme_chips.devices"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from hwmodels.errors import HardwareError, nearest
+from hwmodels.yaml_file import SUFFIXES
+
+Loaded = TypeVar("Loaded")
+LONGEST_NAME = 60
+"""Characters of an unknown name that an error shows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileCatalogue(Generic[Loaded]):
+    """The named YAML files of one kind; each is read once a process."""
+
+    kind: str
+    """What errors call one: device, runtime."""
+    folder: Path
+    """The shipped files; a file's stem is its name."""
+    group: str
+    """Entry points of packages that bring more files."""
+    error: type[HardwareError]
+    read: Callable[[Path], Loaded]
+
+    def names(self) -> tuple[str, ...]:
+        """Names of all files, sorted.
+
+        Raises:
+            HardwareError: `error`, as `load` for a package that brings a wrong folder.
+        """
+        return tuple(sorted((*_stems(self.folder), *_brought(self))))
+
+    def load(self, name_or_path: str | Path) -> Loaded:
+        """The file of that name, read once, or the file at that path, read anew.
+
+        Raises:
+            HardwareError: `error`, for a name that nobody brings, a package that brings no
+                folder or a name twice, or what `read` refuses.
+        """
+        if Path(name_or_path).suffix in SUFFIXES:
+            return self.read(Path(name_or_path))
+        path = self.path(str(name_or_path))
+        loaded: Loaded = _read_once(self, path)
+        return loaded
+
+    def path(self, name: str) -> Path:
+        """The file of a name.
+
+        Raises:
+            HardwareError: `error`, as `load`.
+        """
+        # A shipped name opens without a look at the installed packages, which takes 30 ms.
+        if name in _stems(self.folder):
+            return _stems(self.folder)[name]
+        brought = _brought(self)
+        if name not in brought:
+            known = self.names()
+            shown = f"{name[:LONGEST_NAME]}..." if len(name) > LONGEST_NAME else name
+            raise self.error(
+                f"unknown {self.kind} {shown!r}{nearest(shown, known)} Known: {', '.join(known)}; "
+                f"or give the path of a {self.kind} file (.yaml)"
+            )
+        return brought[name]
+
+
+@cache
+def _read_once(catalogue: FileCatalogue[Loaded], path: Path) -> Loaded:
+    return catalogue.read(path)
+
+
+@cache
+def _stems(folder: Path) -> dict[str, Path]:
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+@cache
+def _brought(catalogue: FileCatalogue[Loaded]) -> dict[str, Path]:
+    """Files of other packages by name."""
+    found: dict[str, Path] = {}
+    shipped = _stems(catalogue.folder)
+    for point in entry_points(group=catalogue.group):
+        for name, path in _stems(_folder(catalogue, point)).items():
+            other = shipped.get(name) or found.get(name)
+            if other is not None:
+                raise catalogue.error(
+                    f"{path}: {catalogue.kind} {name!r} of {_owner(point)} has the name of "
+                    f"{other}; rename the file, or uninstall the package"
+                )
+            found[name] = path
+    return found
+
+
+def _folder(catalogue: FileCatalogue[Loaded], point: EntryPoint) -> Path:
+    """Folder of the package that an entry point names; the package is not run."""
+    try:
+        spec = find_spec(point.value)
+    except (ImportError, ValueError) as problem:
+        raise _wrong(catalogue, point, str(problem)) from None
+    if spec is None or not spec.submodule_search_locations:
+        raise _wrong(catalogue, point, "no such package")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _wrong(catalogue: FileCatalogue[Loaded], point: EntryPoint, why: str) -> HardwareError:
+    return catalogue.error(
+        f"entry point {point.name} = {point.value} of {_owner(point)} in group {point.group}: "
+        f"{why}; expected a package whose folder holds {catalogue.kind} files (.yaml)"
+    )
+
+
+def _owner(point: EntryPoint) -> str:
+    return f"package {point.dist.name}" if point.dist else "an unknown package"
