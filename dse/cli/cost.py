@@ -240,7 +240,7 @@ def _parts(one: Prediction) -> tuple[tuple[str, CostEstimate], ...]:
 
 def _shown(cost: CostEstimate, columns: Sequence[str]) -> tuple[Value, ...]:
     """What people read: the interval as one text."""
-    from dse.report.unit import si  # noqa: PLC0415 (loads the report)
+    from dse.report.quantities.unit import si  # noqa: PLC0415 (loads the report)
 
     interval = f"{si(cost.low_s, 's')} to {si(cost.high_s, 's')}"
     given = {"interval": interval, "bound by": cost.bound}

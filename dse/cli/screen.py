@@ -124,7 +124,7 @@ def _columns(rows: Rows) -> list[tuple[str, list[str], bool]]:
 
 def shown_as(column: str, value: Value) -> str:
     """A value as people read it: with the unit that the column's name ends in."""
-    from dse.report.unit import si, unit_of  # noqa: PLC0415 (loads the report)
+    from dse.report.quantities.unit import si, unit_of  # noqa: PLC0415 (loads the report)
 
     if value is None:
         return ""
@@ -140,7 +140,7 @@ def shown_as(column: str, value: Value) -> str:
 
 def _heading(column: str) -> str:
     """`weight` for `weight_bytes`: the unit stands beside the numbers."""
-    from dse.report.unit import without_unit  # noqa: PLC0415 (loads the report)
+    from dse.report.quantities.unit import without_unit  # noqa: PLC0415 (loads the report)
 
     return without_unit(column)
 

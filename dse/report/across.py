@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dse.report.unit import digits, loss_text, si, unit_of
+from dse.report.quantities.unit import digits, loss_text, si, unit_of
 from dse.run.run import FrontPoint, Run
 
 ROBUST = "robust"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from dse.report.axis import WORDS, cost_axes
-from dse.report.baseline import against_reference, gain
-from dse.report.unit import digits, loss_text, ratio, si, unit_of
+from dse.report.quantities.axis import WORDS, cost_axes
+from dse.report.quantities.baseline import against_reference, gain
+from dse.report.quantities.unit import digits, loss_text, ratio, si, unit_of
 from dse.run.manifest import Target
 from dse.run.run import Point, Run
 

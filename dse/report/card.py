@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dse.report.axis import cost_axes
-from dse.report.baseline import against_reference
-from dse.report.unit import digits, loss_text, ratio, si
+from dse.report.quantities.axis import cost_axes
+from dse.report.quantities.baseline import against_reference
+from dse.report.quantities.unit import digits, loss_text, ratio, si
 from dse.run.run import Run
 
 

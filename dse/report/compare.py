@@ -12,13 +12,13 @@ import plotly.graph_objects as go
 from dse.errors import RunError
 from dse.files import write_atomically
 from dse.report.answer import caveats
-from dse.report.axis import Axis, cost_axes
 from dse.report.figures import theme
 from dse.report.figures.hover import hover
 from dse.report.figures.pareto import staircase
 from dse.report.figures.view import Button, View
 from dse.report.html import page
-from dse.report.unit import digits, loss_text, si
+from dse.report.quantities.axis import Axis, cost_axes
+from dse.report.quantities.unit import digits, loss_text, si
 from dse.run.load import read_run
 from dse.run.run import Run
 

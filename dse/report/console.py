@@ -12,8 +12,8 @@ from rich.text import Text
 
 from dse.report.across import across
 from dse.report.answer import answer, caveats
+from dse.report.quantities.unit import digits, percent
 from dse.report.table import Cell, Row, front_table
-from dse.report.unit import digits, percent
 from dse.run.load import read_run
 from dse.run.run import Run
 

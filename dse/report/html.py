@@ -11,7 +11,6 @@ from plotly.offline import get_plotlyjs
 from dse.files import write_atomically
 from dse.report.across import across
 from dse.report.answer import answer, caveats
-from dse.report.breakdown import Support, support
 from dse.report.card import cards
 from dse.report.figures.format_map import format_map_view
 from dse.report.figures.pareto import pareto_view
@@ -20,8 +19,9 @@ from dse.report.figures.sensitivity import heat_view, rank_view
 from dse.report.figures.time import time_view
 from dse.report.figures.view import View
 from dse.report.provenance import facts
+from dse.report.quantities.breakdown import Support, support
+from dse.report.quantities.unit import digits
 from dse.report.table import front_table
-from dse.report.unit import digits
 from dse.run.load import read_run
 from dse.run.run import Run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dse.report.unit import digits
+from dse.report.quantities.unit import digits
 from dse.run.manifest import Network, Phase, Target
 from dse.run.run import Run
 

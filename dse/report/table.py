@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from dse.report.unit import DASH, digits, loss_text, percent, ratio, si
+from dse.report.quantities.unit import DASH, digits, loss_text, percent, ratio, si
 from dse.run.manifest import Target
 from dse.run.run import Point, Run
 from dse.run.scheme import colours, formats_phrase

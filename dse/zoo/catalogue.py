@@ -10,6 +10,7 @@ from typing import Literal
 
 from dse.errors import nearest
 from dse.zoo.errors import ZooError
+from dse.zoo.pretrained import onnx_file
 
 FOLDER = Path(__file__).parent
 
@@ -47,9 +48,7 @@ class ZooModel:
         """
         if self.embedded:
             return FOLDER / self.name / "model.onnx"
-        from dse.zoo.pretrained import onnx_file  # noqa: PLC0415 (it imports this module)
-
-        return onnx_file(self)
+        return onnx_file(self.name, self.requires)
 
 
 _MODELS = (

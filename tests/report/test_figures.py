@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dse.report.breakdown import breakdown, region_role, support
 from dse.report.figures.format_map import format_map_view
 from dse.report.figures.hover import hover
 from dse.report.figures.label import Box, positions
 from dse.report.figures.pareto import pareto_view, staircase
 from dse.report.figures.sensitivity import rank_view
 from dse.report.figures.time import compared
+from dse.report.quantities.breakdown import breakdown, region_role, support
 from dse.run.run import Point, Run
 
 Pair = tuple[float, float]

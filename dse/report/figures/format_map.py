@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from dse.report.figures import theme
 from dse.report.figures.view import Key, View
-from dse.report.unit import digits
+from dse.report.quantities.unit import digits
 from dse.run.manifest import Variable
 from dse.run.run import Point, Run
 from dse.run.scheme import colours

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from dse.report.axis import Axis, cost_axes
 from dse.report.figures import theme
 from dse.report.figures.hover import hover
 from dse.report.figures.label import Box, positions
 from dse.report.figures.view import Button, View
-from dse.report.unit import digits
+from dse.report.quantities.axis import Axis, cost_axes
+from dse.report.quantities.unit import digits
 from dse.run.run import Point, Run
 from dse.run.scheme import colours
 

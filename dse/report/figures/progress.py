@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 
 from dse.report.figures import theme
 from dse.report.figures.view import View
-from dse.report.unit import digits
+from dse.report.quantities.unit import digits
 from dse.run.run import Run
 
 HEIGHT = 260

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from dse.report.figures import theme
 from dse.report.figures.view import View
-from dse.report.unit import loss_text
+from dse.report.quantities.unit import loss_text
 from dse.run.run import Run, Sensitivity
 from dse.run.scheme import colours
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from dse.report.baseline import gain
-from dse.report.breakdown import Breakdown, breakdown
 from dse.report.figures import theme
 from dse.report.figures.view import Key, View
-from dse.report.unit import percent, si
+from dse.report.quantities.baseline import gain
+from dse.report.quantities.breakdown import Breakdown, breakdown
+from dse.report.quantities.unit import percent, si
 from dse.run.run import Point, Run
 
 BOUNDS = {

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dse.report.unit import loss_text, percent, si
+from dse.report.quantities.unit import loss_text, percent, si
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dse.report.unit import unit_of
+from dse.report.quantities.unit import unit_of
 from dse.run.run import Point, Run
 
 WORDS = {
