@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hwmodels.devices.device import Device
 from hwmodels.errors import MeasurementError, RuntimeModeError
+from hwmodels.formats.element import unit_element
 from hwmodels.operators.lower import compute_elements, operator_kernels
 from hwmodels.operators.number_type import NUMBER_TYPES
 from hwmodels.operators.optable import OpTable, runtimes_of
@@ -91,8 +92,9 @@ def rows_kernels(
 
 def _efficiency(dtype: str, runtime: Runtime) -> float:
     """Share of the peak rate that the runtime's kernel for widened weights can reach."""
-    stored = NUMBER_TYPES[dtype].stored_element
-    for mode in runtime.modes if stored else ():
+    number = NUMBER_TYPES[dtype]
+    stored = unit_element(number.weight.element)
+    for mode in runtime.modes if number.is_weight_only else ():
         weight = mode.operands.get("weight")
         if "gemm" in mode.ops and weight and stored in weight.elements:
             return mode.efficiency

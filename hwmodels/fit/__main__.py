@@ -73,7 +73,7 @@ def read_tables(
 
 def weight_only_runtimes(table: pd.DataFrame) -> tuple[str, ...]:
     """Runtimes with rows whose weights are narrower than their activations."""
-    narrow = [name for name, n in NUMBER_TYPES.items() if n.weight_bytes < 0.9 * n.input_bytes]
+    narrow = [name for name, number in NUMBER_TYPES.items() if number.is_weight_only]
     return tuple(sorted(table[table["dtype"].isin(narrow)]["runtime"].unique()))
 
 

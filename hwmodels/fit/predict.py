@@ -116,5 +116,5 @@ def gemms_of_rows(table: pd.DataFrame, rate: float, number: NumberType, *, cold:
         copies=np.full_like(m, CYCLED_WEIGHTS if warm else 1),
         ops_per_s=np.full_like(m, rate),
         peak_ops_per_s=np.full_like(m, rate),
-        integer=np.full_like(m, number.input_element.startswith("int")),
+        integer=np.full_like(m, number.is_integer),
     )

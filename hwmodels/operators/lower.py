@@ -1,4 +1,8 @@
-"""Rows of an operator table as kernels."""
+"""Rows of an operator table as operations of a network, and the kernels that run them.
+
+Kernels come from the same lowering as a network's (`hwmodels.plans.operation`); what a table says
+beside are the caches that it was measured with, and what eager torch runs one by one.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,22 @@ from dataclasses import replace
 
 from hwmodels.devices.device import Device
 from hwmodels.errors import MeasurementError
+from hwmodels.formats import catalog
+from hwmodels.formats.quantizer import Format, Quantizer
 from hwmodels.operators.number_type import NUMBER_TYPES, NumberType
+from hwmodels.plans.conversion import quantize_kernels
 from hwmodels.plans.eager_kernels import eager_quantisation, eager_rescaling
-from hwmodels.work.kernel import Kernel, KernelKind
+from hwmodels.plans.operation import contraction_kernel, plain_kernel, reads_of
+from hwmodels.work.kernel import Kernel
+from hwmodels.work.loops import SIZES, RowLoops
+from hwmodels.work.work import CONTRACTING, Op, Operand, OperandName, OpKind, plain_format
 
 Compute = tuple[str, str]
 """Elements of the second and of the first operand in the unit."""
 ROWWISE = ("rows", "cols")
 SIZES_OF_OP: dict[str, tuple[str, ...]] = {
-    "gemm": ("M", "K", "N"),
-    "bmm": ("B", "M", "K", "N"),
+    "gemm": SIZES["gemm"],
+    "bmm": SIZES["bmm"],
     "attention": ("B", "H", "HK", "S", "L", "D"),
     "conv2d": ("N", "C", "H", "W", "O", "k", "stride", "groups"),
     "embedding": ("vocab", "dim", "tokens"),
@@ -30,11 +40,14 @@ SIZES_OF_OP: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 FLAGS = ("causal",)
 """What a shape may say beside its sizes; absent means no."""
-KINDS: dict[str, KernelKind] = {
-    "add": "pointwise", "mul": "pointwise", "relu": "pointwise", "gelu": "pointwise",
-    "silu": "pointwise", "softmax": "rowwise", "layernorm": "rowwise", "rmsnorm": "rowwise",
+KINDS: dict[str, OpKind] = {
+    "add": "elementwise", "mul": "elementwise", "relu": "elementwise", "gelu": "elementwise",
+    "silu": "elementwise", "softmax": "softmax", "layernorm": "layernorm", "rmsnorm": "rmsnorm",
     "reduce_mean": "reduce", "cast_fp8": "quantize",
 }  # fmt: skip
+"""Operations of rows."""
+FP8 = catalog.format("e4m3")
+SCALE = catalog.format("fp32").element
 # aiconfigurator times five copies of a layer one after the other, on one input: "to reduce impact
 # of L2 cache hit" (collector/trtllm/collect_gemm.py, github.com/ai-dynamo/aiconfigurator).
 CYCLED_WEIGHTS = 5
@@ -60,7 +73,7 @@ def operator_kernels(
     if cold and op == "gemm" and dtype == SCALAR_TYPE:
         return (_scalar_gemm(shape, number),)
     if runtime == EAGER and (op == "quant_fp8" or (op == "gemm" and dtype in PER_ROW_TYPES)):
-        return _eager(op, shape, number, compute)
+        return _eager(op, shape, dtype, compute)
     return op_kernels(op, shape, dtype, compute, cold=cold)
 
 
@@ -73,15 +86,132 @@ def op_kernels(
     in the caches when the operator starts.
     """
     number = NUMBER_TYPES[dtype]
-    if op in ("gemm", "bmm"):
-        gemm = _gemm(shape, number, compute, cold=cold)
-        quantise = _quantise(shape["M"], shape["K"], number, cold=cold)
-        return (*quantise, gemm) if number.quantizes else (gemm,)
-    if op == "conv2d":
-        return (_conv2d(shape, number, compute, cold=cold),)
-    if op == "attention":
-        return (_attention(shape, number, compute, cold=cold),)
-    return _moves(op, shape, number, cold=cold)
+    if op == "quant_fp8":
+        loops = {"rows": shape["rows"], "cols": shape["cols"]}
+        scale = _operation("reduce", "compute_scale", loops, (_rows(shape, number.input),))
+        maximum = plain_kernel([scale], scale.operands, SCALE.bits // 8, plain_format(SCALE.bits))
+        return (_measured(maximum, cold=cold), *op_kernels("cast_fp8", shape, dtype, compute,
+                                                           cold=False))  # fmt: skip
+    operation = operation_of(op, shape, number)
+    output = next(operand for operand in operation.operands if operand.name == "output")
+    if operation.kind not in CONTRACTING:
+        kernel = plain_kernel(
+            [operation], reads_of(operation), output.bytes, output.format
+        )  # fmt: skip
+        return (_measured(kernel, cold=cold),)
+    kernel = contraction_kernel(
+        [operation],
+        reads_of(operation),
+        output.bytes,
+        compute=compute,
+        accumulator="int32" if number.is_integer else "fp32",
+        output=output.format,
+    )
+    quantising: tuple[Kernel, ...] = ()
+    if number.quantizes and operation.kind in ("gemm", "bmm"):
+        quantising = quantize_kernels(operation.operands[0], fused=False).kernels
+    return tuple(_measured(one, cold=cold) for one in (*quantising, kernel))
+
+
+def operation_of(op: str, shape: Mapping[str, int], number: NumberType) -> Op:
+    """A row of an operator table as an operation of a network, its operands in their formats.
+
+    Padding of half a kernel keeps a convolution's size, apart from the stride; a patch embedding
+    (stride = kernel) has none.
+    """
+    s = shape
+    match op:
+        case "gemm" | "bmm":
+            batch = (s["B"],) if op == "bmm" else ()
+            return _operation(
+                op, "", s,
+                (
+                    _operand("input", (*batch, s["M"], s["K"]), number.input, -1),
+                    _operand("weight", (*batch, s["N"], s["K"]), number.weight, -1),
+                    _operand("output", (*batch, s["M"], s["N"]), number.output),
+                ),
+            )  # fmt: skip
+        case "conv2d":
+            return _convolution(shape, number)
+        case "attention":
+            keys = (s["B"], s["HK"], s["L"], s["D"])
+            queries = (s["B"], s["H"], s["S"], s["D"])
+            return _operation(
+                op, "", s,
+                (
+                    _operand("q", queries, number.input, -1),
+                    _operand("k", keys, number.weight, -1),
+                    _operand("v", keys, number.weight, -2),
+                    _operand("output", queries, number.output),
+                ),
+            )  # fmt: skip
+        case "embedding":
+            table = _operand("weight", (s["vocab"], s["dim"]), number.input)
+            rows = _operand("output", (s["tokens"], s["dim"]), number.input)
+            return _operation(op, op, s, (table, rows))
+        case _:
+            return _row_operation(op, shape, number)
+
+
+def _convolution(shape: Mapping[str, int], number: NumberType) -> Op:
+    s, size = shape, shape["k"]
+    out_h, out_w = (-(-s[axis] // s["stride"]) for axis in ("H", "W"))
+    sizes = {
+        **{name: s[name] for name in ("N", "C", "H", "W", "O", "groups")},
+        "OH": out_h, "OW": out_w, "kh": size, "kw": size, "sh": s["stride"], "sw": s["stride"],
+    }  # fmt: skip
+    weight = (s["O"], s["C"] // s["groups"], size, size)
+    return _operation(
+        "conv2d", "", sizes,
+        (
+            _operand("input", (s["N"], s["C"], s["H"], s["W"]), number.input, 1),
+            _operand("weight", weight, number.weight, 1, 2, 3),
+            _operand("output", (s["N"], s["O"], out_h, out_w), number.output),
+        ),
+    )  # fmt: skip
+
+
+def _row_operation(op: str, shape: Mapping[str, int], number: NumberType) -> Op:
+    written = {"cast_fp8": FP8, "reduce_mean": number.output}.get(op, number.output)
+    size = (shape["rows"],) if op == "reduce_mean" else (shape["rows"], shape["cols"])
+    second = replace(_rows(shape, number.input), name="other", value="other")
+    others = (second,) * (INPUTS.get(op, 1) - 1)
+    operands = (_rows(shape, number.input), *others, _operand("output", size, written))
+    return _operation(KINDS[op], op, shape, operands)
+
+
+def _operation(
+    kind: OpKind, detail: str, sizes: Mapping[str, int], operands: tuple[Operand, ...]
+) -> Op:
+    return Op(name=detail or kind, kind=kind, sizes=sizes, operands=operands, detail=detail)
+
+
+def _operand(name: OperandName, shape: tuple[int, ...], stored: Format, *axes: int) -> Operand:
+    return Operand(
+        name=name,
+        value=name,
+        shape=shape,
+        contraction_axes=axes,
+        quantizer=Quantizer(format=stored),
+        is_weight=name == "weight",
+    )
+
+
+def _rows(shape: Mapping[str, int], stored: Format) -> Operand:
+    return _operand("input", (shape["rows"], shape["cols"]), stored)
+
+
+def _measured(kernel: Kernel, *, cold: bool) -> Kernel:
+    """The kernel as its table measured it: all caches flushed, or the same work again and again.
+
+    Attention and convolutions were measured cold only; their second operand counts as cold.
+    """
+    if kernel.kind in ("gemm", "embedding"):
+        copies = CYCLED_WEIGHTS if kernel.kind == "gemm" and not cold else 1
+        kernel = replace(kernel, weight_is_cold=cold, weight_copies=copies)
+    elif kernel.kind in ("conv2d", "attention"):
+        kernel = replace(kernel, weight_is_cold=True)
+    return replace(kernel, inputs_are_cold=cold)
 
 
 def compute_elements(dtype: str, device: Device) -> Compute:
@@ -100,38 +230,17 @@ def compute_elements(dtype: str, device: Device) -> Compute:
     return pair
 
 
-def _eager(
-    op: str, shape: Mapping[str, int], number: NumberType, compute: Compute
-) -> tuple[Kernel, ...]:
+def _eager(op: str, shape: Mapping[str, int], dtype: str, compute: Compute) -> tuple[Kernel, ...]:
     if op == "quant_fp8":
         rows, cols = shape["rows"], shape["cols"]
-        return eager_quantisation(rows, cols, per_row=False, to_integer=False, cold=True)
-    m, k, n = shape["M"], shape["K"], shape["N"]
-    integer = number.input_element.startswith("int")
+        return eager_quantisation(rows, cols, stored=FP8, per_row=False, cold=True)
+    number, (m, k, n) = NUMBER_TYPES[dtype], (shape[name] for name in "MKN")
     # The quantised activation was just written, the weight was not.
-    gemm = replace(_gemm(shape, number, compute, cold=True), inputs_are_cold=False)
+    gemm = replace(op_kernels(op, shape, dtype, compute, cold=True)[-1], inputs_are_cold=False)
     return (
-        *eager_quantisation(m, k, per_row=True, to_integer=integer, cold=True),
+        *eager_quantisation(m, k, stored=number.input, per_row=True, cold=True),
         gemm,
-        *(eager_rescaling(m, n) if integer else ()),
-    )
-
-
-def _gemm(shape: Mapping[str, int], number: NumberType, compute: Compute, *, cold: bool) -> Kernel:
-    batch, m, n, k = shape.get("B", 1), shape["M"], shape["N"], shape["K"]
-    weight, input_ = compute
-    return Kernel(
-        kind="gemm",
-        sizes={"B": batch, "M": m, "N": n, "K": k, "taps": 1},
-        weight_element=weight,
-        input_element=input_,
-        accumulator="int32" if input_.startswith("int") else "fp32",
-        input_bytes=round(batch * m * k * number.input_bytes),
-        weight_bytes=round(batch * n * k * number.weight_bytes),
-        weight_is_cold=cold,
-        weight_copies=1 if cold else CYCLED_WEIGHTS,
-        write_bytes=round(batch * m * n * number.output_bytes),
-        inputs_are_cold=cold,
+        *(eager_rescaling(m, n) if number.is_integer else ()),
     )
 
 
@@ -141,101 +250,12 @@ def _scalar_gemm(shape: Mapping[str, int], number: NumberType) -> Kernel:
     return Kernel(
         kind="rowwise",
         detail="int8pack_mm",
-        sizes={"rows": m * n, "cols": k},
+        loops=RowLoops(rows=m * n, cols=k),
+        input_format=number.input,
+        weight_format=number.weight,
+        output_format=number.output,
         input_bytes=round(m * k * number.input_bytes),
         other_bytes=round(n * k * number.weight_bytes),
         write_bytes=round(m * n * number.output_bytes),
         inputs_are_cold=True,
-    )
-
-
-def _quantise(rows: int, cols: int, number: NumberType, *, cold: bool) -> tuple[Kernel, ...]:
-    return (
-        Kernel(
-            kind="quantize",
-            detail="token" if number.input_bytes == 1 else "group",
-            sizes={"rows": rows, "cols": cols},
-            input_bytes=2 * rows * cols,
-            write_bytes=round(rows * cols * number.input_bytes),
-            inputs_are_cold=cold,
-        ),
-    )
-
-
-def _conv2d(
-    shape: Mapping[str, int], number: NumberType, compute: Compute, *, cold: bool
-) -> Kernel:
-    size, stride, groups = shape["k"], shape["stride"], shape["groups"]
-    # Padding of half a kernel keeps the size, apart from the stride; a patch embedding (stride =
-    # kernel) has none.
-    out_h, out_w = (-(-shape[axis] // stride) for axis in ("H", "W"))
-    weight, input_ = compute
-    channels = shape["C"] // groups
-    return Kernel(
-        kind="conv2d",
-        sizes={
-            "B": groups, "M": shape["N"] * out_h * out_w, "N": shape["O"] // groups,
-            "K": channels * size * size, "taps": size * size,
-        },
-        weight_element=weight,
-        input_element=input_,
-        input_bytes=round(
-            shape["N"] * shape["C"] * shape["H"] * shape["W"] * number.input_bytes
-        ),
-        weight_bytes=round(shape["O"] * channels * size * size * number.weight_bytes),
-        write_bytes=round(shape["N"] * shape["O"] * out_h * out_w * number.output_bytes),
-        inputs_are_cold=cold,
-    )  # fmt: skip
-
-
-def _attention(
-    shape: Mapping[str, int], number: NumberType, compute: Compute, *, cold: bool
-) -> Kernel:
-    weight, input_ = compute
-    queries = shape["B"] * shape["H"] * shape["S"] * shape["D"]
-    keys = shape["B"] * shape["HK"] * shape["L"] * shape["D"]
-    return Kernel(
-        kind="attention",
-        sizes={name: int(shape.get(name, 0)) for name in (*SIZES_OF_OP["attention"], *FLAGS)},
-        weight_element=weight,
-        input_element=input_,
-        input_bytes=round(queries * number.input_bytes),
-        weight_bytes=round(2 * keys * number.weight_bytes),
-        write_bytes=round(queries * number.output_bytes),
-        inputs_are_cold=cold,
-    )
-
-
-def _moves(
-    op: str, shape: Mapping[str, int], number: NumberType, *, cold: bool
-) -> tuple[Kernel, ...]:
-    if op == "embedding":
-        moved = round(shape["tokens"] * shape["dim"] * number.input_bytes)
-        return (
-            Kernel(
-                kind="embedding", sizes={}, input_bytes=moved, write_bytes=moved,
-                inputs_are_cold=cold,
-            ),
-        )  # fmt: skip
-    rows, cols = shape["rows"], shape["cols"]
-    sizes = {"rows": rows, "cols": cols}
-    count = rows * cols
-    read = round(count * number.input_bytes)
-    if op == "quant_fp8":
-        maximum = Kernel(
-            kind="reduce", detail="compute_scale", sizes=sizes, input_bytes=read, write_bytes=4,
-            inputs_are_cold=cold,
-        )  # fmt: skip
-        return (maximum, *_moves("cast_fp8", shape, number, cold=False))
-    written = {"reduce_mean": rows * number.output_bytes, "cast_fp8": count}
-    return (
-        Kernel(
-            kind=KINDS[op],
-            detail=op,
-            sizes=sizes,
-            input_bytes=read,
-            other_bytes=read * (INPUTS.get(op, 1) - 1),
-            write_bytes=round(written.get(op, count * number.output_bytes)),
-            inputs_are_cold=cold,
-        ),
     )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from hwmodels.formats.quantizer import Quantizer
+from hwmodels.formats.quantizer import Format, Quantizer
 from hwmodels.work.kernel import Kernel
-from hwmodels.work.work import Operand
+from hwmodels.work.loops import RowLoops
+from hwmodels.work.work import Operand, plain_format
 
+BF16, FP32 = plain_format(16), plain_format(32)
 PLAIN_BYTES = 2
 """An activation between kernels is 16 bit where Q/DQ stands at the consumer."""
 
@@ -39,13 +41,14 @@ def quantize_kernels(operand: Operand, *, fused: bool) -> Conversion:
     """
     quantizer = operand.quantizer
     assert quantizer is not None, "only quantized operands are converted"
-    whole = quantizer.timing == "dynamic" and quantizer.format.granularity == "tensor"
-    needs_maximum = whole and quantizer.format.scale is not None
+    fmt = quantizer.format
+    whole = quantizer.timing == "dynamic" and fmt.granularity == "tensor"
+    needs_maximum = whole and fmt.scale is not None
     kernels: list[Kernel] = []
     if needs_maximum:
         kernels.append(_maximum(operand))
     if needs_maximum or not fused:
-        kernels.append(_cast(operand, _plain_bytes(operand), operand.bytes, quantizer))
+        kernels.append(_cast(operand, _plain_bytes(operand), operand.bytes, fmt, fmt))
     return Conversion(
         value=operand.value,
         target=quantizer.name,
@@ -59,7 +62,7 @@ def fake_quantize_kernels(operand: Operand) -> tuple[Kernel, ...]:
     quantizer = operand.quantizer
     assert quantizer is not None, "only quantized operands are rounded"
     plain = _plain_bytes(operand)
-    cast = _cast(operand, plain, plain, quantizer)
+    cast = _cast(operand, plain, plain, quantizer.format, BF16)
     dynamic = quantizer.timing == "dynamic" and quantizer.format.scale is not None
     return (_maximum(operand), cast) if dynamic else (cast,)
 
@@ -71,7 +74,9 @@ def requantize_kernel(
     return Kernel(
         kind="quantize",
         detail="requantize",
-        sizes=_rows(operand),
+        loops=_rows(operand),
+        input_format=stored.format if stored else BF16,
+        output_format=wanted.format if wanted else BF16,
         input_bytes=_bytes_in(operand, stored),
         write_bytes=_bytes_in(operand, wanted),
     )
@@ -87,17 +92,22 @@ def _maximum(operand: Operand) -> Kernel:
     return Kernel(
         kind="reduce",
         detail="compute_scale",
-        sizes=_rows(operand),
+        loops=_rows(operand),
+        input_format=BF16,
+        output_format=FP32,
         input_bytes=_plain_bytes(operand),
         write_bytes=4,
     )
 
 
-def _cast(operand: Operand, read: int, written: int, quantizer: Quantizer) -> Kernel:
+def _cast(operand: Operand, read: int, written: int, grid: Format, stored: Format) -> Kernel:
     return Kernel(
         kind="quantize",
-        detail=quantizer.format.granularity,
-        sizes=_rows(operand),
+        detail=grid.granularity,
+        loops=_rows(operand),
+        input_format=BF16,
+        output_format=stored,
+        grid=grid,
         input_bytes=read,
         write_bytes=written,
     )
@@ -107,6 +117,6 @@ def _plain_bytes(operand: Operand) -> int:
     return operand.elements * PLAIN_BYTES
 
 
-def _rows(operand: Operand) -> dict[str, int]:
+def _rows(operand: Operand) -> RowLoops:
     cols = operand.shape[-1] if operand.shape else 1
-    return {"rows": math.prod(operand.shape[:-1]), "cols": cols}
+    return RowLoops(rows=math.prod(operand.shape[:-1]), cols=cols)

@@ -7,9 +7,12 @@ through memory; a compiler or a serving runtime has one kernel. The lists are th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from hwmodels.formats.quantizer import Format
 from hwmodels.work.kernel import Kernel, KernelKind
+from hwmodels.work.loops import RowLoops
+from hwmodels.work.work import plain_format
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +49,14 @@ RESCALE = (
 
 
 def eager_quantisation(
-    rows: int, cols: int, *, per_row: bool, to_integer: bool, cold: bool
+    rows: int, cols: int, *, stored: Format, per_row: bool, cold: bool
 ) -> tuple[Kernel, ...]:
     """The kernels that bring a 16-bit tensor to 8 bit; the first one finds it `cold`."""
     steps = [*(PER_ROW if per_row else PER_TENSOR)]
-    if to_integer:
+    if stored.element.kind == "int":
         steps.insert(-2, ROUND)
-    return tuple(_kernel(step, rows, cols, cold=cold and not i) for i, step in enumerate(steps))
+    kernels = [_kernel(step, rows, cols, cold=cold and not i) for i, step in enumerate(steps)]
+    return (*kernels[:-1], replace(kernels[-1], output_format=stored))
 
 
 def eager_rescaling(rows: int, cols: int) -> tuple[Kernel, ...]:
@@ -65,7 +69,9 @@ def _kernel(step: _Step, rows: int, cols: int, *, cold: bool) -> Kernel:
     return Kernel(
         kind=step.kind,
         detail=step.detail,
-        sizes={"rows": rows, "cols": cols},
+        loops=RowLoops(rows=rows, cols=cols),
+        input_format=plain_format(8 * step.read) if step.read else None,
+        output_format=plain_format(8 * step.write) if step.write else None,
         input_bytes=step.read * count,
         write_bytes=step.write * count,
         inputs_are_cold=cold,

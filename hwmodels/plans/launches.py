@@ -74,7 +74,8 @@ def _channel_kernels(kernel: Kernel, runtime: Runtime) -> list[Kernel]:
     small = Kernel(
         kind="pointwise",
         detail="channels",
-        sizes={},
+        input_format=kernel.input_format,
+        output_format=kernel.output_format,
         input_bytes=CHANNEL_BYTES,
         write_bytes=CHANNEL_BYTES,
     )
@@ -107,7 +108,8 @@ def _bias_kernels(ops: Sequence[Op], runtime: Runtime) -> list[Kernel]:
         Kernel(
             kind="pointwise",
             detail=STRIDED,
-            sizes={},
+            input_format=output.format,
+            output_format=output.format,
             input_bytes=output.bytes,
             write_bytes=output.bytes,
         )

@@ -14,9 +14,12 @@ transformers/attention.cpp (`_scaled_dot_product_attention_math`, `_safe_softmax
 from __future__ import annotations
 
 from hwmodels.work.kernel import Kernel, KernelKind
+from hwmodels.work.loops import AttentionLoops, ProductLoops, RowLoops
+from hwmodels.work.work import plain_format
 
 EXPANDED_MASK = "expanded_mask"
 """Detail of an attention whose mask is the same for all keys, expanded along them."""
+FP32 = plain_format(32)
 WIDE, NARROW, FLAG = 4, 2, 1
 """Bytes of float32, of the operands, of a truth value."""
 
@@ -26,27 +29,28 @@ def math_attention(kernel: Kernel, *, fused: bool) -> list[Kernel]:
 
     `fused`: a compiler joins what is elementwise with the softmax and the casts.
     """
-    s = kernel.sizes
-    heads = s["B"] * s["H"]
-    scores = heads * s["S"] * s["L"]
-    queries, keys = heads * s["S"] * s["D"], heads * s["L"] * s["D"]
+    loops = kernel.loops
+    assert isinstance(loops, AttentionLoops), "kernels check their loops"
+    heads, depth = loops.batch * loops.heads, loops.depth
+    scores = heads * loops.queries * loops.keys
+    queries, keys = heads * loops.queries * depth, heads * loops.keys * depth
     sides = (queries, keys, keys)
-    first = _product(heads, s["S"], s["L"], s["D"])
-    second = _product(heads, s["S"], s["D"], s["L"])
-    softmax = _pass("rowwise", "softmax", scores, WIDE, WIDE, cols=s["L"])
+    first = _product(heads, loops.queries, loops.keys, depth)
+    second = _product(heads, loops.queries, depth, loops.keys)
+    softmax = _pass("rowwise", "softmax", scores, WIDE, WIDE, cols=loops.keys)
     if fused:
         casts = [_pass("pointwise", "cast", side, NARROW, WIDE) for side in sides]
         return [*casts, first, softmax, second, _pass("pointwise", "cast", queries, WIDE, NARROW)]
     return [
         *(_pass("pointwise", "strided", side, NARROW, WIDE) for side in sides),
         *(_pass("pointwise", "mul", side, WIDE, WIDE) for side in (queries, keys)),
-        _pass("pointwise", "strided", s["B"] * s["S"] * s["L"], FLAG, NARROW),
+        _pass("pointwise", "strided", scores // loops.heads, FLAG, NARROW),
         *(_pass("pointwise", "strided", side, WIDE, WIDE) for side in sides),
         first,
         _pass("pointwise", "strided", scores, WIDE, WIDE),
         softmax,
         _pass("pointwise", "isneginf", scores, WIDE, FLAG),
-        _pass("reduce", "all", scores, FLAG, 0, cols=s["L"]),
+        _pass("reduce", "all", scores, FLAG, 0, cols=loops.keys),
         _pass("pointwise", "where", scores, WIDE, WIDE),
         second,
         _pass("pointwise", "cast", scores, WIDE, NARROW),
@@ -57,7 +61,10 @@ def math_attention(kernel: Kernel, *, fused: bool) -> list[Kernel]:
 def _product(batch: int, m: int, n: int, k: int) -> Kernel:
     return Kernel(
         kind="gemm",
-        sizes={"B": batch, "M": m, "N": n, "K": k, "taps": 1},
+        loops=ProductLoops(batch=batch, m=m, n=n, k=k),
+        input_format=FP32,
+        weight_format=FP32,
+        output_format=FP32,
         weight_element="fp32",
         input_element="fp32",
         input_bytes=WIDE * batch * m * k,
@@ -73,7 +80,9 @@ def _pass(
     return Kernel(
         kind=kind,
         detail=detail,
-        sizes={"rows": count // cols, "cols": cols} if cols > 1 else {},
+        loops=RowLoops(rows=count // cols, cols=cols) if cols > 1 else RowLoops(),
+        input_format=plain_format(8 * read),
+        output_format=plain_format(8 * write) if write else None,
         input_bytes=read * count,
         write_bytes=write * count,
     )

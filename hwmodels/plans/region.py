@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from hwmodels.devices.device import Device
 from hwmodels.formats.element import is_plain
-from hwmodels.formats.quantizer import Quantizer
+from hwmodels.formats.quantizer import Format, Quantizer
 from hwmodels.plans.conversion import Conversion, fake_quantize_kernels, quantize_kernels
 from hwmodels.plans.launches import launches
 from hwmodels.plans.operation import contraction_kernel, plain_kernel, reads_of
@@ -178,9 +178,10 @@ def _kernel(
 ) -> Kernel:
     reads, writes = border
     written = sum(_written_bytes(operand, context) for operand in writes)
+    output = _written_format(writes, context)
     runs = [run for _, run in group if run is not None]
     if not runs:
-        return plain_kernel([op for op, _ in group], reads, written)
+        return plain_kernel([op for op, _ in group], reads, written, output)
     multiplied = [op for op, run in group if run is not None]
     accumulator = runs[0].mode.accumulator if runs[0].mode else ""
     rate = device.rate(*runs[0].compute, accumulator or None) or device.rate(*runs[0].compute)
@@ -191,7 +192,14 @@ def _kernel(
         compute=runs[0].compute,
         accumulator=rate.accumulator if rate else "fp32",
         efficiency=min(run.mode.efficiency if run.mode else 1.0 for run in runs),
+        output=output,
     )
+
+
+def _written_format(writes: Sequence[Operand], context: Context) -> Format | None:
+    if context.output is not None:
+        return context.output.format
+    return writes[0].format if writes else None
 
 
 def _written_bytes(operand: Operand, context: Context) -> int:

@@ -32,6 +32,7 @@ from hwmodels.devices.device import Device, Link
 from hwmodels.errors import WorkError
 from hwmodels.runtimes.runtime import Runtime
 from hwmodels.work.kernel import Kernel, KernelCost
+from hwmodels.work.loops import CollectiveLoops
 
 Collective = Literal["all_reduce", "all_gather", "reduce_scatter"]
 
@@ -99,7 +100,8 @@ def _cost(kernel: Kernel, device: Device, runtime: Runtime) -> KernelCost:
             f"{device.name}: no `links` in its file, so several of it cannot share a network; "
             "set tensor_parallel to 1 or add a link"
         )
-    link, ways = device.links[0], kernel.sizes["ways"]
+    assert isinstance(kernel.loops, CollectiveLoops), "kernels check their loops"
+    link, ways = device.links[0], kernel.loops.ways
     message = max(kernel.input_bytes, kernel.write_bytes)
     latency = ring_s(kernel.detail, message, ways, link)
     if kernel.detail == "all_reduce" and runtime.peer_all_reduce and link.name not in HOST_LINKS:

@@ -2,33 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from hwmodels.errors import WorkError
+from hwmodels.formats.quantizer import Format
 from hwmodels.work.cost import Bound
+from hwmodels.work.loops import (
+    AttentionLoops,
+    CollectiveLoops,
+    ConvolutionLoops,
+    Loops,
+    ProductLoops,
+    RowLoops,
+)
 
 KernelKind = Literal[
     "gemm", "conv2d", "attention", "pointwise", "rowwise", "reduce", "embedding", "quantize",
     "collective",
 ]  # fmt: skip
+LOOPS_OF_KIND: dict[KernelKind, type] = {
+    "gemm": ProductLoops,
+    "conv2d": ConvolutionLoops,
+    "attention": AttentionLoops,
+    "collective": CollectiveLoops,
+}
+"""Loops that a kind of kernel must have; the others have `RowLoops`."""
+UNKNOWN_ROWS = RowLoops()
+MULTIPLYING: tuple[KernelKind, ...] = ("gemm", "conv2d", "attention")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kernel:
-    """One kernel launch: sizes, elements that are multiplied, bytes that cross its border.
+    """One kernel launch: its loop nest, its operands' formats, the bytes that cross its border.
 
-    Sizes: `gemm` B (batch), M, N, K; `conv2d` the same as an implicit GEMM (B groups, M output
-    pixels, N output channels of a group, K taps), and `taps` = kernel height x width; `attention`
-    B, H, HK, S, L, D, causal; `collective` ways (GPUs that take part; its detail is what they do);
-    the others `rows` and `cols` where they are known.
+    Formats say how operands are stored; elements say what the unit multiplies after it has
+    widened them. Equal kernels cost the same, and a kernel is hashable: tables price each once.
+
+    Raises:
+        WorkError: Loops of another kind, or a kernel that multiplies operands without formats.
     """
 
     kind: KernelKind
     detail: str = ""
-    sizes: Mapping[str, int]
+    """Which kernel of its kind: `softmax`, `strided`; of a collective what it does."""
+    loops: Loops = UNKNOWN_ROWS
+    input_format: Format | None = None
+    """Of the first operand in memory; None only where nothing multiplies and none is read."""
+    weight_format: Format | None = None
+    """Of the second operand (weight, key); None where there is none."""
+    output_format: Format | None = None
+    grid: Format | None = None
+    """Quantising kernels: the format whose scales they derive; they may store it in a wider one
+    (an emulation)."""
     weight_element: str = ""
-    """Element of the second operand (weight, key) in the unit; empty where nothing multiplies."""
+    """Element of the second operand in the unit; empty where nothing multiplies."""
     input_element: str = ""
     accumulator: str = "fp32"
     input_bytes: int = 0
@@ -46,21 +74,19 @@ class Kernel:
     efficiency: float = 1.0
     """Share of the unit's rate that the kernel can reach (`KernelMode.efficiency`)."""
 
+    def __post_init__(self) -> None:
+        expected = LOOPS_OF_KIND.get(self.kind, RowLoops)
+        if not isinstance(self.loops, expected):
+            raise WorkError(
+                f"kernel {self.kind}: expected {expected.__name__}, got {self.loops!r}"
+            )
+        if self.kind in MULTIPLYING and None in (self.input_format, self.weight_format):
+            raise WorkError(f"kernel {self.kind}: the formats of both operands are needed")
+
     @property
     def macs(self) -> int:
-        """Multiply-accumulates; zero for kernels that do not contract.
-
-        Causal attention counts the lower triangle only, which is what its kernels compute.
-        """
-        s = self.sizes
-        if self.kind in ("gemm", "conv2d"):
-            return s["B"] * s["M"] * s["N"] * s["K"]
-        if self.kind == "attention":
-            pairs = s["S"] * s["L"]
-            if s.get("causal"):
-                pairs -= s["S"] * (s["S"] - 1) // 2
-            return 2 * s["B"] * s["H"] * s["D"] * pairs
-        return 0
+        """Multiply-accumulates; zero for kernels that do not contract."""
+        return self.loops.macs
 
     @property
     def bytes(self) -> int:
@@ -70,7 +96,7 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelCost:
-    """What one launch costs."""
+    """The cost of one launch."""
 
     latency_s: float
     low_s: float

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal
 
-from hwmodels.formats.quantizer import Quantizer
+from hwmodels.formats.encodings import ENCODINGS
+from hwmodels.formats.quantizer import Encoding, Format, Quantizer
 
 OpKind = Literal[
     "gemm", "bmm", "grouped_gemm", "conv2d", "attention", "elementwise", "softmax", "layernorm",
@@ -16,6 +18,19 @@ OpKind = Literal[
 CONTRACTING: tuple[OpKind, ...] = ("gemm", "bmm", "grouped_gemm", "conv2d", "attention")
 """Kinds that multiply and accumulate: what a unit's rate and a kernel mode speak of."""
 OperandName = Literal["input", "weight", "bias", "output", "q", "k", "v", "probabilities", "other"]
+
+
+@cache
+def plain_format(bits: int) -> Format:
+    """The format of values without a quantizer, by their width.
+
+    16 bits are called bf16 whatever float of 16 bits the device has, 32 bits fp32; other widths
+    (token ids, truth values, constants that an exporter packed) are codes of that many bits.
+    """
+    name = {16: "bf16", 32: "fp32"}.get(bits)
+    code = f"int{bits}"
+    element = ENCODINGS[name] if name else Encoding(name=code, kind="int", bits=bits)
+    return Format(name=element.name, element=element, source=element.source)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +59,11 @@ class Operand:
         return math.prod(self.shape)
 
     @property
+    def format(self) -> Format:
+        """The format that it is stored in."""
+        return plain_format(self.bits) if self.quantizer is None else self.quantizer.format
+
+    @property
     def bytes(self) -> int:
         """Bytes in memory, scales included."""
         if self.quantizer is None:
@@ -56,8 +76,9 @@ class Op:
     """One operation with its loop sizes.
 
     `sizes` are those of the operator table (`docs/design.md`, section 6): gemm M, K, N; bmm
-    B, M, K, N; attention B, H, HK, S, L, D, causal; conv2d N, C, H, W, O, k, stride, groups (and
-    OH, OW); row-wise ops rows, cols; embedding vocab, dim, tokens. A `grouped_gemm`, one weight
+    B, M, K, N; attention B, H, HK, S, L, D, causal; conv2d N, C, H, W, O, OH, OW, kh, kw, groups
+    (and sh, sw, dh, dw, strides and dilations, 1 where they are absent); row-wise ops rows, cols;
+    embedding vocab, dim, tokens. A `grouped_gemm`, one weight
     matrix an expert, has E (experts), M (rows of all experts together: tokens x topk), K, N and
     topk; its weight is (E, K, N) or (E, N, K), its input holds the M rows, or the M / topk tokens
     that the kernel gathers them from.

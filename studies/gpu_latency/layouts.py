@@ -79,7 +79,7 @@ def predicted(frame: pd.DataFrame) -> pd.DataFrame:
         detail, read, write = MOVED[str(row.operation)]
         count = 2 * float(np.prod([int(size) for size in str(row.shape).split("x")]))
         kernel = Kernel(
-            kind="pointwise", detail=detail, sizes={}, input_bytes=round(read * count),
+            kind="pointwise", detail=detail, input_bytes=round(read * count),
             write_bytes=round(write * count), inputs_are_cold=row.part == "cold",
         )  # fmt: skip
         times.append(seconds(kernel) * 1e6)

@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 
 from hwmodels.devices.device import Device
 from hwmodels.devices.load import device_names, load_device
+from hwmodels.formats import catalog
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.tables.price import estimator_of
 from hwmodels.work.kernel import Kernel
+from hwmodels.work.loops import ProductLoops
 
 RUNTIME = load_runtime("free")
-WIDTHS = {"bf16": 2, "fp16": 2, "int8": 1, "fp32": 4}
+ELEMENTS = ("bf16", "fp16", "int8", "fp32")
 DEVICES = [load_device(name) for name in device_names()]
 sizes = st.integers(1, 16384)
 NOT_MONOTONE = 0.8
@@ -23,11 +25,15 @@ NOT_MONOTONE = 0.8
 
 
 def _gemm(device: Device, m: int, n: int, k: int) -> Kernel:
-    element = next(name for name in WIDTHS if device.rate(name, name) is not None)
-    width = WIDTHS[element]
+    element = next(name for name in ELEMENTS if device.rate(name, name) is not None)
+    stored = catalog.format(element)
+    width = stored.element.bits // 8
     return Kernel(
         kind="gemm",
-        sizes={"B": 1, "M": m, "N": n, "K": k, "taps": 1},
+        loops=ProductLoops(m=m, n=n, k=k),
+        input_format=stored,
+        weight_format=stored,
+        output_format=stored,
         weight_element=element,
         input_element=element,
         accumulator="int32" if element == "int8" else "fp32",
@@ -80,7 +86,7 @@ def test_more_weight_bytes_never_cost_less(device: Device, m: int, n: int, k: in
 
 def test_kernels_come_back_in_order() -> None:
     device = load_device("h100-sxm")
-    move = Kernel(kind="pointwise", sizes={}, input_bytes=1 << 24, write_bytes=1 << 24)
+    move = Kernel(kind="pointwise", input_bytes=1 << 24, write_bytes=1 << 24)
     kernels = [_gemm(device, 64, 64, 64), move, _gemm(device, 8192, 8192, 8192)]
     alone = [estimator_of(device).estimate([k], device, RUNTIME)[0] for k in kernels]
     assert list(estimator_of(device).estimate(kernels, device, RUNTIME)) == alone

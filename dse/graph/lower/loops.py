@@ -156,16 +156,19 @@ def _recurrent(node: Node, types: Mapping[str, TensorType]) -> tuple[Loops, ...]
 
 
 def convolution_sizes(graph: Graph, node: Node, types: Mapping[str, TensorType]) -> dict[str, int]:
-    """N, C, H, W, O, kh, kw, k, stride, groups, OH, OW.
+    """N, C, H, W, O, OH, OW, kh, kw, groups; sh, sw, dh, dw (strides, dilations).
 
     One spatial axis counts as the width; with three, depth and height are one axis. OH and OW of
-    a transposed convolution are the positions of its input, where its work is done.
+    a transposed convolution are the positions of its input, where its work is done, one by one.
     """
     weight = next(factor for factor in factors(graph, node) if factor.part == "second")
     kernel = sizes(types, node.inputs[weight.index])[2:]
     data, result = sizes(types, node.inputs[0]), sizes(types, node.outputs[0])
-    places = data[2:] if node.op_type == "ConvTranspose" else result[2:]
-    strides = integers(node, "strides") or (1,)
+    transposed = node.op_type == "ConvTranspose"
+    places = data[2:] if transposed else result[2:]
+    ones = (1,) * len(kernel)
+    strides = ones if transposed else integers(node, "strides") or ones
+    dilations = ones if transposed else integers(node, "dilations") or ones
     return {
         "N": data[0],
         "C": data[1],
@@ -174,8 +177,10 @@ def convolution_sizes(graph: Graph, node: Node, types: Mapping[str, TensorType])
         "O": result[1],
         "kh": math.prod(kernel[:-1]),
         "kw": kernel[-1],
-        "k": kernel[-1],
-        "stride": strides[-1],
+        "sh": math.prod(strides[:-1]),
+        "sw": strides[-1],
+        "dh": math.prod(dilations[:-1]),
+        "dw": dilations[-1],
         "groups": integer(node, "group", 1),
         "OH": math.prod(places[:-1]),
         "OW": places[-1],

@@ -23,6 +23,7 @@ from hwmodels.estimators.energy import energy_per_op_j
 from hwmodels.runtimes.runtime import Runtime
 from hwmodels.work.cost import Bound
 from hwmodels.work.kernel import Kernel, KernelCost
+from hwmodels.work.loops import ConvolutionLoops, ProductLoops
 
 REUSE_BLOCKS = 8
 """Blocks of output channels whose accumulators a layer keeps at once (assumed)."""
@@ -100,16 +101,16 @@ def utilisation(kernel: Kernel, device: Device) -> float:
         rate.accepts(kernel.weight_element, kernel.input_element)
         for rate in device.unit("matrix").rates
     )
-    if shape is None or kernel.kind not in ("gemm", "conv2d") or not on_array:
+    loops = kernel.loops
+    if shape is None or not on_array or not isinstance(loops, ProductLoops | ConvolutionLoops):
         return 1.0
-    s = kernel.sizes
-    channels = s["K"] / s.get("taps", 1)
+    product = loops.product
     return math.prod(
         size / (math.ceil(size / width) * width)
         for size, width in (
-            (s["M"], shape.rows.value),
-            (s["N"], shape.outputs.value),
-            (channels, shape.inputs.value),
+            (product.m, shape.rows.value),
+            (product.n, shape.outputs.value),
+            (product.k / loops.taps, shape.inputs.value),
         )
     )
 
@@ -117,8 +118,8 @@ def utilisation(kernel: Kernel, device: Device) -> float:
 def _activation_bytes(kernel: Kernel, device: Device) -> float:
     shape = device.unit("matrix").shape
     passes = 1
-    if shape is not None and kernel.kind in ("gemm", "conv2d"):
-        passes = math.ceil(kernel.sizes["N"] / (shape.outputs.value * REUSE_BLOCKS))
+    if shape is not None and isinstance(kernel.loops, ProductLoops | ConvolutionLoops):
+        passes = math.ceil(kernel.loops.product.n / (shape.outputs.value * REUSE_BLOCKS))
     second = 0 if kernel.weight_is_cold else kernel.weight_bytes
     return kernel.input_bytes * passes + second + kernel.other_bytes + kernel.write_bytes
 

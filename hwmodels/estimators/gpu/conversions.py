@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hwmodels.estimators.gpu.kernels import array, sizes
+from hwmodels.estimators.gpu.kernels import array, product_of, sizes
 from hwmodels.estimators.gpu.overhead import conversion_basis, overhead_s, widening_basis
 from hwmodels.estimators.gpu.residual import GpuArtefact
 from hwmodels.estimators.gpu.skeleton import Floats, GpuFigures, Terms
 from hwmodels.work.kernel import Kernel
+from hwmodels.work.loops import RowLoops
 
 NARROW_BYTES = 0.8
 """Bytes of a quantised element below which it is a 4-bit one."""
@@ -25,7 +26,8 @@ def quantised_as(kernel: Kernel) -> str:
         return "fp8_dynamic"
     if kernel.kind != "quantize" or kernel.detail in ("tensor", "requantize", "cast_fp8"):
         return ""
-    elements = kernel.sizes.get("rows", 0) * kernel.sizes.get("cols", 0)
+    assert isinstance(kernel.loops, RowLoops), kernel.kind
+    elements = kernel.loops.rows * kernel.loops.cols
     if kernel.write_bytes < NARROW_BYTES * elements:
         return "nvfp4"
     return "fp8_block" if kernel.detail in ("group", "block") else "fp8_dynamic"
@@ -59,7 +61,7 @@ def widening_s(
     kernels: Sequence[Kernel], artefact: GpuArtefact, gpu: GpuFigures, runtime: str
 ) -> Floats:
     """What weight-only and integer kernels were seen to take beside their GEMM."""
-    rows, outputs, depth = (sizes(kernels, name) for name in ("M", "N", "K"))
+    rows, outputs, depth = (sizes(kernels, name) for name in ("m", "n", "k"))
     basis = widening_basis(rows, outputs, depth, gpu)
     seconds = np.zeros(len(kernels))
     for index, kernel in enumerate(kernels):
@@ -70,9 +72,9 @@ def widening_s(
 
 
 def _widened_as(kernel: Kernel) -> str:
-    s = kernel.sizes
-    per_weight = kernel.weight_bytes / max(s["B"] * s["N"] * s["K"], 1)
-    per_input = kernel.input_bytes / max(s["B"] * s["M"] * s["K"], 1)
+    product = product_of(kernel)
+    per_weight = kernel.weight_bytes / max(product.batch * product.n * product.k, 1)
+    per_input = kernel.input_bytes / max(product.batch * product.m * product.k, 1)
     if kernel.input_element == "int8" and kernel.weight_element == "int8":
         return "w8a8_int8_dynamic"
     if per_weight >= 0.9 * per_input:

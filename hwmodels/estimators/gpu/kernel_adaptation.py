@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from hwmodels.estimators.gpu.adaptation import Adapted, Observed, posterior
 from hwmodels.work.kernel import Kernel
+from hwmodels.work.loops import RowLoops
 
 Floats = NDArray[np.float64]
 
@@ -47,18 +48,19 @@ class KernelSample:
 
 def kernel_name(kernel: Kernel, runtime: str) -> str:
     """Detail, number type and runtime."""
-    elements = kernel.sizes.get("rows", 0) * kernel.sizes.get("cols", 0)
-    width = kernel.input_element or f"{kernel.input_bytes / max(elements, 1):.3g}"
+    rows = kernel.loops if isinstance(kernel.loops, RowLoops) else RowLoops()
+    width = kernel.input_element or f"{kernel.input_bytes / max(rows.rows * rows.cols, 1):.3g}"
     return f"{kernel.detail}/{width}/{runtime}"
 
 
 def kernel_size(kernel: Kernel) -> tuple[float, float, float]:
     """Bytes, multiply-accumulates and row length as powers of two over their reach."""
-    values = (kernel.bytes, kernel.macs, kernel.sizes.get("cols", 0))
-    bytes_, macs, row = (
+    row = kernel.loops.cols if isinstance(kernel.loops, RowLoops) else 0
+    values = (kernel.bytes, kernel.macs, row)
+    bytes_, macs, length = (
         float(np.log2(1 + value)) / scale for value, scale in zip(values, SCALES, strict=True)
     )
-    return bytes_, macs, row
+    return bytes_, macs, length
 
 
 def kernels_adapted(

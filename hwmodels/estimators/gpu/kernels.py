@@ -14,6 +14,7 @@ from hwmodels.estimators.gpu.convolution import Convolutions, convolution_terms
 from hwmodels.estimators.gpu.moves import Moves, move_terms
 from hwmodels.estimators.gpu.skeleton import Floats, Gemms, GpuFigures, Terms
 from hwmodels.work.kernel import Kernel, KernelKind
+from hwmodels.work.loops import ConvolutionLoops, ProductLoops
 
 FP32_BYTES = 4
 
@@ -24,7 +25,11 @@ def gemms_of(kernels: Sequence[Kernel], device: Device) -> Gemms:
     A convolution reads no more of its input than its taps touch (a stride beyond the kernel
     leaves pixels out).
     """
-    m, n, k, batch = (sizes(kernels, name) for name in ("M", "N", "K", "B"))
+    products = [product_of(kernel) for kernel in kernels]
+    m, n, k, batch = (
+        np.array([getattr(product, name) for product in products], dtype=float)
+        for name in ("m", "n", "k", "batch")
+    )
     inputs = array(kernels, lambda kernel: kernel.input_bytes)
     weights = array(kernels, lambda kernel: kernel.weight_bytes)
     cold, warm = _temperatures(kernels)
@@ -48,13 +53,19 @@ def gemms_of(kernels: Sequence[Kernel], device: Device) -> Gemms:
     )
 
 
+def product_of(kernel: Kernel) -> ProductLoops:
+    """The product that a GEMM or a convolution amounts to."""
+    assert isinstance(kernel.loops, ProductLoops | ConvolutionLoops), kernel.kind
+    return kernel.loops.product
+
+
 def _skipped_bytes(kernel: Kernel) -> float:
-    if kernel.kind != "conv2d" or kernel.sizes.get("taps", 0) != 1:
+    if not isinstance(kernel.loops, ConvolutionLoops) or kernel.loops.taps != 1:
         return 0.0
-    s = kernel.sizes
+    product = kernel.loops.product
     width = 1 if "8" in kernel.input_element or "4m3" in kernel.input_element else 2
     width = FP32_BYTES if kernel.input_element in ("fp32", "tf32") else width
-    return max(kernel.input_bytes - s["B"] * s["M"] * s["K"] * width, 0)
+    return max(kernel.input_bytes - product.batch * product.m * product.k * width, 0)
 
 
 def _convolution(
@@ -62,7 +73,7 @@ def _convolution(
 ) -> Terms:
     convolutions = Convolutions(
         gemms=gemms_of(kernels, device),
-        taps=sizes(kernels, "taps"),
+        taps=array(kernels, lambda kernel: kernel.loops.taps),  # type: ignore[union-attr]
         fp32=array(kernels, lambda kernel: kernel.input_element == "fp32"),
     )
     return convolution_terms(convolutions, gpu, constants)
@@ -73,12 +84,12 @@ def _attention(
 ) -> Terms:
     cold, warm = _temperatures(kernels)
     attentions = Attentions(
-        batch=sizes(kernels, "B"),
-        heads=sizes(kernels, "H"),
-        kv_heads=sizes(kernels, "HK"),
-        queries=sizes(kernels, "S"),
-        keys=sizes(kernels, "L"),
-        depth=sizes(kernels, "D"),
+        batch=sizes(kernels, "batch"),
+        heads=sizes(kernels, "heads"),
+        kv_heads=sizes(kernels, "kv_heads"),
+        queries=sizes(kernels, "queries"),
+        keys=sizes(kernels, "keys"),
+        depth=sizes(kernels, "depth"),
         ops=array(kernels, lambda kernel: 2 * kernel.macs),
         cold_bytes=cold,
         warm_bytes=warm,
@@ -118,8 +129,8 @@ TERMS: dict[KernelKind, _TermsOf] = {
 
 
 def sizes(kernels: Sequence[Kernel], name: str) -> Floats:
-    """One loop size of every kernel, 0 where it has none."""
-    return np.array([kernel.sizes.get(name, 0) for kernel in kernels], dtype=float)
+    """One loop size of kernels of one kind, by its field in their loops."""
+    return np.array([getattr(kernel.loops, name) for kernel in kernels], dtype=float)
 
 
 def array(kernels: Sequence[Kernel], figure: Callable[[Kernel], float]) -> Floats:

@@ -18,9 +18,6 @@ from hwmodels.estimators.gpu.constants import SkeletonConstants
 from hwmodels.estimators.gpu.skeleton import Floats, GpuFigures, dram_traffic
 from hwmodels.operators.number_type import NUMBER_TYPES, NumberType
 
-WEIGHT_ONLY_SHARE = 0.9
-"""Weights below this share of the activations' width are widened by the kernel."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overhead:
@@ -44,12 +41,7 @@ Overheads = Mapping[str, Overhead]
 
 def has_overhead(number: NumberType) -> bool:
     """Whether times of a number type hold more than its GEMM."""
-    return bool(number.quantizes) or is_weight_only(number) or number.input_element == "int8"
-
-
-def is_weight_only(number: NumberType) -> bool:
-    """Whether the kernel widens its weights."""
-    return number.weight_bytes < WEIGHT_ONLY_SHARE * number.input_bytes
+    return number.quantizes or number.is_weight_only or number.is_integer
 
 
 def conversion_basis(

@@ -124,7 +124,8 @@ def test_suggestions_are_of_many_kinds_and_never_twice_the_same() -> None:
     chosen = most_informative(table, rows, load_device("l4"), runtime=RUNTIME, count=30)
     assert len(set(chosen.tolist())) == 30
     kinds = {KINDS.get(table.ops[row], table.ops[row]) for row in chosen}
-    assert {"gemm", "pointwise", "rowwise", "conv2d"} <= kinds
+    assert {"gemm", "elementwise", "conv2d"} <= kinds
+    assert kinds & {"softmax", "layernorm", "rmsnorm"}
 
 
 def test_suggestions_narrow_the_intervals_more_than_chance(gemms: OpTable) -> None:

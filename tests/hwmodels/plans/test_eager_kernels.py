@@ -9,6 +9,7 @@ import pytest
 
 from hwmodels.adapt.prediction import predict_ops
 from hwmodels.devices.load import load_device
+from hwmodels.formats import catalog
 from hwmodels.operators.lower import operator_kernels
 from hwmodels.operators.optable import read_optable
 from hwmodels.plans.eager_kernels import eager_quantisation, eager_rescaling
@@ -19,16 +20,16 @@ PAIR = ("e4m3", "e4m3")
 
 def test_bytes_are_those_of_the_operations_one_by_one() -> None:
     """|x| 2+2, maximum 2, times scale 2+2, clamp 2+2, cast 2+1: 17 bytes an element."""
-    kernels = eager_quantisation(64, 128, per_row=False, to_integer=False, cold=True)
+    kernels = eager_quantisation(64, 128, stored=catalog.format("e4m3"), per_row=False, cold=True)
     assert sum(one.bytes for one in kernels) == 17 * 64 * 128
     assert [one.inputs_are_cold for one in kernels] == [True] + [False] * 6
 
 
 def test_rows_are_divided_in_float32() -> None:
     """|x| 4, maximum 2, division 2+4, clamp 8, cast 5; rounding adds 8, rescaling 8+8+6."""
-    kernels = eager_quantisation(8, 16, per_row=True, to_integer=False, cold=True)
+    kernels = eager_quantisation(8, 16, stored=catalog.format("e4m3"), per_row=True, cold=True)
     assert sum(one.bytes for one in kernels) == 25 * 8 * 16
-    rounded = eager_quantisation(8, 16, per_row=True, to_integer=True, cold=True)
+    rounded = eager_quantisation(8, 16, stored=catalog.format("int8"), per_row=True, cold=True)
     assert sum(one.bytes for one in rounded) == 33 * 8 * 16
     assert sum(one.bytes for one in eager_rescaling(8, 16)) == 22 * 8 * 16
 

@@ -87,7 +87,18 @@ def test_maps_have_kernels_of_their_own(detail: str, kind: OpKind, name: str) ->
 
 
 def test_a_convolution_adds_its_bias_element_by_element() -> None:
-    sizes = {"N": 8, "C": 64, "O": 64, "groups": 1, "OH": 56, "OW": 56, "kh": 3, "kw": 3}
+    sizes = {
+        "N": 8,
+        "C": 64,
+        "O": 64,
+        "H": 56,
+        "W": 56,
+        "groups": 1,
+        "OH": 56,
+        "OW": 56,
+        "kh": 3,
+        "kw": 3,
+    }
     x = operand("x", MAPS)
     weight = Operand(name="weight", value="w", shape=(64, 64, 3, 3), is_weight=True)
     bias = Operand(name="bias", value="b", shape=(64,), is_weight=True)

@@ -9,11 +9,15 @@ from hwmodels.plans.math_attention import math_attention
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.tables.price import kernel_costs
 from hwmodels.work.kernel import Kernel
+from hwmodels.work.loops import AttentionLoops, ProductLoops
+from hwmodels.work.work import plain_format
 
 HEADS, SIZE, DEPTH = 96, 384, 64
 ATTENTION = Kernel(
     kind="attention",
-    sizes={"B": 8, "H": 12, "HK": 12, "S": SIZE, "L": SIZE, "D": DEPTH, "causal": 0},
+    loops=AttentionLoops(batch=8, heads=12, kv_heads=12, queries=SIZE, keys=SIZE, depth=DEPTH),
+    input_format=plain_format(16),
+    weight_format=plain_format(16),
     weight_element="bf16",
     input_element="bf16",
 )
@@ -23,7 +27,11 @@ SCORES = HEADS * SIZE * SIZE
 @pytest.mark.parametrize("fused", [False, True])
 def test_both_products_run_in_float32(fused: bool) -> None:
     products = [one for one in math_attention(ATTENTION, fused=fused) if one.kind == "gemm"]
-    assert [one.sizes["N"] for one in products] == [SIZE, DEPTH]
+    loops = [one.loops for one in products]
+    assert loops == [
+        ProductLoops(batch=HEADS, m=SIZE, n=SIZE, k=DEPTH),
+        ProductLoops(batch=HEADS, m=SIZE, n=DEPTH, k=SIZE),
+    ]
     assert sum(one.macs for one in products) == ATTENTION.macs
     assert {(one.weight_element, one.input_element) for one in products} == {("fp32", "fp32")}
 

@@ -11,6 +11,7 @@ from hwmodels.errors import WorkError
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.tables.collectives import collective_costs, peer_all_reduce_s, ring_s
 from hwmodels.work.kernel import Kernel
+from hwmodels.work.loops import CollectiveLoops
 
 MIB = 2**20
 # Rows of aiconfigurator's nccl_perf tables at 095f58a (half, microseconds): device, collective,
@@ -37,7 +38,9 @@ PEER = (
 
 
 def kernel(detail: str, ways: int, message: int) -> Kernel:
-    return Kernel(kind="collective", detail=detail, sizes={"ways": ways}, input_bytes=message)
+    return Kernel(
+        kind="collective", detail=detail, loops=CollectiveLoops(ways=ways), input_bytes=message
+    )
 
 
 @pytest.mark.parametrize(("device", "collective", "ways", "message", "measured_us"), NCCL)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from hwmodels.devices.load import load_device
-from hwmodels.plans.operation import contraction_sizes
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.tables.price import price
+from hwmodels.work.loops import ProductLoops, contraction_loops
 from hwmodels.work.routing import hit_experts, rows_per_expert
 from hwmodels.work.work import Op, Operand, RegionWork
 
@@ -77,4 +77,5 @@ def test_few_tokens_read_few_experts() -> None:
 
 def test_sizes_of_a_full_layer_are_a_batch_of_gemms() -> None:
     (op,) = experts(tokens=1024, topk=4).ops
-    assert contraction_sizes(op) == {"B": EXPERTS, "M": 64, "N": INNER, "K": HIDDEN, "taps": 1}
+    loops = contraction_loops(op.kind, op.sizes, where=op.name)
+    assert loops == ProductLoops(batch=EXPERTS, m=64, n=INNER, k=HIDDEN)

@@ -17,8 +17,11 @@ from hwmodels.estimators.gpu.kernels import gemms_of
 from hwmodels.estimators.gpu.residual import load_artefact, save_artefact
 from hwmodels.estimators.gpu.skeleton import GpuFigures, gemm_terms
 from hwmodels.fit.residual import exported
+from hwmodels.formats import catalog
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.work.kernel import Kernel
+from hwmodels.work.loops import ProductLoops
+from hwmodels.work.work import plain_format
 
 MEASURED = Path(__file__).parents[3] / "data" / "h100_ops.csv.gz"
 ELEMENTS = {
@@ -37,7 +40,10 @@ def _kernel(shape: dict[str, int], dtype: str) -> Kernel:
     m, n, k = shape["M"], shape["N"], shape["K"]
     return Kernel(
         kind="gemm",
-        sizes={"B": 1, "M": m, "N": n, "K": k, "taps": 1},
+        loops=ProductLoops(m=m, n=n, k=k),
+        input_format=catalog.format(element),
+        weight_format=catalog.format(element),
+        output_format=plain_format(8 * written),
         weight_element=element,
         input_element=element,
         input_bytes=m * k * read,

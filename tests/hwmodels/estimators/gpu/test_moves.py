@@ -14,6 +14,8 @@ from hwmodels.estimators.gpu.kernels import TERMS
 from hwmodels.estimators.gpu.residual import load_artefact
 from hwmodels.estimators.gpu.skeleton import GpuFigures
 from hwmodels.work.kernel import Kernel
+from hwmodels.work.loops import ConvolutionLoops
+from hwmodels.work.work import plain_format
 
 MEASURED = Path(__file__).parents[4] / "studies" / "gpu_latency" / "results" / "layouts.csv"
 
@@ -31,7 +33,6 @@ def log_ratios(named: tuple[str, str], moved: tuple[str, float, float]) -> np.nd
         kernel = Kernel(
             kind="pointwise",
             detail=detail,
-            sizes={},
             input_bytes=round(read * count),
             write_bytes=round(write * count),
             inputs_are_cold=part == "cold",
@@ -61,12 +62,17 @@ def test_moves_take_what_was_measured(
 
 def test_convolutions_in_fp32_walk_along_their_depth() -> None:
     """One image, 3x3, 512 channels of 7x7: 134 us in fp32 on an H100; a tenth of that in fp16."""
-    sizes = {"B": 1, "M": 49, "N": 512, "K": 4608, "taps": 9}
+    loops = ConvolutionLoops(
+        images=1, groups=1, in_channels=512, out_channels=512, in_size=(7, 7), out_size=(7, 7),
+        kernel=(3, 3),
+    )  # fmt: skip
     seconds = {}
     for element, width in (("fp32", 4), ("bf16", 2)):
         kernel = Kernel(
             kind="conv2d",
-            sizes=sizes,
+            loops=loops,
+            input_format=plain_format(8 * width),
+            weight_format=plain_format(8 * width),
             weight_element=element,
             input_element=element,
             input_bytes=49 * 512 * width,

@@ -20,7 +20,10 @@ from hwmodels.estimators.gpu.overhead import Overhead, overhead_s
 from hwmodels.estimators.gpu.skeleton import GpuFigures, gemm_terms, kept_share
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.work.kernel import Kernel
+from hwmodels.work.loops import ConvolutionLoops, ProductLoops, RowLoops
+from hwmodels.work.work import plain_format
 
+BF16 = plain_format(16)
 H100 = load_device("h100-sxm")
 L40S = load_device("l40s")
 
@@ -29,7 +32,10 @@ def gemm(m: int, n: int, k: int, **changes: object) -> Kernel:
     """A bf16 GEMM with everything warm."""
     kernel = Kernel(
         kind="gemm",
-        sizes={"B": 1, "M": m, "N": n, "K": k, "taps": 1},
+        loops=ProductLoops(m=m, n=n, k=k),
+        input_format=BF16,
+        weight_format=BF16,
+        output_format=BF16,
         weight_element="bf16",
         input_element="bf16",
         input_bytes=2 * m * k,
@@ -77,7 +83,18 @@ def test_the_bound_is_the_largest_term(m: int, bound: str) -> None:
 def test_a_stride_beyond_the_kernel_reads_a_part_of_the_input() -> None:
     dense = Kernel(
         kind="conv2d",
-        sizes={"B": 1, "M": 32 * 28 * 28, "N": 128, "K": 256, "taps": 1},
+        loops=ConvolutionLoops(
+            images=32,
+            groups=1,
+            in_channels=256,
+            out_channels=128,
+            in_size=(56, 56),
+            out_size=(28, 28),
+            kernel=(1, 1),
+            stride=(2, 2),
+        ),
+        input_format=BF16,
+        weight_format=BF16,
         weight_element="bf16",
         input_element="bf16",
         input_bytes=2 * 32 * 256 * 56 * 56,
@@ -93,7 +110,18 @@ def test_three_channels_keep_a_convolution_off_the_matrix_unit() -> None:
     def image(channels: int) -> Kernel:
         return Kernel(
             kind="conv2d",
-            sizes={"B": 1, "M": 100352, "N": 64, "K": 49 * channels, "taps": 49},
+            loops=ConvolutionLoops(
+                images=8,
+                groups=1,
+                in_channels=channels,
+                out_channels=64,
+                in_size=(224, 224),
+                out_size=(112, 112),
+                kernel=(7, 7),
+                stride=(2, 2),
+            ),
+            input_format=BF16,
+            weight_format=BF16,
             weight_element="bf16",
             input_element="bf16",
             input_bytes=2 * 8 * channels * 224 * 224,
@@ -126,7 +154,8 @@ def test_an_unmeasured_runtime_takes_the_fastest_quantisation() -> None:
 
 
 def test_a_static_cast_is_no_dynamic_quantisation() -> None:
-    cast = Kernel(kind="quantize", detail="tensor", sizes={"rows": 4, "cols": 8}, write_bytes=32)
+    rows = RowLoops(rows=4, cols=8)
+    cast = Kernel(kind="quantize", detail="tensor", loops=rows, write_bytes=32)
     assert quantised_as(cast) == ""
     assert quantised_as(replace(cast, detail="token")) == "fp8_dynamic"
     assert quantised_as(replace(cast, detail="group")) == "fp8_block"

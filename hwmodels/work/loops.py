@@ -1,0 +1,209 @@
+"""Loop nests of kernels: what a kernel iterates over, whatever executes it.
+
+Loops are kept as the operation has them, so that an estimator of a spatial array can map output
+channels, taps or pixels to its axes; an estimator of a GPU takes the product that they amount to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from hwmodels.errors import WorkError
+from hwmodels.work.routing import hit_experts, rows_per_expert
+
+SIZES: dict[str, tuple[str, ...]] = {
+    "gemm": ("M", "K", "N"),
+    "bmm": ("B", "M", "K", "N"),
+    "grouped_gemm": ("E", "M", "K", "N", "topk"),
+    "conv2d": ("N", "C", "H", "W", "O", "groups", "OH", "OW", "kh", "kw"),
+    "attention": ("B", "H", "S", "L", "D"),
+}
+"""Sizes that an operation of each contracting kind must have (`Op.sizes`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProductLoops:
+    """A batch of matrix products (M, K) x (K, N)."""
+
+    batch: int = 1
+    m: int
+    n: int
+    k: int
+
+    @property
+    def product(self) -> ProductLoops:
+        """The loops themselves."""
+        return self
+
+    @property
+    def taps(self) -> int:
+        """Places of the kernel; a product has one."""
+        return 1
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates."""
+        return self.batch * self.m * self.n * self.k
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvolutionLoops:
+    """A convolution over images; pairs are (height, width).
+
+    One spatial axis counts as the width; with three, depth and height are one axis. A transposed
+    convolution is counted where its work is done: its output places are those of its input.
+    """
+
+    images: int
+    groups: int
+    in_channels: int
+    """Of all groups together."""
+    out_channels: int
+    in_size: tuple[int, int]
+    """Without padding."""
+    out_size: tuple[int, int]
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+
+    @property
+    def taps(self) -> int:
+        """Places of the kernel."""
+        return self.kernel[0] * self.kernel[1]
+
+    @property
+    def product(self) -> ProductLoops:
+        """The implicit GEMM: groups x (output pixels, channels and taps of a group, outputs)."""
+        return ProductLoops(
+            batch=self.groups,
+            m=self.images * self.out_size[0] * self.out_size[1],
+            n=self.out_channels // self.groups,
+            k=self.in_channels // self.groups * self.taps,
+        )
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates."""
+        return self.product.macs
+
+    @property
+    def read_share(self) -> float:
+        """Share of the input's pixels that some tap touches, in (0, 1].
+
+        Below 1 where the stride goes beyond the kernel: a 1x1 kernel of stride 2 reads a quarter.
+        """
+        axes = zip(self.in_size, self.out_size, self.kernel, self.stride, self.dilation)  # noqa: B905
+        height, width = (_read_share(*axis) for axis in axes)
+        return height * width
+
+
+@cache
+def _read_share(size: int, places: int, taps: int, stride: int, dilation: int) -> float:
+    """Share of `size` positions that `taps` at `places` touch; those in the padding count too."""
+    touched = {place * stride + tap * dilation for place in range(places) for tap in range(taps)}
+    return min(len(touched) / max(size, 1), 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionLoops:
+    """Scaled dot-product attention."""
+
+    batch: int
+    heads: int
+    kv_heads: int
+    queries: int
+    keys: int
+    depth: int
+    causal: bool = False
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of both products.
+
+        Causal attention counts the lower triangle only, which is what its kernels compute.
+        """
+        pairs = self.queries * self.keys
+        if self.causal:
+            pairs -= self.queries * (self.queries - 1) // 2
+        return 2 * self.batch * self.heads * self.depth * pairs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowLoops:
+    """Rows of elements that are moved, reduced or normalised; 0 where they are not known."""
+
+    rows: int = 0
+    cols: int = 0
+
+    @property
+    def macs(self) -> int:
+        """None: nothing is contracted."""
+        return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectiveLoops:
+    """Devices that take part in a collective."""
+
+    ways: int
+
+    @property
+    def macs(self) -> int:
+        """None: what is summed on the way is not counted."""
+        return 0
+
+
+Loops = ProductLoops | ConvolutionLoops | AttentionLoops | RowLoops | CollectiveLoops
+
+
+def contraction_loops(
+    kind: str, sizes: Mapping[str, int], *, where: str
+) -> ProductLoops | ConvolutionLoops | AttentionLoops:
+    """The loops of an operation that contracts, from its sizes (`Op.sizes`).
+
+    Of a layer of experts those that are hit are a batch of products, in expectation.
+
+    Raises:
+        WorkError: A size that the kind needs (`SIZES`) is missing; `where` begins the message.
+    """
+    s = sizes
+    if missing := [name for name in SIZES[kind] if name not in s]:
+        raise WorkError(f"{where} ({kind}): sizes missing: {', '.join(missing)}")
+    match kind:
+        case "gemm" | "bmm":
+            return ProductLoops(batch=s.get("B", 1), m=s["M"], n=s["N"], k=s["K"])
+        case "grouped_gemm":
+            hit = hit_experts(s["E"], s["M"], s["topk"])
+            rows = rows_per_expert(s["E"], s["M"], s["topk"])
+            return ProductLoops(batch=hit, m=rows, n=s["N"], k=s["K"])
+        case "conv2d":
+            return ConvolutionLoops(
+                images=s["N"],
+                groups=s["groups"],
+                in_channels=s["C"],
+                out_channels=s["O"],
+                in_size=(s["H"], s["W"]),
+                out_size=(s["OH"], s["OW"]),
+                kernel=(s["kh"], s["kw"]),
+                stride=(s.get("sh", 1), s.get("sw", 1)),
+                dilation=(s.get("dh", 1), s.get("dw", 1)),
+            )
+        case _:
+            return AttentionLoops(
+                batch=s["B"],
+                heads=s["H"],
+                kv_heads=s.get("HK", s["H"]),
+                queries=s["S"],
+                keys=s["L"],
+                depth=s["D"],
+                causal=bool(s.get("causal", 0)),
+            )
+
+
+def plain_loops(sizes: Mapping[str, int]) -> RowLoops | CollectiveLoops:
+    """The loops of an operation that contracts nothing."""
+    if "ways" in sizes:
+        return CollectiveLoops(ways=sizes["ways"])
+    return RowLoops(rows=sizes.get("rows", 0), cols=sizes.get("cols", 0))
