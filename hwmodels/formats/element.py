@@ -32,6 +32,11 @@ def unit_element(encoding: Encoding) -> str:
     return "fp32"
 
 
+def is_integer(element: str) -> bool:
+    """Whether a unit's element is an integer; decoded numbers (posits, codebooks) are floats."""
+    return element not in UNIT_FLOATS and element.removeprefix("int").isdigit()
+
+
 def operand_element(quantizer: Quantizer | None, default: str) -> str:
     """The element of an operand; None is the default 16-bit format."""
     return default if quantizer is None else unit_element(quantizer.format.element)

@@ -58,15 +58,17 @@ def contraction_kernel(
     if isinstance(loops, ProductLoops) and len(ops) > 1:
         loops = replace(loops, n=sum(op.sizes["N"] for op in ops))
     seconds = [operand for operand in reads if operand.name in SECOND]
-    firsts = [operand for operand in reads if operand.name in FIRST]
-    others = [operand for operand in reads if operand.name not in (*FIRST, *SECOND)]
+    # A residual that is fused in is an `input` too, of the addition: it is read, not multiplied.
+    multiplied = {operand.value for op in ops for operand in op.operands if operand.name in FIRST}
+    firsts = [o for o in reads if o.name in FIRST and o.value in multiplied]
+    others = [o for o in reads if o not in firsts and o.name not in SECOND]
     streamed = round(sum(operand.bytes for operand in seconds) * share_of_weights(first))
     return Kernel(
         kind=KERNEL_OF.get(first.kind, "gemm"),
         detail=first.detail,
         loops=loops,
-        input_format=firsts[0].format if firsts else None,
-        weight_format=seconds[0].format if seconds else None,
+        input_format=_format_of(first, FIRST),
+        weight_format=_format_of(first, SECOND),
         output_format=output,
         weight_element=compute[0],
         input_element=compute[1],
@@ -78,6 +80,10 @@ def contraction_kernel(
         write_bytes=written,
         efficiency=efficiency,
     )
+
+
+def _format_of(op: Op, names: Sequence[OperandName]) -> Format | None:
+    return next((operand.format for operand in op.operands if operand.name in names), None)
 
 
 def share_of_weights(op: Op) -> float:

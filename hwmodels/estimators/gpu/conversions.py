@@ -6,31 +6,45 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hwmodels.estimators.gpu.kernels import array, product_of, sizes
+from hwmodels.estimators.gpu.kernels import array, sizes
 from hwmodels.estimators.gpu.overhead import conversion_basis, overhead_s, widening_basis
 from hwmodels.estimators.gpu.residual import GpuArtefact
 from hwmodels.estimators.gpu.skeleton import Floats, GpuFigures, Terms
+from hwmodels.formats.quantizer import Format
+from hwmodels.operators.number_type import NUMBER_TYPES, WEIGHT_ONLY_SHARE
 from hwmodels.work.kernel import Kernel
-from hwmodels.work.loops import RowLoops
 
-NARROW_BYTES = 0.8
-"""Bytes of a quantised element below which it is a 4-bit one."""
+WHOLE_BITS = 8
+"""Narrower elements share bytes: kernels pack and unpack them."""
 
 
 def quantised_as(kernel: Kernel) -> str:
-    """The measured number type whose quantisation a kernel is; empty for other kernels.
+    """The number type whose quantisation a kernel is; empty for other kernels.
 
-    A static cast of a whole tensor is a cast and nothing else.
+    To 8 bits, or to a grid that is stored in more, only what shares a scale matters: a row, or a
+    group within it. Packed elements are those of the measured type of the same layout; others go
+    by their format's own name, which nobody measured (`overhead_s`). A static cast of a whole
+    tensor is a cast and nothing else.
     """
     if kernel.detail == "compute_scale":
         return "fp8_dynamic"
-    if kernel.kind != "quantize" or kernel.detail in ("tensor", "requantize", "cast_fp8"):
+    grid, stored = kernel.grid, kernel.output_format
+    if grid is None or stored is None or grid.granularity == "tensor":
         return ""
-    assert isinstance(kernel.loops, RowLoops), kernel.kind
-    elements = kernel.loops.rows * kernel.loops.cols
-    if kernel.write_bytes < NARROW_BYTES * elements:
-        return "nvfp4"
-    return "fp8_block" if kernel.detail in ("group", "block") else "fp8_dynamic"
+    if stored.element.bits >= WHOLE_BITS:
+        return "fp8_block" if grid.granularity in ("group", "block") else "fp8_dynamic"
+    same = [
+        name
+        for name, number in NUMBER_TYPES.items()
+        if number.quantizes and _layout(number.input) == _layout(grid)
+    ]
+    return same[0] if same else grid.name
+
+
+def _layout(fmt: Format) -> tuple[object, ...]:
+    """Everything that a quantising kernel does differently: not the name, not the source."""
+    scale = fmt.scale.encoding if fmt.scale else None
+    return fmt.element, fmt.granularity, fmt.group, fmt.block_rows, scale, fmt.tensor_scale
 
 
 def conversions_s(
@@ -72,11 +86,12 @@ def widening_s(
 
 
 def _widened_as(kernel: Kernel) -> str:
-    product = product_of(kernel)
-    per_weight = kernel.weight_bytes / max(product.batch * product.n * product.k, 1)
-    per_input = kernel.input_bytes / max(product.batch * product.m * product.k, 1)
+    """The number type whose work beside the product a kernel has; empty where it has none."""
     if kernel.input_element == "int8" and kernel.weight_element == "int8":
         return "w8a8_int8_dynamic"
-    if per_weight >= 0.9 * per_input:
+    weight, input_ = kernel.weight_format, kernel.input_format
+    assert weight is not None, "kernels that multiply have both formats"
+    assert input_ is not None, "kernels that multiply have both formats"
+    if weight.bits_per_element >= WEIGHT_ONLY_SHARE * input_.bits_per_element:
         return ""
-    return "w4a16" if per_weight < NARROW_BYTES else "w8a16"
+    return "w4a16" if weight.element.bits < WHOLE_BITS else "w8a16"

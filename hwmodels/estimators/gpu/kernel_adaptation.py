@@ -48,8 +48,8 @@ class KernelSample:
 
 def kernel_name(kernel: Kernel, runtime: str) -> str:
     """Detail, number type and runtime."""
-    rows = kernel.loops if isinstance(kernel.loops, RowLoops) else RowLoops()
-    width = kernel.input_element or f"{kernel.input_bytes / max(rows.rows * rows.cols, 1):.3g}"
+    stored = kernel.input_format
+    width = kernel.input_element or (f"{stored.element.bits} bits" if stored else "")
     return f"{kernel.detail}/{width}/{runtime}"
 
 

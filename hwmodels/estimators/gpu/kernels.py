@@ -13,24 +13,27 @@ from hwmodels.estimators.gpu.constants import SkeletonConstants
 from hwmodels.estimators.gpu.convolution import Convolutions, convolution_terms
 from hwmodels.estimators.gpu.moves import Moves, move_terms
 from hwmodels.estimators.gpu.skeleton import Floats, Gemms, GpuFigures, Terms
+from hwmodels.formats.element import is_integer
+from hwmodels.formats.quantizer import Format
 from hwmodels.work.kernel import Kernel, KernelKind
 from hwmodels.work.loops import ConvolutionLoops, ProductLoops
 
-FP32_BYTES = 4
+WIDE_ELEMENTS = ("fp32", "tf32")
+"""Elements that attention has no tensor-core kernel for."""
 
 
 def gemms_of(kernels: Sequence[Kernel], device: Device) -> Gemms:
     """GEMM and convolution kernels as arrays.
 
-    A convolution reads no more of its input than its taps touch (a stride beyond the kernel
-    leaves pixels out).
+    Elements are as wide as their formats say. A tile of a convolution reads each input element
+    once for all taps that it is under, and a stride beyond the kernel leaves pixels out: there the
+    width is the input's bytes over the implicit GEMM's elements.
     """
     products = [product_of(kernel) for kernel in kernels]
     m, n, k, batch = (
         np.array([getattr(product, name) for product in products], dtype=float)
         for name in ("m", "n", "k", "batch")
     )
-    inputs = array(kernels, lambda kernel: kernel.input_bytes)
     weights = array(kernels, lambda kernel: kernel.weight_bytes)
     cold, warm = _temperatures(kernels)
     skipped = array(kernels, _skipped_bytes)
@@ -41,15 +44,15 @@ def gemms_of(kernels: Sequence[Kernel], device: Device) -> Gemms:
         m=m,
         n=n,
         k=k,
-        input_bytes=inputs / np.maximum(batch * m * k, 1),
-        weight_bytes=weights / np.maximum(batch * n * k, 1),
+        input_bytes=array(kernels, _tile_input_bytes),
+        weight_bytes=array(kernels, lambda kernel: _element_bytes(kernel.weight_format)),
         cold_bytes=cold - skipped * (1 - warm_inputs),
         warm_bytes=warm - skipped * warm_inputs,
         copied_bytes=weights * (copies > 1),
         copies=copies,
         ops_per_s=_rates(kernels, device) * array(kernels, lambda kernel: kernel.efficiency),
         peak_ops_per_s=_rates(kernels, device),
-        integer=array(kernels, lambda kernel: kernel.input_element.startswith("int")),
+        integer=array(kernels, lambda kernel: is_integer(kernel.input_element)),
     )
 
 
@@ -59,13 +62,24 @@ def product_of(kernel: Kernel) -> ProductLoops:
     return kernel.loops.product
 
 
-def _skipped_bytes(kernel: Kernel) -> float:
-    if not isinstance(kernel.loops, ConvolutionLoops) or kernel.loops.taps != 1:
-        return 0.0
+def _element_bytes(stored: Format | None) -> float:
+    """Bytes of an element with its share of the group's scale."""
+    assert stored is not None, "kernels that multiply have both formats"
+    return stored.bits_per_element / 8
+
+
+def _tile_input_bytes(kernel: Kernel) -> float:
+    if not isinstance(kernel.loops, ConvolutionLoops):
+        return _element_bytes(kernel.input_format)
     product = kernel.loops.product
-    width = 1 if "8" in kernel.input_element or "4m3" in kernel.input_element else 2
-    width = FP32_BYTES if kernel.input_element in ("fp32", "tf32") else width
-    return max(kernel.input_bytes - product.batch * product.m * product.k * width, 0)
+    return kernel.input_bytes / max(product.batch * product.m * product.k, 1)
+
+
+def _skipped_bytes(kernel: Kernel) -> float:
+    """Bytes of the input under no tap."""
+    if not isinstance(kernel.loops, ConvolutionLoops):
+        return 0.0
+    return kernel.input_bytes * (1 - kernel.loops.read_share)
 
 
 def _convolution(
@@ -96,7 +110,7 @@ def _attention(
         kv_bytes=array(kernels, lambda kernel: kernel.weight_bytes),
         ops_per_s=_rates(kernels, device) * array(kernels, lambda kernel: kernel.efficiency),
         peak_ops_per_s=_rates(kernels, device),
-        fp32=array(kernels, lambda kernel: kernel.input_element in ("fp32", "tf32")),
+        fp32=array(kernels, lambda kernel: kernel.input_element in WIDE_ELEMENTS),
     )
     return attention_terms(attentions, gpu, constants)
 

@@ -84,7 +84,8 @@ def overhead_s(overheads: Overheads, runtime: str, dtype: str, basis: Floats) ->
     known = overheads.get(f"{runtime}/{dtype}")
     if known is not None:
         return known.seconds(basis)
-    if not NUMBER_TYPES[dtype].quantizes:
+    number = NUMBER_TYPES.get(dtype)
+    if number is not None and not number.quantizes:
         return np.zeros(len(basis))
     quantising = {
         name: one
