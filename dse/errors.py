@@ -2,6 +2,7 @@
 
 DseError
 ├── GraphError       the ONNX file: unreadable, no shapes, cycle, unsupported operator
+├── CheckpointError  a Hugging Face folder: missing shards, custom code, unsupported family
 ├── SpaceError       a space file: unknown key, format, pattern that matches nothing
 ├── DataError        calibration, search or report data
 ├── AssignmentError  an assignment that does not fit the model
@@ -21,6 +22,7 @@ from hwmodels.errors import nearest
 
 __all__ = [
     "AssignmentError",
+    "CheckpointError",
     "DataError",
     "DseError",
     "ExportError",
@@ -40,6 +42,10 @@ class DseError(Exception):
 
 class GraphError(DseError, ValueError):
     """The ONNX file cannot be used."""
+
+
+class CheckpointError(GraphError):
+    """The Hugging Face folder cannot be used."""
 
 
 class SpaceError(DseError, ValueError):

@@ -5,25 +5,19 @@ Needs `onnxscript` (extra `[zoo]`); who only uses the embedded models does not.
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 import torch
-from onnx_ir.passes import common
-from onnxscript import optimizer
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
+from dse.imports.tidy import tidy
+from dse.imports.trace import optimise, traced
 from dse.zoo.llama import Llama, LlamaConfig, WithCache, rotary_frequencies
-from dse.zoo.tidy import tidy
 
-# 20 is the newest set before attention, norms and rotary embedding became single operators:
-# runtimes of every age read it.
-OPSET = 20
 # Weights of a shape graph point into this file, which does not exist.
 ABSENT_WEIGHTS = "weights-are-absent.bin"
 
@@ -45,8 +39,8 @@ def export(
         outputs: names of the graph's outputs.
         dims: dynamic dimensions, nested like `inputs`: axis -> dimension name.
     """
-    model = _traced(module, inputs, dims, outputs)
-    _optimise(model)
+    model = traced(module, inputs, dims, outputs)
+    optimise(model)
     tidy(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     ir.save(model, path)
@@ -74,14 +68,14 @@ def export_shape_graph(config: LlamaConfig, path: Path) -> None:
             "tokens": {0: "batch", 1: "sequence"},
             "past_key_values": [(past, past)] * config.layers,
         }
-        model = _traced(module, inputs, dims, ("logits", *_cache_names("present", config.layers)))
+        model = traced(module, inputs, dims, ("logits", *_cache_names("present", config.layers)))
     cache_inputs = model.graph.inputs[1:]
     for value, name in zip(
         cache_inputs, _cache_names("past_key_values", config.layers), strict=True
     ):
         value.name = name
     absent = _forget_weights(model.graph, {"model.frequencies": rotary_frequencies(config)})
-    _optimise(model)
+    optimise(model)
     for name, tensor in absent.items():
         model.graph.initializers[name].const_value = tensor
     tidy(model)
@@ -92,43 +86,6 @@ def export_shape_graph(config: LlamaConfig, path: Path) -> None:
 
 def _cache_names(prefix: str, layers: int) -> list[str]:
     return [f"{prefix}.{layer}.{part}" for layer in range(layers) for part in ("key", "value")]
-
-
-def _traced(
-    module: nn.Module, inputs: Mapping[str, Any], dims: Mapping[str, Any], outputs: Sequence[str]
-) -> ir.Model:
-    """The exporter's graph, not optimised."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            # Deprecations inside torch's own exporter are not ours to act on.
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                module,
-                kwargs=dict(inputs),
-                dynamo=True,
-                opset_version=OPSET,
-                output_names=list(outputs),
-                dynamic_shapes=dict(dims),
-                optimize=False,
-                verbose=False,
-            )
-    finally:
-        logger.setLevel(level)
-    if program is None:
-        raise RuntimeError("torch.onnx.export returned no program")
-    model: ir.Model = program.model
-    return model
-
-
-def _optimise(model: ir.Model) -> None:
-    """Constant folding and clean-up, none of which reads large weights."""
-    optimizer.optimize_ir(model)
-    common.CommonSubexpressionEliminationPass()(model)
-    common.IdentityEliminationPass()(model)
-    common.RemoveUnusedNodesPass()(model)
 
 
 def _forget_weights(graph: ir.Graph, kept: Mapping[str, Tensor]) -> dict[str, ir.ExternalTensor]:

@@ -1,0 +1,1 @@
+"""Models of other libraries as graphs: Hugging Face folders and torch modules."""

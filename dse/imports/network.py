@@ -1,0 +1,126 @@
+"""The network of a Hugging Face folder as `transformers` builds it: structure without weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dse.errors import CheckpointError, nearest
+from dse.imports.checkpoint import read_json
+from dse.imports.experts import EXPERTS
+from dse.imports.trace import quiet
+
+CONFIG = "config.json"
+
+
+def read_config(folder: Path) -> Any:
+    """The folder's configuration as `transformers` reads it; no code of the folder runs.
+
+    Raises:
+        CheckpointError: No configuration, custom code, an unknown family, quantised weights.
+    """
+    content = read_json(folder / CONFIG)
+    transformers = _transformers(folder)
+    family = str(content.get("model_type", ""))
+    if family not in transformers.CONFIG_MAPPING:
+        custom = content.get("auto_map")
+        reason = "needs code of its own (auto_map), which is never run" if custom else "is unknown"
+        known = nearest(family, list(transformers.CONFIG_MAPPING)) if not custom else ""
+        raise CheckpointError(
+            f"{folder / CONFIG}: model_type {family!r} {reason} to transformers "
+            f"{transformers.__version__}{known}"
+        )
+    method = content.get("quantization_config")
+    if method:
+        name = method.get("quant_method", "?") if isinstance(method, dict) else "?"
+        raise CheckpointError(
+            f"{folder / CONFIG}: the weights are quantised already ({name}); expected a "
+            "checkpoint in float32, float16 or bfloat16 (give the unquantised one)"
+        )
+    try:
+        with quiet():
+            return transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:
+        message = f"{folder / CONFIG}: transformers cannot read it: {_first_line(error)}"
+        raise CheckpointError(message) from error
+
+
+def build(config: Any, folder: Path) -> Any:
+    """The network in eval mode, parameters on torch's `meta` device, computed buffers real.
+
+    Raises:
+        CheckpointError: `transformers` has no such class, or cannot build it.
+    """
+    cls = _network_class(config, folder)
+    config._attn_implementation = "eager"
+    config._experts_implementation = EXPERTS
+    try:
+        with quiet(), torch.device("meta"):
+            network = cls(config).eval()
+    except Exception as error:
+        raise CheckpointError(
+            f"{folder}: transformers cannot build {cls.__name__}: {_first_line(error)}"
+        ) from error
+    network.config.use_cache = True
+    _compute_buffers(network)
+    return network
+
+
+def _network_class(config: Any, folder: Path) -> Any:
+    transformers = _transformers(folder)
+    names = list(getattr(config, "architectures", None) or ())
+    for name in names:
+        cls = getattr(transformers, name, None)
+        if isinstance(cls, type) and issubclass(cls, nn.Module):
+            return cls
+    if not names:
+        raise CheckpointError(
+            f"{folder / CONFIG}: expected 'architectures', the class of the network"
+        )
+    raise CheckpointError(
+        f"{folder / CONFIG}: architecture {names[0]!r} is not in transformers "
+        f"{transformers.__version__}; code that comes with a model is never run"
+    )
+
+
+def _transformers(folder: Path) -> Any:
+    try:
+        import transformers  # noqa: PLC0415
+    except ImportError as error:
+        raise CheckpointError(
+            f"{folder}: a Hugging Face folder needs transformers: pip install 'dse[hf]'"
+        ) from error
+    return transformers
+
+
+def _compute_buffers(network: Any) -> None:
+    """Gives buffers that no checkpoint holds (rotary frequencies, positions) their values.
+
+    `transformers` itself builds on the meta device and then calls `_init_weights` for what a
+    checkpoint lacks; parameters stay on meta, where initialising does nothing.
+    """
+    for module in network.modules():
+        if not module._buffers:
+            continue
+        for name, buffer in module._buffers.items():
+            if buffer is not None and buffer.is_meta:
+                module._buffers[name] = torch.zeros_like(buffer, device="cpu")
+        with torch.no_grad():
+            owner = _pretrained_owner(network, module)
+            owner._init_weights(module)
+
+
+def _pretrained_owner(network: Any, module: nn.Module) -> Any:
+    """The innermost pretrained network around a module: its rules initialise it."""
+    owner = network
+    for candidate in network.modules():
+        if hasattr(candidate, "_init_weights") and any(m is module for m in candidate.modules()):
+            owner = candidate
+    return owner
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

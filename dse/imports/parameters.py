@@ -1,0 +1,141 @@
+"""From the tensors of a checkpoint to the parameters of a network, by `transformers`' own rules.
+
+`transformers` renames, stacks, splits and transposes tensors while it loads them. Here the same
+operations run while the network is traced, on tensors without content: the graph then has the
+checkpoint's own tensors as initialisers, and what is done to them as nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dse.errors import CheckpointError
+from dse.imports.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What one parameter (or several, made together) comes from."""
+
+    target: str
+    """The parameter, the first of several."""
+    tensors: Mapping[str, tuple[str, ...]]
+    """Names of stored tensors by the pattern of the rule that takes them."""
+    converter: Any = None
+    """The rule of `transformers`; None: the tensor as it is."""
+
+    @property
+    def names(self) -> Iterator[str]:
+        """Every stored tensor."""
+        for group in self.tensors.values():
+            yield from group
+
+    def parameters(self, stored: Mapping[str, Tensor], network: Any) -> dict[str, Tensor]:
+        """The parameters by name, computed from stored tensors."""
+        if self.converter is None:
+            return {self.target: stored[next(self.names)]}
+        rule = deepcopy(self.converter)
+        for pattern, names in self.tensors.items():
+            for name in names:
+                rule.add_tensor(self.target, name, pattern, stored[name])
+        made = rule.convert(self.target, model=network, config=network.config)
+        return {name: value[0] if isinstance(value, list) else value
+                for name, value in made.items()}  # fmt: skip
+
+
+def sources(network: Any, checkpoint: Checkpoint) -> tuple[Source, ...]:
+    """Where every parameter of a network comes from.
+
+    Raises:
+        CheckpointError: Parameters that no tensor makes.
+    """
+    from transformers.conversion_mapping import (  # noqa: PLC0415
+        get_model_conversion_mapping,
+    )
+    from transformers.core_model_loading import (  # noqa: PLC0415
+        WeightConverter,
+        WeightRenaming,
+        dot_natural_key,
+        rename_source_key,
+    )
+
+    rules = get_model_conversion_mapping(network)
+    renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
+    converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
+    by_pattern = {p: rule for rule in converters for p in rule.source_patterns}
+    wanted = network.state_dict()
+    found: dict[str, tuple[Any, dict[str, list[str]]]] = {}
+    for name in sorted(checkpoint.tensors, key=dot_natural_key):
+        target, pattern = rename_source_key(
+            name, renamings, converters, network.base_model_prefix, wanted
+        )
+        if target not in wanted and name in wanted:
+            target, pattern = name, None
+        if target in wanted:
+            rule = by_pattern[pattern] if pattern is not None else None
+            entry = found.setdefault(target, (rule, {}))
+            entry[1].setdefault(pattern or name, []).append(name)
+    return tuple(
+        Source(
+            target=target,
+            tensors={pattern: tuple(names) for pattern, names in groups.items()},
+            converter=rule,
+        )
+        for target, (rule, groups) in found.items()
+    )
+
+
+def aliases(network: Any) -> tuple[tuple[str, ...], ...]:
+    """Names that share one parameter: tied weights."""
+    groups: dict[int, list[str]] = {}
+    for name, parameter in network.named_parameters(remove_duplicate=False):
+        groups.setdefault(id(parameter), []).append(name)
+    return tuple(tuple(names) for names in groups.values() if len(names) > 1)
+
+
+def assembled(
+    network: Any,
+    stored: Mapping[str, Tensor],
+    made_from: Sequence[Source],
+    tied: Iterable[tuple[str, ...]],
+) -> dict[str, Tensor]:
+    """Every parameter and stored buffer of a network, in float32 where it is a float."""
+    made: dict[str, Tensor] = {}
+    for source in made_from:
+        made |= source.parameters(stored, network)
+    made = {name: _float32(value) for name, value in made.items()}
+    for names in tied:
+        value = next((made[name] for name in names if name in made), None)
+        if value is not None:
+            made |= dict.fromkeys(names, value)
+    return made
+
+
+def check_complete(network: Any, made: Mapping[str, Tensor], where: str) -> None:
+    """Raises `CheckpointError` where a parameter is missing or has another shape."""
+    missing, different = [], []
+    for name, parameter in network.named_parameters(remove_duplicate=False):
+        if name not in made:
+            missing.append(name)
+        elif made[name].shape != parameter.shape:
+            different.append(
+                f"{name}: expected {list(parameter.shape)}, got {list(made[name].shape)}"
+            )
+    if different:
+        raise CheckpointError(f"{where}: {_some(different)}; config.json is of another model")
+    if missing:
+        raise CheckpointError(f"{where}: the weights lack {_some(missing)}")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _float32(value: Tensor) -> Tensor:
+    return value.to(torch.float32) if value.is_floating_point() else value

@@ -1,0 +1,113 @@
+"""What a network takes and gives: names, example inputs, dynamic sizes, by kind of network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dse.imports.parameters import Source, assembled
+
+BATCH, SEQUENCE = 2, 5
+"""Sizes of the example: unequal, and none of them 0 or 1, which torch specialises on."""
+OUTPUTS = ("logits", "logits_per_image", "last_hidden_state", "prediction_logits", "image_embeds")
+"""What is taken of a network's results: the first that it has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """Inputs of a network with names of their dynamic axes."""
+
+    inputs: Mapping[str, Tensor]
+    dims: Mapping[str, Mapping[int, str]]
+    keywords: Mapping[str, Any]
+    """What the network is called with besides."""
+
+
+def signature(network: Any) -> Signature:
+    """The inputs of a network."""
+    inputs: dict[str, Tensor] = {}
+    dims: dict[str, dict[int, str]] = {}
+    config = network.config
+    text = {0: "batch", 1: "sequence"}
+    main = network.main_input_name
+    if main == "input_features":
+        frames = 2 * config.max_source_positions
+        inputs[main] = torch.zeros(BATCH, config.num_mel_bins, frames)
+        dims[main] = {0: "batch"}
+    if main == "pixel_values" or hasattr(config, "vision_config"):
+        vision = getattr(config, "vision_config", config)
+        size = vision.image_size
+        height, width = size if isinstance(size, list | tuple) else (size, size)
+        inputs["pixel_values"] = torch.zeros(BATCH, vision.num_channels, height, width)
+        dims["pixel_values"] = {0: "batch"}
+    if main == "input_ids":
+        inputs[main] = _tokens()
+        dims[main] = text
+        if not is_causal(network):
+            inputs["attention_mask"] = _tokens()
+            dims["attention_mask"] = text
+    if config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = _tokens()
+        dims["decoder_input_ids"] = {0: "batch", 1: "target"}
+    return Signature(inputs=inputs, dims=dims, keywords={"return_dict": True})
+
+
+def is_causal(network: Any) -> bool:
+    """Whether a network predicts the next token from those before."""
+    return bool(network.can_generate()) and not network.config.is_encoder_decoder
+
+
+def _tokens() -> Tensor:
+    return torch.ones(BATCH, SEQUENCE, dtype=torch.int64)
+
+
+class Assembled(nn.Module):
+    """A network whose parameters are made of stored tensors in every forward pass."""
+
+    def __init__(
+        self,
+        network: Any,
+        stored: Mapping[str, Tensor],
+        made_from: Sequence[Source],
+        tied: Sequence[tuple[str, ...]],
+        keywords: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.names = tuple(stored)
+        self.stored = nn.ParameterList(
+            nn.Parameter(value, requires_grad=False) for value in stored.values()
+        )
+        self.made_from, self.tied, self.keywords = tuple(made_from), tuple(tied), dict(keywords)
+
+    def __repr__(self) -> str:  # torch's exporter prints it; the network's own would read weights
+        return type(self.network).__name__
+
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        """The network's main output."""
+        stored = dict(zip(self.names, self.stored, strict=True))
+        parameters = assembled(self.network, stored, self.made_from, self.tied)
+        result = torch.func.functional_call(
+            self.network, parameters, (), {**inputs, **self.keywords, **self._cache()}
+        )
+        return main_output(result)
+
+    def _cache(self) -> dict[str, Any]:
+        from transformers import DynamicCache  # noqa: PLC0415
+
+        # With a cache, even an empty one, transformers does not look for packed sequences.
+        return {"past_key_values": DynamicCache()} if is_causal(self.network) else {}
+
+
+def main_output(result: Any) -> Tensor:
+    """The tensor that a graph gives."""
+    for name in OUTPUTS:
+        value = result.get(name)
+        if isinstance(value, Tensor):
+            return value
+    value = next(value for value in result.values() if isinstance(value, Tensor))
+    return value
