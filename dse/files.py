@@ -1,4 +1,4 @@
-"""Files that are never half there."""
+"""Files that are never half there, and where those are kept that can be made again."""
 
 from __future__ import annotations
 
@@ -30,3 +30,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             raise
     except OSError as error:
         raise WriteError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def cache_folder() -> Path:
+    """Where exported models are kept: `$XDG_CACHE_HOME/dse` (default `~/.cache/dse`)."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "dse"

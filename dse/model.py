@@ -1,4 +1,4 @@
-"""A model as users name it: an ONNX file, or a zoo model."""
+"""A model as users name it: an ONNX file, a Hugging Face folder, or a zoo model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def open_model(name: str, *, folder: Path = Path()) -> Model:
     """The model of a name.
 
     Args:
-        name: `zoo:<name>`, or the path of an ONNX file.
+        name: `zoo:<name>`, or the path of an ONNX file or a Hugging Face folder.
         folder: what a relative path is relative to.
 
     Raises:
@@ -58,4 +58,8 @@ def open_model(name: str, *, folder: Path = Path()) -> Model:
     if not path.exists():
         known = [str(found) for found in path.parent.glob("*.onnx")]
         raise GraphError(f"{path}: no such file{nearest(str(path), known)}")
+    if path.is_dir():
+        from dse.imports.folder import open_folder  # noqa: PLC0415 (it imports torch)
+
+        return Model(name=path.resolve().name, graph=open_folder(path))
     return Model(name=path.stem, graph=load(path))

@@ -18,6 +18,7 @@ from dse.cli import (
     cost,
     export,
     formats,
+    imports,
     measure,
     outside,
     quality,
@@ -51,7 +52,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for module in (
-    search, solve, outside, space, cost, measure, quality, report, export, formats, catalogue,
+    search, solve, outside, imports, space, cost, measure, quality, report, export, formats,
+    catalogue,
 ):  # fmt: skip
     for command in module.COMMANDS:
         app.command(name=command.__name__.removesuffix("_").replace("_", "-"))(command)

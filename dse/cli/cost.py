@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from dse.predict import Prediction
     from hwmodels.work.cost import CostEstimate
 
-Model = Annotated[str, typer.Argument(metavar="MODEL.onnx", help="An ONNX file or zoo:NAME.")]
+Model = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="An ONNX file, a Hugging Face folder, or zoo:NAME."),
+]
 Device = Annotated[
     list[str], typer.Option(metavar="NAME|FILE.yaml", help="See: dse devices. Repeat for several.")
 ]

@@ -76,7 +76,7 @@ def evaluate(
 def sensitivity(
     context: typer.Context,
     source: Annotated[
-        str, typer.Argument(metavar="MODEL.onnx|SPACE.yaml", help="A model, or a space.")
+        str, typer.Argument(metavar="MODEL|SPACE.yaml", help="A model, or a space.")
     ],
     data: DataSource = None,
     samples: Annotated[

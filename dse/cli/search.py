@@ -33,7 +33,10 @@ class ExecutorName(StrEnum):
 def search(
     context: typer.Context,
     source: Annotated[
-        str | None, typer.Argument(metavar="SPACE.yaml|MODEL.onnx", help="What to search.")
+        str | None,
+        typer.Argument(
+            metavar="SPACE.yaml|MODEL", help="A space, an ONNX file, a Hugging Face folder."
+        ),
     ] = None,
     *,
     target: Annotated[

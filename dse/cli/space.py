@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from dse.space.check import SpaceSummary
     from dse.space.problem import Problem
 
-Model = Annotated[str, typer.Argument(metavar="MODEL.onnx", help="An ONNX file or zoo:NAME.")]
+Model = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="An ONNX file, a Hugging Face folder, or zoo:NAME."),
+]
 
 
 def init(
@@ -94,7 +97,13 @@ def annotate(
     opened = open_model(model)
     problem = build_problem(load_space(space), opened.analysis.regions, origin=str(space))
     candidates = _candidates(problem)
-    write_annotated(opened.graph.path or Path(model), candidates, out)
+    source = opened.graph.path or Path(model)
+    if Path(model).is_dir():
+        from dse.imports.folder import write_graph  # noqa: PLC0415
+
+        write_graph(Path(model), out)
+        source = out
+    write_annotated(source, candidates, out)
     screen.remark(f"wrote {out}: candidates of {len(candidates)} sites")
 
 

@@ -58,7 +58,7 @@ def run_search(
     """Search a space, or a model with sensible defaults.
 
     Args:
-        source: a space file, an ONNX file or `zoo:<name>`.
+        source: a space file, an ONNX file, a Hugging Face folder or `zoo:<name>`.
         overrides: what to change in the space.
         out: the run folder; `runs/<space>-<time>` by default.
         resume: continue the run in `out`.
@@ -81,7 +81,8 @@ def run_search(
 
 def default_folder(source: str) -> Path:
     """Where a search of `source` that begins now goes when no place is given."""
-    stem = Path(source).stem.removeprefix("zoo:")
+    path = Path(source)
+    stem = (path.resolve().name if path.is_dir() else path.stem).removeprefix("zoo:")
     return RUNS / f"{stem}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
 
 
@@ -95,8 +96,12 @@ def open_space(source: str, overrides: Overrides) -> tuple[Space, str, Path]:
     if Path(source).suffix in (".yaml", ".yml"):
         space = load_space(source)
         return overridden(space, overrides), source, Path(source).parent
-    if not source.startswith("zoo:") and Path(source).suffix != ".onnx":
-        raise SpaceError(f"{source}: expected a space (.yaml), a model (.onnx) or zoo:NAME")
+    is_model = Path(source).suffix == ".onnx" or Path(source).is_dir()
+    if not source.startswith("zoo:") and not is_model:
+        raise SpaceError(
+            f"{source}: expected a space (.yaml), a model (.onnx), a Hugging Face folder or "
+            "zoo:NAME"
+        )
     if not overrides.data:
         raise DataError(
             f"{source}: a model needs --data (a zoo name, an .npz, a token file, a folder of "

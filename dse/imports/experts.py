@@ -37,10 +37,10 @@ def stacked_experts(
     Returns:
         (tokens, width).
     """
-    first, bias = ("gate_up_proj", "gate_up_proj_bias") if self.has_gate else ("up_proj", "up_proj_bias")
-    inner = _product(self, hidden_states.unsqueeze(0), first, bias)
+    first = "gate_up_proj" if self.has_gate else "up_proj"
+    inner = _product(self, hidden_states.unsqueeze(0), first)
     inner = self._apply_gate(inner) if self.has_gate else self.act_fn(inner)
-    outer = _product(self, inner, "down_proj", "down_proj_bias")
+    outer = _product(self, inner, "down_proj")
     if self.has_post_expert_norm:
         outer = self.post_expert_norm(outer)
     share = torch.zeros(
@@ -49,8 +49,8 @@ def stacked_experts(
     return (outer * share.t().unsqueeze(-1)).sum(0).to(hidden_states.dtype)
 
 
-def _product(self: Any, rows: Tensor, weight: str, bias: str) -> Tensor:
+def _product(self: Any, rows: Tensor, weight: str) -> Tensor:
     """rows: (1 or experts, tokens, k) times (experts, k, n)."""
     matrix = getattr(self, weight)
     result = torch.matmul(rows, matrix if self.is_transposed else matrix.transpose(1, 2))
-    return result + getattr(self, bias).unsqueeze(1) if self.has_bias else result
+    return result + getattr(self, f"{weight}_bias").unsqueeze(1) if self.has_bias else result

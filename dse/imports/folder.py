@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +15,23 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from dse.errors import CheckpointError
+from dse.files import cache_folder, write_atomically
+from dse.graph.ir.graph import Graph
+from dse.graph.onnx.load import load
 from dse.imports.checkpoint import Checkpoint, StoredTensor, read_checkpoint
 from dse.imports.experts import register
-from dse.imports.network import build, read_config
-from dse.imports.parameters import aliases, check_complete, assembled, sources
+from dse.imports.network import CONFIG, build, read_config
+from dse.imports.parameters import aliases, assembled, check_complete, sources
 from dse.imports.signature import Assembled, signature
 from dse.imports.tidy import tidy
 from dse.imports.trace import optimise, traced
+
+NETWORK, STORED = "network.", "stored."
+"""Attributes of `Assembled`: what names of its parts begin with."""
+REVISION = 1
+"""Counts up when the same folder gives another graph."""
+KEY = "dse.import"
+"""Metadata of an imported graph."""
 
 TORCH_TYPES = {
     "BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8, "I16": torch.int16,
@@ -28,11 +41,42 @@ TORCH_TYPES = {
 }  # fmt: skip
 
 
-STORED = "stored"
-"""What the exporter calls the tensors of a checkpoint, with a number."""
+def open_folder(folder: Path) -> Graph:
+    """The graph of a folder, with its weights; exported once, then read from the cache.
+
+    Raises:
+        GraphError: Something in the folder cannot be used, or its family cannot be exported.
+    """
+    checkpoint = _checkpoint(folder)
+    path = cache_folder() / "imports" / f"{_digest(checkpoint)}.onnx"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, _bytes(export_folder(folder, checkpoint)))
+    return load(path, data=folder)
 
 
-def export_folder(folder: Path) -> ir.Model:
+def write_graph(folder: Path, path: Path) -> None:
+    """Writes a folder's graph as an ONNX file that refers to the folder's weights.
+
+    Raises:
+        CheckpointError: As `open_folder`; or the file would lie where the folder is not beside it.
+    """
+    home = path.parent.resolve()
+    if not folder.resolve().is_relative_to(home):
+        raise CheckpointError(
+            f"{path}: expected a place in {folder} or in a folder around it: a model's weights "
+            "cannot lie outside the folder of its file"
+        )
+    model = export_folder(folder, _checkpoint(folder))
+    prefix = folder.resolve().relative_to(home)
+    for value in model.graph.initializers.values():
+        tensor = value.const_value
+        if isinstance(tensor, ir.ExternalTensor):
+            value.const_value = _moved(tensor, str(prefix / tensor.location))
+    write_atomically(path, _bytes(model))
+
+
+def export_folder(folder: Path, checkpoint: Checkpoint) -> ir.Model:
     """The graph of a folder; initialisers refer to its safetensors files, relative to it.
 
     Raises:
@@ -40,7 +84,6 @@ def export_folder(folder: Path) -> ir.Model:
     """
     register()
     config = read_config(folder)
-    checkpoint = read_checkpoint(folder)
     network = build(config, folder)
     made_from = sources(network, checkpoint)
     tied = aliases(network)
@@ -58,7 +101,85 @@ def export_folder(folder: Path) -> ir.Model:
     for name, tensor in references.items():
         if name in model.graph.initializers:
             model.graph.initializers[name].const_value = tensor
-    tidy(model)
+    tidy(model, root=NETWORK)
+    model.metadata_props[KEY] = json.dumps(_facts(config))
+    return model
+
+
+def _checkpoint(folder: Path) -> Checkpoint:
+    if not (folder / CONFIG).is_file():
+        what = "has no" if folder.is_dir() else "is no folder with"
+        raise CheckpointError(
+            f"{folder}: {what} {CONFIG}; expected an ONNX file or a Hugging Face folder"
+        )
+    return read_checkpoint(folder)
+
+
+def _facts(config: Any) -> dict[str, object]:
+    text = config.get_text_config()
+    return {
+        "family": config.model_type,
+        "architecture": config.architectures[0],
+        "context": getattr(text, "max_position_embeddings", None)
+        or getattr(text, "n_positions", None),
+    }
+
+
+def _digest(checkpoint: Checkpoint) -> str:
+    """Of everything that the graph depends on; contents of weights do not count."""
+    versions = [metadata.version(name) for name in ("torch", "transformers", "onnxscript")]
+    total = hashlib.sha256(repr((REVISION, versions)).encode())
+    total.update((checkpoint.folder / CONFIG).read_bytes())
+    for tensor in checkpoint.tensors.values():
+        total.update(repr(tensor).encode())
+    return total.hexdigest()[:32]
+
+
+def _bytes(model: ir.Model) -> bytes:
+    # `ir.save` would copy the weights; the proto only names their files.
+    content: bytes = ir.to_proto(model).SerializeToString()
+    return content
+
+
+def _moved(tensor: ir.ExternalTensor, location: str) -> ir.ExternalTensor:
+    return ir.ExternalTensor(
+        location,
+        tensor.offset,
+        tensor.length,
+        tensor.dtype,
+        shape=tensor.shape,
+        name=tensor.name,
+    )
+
+
+def _empty(tensor: StoredTensor) -> Tensor:
+    return torch.empty(tensor.shape, dtype=TORCH_TYPES[tensor.dtype])
+
+
+def _forget_parameters(network: Any) -> None:
+    """The network's own parameters must not become initialisers of the graph."""
+    for module in network.modules():
+        for name in module._parameters:
+            module._parameters[name] = None
+
+
+def _traced(
+    module: Assembled,
+    inputs: Mapping[str, Tensor],
+    dims: Mapping[str, Any],
+    mode: FakeTensorMode,
+    folder: Path,
+) -> ir.Model:
+    try:
+        fake = {name: mode.from_tensor(value) for name, value in inputs.items()}
+        model = traced(module, {"inputs": fake}, {"inputs": dict(dims)}, ("output",))
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise CheckpointError(
+            f"{folder}: {type(module.network).__name__} cannot be exported: {reason}"
+        ) from error
+    for value, name in zip(model.graph.inputs, inputs, strict=True):
+        value.name = name
     return model
 
 
@@ -71,7 +192,7 @@ def _forget_weights(
     """
     found = {}
     for place, name in enumerate(names):
-        value = graph.initializers.pop(f"{STORED}.{place}", None)
+        value = graph.initializers.pop(f"{STORED}{place}", None)
         if value is None:
             continue
         tensor = checkpoint.tensors[name]
@@ -88,28 +209,3 @@ def _forget_weights(
             base_dir=checkpoint.folder,
         )
     return found
-
-
-def _empty(tensor: StoredTensor) -> Tensor:
-    return torch.empty(tensor.shape, dtype=TORCH_TYPES[tensor.dtype])
-
-
-def _forget_parameters(network: Any) -> None:
-    """The network's own parameters must not become initialisers of the graph."""
-    for module in network.modules():
-        for name in module._parameters:
-            module._parameters[name] = None
-
-
-def _traced(module: Assembled, inputs: Any, dims: Any, mode: Any, folder: Path) -> ir.Model:
-    try:
-        with mode:
-            fake = {name: mode.from_tensor(value) for name, value in inputs.items()}
-        model = traced(module, {"inputs": fake}, {"inputs": dims}, ("output",))
-    except Exception as error:
-        raise CheckpointError(
-            f"{folder}: {type(module.network).__name__} cannot be exported: {error}"
-        ) from error
-    for value, name in zip(model.graph.inputs, inputs, strict=True):
-        value.name = name
-    return model

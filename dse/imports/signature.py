@@ -109,5 +109,4 @@ def main_output(result: Any) -> Tensor:
         value = result.get(name)
         if isinstance(value, Tensor):
             return value
-    value = next(value for value in result.values() if isinstance(value, Tensor))
-    return value
+    return next(value for value in result.values() if isinstance(value, Tensor))

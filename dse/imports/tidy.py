@@ -10,7 +10,7 @@ import ast
 import itertools
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import numpy
 import onnx_ir as ir
@@ -19,18 +19,24 @@ from onnx_ir.passes import common
 SCOPES_KEY = "pkg.torch.onnx.name_scopes"
 # Smaller initialisers are constants of an operation, not weights.
 SMALLEST_WEIGHT = 1024
+PRODUCTS = ("Conv", "Gemm", "MatMul")
 # What the exporter writes for nodes that no module made, such as the input's shape.
 ROOT_SCOPE = "_empty_nn_module_stack_from_metadata_hook"
 
 
-def tidy(model: ir.Model) -> None:
-    """Simplifies reshapes, drops what became unused, renames and strips exporter metadata."""
+def tidy(model: ir.Model, *, root: str = "") -> None:
+    """Simplifies reshapes, drops what became unused, renames and strips exporter metadata.
+
+    Args:
+        model: changed in place.
+        root: what names of modules begin with, and is left out.
+    """
     graph = model.graph
     for node in graph:
         if node.op_type == "Reshape":
             _reshape_by_constant(graph, node)
     common.RemoveUnusedNodesPass()(model)
-    modules = _modules(graph)
+    modules = {node: name.removeprefix(root) for node, name in _modules(graph).items()}
     _name_constants(graph, modules)
     _name_nodes(graph, modules)
     _order_sums(graph)
@@ -76,37 +82,82 @@ def _reshape_by_constant(graph: ir.Graph, node: ir.Node) -> None:
 
 
 def _modules(graph: ir.Graph) -> dict[ir.Node, str]:
-    """The torch module that every node came from; empty for nodes that no module made."""
+    """The torch module that every node came from; empty for nodes that no module made.
+
+    What is done to a weight before any module sees it (a cast) is named after the weight.
+    """
     modules: dict[ir.Node, str] = {}
+    weights = _weights(graph)
     last = ""
     for node in graph:
         # An optimiser's own node has no scope: it stands where the node before it stands.
         if SCOPES_KEY in node.metadata_props:
             scope = ast.literal_eval(node.metadata_props[SCOPES_KEY])[-2]
             last = "" if scope == ROOT_SCOPE else scope
-        modules[node] = _owner(node) or last
+        modules[node] = _owner(node) or last or weights.get(node, "")
     return modules
 
 
 def _owner(node: ir.Node) -> str:
     """The module whose weight a convolution or product reads; a folded norm is not it."""
-    if node.op_type not in ("Conv", "Gemm", "MatMul") or node.inputs[1] is None:
+    if node.op_type not in PRODUCTS or node.inputs[1] is None:
         return ""
     name = str(node.inputs[1].name)
     owned = node.inputs[1].const_value is not None and name.endswith(".weight")
     return name.removesuffix(".weight") if owned else ""
 
 
+def _weights(graph: ir.Graph) -> dict[ir.Node, str]:
+    """The first initialiser behind every node that computes with initialisers alone."""
+    found: dict[ir.Node, str] = {}
+    for node in graph:
+        names = [_weight(value, found) for value in node.inputs if value is not None]
+        if names and all(names):
+            found[node] = names[0]
+    return found
+
+
+def _weight(value: ir.Value, found: Mapping[ir.Node, str]) -> str:
+    producer = value.producer()
+    if producer is not None:
+        return found.get(producer, "")
+    return str(value.name) if value.is_initializer() else ""
+
+
+def _products(modules: Mapping[ir.Node, str], weighted: Container[ir.Node]) -> set[ir.Node]:
+    """The products that are what their module is for: one with a weight in each."""
+    found: dict[str, list[ir.Node]] = {}
+    for node, module in modules.items():
+        if node in weighted:
+            found.setdefault(module, []).append(node)
+    return {nodes[0] for module, nodes in found.items() if module and len(nodes) == 1}
+
+
+def _weighted(graph: ir.Graph) -> set[ir.Node]:
+    """Products with a weight, or with what is computed from weights."""
+    weights = _weights(graph)
+    return {
+        node
+        for node in graph
+        if node.op_type in PRODUCTS
+        and any(_weight(value, weights) for value in node.inputs if value is not None)
+    }
+
+
 def _name_nodes(graph: ir.Graph, modules: Mapping[ir.Node, str]) -> None:
-    """`<module>` for a module that is one node, `<module>.<operation>` for the others."""
+    """`<module>` for a module's product or only node, `<module>.<operation>` for the others."""
     members = Counter(modules.values())
+    weighted = _weighted(graph)
+    products = _products(modules, weighted)
+    holders = {modules[node] for node in products}
     outputs = {id(value) for value in graph.outputs}
     taken = {str(value.name) for value in (*graph.inputs, *graph.outputs)} | set(
         graph.initializers
     )
     for node, module in modules.items():
-        alone = members[module] == 1 and module
-        name = module if alone else ".".join(filter(None, (module, _label(node))))
+        alone = members[module] == 1 and module and module not in graph.initializers
+        is_it = node in products if module in holders else alone
+        name = module if is_it else ".".join(filter(None, (module, _label(node, weighted))))
         node.name = _free(name, taken)
         for index, value in enumerate(node.outputs):
             if id(value) not in outputs:
@@ -121,11 +172,9 @@ def _free(name: str, taken: set[str]) -> str:
     return free
 
 
-def _label(node: ir.Node) -> str:
+def _label(node: ir.Node, weighted: Container[ir.Node]) -> str:
     """Operation in snake case; attention's two products by their role."""
-    if node.op_type == "MatMul" and all(
-        v is not None and v.const_value is None for v in node.inputs
-    ):
+    if node.op_type == "MatMul" and node not in weighted:
         producer = node.inputs[0].producer() if node.inputs[0] is not None else None
         return "mix" if producer is not None and producer.op_type == "Softmax" else "scores"
     if node.op_type == "MatMul":

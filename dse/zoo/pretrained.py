@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
+from dse.files import cache_folder
 from dse.zoo.errors import ZooError
 
 # Module that exports a model, with a function `export_to(path)`.
@@ -51,12 +52,6 @@ def onnx_file(name: str, packages: Sequence[str]) -> Path:
             ) from error
         os.replace(unfinished, path)
     return path
-
-
-def cache_folder() -> Path:
-    """Where exported models are kept."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "dse"
 
 
 def _versions(name: str, packages: Sequence[str]) -> list[str]:

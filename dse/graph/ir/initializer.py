@@ -92,13 +92,13 @@ def from_proto(proto: onnx.TensorProto, folder: Path, where: str) -> FileInitial
     if not path.is_file():
         return FileInitializer(name=proto.name, type=kind, tensor=None, where=str(path))
     external = ir.ExternalTensor(
-        location,
+        path.name,
         _integer(entries, "offset"),
         _integer(entries, "length"),
         ir.DataType(proto.data_type),
         shape=ir.Shape(proto.dims),
         name=proto.name,
-        base_dir=folder,
+        base_dir=path.parent,
     )
     _check_length(external, path, where)
     return FileInitializer(name=proto.name, type=kind, tensor=external, where=str(path))
@@ -112,11 +112,19 @@ def external_path(folder: Path, location: str, *, where: str) -> Path:
     """
     base = folder.resolve()
     path = (base / location).resolve()
-    escapes = not path.is_relative_to(base) or ".." in Path(location).parts
+    inside = any(path.is_relative_to(root) for root in (base, *_blobs(base)))
+    escapes = not inside or ".." in Path(location).parts
     if not location or Path(location).is_absolute() or "\\" in location or escapes:
         message = f"{where}: external data at {location!r} is outside the model's folder {base}"
         raise GraphError(f"{message}; move it beside the model and save the model again")
     return path
+
+
+def _blobs(folder: Path) -> tuple[Path, ...]:
+    """Where the links of a snapshot in Hugging Face's cache lead: the same repository's blobs."""
+    repository = folder.parent.parent
+    is_snapshot = folder.parent.name == "snapshots" and "--" in repository.name
+    return (repository / "blobs",) if is_snapshot else ()
 
 
 def _integer(entries: dict[str, str], key: str) -> int | None:

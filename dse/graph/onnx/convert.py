@@ -29,6 +29,13 @@ class Source:
 
     path: Path
     opsets: Mapping[str, int]
+    folder: Path | None = None
+    """Where external data lie, if that is not beside the model."""
+
+    @property
+    def data(self) -> Path:
+        """The folder that external data cannot leave."""
+        return self.path.parent if self.folder is None else self.folder
 
     @property
     def where(self) -> str:
@@ -49,7 +56,7 @@ def graph_of(
     """
     tensors = proto.initializer if initializers is None else initializers
     constants: dict[str, Initializer] = {
-        tensor.name: from_proto(tensor, source.path.parent, source.where) for tensor in tensors
+        tensor.name: from_proto(tensor, source.data, source.where) for tensor in tensors
     }
     inputs = tuple(value.name for value in proto.input if value.name not in constants)
     nodes: list[Node] = []
@@ -77,7 +84,7 @@ def constant(node: onnx.NodeProto, source: Source) -> FileInitializer:
         tensor = onnx.TensorProto()
         tensor.CopyFrom(attribute.t)
         tensor.name = name
-        return from_proto(tensor, source.path.parent, source.where)
+        return from_proto(tensor, source.data, source.where)
     value = onnx.helper.get_attribute_value(attribute)
     kinds = {"value_float": np.float32, "value_floats": np.float32}
     if attribute.name.startswith("value_string"):
@@ -142,9 +149,9 @@ def _attribute(attribute: onnx.AttributeProto, source: Source) -> object:
         case kinds.GRAPHS:
             return tuple(graph_of(body, source) for body in attribute.graphs)
         case kinds.TENSOR:
-            return from_proto(attribute.t, source.path.parent, source.where).numpy()
+            return from_proto(attribute.t, source.data, source.where).numpy()
         case kinds.TENSORS:
-            tensors = (from_proto(t, source.path.parent, source.where) for t in attribute.tensors)
+            tensors = (from_proto(t, source.data, source.where) for t in attribute.tensors)
             return tuple(tensor.numpy() for tensor in tensors)
         case kinds.TYPE_PROTO:
             return tensor_type(attribute.tp) or str(attribute.tp.WhichOneof("value"))

@@ -35,11 +35,15 @@ MAX_BYTES = 2**31 - 1
 """A protobuf message cannot be longer."""
 
 
-def load(path: str | Path) -> Graph:
+def load(path: str | Path, *, data: Path | None = None) -> Graph:
     """The graph of an ONNX file, checked, inlined, sorted, typed; weights stay in their files.
 
     External data that is absent makes a graph without weights. A node without a name is called
     `<op_type>_<index in file order>`.
+
+    Args:
+        path: the file.
+        data: the folder of external data; by default the file's own.
 
     Raises:
         GraphError: The file is missing or not ONNX, the graph is invalid (a cycle, undefined or
@@ -49,7 +53,7 @@ def load(path: str | Path) -> Graph:
     path = Path(path)
     model = _read(path)
     _check_sparse(model, path)
-    source = Source(path=path, opsets=_opsets(model))
+    source = Source(path=path, opsets=_opsets(model), folder=data)
     tensors = _detach_weights(model, source)
     model = _inlined(model, path)
     name_nodes(model.graph)
@@ -137,7 +141,7 @@ def _detach_weights(model: onnx.ModelProto, source: Source) -> list[onnx.TensorP
 
 def _small(tensor: onnx.TensorProto, source: Source) -> onnx.TensorProto | None:
     if onnx.external_data_helper.uses_external_data(tensor):
-        known = from_proto(tensor, source.path.parent, source.where)
+        known = from_proto(tensor, source.data, source.where)
         if not known.has_data or _elements(tensor) > SMALL_ELEMENTS:
             return None
         return onnx.TensorProto(

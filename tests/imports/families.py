@@ -1,0 +1,68 @@
+"""Tiny folders of many families with random weights, as `transformers` saves them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+SIZES = {
+    "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4,
+    "num_attention_heads": 4, "vocab_size": 128, "max_position_embeddings": 128,
+}  # fmt: skip
+GROUPED = {**SIZES, "num_key_value_heads": 2}
+WIDE = {**GROUPED, "head_dim": 32}
+"""Heads that are together wider than the network."""
+MIXTURE = {"num_experts": 4, "num_experts_per_tok": 2}
+
+CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("Llama", {**GROUPED, "tie_word_embeddings": True}),
+    "mistral": ("Mistral", {**WIDE, "sliding_window": 4}),
+    "qwen2": ("Qwen2", GROUPED),
+    "qwen3": ("Qwen3", {**WIDE, "tie_word_embeddings": True}),
+    "gemma2": ("Gemma2", {**WIDE, "sliding_window": 4, "query_pre_attn_scalar": 16}),
+    "phi3": ("Phi3", {**GROUPED, "pad_token_id": 0}),
+    "gpt2": ("GPT2", {"n_embd": 64, "n_layer": 4, "n_head": 4, "vocab_size": 128,
+                      "n_positions": 128}),
+    "gpt_oss": ("GptOss", {**WIDE, "num_local_experts": 4, "num_experts_per_tok": 2,
+                           "sliding_window": 4}),
+    "mixtral": ("Mixtral", {**WIDE, "num_local_experts": 4, "num_experts_per_tok": 2}),
+    "qwen3_moe": ("Qwen3Moe", {**WIDE, **MIXTURE, "moe_intermediate_size": 48}),
+    "olmoe": ("Olmoe", {**GROUPED, **MIXTURE}),
+    "deepseek_v2": ("DeepseekV2", {
+        **SIZES, "num_key_value_heads": 4, "kv_lora_rank": 32, "q_lora_rank": None,
+        "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16, "n_routed_experts": 4,
+        "num_experts_per_tok": 2, "moe_intermediate_size": 48, "first_k_dense_replace": 1,
+        "n_shared_experts": 1, "n_group": 1, "topk_group": 1, "topk_method": "greedy",
+    }),
+    "bert": ("Bert", SIZES),
+    "vit": ("ViT", {**SIZES, "image_size": 32, "patch_size": 8, "num_labels": 10}),
+}  # fmt: skip
+HEADS = {"bert": "Model", "vit": "ForImageClassification", "gpt2": "LMHeadModel"}
+
+
+def save(family: str, folder: Path, *, dtype: torch.dtype = torch.float32, **changes: Any) -> Path:
+    """Saves a tiny network of a family; its weights are large enough to matter everywhere."""
+    name, sizes = CONFIGS[family]
+    config = getattr(transformers, f"{name}Config")(**{**sizes, **changes})
+    head = HEADS.get(family, "ForCausalLM")
+    torch.manual_seed(0)
+    network = getattr(transformers, f"{name}{head}")(config).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=parameter.shape[-1] ** -0.5)
+            else:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    transformers.logging.disable_progress_bar()
+    network.to(dtype).save_pretrained(folder)
+    return folder
+
+
+def reference(folder: Path) -> Any:
+    """The folder's network as `transformers` runs it, in float32."""
+    config = transformers.AutoConfig.from_pretrained(folder)
+    cls = getattr(transformers, config.architectures[0])
+    return cls.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
