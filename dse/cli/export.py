@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dse.cli.screen import Screen
 
-Target = StrEnum("Target", {"onnx_qdq": "onnx-qdq", "recipe": "recipe"})
+if TYPE_CHECKING:
+    from dse.export.base import Check
+
+TARGETS = "onnx-qdq, recipe"
+"""What `--help` says, which loads no exporter."""
 
 
 def export(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
-    to: Annotated[Target, typer.Option(help="What to write.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="PATH", help="The file to write.")],
+    to: Annotated[
+        str, typer.Option(metavar="TARGET", help=f"{TARGETS}, or an installed package's.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="PATH", help="The file or folder to write.")
+    ],
     trial: Annotated[
         int | None, typer.Option(help="A trial of the front.  [default: the recommended one]")
     ] = None,
+    *,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read it back with those who will, and compare.")
+    ] = False,
 ) -> None:
     """Write a trial as a model or recipe that a runtime loads."""
-    from dse.export import export_trial  # noqa: PLC0415
+    from dse.export import export_trial, exporter  # noqa: PLC0415
 
     screen: Screen = context.obj
-    number = export_trial(folder, trial=trial, target=to.value, out=out)
-    screen.remark(f"trial {number} as {to.value}")
-    screen.result(str(out))
+    exporter(to)  # an unknown name is told before the run is read
+    done = export_trial(folder, trial=trial, target=to, out=out, verify=verify)
+    screen.remark(f"trial {done.trial} as {to}")
+    for check in done.checks:
+        screen.remark(said(check))
+    screen.result(str(done.path))
+
+
+def said(check: Check) -> str:
+    """One line: the checker, what it compared, and the largest difference."""
+    line = f"{check.checker}: {check.compared}"
+    if check.difference is not None:
+        line += f", largest difference {check.difference:.3g}"
+    return f"{line} ({check.note})" if check.note else line
 
 
 COMMANDS = (export,)

@@ -1,31 +1,45 @@
-"""A trial of a run folder as a recipe."""
+"""A trial of a run folder, exported."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
-from dse.errors import ExportError, RunError
+from torch import Tensor
+
+from dse.data import Sizes, load_splits
+from dse.errors import DataError, ExportError, RunError
+from dse.evaluate.batches import batches
 from dse.execute.operators.operator import Value
 from dse.execute.program.program import Program
 from dse.execute.quantizers import bound
 from dse.execute.weights.calibrate import load_calibration
 from dse.execute.weights.learn import FILE as WEIGHTS_FILE
 from dse.execute.weights.learn import WeightStates
-from dse.export.qdq import export_qdq
-from dse.files import write_atomically
+from dse.export.base import Check, Recipe
+from dse.export.deliver import deliver
 from dse.graph.assignment_json import from_json
-from dse.graph.ir.assignment import Assignment
-from dse.graph.patterns.analysis import Analysis
+from dse.graph.ir.graph import Graph
 from dse.model import Model, open_model
 from dse.run import folder as run_folder
+from dse.space.schema import Data
 from hwmodels.formats import catalog
 
-Target = Literal["onnx-qdq", "recipe"]
-TARGETS: tuple[Target, ...] = ("onnx-qdq", "recipe")
+SAMPLES = 2
+"""Samples that checkers compare outputs on, where the model does not ask for more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What an export did."""
+
+    trial: int
+    path: Path
+    """The file or folder that was written."""
+    checks: tuple[Check, ...] = ()
+    """What checkers said; empty where none was asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,36 +51,84 @@ class Chosen:
     """The JSON object."""
 
 
-def export_trial(folder: Path, *, trial: int | None, target: Target, out: Path) -> int:
-    """Writes a trial of a run's front for a runtime.
+def export_trial(
+    folder: Path, *, trial: int | None, target: str, out: Path, verify: bool = False
+) -> Exported:
+    """Write a trial of a run's front for a runtime.
 
     Scales and learned weights are those that the run measured with.
 
     Args:
         folder: the run folder.
         trial: a number of the front; the recommended one by default.
-        target: `recipe` is the assignment as neutral JSON, `onnx-qdq` a model with Q/DQ nodes.
-        out: the file to write.
-
-    Returns:
-        The trial that was exported.
+        target: a name of `dse.export.exporters.exporter_names`.
+        out: the file or folder to write.
+        verify: whether the target's checkers read it back.
 
     Raises:
         RunError: no run folder, no such trial on its front, or another model by now.
-        ExportError: what the target cannot express.
-        WriteError: the file cannot be written.
+        ExportError: no such target, what it cannot express, or a checker that computes something
+            else.
+        WriteError: it cannot be written.
+    """
+    recipe = recipe_of(folder, trial)
+    if verify:
+        recipe = replace(recipe, samples=_samples(folder, recipe.graph))
+    checks = deliver(recipe, target, out, verify=verify)
+    assert recipe.trial is not None, "a run's trials have numbers"
+    return Exported(trial=recipe.trial, path=out, checks=checks)
+
+
+def recipe_of(folder: Path, trial: int | None) -> Recipe:
+    """A trial with the scales and learned weights that the run measured with.
+
+    Raises:
+        RunError: no run folder, no such trial on its front, or another model by now.
+        ExportError: the model has no weights here.
     """
     chosen = chosen_trial(folder, trial)
-    if target == "recipe":
-        write_atomically(out, json.dumps(chosen.assignment, indent=1) + "\n")
-        return chosen.trial
     model = model_of(folder)
-    graph = model.graph
-    if not graph.has_weights:
-        raise ExportError(f"{model.name}: has no weights; export the recipe instead")
-    assignment = from_json(json.dumps(chosen.assignment), graph, catalog.quantizer)
-    _export(folder, Program(graph), assignment, out)
-    return chosen.trial
+    if not model.graph.has_weights:
+        missing = ", ".join(model.graph.absent_files)
+        raise ExportError(f"{model.name}: has no weights here ({missing} is absent)")
+    program = Program(model.graph)
+    by_key = model.analysis.by_key
+    state = folder / run_folder.STATE
+    weights = WeightStates(program, by_key, _missing(folder))
+    if (state / WEIGHTS_FILE).exists():
+        weights.load(state)
+    assignment = from_json(json.dumps(chosen.assignment), model.graph, catalog.quantizer)
+    return Recipe(
+        name=model.name,
+        program=program,
+        assignment=assignment,
+        bound=bound(assignment, by_key, load_calibration(state), weights),
+        trial=chosen.trial,
+    )
+
+
+def _samples(folder: Path, graph: Graph) -> Mapping[str, Tensor] | None:
+    """A batch of the run's report split; None where its data came from a program."""
+    manifest = run_folder.read_json(folder / run_folder.MANIFEST)
+    space = manifest.get("space")
+    assert isinstance(space, Mapping), "`model_of` has read it"
+    data = Data.model_validate(space["data"])
+    shapes = {name: graph.types[name].shape or () for name in graph.inputs}
+    fixed = [shape[0] for shape in shapes.values() if shape and isinstance(shape[0], int)]
+    count = max([SAMPLES, *fixed])
+    sizes = Sizes(calibration=data.calibration, search=data.search, report=max(count, data.report))
+    try:
+        splits = load_splits(
+            data.source,
+            sizes,
+            sequence=data.sequence,
+            inputs=shapes,
+            folder=_beside(manifest),
+        )
+    except DataError:
+        return None
+    feeds, _ = next(batches(splits.report, count, "cpu"))
+    return feeds
 
 
 def chosen_trial(folder: Path, trial: int | None) -> Chosen:
@@ -111,22 +173,16 @@ def model_of(folder: Path) -> Model:
     space = manifest.get("space")
     if not isinstance(space, Mapping) or "model" not in space:
         raise RunError(f"{folder / run_folder.MANIFEST}: names no model; run the search again")
-    origin = Path(str(manifest.get("space_file", "")))
-    beside = origin.parent if origin.suffix in (".yaml", ".yml") else Path()
-    model = open_model(str(space["model"]), folder=beside)
+    model = open_model(str(space["model"]), folder=_beside(manifest))
     if model.graph.digest != manifest.get("model_digest"):
         raise RunError(f"{folder}: was made with another {space['model']}; search that one again")
     return model
 
 
-def _export(folder: Path, program: Program, assignment: Assignment, out: Path) -> None:
-    state = folder / run_folder.STATE
-    by_key = Analysis(program.graph).by_key
-    weights = WeightStates(program, by_key, _missing(folder))
-    if (state / WEIGHTS_FILE).exists():
-        weights.load(state)
-    calibration = load_calibration(state)
-    export_qdq(program, bound(assignment, by_key, calibration, weights), out)
+def _beside(manifest: Mapping[str, object]) -> Path:
+    """What paths of the space are relative to."""
+    origin = Path(str(manifest.get("space_file", "")))
+    return origin.parent if origin.suffix in (".yaml", ".yml") else Path()
 
 
 def _missing(folder: Path) -> Callable[[], Iterable[Mapping[str, Value]]]:

@@ -17,6 +17,8 @@ from hwmodels.formats.quantizer import Quantizer
 DEFAULTS = ("bf16", "fp16", "fp32")
 """The network's own precision, which sites that are not named keep."""
 FIELDS = ("model", "default", "sites")
+ACCOMPANYING = ("$schema", "recipe")
+"""What an exported recipe says besides; an assignment is read without it."""
 
 Lookup = Callable[[str | Mapping[str, object]], Quantizer]
 """A format name or a quantizer object as a quantizer; `HardwareError` where it is neither."""
@@ -44,7 +46,9 @@ def from_json(text: str, graph: Graph, lookup: Lookup) -> Assignment:
     """
     content = _object(text)
     problems = [
-        f"unknown field {name!r}{nearest(name, FIELDS)}" for name in content if name not in FIELDS
+        f"unknown field {name!r}{nearest(name, FIELDS)}"
+        for name in content
+        if name not in FIELDS + ACCOMPANYING
     ]
     model = content.get("model", "")
     if model and model != graph.digest:

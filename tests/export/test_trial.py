@@ -10,9 +10,9 @@ import onnxruntime
 import pandas as pd
 import pytest
 
-from dse.errors import ExportError, RunError
+from dse.errors import RunError
 from dse.explore import run_search
-from dse.export import export_trial
+from dse.export import EXPORTERS, export_trial
 from dse.zoo.data import splits
 
 SPACE = """
@@ -70,7 +70,7 @@ def test_every_exported_trial_loses_what_the_run_measured(finished, tmp_path):
     reference = Path("dse/zoo/fashion-resnet/model.onnx")
     for trial in trials(finished):
         path = tmp_path / f"{trial}.onnx"
-        assert export_trial(finished, trial=trial, target="onnx-qdq", out=path) == trial
+        assert export_trial(finished, trial=trial, target="onnx-qdq", out=path).trial == trial
         expected = front.loc[trial, "report_quality_loss"]
         assert divergence(path, reference) == pytest.approx(expected, rel=0.05, abs=1e-6)
 
@@ -78,8 +78,20 @@ def test_every_exported_trial_loses_what_the_run_measured(finished, tmp_path):
 def test_the_recommended_trial_is_the_default(finished, tmp_path):
     recommended = json.loads((finished / "recommended.json").read_text())
     out = tmp_path / "recipe.json"
-    assert export_trial(finished, trial=None, target="recipe", out=out) == recommended["trial"]
-    assert json.loads(out.read_text()) == recommended["assignment"]
+    done = export_trial(finished, trial=None, target="recipe", out=out)
+    assert done.trial == recommended["trial"]
+    written = json.loads(out.read_text())
+    assert written["sites"] == recommended["assignment"]["sites"]
+    assert written["model"] == recommended["assignment"]["model"]
+
+
+def test_verification_runs_on_samples_of_the_run(finished, tmp_path):
+    done = export_trial(
+        finished, trial=None, target="onnx-qdq", out=tmp_path / "q.onnx", verify=True
+    )
+    found = {check.checker.split()[0]: check for check in done.checks}
+    assert found["onnx"].difference == 0
+    assert found["ONNX"].compared == "outputs"
 
 
 def test_the_command_says_what_it_wrote(dse, finished, tmp_path):
@@ -124,10 +136,26 @@ def test_what_was_learned_must_be_in_the_run(finished, tmp_path):
         states.write_bytes(kept)
 
 
-def test_a_format_without_an_onnx_type_is_refused(tmp_path):
+def test_a_format_without_an_onnx_type_is_refused(dse, tmp_path):
     run = run_of(tmp_path, "posit8_1")
     choices = pd.read_csv(run / "choices.csv").set_index("trial")
     trial = next(number for number in trials(run) if choices.loc[number, "late"] == "posit8_1")
-    with pytest.raises(ExportError, match="posit8_1"):
-        export_trial(run, trial=trial, target="onnx-qdq", out=tmp_path / "x.onnx")
-    assert not (tmp_path / "x.onnx").exists()
+    before = sorted(tmp_path.rglob("*"))
+    refused = dse("export", run, "--trial", trial, "--to", "onnx-qdq", "-o", tmp_path / "x" / "y")
+    assert refused.code == 2
+    assert "posit8_1_tensor:static at blocks.5" in refused.err
+    assert sorted(tmp_path.rglob("*")) == before
+    done = dse("export", run, "--trial", trial, "--to", "recipe", "-o", tmp_path / "r", "--verify")
+    assert done.code == 0
+    assert "emulated only, no runtime has them: posit8_1" in done.out
+
+
+def test_an_unknown_target_is_refused_with_the_nearest(dse, finished, tmp_path):
+    outcome = dse("export", finished, "--to", "onnx-qqd", "-o", tmp_path / "x")
+    assert outcome.code == 2
+    assert "did you mean 'onnx-qdq'" in outcome.err
+
+
+def test_help_names_every_target(dse):
+    shown = dse("export", "--help").out
+    assert all(name in shown for name in EXPORTERS)

@@ -17,7 +17,8 @@ from onnx import helper
 from dse.errors import ExportError, GraphError
 from dse.execute.emulate import Emulator
 from dse.execute.program.program import Program
-from dse.export.qdq import export_qdq
+from dse.export import Recipe, deliver
+from dse.graph.ir.assignment import Assignment
 from dse.graph.lower.work import lower
 from dse.graph.onnx.load import load
 from dse.graph.patterns.analysis import Analysis
@@ -240,5 +241,7 @@ def test_group_index_with_packed_zero_points_is_refused(tmp_path: Path) -> None:
 
 
 def test_packed_weights_are_not_exported_again(narrow: Path, tmp_path: Path) -> None:
+    program = Program(load(narrow))
+    recipe = Recipe(name="packed", program=program, assignment=Assignment(), bound={})
     with pytest.raises(ExportError, match="packed already"):
-        export_qdq(Program(load(narrow)), {}, tmp_path / "out.onnx")
+        deliver(recipe, "onnx-qdq", tmp_path / "out.onnx")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,16 @@ import torch
 from dse.errors import ExportError
 from dse.evaluate.evaluator import Evaluator
 from dse.evaluate.setup import build_evaluator
-from dse.export import export_qdq
+from dse.export import deliver
 from dse.graph.ir.assignment import Assignment
 from dse.graph.patterns.analysis import Analysis
 from dse.model import open_model
 from dse.space.schema import Data
 from dse.space.uniform import uniform_assignment
 from hwmodels.formats.catalog import quantizer
+from hwmodels.formats.encodings import float_encoding
+from hwmodels.formats.quantizer import Quantizer
+from tests.export.recipes import mlp_recipe, recipe_of
 
 IMAGES = 8
 
@@ -75,7 +79,7 @@ def test_onnxruntime_computes_what_was_emulated(model, weights, activation, tmp_
     evaluator = evaluator_of(model, assignment)
     bound = evaluator.bound(assignment)
     path = tmp_path / "quantized.onnx"
-    export_qdq(evaluator.program, bound, path)
+    deliver(recipe_of(evaluator, assignment), "onnx-qdq", path)
     onnx.checker.check_model(str(path))
     images = evaluator.splits.report.inputs["image"].astype(np.float32)
     with torch.inference_mode():
@@ -91,7 +95,7 @@ def test_onnxruntime_computes_what_was_emulated(model, weights, activation, tmp_
 def test_one_pair_serves_all_readers_of_a_value(model, tmp_path):
     assignment = mixed(model, ["int8_channel"], "int8:static")
     evaluator = evaluator_of(model, assignment)
-    export_qdq(evaluator.program, evaluator.bound(assignment), tmp_path / "quantized.onnx")
+    deliver(recipe_of(evaluator, assignment), "onnx-qdq", tmp_path / "quantized.onnx")
     nodes = onnx.load(tmp_path / "quantized.onnx").graph.node
     read = Counter(node.input[0] for node in nodes if node.op_type == "QuantizeLinear")
     assert max(read.values()) == 1
@@ -103,7 +107,7 @@ def test_one_pair_serves_all_readers_of_a_value(model, tmp_path):
 def test_weights_are_stored_narrow(model, tmp_path):
     assignment = uniform_assignment(Analysis(model.graph).regions, "w8a8_int8")
     evaluator = evaluator_of(model, assignment)
-    export_qdq(evaluator.program, evaluator.bound(assignment), tmp_path / "quantized.onnx")
+    deliver(recipe_of(evaluator, assignment), "onnx-qdq", tmp_path / "quantized.onnx")
     assert (tmp_path / "quantized.onnx").stat().st_size < 0.3 * model.graph.path.stat().st_size
 
 
@@ -116,7 +120,7 @@ def test_blocks_along_the_contraction_axis_need_opset_21(tmp_path):
     evaluator = build_evaluator(model.graph, data, by_key, tuple(assignment))
     bound = evaluator.bound(assignment)
     path = tmp_path / "quantized.onnx"
-    export_qdq(evaluator.program, bound, path)
+    deliver(recipe_of(evaluator, assignment), "onnx-qdq", path)
     assert onnx.load(path).opset_import[0].version >= 21
     tokens = evaluator.splits.report.inputs
     options = onnxruntime.SessionOptions()
@@ -130,10 +134,84 @@ def test_blocks_along_the_contraction_axis_need_opset_21(tmp_path):
 
 
 def test_what_has_no_qdq_is_refused_with_all_its_sites(model, tmp_path):
-    assignment = mixed(model, ["posit8_1", "nvfp4", "int8_channel"], "e4m3_token")
+    assignment = mixed(model, ["posit8_1", "nf4_g64", "int8_channel"], "e4m3_token")
     evaluator = evaluator_of(model, assignment)
     with pytest.raises(ExportError) as refused:
-        export_qdq(evaluator.program, evaluator.bound(assignment), tmp_path / "quantized.onnx")
+        deliver(recipe_of(evaluator, assignment), "onnx-qdq", tmp_path / "quantized.onnx")
     message = str(refused.value)
-    assert all(name in message for name in ("posit8_1", "nvfp4", "e4m3_token"))
-    assert not (tmp_path / "quantized.onnx").exists()
+    assert all(name in message for name in ("posit8_1", "nf4_g64", "e4m3_token"))
+    assert "ONNX has no type for posit8_1" in message
+    assert "e2m1" in message.split("posit8_1; ")[1], "what would work"
+    assert not list(tmp_path.iterdir())
+
+
+NARROW = {
+    "e2m1@channel": 23, "e2m1@g16/fp16": 23, "nvfp4": 23, "nvfp4:mse": 23, "nvfp4:gptq": 23,
+    "e2m1@g32/e4m3": 23, "mxfp4": 24, "mxfp8": 24, "mxfp8_e5m2": 24, "mxfp6": 28,
+    "mxfp6_e3m2": 28, "int2_channel": 25, "uint4_g32": 21, "e4m3@b16x16": 21,
+}  # fmt: skip
+"""Weights, and the first opset that says them."""
+
+
+@pytest.mark.parametrize("weight", NARROW)
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_narrow_weights_are_read_bit_for_bit_by_the_reference_evaluator(weight, dtype, tmp_path):
+    recipe = mlp_recipe(tmp_path, weight, None, dtype=dtype)
+    checks = deliver(recipe, "onnx-qdq", tmp_path / "quantized.onnx", verify=True)
+    assert checks[0].compared == "structure"
+    assert checks[1].difference == 0
+    opset = onnx.load(tmp_path / "quantized.onnx").opset_import[0].version
+    assert opset == max(17, NARROW[weight])
+
+
+def test_two_levels_of_scales_are_two_nodes_of_narrow_constants(tmp_path):
+    recipe = mlp_recipe(tmp_path, "nvfp4", None)
+    deliver(recipe, "onnx-qdq", tmp_path / "quantized.onnx")
+    graph = onnx.load(tmp_path / "quantized.onnx").graph
+    kinds = {tensor.data_type for tensor in graph.initializer}
+    assert {onnx.TensorProto.FLOAT4E2M1, onnx.TensorProto.FLOAT8E4M3FN} <= kinds
+    nodes = [node for node in graph.node if node.op_type == "DequantizeLinear"]
+    inner = {node.output[0] for node in nodes}
+    assert sum(node.input[1] in inner for node in nodes) == 2
+
+
+@pytest.mark.parametrize("opset", [13, 17, 19, 21])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize(
+    ("weight", "activation"),
+    [("int8_channel", "int8:static"), ("int8_channel", None), ("int4_g32", None),
+     ("e4m3_channel", "e4m3_tensor:static"), ("bf16", "fp16"),
+     ("int4_channel:bias_corrected", "uint8:static")],
+)  # fmt: skip
+def test_16_bit_models_give_valid_models(weight, activation, dtype, opset, tmp_path):
+    recipe = mlp_recipe(tmp_path, weight, activation, dtype=dtype, opset=opset)
+    checks = deliver(recipe, "onnx-qdq", tmp_path / "quantized.onnx", verify=True)
+    assert [check.compared for check in checks[:1]] == ["structure"]
+    assert checks[1].difference == 0
+    if dtype == "float16":  # ONNX Runtime has no bfloat16 products on the CPU
+        assert checks[2].compared == "outputs"
+
+
+def test_a_format_that_the_model_has_already_adds_nothing(tmp_path):
+    recipe = mlp_recipe(tmp_path, "fp16", "fp16", dtype="float16")
+    deliver(recipe, "onnx-qdq", tmp_path / "quantized.onnx")
+    before = [node.op_type for node in onnx.load(recipe.graph.path).graph.node]
+    assert [node.op_type for node in onnx.load(tmp_path / "quantized.onnx").graph.node] == before
+
+
+def test_an_encoding_that_only_has_the_name_is_no_onnx_type(tmp_path):
+    other = float_encoding("e4m3", 4, 3, bias=11, specials="fn")
+    format = replace(quantizer("e4m3_channel").format, name="e4m3_channel", element=other)
+    recipe = mlp_recipe(tmp_path, Quantizer(format=format), None)
+    with pytest.raises(ExportError, match="no type for e4m3"):
+        deliver(recipe, "onnx-qdq", tmp_path / "quantized.onnx")
+
+
+@pytest.mark.parametrize("weight", ["e2m1@channel", "e2m1@g32", "nvfp4", "mxfp4", "int4_g32"])
+def test_openvino_computes_four_bit_weights(weight, tmp_path):
+    pytest.importorskip("openvino")
+    recipe = mlp_recipe(tmp_path, weight, None)
+    checks = deliver(recipe, "onnx-qdq", tmp_path / "quantized.onnx", verify=True)
+    found = next(check for check in checks if check.checker.startswith("OpenVINO"))
+    assert found.difference is not None
+    assert found.difference < 1e-6

@@ -8,15 +8,19 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from dse.export.constant import Codes
-from dse.export.plan import CastPair, Pair, Placement, Plan, StoredValues, Sum
+from dse.export.onnx_qdq.constant import Codes
+from dse.export.onnx_qdq.plan import CastPair, Pair, Placement, Plan, StoredValues, Sum
+
+FLOAT = ir.DataType.FLOAT
 
 
 @dataclass(slots=True, kw_only=True)
 class Editor:
     """Puts what a plan says into a graph.
 
-    Operands that read one value through equal pairs share one.
+    Operands that read one value through equal pairs share one. Scales, and what they multiply,
+    are float32 as the emulator's are; where the model itself is of 16 bits, casts stand around
+    them, since scales of 16 bits would round.
     """
 
     graph: ir.Graph
@@ -31,33 +35,37 @@ class Editor:
         for key in outputs_last:
             name, _, operand = key.rpartition("/")
             node, placement = nodes[name], self.plan.placements[key]
+            type = self.plan.types[key]
             if operand.startswith("in"):
                 index = int(operand[2:])
                 value = node.inputs[index]
                 assert value is not None, f"site {key} is an operand"
-                node.replace_input_with(index, self._operand(value, node, placement))
+                node.replace_input_with(index, self._operand(value, node, placement, type))
             else:
-                self._rewrite(node.outputs[int(operand[3:])], node, placement)
+                self._rewrite(node.outputs[int(operand[3:])], node, placement, type)
 
-    def _operand(self, value: ir.Value, node: ir.Node, placement: Placement) -> ir.Value:
+    def _operand(
+        self, value: ir.Value, node: ir.Node, placement: Placement, type: ir.DataType
+    ) -> ir.Value:
         """What an operand of `node` reads instead of `value`."""
         match placement:
             case Codes():
-                return self._before(node, [self._dequantized(str(value.name), placement)])
-            case StoredValues(values=values, type=ir.DataType.FLOAT):
-                return self._constant(f"{value.name}_corrected", values)
-            case StoredValues(values=values, type=type):
-                stored = self._constant(f"{value.name}_16", values.astype(type.numpy()))
-                return self._before(node, [self._cast(stored, ir.DataType.FLOAT)])
+                return self._before(node, self._dequantized(str(value.name), placement, type))
+            case StoredValues(values=values, type=stored_as):
+                name = f"{value.name}_stored"
+                stored = self._constant(name, values.astype(stored_as.numpy()))
+                if stored_as == type:
+                    return stored
+                return self._before(node, [self._cast(stored, type)])
             case CastPair() | Pair():
-                return self._passed(value, placement)
+                return self._passed(value, placement, type)
             case Sum():
                 raise AssertionError("only outputs are summed")
 
-    def _passed(self, value: ir.Value, placement: CastPair | Pair) -> ir.Value:
+    def _passed(self, value: ir.Value, placement: CastPair | Pair, type: ir.DataType) -> ir.Value:
         shared = placement.type if isinstance(placement, CastPair) else _identity(placement)
         if (value, shared) not in self._shared:
-            nodes = self._pair(value, placement)
+            nodes = self._pair(value, placement, type)
             producer = value.producer()
             if producer is None:
                 self.graph.insert_before(self.graph[0], nodes)
@@ -66,14 +74,16 @@ class Editor:
             self._shared[value, shared] = nodes[-1].outputs[0]
         return self._shared[value, shared]
 
-    def _rewrite(self, value: ir.Value, node: ir.Node, placement: Placement) -> None:
+    def _rewrite(
+        self, value: ir.Value, node: ir.Node, placement: Placement, type: ir.DataType
+    ) -> None:
         """Makes every reader of an output, the graph's own included, read it anew."""
         readers, name = [*value.uses()], value.name
         value.name = f"{name}_before"
         nodes = []
         source = value
         if isinstance(placement, Sum):
-            addend = self._constant(f"{name}_correction", placement.addend)
+            addend = self._constant(f"{name}_correction", placement.addend.astype(type.numpy()))
             nodes.append(ir.node("Add", [value, addend], name=self._name("correct")))
             source = nodes[-1].outputs[0]
             then = placement.then
@@ -81,7 +91,7 @@ class Editor:
             assert isinstance(placement, CastPair | Pair), "outputs are not constant"
             then = placement
         if then is not None:
-            nodes += self._pair(source, then)
+            nodes += self._pair(source, then, type)
         result = nodes[-1].outputs[0]
         result.name, result.shape, result.type = name, value.shape, value.type
         for user, index in readers:
@@ -91,23 +101,55 @@ class Editor:
                 self.graph.outputs[index] = result
         self.graph.insert_after(node, nodes)
 
-    def _pair(self, value: ir.Value, placement: CastPair | Pair) -> list[ir.Node]:
+    def _pair(
+        self, value: ir.Value, placement: CastPair | Pair, type: ir.DataType
+    ) -> list[ir.Node]:
         if isinstance(placement, CastPair):
             narrow = self._cast(value, placement.type)
-            return [narrow, self._cast(narrow.outputs[0], ir.DataType.FLOAT)]
+            return [narrow, self._cast(narrow.outputs[0], type)]
+        nodes = []
+        if type != FLOAT:
+            nodes.append(self._cast(value, FLOAT))
         scale = self._constant(f"{value.name}_scale", np.float32(placement.scale))
         zero = self._constant(f"{value.name}_zero_point", placement.zero_point)
-        quantize = ir.node("QuantizeLinear", [value, scale, zero], name=self._name("quantize"))
+        source = nodes[-1].outputs[0] if nodes else value
+        quantize = ir.node("QuantizeLinear", [source, scale, zero], name=self._name("quantize"))
         read = [quantize.outputs[0], scale, zero]
-        return [quantize, ir.node("DequantizeLinear", read, name=self._name("dequantize"))]
+        nodes += [quantize, ir.node("DequantizeLinear", read, name=self._name("dequantize"))]
+        return self._typed(nodes, type)
 
-    def _dequantized(self, name: str, codes: Codes) -> ir.Node:
+    def _dequantized(self, name: str, codes: Codes, type: ir.DataType) -> list[ir.Node]:
         stored = self._constant(f"{name}_codes", codes.codes)
-        scale = self._constant(f"{name}_scale", codes.scale)
-        zero = self._constant(f"{name}_zero_point", codes.zero_point)
-        attributes = {"axis": codes.axis} | ({"block_size": codes.block} if codes.block else {})
-        name = self._name("dequantize")
-        return ir.node("DequantizeLinear", [stored, scale, zero], attributes, name=name)
+        nodes, scale, attributes = self._scale(name, codes)
+        read = [stored, scale]
+        if codes.zero_point is not None:
+            read.append(self._constant(f"{name}_zero_point", codes.zero_point))
+        attributes |= {"axis": codes.axis} | ({"block_size": codes.block} if codes.block else {})
+        what = self._name("dequantize")
+        nodes.append(ir.node("DequantizeLinear", read, attributes, name=what))
+        return self._typed(nodes, type)
+
+    def _scale(self, name: str, codes: Codes) -> tuple[list[ir.Node], ir.Value, dict[str, int]]:
+        """What makes the scale, the value that has it, and what its type asks of the reader.
+
+        Only E8M0 is taken as it is, the output's type said; other narrow floats become float32.
+        """
+        stored = self._constant(f"{name}_scale", codes.scale)
+        if codes.level is not None:
+            level = self._constant(f"{name}_level", codes.level)
+            what = self._name("dequantize")
+            nodes = [ir.node("DequantizeLinear", [stored, level], name=what)]
+        elif stored.dtype == FLOAT:
+            return [], stored, {}
+        elif stored.dtype == ir.DataType.FLOAT8E8M0:
+            return [], stored, {"output_dtype": int(FLOAT)}
+        else:
+            nodes = [self._cast(stored, FLOAT)]
+        return nodes, nodes[-1].outputs[0], {}
+
+    def _typed(self, nodes: list[ir.Node], type: ir.DataType) -> list[ir.Node]:
+        """The nodes with what gives their float32 result the model's type."""
+        return nodes if type == FLOAT else [*nodes, self._cast(nodes[-1].outputs[0], type)]
 
     def _cast(self, value: ir.Value, type: ir.DataType) -> ir.Node:
         return ir.node("Cast", [value], {"to": int(type)}, name=self._name("cast"))

@@ -1,0 +1,1 @@
+"""ONNX Q/DQ: an assignment as QuantizeLinear and DequantizeLinear nodes."""

@@ -1,0 +1,101 @@
+"""The target `onnx-qdq`: an assignment as Q/DQ nodes of an ONNX model.
+
+A constant becomes its codes and a DequantizeLinear (two of them where scales have scales); an
+activation passes QuantizeLinear and DequantizeLinear with its calibrated scale; 16-bit floats
+without scales pass a pair of casts; a corrected mean goes into the bias, or is added to the
+output. Where a symmetric integer activation falls below its range, QuantizeLinear goes one step
+further than the emulator does (-128 where the range ends at -127).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from dse.errors import ExportError
+from dse.export.base import Check, Recipe, Refusal
+from dse.export.onnx_qdq.edit import Editor
+from dse.export.onnx_qdq.opset import raised
+from dse.export.onnx_qdq.plan import Plan, plan_of
+from dse.export.onnx_qdq.verify import checks
+from dse.graph.onnx.load import model_proto
+from dse.graph.onnx.unpack_weight import has_packed_weights
+
+EXTERNAL_BYTES = 1 << 30
+"""Models above this size keep their weights in a file beside them."""
+
+
+class OnnxQdq:
+    """ONNX with QuantizeLinear and DequantizeLinear.
+
+    Integers of 2 to 16 bits, floats of 4 to 16, scales in two levels and in powers of two.
+    """
+
+    summary = "an ONNX file with Q/DQ nodes, for ONNX Runtime, OpenVINO and TensorRT"
+
+    def can_express(self, recipe: Recipe) -> tuple[Refusal, ...]:
+        """Formats, timings and transforms without Q/DQ, and models that have no place for it."""
+        plan = plan_of(recipe)
+        if plan.refused:
+            return plan.refused
+        try:
+            _source(recipe, plan)
+        except ExportError as error:
+            return (Refusal(reason=str(error), instead="the target 'recipe' takes every model"),)
+        return ()
+
+    def write(self, recipe: Recipe, out: Path) -> None:
+        """Write the model of a recipe with Q/DQ where the emulator quantizes.
+
+        Raises:
+            OSError: it cannot be written there.
+        """
+        plan = plan_of(recipe)
+        model = ir.from_proto(_source(recipe, plan))
+        path = recipe.graph.path
+        assert path is not None, "a program with weights was loaded from a file"
+        ir.external_data.set_base_dir(model.graph, path.parent)
+        Editor(graph=model.graph, plan=plan).edit()
+        RemoveUnusedNodesPass()(model)
+        _save(model, out)
+
+    def verify(self, recipe: Recipe, out: Path) -> tuple[Check, ...]:
+        """Onnx's full checker, its reference evaluator on weights, and runtimes on outputs.
+
+        Raises:
+            ExportError: one of them finds the model invalid, or computes something else.
+        """
+        return checks(recipe, out)
+
+
+def _source(recipe: Recipe, plan: Plan) -> onnx.ModelProto:
+    """The model to edit, in the opset that the plan needs.
+
+    Raises:
+        ExportError: its weights are packed already, or onnx cannot convert an operator.
+    """
+    path = recipe.graph.path
+    assert path is not None, "a program with weights was loaded from a file"
+    found = model_proto(path)
+    if has_packed_weights(found.graph):
+        raise ExportError(
+            f"{path}: has weights that are packed already (MatMulNBits, GatherBlockQuantized), "
+            "which Q/DQ would round again; export the model that it was made from"
+        )
+    return raised(found, plan.opset, path)
+
+
+def _save(model: ir.Model, out: Path) -> None:
+    total = sum(
+        value.const_value.nbytes
+        for value in model.graph.initializers.values()
+        if value.const_value is not None
+    )
+    if total > EXTERNAL_BYTES:
+        ir.save(model, out, external_data=f"{out.name}.data")
+    else:
+        ir.external_data.load_to_model(model)
+        ir.save(model, out)

@@ -1,0 +1,190 @@
+"""What stands at each site of a Q/DQ model, decided and checked before a model is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+import torch
+from torch import Tensor
+
+from dse.execute.emulate import Emulator, static_state
+from dse.execute.operators.dtype import BY_NAME
+from dse.execute.operators.step import Quantize
+from dse.execute.quantizers import Shift
+from dse.export.base import Inexpressible, Recipe, Refusal
+from dse.export.onnx_qdq.constant import Codes, codes_of
+from dse.export.onnx_qdq.element import BASE_OPSET, ElementType, element_type
+
+STATIC = (
+    "static formats per tensor are written (int8:static, e4m3_tensor:static), and bf16 or fp16"
+)
+ELEMENTS = (
+    "int2, int4, int8, int16 (and unsigned), e2m1, e2m3, e3m2, e4m3, e5m2, bf16 and fp16 have one"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredValues:
+    """A constant as values of an ONNX float type, cast where the model's own is another."""
+
+    values: npt.NDArray[np.float32]
+    type: ir.DataType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CastPair:
+    """An activation that passes through a 16-bit float."""
+
+    type: ir.DataType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """An activation that passes QuantizeLinear and DequantizeLinear."""
+
+    scale: float
+    zero_point: npt.NDArray[np.generic]
+    """A scalar in the numpy dtype of the ONNX type, which it decides."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sum:
+    """An output that a constant is added to."""
+
+    addend: npt.NDArray[np.float32]
+    then: CastPair | Pair | None
+
+
+Placement = Codes | StoredValues | CastPair | Pair | Sum
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What stands at each site, and the opset that it needs."""
+
+    placements: Mapping[str, Placement]
+    types: Mapping[str, ir.DataType]
+    """The model's own type at each site: what its readers expect."""
+    opset: int
+    refused: tuple[Refusal, ...] = ()
+    """What has no place; the placements are whole only without."""
+
+
+def plan_of(recipe: Recipe) -> Plan:
+    """The plan of what stands at the sites of a recipe."""
+    placements: dict[str, Placement] = {}
+    types: dict[str, ir.DataType] = {}
+    refused: list[Refusal] = []
+    opset = BASE_OPSET
+    given = recipe.assignment.as_dict()
+    for key, quantize in recipe.bound.items():
+        constant = recipe.constant(key)
+        types[key] = _type_at(recipe, key, constant)
+        try:
+            placement, needed = _placement(quantize, constant)
+        except Inexpressible as why:
+            asked = given[key].name if key in given else "a corrected mean"
+            refused.append(Refusal(reason=why.reason, instead=why.instead, site=key, format=asked))
+            continue
+        if _changes(placement, types[key]):
+            placements[key] = placement
+            opset = max(opset, needed)
+    return Plan(placements=placements, types=types, opset=opset, refused=tuple(refused))
+
+
+def _type_at(recipe: Recipe, key: str, constant: Tensor | None) -> ir.DataType:
+    """The type that a site has in the model."""
+    if constant is not None:
+        return _OF_TORCH[constant.dtype]
+    name, _, operand = key.rpartition("/")
+    node = recipe.graph.by_name[name]
+    side = node.inputs if operand.startswith("in") else node.outputs
+    known = recipe.graph.types.get(side[int(operand.lstrip("inout"))])
+    return _OF_TORCH[BY_NAME[known.dtype].carrier] if known else ir.DataType.FLOAT
+
+
+_OF_TORCH = {
+    torch.float32: ir.DataType.FLOAT,
+    torch.float16: ir.DataType.FLOAT16,
+    torch.bfloat16: ir.DataType.BFLOAT16,
+}
+
+
+def _changes(placement: Placement, type: ir.DataType) -> bool:
+    """Whether anything is written: a 16-bit model already is what its own format says."""
+    return not (isinstance(placement, CastPair) and placement.type == type)
+
+
+def _placement(quantize: Quantize, constant: Tensor | None) -> tuple[Placement, int]:
+    """What stands at one site, and the opset it needs.
+
+    Raises:
+        Inexpressible: Q/DQ has no way to say it.
+    """
+    if isinstance(quantize, Shift):
+        return _shifted(quantize, constant)
+    if not isinstance(quantize, Emulator):
+        raise Inexpressible("is no quantizer of ours", instead="a format of the catalogue is")
+    element = _element(quantize)
+    if constant is not None:
+        if quantize.quantizer.format.scale is None:
+            values = quantize(constant.float()).numpy()
+            return StoredValues(values=values, type=element.type), element.opset
+        codes = codes_of(constant, quantize, element)
+        return codes, codes.opset
+    if quantize.quantizer.rounding != "nearest_even":
+        raise Inexpressible(
+            "QuantizeLinear rounds activations to nearest even only",
+            instead="the same format without a rounding of its own is written",
+        )
+    if quantize.quantizer.format.scale is None:
+        return CastPair(type=element.type), element.opset
+    return _pair(quantize, element), element.opset
+
+
+def _shifted(shift: Shift, constant: Tensor | None) -> tuple[Placement, int]:
+    """A corrected mean: in the bias itself, or added to the output."""
+    if constant is not None:
+        if isinstance(shift.then, Emulator):
+            return _placement(shift.then, constant + shift.shift.to(constant.dtype))
+        values = shift(constant)
+        stored = StoredValues(values=values.float().numpy(), type=_OF_TORCH[values.dtype])
+        return stored, BASE_OPSET
+    then, opset = None, BASE_OPSET
+    if shift.then is not None:
+        placement, opset = _placement(shift.then, None)
+        assert isinstance(placement, CastPair | Pair), "an activation is not stored"
+        then = placement
+    return Sum(addend=shift.shift.float().numpy(), then=then), opset
+
+
+def _element(emulator: Emulator) -> ElementType:
+    quantizer, format = emulator.quantizer, emulator.quantizer.format
+    if quantizer.transforms:
+        raise Inexpressible(
+            f"{quantizer.transforms[0].partition('(')[0]} computes around the codes, and Q/DQ has "
+            "nodes for codes and scales only",
+            instead="the same format without transforms is written",
+        )
+    found = element_type(format.element)
+    if found is None:
+        raise Inexpressible(f"ONNX has no type for {format.element.name}", instead=f"{ELEMENTS}")
+    return found
+
+
+def _pair(emulator: Emulator, element: ElementType) -> Pair:
+    quantizer = emulator.quantizer
+    if emulator.statistics is None or quantizer.format.tensor_scale is not None:
+        raise Inexpressible(
+            "its scales are worked out while the network runs; only those that calibration gave "
+            "are written",
+            instead=STATIC,
+        )
+    state = static_state(quantizer, emulator.statistics)
+    assert state.scales is not None, "a static format with a scale has one"
+    zero = 0.0 if state.zero_points is None else state.zero_points.item()
+    return Pair(scale=state.scales.item(), zero_point=np.array(zero).astype(element.type.numpy()))

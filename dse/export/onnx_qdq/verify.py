@@ -1,0 +1,244 @@
+"""What other hands' programs say about a Q/DQ model: onnx, ONNX Runtime, OpenVINO."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from onnx.reference import ReferenceEvaluator
+
+from dse.errors import ExportError
+from dse.execute.program.feeds import checked
+from dse.export.base import Check, Recipe
+from dse.graph.onnx.convert import ONNX_DOMAIN, domain_name
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+Run = Callable[[Path, Arrays], tuple[str, Arrays | str]]
+"""A file and what it is fed -> the runtime's name, and outputs or why there are none."""
+TIES = 0.05
+"""Share of the quantization noise that a runtime may differ by: sums in another order put a few
+values on the other side of a tie."""
+TIES_16_BITS = 0.5
+"""The same where the model itself is of 16 bits: 0.2 was seen, for bf16 activations in fp16."""
+FIRST_LINE = 160
+EVALUATED_OPSET = 21
+"""The reference evaluator has no DequantizeLinear of opset 13; it means the same in 21."""
+
+
+def checks(recipe: Recipe, path: Path) -> tuple[Check, ...]:
+    """Structure, weights and outputs of a written model.
+
+    Raises:
+        ExportError: it is invalid, or a program computes something else than the emulator.
+    """
+    return (_structure(path), _weights(recipe, path), *_outputs(recipe, path))
+
+
+def _structure(path: Path) -> Check:
+    checker = f"onnx.checker {onnx.__version__} (full)"
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"{checker}: the model is invalid: {_brief(error)}") from error
+    return Check(checker=checker, compared="structure")
+
+
+def _weights(recipe: Recipe, path: Path) -> Check:
+    """Every constant as onnx's reference evaluator reads it, against the emulator."""
+    model = onnx.load(path)
+    by_name = {node.name: node for node in model.graph.node}
+    reader = _Reader(model)
+    worst, count = 0.0, 0
+    for key, quantize in recipe.bound.items():
+        constant = recipe.constant(key)
+        if constant is None:
+            continue
+        name, _, operand = key.rpartition("/")
+        found = reader.value(by_name[name].input[int(operand[2:])])
+        wanted = quantize(constant)
+        difference = _largest_difference(torch.from_numpy(found.astype(np.float32)), wanted)
+        if difference:
+            raise ExportError(
+                f"onnx's reference evaluator reads {key} with a difference of {difference:.3g}"
+            )
+        worst, count = max(worst, difference), count + 1
+    return Check(
+        checker=f"onnx reference evaluator {onnx.__version__}",
+        compared=f"{count} constants",
+        difference=worst,
+    )
+
+
+class _Reader:
+    """Constants of a graph as the reference evaluator computes them."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        opsets = {domain_name(one.domain): one.version for one in model.opset_import}
+        opset = max(opsets[ONNX_DOMAIN], EVALUATED_OPSET)
+        self._opsets = [onnx.helper.make_opsetid(ONNX_DOMAIN, opset)]
+        self._made = {value: node for node in model.graph.node for value in node.output}
+        self._stored = {tensor.name: tensor for tensor in model.graph.initializer}
+
+    def value(self, name: str) -> npt.NDArray[Any]:
+        """What stands at a value that depends on initializers only."""
+        if name in self._stored:
+            return np.asarray(onnx.numpy_helper.to_array(self._stored[name]))
+        node = self._made[name]
+        feeds = {one: self.value(one) for one in node.input if one}
+        kinds = [
+            onnx.helper.make_tensor_value_info(
+                one, onnx.helper.np_dtype_to_tensor_dtype(x.dtype), x.shape
+            )
+            for one, x in feeds.items()
+        ]
+        unknown = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UNDEFINED, None)
+        graph = onnx.helper.make_graph([node], "constant", kinds, [unknown])
+        model = onnx.helper.make_model(graph, opset_imports=self._opsets)
+        return np.asarray(ReferenceEvaluator(model).run(None, feeds)[0])
+
+
+def _outputs(recipe: Recipe, path: Path) -> list[Check]:
+    """What runtimes that are installed compute on samples, against the emulator."""
+    if recipe.samples is None:
+        return [_unrun("runtimes", "there are no samples to run")]
+    typed = checked(recipe.graph, recipe.samples, torch.device("cpu"))
+    feeds = {name: value for name, value in typed.items() if isinstance(value, torch.Tensor)}
+    if any(tensor.dtype == torch.bfloat16 for tensor in feeds.values()):
+        return [_unrun("runtimes", "the inputs are bfloat16, which they take no arrays of")]
+    with torch.inference_mode():
+        plain = recipe.program.run(feeds).outputs
+        wanted = recipe.program.run(feeds, recipe.bound).outputs
+    emulated = _Emulated(plain=plain, wanted=wanted)
+    arrays = {name: tensor.numpy() for name, tensor in feeds.items()}
+    found = [
+        _run(runtime, recipe, path, arrays, emulated)
+        for module, runtime in RUNTIMES.items()
+        if importlib.util.find_spec(module) is not None
+    ]
+    ran = [one for one in found if one.check.difference is not None]
+    if ran and not any(one.agrees for one in ran):
+        raise ExportError("; ".join(f"{one.check.checker}: {one.check.note}" for one in ran))
+    return [one.check for one in found]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Emulated:
+    """Outputs by name, in full precision and under the recipe."""
+
+    plain: Mapping[str, torch.Tensor]
+    wanted: Mapping[str, torch.Tensor]
+
+    def allowed(self, name: str, exact: Arrays | str) -> float:
+        """The mean square that a runtime may be off by.
+
+        Its own sums differ in full precision already, more so in 16 bits, where they also put
+        more values on the other side of a tie.
+        """
+        plain, wanted = self.plain[name], self.wanted[name]
+        share = TIES if wanted.dtype == torch.float32 else TIES_16_BITS
+        own = 0.0 if isinstance(exact, str) else _mean_square(_tensor(exact[name]), plain)
+        return share * _mean_square(plain, wanted) + 4 * own + 1e-12 * _mean_square(wanted, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outcome:
+    """What a runtime did with the samples.
+
+    One that agrees is enough: OpenVINO alone computes static 8-bit floats and 16-bit integers of
+    activations otherwise, from files that ONNX Runtime and the reference evaluator read alike.
+    """
+
+    check: Check
+    agrees: bool = True
+
+
+def _run(
+    runtime: Run, recipe: Recipe, path: Path, arrays: Arrays, emulated: _Emulated
+) -> _Outcome:
+    """One runtime on the samples."""
+    checker, outputs = runtime(path, arrays)
+    if isinstance(outputs, str):
+        return _Outcome(check=_unrun(checker, outputs))
+    assert recipe.graph.path is not None, "a program with weights was loaded from a file"
+    _, exact = runtime(recipe.graph.path, arrays)
+    found = {name: _tensor(outputs[name]) for name in emulated.wanted}
+    off = [
+        name
+        for name, wanted in emulated.wanted.items()
+        if _mean_square(found[name], wanted) > emulated.allowed(name, exact)
+    ]
+    difference = max(
+        _largest_difference(found[name], wanted) for name, wanted in emulated.wanted.items()
+    )
+    note = f"more than ties explain, in {', '.join(off)}" if off else ""
+    check = Check(checker=checker, compared="outputs", difference=difference, note=note)
+    return _Outcome(check=check, agrees=not off)
+
+
+def _unrun(checker: str, why: str) -> Check:
+    return Check(checker=checker, compared="nothing", note=f"not run: {why}")
+
+
+def _tensor(array: npt.NDArray[Any]) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(array, dtype=np.float32))
+
+
+def _mean_square(a: torch.Tensor, b: torch.Tensor | float) -> float:
+    """Of a difference."""
+    return float((a.double() - b).square().mean())
+
+
+def _largest_difference(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    if not found.numel():
+        return 0.0
+    same = (found == wanted) | (found.isnan() & wanted.isnan())
+    return float(torch.where(same, 0.0, (found.double() - wanted.double()).abs()).max())
+
+
+def _onnxruntime(path: Path, feeds: Arrays) -> tuple[str, Arrays | str]:
+    import onnxruntime as ort  # noqa: PLC0415 (an extra)
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    # Optimised, it multiplies integers where the file says floats.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    name = f"ONNX Runtime {ort.__version__}"
+    try:
+        session = ort.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+        outputs = session.run(None, dict(feeds))
+    except Exception as error:  # its own exceptions have no common base
+        return name, _brief(error)
+    return name, dict(zip((one.name for one in session.get_outputs()), outputs, strict=True))
+
+
+def _openvino(path: Path, feeds: Arrays) -> tuple[str, Arrays | str]:
+    import openvino as ov  # noqa: PLC0415 (an extra)
+
+    name = f"OpenVINO {ov.__version__.partition('-')[0]}"
+    try:
+        core = ov.Core()
+        # Without the second one it quantizes activations that meet 4-bit weights by itself.
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
+        compiled = core.compile_model(core.read_model(str(path)), "CPU", settings)
+        results = compiled(dict(feeds))
+    except Exception as error:  # its own exceptions have no common base
+        return name, _brief(error)
+    return name, {output.get_any_name(): results[output] for output in compiled.outputs}
+
+
+RUNTIMES: Mapping[str, Run] = {
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
+}
+"""By the module that must be installed."""
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:FIRST_LINE]

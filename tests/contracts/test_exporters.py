@@ -1,0 +1,134 @@
+"""What every exporter promises, ours or another's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dse.errors import ExportError, WriteError
+from dse.export import EXPORTERS, Exporter, Recipe, deliver, exporter
+from dse.export.neutral import NeutralRecipe
+from tests.export.recipes import mlp_recipe
+
+CASES = {
+    "integers": ("int8_channel", "int8:static"),
+    "corrected": ("int4_channel:bias_corrected", "uint8:static"),
+    "learned": ("int4_channel:gptq", "fp16"),
+    "blocks": ("mxfp4", None),
+    "two levels": ("nvfp4", None),
+    "dynamic": ("e4m3_channel", "e4m3_token"),
+    "posits": ("posit8_1", "posit8_1:static"),
+    "codebook": ("nf4_g64", None),
+    "transformed": ("int8_channel:smooth(0.5)", "int8:static:smooth(0.5)"),
+}
+"""Recipes that some targets say and some refuse."""
+
+
+@pytest.fixture(scope="module", params=CASES)
+def recipe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    weight, activation = CASES[request.param]
+    return mlp_recipe(tmp_path_factory.mktemp("model"), weight, activation)
+
+
+@pytest.fixture(params=EXPORTERS)
+def target(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_a_recipe_is_written_with_the_emulators_numbers_or_refused(
+    recipe: Recipe, target: str, tmp_path: Path
+) -> None:
+    refused = exporter(target).can_express(recipe)
+    assert refused == exporter(target).can_express(recipe)
+    assert not list(tmp_path.iterdir()), "asking writes nothing"
+    out = tmp_path / "made" / "out.bin"
+    if not refused:
+        checks = deliver(recipe, target, out, verify=True)
+        assert out.exists()
+        assert any(check.difference is not None for check in checks)
+        stray = [path for path in out.parent.iterdir() if not path.name.startswith("out")]
+        assert not stray
+        return
+    sites = recipe.assignment.as_dict()
+    for one in refused:
+        assert one.reason
+        assert one.instead
+        assert not one.site or sites[one.site].name == one.format
+    with pytest.raises(ExportError, match=f"{target} cannot express"):
+        deliver(recipe, target, out)
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_target_says_what_it_is(target: str) -> None:
+    found = EXPORTERS[target]
+    assert isinstance(found, Exporter)
+    assert 20 < len(found.summary) < 100
+
+
+def test_what_is_written_twice_is_the_same(target: str, tmp_path: Path) -> None:
+    recipe = mlp_recipe(tmp_path, "int8_channel", "int8:static")
+    for name in ("first", "second"):
+        deliver(recipe, target, tmp_path / name / "out.bin")
+    first, second = (
+        [path for path in sorted((tmp_path / name).rglob("*")) if path.is_file()]
+        for name in ("first", "second")
+    )
+    # safetensors writes its metadata in any order
+    assert [sorted(path.read_bytes()) for path in first] == [
+        sorted(path.read_bytes()) for path in second
+    ]
+
+
+def test_an_interruption_leaves_what_was_there(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = mlp_recipe(tmp_path, "int8_channel", "int8:static")
+    (tmp_path / "out.bin").write_text("older")
+    kind = type(EXPORTERS[target])
+    write = kind.write
+
+    def interrupted(self: object, recipe: Recipe, out: Path) -> None:
+        write(self, recipe, out)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(kind, "write", interrupted)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(KeyboardInterrupt):
+        deliver(recipe, target, tmp_path / "out.bin")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / "out.bin").read_text() == "older"
+
+
+def test_a_folder_with_files_is_not_written_over(target: str, tmp_path: Path) -> None:
+    recipe = mlp_recipe(tmp_path, "int8_channel", "int8:static")
+    with pytest.raises(WriteError, match="is a folder with files in it"):
+        deliver(recipe, target, tmp_path)
+
+
+class _Point:
+    """An entry point of another package."""
+
+    name, value = "mine", "package.module:MINE"
+
+    def __init__(self, found: object) -> None:
+        self._found = found
+
+    def load(self) -> object:
+        return self._found
+
+
+@pytest.mark.parametrize(
+    ("found", "works"), [(NeutralRecipe(), True), (NeutralRecipe, False), (1, False)]
+)
+def test_a_package_brings_an_exporter(
+    found: object, works: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dse.export.exporters.entry_points", lambda group: [_Point(found)])
+    if works:
+        assert exporter("mine") is found
+    else:
+        with pytest.raises(ExportError, match=r"package\.module:MINE is no exporter"):
+            exporter("mine")
+    with pytest.raises(ExportError, match="did you mean 'mine'"):
+        exporter("mini")
