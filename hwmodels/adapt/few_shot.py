@@ -14,6 +14,7 @@ from hwmodels.devices.device import Device, Measurement
 from hwmodels.devices.load import DEVICES, load_device
 from hwmodels.errors import DeviceError
 from hwmodels.estimators.gpu.estimator import GpuEstimator
+from hwmodels.estimators.registry import estimator_of
 from hwmodels.operators.optable import OpTable, runtimes_of, timed_rows
 from hwmodels.yaml_file import SUFFIXES, read_yaml, yaml_text
 
@@ -29,7 +30,7 @@ def fittable_device(device_file: str | Path) -> Device:
         DeviceError: The file is wrong, or the device is of a kind without such an estimator.
     """
     device = load_device(device_file)
-    if not GpuEstimator().claims(device):
+    if not isinstance(estimator_of(device), GpuEstimator):
         raise DeviceError(
             f"{device_file}: dse fit adapts GPUs and processors; {device.name} is a device of "
             f"kind {device.kind!r}, whose estimator learns nothing from measurements"

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from hwmodels.devices.device import Device
 from hwmodels.errors import MeasurementError, RuntimeModeError
+from hwmodels.estimators.registry import estimator_of
 from hwmodels.formats.element import unit_element
 from hwmodels.operators.lower import compute_elements, operator_kernels
 from hwmodels.operators.number_type import NUMBER_TYPES
 from hwmodels.operators.optable import OpTable, runtimes_of
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.runtimes.runtime import Runtime
-from hwmodels.tables.price import estimator_of
 from hwmodels.work.kernel import Kernel
 
 Floats = NDArray[np.float64]

@@ -45,6 +45,10 @@ DEFAULT_RUNTIMES: dict[DeviceKind, str] = {
 """Runtime of a device whose file names none. No software is modelled that runs on every spatial
 array, so that one takes every combination of formats until its file names a compiler."""
 
+DEFAULT_ESTIMATORS: dict[DeviceKind, str] = {"gpu": "gpu", "cpu": "gpu", "array": "array"}
+"""Estimator of a device whose file names none (`hwmodels.estimators.registry`). Processors have no
+model of their own: they are priced as GPUs with few cores."""
+
 # Which wider element holds every value of a narrower one, nearest first: what a unit without the
 # narrow format computes in after an exact conversion. (An integer of n bits fits a
 # float with n - 1 mantissa bits.)
@@ -211,6 +215,8 @@ class Device(Entry):
     runtime: str | None = None
     """A runtime's name or file that drives it where nobody says another; by default that of its
     kind (`default_runtime`)."""
+    estimator: str | None = None
+    """Name of the estimator that prices it; by default that of its kind (`priced_by`)."""
     units: Annotated[tuple[ComputeUnit, ...], Field(min_length=1)]
     memories: Annotated[tuple[Memory, ...], Field(min_length=1)]
     """The first one holds the weights."""
@@ -234,6 +240,11 @@ class Device(Entry):
     def default_runtime(self) -> str:
         """Runtime that drives the device where nobody says another."""
         return self.runtime or DEFAULT_RUNTIMES[self.kind]
+
+    @property
+    def priced_by(self) -> str:
+        """Name of the estimator that prices the device's kernels."""
+        return self.estimator or DEFAULT_ESTIMATORS[self.kind]
 
     @property
     def validated(self) -> bool:

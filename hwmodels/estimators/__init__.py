@@ -1,1 +1,1 @@
-"""Cost estimators, one file each, behind one protocol."""
+"""Cost estimators, a folder each, behind one protocol (`base`), by name (`registry`)."""

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hwmodels.devices.device import Device
-from hwmodels.errors import DeviceError
-from hwmodels.estimators.array.estimator import ArrayEstimator
-from hwmodels.estimators.base import Estimator
-from hwmodels.estimators.gpu.estimator import GpuEstimator
+from hwmodels.estimators.registry import estimator_of
 from hwmodels.plans.conversion import Conversion
 from hwmodels.plans.region import Context, Plan, plan_region
 from hwmodels.runtimes.runtime import Runtime
@@ -19,24 +16,6 @@ from hwmodels.work.kernel import Kernel, KernelCost
 from hwmodels.work.memory import is_activation
 from hwmodels.work.work import RegionWork
 
-ESTIMATORS: dict[str, Estimator] = {"array": ArrayEstimator(), "gpu": GpuEstimator()}
-"""By name, asked in this order; the first that claims the device prices its kernels."""
-
-
-def estimator_of(device: Device) -> Estimator:
-    """The estimator that claims the device.
-
-    Raises:
-        DeviceError: None does.
-    """
-    for estimator in ESTIMATORS.values():
-        if estimator.claims(device):
-            return estimator
-    raise DeviceError(
-        f"{device.name}: no estimator for a device of kind {device.kind!r}; "
-        f"there are {', '.join(ESTIMATORS)}"
-    )
-
 
 def kernel_costs(
     kernels: Sequence[Kernel], device: Device, runtime: Runtime
@@ -44,7 +23,7 @@ def kernel_costs(
     """The cost of each kernel, one after another: collectives by links, others by the estimator.
 
     Raises:
-        DeviceError: No estimator claims the device.
+        DeviceError: As `estimator_of`.
         WorkError: As `Estimator.estimate` and `collective_costs`.
     """
     shared = [kernel for kernel in kernels if kernel.kind == "collective"]

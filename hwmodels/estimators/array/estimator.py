@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from hwmodels.devices.device import Device, Memory
+from hwmodels.devices.device import Device, DeviceKind, Memory
 from hwmodels.errors import WorkError
 from hwmodels.estimators.energy import energy_per_op_j
 from hwmodels.runtimes.runtime import Runtime
@@ -34,9 +34,10 @@ SPREAD = 2.0
 class ArrayEstimator:
     """Latency and energy of kernels on integer MAC arrays."""
 
-    def claims(self, device: Device) -> bool:
-        """Devices of kind `array`."""
-        return device.kind == "array"
+    @property
+    def kinds(self) -> frozenset[DeviceKind]:
+        """Spatial arrays."""
+        return frozenset({"array"})
 
     def estimate(
         self,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hwmodels.devices.device import Device
+from hwmodels.devices.device import Device, DeviceKind
 from hwmodels.estimators.energy import energy_j, energy_per_op_j
 from hwmodels.estimators.gpu.adaptation import adapted
 from hwmodels.estimators.gpu.conversions import conversions_s, widening_s
@@ -32,9 +32,10 @@ class GpuEstimator:
         """What was fitted; the shipped one unless another was given."""
         return self._artefact or load_artefact()
 
-    def claims(self, device: Device) -> bool:
+    @property
+    def kinds(self) -> frozenset[DeviceKind]:
         """GPUs, and processors as GPUs with few cores."""
-        return device.kind in ("gpu", "cpu")
+        return frozenset({"gpu", "cpu"})
 
     def estimate(
         self, kernels: Sequence[Kernel], device: Device, runtime: Runtime
