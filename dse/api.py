@@ -76,8 +76,8 @@ def search(
             `inputs` and `labels`. It is called for every assignment; what it raises, or NaN, marks
             the trial failed.
         goal: which way the score improves.
-        targets: what to price it on: names as `device` or `device:runtime`, devices (run by
-            `torch-eager`), or both as targets.
+        targets: what to price it on: names as `device` or `device:runtime`, devices (under
+            their own runtime), or both as targets.
         objectives: columns to minimise; the first is `quality_loss`.
         constraints: as `weight_bytes<=2e9`, besides the space's.
         trials: assignments to measure.
@@ -124,7 +124,7 @@ def _target(target: str | Device | Target) -> Target:
     if isinstance(target, Target):
         return target
     if isinstance(target, Device):
-        return Target(device=target.name)
+        return Target(device=target.name, runtime=target.default_runtime)
     return parse_targets([target])[0]
 
 

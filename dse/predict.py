@@ -18,10 +18,9 @@ from dse.graph.patterns.analysis import Analysis
 from dse.space.build import searched_sites
 from dse.space.uniform import WIDE, uniform_assignment
 from hwmodels.devices.device import Device
-from hwmodels.devices.load import load_device
 from hwmodels.formats import catalog
 from hwmodels.formats.quantizer import Quantizer
-from hwmodels.runtimes.load import load_runtime
+from hwmodels.runtimes.platform import load_platform
 from hwmodels.runtimes.runtime import Runtime
 from hwmodels.tables.network import Phase
 from hwmodels.tables.serving import UTILISATION
@@ -100,17 +99,17 @@ def predict(
     formats: Sequence[str],
     *,
     usage: Usage,
-    runtime: str = "torch-eager",
+    runtime: str | None = None,
     assignment: Assignment | None = None,
 ) -> tuple[Prediction, ...]:
     """Predictions for every device and format, devices outermost.
 
     Args:
         graph: the model; weights are not needed.
-        devices: device names or files.
+        devices: device names or files, each with its runtime if you like: `device:runtime`.
         formats: schemes or formats; none and no assignment means 16 bits.
         usage: sizes, requests, GPUs.
-        runtime: a runtime name or file.
+        runtime: name or file for devices that name none; by default each device's own.
         assignment: priced beside the formats.
 
     Raises:
@@ -133,11 +132,11 @@ def predict(
         exchange=exchange,
         steps=growing_steps(analysis, dims["decode"], usage.gpus) if exchange else (),
     )
-    driver = load_runtime(runtime)
+    platforms = [load_platform(device, runtime=runtime) for device in devices]
     return tuple(
         prediction
-        for device in map(load_device, devices)
-        for prediction in calls.priced(chosen, usage.deployment(device, driver))
+        for platform in platforms
+        for prediction in calls.priced(chosen, usage.deployment(platform.device, platform.runtime))
     )
 
 

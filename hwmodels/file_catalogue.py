@@ -73,7 +73,8 @@ class FileCatalogue(Generic[Loaded]):
             known = self.names()
             shown = f"{name[:LONGEST_NAME]}..." if len(name) > LONGEST_NAME else name
             raise self.error(
-                f"unknown {self.kind} {shown!r}{nearest(shown, known)} Known: {', '.join(known)}; "
+                f"unknown {self.kind} {shown!r}{nearest(shown, known) or '.'} Known: "
+                f"{', '.join(known)}; "
                 f"or give the path of a {self.kind} file (.yaml)"
             )
         return brought[name]

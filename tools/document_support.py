@@ -64,6 +64,7 @@ def _rate(device: Device, element: str) -> str:
 def _runtime(runtime: Runtime) -> Iterator[str]:
     yield (
         f"{runtime.title}, version {runtime.version}; Q/DQ at the {runtime.placement}; "
+        f"runs on {', '.join(runtime.families) or 'every device'}; "
         f"source: {runtime.source}."
     )
     yield ""

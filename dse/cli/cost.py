@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dse.cli.platform import DEVICE_RUNTIME
 from dse.cli.screen import JsonFlag, Rows, Screen, Value
 
 if TYPE_CHECKING:
@@ -21,7 +22,13 @@ Model = Annotated[
     typer.Argument(metavar="MODEL", help="An ONNX file, a Hugging Face folder, or zoo:NAME."),
 ]
 Device = Annotated[
-    list[str], typer.Option(metavar="NAME|FILE.yaml", help="See: dse devices. Repeat for several.")
+    list[str],
+    typer.Option(
+        "--device",
+        "--target",
+        metavar=DEVICE_RUNTIME,
+        help="See: dse devices. Repeat for several.",
+    ),
 ]
 Format = Annotated[
     list[str] | None,
@@ -33,7 +40,13 @@ AssignmentFile = Annotated[
 Dim = Annotated[
     list[str] | None, typer.Option(metavar="NAME=N", help="The value of a symbolic dimension.")
 ]
-Runtime = Annotated[str, typer.Option(metavar="NAME|FILE.yaml", help="See: dse runtimes.")]
+Runtime = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE.yaml",
+        help="Of devices that name none, see: dse runtimes.  [default: the device's]",
+    ),
+]
 
 Gpus = Annotated[
     int, typer.Option("--tensor-parallel", min=1, metavar="N", help="GPUs that share the model.")
@@ -72,7 +85,7 @@ def predict(
     format: Format = None,
     assignment: AssignmentFile = None,
     dim: Dim = None,
-    runtime: Runtime = "torch-eager",
+    runtime: Runtime = None,
     tensor_parallel: Gpus = 1,
     prompt: Prompt = None,
     generate: Generate = 256,
@@ -123,7 +136,7 @@ def predict(
 
 
 def _remarks(screen: Screen, found: tuple[Prediction, ...], *, regions: bool, batch: int) -> None:
-    """What a reader of the tables must know: other kernels, too little memory, no validation."""
+    """Remarks that a reader of the tables needs: other kernels, memory, no validation."""
     for one in found if not regions else ():
         if one.cost.note:
             native = f"{one.native_share:.0%} of the work is native"
@@ -144,14 +157,17 @@ def legal(
     context: typer.Context,
     model: Model,
     *,
-    device: Annotated[str, typer.Option(metavar="NAME|FILE.yaml", help="See: dse devices.")],
-    runtime: Runtime,
+    device: Annotated[
+        str,
+        typer.Option("--device", "--target", metavar=DEVICE_RUNTIME, help="See: dse devices."),
+    ],
+    runtime: Runtime = None,
     assignment: AssignmentFile = None,
     dim: Dim = None,
     tensor_parallel: Gpus = 1,
     json: JsonFlag = False,
 ) -> None:
-    """What runs natively on a device, and why not."""
+    """Formats that run natively on a device, and why others do not."""
     from dse.model import open_model  # noqa: PLC0415
     from dse.predict import Usage, load_assignment  # noqa: PLC0415
     from dse.predict import predict as predictions  # noqa: PLC0415
@@ -242,7 +258,7 @@ def _parts(one: Prediction) -> tuple[tuple[str, CostEstimate], ...]:
 
 
 def _shown(cost: CostEstimate, columns: Sequence[str]) -> tuple[Value, ...]:
-    """What people read: the interval as one text."""
+    """Columns for people: the interval as one text."""
     from dse.report.quantities.unit import si  # noqa: PLC0415 (loads the report)
 
     interval = f"{si(cost.low_s, 's')} to {si(cost.high_s, 's')}"

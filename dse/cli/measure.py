@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dse.cli.platform import DEVICE_RUNTIME
 from dse.cli.screen import JsonFlag, Screen, Value
 
 if TYPE_CHECKING:
@@ -22,10 +23,16 @@ if TYPE_CHECKING:
 Ops = Annotated[
     Path, typer.Argument(metavar="OPS.csv", help="Columns op, shape, dtype; .csv or .csv.gz.")
 ]
-DeviceName = Annotated[str, typer.Option(metavar="NAME|FILE.yaml", help="See: dse devices.")]
-Runtime = Annotated[
+DeviceName = Annotated[
     str,
-    typer.Option(metavar="NAME", help="Of rows that name no runtime; see: dse runtimes."),
+    typer.Option("--device", "--target", metavar=DEVICE_RUNTIME, help="See: dse devices."),
+]
+Runtime = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Of rows that name no runtime; see: dse runtimes.  [default: the device's]",
+    ),
 ]
 NEXT_SUFFIX = ".next.csv"
 PROGRESS_EVERY = 50
@@ -44,7 +51,7 @@ def predict_ops(
     ops: Ops,
     *,
     device: DeviceName,
-    runtime: Runtime = "torch-eager",
+    runtime: Runtime = None,
     out: Annotated[
         Path, typer.Option("-o", "--out", metavar="PRED.csv", help="The table with predictions.")
     ],
@@ -52,13 +59,14 @@ def predict_ops(
 ) -> None:
     """Predict latency and energy of every operator of a table."""
     from hwmodels.adapt.prediction import predict_ops as predicted  # noqa: PLC0415
-    from hwmodels.devices.load import load_device  # noqa: PLC0415
     from hwmodels.operators.optable import read_optable  # noqa: PLC0415
+    from hwmodels.runtimes.platform import load_platform  # noqa: PLC0415
 
     screen: Screen = context.obj
+    platform = load_platform(device, runtime=runtime)
+    found = platform.device
     table = read_optable(ops, timed=False)
-    found = load_device(device)
-    frame = predicted(table, found, runtime)
+    frame = predicted(table, found, platform.runtime_origin)
     _write(frame, out)
     _answer(screen, {"predictions": str(out), **_summary(table, frame)}, as_json=json)
     if not (json or found.validated):
@@ -76,7 +84,7 @@ def fit(
         int | None,
         typer.Option(min=1, metavar="K", help="Use the K rows that say the most.  [default: 200]"),
     ] = None,
-    runtime: Runtime = "torch-eager",
+    runtime: Runtime = None,
     suggest: Annotated[
         int, typer.Option(min=0, metavar="N", help="Write N operators to measure next.")
     ] = 0,
@@ -96,14 +104,17 @@ def fit(
     )
     from hwmodels.adapt.gains import fit_errors, with_measurements  # noqa: PLC0415
     from hwmodels.operators.optable import read_optable, timed_rows  # noqa: PLC0415
+    from hwmodels.runtimes.platform import split_platform  # noqa: PLC0415
 
     screen: Screen = context.obj
-    before = fittable_device(device)
+    device_file, named = split_platform(device)
+    before = fittable_device(device_file)
+    driver = named or runtime or before.default_runtime
     table = read_optable(measurements, timed=True)
-    rows = samples_of(table, before, runtime=runtime, samples=samples, seed=seed)
-    taken = measurements_of(table, rows, runtime)
-    write_atomically(out, fitted_device_file(device, taken))
-    errors = fit_errors(table, rows, taken, before, runtime=runtime)
+    rows = samples_of(table, before, runtime=driver, samples=samples, seed=seed)
+    taken = measurements_of(table, rows, driver)
+    write_atomically(out, fitted_device_file(device_file, taken))
+    errors = fit_errors(table, rows, taken, before, runtime=driver)
     answer: dict[str, Value] = {
         "device_file": str(out),
         "samples": len(rows),
@@ -118,7 +129,7 @@ def fit(
     if suggest:
         after = with_measurements(before, taken)
         answer["measure_next"] = str(
-            _write_suggestions(table, after, out, runtime=runtime, count=suggest, seed=seed)
+            _write_suggestions(table, after, out, runtime=driver, count=suggest, seed=seed)
         )
     _answer(screen, answer, as_json=json)
     if suggest and not json:

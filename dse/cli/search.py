@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dse.cli.platform import DEVICE_RUNTIME
 from dse.cli.screen import INTERRUPTED, JsonFlag, Screen
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def search(
         typer.Option(
             "--target",
             "--targets",
-            metavar="DEVICE[:RUNTIME]",
+            "--device",
+            metavar=DEVICE_RUNTIME,
             help="Price it on this; repeat for several.",
         ),
     ] = None,

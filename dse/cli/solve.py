@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dse.cli.platform import DEVICE_RUNTIME
 from dse.cli.screen import JsonFlag, Screen, Value
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ def solve(
     ],
     target: Annotated[
         list[str] | None,
-        typer.Option("--target", metavar="DEVICE[:RUNTIME]", help="Price it on this; repeat."),
+        typer.Option(
+            "--target", "--device", metavar=DEVICE_RUNTIME, help="Price it on this; repeat."
+        ),
     ] = None,
     constraint: Annotated[
         list[str] | None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dse.cli.platform import DEVICE_RUNTIME
 from dse.cli.screen import JsonFlag, Rows, Screen, Value
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def init(
     model: Model,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="SPACE.yaml", help="To write.")],
     target: Annotated[
-        list[str] | None, typer.Option(metavar="DEVICE[:RUNTIME]", help="Repeat for several.")
+        list[str] | None,
+        typer.Option("--target", "--device", metavar=DEVICE_RUNTIME, help="Repeat for several."),
     ] = None,
     data: Annotated[str, typer.Option(help="Where samples come from.")] = "",
 ) -> None:

@@ -21,6 +21,7 @@ from hwmodels.formats.quantizer import Quantizer
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.tables.network import Phase
 from hwmodels.work.work import OperandName
+from hwmodels.yaml_file import SUFFIXES
 
 
 def build_costs(
@@ -89,10 +90,11 @@ def build_costs(
     )
 
 
-def _deployment(target: Target, space: Space, folder: Path, device: Device | None) -> Deployment:
+def _deployment(target: Target, space: Space, folder: Path, known: Device | None) -> Deployment:
+    device = known or load_device(_located(target.device, folder))
     return Deployment(
-        device=device or load_device(_located(target.device, folder)),
-        runtime=load_runtime(_located(target.runtime, folder)),
+        device=device,
+        runtime=load_runtime(_located(target.runtime or device.default_runtime, folder)),
         gpus=space.scenario.tensor_parallel,
         utilisation=space.scenario.memory_utilisation,
         price_usd_per_h=target.price_usd_per_h,
@@ -101,7 +103,7 @@ def _deployment(target: Target, space: Space, folder: Path, device: Device | Non
 
 def _located(name: str, folder: Path) -> str | Path:
     """A name as it is; a file relative to the space's folder."""
-    return folder / name if Path(name).suffix in (".yaml", ".yml") else name
+    return folder / name if Path(name).suffix in SUFFIXES else name
 
 
 def _operand_choices(

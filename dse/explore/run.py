@@ -16,8 +16,10 @@ from dse.explore.problem.session import prepare
 from dse.model import open_model
 from dse.space.init import Draft, space_text
 from dse.space.load import load_space, load_targets, parse_space
-from dse.space.relocate import FILES, located_target
+from dse.space.relocate import located_target
 from dse.space.schema import Space, Target
+from hwmodels.runtimes.platform import split_platform
+from hwmodels.yaml_file import SUFFIXES
 
 RUNS = Path("runs")
 """Where run folders go when no place is given."""
@@ -93,7 +95,7 @@ def open_space(source: str, overrides: Overrides) -> tuple[Space, str, Path]:
         DataError: a model without data.
         SpaceError: a space that cannot be used.
     """
-    if Path(source).suffix in (".yaml", ".yml"):
+    if Path(source).suffix in SUFFIXES:
         space = load_space(source)
         return overridden(space, overrides), source, Path(source).parent
     is_model = Path(source).suffix == ".onnx" or Path(source).is_dir()
@@ -148,9 +150,12 @@ def parse_targets(texts: Sequence[str]) -> tuple[Target, ...]:
 
     Raises:
         SpaceError: a file that cannot be read.
+        DeviceError: a text of another form.
     """
     parsed: list[Target] = []
     for text in texts:
-        listed = load_targets(text) if Path(text).suffix in FILES else None
-        parsed += listed or [located_target(Target.model_validate(text), Path())]
+        device, runtime = split_platform(text)
+        is_file = runtime is None and Path(device).suffix in SUFFIXES
+        listed = load_targets(device) if is_file else None
+        parsed += listed or [located_target(Target(device=device, runtime=runtime), Path())]
     return tuple(parsed)

@@ -12,6 +12,7 @@ from dse.graph.onnx.dimension import dimensions
 from dse.model import Model
 from dse.space.build import searched_sites
 from dse.space.schema import Target
+from hwmodels.devices.load import load_device
 
 LANGUAGE_SCHEMES = ("bf16", "w8a8_fp8_dynamic", "w4a16", "w4a4_nvfp4")
 VISION_SCHEMES = ("bf16", "w8a8_fp8", "w8a8_int8")
@@ -103,7 +104,8 @@ def _target_lines(targets: Sequence[Target]) -> list[str]:
     lines = ["targets:  # see: dse devices, dse runtimes"]
     for target in targets:
         name = f"name: {target.name}, " if target.name else ""
-        lines.append(f"  - {{{name}device: {target.device}, runtime: {target.runtime}}}")
+        driver = target.runtime or load_device(target.device).default_runtime
+        lines.append(f"  - {{{name}device: {target.device}, runtime: {driver}}}")
     return lines
 
 

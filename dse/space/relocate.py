@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dse.space.schema import Space, Target
-
-FILES = (".yaml", ".yml")
+from hwmodels.yaml_file import SUFFIXES
 
 
 def relocated(space: Space, folder: Path) -> Space:
@@ -31,7 +30,7 @@ def located_target(target: Target, folder: Path) -> Target:
     files = {
         name: str((folder / value).absolute())
         for name, value in (("device", target.device), ("runtime", target.runtime))
-        if Path(value).suffix in FILES
+        if value is not None and Path(value).suffix in SUFFIXES
     }
     return target.model_copy(update=files)
 

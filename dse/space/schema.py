@@ -19,6 +19,7 @@ from pydantic import (
 
 from hwmodels.formats.names import quantizer_object
 from hwmodels.formats.quantizer import Quantizer
+from hwmodels.runtimes.platform import split_platform
 from hwmodels.tables.serving import UTILISATION
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
@@ -86,8 +87,8 @@ class Target(Section):
     """Column prefix; the device's name where none is given."""
     device: str
     """A device name (`dse devices`) or a device file."""
-    runtime: str = "torch-eager"
-    """A runtime name (`dse runtimes`) or a runtime file."""
+    runtime: str | None = None
+    """A runtime name (`dse runtimes`) or a runtime file; the device's own where none is given."""
     price_usd_per_h: float | None = Field(default=None, gt=0)
     """What one GPU costs; the device file's figure where none is given."""
 
@@ -97,8 +98,8 @@ class Target(Section):
         """A target that is written as `device` or `device:runtime`."""
         if not isinstance(content, str):
             return content
-        device, colon, runtime = content.partition(":")
-        return {"device": device, "runtime": runtime} if colon else {"device": device}
+        device, runtime = split_platform(content)
+        return {"device": device, "runtime": runtime}
 
     @property
     def label(self) -> str:

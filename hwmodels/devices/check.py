@@ -21,9 +21,13 @@ DRAM_BANDWIDTH = (1e9, 4e13)
 OPS_PER_JOULE = (1e8, 1e14)
 
 
+# Most that the fastest rate may differ from array shape x cores x clock: datasheets round both.
+SHAPE_TOLERANCE = 1.05
+
+
 def absurd_figures(device: Device) -> list[str]:
     """One sentence for each figure that cannot be true beside the others."""
-    return [*_rates(device), *_memories(device), *_power(device)]
+    return [*_rates(device), *_shapes(device), *_memories(device), *_power(device)]
 
 
 def _rates(device: Device) -> Iterator[str]:
@@ -37,6 +41,27 @@ def _rates(device: Device) -> Iterator[str]:
                     f"{unit.count.value:g} cores at {unit.clock_hz.value:.3g} Hz is "
                     f"{per_cycle:.3g} op/cycle a core; expected {low:g} to {high:g}"
                 )
+
+
+def _shapes(device: Device) -> Iterator[str]:
+    """Array shapes that contradict the rates: each of the two alone prices a network."""
+    for unit_index, unit in enumerate(device.units):
+        if unit.shape is None:
+            continue
+        rows, inputs, outputs = (
+            one.value for one in (unit.shape.rows, unit.shape.inputs, unit.shape.outputs)
+        )
+        peak = 2 * rows * inputs * outputs * unit.count.value * unit.clock_hz.value
+        rates = [rate.ops_per_s.value for rate in unit.rates]
+        fastest = max(rates)
+        if not 1 / SHAPE_TOLERANCE <= fastest / peak <= SHAPE_TOLERANCE:
+            where = f"units.{unit_index}"
+            yield (
+                f"{where}.shape and {where}.rates.{rates.index(fastest)} contradict each other: "
+                f"{rows:g} x {inputs:g} x {outputs:g} MACs a cycle on {unit.count.value:g} cores "
+                f"at {unit.clock_hz.value:.3g} Hz are {peak:.4g} op/s, the fastest rate is "
+                f"{fastest:.4g} op/s; one operation is one multiply or one add"
+            )
 
 
 def _memories(device: Device) -> Iterator[str]:

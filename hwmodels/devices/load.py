@@ -50,7 +50,7 @@ def _read(path: Path) -> Device:
     if problems := absurd_figures(device):
         raise DeviceError("\n".join(f"{path}: {problem}" for problem in problems))
     if device.runtime is not None and Path(device.runtime).suffix in SUFFIXES:
-        return replace(device, runtime=str(path.parent / device.runtime))
+        return replace(device, runtime=str((path.parent / device.runtime).absolute()))
     return device
 
 

@@ -1,4 +1,4 @@
-"""Which kernel of a runtime executes given quantizers on a device, and why none does."""
+"""The kernel of a runtime that executes given quantizers on a device, or why none does."""
 
 from __future__ import annotations
 
@@ -47,6 +47,12 @@ def find_mode(
 
     `quantizers` has no entry for an operand in the default 16-bit format.
     """
+    if not runtime.exists_for(device.architecture):
+        return Verdict(
+            mode=None,
+            reason=f"{runtime.name} runs on {', '.join(runtime.families)}; "
+            f"{device.name} is {device.architecture}",
+        )
     default = default_element(device)
     fitting = [mode for mode in runtime.modes if mode.accepts(kind, quantizers, default)]
     if not fitting:

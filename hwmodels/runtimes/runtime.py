@@ -182,6 +182,13 @@ class Runtime(Entry):
     every_combination: bool = False
     """An architect's runtime: every pair of formats has a kernel at the unit's rate."""
 
+    def __post_init__(self) -> None:
+        for mode in self.modes if self.families else ():
+            if strange := {one.family for one in mode.architectures} - {*self.families}:
+                raise ValueError(
+                    f"mode {mode.name} is for {', '.join(sorted(strange))}, which `families` lacks"
+                )
+
     def exists_for(self, architecture: Architecture) -> bool:
         """Whether the software runs on devices of that architecture at all."""
         return not self.families or architecture.family in self.families

@@ -141,7 +141,10 @@ class PhaseTable:
         if self.base.shape[2] == 1:
             return self.base[:, :, 0]
         every = np.arange(self.base.shape[1])
-        return self.base[:, every, every]
+        # A region that decides an output with fewer choices stays at its last one.
+        most = np.array(self.choice_counts)[self.output_owner] - 1
+        outputs = np.minimum(every, most[:, None])
+        return self.base[np.arange(len(self.regions))[:, None], every, outputs]
 
     def _shared(self, chosen: Indices) -> Floats:
         total = np.zeros((*chosen.shape[:-1], len(COLUMNS)))

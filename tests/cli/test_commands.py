@@ -83,6 +83,22 @@ def test_predict_has_what_programs_need(dse: Dse) -> None:
     assert rows[0]["weight_bytes"] > rows[1]["weight_bytes"]
 
 
+def test_a_device_names_its_runtime_wherever_one_is_named(dse: Dse, tmp_path: Path) -> None:
+    one = ("predict", *BYTE_GPT, "--json", "--device")
+    apart = json.loads(dse(*one, "l4", "--runtime", "vllm").out)
+    assert json.loads(dse(*one, "l4:vllm").out) == apart
+    assert json.loads(dse(*one, "hwmodels/devices/l4.yaml:vllm").out) == apart
+    by_kind = json.loads(dse(*one, "l4", "--device", "tpu-v4", "--target", "ethos-u55").out)
+    assert [row["runtime"] for row in by_kind] == ["torch-eager", "free", "vela"]
+    legal = ("legal", "zoo:byte-gpt", "--json", "--device")
+    assert dse(*legal, "l4:vllm").out == dse(*legal, "l4", "--runtime", "vllm").out
+    space = tmp_path / "space.yaml"
+    dse("init", "zoo:fashion-resnet", "-o", space, "--device", "ethos-u55", "--device", "l4:vllm")
+    assert "{device: ethos-u55, runtime: vela}" in space.read_text()
+    assert "{device: l4, runtime: vllm}" in space.read_text()
+    assert dse("check", space).code == 0
+
+
 def test_predict_prices_each_region(dse: Dse) -> None:
     table = dse("predict", *BYTE_GPT, "--device", "h100-sxm", "--regions").out
     assert "blocks.5/gate_up" in table

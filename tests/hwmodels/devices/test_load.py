@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hwmodels.devices.load import DEVICES, device_names, load_device
+from hwmodels.devices.load import (
+    DEVICES,
+    device_names,
+    device_schema,
+    load_device,
+)
 from hwmodels.errors import DeviceError
 
 
@@ -141,6 +146,55 @@ def test_every_bandwidth_and_peak_off_by_1000_is_refused(
     path.write_text(yaml.safe_dump(wrong), encoding="utf-8")
     with pytest.raises(DeviceError, match=r"units\.0\.rates\.0|operations a"):
         load_device(path)
+
+
+def test_an_array_shape_that_contradicts_the_rate_names_both_fields(tmp_path: Path) -> None:
+    content = yaml.safe_load((DEVICES.folder / "ethos-u55.yaml").read_text(encoding="utf-8"))
+    content["units"][0]["shape"]["outputs"]["value"] *= 2
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    with pytest.raises(DeviceError, match=r"units\.0\.shape and units\.0\.rates\.0 contradict"):
+        load_device(path)
+
+
+def test_a_figure_that_is_not_between_its_own_ends_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        DeviceError, match=r"memories\.0\.bandwidth: value 3350 is not between low"
+    ):
+        load_device(_written(tmp_path, memories=_memories(low=3500, high=4000)))
+
+
+def test_a_source_is_a_key_or_the_citation_itself(tmp_path: Path) -> None:
+    (dram, *_) = load_device(_written(tmp_path, memories=_memories())).memories
+    assert dram.bandwidth_bytes_per_s.source == "page 3"
+    assert load_device("h100-sxm").main_memory.bandwidth_bytes_per_s.source.startswith("NVIDIA")
+    with pytest.raises(DeviceError, match=r"memories\.0\.bandwidth: source: expected a citation"):
+        load_device(_written(tmp_path, memories=_memories(source=" ")))
+
+
+def test_a_rate_has_elements_or_both_operands(tmp_path: Path) -> None:
+    content = yaml.safe_load((DEVICES.folder / "l4.yaml").read_text(encoding="utf-8"))
+    content["units"][0]["rates"][0]["weight"] = ["int4"]
+    content["units"][0]["rates"][0]["input"] = ["int8"]
+    path = tmp_path / "l4.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    with pytest.raises(DeviceError, match=r"units\.0\.rates\.0: expected either `elements` or"):
+        load_device(path)
+
+
+def test_the_schema_of_a_device_file_describes_the_shipped_ones() -> None:
+    schema = device_schema()
+    for name in device_names():
+        path = DEVICES.path(name)
+        assert set(yaml.safe_load(path.read_text(encoding="utf-8"))) <= set(schema["properties"])  # type: ignore[call-overload]
+
+
+def test_a_device_file_names_its_runtime_relative_to_itself(tmp_path: Path) -> None:
+    assert load_device("ethos-u55").default_runtime == "vela"
+    assert load_device("h100-sxm").default_runtime == "torch-eager"
+    assert load_device(_written(tmp_path, runtime="vllm")).default_runtime == "vllm"
+    own = load_device(_written(tmp_path, runtime="own.yaml"))
+    assert own.default_runtime == str(tmp_path / "own.yaml")
 
 
 def test_a_missing_figure_names_its_field(tmp_path: Path) -> None:

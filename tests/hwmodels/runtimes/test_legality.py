@@ -4,14 +4,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
-from hwmodels.devices.load import device_names, load_device
+from hwmodels.devices.load import DEVICES, device_names, load_device
 from hwmodels.errors import RuntimeModeError
 from hwmodels.formats import catalog
 from hwmodels.formats.encodings import ENCODINGS
 from hwmodels.formats.quantizer import Quantizer
-from hwmodels.runtimes.legality import find_mode
-from hwmodels.runtimes.load import load_runtime, runtime_names
+from hwmodels.runtimes.legality import find_mode, who_has_it
+from hwmodels.runtimes.load import RUNTIMES, load_runtime, runtime_names
 from hwmodels.work.work import OperandName
 
 SIZES = {"M": 64, "K": 4096, "N": 4096}
@@ -96,6 +97,24 @@ def test_formats_are_matched_by_layout_not_by_name() -> None:
     assert verdict.mode.name == "nvfp4_w4a4"
 
 
+def test_a_device_of_ones_own_runs_natively_with_no_runtime_that_does_not_exist_for_it(
+    tmp_path: Path,
+) -> None:
+    """A kernel without architecture ranges exists wherever its runtime does, not everywhere."""
+    content = yaml.safe_load(DEVICES.path("gemmini").read_text(encoding="utf-8"))
+    rate = content["units"][0]["rates"][0]
+    content["units"][0]["rates"].append({**rate, "elements": ["bf16"]})
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({**content, "name": "mine"}), encoding="utf-8")
+    mine = load_device(path)
+    assert who_has_it("gemm", {}, SIZES, (mine, load_runtime("vela"))) == (
+        "no shipped runtime runs it natively"
+    )
+    verdict = find_mode("gemm", {}, SIZES, mine, load_runtime("llama-cpp"))
+    assert verdict.reason == "llama-cpp runs on sm, cdna, xe, apple, x86; mine is array1"
+    assert mine.default_runtime == "free"
+
+
 @pytest.mark.parametrize("name", runtime_names())
 def test_modes_use_known_elements_and_exist_on_some_device(name: str) -> None:
     devices = [load_device(device) for device in device_names()]
@@ -111,6 +130,23 @@ def test_modes_use_known_elements_and_exist_on_some_device(name: str) -> None:
 def test_an_unknown_runtime_names_the_nearest() -> None:
     with pytest.raises(RuntimeModeError, match="unknown runtime 'vlm'; did you mean 'vllm'"):
         load_runtime("vlm")
+
+
+def test_a_mode_for_a_family_that_the_runtime_lacks_is_refused(tmp_path: Path) -> None:
+    content = yaml.safe_load(RUNTIMES.path("vllm").read_text(encoding="utf-8"))
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump({**content, "families": ["sm"]}), encoding="utf-8")
+    with pytest.raises(RuntimeModeError, match="mode fp8_w8a8 is for cdna, which `families` lack"):
+        load_runtime(path)
+
+
+def test_two_modes_of_one_name_are_refused(tmp_path: Path) -> None:
+    content = yaml.safe_load(RUNTIMES.path("vela").read_text(encoding="utf-8"))
+    content["modes"].append(content["modes"][0])
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    with pytest.raises(RuntimeModeError, match="modes: two modes are named int8"):
+        load_runtime(path)
 
 
 def test_a_wrong_runtime_file_lists_every_problem(tmp_path: Path) -> None:

@@ -138,6 +138,19 @@ def test_tensor_side_conversions_are_paid_between_regions_that_disagree(cnn: Wor
     assert sum(float(edge.cost(np.zeros(5, dtype=np.int64))[0]) for edge in edges) == 0
 
 
+def test_choices_beyond_those_of_a_region_s_consumer_cost_something_finite(cnn: Work) -> None:
+    """Stored in the consumer's format, a tensor may have fewer formats than its producer has."""
+    choices = _gemm_choices(cnn, INT8, INT16) | {"last": (INT8,)}
+    table = CostTable.build(
+        (Phase(name="call", share=1.0, work=cnn),),
+        choices,
+        load_device("ethos-u55"),
+        load_runtime("vela"),
+    )
+    assert all(np.isfinite(entry.cost.latency_s) for entry in table.entries())
+    assert all(np.isfinite(values).all() for values in table.matrix("latency_s").values())
+
+
 def test_wider_tensors_raise_the_peak_where_they_are_stored(cnn: Work) -> None:
     table = _table(cnn, "ethos-u55", "vela", INT8, INT16)
     narrow = table.total({}).peak_bytes
