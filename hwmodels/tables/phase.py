@@ -144,7 +144,8 @@ class PhaseTable:
         # A region that decides an output with fewer choices stays at its last one.
         most = np.array(self.choice_counts)[self.output_owner] - 1
         outputs = np.minimum(every, most[:, None])
-        return self.base[np.arange(len(self.regions))[:, None], every, outputs]
+        found: Floats = self.base[np.arange(len(self.regions))[:, None], every, outputs]
+        return found
 
     def _shared(self, chosen: Indices) -> Floats:
         total = np.zeros((*chosen.shape[:-1], len(COLUMNS)))

@@ -39,7 +39,7 @@ def assert_refused(outcome: object, *parts: str) -> None:
         ("search nothing.yaml", ["nothing.yaml: no such space file"]),
         ("search nothing.onnx --data zoo:byte-gpt", ["nothing.onnx: no such file"]),
         ("search zoo:byte-gpt", ["--data"]),
-        ("search README.md", ["expected a space (.yaml), a model (.onnx) or zoo:NAME"]),
+        ("search README.md", ["expected a space (.yaml), a model (.onnx)", "zoo:NAME"]),
         ("search spaces/smoke.yaml --out /proc/run", ["/proc/run"]),
         ("search spaces/fp4.yaml --constraint weight_bytes<1", ["constraints.0"]),
         ("search spaces/smoke.yaml --objective quality_loss --objective latncy_s", ["did you"]),
