@@ -2,41 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from dse.execute.operators.operator import Value
+from dse.errors import GraphError
 from dse.execute.operators.step import Quantize, Step
+from dse.execute.program.block import Block
 from dse.execute.program.hooks import Hook
 from dse.execute.program.wiring import Fusion, Wiring
+from dse.execute.program.written_activation import activation_chain
 from dse.execute.program.written_attention import attention_chain
-from dse.execute.program.written_pointwise import gelu_chain, rms_norm_chain, silu_chain
-
-MATCHERS: Mapping[str, tuple[Callable[[Wiring, Step], Fusion | None], ...]] = {
-    "Erf": (gelu_chain,),
-    "ReduceMean": (rms_norm_chain,),
-    "Sigmoid": (silu_chain,),
-    "Softmax": (attention_chain,),
-}
-"""What to try at which operator."""
+from dse.execute.program.written_norm import norm_chain
+from dse.graph.patterns.analysis import Analysis
 
 
-def fusions(
-    steps: Sequence[Step], constants: Mapping[int, Value], outputs: Sequence[int]
-) -> tuple[Fusion, ...]:
-    """All chains, none with a step of another."""
-    wiring = Wiring(steps, constants, frozenset(outputs))
+def fusions(block: Block, analysis: Analysis) -> tuple[Fusion, ...]:
+    """The graph's findings that one kernel computes, none with a step of another.
+
+    None for a graph whose ranks are not known: nothing is found in it.
+    """
+    wiring = Wiring(block.steps, block.host_constants, frozenset(block.outputs), block.slots)
     found: list[Fusion] = []
     taken: set[int] = set()
-    for step in steps:
-        for match in MATCHERS.get(step.what, ()):
-            fusion = match(wiring, step)
+    try:
+        for fusion in _candidates(wiring, analysis):
             if fusion is not None and taken.isdisjoint(fusion.members):
                 found.append(fusion)
                 taken |= fusion.members
-                break
+    except GraphError:
+        return ()
     return tuple(found)
+
+
+def _candidates(wiring: Wiring, analysis: Analysis) -> Iterator[Fusion | None]:
+    for attention in analysis.attentions:
+        yield attention_chain(wiring, analysis.graph, attention)
+    for norm in analysis.norms:
+        yield norm_chain(wiring, norm)
+    for activation in analysis.activations:
+        yield activation_chain(wiring, activation)
 
 
 def fused(

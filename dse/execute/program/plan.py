@@ -15,6 +15,7 @@ from dse.execute.program.block import Block, last_uses
 from dse.execute.program.fusion import fused, fusions
 from dse.execute.program.hooks import Hook, Readings, placed
 from dse.execute.program.trace import Trace
+from dse.graph.patterns.analysis import Analysis
 
 RECENT = 4
 """Plans that are kept: an assignment meets batch after batch."""
@@ -39,10 +40,10 @@ class Plan:
 class Planner:
     """Plans for one block, whatever the assignment."""
 
-    def __init__(self, block: Block) -> None:
-        """Finds the chains that run as one step."""
+    def __init__(self, block: Block, analysis: Analysis) -> None:
+        """Takes from the graph's findings the chains that run as one step."""
         self._block = block
-        self.fusions = fusions(block.steps, block.host_constants, block.outputs)
+        self.fusions = fusions(block, analysis)
         self._by_name = {step.name: step for step in (*block.folded, *block.steps) if step.name}
         self._recent: deque[tuple[Mapping[str, Quantize], Plan]] = deque(maxlen=RECENT)
 

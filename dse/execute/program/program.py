@@ -19,6 +19,7 @@ from dse.execute.program.run import Record, run_steps
 from dse.execute.program.trace import Execution, Recorder, Trace
 from dse.execute.program.weight_store import WeightCache
 from dse.graph.ir.graph import Graph
+from dse.graph.patterns.analysis import Analysis
 
 WEIGHT_CACHE_BYTES = 2 * 2**30
 """Quantised weights kept by default: all formats of a model with 100 M parameters or so."""
@@ -34,10 +35,13 @@ class Program:
         self,
         graph: Graph,
         *,
+        analysis: Analysis | None = None,
         device: str | torch.device = "cpu",
         weight_cache_bytes: int = WEIGHT_CACHE_BYTES,
     ) -> None:
         """Compiles a graph: constants are folded and moved to the device.
+
+        `analysis` is that of the graph, where there is one already.
 
         Raises:
             GraphError: operators that are not supported (all of them, with their nodes), or
@@ -47,7 +51,7 @@ class Program:
         self.graph = graph
         self.device = torch.device(device)
         self._block = Compiler(graph, device=self.device).block()
-        self._planner = Planner(self._block)
+        self._planner = Planner(self._block, analysis or Analysis(graph))
         self._weights = WeightCache(weight_cache_bytes)
 
     def __reduce__(self) -> tuple[Callable[[Graph], Program], tuple[Graph]]:

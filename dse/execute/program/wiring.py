@@ -39,6 +39,13 @@ class Wiring:
     steps: Sequence[Step]
     constants: Mapping[int, Value]
     outputs: frozenset[int]
+    slots: Mapping[str, int]
+    """Slot by value name."""
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Step]:
+        """Steps by the name of their node."""
+        return {step.name: step for step in self.steps if step.name}
 
     @cached_property
     def writer(self) -> Mapping[int, Step]:
@@ -75,6 +82,15 @@ class Wiring:
         """Whether the slot holds a constant with one axis."""
         value = self.constants.get(slot)
         return isinstance(value, Tensor) and value.dim() == 1
+
+
+def reduces_last(wiring: Wiring, step: Step) -> bool:
+    """Whether a reduction is over the last axis, and keeps it."""
+    keywords = getattr(step.call, "keywords", {})
+    axes = keywords.get("axes")
+    if axes is None and len(step.inputs) > 1:
+        axes = (wiring.number(step.inputs[1]),)
+    return tuple(axes or ()) == (-1,) and keywords.get("keepdims", 1) == 1
 
 
 def chain(

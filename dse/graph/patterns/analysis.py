@@ -13,6 +13,7 @@ from dse.graph.patterns.experts import Expert, experts
 from dse.graph.patterns.flow import Flow, flow_of
 from dse.graph.patterns.norm import Norm, norms
 from dse.graph.patterns.partition import Partition, partition
+from dse.graph.patterns.pointwise import Pointwise, pointwise
 from dse.graph.patterns.regions import regions
 from dse.graph.patterns.sites import contraction_sites, other_sites
 
@@ -44,6 +45,13 @@ class Analysis:
     def norms(self) -> tuple[Norm, ...]:
         """Every norm of rows, in topological order."""
         return norms(self.flow)
+
+    @cached_property
+    def activations(self) -> tuple[Pointwise, ...]:
+        """Every activation that is written out as several nodes, in topological order."""
+        return tuple(
+            group for group in pointwise(self.flow, self.flow.nodes) if len(group.nodes) > 1
+        )
 
     @cached_property
     def experts(self) -> Mapping[str, Expert]:

@@ -34,7 +34,7 @@ class Identity:
 
 
 CHAINS = {
-    "gpt2-dynamo18": {"attention": 2},
+    "gpt2-dynamo18": {"attention": 2, "gelu_tanh": 2},
     "llama-dynamo18": {"attention": 2, "rms_norm": 5, "silu": 2},
     "vit-dynamo18": {"attention": 2, "gelu": 2},
     "vit-torchscript17": {"attention": 2, "gelu": 2},
@@ -51,7 +51,7 @@ def inner_sites(model: Exported) -> Mapping[str, Identity]:
     return {
         f"{node.name}/out0": Identity()
         for node in model.graph.nodes
-        if node.op_type in ("Softmax", "ReduceMean", "Sigmoid", "Erf")
+        if node.op_type in ("Softmax", "ReduceMean", "Sigmoid", "Erf", "Tanh")
     }
 
 
