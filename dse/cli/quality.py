@@ -63,7 +63,7 @@ def evaluate(
     else:
         chosen = uniform_assignment(opened.analysis.regions, str(format))
     found = evaluate_model(
-        opened.graph,
+        opened.analysis,
         chosen,
         Data(source=data_of(model, data), report=samples),
         compute=compute.value,

@@ -8,7 +8,6 @@ from pathlib import Path
 from dse.evaluate.quality import Quality, Task
 from dse.evaluate.setup import build_evaluator
 from dse.graph.ir.assignment import Assignment
-from dse.graph.ir.graph import Graph
 from dse.graph.patterns.analysis import Analysis
 from dse.space.schema import Data
 
@@ -23,7 +22,7 @@ class Evaluation:
 
 
 def evaluate_model(
-    graph: Graph,
+    analysis: Analysis,
     assignment: Assignment,
     data: Data,
     *,
@@ -33,7 +32,7 @@ def evaluate_model(
     """Emulate an assignment on the report split; scales come from the calibration split.
 
     Args:
-        graph: the model, with weights.
+        analysis: of the model, which has its weights.
         assignment: what stands at which site.
         data: where samples come from.
         folder: what relative data paths are relative to.
@@ -43,9 +42,8 @@ def evaluate_model(
         GraphError: no weights, or operators that cannot be executed.
         DataError: data that do not fit the graph.
     """
-    by_key = Analysis(graph).by_key
     evaluator = build_evaluator(
-        graph, data, by_key, tuple(assignment), folder=folder, compute=compute
+        analysis, data, analysis.by_key, tuple(assignment), folder=folder, compute=compute
     )
     return Evaluation(
         task=evaluator.task,

@@ -21,6 +21,7 @@ from dse.execute.program.program import WEIGHT_CACHE_BYTES, Program
 from dse.execute.weights.calibrate import observe
 from dse.graph.ir.graph import Graph
 from dse.graph.ir.site import Site
+from dse.graph.patterns.analysis import Analysis
 from dse.space.schema import Data
 from dse.zoo.split import Split, Splits
 from hwmodels.formats.quantizer import Quantizer
@@ -32,7 +33,7 @@ BYTES = 256
 
 
 def build_evaluator(
-    graph: Graph,
+    analysis: Analysis,
     data: Data,
     sites: Mapping[str, Site],
     quantizers: Iterable[tuple[str, Quantizer]],
@@ -45,7 +46,7 @@ def build_evaluator(
     """An evaluator with static scales calibrated and learned roundings learned.
 
     Args:
-        graph: the model, with weights.
+        analysis: of the model, which has its weights.
         data: where samples come from.
         sites: every site that an assignment may name, by key.
         quantizers: what may stand at which site; activation sites with a static one are observed
@@ -60,6 +61,7 @@ def build_evaluator(
             there is.
         DataError: data that do not fit the graph, or a metric that fails on full precision.
     """
+    graph = analysis.graph
     if compute == "cuda" and not torch.cuda.is_available():
         raise DataError("--compute cuda: torch finds no CUDA device here; use --compute cpu")
     if not graph.has_weights:
@@ -85,7 +87,9 @@ def build_evaluator(
             memory_need(graph, batch), graph, batch, sites, pairs, batches=count, budgets=budgets
         )
         budgets = _told(need, graph, budgets)
-    program = Program(graph, device=compute, weight_cache_bytes=budgets.weight_bytes)
+    program = Program(
+        graph, analysis=analysis, device=compute, weight_cache_bytes=budgets.weight_bytes
+    )
     feeds = Feeds(splits.calibration, data.batch, compute)
     calibration = observe(program, feeds(), _observed(sites, pairs))
     evaluator = Evaluator(

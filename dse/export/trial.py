@@ -91,7 +91,7 @@ def recipe_of(folder: Path, trial: int | None) -> Recipe:
     if not model.graph.has_weights:
         missing = ", ".join(model.graph.absent_files)
         raise ExportError(f"{model.name}: has no weights here ({missing} is absent)")
-    program = Program(model.graph)
+    program = Program(model.graph, analysis=model.analysis)
     by_key = model.analysis.by_key
     state = folder / run_folder.STATE
     weights = WeightStates(program, by_key, _missing(folder))

@@ -70,7 +70,7 @@ def evaluator_of(name: str) -> tuple[Evaluator, tuple[Region, ...]]:
         for site in sites.values()
         if operand is not None and site.role == "activation"
     ]
-    return build_evaluator(graph, DATA[name], sites, pairs), tuple(found)
+    return build_evaluator(Analysis(graph), DATA[name], sites, pairs), tuple(found)
 
 
 def assignment_of(found: Sequence[Region], weight: str, activation: str | None) -> Assignment:

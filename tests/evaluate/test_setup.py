@@ -12,6 +12,7 @@ from dse.execute import memory
 from dse.graph.ir.assignment import Assignment
 from dse.graph.ir.graph import Graph
 from dse.graph.onnx.load import load
+from dse.graph.patterns.analysis import Analysis
 from dse.space.schema import Data
 from dse.zoo.split import Split
 
@@ -59,7 +60,7 @@ def test_too_few_samples_say_how_many_are_needed(graph: Graph, tmp_path) -> None
     np.savez(tmp_path / "d.npz", tokens=np.zeros((5, 4), dtype=np.int64))
     data = Data(source="d.npz", calibration=2, search=2, report=2)
     with pytest.raises(DataError, match=r"has 5 samples.*need 6"):
-        build_evaluator(graph, data, {}, [], folder=tmp_path)
+        build_evaluator(Analysis(graph), data, {}, [], folder=tmp_path)
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def fixed(tmp_path) -> Graph:
 
 def test_a_graph_of_a_fixed_batch_is_fed_in_such_batches(fixed: Graph, tmp_path) -> None:
     data = Data(source="d.npz", calibration=3, search=6, report=9)
-    evaluator = build_evaluator(fixed, data, {}, [], folder=tmp_path)
+    evaluator = build_evaluator(Analysis(fixed), data, {}, [], folder=tmp_path)
     assert evaluator.batch == 3
     assert evaluator.measure(Assignment(), "report").samples == 9
 
@@ -82,7 +83,7 @@ def test_a_graph_of_a_fixed_batch_is_fed_in_such_batches(fixed: Graph, tmp_path)
 def test_samples_that_do_not_fill_fixed_batches_are_refused(fixed: Graph, tmp_path) -> None:
     data = Data(source="d.npz", calibration=3, search=6, report=8)
     with pytest.raises(DataError, match=r"batches of 3 samples only, but data\.report is 8"):
-        build_evaluator(fixed, data, {}, [], folder=tmp_path)
+        build_evaluator(Analysis(fixed), data, {}, [], folder=tmp_path)
 
 
 @pytest.mark.parametrize("graph", [7], indirect=True)
@@ -94,7 +95,7 @@ def test_absent_external_data_are_named(graph: Graph, tmp_path) -> None:
     onnx.save(model, path, save_as_external_data=True, location="apart.bin", size_threshold=0)
     (tmp_path / "apart.bin").unlink()
     with pytest.raises(GraphError, match=r"quality cannot be measured: .*apart\.bin is absent"):
-        build_evaluator(load(path), Data(source="d.npz"), {}, [], folder=tmp_path)
+        build_evaluator(Analysis(load(path)), Data(source="d.npz"), {}, [], folder=tmp_path)
 
 
 @pytest.mark.parametrize("graph", [7], indirect=True)
@@ -106,8 +107,10 @@ def test_caches_that_do_not_fit_are_told_and_shrink(
     values = 2 * 4 * 7 * 4  # the logits of the search split's only batch
     must = 2 * 300 * 7 * 4 + values + 2 * 4 * 8  # the table twice, the logits, the tokens
     monkeypatch.setattr(memory, "available_bytes", lambda: must + values // 2)
-    evaluator = build_evaluator(graph, data, {}, [], folder=tmp_path)
+    evaluator = build_evaluator(Analysis(graph), data, {}, [], folder=tmp_path)
     assert evaluator.trace_bytes == values // 2
     assert "caches get 1.1e-07 GB" in caplog.text
     monkeypatch.undo()
-    assert build_evaluator(graph, data, {}, [], folder=tmp_path).trace_bytes == TRACE_BYTES
+    assert (
+        build_evaluator(Analysis(graph), data, {}, [], folder=tmp_path).trace_bytes == TRACE_BYTES
+    )

@@ -44,7 +44,7 @@ def prepared() -> tuple[Evaluator, Problem]:
         for site in variable.sites
         if site.role in choice.quantizers
     ]
-    return build_evaluator(graph, space.data, sites, quantizers), problem
+    return build_evaluator(Analysis(graph), space.data, sites, quantizers), problem
 
 
 def _direct(evaluator: Evaluator, problem: Problem) -> np.ndarray:

@@ -49,9 +49,10 @@ class Program:
         """
         _check(graph)
         self.graph = graph
+        self.analysis = analysis or Analysis(graph)
         self.device = torch.device(device)
         self._block = Compiler(graph, device=self.device).block()
-        self._planner = Planner(self._block, analysis or Analysis(graph))
+        self._planner = Planner(self._block, self.analysis)
         self._weights = WeightCache(weight_cache_bytes)
 
     def __reduce__(self) -> tuple[Callable[[Graph], Program], tuple[Graph]]:

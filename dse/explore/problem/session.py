@@ -64,7 +64,7 @@ def prepare(
         if site.role in choice.quantizers
     ]
     evaluator = build_evaluator(
-        design.model.graph,
+        design.model.analysis,
         space.data,
         sites,
         quantizers,

@@ -37,7 +37,7 @@ def model():
 def evaluator_of(model, assignment: Assignment) -> Evaluator:
     data = Data(source="zoo:fashion-resnet", calibration=IMAGES, search=2, report=IMAGES)
     by_key = Analysis(model.graph).by_key
-    return build_evaluator(model.graph, data, by_key, tuple(assignment))
+    return build_evaluator(Analysis(model.graph), data, by_key, tuple(assignment))
 
 
 def outputs(path: Path, images: np.ndarray) -> np.ndarray:
@@ -117,7 +117,7 @@ def test_blocks_along_the_contraction_axis_need_opset_21(tmp_path):
     assignment = Assignment.of({key: quantizer("int4_g32") for key in keys})
     data = Data(source="zoo:byte-gpt", calibration=2, search=2, report=2, sequence=64)
     by_key = Analysis(model.graph).by_key
-    evaluator = build_evaluator(model.graph, data, by_key, tuple(assignment))
+    evaluator = build_evaluator(Analysis(model.graph), data, by_key, tuple(assignment))
     bound = evaluator.bound(assignment)
     path = tmp_path / "quantized.onnx"
     deliver(recipe_of(evaluator, assignment), "onnx-qdq", path)
