@@ -2,32 +2,61 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import pytest
-from hypothesis import settings
-
-from tests.explore import postgresql, redis_server
 
 FORBID_SKIPS = "DSE_FORBID_SKIPS"
 """Set by `.ci/run`, which installs what marked tests need. No script can install a GPU."""
 
-settings.register_profile("repeatable", derandomize=True, deadline=None, print_blob=False)
-settings.load_profile("repeatable")
+# Imports stand where they are needed: `tests/cuda` runs on machines that have neither Hypothesis
+# nor the clients of databases.
+if importlib.util.find_spec("hypothesis"):
+    from hypothesis import settings
+
+    settings.register_profile("repeatable", derandomize=True, deadline=None, print_blob=False)
+    settings.load_profile("repeatable")
+
+
+def _has_chromium() -> bool:
+    return shutil.which("chromium") is not None
+
+
+def _has_postgresql() -> bool:
+    from tests.explore import postgresql  # noqa: PLC0415
+
+    return postgresql.program("initdb") is not None
+
+
+def _has_redis() -> bool:
+    from tests.explore import redis_server  # noqa: PLC0415
+
+    return redis_server.program() is not None
+
+
+def _has_cuda() -> bool:
+    import torch  # noqa: PLC0415
+
+    return torch.cuda.is_available()
+
+
+NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
+    "browser": (_has_chromium, "needs chromium: apt-get install chromium"),
+    "postgresql": (_has_postgresql, "needs apt-get install postgresql"),
+    "redis": (_has_redis, "needs apt-get install redis-server"),
+    "cuda": (_has_cuda, "needs a CUDA device"),
+}
+"""By marker: whether what a test needs is there, and what to say if not."""
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     for item in items:
-        if item.get_closest_marker("browser") and not shutil.which("chromium"):
-            item.add_marker(pytest.mark.skip(reason="needs chromium: apt-get install chromium"))
-        if item.get_closest_marker("postgresql") and not postgresql.program("initdb"):
-            item.add_marker(pytest.mark.skip(reason="needs apt-get install postgresql"))
-        if item.get_closest_marker("redis") and not redis_server.program():
-            item.add_marker(pytest.mark.skip(reason="needs apt-get install redis-server"))
-        if item.get_closest_marker("cuda") and not _has_cuda():
-            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+        for marker, (is_there, reason) in NEEDS.items():
+            if item.get_closest_marker(marker) and not is_there():
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -51,9 +80,3 @@ def pytest_make_collect_report(
         report.outcome = "failed"
         report.longrepr = f"skipped, which {FORBID_SKIPS} forbids: {report.longrepr}"
     return report
-
-
-def _has_cuda() -> bool:
-    import torch  # noqa: PLC0415 (only where a test asks for it)
-
-    return torch.cuda.is_available()

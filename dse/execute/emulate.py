@@ -29,6 +29,8 @@ from hwmodels.formats.numbers import sorted_values
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.work.role import ROLES
 
+HOST = torch.device("cpu")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Emulator:
@@ -86,7 +88,7 @@ class Emulator:
         if self.state is not None:
             return self.state
         if self.statistics is not None:
-            return static_state(self.quantizer, self.statistics)
+            return static_state(self.quantizer, self.statistics, x.device)
         if self.quantizer.is_dynamic:
             return None
         return calibrated_state(x, self.quantizer, axes=self.axes)
@@ -98,14 +100,19 @@ def _has_zero(element: Encoding) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def static_state(quantizer: Quantizer, statistics: Statistics) -> QuantizerState:
-    """The state of a static quantizer of an activation, from what calibration saw."""
+def static_state(
+    quantizer: Quantizer, statistics: Statistics, device: torch.device = HOST
+) -> QuantizerState:
+    """The state of a static quantizer of an activation, from what calibration saw.
+
+    It is derived on the host, so that every device has the same bits, and kept on `device`.
+    """
     values = statistics.values
     if quantizer.statistic == "mean_channel_range":
         mean = statistics.channel_absmax.mean().item()
         ends = (max(statistics.minimum, -mean), min(statistics.maximum, mean))
         values = torch.tensor(ends)
-    return calibrated_state(values, quantizer, axes=(0,))
+    return calibrated_state(values, quantizer, axes=(0,)).on(device)
 
 
 def emulators(
@@ -158,7 +165,9 @@ def _smoothed(
     quantizer: Quantizer, statistics: Statistics, state: QuantizerState
 ) -> QuantizerState:
     """The static scale of an activation whose channels are multiplied by factors first."""
-    return calibrated_state(statistics.channel_absmax, quantizer, axes=(0,), state=state)
+    assert state.channel_factors is not None
+    seen = statistics.channel_absmax.to(state.channel_factors.device)
+    return calibrated_state(seen, quantizer, axes=(0,), state=state)
 
 
 def _emulator(

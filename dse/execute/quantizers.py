@@ -25,7 +25,7 @@ class Shift:
 
     def __call__(self, x: Tensor) -> Tensor:
         """X with the correction."""
-        corrected = x + self.shift.to(x.device, x.dtype)
+        corrected = x + self.shift.to(x.dtype)
         return corrected if self.then is None else self.then(corrected)
 
     def __eq__(self, other: object) -> bool:

@@ -12,10 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dse.numerics.grids.errors import StateError
-from dse.numerics.grids.state import QuantizerState
+from dse.numerics.grids.state import TENSORS, QuantizerState
 
 VERSION = "1"
-_TENSORS = ("scales", "zero_points", "channel_factors", "values", "output_shift")
 
 
 def save_states(states: Mapping[str, QuantizerState], path: Path) -> str:
@@ -57,7 +56,7 @@ def states_digest(states: Mapping[str, QuantizerState]) -> str:
 def _flattened(states: Mapping[str, QuantizerState]) -> dict[str, Tensor]:
     tensors = {}
     for site, state in states.items():
-        for field in _TENSORS:
+        for field in TENSORS:
             value = getattr(state, field)
             if value is not None:
                 tensors[f"{site}|{field}"] = value.detach().cpu().contiguous()

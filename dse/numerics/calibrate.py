@@ -63,7 +63,7 @@ def _as_seen(
 
     layout = layout_of(tensor, axes)
     rows = layout.row_matrix(layout.flat(tensor.to(torch.float32)))
-    within(quantizer, state or QuantizerState(), capture)(rows)
+    within(quantizer, (state or QuantizerState()).on(rows.device), capture)(rows)
     return seen[0]
 
 

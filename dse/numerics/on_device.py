@@ -98,9 +98,7 @@ def scales_of(
             f"{quantizer.name}: state has scales {got}, the tensor needs {expected} "
             "(slices, groups); calibrate on this tensor's shape"
         )
-    scales = state.scales.to(rows.device, torch.float32)
-    points = None if state.zero_points is None else state.zero_points.to(rows.device)
-    return GroupScales(scales=scales, zero_points=points)
+    return GroupScales(scales=state.scales.float(), zero_points=state.zero_points)
 
 
 def spread(scales: Tensor, group: int, depth: int) -> Tensor:

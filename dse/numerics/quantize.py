@@ -65,7 +65,7 @@ def quantize(
     quantizer = kernel_quantizer(quantizer)
     if x.numel() == 0:
         return x.clone() if out is None else out
-    state = state or QuantizerState()
+    state = (state or QuantizerState()).on(x.device)
     with torch.no_grad():
         if state.values is not None:
             return _learned(x, quantizer, state.values, out)
@@ -122,7 +122,7 @@ def _learned(x: Tensor, quantizer: Quantizer, values: Tensor, out: Tensor | None
             f"{quantizer.name}: learned values have shape {tuple(values.shape)}, "
             f"the tensor {tuple(x.shape)}"
         )
-    found = values.to(x.device, x.dtype)
+    found = values.to(x.dtype)
     return found if out is None else out.copy_(found)
 
 

@@ -139,8 +139,7 @@ def _by_factors(name: str) -> Transform:
     def around(rows: Tensor, quantized: OnRows, state: QuantizerState) -> Tensor:
         if state.channel_factors is None:
             raise QuantizeError(f"transform {name!r} needs channel factors in the state")
-        factors = state.channel_factors.to(rows.device)
-        return quantized(rows * factors) / factors
+        return quantized(rows * state.channel_factors) / state.channel_factors
 
     return Transform(around=around, flops_per_element=1.0)
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 
+from dse.numerics.precision import float32_precision
 from dse.profile.clock import Clock, Repeats, Timing
 from dse.profile.lane import Lane, lanes_of
 from dse.profile.operators import work_of
 from dse.profile.plan import Operator, queues
-from dse.profile.precision import float32_precision
 from dse.profile.record import Recorder, Row
 from hwmodels.errors import MeasurementError
 

@@ -27,6 +27,7 @@ from dse.evaluate.batches import batches
 from dse.evaluate.evaluator import Evaluator, SplitName
 from dse.evaluate.quality import Task
 from dse.execute.emulate import Emulator
+from dse.numerics.precision import exact_float32
 from dse.sensitivity.table import Score, Sensitivity
 from dse.space.problem import Problem
 
@@ -96,7 +97,7 @@ def gradient_scores(
         for v, variable in enumerate(problem.variables)
         for c in range(len(variable.choices))
     }
-    generator = torch.Generator(device=evaluator.device).manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     rows: list[list[float]] = []
     seen = 0
     for feeds in _feeds(evaluator, split, samples):
@@ -167,7 +168,7 @@ def _backward(
     generator: torch.Generator,
 ) -> _Probes:
     probes = {site.key: Probe() for v in problem.variables for site in v.sites}
-    with torch.enable_grad():
+    with torch.enable_grad(), exact_float32(evaluator.program.device):
         execution = evaluator.program.run(feeds, probes)
         output = execution.outputs[evaluator.program.graph.outputs[0]].float()
         _drawn(output, evaluator.task, generator).backward()  # type: ignore[no-untyped-call]
@@ -175,17 +176,20 @@ def _backward(
     return _Probes(
         by_site=probes,
         positions=output[..., 0].numel(),
-        norm=float(output.detach().norm()),
+        norm=float(torch.linalg.vector_norm(output.detach())),
     )
 
 
 def _drawn(output: Tensor, task: Task, generator: torch.Generator) -> Tensor:
-    """A scalar whose gradient has the curvature of the loss as its covariance."""
+    """A scalar whose gradient has the curvature of the loss as its covariance.
+
+    Draws are the host's, so that one seed means the same on every device.
+    """
     if not task.distribution:
-        shape, device = output.shape, output.device
-        return (output * torch.randn(shape, generator=generator, device=device)).sum()
+        return (output * torch.randn(output.shape, generator=generator).to(output.device)).sum()
     log_probabilities = torch.log_softmax(output, dim=-1).flatten(0, -2)
-    drawn = torch.multinomial(log_probabilities.detach().exp(), 1, generator=generator)
+    likely = log_probabilities.detach().exp().cpu()
+    drawn = torch.multinomial(likely, 1, generator=generator).to(output.device)
     return log_probabilities.gather(-1, drawn).sum()
 
 

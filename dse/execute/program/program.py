@@ -20,6 +20,7 @@ from dse.execute.program.trace import Execution, Recorder, Trace
 from dse.execute.program.weight_store import WeightCache
 from dse.graph.ir.graph import Graph
 from dse.graph.patterns.analysis import Analysis
+from dse.numerics.precision import exact_float32
 
 WEIGHT_CACHE_BYTES = 2 * 2**30
 """Quantised weights kept by default: all formats of a model with 100 M parameters or so."""
@@ -149,7 +150,8 @@ class Program:
                 weights=self._weights,
                 own=plan.own if record is None else frozenset(),
             )
-        macs = run_steps(plan.steps, plan.frees, values, hooks=hooks, record=record)
+        with exact_float32(self.device):
+            macs = run_steps(plan.steps, plan.frees, values, hooks=hooks, record=record)
         outputs = {
             name: values[slot]
             for name, slot in zip(self.graph.outputs, block.outputs, strict=True)

@@ -7,7 +7,7 @@ settled between neighbours before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +36,7 @@ from dse.numerics import (
     quantize,
     save_states,
 )
+from dse.numerics.precision import exact_float32
 from hwmodels.formats.quantizer import Quantizer
 
 MEMORY_BYTES = 1 << 30
@@ -70,6 +71,11 @@ class WeightStates:
         """
         wishes = {wish.identity: wish for pair in pairs for wish in self._wishes(*pair)}
         missing = [wish for identity, wish in wishes.items() if identity not in self._states]
+        with exact_float32(self._program.device):
+            self._find(missing)
+
+    def _find(self, missing: Sequence[Wish]) -> None:
+        """Adds the states of wishes that have none."""
         for wish in missing:
             if not wish.needs_data:
                 self._states[wish.identity] = self._factors(wish, None)
@@ -115,7 +121,8 @@ class WeightStates:
         Raises:
             StateError: the file is missing or its content is not what its digest says.
         """
-        self._states |= load_states(folder / FILE)
+        found = load_states(folder / FILE)
+        self._states |= {key: state.on(self._program.device) for key, state in found.items()}
 
     def _wishes(self, key: str, quantizer: Quantizer) -> Iterator[Wish]:
         """One, or none where the quantizer needs no state."""
@@ -202,15 +209,17 @@ class WeightStates:
         return replace(state, output_shift=error.float().flatten() * product.scale)
 
     def _weight(self, key: str) -> Tensor:
+        """The full-precision weight, where moments of its inputs are and its states will be."""
         given = self._program.constant(self._sites[key].value)
         assert given is not None
-        return given.detach().float()
+        return given.detach().to(self._program.device, torch.float32)
 
     def _factors(self, wish: Wish, moments: Moments | None) -> QuantizerState:
         """The channel factors of a smoothed or equalised operand; nothing for others."""
         sides = sides_of(wish.quantizer)
         if sides is not None:
-            return QuantizerState(channel_factors=self._equalization.of(wish.key, sides))
+            factors = self._equalization.of(wish.key, sides).to(self._program.device)
+            return QuantizerState(channel_factors=factors)
         strength, product = smoothing_strength(wish.quantizer), wish.product
         if strength is None or moments is None:
             return QuantizerState()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
+
+TENSORS = ("scales", "zero_points", "channel_factors", "values", "output_shift")
+"""Fields of a state that are tensors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -28,6 +32,15 @@ class QuantizerState:
     """A learned rounding: the quantized tensor itself, shaped as the tensor it replaces."""
     output_shift: Tensor | None = None
     """Bias correction of a weight: what is added to the node's output, by output channel."""
+
+    def on(self, device: torch.device) -> QuantizerState:
+        """The same numbers on a device; the state itself where they are there already."""
+        moved = {
+            name: value.to(device)
+            for name in TENSORS
+            if (value := getattr(self, name)) is not None and value.device != device
+        }
+        return replace(self, **moved) if moved else self
 
     @property
     def changes_values(self) -> bool:

@@ -1,9 +1,9 @@
-"""Whether float32 products may round their operands to tf32."""
+"""Control over whether float32 products round their operands to tf32."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -20,3 +20,12 @@ def float32_precision(*, tf32: bool) -> Iterator[None]:
     finally:
         for switch, value in zip(switches, before, strict=True):
             switch.fp32_precision = value
+
+
+def exact_float32(device: torch.device) -> AbstractContextManager[None]:
+    """A context in which float32 products on a device keep float32 operands.
+
+    PyTorch lets cuDNN round the operands of convolutions to tf32 unless it is told not to: a
+    reference in "full precision" with ten bits of mantissa.
+    """
+    return float32_precision(tf32=False) if device.type == "cuda" else nullcontext()

@@ -1,0 +1,69 @@
+"""The space that this project exists for, measured on a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dse.data import Sizes, load_splits
+from dse.evaluate.evaluator import Evaluator
+from dse.evaluate.setup import build_evaluator
+from dse.graph.ir.graph import Graph
+from dse.graph.patterns.regions import regions
+from dse.model import open_model
+from dse.sensitivity.gradient import gradient_scores
+from dse.space.build import build_problem
+from dse.space.load import load_space
+from dse.space.problem import Problem, Variable
+from tests.cuda.second_device import NAME
+
+SPACE = Path(__file__).parents[2] / "spaces" / "fp4.yaml"
+SEQUENCE = 64
+
+
+def _problem(graph: Graph, device: str) -> Problem:
+    """All decisions; without a GPU those of one block, since emulated devices are slow."""
+    whole = build_problem(load_space(SPACE), regions(graph))
+
+    def first(variable: Variable) -> bool:
+        return variable.block in (None, 0) and "up" not in variable.name
+
+    if device == NAME:
+        return Problem(variables=tuple(v for v in whole.variables if first(v)))
+    return whole
+
+
+def _evaluator(graph: Graph, problem: Problem, device: str) -> Evaluator:
+    space = load_space(SPACE)
+    sizes = Sizes(calibration=4, search=4, report=2)
+    shapes = {name: graph.types[name].shape or () for name in graph.inputs}
+    splits = load_splits(
+        space.data.source, sizes, sequence=SEQUENCE, inputs=shapes, folder=SPACE.parent
+    )
+    sites = {site.key: site for variable in problem.variables for site in variable.sites}
+    pairs = [
+        (site.key, choice.quantizers[site.role])
+        for variable in problem.variables
+        for choice in variable.choices
+        for site in variable.sites
+        if site.role in choice.quantizers
+    ]
+    return build_evaluator(graph, space.data, sites, pairs, compute=device, splits=splits)
+
+
+def test_every_choice_of_the_main_job_has_the_same_loss(device: str) -> None:
+    graph = open_model(load_space(SPACE).model).graph
+    problem = _problem(graph, device)
+    here, there = (_evaluator(graph, problem, place) for place in ("cpu", device))
+    wanted = gradient_scores(here, problem).losses(problem)
+    found = gradient_scores(there, problem).losses(problem)
+    for first, second in zip(found, wanted, strict=True):
+        assert first == pytest.approx(second, rel=0.05, abs=1e-7)
+    names = {choice.name for variable in problem.variables for choice in variable.choices}
+    for name in sorted(names):
+        point = tuple(variable.index(name) or 0 for variable in problem.variables)
+        chosen = problem.assignment(point)
+        expected = here.measure(chosen)
+        assert there.measure(chosen).loss == pytest.approx(expected.loss, rel=0.03, abs=1e-6)
+        assert name == "bf16" or expected.loss > 0
