@@ -20,7 +20,7 @@ from hwmodels.plans.operation import contraction_kernel, plain_kernel, reads_of
 from hwmodels.plans.unfused import as_run
 from hwmodels.runtimes.execution import Execution, execution
 from hwmodels.runtimes.runtime import Runtime
-from hwmodels.work.cost import STATUS_ORDER, Status
+from hwmodels.work.cost import STATUS_ORDER, Note, Status
 from hwmodels.work.kernel import Kernel
 from hwmodels.work.work import CONTRACTING, Op, Operand, RegionWork
 
@@ -45,7 +45,7 @@ class Plan:
     conversions: tuple[Conversion, ...]
     """Activations that must be quantised before; shared with other regions that want the same."""
     status: Status
-    note: str
+    notes: tuple[Note, ...]
     modes: tuple[str, ...]
     constants: tuple[Constant, ...]
     """Weights and caches as they are stored."""
@@ -107,7 +107,7 @@ def plan_region(
         ),
         conversions=tuple(_conversions(executed, runtime, around)),
         status=worst,
-        note="; ".join(dict.fromkeys(run.note for run in executed if run.note)),
+        notes=tuple(dict.fromkeys(run.note for run in executed if run.note)),
         modes=tuple(dict.fromkeys(run.mode.name for run in executed if run.mode)),
         constants=tuple(_constants(done)),
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from hwmodels.devices.device import Device
 from hwmodels.formats.element import is_plain, operand_element
 from hwmodels.formats.quantizer import Quantizer
-from hwmodels.runtimes.legality import default_element, find_mode, who_has_it
+from hwmodels.runtimes.legality import MissingKernel, default_element, find_mode
 from hwmodels.runtimes.runtime import KernelMode, Runtime
-from hwmodels.work.cost import Status
+from hwmodels.work.cost import Note, Status
 from hwmodels.work.work import Op, Operand, OperandName
 
 # Operands that a contraction multiplies; the others (bias, output) are not part of its mode.
@@ -25,7 +26,7 @@ class Execution:
     mode: KernelMode | None
     compute: tuple[str, str]
     status: Status
-    note: str
+    note: Note
     emulated: tuple[Operand, ...] = ()
     """Activations whose rounding takes kernels of its own and saves nothing."""
 
@@ -44,18 +45,20 @@ def execution(op: Op, device: Device, runtime: Runtime) -> Execution:
             op=op, mode=mode, compute=_compute(mode, default), status=mode.status, note=note
         )
     reason = verdict.reason or _no_unit(verdict.mode, device, default)
-    why = f"{reason}; {who_has_it(op.kind, asked, op.sizes, (device, runtime))}"
-    return _fallback(op, asked, why, device, runtime)
+    return _fallback(op, asked, reason, device, runtime)
 
 
 def _fallback(
     op: Op,
     asked: Mapping[OperandName, Quantizer],
-    why: str,
+    reason: str,
     device: Device,
     runtime: Runtime,
 ) -> Execution:
     default = default_element(device)
+    missing = partial(
+        _missing, reason=reason, op=op, asked=asked, device=device, runtime=runtime.name
+    )
     weights: dict[OperandName, Quantizer] = {
         name: asked[name] for name in asked if name in ("weight", "k", "v")
     }
@@ -67,8 +70,10 @@ def _fallback(
                 mode=mode,
                 compute=_compute(mode, default),
                 status="substituted",
-                note=f"{why}. Runs as {mode.name} with activations in 16 bit, which is not what "
-                "an emulation of the formats measures",
+                note=missing(
+                    f"Runs as {mode.name} with activations in 16 bit, which is not what an "
+                    "emulation of the formats measures"
+                ),
             )
     compute = device.widened(default, default) or ("fp32", "fp32")
     activations = tuple(
@@ -82,8 +87,28 @@ def _fallback(
         mode=find_mode(op.kind, {}, op.sizes, device, runtime).mode,
         compute=compute,
         status="emulated",
-        note=f"{why}. Runs unquantized{on} after rounding kernels",
+        note=missing(f"Runs unquantized{on} after rounding kernels"),
         emulated=activations,
+    )
+
+
+def _missing(
+    instead: str,
+    *,
+    reason: str,
+    op: Op,
+    asked: Mapping[OperandName, Quantizer],
+    device: Device,
+    runtime: str,
+) -> MissingKernel:
+    return MissingKernel(
+        reason=reason,
+        instead=instead,
+        kind=op.kind,
+        quantizers=tuple(asked.items()),
+        sizes=tuple(op.sizes.items()),
+        device=device,
+        runtime=runtime,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from hwmodels.devices.device import Device
 from hwmodels.devices.load import device_names, load_device
@@ -76,28 +77,53 @@ def find_mode(
     return Verdict(mode=None, reason=problems[0])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MissingKernel:
+    """Note on an op that no kernel runs as asked; worded when it is shown.
+
+    Who has the kernel takes a look through all devices and runtimes, whose files would else be
+    opened for every price.
+    """
+
+    reason: str
+    instead: str
+    """What runs."""
+    kind: OpKind
+    quantizers: tuple[tuple[OperandName, Quantizer], ...]
+    sizes: tuple[tuple[str, int], ...]
+    device: Device
+    runtime: str
+
+    def __str__(self) -> str:
+        owners = who_has_it(self.kind, self.quantizers, self.sizes, self.device, self.runtime)
+        return f"{self.reason}; {owners}. {self.instead}"
+
+
+@cache
 def who_has_it(
     kind: OpKind,
-    quantizers: Mapping[OperandName, Quantizer],
-    sizes: Sizes,
-    excluded: tuple[Device, Runtime],
+    quantizers: tuple[tuple[OperandName, Quantizer], ...],
+    sizes: tuple[tuple[str, int], ...],
+    device: Device,
+    runtime: str,
 ) -> str:
     """Where the quantizers do run natively: `native with vllm on b200-sxm, gb200`; may be empty.
 
-    Looks through all shipped runtimes and devices.
+    Looks for other runtimes on the device, then for other devices of the runtime, through all
+    that are shipped or that packages bring.
     """
-    device, runtime = excluded
+    asked, loops = dict(quantizers), dict(sizes)
     runtimes = [name for name in runtime_names() if not load_runtime(name).every_combination]
-    here = [name for name in runtimes if _native(kind, quantizers, sizes, device, name)]
+    here = [name for name in runtimes if _native(kind, asked, loops, device, name)]
     if here:
         return f"{device.name} runs it natively with {', '.join(here)}"
+    if runtime not in runtimes:
+        return "no shipped runtime runs it natively"
     there = [
-        name
-        for name in device_names()
-        if _native(kind, quantizers, sizes, load_device(name), runtime.name)
+        name for name in device_names() if _native(kind, asked, loops, load_device(name), runtime)
     ]
     if there:
-        return f"{runtime.name} runs it natively on {_some(there)}"
+        return f"{runtime} runs it natively on {_some(there)}"
     return "no shipped runtime runs it natively"
 
 
@@ -113,8 +139,6 @@ def _native(
     device: Device,
     runtime_name: str,
 ) -> bool:
-    if runtime_name not in runtime_names():
-        return False
     mode = find_mode(kind, quantizers, sizes, device, load_runtime(runtime_name)).mode
     return mode is not None and mode.status == "native" and device.rate(*mode.compute) is not None
 

@@ -210,7 +210,7 @@ class _Build:
             output_owner=np.array(roles.output_owner, dtype=np.int64),
             status=status,
             notes=tuple(
-                tuple(by_output[0].note for by_output in by_choice) for by_choice in plans
+                tuple(by_output[0].notes for by_output in by_choice) for by_choice in plans
             ),
             macs=np.array([region.macs for region in regions], dtype=float),
             conversions=sharing.conversions(),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwmodels.tables.coupling import Edge, Shared
-from hwmodels.work.cost import AS_ASKED, STATUS_ORDER, Bound, CostEstimate, Status
+from hwmodels.work.cost import AS_ASKED, STATUS_ORDER, Bound, CostEstimate, Note, Status
 from hwmodels.work.memory import Liveness
 
 Floats = NDArray[np.float64]
@@ -38,7 +38,7 @@ class PhaseTable:
     """Region that decides the format of each region's output, shape (R,)."""
     status: Indices
     """Index into `STATUS_ORDER`, shape (R, C)."""
-    notes: tuple[tuple[str, ...], ...]
+    notes: tuple[tuple[tuple[Note, ...], ...], ...]
     macs: Floats
     """Shape (R,)."""
     conversions: tuple[Shared, ...]
@@ -72,14 +72,12 @@ class PhaseTable:
         shared = self._shared(chosen)
         columns = rows.sum(axis=0) + shared
         if shared.any():
-            parts.append(("shared conversions and constants", _estimate(shared, "native", "")))
+            parts.append(("shared conversions and constants", _estimate(shared, "native", ())))
         worst = int(self.status[np.arange(len(self.regions)), own].max(initial=0))
         notes = dict.fromkeys(
-            self.notes[index][int(own[index])] for index in range(len(self.regions))
+            note for index, choice in enumerate(own) for note in self.notes[index][int(choice)]
         )
-        estimate = _estimate(
-            columns, STATUS_ORDER[worst], "; ".join(note for note in notes if note)
-        )
+        estimate = _estimate(columns, STATUS_ORDER[worst], tuple(notes))
         peak = int(self._peaks(chosen))
         return estimate.replaced(parts=tuple(parts), peak_bytes=peak)
 
@@ -174,7 +172,7 @@ class PhaseTable:
         return [self.choice_counts[int(region)] for region in regions]
 
 
-def _estimate(columns: Floats, status: Status, note: str) -> CostEstimate:
+def _estimate(columns: Floats, status: Status, notes: tuple[Note, ...]) -> CostEstimate:
     by_bound = columns[len(COLUMNS) - len(BOUNDS) :]
     return CostEstimate(
         latency_s=float(columns[0]),
@@ -186,5 +184,5 @@ def _estimate(columns: Floats, status: Status, note: str) -> CostEstimate:
         kv_bytes=round(columns[6]),
         bound=BOUNDS[int(np.argmax(by_bound))],
         status=status,
-        note=note,
+        notes=notes,
     )

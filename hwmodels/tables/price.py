@@ -73,7 +73,7 @@ def cost_of(plan: Plan, kernels: Sequence[Kernel], costs: Sequence[KernelCost]) 
         weight_bytes=sum(entry.bytes for entry in plan.constants if not entry.is_cache),
         kv_bytes=sum(entry.bytes for entry in plan.constants if entry.is_cache),
         status=plan.status,
-        note=plan.note,
+        notes=plan.notes,
     )
 
 

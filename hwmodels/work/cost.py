@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 Bound = Literal["compute", "memory", "launch", "conversion", "communication"]
 Status = Literal["native", "weight_only", "upcast", "substituted", "emulated"]
+
+Note = Hashable
+"""Remark on a cost: a text, or what words itself (`str`) when it is shown."""
 
 STATUS_ORDER: tuple[Status, ...] = ("native", "weight_only", "upcast", "substituted", "emulated")
 """From what a kernel does as asked to what no kernel does.
@@ -46,9 +49,14 @@ class CostEstimate:
     """Most bytes of activations alive at once; weights and KV cache are counted apart."""
     bound: Bound = "launch"
     status: Status = "native"
-    note: str = ""
+    notes: tuple[Note, ...] = ()
     """Why the status is not native: what is missing, and who has it."""
     parts: tuple[tuple[str, CostEstimate], ...] = ()
+
+    @property
+    def note(self) -> str:
+        """The notes as one text, each once."""
+        return "; ".join(dict.fromkeys(map(str, self.notes)))
 
     @classmethod
     def total(cls, parts: Iterable[tuple[str, CostEstimate]]) -> CostEstimate:
@@ -69,7 +77,7 @@ class CostEstimate:
             peak_bytes=max(cost.peak_bytes for cost in costs),
             bound=_ruling_bound(costs),
             status=worst.status,
-            note=_joined_notes(costs),
+            notes=tuple(dict.fromkeys(note for cost in costs for note in cost.notes)),
             parts=named,
         )
 
@@ -114,7 +122,3 @@ def _ruling_bound(costs: list[CostEstimate]) -> Bound:
     for cost in costs:
         seconds[cost.bound] = seconds.get(cost.bound, 0.0) + cost.latency_s
     return max(seconds, key=lambda bound: seconds[bound])
-
-
-def _joined_notes(costs: list[CostEstimate]) -> str:
-    return "; ".join(dict.fromkeys(cost.note for cost in costs if cost.note))

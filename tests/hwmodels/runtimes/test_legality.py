@@ -6,14 +6,17 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hwmodels.devices.device import Device
 from hwmodels.devices.load import DEVICES, device_names, load_device
 from hwmodels.errors import RuntimeModeError
 from hwmodels.formats import catalog
 from hwmodels.formats.encodings import ENCODINGS
 from hwmodels.formats.quantizer import Quantizer
+from hwmodels.runtimes import legality
+from hwmodels.runtimes.execution import execution
 from hwmodels.runtimes.legality import find_mode, who_has_it
 from hwmodels.runtimes.load import RUNTIMES, load_runtime, runtime_names
-from hwmodels.work.work import OperandName
+from hwmodels.work.work import Op, Operand, OperandName
 
 SIZES = {"M": 64, "K": 4096, "N": 4096}
 
@@ -107,12 +110,33 @@ def test_a_device_of_ones_own_runs_natively_with_no_runtime_that_does_not_exist_
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump({**content, "name": "mine"}), encoding="utf-8")
     mine = load_device(path)
-    assert who_has_it("gemm", {}, SIZES, (mine, load_runtime("vela"))) == (
+    assert who_has_it("gemm", (), tuple(SIZES.items()), mine, "vela") == (
         "no shipped runtime runs it natively"
     )
     verdict = find_mode("gemm", {}, SIZES, mine, load_runtime("llama-cpp"))
     assert verdict.reason == "llama-cpp runs on sm, cdna, xe, apple, x86; mine is array1"
     assert mine.default_runtime == "free"
+
+
+def test_no_other_device_is_opened_until_a_note_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    def spied(name: str) -> Device:
+        opened.append(name)
+        return load_device(name)
+
+    monkeypatch.setattr(legality, "load_device", spied)
+    who_has_it.cache_clear()
+    operands = tuple(
+        Operand(name=name, value=name, shape=(4096, 4096), quantizer=quantizer)
+        for name, quantizer in _operands("w4a4_nvfp4").items()
+    )
+    op = Op(name="fc", kind="gemm", sizes=SIZES, operands=operands)
+    found = execution(op, load_device("h100-sxm"), load_runtime("tensorrt-llm"))
+    assert found.note
+    assert opened == []
+    assert "tensorrt-llm runs it natively on b200-sxm" in str(found.note)
+    assert set(opened) == set(device_names())
 
 
 @pytest.mark.parametrize("name", runtime_names())

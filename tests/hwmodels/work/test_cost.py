@@ -10,7 +10,7 @@ GEMM = CostEstimate(
 )  # fmt: skip
 CAST = CostEstimate(
     latency_s=1e-6, low_s=1e-6, high_s=2e-6, energy_j=1e-4, traffic_bytes=20.0, peak_bytes=12,
-    bound="conversion", status="emulated", note="no kernel",
+    bound="conversion", status="emulated", notes=("no kernel",),
 )  # fmt: skip
 
 
