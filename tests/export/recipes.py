@@ -13,7 +13,6 @@ from dse.evaluate.evaluator import Evaluator
 from dse.evaluate.setup import build_evaluator
 from dse.export.base import Recipe
 from dse.graph.ir.assignment import Assignment
-from dse.graph.patterns.analysis import Analysis
 from dse.model import Model, open_model
 from dse.space.schema import Data
 from dse.zoo.split import Split, Splits
@@ -97,12 +96,12 @@ def mlp_recipe(
     model = mlp(folder, dtype, opset)
     found = {
         site.key: of_weight if site.role == "weight" else quantizer(str(activation))
-        for site in Analysis(model.graph).sites
+        for site in model.analysis.sites
         if site.role == "weight" or (site.role == "activation" and activation)
     }
     assignment = Assignment.of(found)
     evaluator = build_evaluator(
-        model.graph,
+        model.analysis,
         Data(source="given", calibration=SAMPLES, search=SAMPLES, report=SAMPLES),
         model.analysis.by_key,
         tuple(assignment),
