@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dse.api import search
     from dse.evaluate.metric import Metric, Run
-    from dse.explore.measure.parallelism import Scale
+    from dse.explore.measure.parallelism import Parallelism
     from dse.result import Front, FrontPoint
     from dse.space.schema import Mode, Space, Target
     from dse.zoo.split import Split, Splits
@@ -18,15 +18,27 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "Device", "Front", "FrontPoint", "Metric", "Mode", "Quantizer", "Run", "Scale", "Space",
-    "Split", "Splits", "Target", "__version__", "search",
+    "Device",
+    "Front",
+    "FrontPoint",
+    "Metric",
+    "Mode",
+    "Parallelism",
+    "Quantizer",
+    "Run",
+    "Space",
+    "Split",
+    "Splits",
+    "Target",
+    "__version__",
+    "search",
 ]  # fmt: skip
 
 _HOMES = {
     "search": "dse.api",
     "Metric": "dse.evaluate.metric",
     "Run": "dse.evaluate.metric",
-    "Scale": "dse.explore.measure.parallelism",
+    "Parallelism": "dse.explore.measure.parallelism",
     "Front": "dse.result",
     "FrontPoint": "dse.result",
     "Mode": "dse.space.schema",

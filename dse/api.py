@@ -14,15 +14,17 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from optuna.samplers import BaseSampler
 
 from dse.data import SPLIT_NAMES, ZOO_PREFIX, Sizes, deal, pool
 from dse.errors import DataError, SpaceError
 from dse.evaluate.metric import Metric, Run
 from dse.explore.loop import run
-from dse.explore.measure.parallelism import Scale
+from dse.explore.measure.parallelism import Parallelism
+from dse.explore.measure.session import prepare
 from dse.explore.problem.progress import Progress, silent
-from dse.explore.problem.session import prepare
 from dse.explore.run import Overrides, default_folder, overridden, parse_targets
+from dse.explore.study.methods import sampler_name
 from dse.model import open_model
 from dse.result import Front
 from dse.space.init import Draft, space_text
@@ -59,7 +61,8 @@ def search(
     out: str | Path | None = None,
     resume: bool = False,
     compute: Literal["cpu", "cuda"] = "cpu",
-    scale: Scale | None = None,
+    sampler: BaseSampler | None = None,
+    parallelism: Parallelism | None = None,
     progress: Progress = silent,
 ) -> Front:
     """Search which formats the parts of a model can take, and give the front.
@@ -85,8 +88,10 @@ def search(
         out: the run folder; `runs/<space>-<time>` by default.
         resume: continue the run in `out`.
         compute: where the network runs.
-        scale: who takes part: workers, a Ray cluster, a shared study. With workers, `evaluate`
-            must be a function at the top level of a module.
+        sampler: an Optuna sampler that proposes assignments, instead of the space's method. It is
+            taken as it is: whether a resumed search repeats itself is up to its seed and state.
+        parallelism: who takes part: workers, a Ray cluster, a shared study. With workers,
+            `evaluate` must be a function at the top level of a module.
         progress: told of every step.
 
     Raises:
@@ -107,6 +112,8 @@ def search(
     if metric is not None and not isinstance(metric, Metric):
         metric = Metric(function=metric, goal=goal)
     where = Path(out) if out is not None else default_folder(origin)
+    if sampler is not None:
+        chosen = overridden(chosen, Overrides(method=sampler_name(sampler)))
     session = prepare(
         chosen,
         origin=origin,
@@ -115,8 +122,9 @@ def search(
         splits=splits,
         metric=metric,
         devices=devices,
+        sampler=sampler,
     )
-    run(session, where, resume=resume, scale=scale, progress=progress)
+    run(session, where, resume=resume, parallelism=parallelism, progress=progress)
     return Front.read(where)
 
 

@@ -102,7 +102,7 @@ def test_a_metric_that_only_works_in_full_precision_ends_the_run_with_its_error(
 
 def test_workers_need_a_function_that_they_can_import(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="top level of a module"):
-        small(lambda run, data: 0.0, tmp_path / "run", scale=dse.Scale(workers=1))
+        small(lambda run, data: 0.0, tmp_path / "run", parallelism=dse.Parallelism(workers=1))
 
 
 def test_other_data_are_another_run(tmp_path: Path) -> None:
@@ -151,3 +151,12 @@ def test_importing_dse_loads_nothing_heavy() -> None:
     code = "import sys, dse; print([m for m in ('torch', 'optuna', 'pandas', 'onnx') if m in sys.modules])"  # noqa: E501
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_sampler_of_ones_own_proposes_and_is_named_in_the_manifest(tmp_path: Path) -> None:
+    sampler = optuna.samplers.NSGAIISampler(seed=0, population_size=4)
+    small(fidelity, tmp_path / "run", sampler=sampler)
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["space"]["search"]["method"] == "NSGAIISampler"
+    sources = pd.read_csv(tmp_path / "run" / "trials.csv").source.tolist()
+    assert "sampler" in sources

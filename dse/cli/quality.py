@@ -95,8 +95,8 @@ def sensitivity(
     """Rank what each choice alone costs in quality."""
     from dse.cli.progress import shown_progress  # noqa: PLC0415
     from dse.explore import Overrides  # noqa: PLC0415
+    from dse.explore.measure.session import prepare  # noqa: PLC0415
     from dse.explore.problem.progress import Status  # noqa: PLC0415
-    from dse.explore.problem.session import prepare  # noqa: PLC0415
     from dse.explore.run import open_space  # noqa: PLC0415
     from dse.sensitivity.score import score  # noqa: PLC0415
 
@@ -108,7 +108,7 @@ def sensitivity(
     with shown_progress(quiet=screen.quiet or json) as progress:
         table = score(
             session.evaluator,
-            session.problem,
+            session.design.problem,
             method.value,
             samples=samples or space.search.sensitivity_samples,
             seed=space.search.seed,

@@ -14,7 +14,7 @@ from dse.cli.screen import INTERRUPTED, JsonFlag, Screen
 
 if TYPE_CHECKING:
     from dse.explore import Overrides
-    from dse.explore.measure.parallelism import Scale
+    from dse.explore.measure.parallelism import Parallelism
 
 
 class Compute(StrEnum):
@@ -99,7 +99,7 @@ def search(
 ) -> None:
     """Search a space or a model, and report the front."""
     from dse.explore import Overrides  # noqa: PLC0415
-    from dse.explore.measure.parallelism import Scale  # noqa: PLC0415
+    from dse.explore.measure.parallelism import Parallelism  # noqa: PLC0415
     from dse.report import front_rows, print_front, write_report  # noqa: PLC0415
 
     screen: Screen = context.obj
@@ -111,11 +111,11 @@ def search(
         trials=trials,
         seed=seed,
     )
-    scale = Scale(
+    parallelism = Parallelism(
         workers=workers, executor=executor.value, storage=storage, study=study, join=join
     )
     if past is not None:
-        if source or resume or data or trials or scale != Scale(storage=storage):
+        if source or resume or data or trials or parallelism != Parallelism(storage=storage):
             raise typer.BadParameter(
                 "--from measures nothing: give it only --target, --objective, --constraint, "
                 "--out, and the --storage of a shared study that has a password"
@@ -130,7 +130,7 @@ def search(
             out=out,
             resume=resume,
             compute=compute,
-            scale=scale,
+            parallelism=parallelism,
             quiet=screen.quiet or json,
         )
     _say_failures(folder)
@@ -156,11 +156,11 @@ def _reuse(
     quiet: bool,
 ) -> Path:
     """The folder of a run that took its measurements over; says what it lacks."""
-    from dse.explore.reprice import SPACE, reuse, unreported  # noqa: PLC0415
+    from dse.explore.reprice import SPACE, reprice, unreported  # noqa: PLC0415
 
     # Optuna announces every study through its own handler.
     logging.getLogger("optuna").setLevel(logging.WARNING)
-    folder = reuse(past, overrides=overrides, out=out, storage=storage).folder
+    folder = reprice(past, overrides=overrides, out=out, storage=storage).folder
     if not quiet and (missing := unreported(folder)):
         screen.remark(
             f"{missing} more assignments may belong on this front, but were not measured on the "
@@ -177,7 +177,7 @@ def _run(
     out: Path | None,
     resume: bool,
     compute: Compute,
-    scale: Scale,
+    parallelism: Parallelism,
     quiet: bool,
 ) -> Path:
     """The folder of the finished run; an interrupted one says how to go on, and exits."""
@@ -194,13 +194,13 @@ def _run(
                 out=folder,
                 resume=resume,
                 compute=compute.value,
-                scale=scale,
+                parallelism=parallelism,
                 progress=progress,
             ).folder
     except KeyboardInterrupt:
         begun = folder is not None and (folder / "manifest.json").is_file()
-        where = " --storage URL" if scale.storage else ""
-        where += f" --study {scale.study}" if scale.study else ""
+        where = " --storage URL" if parallelism.storage else ""
+        where += f" --study {parallelism.study}" if parallelism.study else ""
         command = f"dse search {source} --out {folder} --resume{where}"
         hint = f"; go on with: {command}" if begun else ""
         typer.echo(f"dse: interrupted{hint}", err=True)

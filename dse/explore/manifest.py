@@ -12,10 +12,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import dse
+from dse.explore.measure.session import Effort, Session
 from dse.explore.problem.design import Design
 from dse.explore.problem.history import history
 from dse.explore.problem.records import Record
-from dse.explore.problem.session import Session
 from dse.run import folder as run_folder
 
 PACKAGES = ("torch", "optuna", "onnx", "onnx-ir", "numpy", "scipy", "numba")
@@ -53,6 +53,7 @@ def described(design: Design) -> dict[str, object]:
 def write_manifest(
     out: Path,
     session: Session,
+    effort: Effort,
     identity: Mapping[str, object],
     *,
     status: str,
@@ -61,7 +62,7 @@ def write_manifest(
     """Write what the run is; at its end also the effort it took."""
     task, evaluator = session.evaluator.task, session.evaluator
     content: dict[str, object] = {
-        **described(session),
+        **described(session.design),
         **identity,
         "status": status,
         "metric": task.metric,
@@ -71,28 +72,28 @@ def write_manifest(
             for part in ("calibration", "search", "report")
         },
         "elapsed_s": {
-            **session.stage_seconds,
-            "total": time.monotonic() - session.started,
+            **effort.stage_seconds,
+            "total": time.monotonic() - effort.started,
         },
     }
     if records:
-        content |= _effort(session, records)
+        content |= _effort(session, effort, records)
     run_folder.write_json(out / run_folder.MANIFEST, content)
 
 
-def _effort(session: Session, records: Sequence[Record]) -> dict[str, object]:
+def _effort(session: Session, effort: Effort, records: Sequence[Record]) -> dict[str, object]:
     """Forward-equivalents by stage, the hypervolume they bought, and the reference's metric."""
     unit = session.evaluator.forward_macs("search")
-    spent = {stage: macs / unit for stage, macs in session.stage_macs.items()}
+    spent = {stage: macs / unit for stage, macs in effort.stage_macs.items()}
     before = sum(spent.get(stage, 0.0) for stage in ("calibration", "reference", "sensitivity"))
     reference = session.evaluator.reference("report").metric
     return {
         "forward_equivalents": {**spent, "total": sum(spent.values())},
         "hypervolume": history(
             records,
-            session.objectives,
+            session.design.objectives,
             before=before,
-            efforts=[spent / unit for spent in _until_each(records, session.trial_macs)],
+            efforts=[spent / unit for spent in _until_each(records, effort.trial_macs)],
         ),
         "reference_metric": reference if math.isfinite(reference) else None,
     }

@@ -10,10 +10,11 @@ import numpy as np
 
 from dse.errors import RunError
 from dse.explore.measure.pruning import pruned_of
-from dse.explore.restore import Past, reopened
+from dse.explore.restore import RestoredRun, restored_to_continue
 from dse.explore.results_csv import PREDICTED
-from dse.explore.study.outside import Told
-from dse.explore.study.sampler import FrontSampler
+from dse.explore.study.front_sampler import FrontSampler
+from dse.explore.study.outside import OutsideMeasurement
+from dse.explore.study.proposer import SearchTask
 from dse.explore.study.study import locked
 from dse.graph.assignment_json import to_json
 from dse.run import folder as run_folder
@@ -59,19 +60,19 @@ def propose(
     if (out / INDEX).exists():
         raise RunError(f"{out / INDEX}: exists already; choose another -o")
     run_folder.read_json(run / run_folder.MANIFEST)
-    with locked(run), reopened(run, storage) as past:
+    with locked(run), restored_to_continue(run, storage) as past:
         points = _next_points(past, count)
         if not points:
             raise RunError(f"{run}: every assignment of the space is measured or proposed")
         found = _proposals(past, points, out)
         _write(past, found, out)
         for one in found:
-            content = Told(point=one.point, values={}).to_json(past.design.problem)
+            content = OutsideMeasurement(point=one.point, values={}).to_json(past.design.problem)
             past.study.set_user_attr(f"{PROPOSED}{one.digest}", content)
     return found
 
 
-def proposed(past: Past) -> dict[str, Point]:
+def proposed(past: RestoredRun) -> dict[str, Point]:
     """Digest -> point of everything that was proposed so far."""
     return {
         key.removeprefix(PROPOSED): past.design.problem.point(content["choices"])
@@ -80,7 +81,7 @@ def proposed(past: Past) -> dict[str, Point]:
     }
 
 
-def _next_points(past: Past, count: int) -> list[Point]:
+def _next_points(past: RestoredRun, count: int) -> list[Point]:
     """Points that are neither measured nor proposed, the most promising first."""
     design, records = past.design, past.records
     if not records:
@@ -88,15 +89,7 @@ def _next_points(past: Past, count: int) -> list[Point]:
     points = np.array([record.point for record in records])
     losses = np.array([record.search.loss for record in records])
     values = np.column_stack([losses, design.objective_costs(points)])
-    sampler = FrontSampler(
-        design.problem,
-        past.prior,
-        design.objective_costs,
-        design.additive,
-        seed=design.space.search.seed,
-        fronts=design.objectives.split,
-        allowed=design.allowed,
-    )
+    sampler = FrontSampler(SearchTask.of(design, past.surrogate))
     settled = {one.point for one in pruned_of(design, past.study)}
     measured = {record.point for record in records} | settled
     pending = [point for point in proposed(past).values() if point not in measured]
@@ -111,9 +104,9 @@ def _next_points(past: Past, count: int) -> list[Point]:
     return found
 
 
-def _proposals(past: Past, points: Sequence[Point], out: Path) -> tuple[Proposal, ...]:
+def _proposals(past: RestoredRun, points: Sequence[Point], out: Path) -> tuple[Proposal, ...]:
     design, records = past.design, past.records
-    surrogate = past.prior.refitted(
+    surrogate = past.surrogate.refitted(
         np.array([record.point for record in records]),
         [record.search.loss for record in records],
     )
@@ -133,7 +126,7 @@ def _proposals(past: Past, points: Sequence[Point], out: Path) -> tuple[Proposal
     return tuple(found)
 
 
-def _write(past: Past, proposals: Sequence[Proposal], out: Path) -> None:
+def _write(past: RestoredRun, proposals: Sequence[Proposal], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     problem, graph = past.design.problem, past.design.model.graph
     for one in proposals:

@@ -17,10 +17,10 @@ from dse.explore.measure.records import REPORT_ATTRIBUTE, records_of
 from dse.explore.problem.design import Design, open_design
 from dse.explore.problem.feasible import check_measured, satisfied
 from dse.explore.problem.records import Record
-from dse.explore.problem.selection import contenders, decide
-from dse.explore.restore import check_model, read_space, study_of
+from dse.explore.problem.selection import contenders, front_indices
+from dse.explore.restore import check_model, read_space, study_to_read
 from dse.explore.run import Overrides, SearchResult, default_folder, overridden
-from dse.explore.study.outside import ATTRIBUTE, corrections, told_of
+from dse.explore.study.outside import ATTRIBUTE, corrected, outside_measurements
 from dse.explore.study.study import distributions, locked, open_study, trial_point
 from dse.explore.write import write_tables
 from dse.run import folder as run_folder
@@ -34,7 +34,7 @@ KEPT = ("metric", "metric_goal", "samples", "reference_metric")
 """What a manifest says of the measurements, which are the old run's."""
 
 
-def reuse(
+def reprice(
     run: str | Path,
     *,
     overrides: Overrides | None = None,
@@ -67,11 +67,13 @@ def reuse(
     design = open_design(space, origin=origin, folder=out)
     check_model(run, manifest, design)
     known = {**identity(design), "storage": None, "study": None}
-    with study_of(run, storage) as old:
+    with study_to_read(run, storage) as old:
         run_folder.open_folder(out, known, resume=False)
         with locked(out):
             records = _taken_over(design, old, out, same_targets=not overrides.targets)
-    chosen = decide(records, design.objectives, feasible=satisfied(design.constraints, records))
+    chosen = front_indices(
+        records, design.objectives, feasible=satisfied(design.constraints, records)
+    )
     front = tuple(records[index] for index in chosen)
     (out / SPACE).write_text(space_yaml(space), encoding="utf-8")
     for name in (run_folder.SENSITIVITY, run_folder.STATE):
@@ -107,11 +109,11 @@ def _taken_over(
     for key, content in old.user_attrs.items():
         if key.startswith(REPORT_ATTRIBUTE):
             study.set_user_attr(key, _free(content))
-    for digest, told in told_of(old.user_attrs, design.problem).items():
+    for digest, told in outside_measurements(old.user_attrs, design.problem).items():
         kept = told if same_targets else told.without_costs
         if kept.values:
             study.set_user_attr(f"{ATTRIBUTE}{digest}", kept.to_json(design.problem))
-    design.corrections = corrections(design, told_of(study.user_attrs, design.problem))
+    design = corrected(design, study.user_attrs)
     for trial in old.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         point = trial_point(trial, design.problem)
         costs = design.objective_costs(np.array([point]))[0].tolist()

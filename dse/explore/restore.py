@@ -18,7 +18,7 @@ from dse.explore.measure.records import records_of
 from dse.explore.problem.design import Design, open_design
 from dse.explore.problem.records import Record
 from dse.explore.solve.surrogate import Surrogate
-from dse.explore.study.outside import corrections, told_of
+from dse.explore.study.outside import corrected
 from dse.explore.study.storage import HIDDEN, open_journal, shared, shown, translated
 from dse.explore.study.study import IDENTITY, JOURNAL, STUDY_NAME
 from dse.run import folder as run_folder
@@ -31,7 +31,7 @@ SAME = ("dse", "model_digest", "space")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Past:
+class RestoredRun:
     """A run with its design."""
 
     folder: Path
@@ -45,7 +45,7 @@ class Past:
         return records_of(self.design, self.study)
 
     @property
-    def prior(self) -> Surrogate:
+    def surrogate(self) -> Surrogate:
         """The quality surrogate before any assignment was measured.
 
         Raises:
@@ -86,7 +86,7 @@ def read_space(run: Path) -> tuple[Space, Path]:
 
 
 @contextmanager
-def reopened(run: Path, storage: str | None = None) -> Iterator[Past]:
+def restored_to_continue(run: Path, storage: str | None = None) -> Iterator[RestoredRun]:
     """A run with its study, to go on with; the caller holds the folder's lock.
 
     Args:
@@ -100,31 +100,31 @@ def reopened(run: Path, storage: str | None = None) -> Iterator[Past]:
     manifest, design = _opened(run)
     url = _url(run, manifest, storage)
     with _own_study(run / JOURNAL) if url is None else _shared_study(run, manifest, url) as study:
-        design.corrections = corrections(design, told_of(study.user_attrs, design.problem))
-        yield Past(folder=run, manifest=manifest, design=design, study=study)
+        design = corrected(design, study.user_attrs)
+        yield RestoredRun(folder=run, manifest=manifest, design=design, study=study)
 
 
 @contextmanager
-def consulted(run: Path, storage: str | None = None) -> Iterator[Past]:
+def restored_to_read(run: Path, storage: str | None = None) -> Iterator[RestoredRun]:
     """A run with its study as it is now, to read: the run itself is not touched.
 
-    Args, Raises: as `reopened`.
+    Args, Raises: as `restored_to_continue`.
     """
     manifest, design = _opened(run)
-    with study_of(run, storage) as study:
-        yield Past(folder=run, manifest=manifest, design=design, study=study)
+    with study_to_read(run, storage) as study:
+        yield RestoredRun(folder=run, manifest=manifest, design=design, study=study)
 
 
 @contextmanager
-def study_of(run: Path, storage: str | None = None) -> Iterator[optuna.Study]:
+def study_to_read(run: Path, storage: str | None = None) -> Iterator[optuna.Study]:
     """The study of a run as it is now, to read: the run itself is not touched.
 
     Args:
         run: a run folder.
-        storage: as `reopened`.
+        storage: as `restored_to_continue`.
 
     Raises:
-        RunError, StorageError: as `reopened`.
+        RunError, StorageError: as `restored_to_continue`.
     """
     manifest = run_folder.read_json(run / run_folder.MANIFEST)
     url = _url(run, manifest, storage)

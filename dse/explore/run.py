@@ -9,10 +9,10 @@ from pathlib import Path
 
 from dse.errors import DataError, SpaceError
 from dse.explore.loop import run
-from dse.explore.measure.parallelism import Scale
+from dse.explore.measure.parallelism import Parallelism
+from dse.explore.measure.session import prepare
 from dse.explore.problem.progress import Progress, Status, silent
 from dse.explore.problem.records import Record
-from dse.explore.problem.session import prepare
 from dse.model import open_model
 from dse.space.init import Draft, space_text
 from dse.space.load import load_space, load_targets, parse_space
@@ -37,6 +37,8 @@ class Overrides:
     """Added to the file's."""
     trials: int | None = None
     seed: int | None = None
+    method: str | None = None
+    """Who proposes, without arguments."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,7 @@ def run_search(
     out: Path | None = None,
     resume: bool = False,
     compute: str = "cpu",
-    scale: Scale | None = None,
+    parallelism: Parallelism | None = None,
     progress: Progress = silent,
 ) -> SearchResult:
     """Search a space, or a model with sensible defaults.
@@ -65,7 +67,7 @@ def run_search(
         out: the run folder; `runs/<space>-<time>` by default.
         resume: continue the run in `out`.
         compute: `cpu` or `cuda`.
-        scale: who takes part; this process alone by default.
+        parallelism: who takes part; this process alone by default.
         progress: told of every step.
 
     Raises:
@@ -77,7 +79,7 @@ def run_search(
         raise SpaceError("--resume needs --out: the folder of the run to continue")
     out = out or default_folder(origin)
     session = prepare(space, origin=origin, folder=folder, compute=compute)
-    front = run(session, out, resume=resume, scale=scale, progress=progress)
+    front = run(session, out, resume=resume, parallelism=parallelism, progress=progress)
     return SearchResult(folder=out, front=front)
 
 
@@ -133,11 +135,13 @@ def overridden(space: Space, overrides: Overrides) -> Space:
         changes["objectives"] = overrides.objectives
     if overrides.constraints:
         changes["constraints"] = (*space.constraints, *overrides.constraints)
-    search = {
+    search: dict[str, object] = {
         name: value
         for name, value in (("trials", overrides.trials), ("seed", overrides.seed))
         if value is not None
     }
+    if overrides.method is not None:
+        search |= {"method": overrides.method, "arguments": {}}
     if search:
         changes["search"] = space.search.model_copy(update=search)
     return space.model_copy(update=changes)

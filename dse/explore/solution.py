@@ -12,8 +12,8 @@ import numpy as np
 from dse.errors import InfeasibleError, RunError, SpaceError
 from dse.explore.problem.constraint import QUALITY, Constraint
 from dse.explore.problem.design import Design
-from dse.explore.problem.proxy_scores import transferred
-from dse.explore.restore import consulted
+from dse.explore.problem.proxy_scores import scores_from_proxy
+from dse.explore.restore import restored_to_read
 from dse.explore.solve.solver import optimum
 from dse.explore.solve.surrogate import Surrogate
 from dse.sensitivity.table import Sensitivity, finite
@@ -157,7 +157,7 @@ def surrogate_of(scores: Path, design: Design) -> Surrogate:
         RunError, SpaceError: the table or the run cannot be used, or lacks a choice.
     """
     if scores.is_dir():
-        return transferred(*_proxy(scores), design.problem)
+        return scores_from_proxy(*_proxy(scores), design.problem)
     try:
         return Surrogate(losses=finite(Sensitivity.read(scores).losses(design.problem)))
     except KeyError as error:
@@ -170,10 +170,10 @@ def surrogate_of(scores: Path, design: Design) -> Surrogate:
 
 def _proxy(run: Path) -> tuple[Surrogate, Problem]:
     """The quality surrogate of a run, re-fitted to what it has measured, and its variables."""
-    with consulted(run) as past:
+    with restored_to_read(run) as past:
         problem, records = past.design.problem, past.records
         if not records:
-            return past.prior, problem
+            return past.surrogate, problem
         points = np.array([record.point for record in records])
         losses = [record.search.loss for record in records]
-        return past.prior.refitted(points, losses), problem
+        return past.surrogate.refitted(points, losses), problem

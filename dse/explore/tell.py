@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,18 +14,18 @@ from dse.explore.measure.pruning import pruned_of
 from dse.explore.measure.records import quality_json
 from dse.explore.problem.feasible import check_measured, satisfied
 from dse.explore.problem.records import Record
-from dse.explore.problem.selection import decide
+from dse.explore.problem.selection import front_indices
 from dse.explore.propose import proposed
-from dse.explore.restore import Past, reopened
+from dse.explore.restore import RestoredRun, restored_to_continue
 from dse.explore.results_csv import Result, read_results
-from dse.explore.study.outside import ATTRIBUTE, USER, Told, corrections, told_of
+from dse.explore.study.outside import ATTRIBUTE, USER, OutsideMeasurement, corrected
 from dse.explore.study.study import distributions, locked
 from dse.explore.write import write_tables
 from dse.run import folder as run_folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lesson:
+class Update:
     """What a run has learnt from measurements made outside."""
 
     told: tuple[Result, ...]
@@ -36,7 +36,7 @@ class Lesson:
     front: tuple[Record, ...]
 
 
-def tell(run: str | Path, results: str | Path, *, storage: str | None = None) -> Lesson:
+def tell(run: str | Path, results: str | Path, *, storage: str | None = None) -> Update:
     """Take measurements into a run: re-fit what predicts, decide the front again, rewrite tables.
 
     Args:
@@ -52,7 +52,7 @@ def tell(run: str | Path, results: str | Path, *, storage: str | None = None) ->
     """
     run = Path(run)
     run_folder.read_json(run / run_folder.MANIFEST)
-    with locked(run), reopened(run, storage) as past:
+    with locked(run), restored_to_continue(run, storage) as past:
         before, ended = past.records, pruned_of(past.design, past.study)
         known = {record.digest: record.point for record in before}
         told = read_results(
@@ -64,24 +64,24 @@ def tell(run: str | Path, results: str | Path, *, storage: str | None = None) ->
         )
         for one in told:
             _keep(past, one, new=one.digest not in known)
-        everything = told_of(past.study.user_attrs, past.design.problem)
-        past.design.corrections = corrections(past.design, everything)
-        records = past.records
-        front = _rewrite(past, records)
-    check_measured(past.design.constraints, records)
-    return Lesson(
+        design = corrected(past.design, past.study.user_attrs)
+        taught = replace(past, design=design)
+        records = taught.records
+        front = _rewrite(taught, records)
+    check_measured(design.constraints, records)
+    return Update(
         told=told,
         new=len(records) - len(before),
-        ratios={column: one.ratio for column, one in past.design.corrections.items()},
+        ratios={column: one.ratio for column, one in design.corrections.items()},
         front=front,
     )
 
 
-def _keep(past: Past, result: Result, *, new: bool) -> None:
+def _keep(past: RestoredRun, result: Result, *, new: bool) -> None:
     """Put what was told into the study; a quality of something new makes a trial."""
     design, key = past.design, f"{ATTRIBUTE}{result.digest}"
     earlier = past.study.user_attrs.get(key, {"values": {}})["values"]
-    told = Told(point=result.point, values={**earlier, **result.values})
+    told = OutsideMeasurement(point=result.point, values={**earlier, **result.values})
     past.study.set_user_attr(key, told.to_json(design.problem))
     if not new or told.quality is None:
         return
@@ -102,11 +102,11 @@ def _keep(past: Past, result: Result, *, new: bool) -> None:
     )
 
 
-def _rewrite(past: Past, records: Sequence[Record]) -> tuple[Record, ...]:
+def _rewrite(past: RestoredRun, records: Sequence[Record]) -> tuple[Record, ...]:
     """Decide the front again and write the tables; the manifest keeps what the run has taken."""
     design, manifest = past.design, past.manifest
     feasible = satisfied(design.constraints, records)
-    front = tuple(records[i] for i in decide(records, design.objectives, feasible=feasible))
+    front = tuple(records[i] for i in front_indices(records, design.objectives, feasible=feasible))
     write_tables(past.folder, design, records, front, metric=str(manifest.get("metric", "")))
     told = sum(bool(record.told) for record in records)
     content = {

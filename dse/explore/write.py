@@ -7,11 +7,11 @@ from pathlib import Path
 
 from dse.execute.weights.calibrate import save_calibration
 from dse.explore.measure.pruning import PRUNED_COLUMNS, Pruned
+from dse.explore.measure.session import Session
 from dse.explore.problem.design import Design
 from dse.explore.problem.fronts import COLUMNS, front_rows, robust
 from dse.explore.problem.records import DETAIL_COLUMNS, QUALITY_COLUMNS, Record
 from dse.explore.problem.selection import tied_with_uniform
-from dse.explore.problem.session import Session
 from dse.explore.solve.front import knee
 from dse.graph.assignment_json import to_json
 from dse.run import folder as run_folder
@@ -23,7 +23,7 @@ def write_results(
     """Write every table of a finished search, and the calibrated scales."""
     save_calibration(session.evaluator.calibration, out / run_folder.STATE)
     session.evaluator.weights.save(out / run_folder.STATE)
-    write_tables(out, session, records, front, metric=session.evaluator.task.metric)
+    write_tables(out, session.design, records, front, metric=session.evaluator.task.metric)
 
 
 def write_tables(

@@ -161,8 +161,12 @@ class Search(Section):
     trials: int = Field(default=48, ge=1)
     """Measured assignments in all: uniforms, solver candidates and the sampler's."""
     seed: int = 0
-    sampler: Literal["front", "nsga2", "nsga3", "tpe", "gp", "random"] = "front"
-    """Who proposes assignments once the solver's are measured."""
+    method: str = "front"
+    """Who proposes assignments once the solver's are measured: `front`, `nsga2`, `nsga3`, `tpe`,
+    `gp`, `random`, a method of another package, a class of `optuna.samplers` or a
+    `module:Class`."""
+    arguments: dict[str, object] = Field(default_factory=dict)
+    """Of the method, e.g. `{population_size: 16}` of `nsga2`."""
     sensitivity: Literal["gradient", "direct"] = "gradient"
     """How every region x choice is scored before assignments are measured: all by one backward
     pass, or each by an evaluation of its own."""
@@ -174,6 +178,14 @@ class Search(Section):
     every assignment is measured on all samples (studies/search_fidelity)."""
     solver_budgets: int = Field(default=16, ge=1)
     """How many cost budgets the knapsack is solved at."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _former_name(cls, content: object) -> object:
+        """Spaces and run folders before the methods were open say `sampler`."""
+        if not isinstance(content, dict) or "sampler" not in content or "method" in content:
+            return content
+        return {("method" if key == "sampler" else key): value for key, value in content.items()}
 
 
 class Space(Section):

@@ -7,8 +7,9 @@ from collections import deque
 import numpy as np
 import optuna
 
-from dse.explore.problem.first_trials import plan
-from dse.explore.study.sampler import FrontSampler
+from dse.explore.problem.first_trials import planned_points
+from dse.explore.study.front_sampler import FrontSampler
+from dse.explore.study.proposer import SearchTask
 from dse.explore.study.study import distributions
 from studies.search_benchmark.benchmark import Benchmark
 from studies.search_methods.job import Job, problem_of
@@ -26,8 +27,11 @@ def lookahead(table: Benchmark, cost: str, workers: int, seed: int) -> list[floa
     """
     job = Job(table=table, columns=(cost,), budget=float("inf"), seed=seed)
     problem, surrogate = problem_of(table), job.gradient()
-    planned = plan(problem, surrogate, job.additive, (), trials=TRIALS[-1], budgets=16)
-    sampler = FrontSampler(problem, surrogate, job.costs, job.additive, seed=seed)
+    planned = planned_points(problem, surrogate, job.additive, (), trials=TRIALS[-1], budgets=16)
+    task = SearchTask(
+        problem=problem, surrogate=surrogate, costs=job.costs, additive=job.additive, seed=seed
+    )
+    sampler = FrontSampler(task)
     study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
     space = distributions(problem)
     for point in planned:

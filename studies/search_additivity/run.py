@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
-from dse.explore.problem.session import Session
+from dse.explore.measure.session import Session
 from dse.explore.solve.front import nondominated
 from dse.explore.solve.surrogate import Surrogate
 from studies.search_benchmark.benchmark import DATA, NAMES, Benchmark, load
@@ -84,8 +84,10 @@ def neighbours(table: Benchmark, session: Session) -> list[dict[str, object]]:
 
 def _samples(session: Session, table: Benchmark, number: int, split: str) -> Sequence[float]:
     point = dict(zip(table.variables, table.points[number], strict=True))
-    whole = tuple(int(point.get(variable.name, 0)) for variable in session.problem.variables)
-    assignment = session.problem.assignment(whole)
+    whole = tuple(
+        int(point.get(variable.name, 0)) for variable in session.design.problem.variables
+    )
+    assignment = session.design.problem.assignment(whole)
     quality = session.evaluator.measure(assignment, "search" if split == "search" else "report")
     return quality.losses
 

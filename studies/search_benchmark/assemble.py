@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dse.explore.problem.session import Session
+from dse.explore.measure.session import Session
 from dse.sensitivity.gradient import gradient_scores
 from dse.space.problem import Variable
 from studies.search_benchmark.benchmark import DATA, NAMES
@@ -20,7 +20,7 @@ from studies.search_benchmark.reprice import costs
 
 def searched(session: Session) -> tuple[Variable, ...]:
     """Variables with more than one choice."""
-    return tuple(v for v in session.problem.variables if len(v.choices) > 1)
+    return tuple(v for v in session.design.problem.variables if len(v.choices) > 1)
 
 
 def names(session: Session) -> dict[str, np.ndarray]:
@@ -37,18 +37,18 @@ def sensitivities(session: Session) -> dict[str, np.ndarray]:
     evaluator = session.evaluator
     unit = evaluator.forward_macs("search")
     alone, share = [], []
-    for index, variable in enumerate(session.problem.variables):
+    for index, variable in enumerate(session.design.problem.variables):
         if len(variable.choices) == 1:
             continue
         losses, efforts = [], []
         for choice in range(len(variable.choices)):
             before = evaluator.macs
-            losses.append(evaluator.measure(session.problem.changed(index, choice)).loss)
+            losses.append(evaluator.measure(session.design.problem.changed(index, choice)).loss)
             efforts.append((evaluator.macs - before) / unit)
         alone.append(losses)
         share.append(efforts)
-    gradient = gradient_scores(evaluator, session.problem, split="search")
-    scored = [losses for losses in gradient.losses(session.problem) if len(losses) > 1]
+    gradient = gradient_scores(evaluator, session.design.problem, split="search")
+    scored = [losses for losses in gradient.losses(session.design.problem) if len(losses) > 1]
     return {
         "alone": np.array(alone),
         "forward_share": np.array(share),

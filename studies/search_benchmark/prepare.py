@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from dse.execute.weights.calibrate import save_calibration
-from dse.explore.problem.session import Session, prepare
+from dse.explore.measure.session import Session, prepare
 from dse.space.load import load_space
 
 HERE = Path(__file__).parent
@@ -29,7 +29,7 @@ def session_of(name: str, *, compute: str = "cpu") -> Session:
 def write(session: Session, out: Path, *, variables: int | None = None) -> None:
     """The folder of one space."""
     out.mkdir(parents=True, exist_ok=True)
-    chosen = session.problem.variables[-(variables or 0) :]
+    chosen = session.design.problem.variables[-(variables or 0) :]
     described = [
         {
             "name": variable.name,
@@ -47,7 +47,7 @@ def write(session: Session, out: Path, *, variables: int | None = None) -> None:
         }
         for variable in chosen
     ]
-    model = str(Path(session.model.graph.path).resolve().relative_to(HERE.parents[1]))
+    model = str(Path(session.design.model.graph.path).resolve().relative_to(HERE.parents[1]))
     (out / "space.json").write_text(json.dumps({"model": model, "variables": described}))
     save_calibration(session.evaluator.calibration, out)
     feeds = {

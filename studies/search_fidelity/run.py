@@ -22,12 +22,13 @@ from dse.evaluate.evaluator import Evaluator
 from dse.evaluate.quality import Quality
 from dse.explore.measure.executor import Job, Outcome
 from dse.explore.measure.pruning import Pruner
+from dse.explore.measure.session import Session, prepare
 from dse.explore.measure.trials import Trials
-from dse.explore.problem.first_trials import plan
+from dse.explore.problem.first_trials import planned_points
 from dse.explore.problem.selection import better
-from dse.explore.problem.session import Session, prepare
 from dse.explore.solve.surrogate import Surrogate
-from dse.explore.study.sampler import FrontSampler
+from dse.explore.study.methods import front
+from dse.explore.study.proposer import Proposer, SearchTask
 from dse.explore.study.study import RIVAL, enqueue, is_pruned, trial_point
 from dse.sensitivity.score import score
 from dse.sensitivity.table import finite
@@ -108,19 +109,27 @@ def searched(
     seed: int,
 ) -> list[FrozenTrial]:
     """The trials of one run."""
-    problem = session.problem
+    problem = session.design.problem
     study = optuna.create_study(directions=["minimize"] * 2)
     planned: Mapping[tuple[int, ...], str] = dict.fromkeys(problem.uniforms.values(), "uniform")
     if sampler == "front":
-        planned = plan(problem, prior, session.additive, (), trials=TRIALS, budgets=16)
-        study.sampler = FrontSampler(
-            problem, prior, session.objective_costs, session.additive, seed=seed
+        planned = planned_points(
+            problem, prior, session.design.additive, (), trials=TRIALS, budgets=16
         )
+        task = SearchTask(
+            problem=problem,
+            surrogate=prior,
+            costs=session.design.objective_costs,
+            additive=session.design.additive,
+            seed=seed,
+        )
+        proposer = front(task)
     else:
-        study.sampler = optuna.samplers.RandomSampler(seed=seed)
+        proposer = Proposer(sampler=optuna.samplers.RandomSampler(seed=seed))
     enqueue(study, problem, planned, names={})
     pruner = Pruner(session, study, share) if share else None
-    Trials(session, study, executor, TRIALS, pruner=pruner).run(lambda done: None)
+    trials = Trials(session.design, study, proposer, executor, TRIALS, pruner=pruner)
+    trials.run(lambda done, total: None)
     return study.get_trials(deepcopy=False)
 
 
@@ -128,10 +137,14 @@ def row(
     session: Session, executor: Remembered, table: Benchmark, trials: Sequence[FrozenTrial]
 ) -> dict[str, object]:
     """What a run has found and what ended early, by tables of all assignments."""
-    points = {one.number: trial_point(one, session.problem) for one in trials if _settled(one)}
-    costs = {number: session.objective_costs(np.array([p]))[0, 0] for number, p in points.items()}
+    points = {
+        one.number: trial_point(one, session.design.problem) for one in trials if _settled(one)
+    }
+    costs = {
+        number: session.design.objective_costs(np.array([p]))[0, 0] for number, p in points.items()
+    }
     full = {
-        number: executor.known[session.problem.assignment(point).digest]
+        number: executor.known[session.design.problem.assignment(point).digest]
         for number, point in points.items()
     }
     complete = [one for one in trials if one.state == TrialState.COMPLETE]
@@ -149,7 +162,7 @@ def row(
     candidates = [one for one in (*complete, *ended) if one.user_attrs["source"] != "uniform"]
     kept = [one for one in ended if not better(full[one.user_attrs[RIVAL]], full[one.number])]
     numbers = [_number(table, one) for one in complete]
-    column = _column(table, session.objectives.costs[0])
+    column = _column(table, session.design.objectives.costs[0])
     report = np.column_stack([np.asarray(table.report_loss), table.costs[column]])
     return {
         "asked": len(points),
@@ -213,8 +226,8 @@ def main() -> None:
     for space in arguments.spaces:
         session, table = opened(space), load(space)
         executor = Remembered(evaluator=session.evaluator)
-        found = score(session.evaluator, session.problem, "gradient", samples=16)
-        prior = Surrogate(losses=finite(found.losses(session.problem)))
+        found = score(session.evaluator, session.design.problem, "gradient", samples=16)
+        prior = Surrogate(losses=finite(found.losses(session.design.problem)))
         for sampler in SAMPLERS:
             for share in SHARES:
                 for seed in range(arguments.seeds):

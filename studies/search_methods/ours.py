@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dse.explore.problem.first_trials import plan
+from dse.explore.problem.first_trials import planned_points
 from dse.explore.solve.surrogate import Surrogate
-from dse.explore.study.sampler import FrontSampler
+from dse.explore.study.front_sampler import FrontSampler
+from dse.explore.study.proposer import SearchTask
 from studies.search_methods.interaction import Interacting
 from studies.search_methods.job import Job, problem_of
 from studies.search_methods.samplers import optimise
@@ -17,11 +18,20 @@ UNCERTAIN = 0.25
 """Gradient scores above this share of the largest are measured directly, in one variant."""
 
 
+def _task(job: Job, surrogate: Surrogate) -> SearchTask:
+    return SearchTask(
+        problem=problem_of(job.table),
+        surrogate=surrogate,
+        costs=job.costs,
+        additive=job.additive,
+        seed=job.seed,
+    )
+
+
 def _search(job: Job, surrogate: Surrogate) -> None:
     problem = problem_of(job.table)
-    planned = plan(problem, surrogate, job.additive, (), trials=job.trials, budgets=16)
-    sampler = FrontSampler(problem, surrogate, job.costs, job.additive, seed=job.seed)
-    optimise(job, sampler, planned)
+    planned = planned_points(problem, surrogate, job.additive, (), trials=job.trials, budgets=16)
+    optimise(job, FrontSampler(_task(job, surrogate)), planned)
 
 
 def direct(job: Job) -> None:
@@ -66,8 +76,5 @@ def not_refitted(job: Job) -> None:
 
 def without_knapsack(job: Job) -> None:
     """Ablation: gradient scores, uniforms, sampler."""
-    surrogate = job.gradient()
-    sampler = FrontSampler(
-        problem_of(job.table), surrogate, job.costs, job.additive, seed=job.seed
-    )
+    sampler = FrontSampler(_task(job, job.gradient()))
     optimise(job, sampler, job.table.points[job.table.uniforms])

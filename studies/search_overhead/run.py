@@ -20,11 +20,12 @@ import optuna
 from dse.evaluate.quality import Quality
 from dse.explore.measure.executor import Job, Outcome
 from dse.explore.measure.trials import Trials
-from dse.explore.problem.first_trials import plan
+from dse.explore.problem.design import Design
+from dse.explore.problem.first_trials import planned_points
 from dse.explore.problem.objectives import Objectives
-from dse.explore.problem.session import Session
 from dse.explore.solve.surrogate import Surrogate
-from dse.explore.study.sampler import FrontSampler
+from dse.explore.study.front_sampler import FrontSampler
+from dse.explore.study.proposer import Proposer, SearchTask
 from dse.explore.study.study import JOURNAL, enqueue, open_study
 from dse.space.problem import Choice, Point, Problem, Variable
 
@@ -122,17 +123,27 @@ def search(seed: int) -> dict[str, float]:
     prior = Surrogate(losses=tuple(simulated.alone * 0.7))
     additive = [list(simulated.cost)]
     planned, solver_s = timed(
-        lambda: plan(simulated.problem, prior, additive, (), trials=EVALUATIONS, budgets=BUDGETS)
+        lambda: planned_points(
+            simulated.problem, prior, additive, (), trials=EVALUATIONS, budgets=BUDGETS
+        )
     )
     with TemporaryDirectory() as folder:
         started = time.process_time()
         study = open_study(Path(folder), ["quality_loss", "latency_s"])
-        sampler = Timed(simulated.problem, prior, simulated.totals, additive, seed=seed)
-        study.sampler = sampler
+        task = SearchTask(
+            problem=simulated.problem,
+            surrogate=prior,
+            costs=simulated.totals,
+            additive=additive,
+            seed=seed,
+        )
+        sampler = Timed(task)
+        proposer = Proposer(sampler=sampler, before_ask=sampler.queue_next)
         names = {point: name for name, point in simulated.problem.uniforms.items()}
         enqueue(study, simulated.problem, planned, names=names)
-        session = cast("Session", simulated)
-        Trials(session, study, Clocked(simulated, study), EVALUATIONS).run(lambda done: None)
+        executor = Clocked(simulated, study)
+        trials = Trials(cast("Design", simulated), study, proposer, executor, EVALUATIONS)
+        trials.run(lambda done, total: None)
         seconds = time.process_time() - started
         complete = (optuna.trial.TrialState.COMPLETE,)
         count = len(study.get_trials(deepcopy=False, states=complete))

@@ -12,7 +12,7 @@ from dse.evaluate.evaluator import Evaluator
 from dse.evaluate.hurdle import Hurdle, first_rows
 from dse.evaluate.metric import Metric
 from dse.evaluate.quality import SEPARATED, Quality
-from dse.explore.problem.session import Session, prepare
+from dse.explore.measure.session import Session, prepare
 from dse.graph.ir.assignment import Assignment
 from dse.space.load import load_space
 from tests.explore import metrics
@@ -97,7 +97,7 @@ def test_a_cleared_hurdle_changes_no_bit_and_costs_nothing(
     sessions: dict[str, Session], judged_by: str
 ) -> None:
     session = sessions[judged_by]
-    assignment = session.problem.assignment(session.problem.uniforms["w4a4_nvfp4"])
+    assignment = session.design.problem.assignment(session.design.problem.uniforms["w4a4_nvfp4"])
     plain, effort = measured(session.evaluator, assignment, None)
     hurdle = Hurdle(rows=first_rows(32, 8, 0.5), rival=(9.0,) * 32)
     again, same = measured(session.evaluator, assignment, hurdle)
@@ -110,7 +110,7 @@ def test_a_hurdle_that_is_not_cleared_leaves_the_first_samples(
     sessions: dict[str, Session], judged_by: str
 ) -> None:
     session = sessions[judged_by]
-    assignment = session.problem.assignment(session.problem.uniforms["w4a4_nvfp4"])
+    assignment = session.design.problem.assignment(session.design.problem.uniforms["w4a4_nvfp4"])
     plain, effort = measured(session.evaluator, assignment, None)
     better = tuple(loss - 1 - 1e-3 * row for row, loss in enumerate(plain.losses))
     rows = first_rows(32, 8, 0.25)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from dse.explore.solve.surrogate import Surrogate
+from dse.explore.study.proposer import SearchTask
 from dse.space.problem import Choice, Problem, Variable
 
 NAMES = ("bf16", "fp8", "fp4")
@@ -47,3 +49,14 @@ class Truth:
     def costs(self, points: np.ndarray) -> np.ndarray:
         each = np.take_along_axis(self.cost[None].repeat(len(points), 0), points[..., None], 2)
         return each[..., 0].sum(1)
+
+
+def synthetic_task(problem: Problem, truth: Truth, seed: int) -> SearchTask:
+    """What a search method may know of the problem."""
+    return SearchTask(
+        problem=problem,
+        surrogate=Surrogate(losses=tuple(truth.alone)),
+        costs=lambda points: truth.costs(points)[:, None],
+        additive=[list(truth.cost)],
+        seed=seed,
+    )

@@ -15,8 +15,8 @@ from rich.console import Console
 from dse.errors import InfeasibleError, RunError
 from dse.explore import Overrides, run_search
 from dse.explore.propose import propose
-from dse.explore.reprice import reuse
-from dse.explore.restore import consulted
+from dse.explore.reprice import reprice
+from dse.explore.restore import restored_to_read
 from dse.explore.solution import surrogate_of
 from dse.explore.solve.surrogate import Surrogate
 from dse.explore.tell import tell
@@ -89,7 +89,7 @@ def test_console_and_page_name_the_robust_assignment(original: Path) -> None:
 
 def test_other_targets_reuse_every_quality_at_no_evaluation(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "new"
-    reuse(run, overrides=Overrides(targets=("mi355x:free",)), out=out)
+    reprice(run, overrides=Overrides(targets=("mi355x:free",)), out=out)
     before, after = _trials(run), _trials(out)
     assert set(after.index) == set(before.index)
     pd.testing.assert_series_equal(after.quality_loss, before.quality_loss[after.index])
@@ -107,7 +107,7 @@ def test_other_targets_reuse_every_quality_at_no_evaluation(run: Path, tmp_path:
 
 def test_a_reused_run_can_be_continued(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "new"
-    reuse(run, overrides=Overrides(targets=("mi355x:free",)), out=out)
+    reprice(run, overrides=Overrides(targets=("mi355x:free",)), out=out)
     run_search(out / "space.yaml", out=out, resume=True)
     manifest = json.loads((out / "manifest.json").read_text())
     assert "unreported" not in manifest
@@ -117,7 +117,7 @@ def test_a_reused_run_can_be_continued(run: Path, tmp_path: Path) -> None:
 def test_a_target_file_may_list_targets(run: Path, tmp_path: Path) -> None:
     path = tmp_path / "new.yaml"
     path.write_text("targets: [b200-sxm:free, {name: amd, device: mi355x, runtime: free}]\n")
-    reuse(run, overrides=Overrides(targets=(str(path),)), out=tmp_path / "new")
+    reprice(run, overrides=Overrides(targets=(str(path),)), out=tmp_path / "new")
     columns = _trials(tmp_path / "new").columns
     assert {"b200-sxm.latency_s", "amd.latency_s"} <= set(columns)
 
@@ -127,7 +127,7 @@ def test_a_limit_on_quality_that_nothing_holds_names_the_nearest(
 ) -> None:
     limits = Overrides(constraints=("quality_loss<=1e-9",))
     with pytest.raises(InfeasibleError, match=r"nearest, trial \d+ \(bf16\).*relax quality_loss"):
-        reuse(run, overrides=limits, out=tmp_path / "new")
+        reprice(run, overrides=limits, out=tmp_path / "new")
 
 
 def test_proposals_are_new_assignments_of_the_model(run: Path, tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_scores_of_a_run_are_those_that_its_measurements_corrected(run: Path) -> None:
-    with consulted(run) as past:
+    with restored_to_read(run) as past:
         points = np.array([record.point for record in past.records])
         measured = np.array([record.search.loss for record in past.records])
 

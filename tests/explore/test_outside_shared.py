@@ -13,9 +13,9 @@ import pytest
 
 from dse.errors import RunError
 from dse.explore import Overrides, run_search
-from dse.explore.measure.parallelism import Scale
+from dse.explore.measure.parallelism import Parallelism
 from dse.explore.propose import propose
-from dse.explore.reprice import reuse
+from dse.explore.reprice import reprice
 from dse.explore.study.storage import shown
 from dse.explore.tell import tell
 from tests.explore import postgresql, redis_server
@@ -63,7 +63,9 @@ def own(finished: Path, tmp_path: Path) -> Path:
 def run(url: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run with a shared study."""
     folder = tmp_path_factory.mktemp("runs") / "shared"
-    run_search(SMOKE, overrides=FEW, out=folder, scale=Scale(storage=url, study="smoke"))
+    run_search(
+        SMOKE, overrides=FEW, out=folder, parallelism=Parallelism(storage=url, study="smoke")
+    )
     return folder
 
 
@@ -74,8 +76,8 @@ def _table(folder: Path, name: str) -> pd.DataFrame:
 def test_other_targets_reuse_what_a_shared_study_has(
     own: Path, run: Path, url: str, tmp_path: Path
 ) -> None:
-    reuse(run, overrides=OTHER, out=tmp_path / "shared", storage=url)
-    reuse(own, overrides=OTHER, out=tmp_path / "own")
+    reprice(run, overrides=OTHER, out=tmp_path / "shared", storage=url)
+    reprice(own, overrides=OTHER, out=tmp_path / "own")
     for name in ("trials.csv", "front.csv"):
         pd.testing.assert_frame_equal(
             _table(tmp_path / "shared", name), _table(tmp_path / "own", name)
@@ -89,7 +91,12 @@ def test_proposals_and_measurements_go_through_the_shared_study(
     found = propose(run, 2, tmp_path / "next", storage=url)
     assert [p.digest for p in found] == [p.digest for p in propose(own, 2, tmp_path / "own")]
     peer = tmp_path / "peer"
-    run_search(SMOKE, overrides=FEW, out=peer, scale=Scale(storage=url, study="smoke", join=True))
+    run_search(
+        SMOKE,
+        overrides=FEW,
+        out=peer,
+        parallelism=Parallelism(storage=url, study="smoke", join=True),
+    )
     more = propose(peer, 2, tmp_path / "more", storage=url)
     assert not {p.digest for p in found} & {p.digest for p in more}
     results = tmp_path / "results.csv"
@@ -98,7 +105,12 @@ def test_proposals_and_measurements_go_through_the_shared_study(
     assert lesson.new == 1
     assert found[0].digest in _table(run, "front.csv").index
     late = tmp_path / "late"
-    run_search(SMOKE, overrides=FEW, out=late, scale=Scale(storage=url, study="smoke", join=True))
+    run_search(
+        SMOKE,
+        overrides=FEW,
+        out=late,
+        parallelism=Parallelism(storage=url, study="smoke", join=True),
+    )
     assert _table(late, "trials.csv").loc[found[0].digest, "source"] == "user"
 
 
@@ -125,5 +137,5 @@ def test_a_study_that_is_gone_or_of_another_search_is_refused(
         other.mkdir(exist_ok=True)
         (other / "manifest.json").write_text(json.dumps(manifest | change))
         with pytest.raises(RunError, match=says):
-            reuse(other, overrides=OTHER, out=tmp_path / "new", storage=url)
+            reprice(other, overrides=OTHER, out=tmp_path / "new", storage=url)
         assert not (tmp_path / "new").exists()

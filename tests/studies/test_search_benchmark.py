@@ -6,7 +6,7 @@ import numpy as np
 import optuna
 import pytest
 
-from dse.explore.problem.session import Session
+from dse.explore.measure.session import Session
 from studies.search_benchmark.benchmark import DATA, NAMES, load
 from studies.search_benchmark.prepare import session_of
 from studies.search_benchmark.reprice import cost_model_digest, repriced
@@ -23,16 +23,18 @@ def session(request: pytest.FixtureRequest) -> Session:
 
 def _point(session: Session, names: tuple[str, ...], indices: np.ndarray) -> tuple[int, ...]:
     chosen = dict(zip(names, indices, strict=True))
-    return tuple(int(chosen.get(variable.name, 0)) for variable in session.problem.variables)
+    return tuple(
+        int(chosen.get(variable.name, 0)) for variable in session.design.problem.variables
+    )
 
 
 def test_entries_are_what_the_evaluator_measures(session: Session) -> None:
-    table = load(session.origin.rpartition("/")[2].removesuffix(".yaml"))
+    table = load(session.design.origin.rpartition("/")[2].removesuffix(".yaml"))
     # One draw from the rows whose samples are kept, one from all.
     numbers = [int(table.kept[0]), int(np.random.default_rng(1).integers(len(table.loss)))]
     for number in numbers:
         point = _point(session, tuple(table.variables), table.points[number])
-        quality = session.evaluator.measure(session.problem.assignment(point))
+        quality = session.evaluator.measure(session.design.problem.assignment(point))
         # BLAS may sum in another order elsewhere, and a rounded value may fall the other way:
         # from a Xeon to an EPYC 2 % of a loss and 5 % of a standard error.
         assert quality.loss == pytest.approx(table.loss[number], rel=0.05)
@@ -43,7 +45,7 @@ def test_entries_are_what_the_evaluator_measures(session: Session) -> None:
 def test_a_table_priced_anew_has_the_costs_of_today_and_the_losses_that_were_measured(
     session: Session, tmp_path: Path
 ) -> None:
-    name = session.origin.rpartition("/")[2].removesuffix(".yaml")
+    name = session.design.origin.rpartition("/")[2].removesuffix(".yaml")
     np.savez_compressed(tmp_path / f"{name}.npz", **repriced(name, session, SUMS))
     stored, table = load(name), load(name, tmp_path)
     for kept in ("loss", "stderr", "report_loss", "samples", "alone", "gradient"):
@@ -52,7 +54,7 @@ def test_a_table_priced_anew_has_the_costs_of_today_and_the_losses_that_were_mea
     points = [_point(session, tuple(table.variables), table.points[n]) for n in numbers]
     columns = list(table.costs)
     assert set(columns) < set(stored.costs)
-    now = session.costs.totals(np.array(points), columns)
+    now = session.design.costs.totals(np.array(points), columns)
     for place, column in enumerate(columns):
         np.testing.assert_allclose(table.costs[column][numbers], now[:, place], rtol=1e-5)
     assert table.cost_model.endswith(cost_model_digest())

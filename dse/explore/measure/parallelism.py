@@ -15,12 +15,12 @@ from dse.explore.measure.executor import Executor, InProcess
 from dse.explore.measure.workers import Workers
 from dse.explore.study.storage import SILENCE_S
 
-PEER_FILE = ".peer"
+NAME_FILE = ".peer"
 """In the run folder: what the process that runs there is called in a shared study."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scale:
+class Parallelism:
     """Who takes part in a search."""
 
     workers: int | None = None
@@ -61,30 +61,34 @@ class Scale:
 
 
 @contextmanager
-def started(evaluator: Evaluator, scale: Scale) -> Iterator[Executor]:
+def started(evaluator: Evaluator, parallelism: Parallelism) -> Iterator[Executor]:
     """What measures, stopped at the end whatever happens.
 
     Raises:
         RunError: no Ray, or an evaluator that cannot be copied to other processes.
     """
-    executor = _executor(evaluator, scale)
+    executor = _executor(evaluator, parallelism)
     try:
         yield executor
     finally:
         executor.close()
 
 
-def peer_of(folder: Path) -> str:
+def participant_name(folder: Path) -> str:
     """The name of the process that holds a run folder: the same after a resume."""
-    path = folder / PEER_FILE
+    path = folder / NAME_FILE
     if not path.exists():
         path.write_text(uuid.uuid4().hex, encoding="utf-8")
     return path.read_text(encoding="utf-8")
 
 
-def _executor(evaluator: Evaluator, scale: Scale) -> Executor:
-    if scale.executor == "ray":
+def _executor(evaluator: Evaluator, parallelism: Parallelism) -> Executor:
+    if parallelism.executor == "ray":
         from dse.explore.measure.ray_actors import RayActors  # noqa: PLC0415 (an extra)
 
-        return RayActors(evaluator, scale.workers)
-    return InProcess(evaluator) if scale.workers is None else Workers(evaluator, scale.workers)
+        return RayActors(evaluator, parallelism.workers)
+    return (
+        InProcess(evaluator)
+        if parallelism.workers is None
+        else Workers(evaluator, parallelism.workers)
+    )

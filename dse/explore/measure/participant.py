@@ -11,14 +11,14 @@ import optuna
 from optuna.storages import BaseStorage
 
 from dse.explore.measure.executor import Executor
-from dse.explore.measure.parallelism import Scale, peer_of, started
-from dse.explore.problem.session import Session
+from dse.explore.measure.parallelism import Parallelism, participant_name, started
+from dse.explore.measure.session import Session
 from dse.explore.study.storage import translated
 from dse.explore.study.study import open_study, retry_lost, share_study
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Peer:
+class Participant:
     """What a process has to take part with."""
 
     study: optuna.Study
@@ -35,42 +35,45 @@ class Peer:
 def taking_part(
     session: Session,
     out: Path,
-    scale: Scale,
+    parallelism: Parallelism,
     storage: BaseStorage | None,
     *,
     identity: Mapping[str, object],
     resume: bool,
-) -> Iterator[Peer]:
-    """The peer with its workers started and its study open; they are stopped at the end.
+) -> Iterator[Participant]:
+    """The participant with its workers started and its study open; they are stopped at the end.
 
     Args:
         session: what is searched.
         out: the run folder, locked.
-        scale: who takes part.
+        parallelism: who takes part.
         storage: of a shared study.
         identity: what all that share it have in common.
         resume: whether the run was begun before.
 
     Raises:
         RunError: no such study to join, one of that name to make, or it is another search's.
-        StorageError: the storage or the disk fails, here or while the peer works.
+        StorageError: the storage or the disk fails, here or while the participant works.
     """
-    objectives = ["quality_loss", *session.objectives.costs]
-    with translated(scale.storage or str(out)), started(session.evaluator, scale) as executor:
-        name = peer_of(out)
-        title = scale.title(session.origin)
+    objectives = ["quality_loss", *session.design.objectives.costs]
+    with (
+        translated(parallelism.storage or str(out)),
+        started(session.evaluator, parallelism) as executor,
+    ):
+        name = participant_name(out)
+        title = parallelism.title(session.design.origin)
         if storage is None or title is None:
             study = open_study(out, objectives)
         else:
             begun = resume and title in optuna.get_all_study_names(storage)
             study = share_study(
-                storage, title, objectives, identity=identity, join=scale.join or begun
+                storage, title, objectives, identity=identity, join=parallelism.join or begun
             )
             retry_lost(study, name)
-        yield Peer(
+        yield Participant(
             study=study,
             storage=storage,
             executor=executor,
             name=name,
-            silence_s=scale.silence_s,
+            silence_s=parallelism.silence_s,
         )

@@ -15,8 +15,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from dse.evaluate.hurdle import Hurdle, first_rows
+from dse.explore.measure.session import Session
 from dse.explore.problem.design import Design
-from dse.explore.problem.session import Session
 from dse.explore.study.study import ESTIMATE, RIVAL, is_pruned, trial_point
 from dse.space.problem import Point
 
@@ -38,7 +38,7 @@ class Pruner:
     """
 
     def __init__(self, session: Session, study: optuna.Study, share: float) -> None:
-        self._session = session
+        self._design = session.design
         self._study = study
         evaluator = session.evaluator
         self.samples = evaluator.samples("search")
@@ -58,11 +58,11 @@ class Pruner:
 
     def _rival(self, done: Sequence[FrozenTrial], point: Point) -> int | None:
         """The number of the best trial that costs no more and keeps to the constraints."""
-        own = self._session.objective_costs(np.array([point]))[0]
+        own = self._design.objective_costs(np.array([point]))[0]
         for trial in sorted(done, key=lambda one: (one.values[0], one.number)):
             if len(_losses(trial)) == self.samples and (np.array(trial.values[1:]) <= own).all():
-                known = np.array([trial_point(trial, self._session.problem)])
-                if self._session.allowed(known, np.array(trial.values[:1])).all():
+                known = np.array([trial_point(trial, self._design.problem)])
+                if self._design.allowed(known, np.array(trial.values[:1])).all():
                     return trial.number
         return None
 

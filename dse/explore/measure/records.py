@@ -15,8 +15,7 @@ from dse.evaluate.quality import Quality
 from dse.explore.measure.executor import Executor, Job, Outcome, outcomes
 from dse.explore.problem.design import Design
 from dse.explore.problem.records import Record
-from dse.explore.problem.session import Session
-from dse.explore.study.outside import amended, told_of
+from dse.explore.study.outside import outside_measurements, with_measurements
 from dse.explore.study.study import ERROR, ESTIMATE, trial_point
 from dse.space.problem import Point
 
@@ -26,7 +25,7 @@ Optuna does not let a finished trial change."""
 
 
 def tell(
-    session: Session,
+    design: Design,
     study: optuna.Study,
     trial: optuna.Trial,
     point: Point,
@@ -41,7 +40,7 @@ def tell(
     has told meanwhile, which had taken this one for dead, is left as it is.
     """
     with suppress(optuna.exceptions.UpdateFinishedTrialError):
-        trial.set_user_attr("digest", session.problem.assignment(point).digest)
+        trial.set_user_attr("digest", design.problem.assignment(point).digest)
         trial.set_user_attr("macs", outcome.macs)
         trial.set_user_attr("seconds", outcome.seconds)
         quality = outcome.quality
@@ -55,18 +54,18 @@ def tell(
             trial.set_user_attr(ESTIMATE, hurdle.estimate(quality.losses))
             study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
         else:
-            costs = session.total(point)
-            values = [quality.loss, *(costs[column] for column in session.objectives.costs)]
+            costs = design.total(point)
+            values = [quality.loss, *(costs[column] for column in design.objectives.costs)]
             study.tell(trial, values, skip_if_finished=True)
 
 
 def measure_report(
-    session: Session, study: optuna.Study, executor: Executor, records: Sequence[Record]
+    design: Design, study: optuna.Study, executor: Executor, records: Sequence[Record]
 ) -> None:
     """Measure records on the report split and keep what came of it in the study."""
     digests = {record.trial: record.digest for record in records}
     jobs = [
-        Job(key=one.trial, assignment=session.problem.assignment(one.point), split="report")
+        Job(key=one.trial, assignment=design.problem.assignment(one.point), split="report")
         for one in records
     ]
     for outcome in outcomes(executor, jobs):
@@ -92,7 +91,7 @@ def records_of(design: Design, study: optuna.Study) -> list[Record]:
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     reports = study.user_attrs
     records = [_record(design, trial, reports) for trial in trials]
-    return amended(records, told_of(reports, design.problem))
+    return with_measurements(records, outside_measurements(reports, design.problem))
 
 
 def failures_of(study: optuna.Study) -> dict[int, str]:

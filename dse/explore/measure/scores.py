@@ -9,7 +9,7 @@ from pathlib import Path
 import optuna
 
 from dse.explore.measure.executor import Executor, Job, outcomes
-from dse.explore.problem.session import Session
+from dse.explore.measure.session import Session
 from dse.explore.study.study import publish_table, published_table
 from dse.files import write_atomically
 from dse.run import folder as run_folder
@@ -20,7 +20,7 @@ SENSITIVITY_MACS = "sensitivity_macs"
 """Prefix of the study attributes that hold what each process spent on sensitivities."""
 
 Count = Callable[[int, int], None]
-"""Told how many choices are scored, of how many."""
+"""OutsideMeasurement how many choices are scored, of how many."""
 
 
 def sensitivity_table(
@@ -29,7 +29,7 @@ def sensitivity_table(
     study: optuna.Study,
     executor: Executor,
     *,
-    peer: str,
+    participant: str,
     shared: bool,
     progress: Count,
 ) -> Sensitivity:
@@ -45,7 +45,7 @@ def sensitivity_table(
     if not table:
         scored, macs = _scored(session, executor, progress)
         table = scored.to_csv()
-        study.set_user_attr(f"{SENSITIVITY_MACS}.{peer}", macs)
+        study.set_user_attr(f"{SENSITIVITY_MACS}.{participant}", macs)
         if shared:
             publish_table(study, table)
     write_atomically(path, table)
@@ -60,13 +60,13 @@ def sensitivity_macs(study: optuna.Study) -> int:
 
 def _scored(session: Session, executor: Executor, progress: Count) -> tuple[Sensitivity, int]:
     """The table and the MACs it took. A user's metric has no gradient: choices are measured."""
-    evaluator, search = session.evaluator, session.space.search
+    evaluator, search = session.evaluator, session.design.space.search
     if search.sensitivity == "direct" or evaluator.metric is not None:
         return _measured(session, executor, progress)
     before = evaluator.macs
     table = score(
         evaluator,
-        session.problem,
+        session.design.problem,
         search.sensitivity,
         samples=search.sensitivity_samples,
         seed=search.seed,
@@ -77,7 +77,7 @@ def _scored(session: Session, executor: Executor, progress: Count) -> tuple[Sens
 
 def _measured(session: Session, executor: Executor, progress: Count) -> tuple[Sensitivity, int]:
     """Every choice measured alone, by all workers; one that fails counts as an infinite loss."""
-    problem, samples = session.problem, session.space.search.sensitivity_samples
+    problem, samples = session.design.problem, session.design.space.search.sensitivity_samples
     pairs = [
         (variable, choice)
         for variable, offered in enumerate(problem.variables)

@@ -20,10 +20,17 @@ from dse.evaluate.hurdle import Hurdle
 from dse.explore.measure.executor import Executor, Job, Outcome
 from dse.explore.measure.pruning import Pruner
 from dse.explore.measure.records import tell
-from dse.explore.problem.session import Session
-from dse.explore.study.heartbeat import Pulse
-from dse.explore.study.sampler import SAMPLER, FrontSampler
-from dse.explore.study.study import is_pruned, is_settled, own, running_points, trial_point
+from dse.explore.problem.design import Design
+from dse.explore.study.heartbeat import Heartbeat
+from dse.explore.study.proposer import Proposer
+from dse.explore.study.study import (
+    PROPOSED,
+    claim,
+    is_pruned,
+    is_settled,
+    running_points,
+    trial_point,
+)
 from dse.space.problem import Point, Problem
 
 ATTEMPTS_PER_TRIAL = 20
@@ -52,50 +59,54 @@ class Trials:
     A point that ends after a first look counts as the share of the samples that it took.
 
     Args:
-        session: what is searched.
+        design: what is searched.
         study: where trials are kept.
+        proposer: who proposes what to measure.
         executor: who measures.
         total: settled points wanted.
         pruner: sets hurdles; by default every point is measured on all samples.
-        pulse: signs of life, in a study that others share.
-        peer: this process's name, there.
+        heartbeat: signs of life, in a study that others share.
+        participant: this process's name, there.
     """
 
     def __init__(
         self,
-        session: Session,
+        design: Design,
         study: optuna.Study,
+        proposer: Proposer,
         executor: Executor,
         total: int,
         *,
         pruner: Pruner | None = None,
-        pulse: Pulse | None = None,
-        peer: str = "",
+        heartbeat: Heartbeat | None = None,
+        participant: str = "",
     ) -> None:
-        self._session = session
+        self._design = design
         self._study = study
+        self._study.sampler = proposer.sampler
+        self._proposer = proposer
         self._executor = executor
         self._total = total
         self._pruner = pruner
         self._whole = 1 if pruner is None else pruner.samples
-        self._pulse = pulse
-        self._peer = peer
+        self._heartbeat = heartbeat
+        self._participant = participant
         self._asked: deque[Asked] = deque()
         self._came: dict[int, Outcome] = {}
         self._attempts = ATTEMPTS_PER_TRIAL * total
         self._settled: dict[int, tuple[Point, int]] = {}
 
-    def run(self, show: Callable[[int], None]) -> None:
-        """Go on to the end; `show` is told how many points are settled."""
+    def run(self, show: Callable[[int, int], None]) -> None:
+        """Go on to the end; `show` is told how many points are settled, of how many."""
         ahead = 2 * self._executor.slots - 1
         while True:
-            if self._pulse is not None:
-                self._pulse.take_over()
+            if self._heartbeat is not None:
+                self._heartbeat.take_over()
             while len(self._asked) < ahead and (asked := self._ask()) is not None:
                 self._asked.append(asked)
                 self._executor.submit(self._job(asked))
             known = self._known(self._all())
-            show(sum(known.values()) // self._whole)
+            show(sum(known.values()) // self._whole, self._total)
             if self._asked:
                 self._tell_oldest()
             elif not self._has_room(known) or not self._attempts:
@@ -112,14 +123,12 @@ class Trials:
             self._attempts -= 1
             trial = self._next()
             taken = self._taken_before(trial.number)
-            # NSGA-II puts a trial into a generation only when its relative parameters are read.
-            _ = trial.relative_params
-            point = suggested(trial, self._session.problem)
+            point = suggested(trial, self._design.problem)
             if point not in taken and self._has_room(taken):
                 source = trial.user_attrs.get("source")
                 if source is None:
-                    trial.set_user_attr("source", SAMPLER)
-                planned = source not in (None, SAMPLER)
+                    trial.set_user_attr("source", PROPOSED)
+                planned = source not in (None, PROPOSED)
                 hurdle = self._pruner.hurdle(trial, point) if self._pruner else None
                 return Asked(trial=trial, point=point, planned=planned, hurdle=hurdle)
             self._study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
@@ -127,20 +136,17 @@ class Trials:
         return None
 
     def _job(self, asked: Asked) -> Job:
-        assignment = self._session.problem.assignment(asked.point)
+        assignment = self._design.problem.assignment(asked.point)
         return Job(key=asked.trial.number, assignment=assignment, hurdle=asked.hurdle)
 
     def _next(self) -> optuna.Trial:
-        sampler = self._study.sampler
-        if isinstance(sampler, FrontSampler):
-            sampler.queue_next(self._study)
         with warnings.catch_warnings():
-            # Optuna beats by itself in `Study.optimize` only; here a pulse does.
+            # Optuna beats by itself in `Study.optimize` only; here a heartbeat does.
             warnings.filterwarnings("ignore", message="Heartbeat of storage")
-            trial = self._study.ask()
-        if self._pulse is not None:
-            self._pulse.watch(trial)
-            own(trial, self._peer)
+            trial = self._proposer.ask(self._study)
+        if self._heartbeat is not None:
+            self._heartbeat.watch(trial)
+            claim(trial, self._participant)
         return trial
 
     def _tell_oldest(self) -> None:
@@ -149,7 +155,7 @@ class Trials:
             outcome = self._executor.next()
             self._came[outcome.key] = outcome
         tell(
-            self._session,
+            self._design,
             self._study,
             asked.trial,
             asked.point,
@@ -159,15 +165,15 @@ class Trials:
         self._forget(asked.trial)
 
     def _forget(self, trial: optuna.Trial) -> None:
-        if self._pulse is not None:
-            self._pulse.forget(trial)
+        if self._heartbeat is not None:
+            self._heartbeat.forget(trial)
 
     def _all(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
 
     def _full(self, trials: list[FrozenTrial]) -> bool:
         """Whether what is settled or being measured, here or elsewhere, is all that is wanted."""
-        problem = self._session.problem
+        problem = self._design.problem
         running = [trial for trial in trials if trial.state == TrialState.RUNNING]
         unnamed = sum(len(trial.params) < len(problem.variables) for trial in running)
         taken = self._with(self._known(trials), running_points(running, problem))
@@ -181,7 +187,7 @@ class Trials:
             others: points that are not known yet.
         """
         spent = sum(taken.values()) + others * self._whole
-        left = self._session.problem.size - len(taken) - others
+        left = self._design.problem.size - len(taken) - others
         return left > 0 and spent + self._whole <= self._total * self._whole
 
     def _with(self, known: Mapping[Point, int], running: set[Point]) -> dict[Point, int]:
@@ -202,7 +208,7 @@ class Trials:
         Two processes that ask at the same time so agree on who goes first. Where one of the
         earlier ones has not said yet what it measures, that is waited for.
         """
-        problem = self._session.problem
+        problem = self._design.problem
         deadline = time.monotonic() + NAMING_S
         while True:
             trials = self._all()
@@ -222,7 +228,7 @@ class Trials:
         """
         for trial in trials:
             if trial.number not in self._settled and is_settled(trial):
-                point = trial_point(trial, self._session.problem)
+                point = trial_point(trial, self._design.problem)
                 taken = trial.user_attrs["quality"]["samples"] if is_pruned(trial) else self._whole
                 self._settled[trial.number] = point, int(taken)
         return dict(self._settled.values())

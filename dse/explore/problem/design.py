@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from dse.space.schema import Space
 from hwmodels.devices.device import Device
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Design:
     """A space with its model, decision variables and cost tables."""
 
@@ -40,6 +40,10 @@ class Design:
     constraints: tuple[Constraint, ...]
     corrections: Mapping[str, Correction] = field(default_factory=dict)
     """Cost column -> what measurements made outside add to its prediction."""
+
+    def corrected(self, corrections: Mapping[str, Correction]) -> Design:
+        """The design with other corrections of its costs."""
+        return replace(self, corrections=corrections)
 
     def total(self, point: Point) -> dict[str, float]:
         """Every cost column of a point, corrected."""

@@ -15,7 +15,7 @@ SOLVER_SHARE = 0.25
 prior alone, the sampler's from everything measured so far (studies/search_methods)."""
 
 
-def plan(
+def planned_points(
     problem: Problem,
     surrogate: Surrogate,
     additive: Sequence[Sequence[np.ndarray]],

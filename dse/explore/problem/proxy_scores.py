@@ -11,7 +11,7 @@ from dse.explore.solve.surrogate import Surrogate
 from dse.space.problem import Problem, Variable
 
 
-def transferred(surrogate: Surrogate, proxy: Problem, problem: Problem) -> Surrogate:
+def scores_from_proxy(surrogate: Surrogate, proxy: Problem, problem: Problem) -> Surrogate:
     """The surrogate of a proxy as one of another problem.
 
     A variable is scored as the proxy's of the same kind and role that is nearest in relative

@@ -41,7 +41,7 @@ def _beaten(
     )
 
 
-def decide(
+def front_indices(
     records: Sequence[Record], objectives: Objectives, *, feasible: np.ndarray
 ) -> list[int]:
     """The front on the report split, sorted by the first cost objective."""

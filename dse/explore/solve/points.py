@@ -10,7 +10,7 @@ CODE = np.dtype(">u4")
 """Big-endian, so that codes sort as tuples of choice indices do."""
 
 
-def codes(points: np.ndarray) -> list[bytes]:
+def encoded(points: np.ndarray) -> list[bytes]:
     """One code a point.
 
     Args:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
-from dse.explore.solve.stdout import silenced
+from dse.explore.solve.stdout import without_stdout
 from dse.space.problem import Point
 
 GAP = 1e-4
@@ -104,7 +104,7 @@ def _optimum(
         scale = abs(budget.limit) or 1.0
         row = np.concatenate([*(entries / scale for entries in budget.costs), coefficients])
         constraints.append(LinearConstraint(row[None, :], -np.inf, budget.limit / scale))
-    with silenced():
+    with without_stdout():
         result = milp(
             objective,
             integrality=np.repeat([1, 0], [binaries, further]),

@@ -13,7 +13,7 @@ STDOUT = 1
 
 
 @contextmanager
-def silenced() -> Iterator[None]:
+def without_stdout() -> Iterator[None]:
     """What is written to file descriptor 1 meanwhile is lost.
 
     HiGHS leaves a debugging line there when it repairs a solution

@@ -21,7 +21,7 @@ BEAT = "beat"
 """Trial attribute that counts up while its process lives, where a storage has no heartbeat."""
 
 
-class Pulse:
+class Heartbeat:
     """Beats for this process's trials, and takes over those whose process fell silent.
 
     Databases have Optuna's own heartbeat. Journals (Redis, files) have none: there a counter in

@@ -22,7 +22,7 @@ USER = "user"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class OutsideMeasurement:
     """What was told of one assignment."""
 
     point: Point
@@ -36,7 +36,7 @@ class Told:
         return {"choices": choices, "values": dict(self.values)}
 
     @property
-    def without_costs(self) -> Told:
+    def without_costs(self) -> OutsideMeasurement:
         """What holds on every target."""
         kept = {name: v for name, v in self.values.items() if name in QUALITY_COLUMNS}
         return replace(self, values=kept)
@@ -53,10 +53,12 @@ class Told:
         return own or self.quality
 
 
-def told_of(attributes: Mapping[str, Any], problem: Problem) -> dict[str, Told]:
+def outside_measurements(
+    attributes: Mapping[str, Any], problem: Problem
+) -> dict[str, OutsideMeasurement]:
     """Digest -> what was told of it, from the attributes of a study."""
     return {
-        key.removeprefix(ATTRIBUTE): Told(
+        key.removeprefix(ATTRIBUTE): OutsideMeasurement(
             point=problem.point(content["choices"]), values=content["values"]
         )
         for key, content in attributes.items()
@@ -64,7 +66,7 @@ def told_of(attributes: Mapping[str, Any], problem: Problem) -> dict[str, Told]:
     }
 
 
-def corrections(design: Design, told: Mapping[str, Told]) -> dict[str, Correction]:
+def corrections(design: Design, told: Mapping[str, OutsideMeasurement]) -> dict[str, Correction]:
     """Cost column -> correction, for every column that adds up and was told of something."""
     columns = dict.fromkeys(column for one in told.values() for column in one.values)
     found = {}
@@ -78,7 +80,15 @@ def corrections(design: Design, told: Mapping[str, Told]) -> dict[str, Correctio
     return found
 
 
-def amended(records: Sequence[Record], told: Mapping[str, Told]) -> list[Record]:
+def corrected(design: Design, attributes: Mapping[str, Any]) -> Design:
+    """The design with the costs that the measurements in a study's attributes teach."""
+    measured = outside_measurements(attributes, design.problem)
+    return design.corrected(corrections(design, measured))
+
+
+def with_measurements(
+    records: Sequence[Record], told: Mapping[str, OutsideMeasurement]
+) -> list[Record]:
     """Records with what was told of them in place of what was measured or predicted here.
 
     They are the user's then, except for uniform assignments, which stay what others are compared
@@ -87,7 +97,7 @@ def amended(records: Sequence[Record], told: Mapping[str, Told]) -> list[Record]
     return [_amended(record, told.get(record.digest)) for record in records]
 
 
-def _amended(record: Record, told: Told | None) -> Record:
+def _amended(record: Record, told: OutsideMeasurement | None) -> Record:
     if told is None:
         return record
     costs = {name: v for name, v in told.values.items() if name not in QUALITY_COLUMNS}

@@ -21,6 +21,8 @@ from dse.run.folder import mismatch
 from dse.space.problem import Point, Problem
 
 STUDY_NAME = "dse"
+PROPOSED = "sampler"
+"""The source of a trial that a search method proposed."""
 JOURNAL = "study.log"
 LOCK = ".lock"
 IDENTITY = "dse"
@@ -29,7 +31,7 @@ TABLE = "sensitivity"
 """Study attributes: the sensitivity table in parts, and how many."""
 PART = 20_000
 """Characters; MySQL's TEXT holds 65,535 bytes."""
-PEER = "peer"
+PARTICIPANT = "peer"
 """Trial attribute: the process that asked for it, and the trial's number."""
 ERROR = "error"
 """Trial attribute: why a measurement failed."""
@@ -134,24 +136,24 @@ def published_table(study: optuna.Study) -> str:
     return "".join(known[f"{TABLE}.{number}"] for number in range(known.get(TABLE, 0)))
 
 
-def retry_lost(study: optuna.Study, peer: str | None = None) -> None:
+def retry_lost(study: optuna.Study, participant: str | None = None) -> None:
     """Queue what a process left behind when it died, in the order in which it was asked.
 
     Args:
         study: where.
-        peer: the process; by default whatever is running belonged to it.
+        participant: the process; by default whatever is running belonged to it.
     """
     again = retry()
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if peer is None or owner(trial) == peer:
+        if participant is None or owner(trial) == participant:
             study.tell(trial.number, state=TrialState.FAIL)
             if trial.params:
                 again(study, trial)
 
 
-def own(trial: optuna.Trial, peer: str) -> None:
+def claim(trial: optuna.Trial, participant: str) -> None:
     """Write down which process a trial belongs to."""
-    trial.set_user_attr(PEER, [peer, trial.number])
+    trial.set_user_attr(PARTICIPANT, [participant, trial.number])
 
 
 def owner(trial: FrozenTrial) -> str | None:
@@ -159,8 +161,8 @@ def owner(trial: FrozenTrial) -> str | None:
 
     A trial that was queued again brings along what its forerunner's process had said.
     """
-    peer, number = trial.user_attrs.get(PEER, (None, None))
-    return peer if number == trial.number else None
+    participant, number = trial.user_attrs.get(PARTICIPANT, (None, None))
+    return participant if number == trial.number else None
 
 
 def distributions(problem: Problem) -> dict[str, CategoricalDistribution]:

@@ -18,8 +18,8 @@ import pytest
 
 from dse.evaluate.metric import Metric
 from dse.explore.loop import run
-from dse.explore.measure.parallelism import Scale
-from dse.explore.problem.session import Session, prepare
+from dse.explore.measure.parallelism import Parallelism
+from dse.explore.measure.session import Session, prepare
 from dse.explore.study.storage import open_journal
 from dse.explore.study.study import STUDY_NAME, is_settled
 from dse.run.folder import read_failures
@@ -78,13 +78,13 @@ def settled(folder: Path) -> list[tuple[object, ...]]:
 @pytest.fixture(scope="module")
 def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "two"
-    run(session(metrics.fidelity), folder, scale=Scale(workers=2))
+    run(session(metrics.fidelity), folder, parallelism=Parallelism(workers=2))
     return folder
 
 
 def test_one_worker_finds_what_the_search_itself_finds(tmp_path: Path) -> None:
     run(session(metrics.fidelity), tmp_path / "alone")
-    run(session(metrics.fidelity), tmp_path / "one", scale=Scale(workers=1))
+    run(session(metrics.fidelity), tmp_path / "one", parallelism=Parallelism(workers=1))
     pd.testing.assert_frame_equal(front(tmp_path / "alone"), front(tmp_path / "one"))
     assert settled(tmp_path / "alone") == settled(tmp_path / "one")
 
@@ -92,7 +92,7 @@ def test_one_worker_finds_what_the_search_itself_finds(tmp_path: Path) -> None:
 def test_two_workers_find_the_same_however_long_measurements_take(
     two_workers: Path, tmp_path: Path
 ) -> None:
-    run(session(metrics.uneven), tmp_path / "uneven", scale=Scale(workers=2))
+    run(session(metrics.uneven), tmp_path / "uneven", parallelism=Parallelism(workers=2))
     pd.testing.assert_frame_equal(front(two_workers), front(tmp_path / "uneven"))
     assert settled(two_workers) == settled(tmp_path / "uneven")
 
@@ -100,7 +100,11 @@ def test_two_workers_find_the_same_however_long_measurements_take(
 def test_workers_that_die_are_replaced_and_nothing_is_lost(
     two_workers: Path, marks: metrics.Marks, tmp_path: Path
 ) -> None:
-    run(session(partial(metrics.deadly, marks=marks)), tmp_path / "run", scale=Scale(workers=2))
+    run(
+        session(partial(metrics.deadly, marks=marks)),
+        tmp_path / "run",
+        parallelism=Parallelism(workers=2),
+    )
     assert (tmp_path / "deaths").stat().st_size == 3
     assert settled(tmp_path / "run") == settled(two_workers)
     pd.testing.assert_frame_equal(front(two_workers), front(tmp_path / "run"))
@@ -112,7 +116,7 @@ def test_what_kills_every_worker_is_given_up(
 ) -> None:
     worst = pd.read_csv(two_workers / "trials.csv").fidelity.min()
     deadly = partial(metrics.poisonous, marks=marks, threshold=worst + 1e-6)
-    run(session(deadly, trials=6), tmp_path / "run", scale=Scale(workers=2))
+    run(session(deadly, trials=6), tmp_path / "run", parallelism=Parallelism(workers=2))
     failures = read_failures(tmp_path / "run")
     assert failures
     assert all("3 workers died" in error for error in failures.values())
@@ -132,7 +136,7 @@ def test_a_search_that_is_killed_leaves_no_worker_and_ends_as_it_would_have(
         assert len(workers) >= 2
         wait_until(lambda: not any(alive(worker) for worker in workers))
     assert 5 <= completed(folder) < TRIALS
-    run(session(metrics.fidelity), folder, resume=True, scale=Scale(workers=2))
+    run(session(metrics.fidelity), folder, resume=True, parallelism=Parallelism(workers=2))
     assert settled(folder) == settled(two_workers)
     pd.testing.assert_frame_equal(front(two_workers), front(folder))
 
@@ -155,7 +159,7 @@ def search_in_process(
     hold: Path,
     *,
     after: int,
-    **scale: object,
+    **parallelism: object,
 ) -> Iterator[subprocess.Popen[str]]:
     """A search in a process group of its own that stands still in its trials.
 
@@ -168,7 +172,7 @@ import signal
 from functools import partial
 from pathlib import Path
 from dse.explore.loop import run
-from dse.explore.measure.parallelism import Scale
+from dse.explore.measure.parallelism import Parallelism
 from tests.explore import metrics
 from tests.explore.measure.test_parallelism import session
 
@@ -182,8 +186,8 @@ def stand_still(status):
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if __name__ == "__main__":
     metric = partial(metrics.held, hold=HOLD)
-    scale = Scale(**{scale!r})
-    run(session(metric), Path({str(folder)!r}), scale=scale, progress=stand_still)
+    parallelism = Parallelism(**{parallelism!r})
+    run(session(metric), Path({str(folder)!r}), parallelism=parallelism, progress=stand_still)
 """
     process = subprocess.Popen(
         [sys.executable, "-c", code],

@@ -17,9 +17,9 @@ from dse.errors import SpaceError
 from dse.evaluate.hurdle import first_rows
 from dse.evaluate.metric import Run
 from dse.explore.loop import run
-from dse.explore.measure.parallelism import Scale
+from dse.explore.measure.parallelism import Parallelism
+from dse.explore.measure.session import Session
 from dse.explore.problem.progress import Status
-from dse.explore.problem.session import Session
 from dse.explore.propose import propose
 from dse.explore.study.storage import open_journal
 from dse.explore.study.study import ESTIMATE, RIVAL, STUDY_NAME, known_loss, trial_point
@@ -146,11 +146,11 @@ def test_a_run_that_was_interrupted_ends_as_it_would_have(whole: Path, tmp_path:
 def test_two_workers_repeat_themselves_whatever_the_timing_and_when_interrupted(
     tmp_path: Path,
 ) -> None:
-    two = Scale(workers=2)
-    run(session(metrics.unevenly_steady), tmp_path / "uneven", scale=two)
+    two = Parallelism(workers=2)
+    run(session(metrics.unevenly_steady), tmp_path / "uneven", parallelism=two)
     with pytest.raises(KeyboardInterrupt):
-        run(session(), tmp_path / "even", scale=two, progress=interrupt)
-    run(session(), tmp_path / "even", scale=two, resume=True)
+        run(session(), tmp_path / "even", parallelism=two, progress=interrupt)
+    run(session(), tmp_path / "even", parallelism=two, resume=True)
     assert pruned(tmp_path / "even")
     assert outcome(tmp_path / "even") == outcome(tmp_path / "uneven")
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from dse.explore.loop import run
-from dse.explore.measure.parallelism import Scale
+from dse.explore.measure.parallelism import Parallelism
 from dse.run.folder import read_failures
 from tests.explore import metrics
 from tests.explore.measure.test_parallelism import TRIALS, front, session, settled
@@ -57,10 +57,10 @@ def test_actors_find_what_workers_find_though_some_die_with_their_node(
 ) -> None:
     import ray  # noqa: PLC0415 (an extra)
 
-    run(session(metrics.fidelity), tmp_path / "workers", scale=Scale(workers=2))
+    run(session(metrics.fidelity), tmp_path / "workers", parallelism=Parallelism(workers=2))
     marks = metrics.Marks(folder=tmp_path, driver=os.getpid())
     deadly = partial(metrics.deadly, marks=marks)
-    run(session(deadly), tmp_path / "actors", scale=Scale(executor="ray"))
+    run(session(deadly), tmp_path / "actors", parallelism=Parallelism(executor="ray"))
     assert len(ray.nodes()) == 2
     assert (tmp_path / "deaths").stat().st_size == 3
     assert len(settled(tmp_path / "actors")) == TRIALS
@@ -81,7 +81,7 @@ def test_a_node_that_goes_away_takes_no_trial_along(cluster: Cluster, tmp_path: 
     run(
         session(metrics.slow),
         tmp_path / "actors",
-        scale=Scale(executor="ray", workers=2),
+        parallelism=Parallelism(executor="ray", workers=2),
         progress=lambda status: leave(status.done if status.stage == "trials" else 0),
     )
     assert left

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dse.errors import SpaceError
-from dse.explore.problem.proxy_scores import transferred
+from dse.explore.problem.proxy_scores import scores_from_proxy
 from dse.explore.solve.surrogate import Surrogate
 from dse.space.problem import Choice, Problem, Variable
 
@@ -34,14 +34,14 @@ SCORES = Surrogate(losses=tuple(np.array([0.0, 1.0, 10.0]) * (i + 1) for i in ra
 
 
 def test_a_uniform_assignment_loses_what_it_loses_on_the_proxy() -> None:
-    found = transferred(SCORES, PROXY, LARGE)
+    found = scores_from_proxy(SCORES, PROXY, LARGE)
     everywhere = np.ones((1, len(LARGE.variables)), dtype=int)
     expected = SCORES.predict(np.full((1, len(PROXY.variables)), 2))
     assert found.predict(everywhere) == pytest.approx(expected)
 
 
 def test_a_region_is_scored_as_the_nearest_of_its_role() -> None:
-    found = transferred(SCORES, PROXY, LARGE)
+    found = scores_from_proxy(SCORES, PROXY, LARGE)
     by_name = dict(zip([v.name for v in LARGE.variables], found.losses, strict=True))
     # Five layers are nearest to the proxy's first, five to its last, ten to the one between.
     assert by_name["blocks.0/qkv"][1] == pytest.approx(10 * 1 / 5)
@@ -51,7 +51,7 @@ def test_a_region_is_scored_as_the_nearest_of_its_role() -> None:
 
 def test_what_is_not_searched_needs_no_score() -> None:
     fixed = problem(2, ("head",), ("bf16",))
-    assert [x.tolist() for x in transferred(SCORES, PROXY, fixed).losses] == [[0.0], [0.0]]
+    assert [x.tolist() for x in scores_from_proxy(SCORES, PROXY, fixed).losses] == [[0.0], [0.0]]
 
 
 @pytest.mark.parametrize(
@@ -63,4 +63,4 @@ def test_what_is_not_searched_needs_no_score() -> None:
 )
 def test_what_the_proxy_has_not_scored_is_named(wanted: Problem, message: str) -> None:
     with pytest.raises(SpaceError, match=message):
-        transferred(SCORES, PROXY, wanted)
+        scores_from_proxy(SCORES, PROXY, wanted)

@@ -6,7 +6,7 @@ import pytest
 from dse.evaluate.quality import Quality
 from dse.explore.problem.objectives import Objectives
 from dse.explore.problem.records import Record
-from dse.explore.problem.selection import contenders, decide, tied_with_uniform
+from dse.explore.problem.selection import contenders, front_indices, tied_with_uniform
 
 OBJECTIVES = Objectives(costs=("latency_s",))
 
@@ -71,7 +71,7 @@ def test_the_front_is_decided_on_the_report_split() -> None:
         _record(2, [0.01, 0.01], 2.0),
         _record(3, [0.3, 0.3], 0.5, report=[0.4, 0.4]),
     ]
-    assert decide(records, OBJECTIVES, feasible=_all(records)) == [3, 1]
+    assert front_indices(records, OBJECTIVES, feasible=_all(records)) == [3, 1]
 
 
 @pytest.mark.parametrize(("uniform", "tied"), [([0.11, 0.19], True), ([0.2, 0.31], False)])

@@ -4,7 +4,7 @@ import ctypes
 
 import pytest
 
-from dse.explore.solve.stdout import silenced
+from dse.explore.solve.stdout import without_stdout
 
 
 def test_what_native_code_prints_is_lost_and_the_rest_is_kept(
@@ -12,7 +12,7 @@ def test_what_native_code_prints_is_lost_and_the_rest_is_kept(
 ) -> None:
     c_library = ctypes.CDLL(None)
     print("before")
-    with silenced():
+    with without_stdout():
         c_library.puts(b"noise")
     print("after")
     c_library.puts(b"music")
@@ -21,7 +21,7 @@ def test_what_native_code_prints_is_lost_and_the_rest_is_kept(
 
 
 def test_an_error_inside_does_not_keep_the_silence(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ValueError, match="inside"), silenced():
+    with pytest.raises(ValueError, match="inside"), without_stdout():
         raise ValueError("inside")
     print("after")
     assert capfd.readouterr().out == "after\n"

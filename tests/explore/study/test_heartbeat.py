@@ -10,9 +10,9 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from dse.explore.measure.trials import suggested
-from dse.explore.study.heartbeat import BEAT, Pulse
+from dse.explore.study.heartbeat import BEAT, Heartbeat
 from dse.explore.study.storage import shared
-from dse.explore.study.study import own, retry_lost, share_study
+from dse.explore.study.study import claim, retry_lost, share_study
 from tests.explore.measure.test_parallelism import wait_until
 from tests.explore.synthetic import synthetic_problem
 
@@ -20,16 +20,16 @@ PROBLEM = synthetic_problem(3)
 SILENCE_S = 0.4
 
 
-def begun(storage: BaseStorage) -> tuple[optuna.Study, optuna.Trial, Pulse]:
+def begun(storage: BaseStorage) -> tuple[optuna.Study, optuna.Trial, Heartbeat]:
     """A study with one trial that a process called `first` works on."""
     study = share_study(storage, "study", ["loss", "cost"], identity={}, join=False)
     study.sampler = RandomSampler(seed=0)
-    pulse = Pulse(study, storage, silence_s=SILENCE_S)
+    heartbeat = Heartbeat(study, storage, silence_s=SILENCE_S)
     trial = study.ask()
-    pulse.watch(trial)
-    own(trial, "first")
+    heartbeat.watch(trial)
+    claim(trial, "first")
     suggested(trial, PROBLEM)
-    return study, trial, pulse
+    return study, trial, heartbeat
 
 
 class Clock:
@@ -47,9 +47,9 @@ def test_a_trial_is_left_alone_while_its_process_beats_and_taken_over_when_it_st
 ) -> None:
     url, clock = str(tmp_path / "shared.log"), Clock()
     with shared(url) as storage, shared(url) as elsewhere:
-        study, trial, pulse = begun(storage)
+        study, trial, heartbeat = begun(storage)
         joined = share_study(elsewhere, "study", ["loss", "cost"], identity={}, join=True)
-        observer = Pulse(joined, elsewhere, silence_s=SILENCE_S, clock=clock)
+        observer = Heartbeat(joined, elsewhere, silence_s=SILENCE_S, clock=clock)
 
         def states_after(seconds: float) -> list[TrialState]:
             clock.now += seconds
@@ -59,7 +59,7 @@ def test_a_trial_is_left_alone_while_its_process_beats_and_taken_over_when_it_st
         def beats() -> int:
             return int(joined.trials[0].system_attrs[BEAT])
 
-        with pulse.beating():
+        with heartbeat.beating():
             assert states_after(0.9 * SILENCE_S) == [TrialState.RUNNING]
             before = beats()
             wait_until(lambda: beats() > before)

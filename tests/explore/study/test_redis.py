@@ -15,7 +15,7 @@ import redis
 
 from dse.errors import StorageError
 from dse.explore.loop import run
-from dse.explore.measure.parallelism import Scale
+from dse.explore.measure.parallelism import Parallelism
 from dse.explore.problem.progress import Status
 from dse.explore.study.storage import shared
 from dse.explore.study.study import is_settled
@@ -58,7 +58,7 @@ def test_the_trials_of_a_process_that_was_killed_are_measured_by_one_that_joins(
     server: redis_server.Server, tmp_path: Path
 ) -> None:
     run(session(metrics.fidelity), tmp_path / "folder")
-    scale = Scale(storage=server.url, study="killed", silence_s=3)
+    parallelism = Parallelism(storage=server.url, study="killed", silence_s=3)
     hold = tmp_path / "hold"
     with search_in_process(
         tmp_path / "first", hold, after=3, storage=server.url, study="killed"
@@ -67,7 +67,9 @@ def test_the_trials_of_a_process_that_was_killed_are_measured_by_one_that_joins(
         os.kill(process.pid, signal.SIGKILL)
     before = points(server.url, "killed")
     assert len(before) == 3
-    run(session(metrics.fidelity), tmp_path / "second", scale=replace(scale, join=True))
+    run(
+        session(metrics.fidelity), tmp_path / "second", parallelism=replace(parallelism, join=True)
+    )
     found = points(server.url, "killed")
     assert found[:3] == before
     assert len(found) == len(set(found)) == TRIALS
@@ -80,27 +82,31 @@ def test_the_trials_of_a_process_that_was_killed_are_measured_by_one_that_joins(
 def test_a_server_that_goes_away_ends_the_run_and_it_resumes(
     server: redis_server.Server, tmp_path: Path
 ) -> None:
-    run(session(metrics.fidelity), tmp_path / "whole", scale=Scale(storage=server.url, study="a"))
-    cut = Scale(storage=server.url, study="cut")
+    run(
+        session(metrics.fidelity),
+        tmp_path / "whole",
+        parallelism=Parallelism(storage=server.url, study="a"),
+    )
+    cut = Parallelism(storage=server.url, study="cut")
 
     def stop(status: Status) -> None:
         if status.stage == "trials" and status.done == 4:
             server.stop()
 
     with pytest.raises(StorageError) as caught:
-        run(session(metrics.fidelity), tmp_path / "cut", scale=cut, progress=stop)
+        run(session(metrics.fidelity), tmp_path / "cut", parallelism=cut, progress=stop)
     assert f"go on with --out {tmp_path / 'cut'} --resume" in str(caught.value)
     assert "secret" not in str(caught.value)
     server.start()
-    run(session(metrics.fidelity), tmp_path / "cut", resume=True, scale=cut)
+    run(session(metrics.fidelity), tmp_path / "cut", resume=True, parallelism=cut)
     assert sorted(points(server.url, "cut")) == sorted(points(server.url, "a"))
     pd.testing.assert_frame_equal(front(tmp_path / "whole"), front(tmp_path / "cut"))
 
 
 def test_a_server_that_is_not_there_is_told_before_anything_is_written(tmp_path: Path) -> None:
-    scale = Scale(storage="redis://:secret@127.0.0.1:1/0")
+    parallelism = Parallelism(storage="redis://:secret@127.0.0.1:1/0")
     with pytest.raises(StorageError, match=r"redis://:\*\*\*@127.0.0.1:1/0: .*refused"):
-        run(session(metrics.fidelity), tmp_path / "run", scale=scale)
+        run(session(metrics.fidelity), tmp_path / "run", parallelism=parallelism)
     assert not (tmp_path / "run").exists()
 
 

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dse.errors import RunError, StorageError
 from dse.explore.loop import run
-from dse.explore.measure.parallelism import Scale
+from dse.explore.measure.parallelism import Parallelism
 from dse.explore.problem.progress import Status
 from dse.explore.study.storage import shared, shown
 from dse.explore.study.study import is_settled
@@ -78,8 +78,8 @@ def test_a_search_in_a_database_finds_what_one_in_a_folder_finds(
     database: Database, tmp_path: Path
 ) -> None:
     run(session(metrics.fidelity), tmp_path / "folder")
-    scale = Scale(storage=database.url, study="same")
-    run(session(metrics.fidelity), tmp_path / "database", scale=scale)
+    parallelism = Parallelism(storage=database.url, study="same")
+    run(session(metrics.fidelity), tmp_path / "database", parallelism=parallelism)
     pd.testing.assert_frame_equal(front(tmp_path / "folder"), front(tmp_path / "database"))
     assert "secret" not in (tmp_path / "database" / "manifest.json").read_text()
 
@@ -87,7 +87,7 @@ def test_a_search_in_a_database_finds_what_one_in_a_folder_finds(
 def test_those_who_join_share_the_trials_and_end_with_the_same_front(
     database: Database, tmp_path: Path
 ) -> None:
-    scale = Scale(storage=database.url, study="shared")
+    parallelism = Parallelism(storage=database.url, study="shared")
     hold = tmp_path / "hold"
 
     def stand_still(status: Status) -> None:
@@ -100,11 +100,15 @@ def test_those_who_join_share_the_trials_and_end_with_the_same_front(
 
     waiting = session(partial(metrics.held, hold=hold))
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(run, waiting, tmp_path / "first", scale=scale, progress=stand_still)
+        first = pool.submit(
+            run, waiting, tmp_path / "first", parallelism=parallelism, progress=stand_still
+        )
         try:
             wait_until(hold.exists)
-            joined = replace(scale, join=True)
-            run(session(metrics.fidelity), tmp_path / "second", scale=joined, progress=let_go)
+            joined = replace(parallelism, join=True)
+            run(
+                session(metrics.fidelity), tmp_path / "second", parallelism=joined, progress=let_go
+            )
         finally:
             hold.unlink(missing_ok=True)
         first.result()
@@ -117,7 +121,7 @@ def test_those_who_join_share_the_trials_and_end_with_the_same_front(
 def test_the_trials_of_a_process_that_was_killed_are_measured_by_the_others(
     database: Database, tmp_path: Path
 ) -> None:
-    scale = Scale(storage=database.url, study="killed", silence_s=3)
+    parallelism = Parallelism(storage=database.url, study="killed", silence_s=3)
     hold = tmp_path / "hold"
     with search_in_process(
         tmp_path / "first", hold, after=3, storage=database.url, study="killed"
@@ -126,57 +130,59 @@ def test_the_trials_of_a_process_that_was_killed_are_measured_by_the_others(
         os.kill(process.pid, signal.SIGKILL)
     before = database.points("killed")
     assert len(before) == 3
-    run(session(metrics.fidelity), tmp_path / "second", scale=replace(scale, join=True))
+    run(
+        session(metrics.fidelity), tmp_path / "second", parallelism=replace(parallelism, join=True)
+    )
     found = database.points("killed")
     assert found[: len(before)] == before
     assert len(found) == len(set(found)) == TRIALS
     states = [trial.state.name for trial in database.trials("killed")]
     assert database.running("killed") == 0
     assert states.count("FAIL") == 1
-    run(session(metrics.fidelity), tmp_path / "first", resume=True, scale=scale)
+    run(session(metrics.fidelity), tmp_path / "first", resume=True, parallelism=parallelism)
     pd.testing.assert_frame_equal(front(tmp_path / "first"), front(tmp_path / "second"))
 
 
 def test_another_model_space_or_version_is_refused_with_the_reason(
     database: Database, tmp_path: Path
 ) -> None:
-    scale = Scale(storage=database.url, study="identity")
-    run(session(metrics.fidelity, trials=3), tmp_path / "first", scale=scale)
+    parallelism = Parallelism(storage=database.url, study="identity")
+    run(session(metrics.fidelity, trials=3), tmp_path / "first", parallelism=parallelism)
     with pytest.raises(RunError, match=r"has a study 'identity' already.*--join"):
-        run(session(metrics.fidelity, trials=3), tmp_path / "twice", scale=scale)
-    joined = Scale(storage=database.url, study="identity", join=True)
+        run(session(metrics.fidelity, trials=3), tmp_path / "twice", parallelism=parallelism)
+    joined = Parallelism(storage=database.url, study="identity", join=True)
     with pytest.raises(RunError, match=r"its space differs.*trials: was 3, is 4"):
-        run(session(metrics.fidelity, trials=4), tmp_path / "other", scale=joined)
-    missing = Scale(storage=database.url, study="identiti", join=True)
+        run(session(metrics.fidelity, trials=4), tmp_path / "other", parallelism=joined)
+    missing = Parallelism(storage=database.url, study="identiti", join=True)
     with pytest.raises(RunError, match="no study 'identiti'; did you mean 'identity'"):
-        run(session(metrics.fidelity, trials=3), tmp_path / "missing", scale=missing)
+        run(session(metrics.fidelity, trials=3), tmp_path / "missing", parallelism=missing)
 
 
 def test_a_database_that_goes_away_ends_the_run_and_it_resumes(
     database: Database, tmp_path: Path
 ) -> None:
-    whole = Scale(storage=database.url, study="whole")
-    run(session(metrics.fidelity), tmp_path / "whole", scale=whole)
-    cut = Scale(storage=database.url, study="cut")
+    whole = Parallelism(storage=database.url, study="whole")
+    run(session(metrics.fidelity), tmp_path / "whole", parallelism=whole)
+    cut = Parallelism(storage=database.url, study="cut")
 
     def stop(status: Status) -> None:
         if status.stage == "trials" and status.done == 4:
             database.server.stop()
 
     with pytest.raises(StorageError) as caught:
-        run(session(metrics.fidelity), tmp_path / "cut", scale=cut, progress=stop)
+        run(session(metrics.fidelity), tmp_path / "cut", parallelism=cut, progress=stop)
     assert f"go on with --out {tmp_path / 'cut'} --resume" in str(caught.value)
     assert "secret" not in str(caught.value)
     database.server.start()
-    run(session(metrics.fidelity), tmp_path / "cut", resume=True, scale=cut)
+    run(session(metrics.fidelity), tmp_path / "cut", resume=True, parallelism=cut)
     assert sorted(database.points("cut")) == sorted(database.points("whole"))
     pd.testing.assert_frame_equal(front(tmp_path / "whole"), front(tmp_path / "cut"))
 
 
 def test_an_unreachable_database_is_told_before_anything_is_written(tmp_path: Path) -> None:
-    scale = Scale(storage="postgresql://someone:secret@127.0.0.1:1/nowhere")
+    parallelism = Parallelism(storage="postgresql://someone:secret@127.0.0.1:1/nowhere")
     with pytest.raises(StorageError, match=r"someone:\*\*\*@127.0.0.1:1/nowhere: .*refused"):
-        run(session(metrics.fidelity), tmp_path / "run", scale=scale)
+        run(session(metrics.fidelity), tmp_path / "run", parallelism=parallelism)
     assert not (tmp_path / "run").exists()
 
 

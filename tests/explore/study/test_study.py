@@ -11,23 +11,16 @@ from optuna.samplers import BaseSampler, RandomSampler
 
 from dse.errors import RunError
 from dse.explore.solve.front import hypervolume
-from dse.explore.solve.surrogate import Surrogate
-from dse.explore.study.sampler import FrontSampler
+from dse.explore.study.front_sampler import FrontSampler
 from dse.explore.study.study import enqueue, locked, open_study, trial_point
 from dse.space.problem import Point, Problem
-from tests.explore.synthetic import Truth, synthetic_problem
+from tests.explore.synthetic import Truth, synthetic_problem, synthetic_task
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def _front_sampler(problem: Problem, truth: Truth, seed: int) -> FrontSampler:
-    return FrontSampler(
-        problem,
-        Surrogate(losses=tuple(truth.alone)),
-        lambda points: truth.costs(points)[:, None],
-        [list(truth.cost)],
-        seed=seed,
-    )
+    return FrontSampler(synthetic_task(problem, truth, seed))
 
 
 def _run(study: optuna.Study, problem: Problem, truth: Truth, trials: int) -> list[Point]:

@@ -4,23 +4,50 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from optuna.samplers import BaseSampler
 
 from dse.evaluate.evaluator import Evaluator
 from dse.evaluate.metric import Metric
 from dse.evaluate.setup import build_evaluator
 from dse.explore.problem.design import Design, open_design
+from dse.explore.solve.surrogate import Surrogate
+from dse.explore.study.methods import proposer_of, search_method
+from dse.explore.study.optuna_samplers import GivenSampler
+from dse.explore.study.proposer import Proposer, SearchMethod, SearchTask
 from dse.space.schema import Space
 from dse.zoo.split import Splits
 from hwmodels.devices.device import Device
 
 
-@dataclass(kw_only=True)
-class Session(Design):
-    """A prepared search: the design with what measures quality."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A prepared search: the design, what measures quality, and who proposes."""
 
+    design: Design
     evaluator: Evaluator
+    method: SearchMethod
+
+    def proposer(self, surrogate: Surrogate) -> Proposer:
+        """The search method at work.
+
+        Args:
+            surrogate: losses of every choice alone.
+
+        Raises:
+            SpaceError: arguments that the method does not take.
+        """
+        arguments = self.design.space.search.arguments
+        task = SearchTask.of(self.design, surrogate)
+        return proposer_of(self.method, task, arguments, origin=self.design.origin)
+
+
+@dataclass(slots=True, kw_only=True)
+class Effort:
+    """The time and the executed MACs that a search has taken so far, written down as it goes."""
+
     started: float = field(default_factory=time.monotonic)
     stage_macs: dict[str, int] = field(default_factory=dict)
     """Executed MACs by stage of the search."""
@@ -38,6 +65,7 @@ def prepare(
     splits: Splits | None = None,
     metric: Metric | None = None,
     devices: Mapping[str, Device] | None = None,
+    sampler: BaseSampler | None = None,
 ) -> Session:
     """Load, check and connect everything that a space names.
 
@@ -49,11 +77,13 @@ def prepare(
         splits: the samples themselves, instead of those that the space names.
         metric: a user's own measure of quality.
         devices: by the name that a target uses, where it is not one of the catalogue or a file.
+        sampler: who proposes, instead of the method that the space names.
 
     Raises:
         DseError, HardwareError: whatever in the space, the model or the data cannot be used.
         InfeasibleError: no assignment satisfies the constraints on cost.
     """
+    method = _method(space, sampler, origin=origin, folder=folder)
     design = open_design(space, origin=origin, folder=folder, devices=devices)
     sites = {site.key: site for variable in design.problem.variables for site in variable.sites}
     quantizers = [
@@ -73,5 +103,12 @@ def prepare(
         splits=splits,
         metric=metric,
     )
-    known = {one.name: getattr(design, one.name) for one in fields(Design)}
-    return Session(**known, evaluator=evaluator)
+    return Session(design=design, evaluator=evaluator, method=method)
+
+
+def _method(
+    space: Space, sampler: BaseSampler | None, *, origin: str, folder: Path
+) -> SearchMethod:
+    if sampler is not None:
+        return GivenSampler(sampler)
+    return search_method(space.search.method, origin=origin, folder=folder)

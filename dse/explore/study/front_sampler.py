@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -14,11 +14,13 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from dse.explore.solve.front import nondominated
-from dse.explore.solve.gain import Fronts, gains
-from dse.explore.solve.points import codes, decoded
+from dse.explore.solve.gain import gains
+from dse.explore.solve.points import decoded, encoded
 from dse.explore.solve.solver import pareto
 from dse.explore.solve.surrogate import Surrogate
+from dse.explore.study.proposer import SearchTask
 from dse.explore.study.study import (
+    PROPOSED,
     distributions,
     failed_points,
     known_loss,
@@ -26,7 +28,7 @@ from dse.explore.study.study import (
     running_points,
     trial_point,
 )
-from dse.space.problem import Point, Problem
+from dse.space.problem import Point
 
 PROPOSALS = 256
 """Neighbours of the front that are scored for one proposal."""
@@ -34,12 +36,6 @@ SOLVED = 256
 """Points of each predicted front among them."""
 MIXTURES = 2
 """Random mixtures of costs whose front is predicted too, where there is more than one cost."""
-SAMPLER = "sampler"
-"""The source of a trial that a sampler proposed."""
-CostFunction = Callable[[np.ndarray], np.ndarray]
-"""(points, variables) choice indices -> (points, cost objectives), exact."""
-Mask = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""(points, variables) and (points,) losses -> (points,) booleans."""
 
 
 class FrontSampler(BaseSampler):
@@ -53,36 +49,13 @@ class FrontSampler(BaseSampler):
     as it would have.
 
     Args:
-        problem: the decision variables.
-        prior: the surrogate before any measurement.
-        costs: exact cost objectives of points.
-        additive: what the cost objectives are made of, for the solver: one array of choices a
-            variable, for each cost objective.
-        seed: of the random part.
-        fronts: objective values as the fronts that count, by name; their gains are added up, each
-            as a share of its box. By default one front with all objectives.
-        allowed: (points, losses) -> mask of the points that may be on a front.
+        task: what is searched. Gains of its fronts are added up, each as a share of its box.
     """
 
-    def __init__(
-        self,
-        problem: Problem,
-        prior: Surrogate,
-        costs: CostFunction,
-        additive: Sequence[Sequence[np.ndarray]],
-        *,
-        seed: int,
-        fronts: Fronts = lambda values: {"": values},
-        allowed: Mask = lambda points, losses: np.ones(len(points), dtype=bool),
-    ) -> None:
-        self._problem = problem
-        self._prior = prior
-        self._costs = costs
-        self._additive = additive
-        self._seed = seed
-        self._fronts = fronts
-        self._allowed = allowed
-        self._independent = RandomSampler(seed=seed)
+    def __init__(self, task: SearchTask) -> None:
+        self._task = task
+        self._problem = task.problem
+        self._independent = RandomSampler(seed=task.seed)
         self._known: WeakKeyDictionary[optuna.Study, dict[int, bytes]] = WeakKeyDictionary()
 
     @cached_property
@@ -116,17 +89,17 @@ class FrontSampler(BaseSampler):
         known = self._known.setdefault(study, {})
         for one, _ in done:
             if one.number not in known:
-                known[one.number] = codes(np.array([trial_point(one, self._problem)]))[0]
+                known[one.number] = encoded(np.array([trial_point(one, self._problem)]))[0]
         # In the order of the points, not of the trials: a resumed study measures the same points
         # in another order, and must propose the same.
         ordered = sorted((known[one.number], loss) for one, loss in done)
         points = decoded([code for code, _ in ordered], len(self._space))
-        values = np.column_stack([[loss for _, loss in ordered], self._costs(points)])
+        values = np.column_stack([[loss for _, loss in ordered], self._task.costs(points)])
         pending = sorted(running_points(trials, self._problem, but=but))
         return self.proposal(points, values, pending, failed_points(trials, self._problem))
 
     def queue_next(self, study: optuna.Study) -> None:
-        """Queue the next point where nothing is queued: the trial that asks then takes it.
+        """Queue the next point where nothing is queued: the trial that is asked for then takes it.
 
         The same point as `sample_relative` proposes, and many times faster with many variables
         (`dse.explore.study.study.queue`).
@@ -135,7 +108,7 @@ class FrontSampler(BaseSampler):
             return
         point = self.next_point(study)
         if point is not None:
-            queue(study, self._problem.named(point), self._space, source=SAMPLER)
+            queue(study, self._problem.named(point), self._space, source=PROPOSED)
 
     def sample_independent(
         self,
@@ -162,26 +135,26 @@ class FrontSampler(BaseSampler):
             pending: points that are being measured.
             failed: points that another try would fail for, too.
         """
-        rng = np.random.default_rng([self._seed, len(points) + len(pending) + len(failed)])
-        surrogate = self._prior.refitted(points, values[:, 0])
-        known = {*codes(points), *codes(np.array([*pending, *failed], dtype=np.int64))}
+        rng = np.random.default_rng([self._task.seed, len(points) + len(pending) + len(failed)])
+        surrogate = self._task.surrogate.refitted(points, values[:, 0])
+        known = {*encoded(points), *encoded(np.array([*pending, *failed], dtype=np.int64))}
         if pending:
             waiting = np.array(pending)
-            believed = np.column_stack([surrogate.predict(waiting), self._costs(waiting)])
+            believed = np.column_stack([surrogate.predict(waiting), self._task.costs(waiting)])
             points, values = np.vstack([points, waiting]), np.vstack([values, believed])
         finite = np.isfinite(values).all(axis=1)
         points, values = points[finite], values[finite]
-        usable = self._allowed(points, values[:, 0])
+        usable = self._task.allowed(points, values[:, 0])
         # While nothing satisfies the constraints, whatever is near the front leads there.
         points, values = (points[usable], values[usable]) if usable.any() else (points, values)
         elite = points[nondominated(values)]
-        pool = {*codes(self._neighbours(elite, rng)), *self._solutions(surrogate, rng)}
-        fresh = sorted(pool - known) or codes(self._random(rng))
+        pool = {*encoded(self._neighbours(elite, rng)), *self._solutions(surrogate, rng)}
+        fresh = sorted(pool - known) or encoded(self._random(rng))
         candidates = decoded(fresh, points.shape[1])
-        predicted = np.column_stack([surrogate.predict(candidates), self._costs(candidates)])
-        allowed = self._allowed(candidates, predicted[:, 0])
+        predicted = np.column_stack([surrogate.predict(candidates), self._task.costs(candidates)])
+        allowed = self._task.allowed(candidates, predicted[:, 0])
         kept = np.flatnonzero(allowed if allowed.any() else ~allowed)
-        best = kept[np.argmax(gains(predicted[kept], values, self._fronts))]
+        best = kept[np.argmax(gains(predicted[kept], values, self._task.fronts))]
         return tuple(candidates[best].tolist())
 
     def _neighbours(self, elite: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -202,33 +175,18 @@ class FrontSampler(BaseSampler):
     def _solutions(self, surrogate: Surrogate, rng: np.random.Generator) -> set[bytes]:
         """The predicted front of loss against each cost, and against random mixtures of them."""
         found: set[bytes] = set()
-        spans = [sum(float(np.ptp(entries)) for entries in costs) for costs in self._additive]
+        spans = [sum(float(np.ptp(entries)) for entries in costs) for costs in self._task.additive]
         weights = np.eye(len(spans))
         if len(spans) > 1:
             weights = np.vstack([weights, rng.dirichlet(np.ones(len(spans)), size=MIXTURES)])
         for row in weights / np.maximum(spans, np.finfo(float).tiny):
             mixed = [
                 sum((w * entries for w, entries in zip(row, parts, strict=True)), np.zeros(1))
-                for parts in zip(*self._additive, strict=True)
+                for parts in zip(*self._task.additive, strict=True)
             ]
-            found.update(codes(pareto(surrogate.losses, mixed, limit=SOLVED)))
+            found.update(encoded(pareto(surrogate.losses, mixed, limit=SOLVED)))
         return found
 
     def _random(self, rng: np.random.Generator) -> np.ndarray:
         sizes = [len(variable.choices) for variable in self._problem.variables]
         return np.array([[int(rng.integers(size)) for size in sizes]])
-
-
-def named_sampler(name: str, seed: int) -> BaseSampler:
-    """One of Optuna's own samplers, by the name that a space file uses."""
-    match name:
-        case "nsga2":
-            return optuna.samplers.NSGAIISampler(seed=seed)
-        case "nsga3":
-            return optuna.samplers.NSGAIIISampler(seed=seed)
-        case "tpe":
-            return optuna.samplers.TPESampler(seed=seed, multivariate=True)
-        case "gp":
-            return optuna.samplers.GPSampler(seed=seed)
-        case _:
-            return RandomSampler(seed=seed)
