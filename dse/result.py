@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from dse.errors import InfeasibleError, RunError, SpaceError, nearest
-from dse.run.folder import read_failures
+from dse.run.files import FRONT
+from dse.run.read import read_failures, read_front, read_run
+from dse.space.constraint import Constraint, parse_constraint
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 QUALITY = "quality_loss"
-LIMIT = re.compile(r"\s*(?P<column>[\w.\-]+)\s*(?P<sense><=|>=)\s*(?P<number>[-+\d.eE]+)\s*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,37 +69,26 @@ class Front(Sequence[FrontPoint]):
         Raises:
             RunError: it is no finished run.
         """
-        folder = Path(folder)
-        manifest = _json(folder / "manifest.json")
-        assignments = {
-            entry["trial"]: entry["assignment"] for entry in _json(folder / "front.json")
-        }
-        choices = pd.read_csv(folder / "choices.csv", dtype=str).to_dict("records")
-        chosen = {
-            int(row.pop("trial")): {str(name): str(choice) for name, choice in row.items()}
-            for row in choices
-        }
-        table = _table(folder)
+        run = read_run(Path(folder))
+        assignments = {entry.trial: entry.assignment for entry in read_front(run.folder)}
         points = tuple(
             FrontPoint(
-                trial=int(row["trial"]),
-                name=row["name"] if isinstance(row["name"], str) else "",
-                values=_numbers(row),
-                choices=chosen[int(row["trial"])],
-                assignment=assignments[int(row["trial"])],
+                trial=point.trial,
+                name=point.name,
+                values=point.columns,
+                choices=run.choices[point.trial],
+                assignment=assignments[point.trial],
             )
-            for row in table.to_dict("records")
+            for point in run.front
         )
-        best = None
-        if (folder / "recommended.json").exists():
-            best = _json(folder / "recommended.json")["trial"]
+        best = run.recommended
         return cls(
-            folder=folder,
-            objectives=tuple(manifest["objectives"]),
-            metric=manifest["metric"],
+            folder=run.folder,
+            objectives=run.manifest.objectives,
+            metric=run.manifest.metric,
             points=points,
-            recommended=next((point for point in points if point.trial == best), None),
-            failures=read_failures(folder),
+            recommended=next((p for p in points if best and p.trial == best.trial), None),
+            failures=read_failures(run.folder),
         )
 
     def __len__(self) -> int:
@@ -125,7 +112,9 @@ class Front(Sequence[FrontPoint]):
             InfeasibleError: no point of the front keeps to them.
         """
         limits = [self._limit(text) for text in constraints]
-        found = [point for point in self.points if all(limit.holds(point) for limit in limits)]
+        found = [
+            point for point in self.points if all(limit.holds(point.values) for limit in limits)
+        ]
         if not found:
             raise InfeasibleError(
                 f"best: no point of the front keeps to {', '.join(constraints)}; the front "
@@ -142,12 +131,11 @@ class Front(Sequence[FrontPoint]):
 
     def to_pandas(self) -> pd.DataFrame:
         """`front.csv`: one row a point."""
-        return _table(self.folder)
+        return pd.read_csv(self.folder / FRONT)
 
     def plot(self) -> go.Figure:
         """The front against the uniform assignments and everything measured (plotly)."""
         from dse.report.figures.pareto import pareto_view  # noqa: PLC0415 (plotly is heavy)
-        from dse.run.load import read_run  # noqa: PLC0415
 
         return pareto_view(read_run(self.folder)).figure
 
@@ -166,56 +154,16 @@ class Front(Sequence[FrontPoint]):
         shutil.copytree(self.folder, target)
         return target
 
-    def _limit(self, text: str) -> _Limit:
-        match = LIMIT.fullmatch(text)
-        if match is None:
-            raise SpaceError(f"best: expected '<column><=<number>' or '>=', got {text!r}")
+    def _limit(self, text: str) -> Constraint:
+        limit = parse_constraint(text, origin="best")
         columns = list(dict.fromkeys(name for point in self.points for name in point.values))
-        if match["column"] not in columns:
+        if limit.column not in columns:
             raise SpaceError(
-                f"best: unknown column {match['column']!r}{nearest(match['column'], columns)} "
+                f"best: unknown column {limit.column!r}{nearest(limit.column, columns)} "
                 f"(known: {', '.join(columns)})"
             )
-        return _Limit(
-            column=match["column"], at_least=match["sense"] == ">=", number=float(match["number"])
-        )
+        return limit
 
     def _range(self, column: str) -> str:
         values = [point[column] for point in self.points]
         return f"{column} from {min(values):.4g} to {max(values):.4g}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Limit:
-    column: str
-    at_least: bool
-    number: float
-
-    def holds(self, point: FrontPoint) -> bool:
-        """Whether a point keeps to it."""
-        value = point.values.get(self.column, math.nan)
-        return value >= self.number if self.at_least else value <= self.number
-
-
-def _numbers(row: Mapping[Any, Any]) -> dict[str, float]:
-    """What was measured: no names, no empty cells."""
-    found = {
-        str(name): float(value)
-        for name, value in row.items()
-        if isinstance(value, int | float) and name not in ("trial", "tied")
-    }
-    return {name: value for name, value in found.items() if not math.isnan(value)}
-
-
-def _table(folder: Path) -> pd.DataFrame:
-    path = folder / "front.csv"
-    if not path.exists():
-        raise RunError(f"{folder}: has no front.csv; is it a finished run?")
-    return pd.read_csv(path)
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunError(f"{path}: no such file; is {path.parent} a finished run?") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 
@@ -155,7 +157,7 @@ def test_importing_dse_loads_nothing_heavy() -> None:
 
 def test_a_sampler_of_ones_own_proposes_and_is_named_in_the_manifest(tmp_path: Path) -> None:
     sampler = optuna.samplers.NSGAIISampler(seed=0, population_size=4)
-    small(fidelity, tmp_path / "run", sampler=sampler)
+    small(metrics.fidelity, tmp_path / "run", sampler=sampler)
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["space"]["search"]["method"] == "NSGAIISampler"
     sources = pd.read_csv(tmp_path / "run" / "trials.csv").source.tolist()

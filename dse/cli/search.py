@@ -76,7 +76,13 @@ def search(
         Path | None,
         typer.Option(metavar="DIR", help="The run folder.  [default: runs/<space>-<time>]"),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Continue the run in --out.",
+        ),
+    ] = False,
     compute: Annotated[Compute, typer.Option(help="Where the network runs.")] = Compute.cpu,
     workers: Annotated[
         int | None,
@@ -121,8 +127,10 @@ def search(
                 "--out, and the --storage of a shared study that has a password"
             )
         folder = _reuse(past, overrides, out, screen, storage=storage, quiet=json)
-    elif source is None:
-        raise typer.BadParameter("give a space or a model to search, or --from RUN")
+    elif source is None and not resume:
+        raise typer.BadParameter(
+            "give a space or a model to search, --from RUN, or --out RUN --resume"
+        )
     else:
         folder = _run(
             source,
@@ -156,7 +164,8 @@ def _reuse(
     quiet: bool,
 ) -> Path:
     """The folder of a run that took its measurements over; says what it lacks."""
-    from dse.explore.reprice import SPACE, reprice, unreported  # noqa: PLC0415
+    from dse.explore.reprice import reprice, unreported  # noqa: PLC0415
+    from dse.run.files import resume_command  # noqa: PLC0415
 
     # Optuna announces every study through its own handler.
     logging.getLogger("optuna").setLevel(logging.WARNING)
@@ -164,14 +173,13 @@ def _reuse(
     if not quiet and (missing := unreported(folder)):
         screen.remark(
             f"{missing} more assignments may belong on this front, but were not measured on the "
-            f"report split; measure them and go on with: dse search {folder / SPACE} "
-            f"--out {folder} --resume"
+            f"report split; measure them and go on with: {resume_command(folder)}"
         )
     return folder
 
 
 def _run(
-    source: str,
+    source: str | None,
     overrides: Overrides,
     *,
     out: Path | None,
@@ -184,8 +192,9 @@ def _run(
     from dse.cli.progress import shown_progress  # noqa: PLC0415
     from dse.explore import run_search  # noqa: PLC0415
     from dse.explore.run import default_folder  # noqa: PLC0415
+    from dse.run.files import MANIFEST  # noqa: PLC0415
 
-    folder = out if resume else out or default_folder(source)
+    folder = out if resume or source is None else out or default_folder(source)
     try:
         with shown_progress(quiet=quiet) as progress:
             return run_search(
@@ -198,18 +207,25 @@ def _run(
                 progress=progress,
             ).folder
     except KeyboardInterrupt:
-        begun = folder is not None and (folder / "manifest.json").is_file()
-        where = " --storage URL" if parallelism.storage else ""
-        where += f" --study {parallelism.study}" if parallelism.study else ""
-        command = f"dse search {source} --out {folder} --resume{where}"
-        hint = f"; go on with: {command}" if begun else ""
+        hint = ""
+        if folder is not None and (folder / MANIFEST).is_file():
+            hint = f"; go on with: {_command(folder, parallelism, compute)}"
         typer.echo(f"dse: interrupted{hint}", err=True)
         raise typer.Exit(INTERRUPTED) from None
 
 
+def _command(folder: Path, parallelism: Parallelism, compute: Compute) -> str:
+    """The command that goes on with a run that was interrupted."""
+    from dse.run.files import resume_command  # noqa: PLC0415
+
+    device = [] if compute is Compute.cpu else ["--compute", compute.value]
+    return resume_command(folder, *device, *parallelism.options)
+
+
 def _say_failures(folder: Path) -> None:
     """How many trials failed, and why the first did."""
-    from dse.run.folder import FAILURES, read_failures  # noqa: PLC0415
+    from dse.run.files import FAILURES  # noqa: PLC0415
+    from dse.run.read import read_failures  # noqa: PLC0415
 
     failures = read_failures(folder)
     if failures:

@@ -54,7 +54,7 @@ def solve(
     from dse.explore.run import open_space  # noqa: PLC0415
     from dse.explore.solution import solve, surrogate_of  # noqa: PLC0415
     from dse.graph.assignment_json import to_json  # noqa: PLC0415
-    from dse.run.folder import write_json  # noqa: PLC0415
+    from dse.run.write import write_json  # noqa: PLC0415
 
     screen: Screen = context.obj
     overrides = Overrides(targets=tuple(target or ()), constraints=tuple(constraint or ()))

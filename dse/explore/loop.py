@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 
 import dse
 from dse.errors import RunError, StorageError, WriteError
-from dse.explore.manifest import write_manifest
+from dse.explore.manifest import session_manifest
 from dse.explore.measure.parallelism import Parallelism
 from dse.explore.measure.participant import Participant, taking_part
 from dse.explore.measure.pruning import Pruner, pruned_of
@@ -31,7 +31,7 @@ from dse.explore.measure.scores import sensitivity_macs, sensitivity_table
 from dse.explore.measure.session import Effort, Session
 from dse.explore.measure.trials import Trials
 from dse.explore.problem.design import Design
-from dse.explore.problem.feasible import check_measured, satisfied
+from dse.explore.problem.feasible import check_front, check_measured, satisfied
 from dse.explore.problem.first_trials import planned_points
 from dse.explore.problem.history import dominated_share, reference_point
 from dse.explore.problem.progress import Progress, Stage, Status, silent
@@ -43,8 +43,12 @@ from dse.explore.study.outside import corrected
 from dse.explore.study.storage import lasting, shared
 from dse.explore.study.study import enqueue, locked
 from dse.explore.write import write_pruned, write_results
-from dse.run import folder as run_folder
+from dse.run.files import resume_command
+from dse.run.folder import continued, open_folder
+from dse.run.manifest import Status as RunStatus
+from dse.run.write import write_failures, write_manifest
 from dse.sensitivity.table import finite
+from dse.space.problem import Point
 
 
 def run(
@@ -74,6 +78,8 @@ def run(
         KeyboardInterrupt: passed on once the manifest says so; the run can be resumed.
     """
     parallelism = parallelism or Parallelism()
+    if resume:
+        parallelism = parallelism.resumed(continued(out))
     parallelism.check()
     design, effort, where = session.design, Effort(), parallelism.storage
     with shared(where, silence_s=parallelism.silence_s) if where else nullcontext() as storage:
@@ -82,9 +88,14 @@ def run(
             "storage": lasting(where) if where else None,
             "study": parallelism.title(design.origin),
         }
-        run_folder.open_folder(out, known, resume=resume)
+        open_folder(out, known, resume=resume)
+
+        def state(status: RunStatus, records: Sequence[Record] = ()) -> None:
+            manifest = session_manifest(session, effort, known, status=status, records=records)
+            write_manifest(out, manifest)
+
         with locked(out):
-            write_manifest(out, session, effort, known, status="running")
+            state("running")
             try:
                 with taking_part(
                     session, out, parallelism, storage, identity=identity(design), resume=resume
@@ -92,14 +103,16 @@ def run(
                     records, front = _run(session, effort, out, participant, progress)
             except (KeyboardInterrupt, StorageError, WriteError) as error:
                 with suppress(WriteError):
-                    write_manifest(out, session, effort, known, status="interrupted")
+                    state("interrupted")
                 if isinstance(error, KeyboardInterrupt):
                     raise
+                command = resume_command(out, *parallelism.options)
                 raise type(error)(
-                    f"{error}\nwhat is done is kept; go on with --out {out} --resume"
+                    f"{error}\nwhat is done is kept; go on with: {command}"
                 ) from error
-            write_manifest(out, session, effort, known, status="complete", records=records)
+            state("complete", records)
     check_measured(design.constraints, records)
+    check_front(front, records, design.objectives.costs)
     return front
 
 
@@ -167,7 +180,7 @@ def _written(
     chosen = front_indices(records, design.objectives, feasible=feasible)
     front = tuple(records[index] for index in chosen)
     write_results(out, session, records, front)
-    run_folder.write_failures(out, failures)
+    write_failures(out, failures)
     write_pruned(out, design, pruned_of(design, study))
     return front
 
@@ -186,10 +199,7 @@ def _trials(
     """Measure until the study has as many trials as asked for, or the space is spent."""
     design, study = session.design, participant.study
     search, problem = design.space.search, design.problem
-    planned = planned_points(
-        problem, surrogate, design.additive, design.budgets,
-        trials=search.trials, budgets=search.solver_budgets,
-    )  # fmt: skip
+    planned = _planned(design, surrogate)
     names = {point: name for name, point in problem.uniforms.items()}
     enqueue(study, problem, planned, names=names)
     heartbeat = None
@@ -207,6 +217,25 @@ def _trials(
     )
     with heartbeat.beating() if heartbeat is not None else nullcontext():
         trials.run(lambda done, total: _show(study, progress, done, total))
+
+
+def _planned(design: Design, surrogate: Surrogate) -> dict[Point, str]:
+    """What is measured before any method speaks, with its source.
+
+    Without solutions that some target cannot run: the solver sees limits, not infinities.
+    """
+    search = design.space.search
+    planned = planned_points(
+        design.problem, surrogate, design.additive, design.budgets,
+        trials=search.trials, budgets=search.solver_budgets,
+    )  # fmt: skip
+    costs = design.objective_costs(np.array(list(planned)))
+    runs = np.isfinite(costs).all(axis=1).tolist()
+    return {
+        point: source
+        for (point, source), running in zip(planned.items(), runs, strict=True)
+        if running or source == "uniform"
+    }
 
 
 def _decide(design: Design, participant: Participant, progress: Progress) -> list[Record]:

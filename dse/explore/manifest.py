@@ -9,79 +9,92 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
-from pathlib import Path
+from typing import Any
 
-import dse
 from dse.explore.measure.session import Effort, Session
 from dse.explore.problem.design import Design
 from dse.explore.problem.history import history
 from dse.explore.problem.records import Record
-from dse.run import folder as run_folder
+from dse.run.files import FORMAT
+from dse.run.manifest import (
+    Manifest,
+    ModelEntry,
+    PhaseEntry,
+    Samples,
+    Status,
+    TargetEntry,
+    VariableEntry,
+)
 
 PACKAGES = ("torch", "optuna", "onnx", "onnx-ir", "numpy", "scipy", "numba")
 
 
-def described(design: Design) -> dict[str, object]:
-    """What a manifest says of the design, and when and with what it was written."""
-    return {
-        "format": run_folder.FORMAT,
-        "dse": dse.__version__,
-        "versions": _versions(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seed": design.space.search.seed,
-        "question": design.space.question,
-        "space_file": design.origin,
-        "model": {
-            "name": design.model.name,
-            "digest": design.model.graph.digest,
-            "description": design.model.description,
-            "weights_note": design.model.weights_note,
-        },
-        "cost_model": _cost_model(design),
-        "proxy": _proxy(design),
-        "objectives": ["report_quality_loss", *design.objectives.costs],
-        "constraints": [str(constraint) for constraint in design.constraints],
-        "targets": design.costs.describe_targets(),
-        "phases": [
-            {"name": name, "share": phase.share, "dims": phase.dims}
+def described(design: Design, identity: Mapping[str, object], **facts: Any) -> Manifest:
+    """The manifest of a design.
+
+    Args:
+        design: what is searched.
+        identity: version, model digest and space, as two runs are told apart by; and where the
+            study is shared.
+        facts: further fields of the manifest.
+    """
+    model = design.model
+    return Manifest(
+        format=FORMAT,
+        versions=_versions(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        seed=design.space.search.seed,
+        question=design.space.question,
+        space_file=design.origin,
+        model=ModelEntry(
+            name=model.name,
+            digest=model.graph.digest,
+            description=model.description,
+            weights_note=model.weights_note,
+        ),
+        cost_model=_cost_model(design),
+        proxy=_proxy(design),
+        objectives=("report_quality_loss", *design.objectives.costs),
+        constraints=tuple(str(constraint) for constraint in design.constraints),
+        targets=tuple(
+            TargetEntry.model_validate(target) for target in design.costs.describe_targets()
+        ),
+        phases=tuple(
+            PhaseEntry(name=name, share=phase.share, dims=phase.dims)
             for name, phase in design.space.scenario.phases.items()
-        ],
-        "variables": _variables(design),
-    }
+        ),
+        variables=_variables(design),
+        **{**identity, **facts},
+    )
 
 
-def write_manifest(
-    out: Path,
+def session_manifest(
     session: Session,
     effort: Effort,
     identity: Mapping[str, object],
     *,
-    status: str,
+    status: Status,
     records: Sequence[Record] = (),
-) -> None:
-    """Write what the run is; at its end also the effort it took."""
-    task, evaluator = session.evaluator.task, session.evaluator
-    content: dict[str, object] = {
-        **described(session.design),
-        **identity,
-        "status": status,
-        "metric": task.metric,
-        "metric_goal": task.goal,
-        "samples": {
-            part: len(next(iter(getattr(evaluator.splits, part).inputs.values())))
-            for part in ("calibration", "search", "report")
-        },
-        "elapsed_s": {
-            **effort.stage_seconds,
-            "total": time.monotonic() - effort.started,
-        },
+) -> Manifest:
+    """The manifest of a search; at its end also the effort it took."""
+    task, splits = session.evaluator.task, session.evaluator.splits
+    samples = {
+        part: len(next(iter(getattr(splits, part).inputs.values())))
+        for part in ("calibration", "search", "report")
     }
-    if records:
-        content |= _effort(session, effort, records)
-    run_folder.write_json(out / run_folder.MANIFEST, content)
+    return described(
+        session.design,
+        identity,
+        status=status,
+        metric=task.metric,
+        metric_goal=task.goal,
+        samples=Samples(**samples),
+        elapsed_s={**effort.stage_seconds, "total": time.monotonic() - effort.started},
+        **(_effort(session, effort, records) if records else {}),
+    )
 
 
-def _effort(session: Session, effort: Effort, records: Sequence[Record]) -> dict[str, object]:
+def _effort(session: Session, effort: Effort, records: Sequence[Record]) -> dict[str, Any]:
     """Forward-equivalents by stage, the hypervolume they bought, and the reference's metric."""
     unit = session.evaluator.forward_macs("search")
     spent = {stage: macs / unit for stage, macs in effort.stage_macs.items()}
@@ -108,24 +121,24 @@ def _until_each(records: Sequence[Record], macs: Mapping[int, int]) -> list[int]
     ]
 
 
-def _variables(design: Design) -> list[dict[str, object]]:
-    return [
-        {
-            "name": variable.name,
-            "kind": variable.kind,
-            "role": variable.role,
-            "block": variable.block,
-            "relative_depth": variable.relative_depth,
-            "choices": [choice.name for choice in variable.choices],
-        }
+def _variables(design: Design) -> tuple[VariableEntry, ...]:
+    return tuple(
+        VariableEntry(
+            name=variable.name,
+            kind=variable.kind,
+            role=variable.role,
+            block=variable.block,
+            relative_depth=variable.relative_depth,
+            choices=tuple(choice.name for choice in variable.choices),
+        )
         for variable in design.problem.variables
-    ]
+    )
 
 
-def _cost_model(design: Design) -> dict[str, object] | None:
+def _cost_model(design: Design) -> ModelEntry | None:
     if design.cost_model is None:
         return None
-    return {"name": design.cost_model.name, "digest": design.cost_model.graph.digest}
+    return ModelEntry(name=design.cost_model.name, digest=design.cost_model.graph.digest)
 
 
 def _proxy(design: Design) -> str:

@@ -17,7 +17,8 @@ from dse.explore.study.outside import OutsideMeasurement
 from dse.explore.study.proposer import SearchTask
 from dse.explore.study.study import locked
 from dse.graph.assignment_json import to_json
-from dse.run import folder as run_folder
+from dse.run.read import read_manifest
+from dse.run.write import write_json, write_table
 from dse.space.problem import Point
 
 PROPOSED = "proposed."
@@ -59,7 +60,7 @@ def propose(
     run, out = Path(run), Path(out)
     if (out / INDEX).exists():
         raise RunError(f"{out / INDEX}: exists already; choose another -o")
-    run_folder.read_json(run / run_folder.MANIFEST)
+    read_manifest(run)
     with locked(run), restored_to_continue(run, storage) as past:
         points = _next_points(past, count)
         if not points:
@@ -130,7 +131,7 @@ def _write(past: RestoredRun, proposals: Sequence[Proposal], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     problem, graph = past.design.problem, past.design.model.graph
     for one in proposals:
-        run_folder.write_json(one.file, to_json(problem.assignment(one.point), graph))
+        write_json(one.file, to_json(problem.assignment(one.point), graph))
     rows = [
         {
             "digest": one.digest,
@@ -140,4 +141,4 @@ def _write(past: RestoredRun, proposals: Sequence[Proposal], out: Path) -> None:
         }
         for one in proposals
     ]
-    run_folder.write_table(out / INDEX, rows, list(rows[0]))
+    write_table(out / INDEX, rows, list(rows[0]))

@@ -15,15 +15,18 @@ from dse.explore.loop import identity
 from dse.explore.manifest import described
 from dse.explore.measure.records import REPORT_ATTRIBUTE, records_of
 from dse.explore.problem.design import Design, open_design
-from dse.explore.problem.feasible import check_measured, satisfied
+from dse.explore.problem.feasible import check_front, check_measured, satisfied
 from dse.explore.problem.records import Record
 from dse.explore.problem.selection import contenders, front_indices
-from dse.explore.restore import check_model, read_space, study_to_read
+from dse.explore.restore import check_model, study_to_read
 from dse.explore.run import Overrides, SearchResult, default_folder, overridden
 from dse.explore.study.outside import ATTRIBUTE, corrected, outside_measurements
 from dse.explore.study.study import distributions, locked, open_study, trial_point
 from dse.explore.write import write_tables
-from dse.run import folder as run_folder
+from dse.run.files import SENSITIVITY, STATE
+from dse.run.folder import open_folder
+from dse.run.read import read_manifest, read_space
+from dse.run.write import write_manifest
 from dse.space.load import space_yaml
 from dse.space.relocate import relocated
 from dse.space.schema import Space
@@ -60,7 +63,7 @@ def reprice(
     """
     run, overrides = Path(run), overrides or Overrides()
     out = out or default_folder(str(run))
-    manifest = run_folder.read_json(run / run_folder.MANIFEST)
+    manifest = read_manifest(run)
     space, folder = read_space(run)
     space = overridden(relocated(_untargeted(space, overrides), folder), overrides)
     origin = str(out / SPACE)
@@ -68,7 +71,7 @@ def reprice(
     check_model(run, manifest, design)
     known = {**identity(design), "storage": None, "study": None}
     with study_to_read(run, storage) as old:
-        run_folder.open_folder(out, known, resume=False)
+        open_folder(out, known, resume=False)
         with locked(out):
             records = _taken_over(design, old, out, same_targets=not overrides.targets)
     chosen = front_indices(
@@ -76,29 +79,20 @@ def reprice(
     )
     front = tuple(records[index] for index in chosen)
     (out / SPACE).write_text(space_yaml(space), encoding="utf-8")
-    for name in (run_folder.SENSITIVITY, run_folder.STATE):
+    for name in (SENSITIVITY, STATE):
         _copy(run / name, out / name)
-    write_tables(out, design, records, front, metric=str(manifest.get("metric", "")))
-    content = {
-        **described(design),
-        **known,
-        **{key: manifest[key] for key in KEPT if key in manifest},
-        "status": "complete",
-        "from": str(run),
-        "unreported": _unreported(design, records),
-        "forward_equivalents": {"total": 0.0},
-        "hypervolume": [],
-        "elapsed_s": {},
-    }
-    run_folder.write_json(out / run_folder.MANIFEST, content)
+    write_tables(out, design, records, front, metric=manifest.metric)
+    kept = {name: getattr(manifest, name) for name in KEPT}
+    facts = {"origin": str(run), "unreported": _unreported(design, records)}
+    write_manifest(out, described(design, known, **kept, **facts))
     check_measured(design.constraints, records)
+    check_front(front, records, design.objectives.costs)
     return SearchResult(folder=out, front=front)
 
 
 def unreported(run: Path) -> int:
     """Assignments of a reused run that may belong on its front and lack the report split."""
-    found = run_folder.read_json(run / run_folder.MANIFEST).get("unreported", 0)
-    return found if isinstance(found, int) else 0
+    return read_manifest(run).unreported
 
 
 def _taken_over(

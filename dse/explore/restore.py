@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import optuna
-from pydantic import ValidationError
 
 from dse.errors import RunError, nearest
 from dse.explore.measure.records import records_of
@@ -21,10 +19,11 @@ from dse.explore.solve.surrogate import Surrogate
 from dse.explore.study.outside import corrected
 from dse.explore.study.storage import HIDDEN, open_journal, shared, shown, translated
 from dse.explore.study.study import IDENTITY, JOURNAL, STUDY_NAME
-from dse.run import folder as run_folder
+from dse.run.files import SENSITIVITY
 from dse.run.folder import mismatch
+from dse.run.manifest import Manifest
+from dse.run.read import read_manifest, read_space
 from dse.sensitivity.table import Sensitivity, finite
-from dse.space.schema import Space
 
 SAME = ("dse", "model_digest", "space")
 """What a manifest and a shared study must agree on (`dse.explore.loop.identity`)."""
@@ -35,7 +34,7 @@ class RestoredRun:
     """A run with its design."""
 
     folder: Path
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     design: Design
     study: optuna.Study
 
@@ -51,7 +50,7 @@ class RestoredRun:
         Raises:
             RunError: no sensitivity table, or one of another problem.
         """
-        path = self.folder / run_folder.SENSITIVITY
+        path = self.folder / SENSITIVITY
         try:
             table = Sensitivity.read(path)
             return Surrogate(losses=finite(table.losses(self.design.problem)))
@@ -59,30 +58,6 @@ class RestoredRun:
             raise RunError(f"{path}: no such file; the run has not got that far") from None
         except KeyError as error:
             raise RunError(f"{path}: has no score of {error}; is it of another run?") from None
-
-
-def read_space(run: Path) -> tuple[Space, Path]:
-    """The space of a run, and the folder that its relative paths are relative to.
-
-    Raises:
-        RunError: no run folder, or one of another version.
-    """
-    manifest = run_folder.read_json(run / run_folder.MANIFEST)
-    version = manifest.get("format")
-    if version != run_folder.FORMAT:
-        raise RunError(
-            f"{run / run_folder.MANIFEST}: format: expected {run_folder.FORMAT}, got {version}"
-        )
-    try:
-        space = Space.model_validate(
-            {"question": manifest.get("question", ""), **_mapping(manifest["space"])}
-        )
-    except (KeyError, ValidationError) as error:
-        raise RunError(
-            f"{run / run_folder.MANIFEST}: space: not one that this version of dse reads: {error}"
-        ) from error
-    origin = Path(str(manifest.get("space_file", "")))
-    return space, origin.parent if origin.suffix in (".yaml", ".yml") else Path()
 
 
 @contextmanager
@@ -126,7 +101,7 @@ def study_to_read(run: Path, storage: str | None = None) -> Iterator[optuna.Stud
     Raises:
         RunError, StorageError: as `restored_to_continue`.
     """
-    manifest = run_folder.read_json(run / run_folder.MANIFEST)
+    manifest = read_manifest(run)
     url = _url(run, manifest, storage)
     if url is not None:
         with _shared_study(run, manifest, url) as study:
@@ -139,43 +114,42 @@ def study_to_read(run: Path, storage: str | None = None) -> Iterator[optuna.Stud
             yield study
 
 
-def _opened(run: Path) -> tuple[Mapping[str, Any], Design]:
+def _opened(run: Path) -> tuple[Manifest, Design]:
     """The manifest and the design of a run whose model is still the one that was searched."""
-    space, folder = read_space(run)
-    manifest = run_folder.read_json(run / run_folder.MANIFEST)
-    design = open_design(space, origin=str(manifest.get("space_file", run)), folder=folder)
+    manifest, (space, folder) = read_manifest(run), read_space(run)
+    design = open_design(space, origin=manifest.space_file or str(run), folder=folder)
     check_model(run, manifest, design)
     return manifest, design
 
 
-def check_model(run: Path, manifest: Mapping[str, object], design: Design) -> None:
+def check_model(run: Path, manifest: Manifest, design: Design) -> None:
     """The model must be the one that was searched.
 
     Raises:
         RunError: another digest.
     """
     now = design.model.graph.digest
-    if manifest.get("model_digest") != now:
+    if manifest.model_digest != now:
         raise RunError(
             f"{run}: the model {design.model.name} is not the one that was searched: its digest "
-            f"was {str(manifest.get('model_digest'))[:16]}, is {now[:16]}"
+            f"was {manifest.model_digest[:16]}, is {now[:16]}"
         )
 
 
-def _url(run: Path, manifest: Mapping[str, object], given: str | None) -> str | None:
+def _url(run: Path, manifest: Manifest, given: str | None) -> str | None:
     """Where a run's study is shared; None where it is in the folder."""
-    kept = manifest.get("storage")
+    kept = manifest.storage
     if kept is None:
         if given is not None:
             raise RunError(f"--storage: the study of {run} is not shared, its trials are there")
         if not (run / JOURNAL).is_file():
             raise RunError(f"{run}: has no {JOURNAL}: nothing was measured yet")
         return None
-    if given is None and HIDDEN in str(kept):
+    if given is None and HIDDEN in kept:
         raise RunError(
             f"{run}: its trials are in {kept}; give that URL with its password: --storage URL"
         )
-    return given or str(kept)
+    return given or kept
 
 
 @contextmanager
@@ -184,8 +158,8 @@ def _own_study(journal: Path) -> Iterator[optuna.Study]:
 
 
 @contextmanager
-def _shared_study(run: Path, manifest: Mapping[str, object], url: str) -> Iterator[optuna.Study]:
-    name, expected = str(manifest.get("study")), {key: manifest.get(key) for key in SAME}
+def _shared_study(run: Path, manifest: Manifest, url: str) -> Iterator[optuna.Study]:
+    name, expected = str(manifest.study), {key: getattr(manifest, key) for key in SAME}
     with shared(url) as storage, translated(url):
         known = optuna.get_all_study_names(storage)
         if name not in known:
@@ -196,9 +170,3 @@ def _shared_study(run: Path, manifest: Mapping[str, object], url: str) -> Iterat
         if other := mismatch(study.user_attrs.get(IDENTITY, {}), expected):
             raise RunError(f"{run}: study {name!r} in {shown(url)} is another search: {other}")
         yield study
-
-
-def _mapping(content: object) -> Mapping[str, object]:
-    if not isinstance(content, Mapping):
-        raise KeyError("space")
-    return content

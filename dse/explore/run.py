@@ -14,6 +14,8 @@ from dse.explore.measure.session import prepare
 from dse.explore.problem.progress import Progress, Status, silent
 from dse.explore.problem.records import Record
 from dse.model import open_model
+from dse.run.folder import continued
+from dse.run.read import read_manifest, read_space
 from dse.space.init import Draft, space_text
 from dse.space.load import load_space, load_targets, parse_space
 from dse.space.relocate import located_target
@@ -50,7 +52,7 @@ class SearchResult:
 
 
 def run_search(
-    source: str | Path,
+    source: str | Path | None,
     *,
     overrides: Overrides | None = None,
     out: Path | None = None,
@@ -62,7 +64,8 @@ def run_search(
     """Search a space, or a model with sensible defaults.
 
     Args:
-        source: a space file, an ONNX file, a Hugging Face folder or `zoo:<name>`.
+        source: a space file, an ONNX file, a Hugging Face folder or `zoo:<name>`; None continues
+            the run in `out` with its own space.
         overrides: what to change in the space.
         out: the run folder; `runs/<space>-<time>` by default.
         resume: continue the run in `out`.
@@ -74,13 +77,27 @@ def run_search(
         DseError, HardwareError: something in the input is wrong.
     """
     progress(Status(stage="setup"))
-    space, origin, folder = open_space(str(source), overrides or Overrides())
-    if resume and out is None:
-        raise SpaceError("--resume needs --out: the folder of the run to continue")
+    if resume:
+        if out is None:
+            raise SpaceError("--resume needs --out: the folder of the run to continue")
+        continued(out)
+    space, origin, folder = _source(source, out, overrides or Overrides())
     out = out or default_folder(origin)
     session = prepare(space, origin=origin, folder=folder, compute=compute)
     front = run(session, out, resume=resume, parallelism=parallelism, progress=progress)
     return SearchResult(folder=out, front=front)
+
+
+def _source(
+    source: str | Path | None, run: Path | None, overrides: Overrides
+) -> tuple[Space, str, Path]:
+    """As `open_space`; of a run that is continued its own space."""
+    if source is not None:
+        return open_space(str(source), overrides)
+    if run is None:
+        raise SpaceError("give a space or a model to search, or the run to continue")
+    space, folder = read_space(run)
+    return overridden(space, overrides), read_manifest(run).space_file, folder
 
 
 def default_folder(source: str) -> Path:

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from dse.errors import InfeasibleError, RunError, SpaceError
-from dse.explore.problem.constraint import QUALITY, Constraint
+from dse.explore.problem.constraint import QUALITY
 from dse.explore.problem.design import Design
 from dse.explore.problem.proxy_scores import scores_from_proxy
 from dse.explore.restore import restored_to_read
 from dse.explore.solve.solver import optimum
 from dse.explore.solve.surrogate import Surrogate
 from dse.sensitivity.table import Sensitivity, finite
+from dse.space.constraint import Constraint
 from dse.space.problem import Point, Problem
 
 GAP = 1e-3

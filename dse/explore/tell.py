@@ -21,7 +21,8 @@ from dse.explore.results_csv import Result, read_results
 from dse.explore.study.outside import ATTRIBUTE, USER, OutsideMeasurement, corrected
 from dse.explore.study.study import distributions, locked
 from dse.explore.write import write_tables
-from dse.run import folder as run_folder
+from dse.run.read import read_manifest
+from dse.run.write import write_manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,7 @@ def tell(run: str | Path, results: str | Path, *, storage: str | None = None) ->
         InfeasibleError: nothing that was measured satisfies the constraints.
     """
     run = Path(run)
-    run_folder.read_json(run / run_folder.MANIFEST)
+    read_manifest(run)
     with locked(run), restored_to_continue(run, storage) as past:
         before, ended = past.records, pruned_of(past.design, past.study)
         known = {record.digest: record.point for record in before}
@@ -107,12 +108,10 @@ def _rewrite(past: RestoredRun, records: Sequence[Record]) -> tuple[Record, ...]
     design, manifest = past.design, past.manifest
     feasible = satisfied(design.constraints, records)
     front = tuple(records[i] for i in front_indices(records, design.objectives, feasible=feasible))
-    write_tables(past.folder, design, records, front, metric=str(manifest.get("metric", "")))
-    told = sum(bool(record.told) for record in records)
-    content = {
-        **manifest,
+    write_tables(past.folder, design, records, front, metric=manifest.metric)
+    update = {
         "updated": datetime.now(UTC).isoformat(timespec="seconds"),
-        "told": told,
+        "told": sum(bool(record.measured_outside) for record in records),
     }
-    run_folder.write_json(past.folder / run_folder.MANIFEST, content)
+    write_manifest(past.folder, manifest.model_copy(update=update))
     return front

@@ -9,20 +9,22 @@ from dse.execute.weights.calibrate import save_calibration
 from dse.explore.measure.pruning import PRUNED_COLUMNS, Pruned
 from dse.explore.measure.session import Session
 from dse.explore.problem.design import Design
-from dse.explore.problem.fronts import COLUMNS, front_rows, robust
+from dse.explore.problem.fronts import front_places, robust
 from dse.explore.problem.records import DETAIL_COLUMNS, QUALITY_COLUMNS, Record
 from dse.explore.problem.selection import tied_with_uniform
 from dse.explore.solve.front import knee
 from dse.graph.assignment_json import to_json
-from dse.run import folder as run_folder
+from dse.run import write as run_writer
+from dse.run.entries import FrontAssignment, Recommendation, RegionCost
+from dse.run.files import STATE
 
 
 def write_results(
     out: Path, session: Session, records: Sequence[Record], front: Sequence[Record]
 ) -> None:
     """Write every table of a finished search, and the calibrated scales."""
-    save_calibration(session.evaluator.calibration, out / run_folder.STATE)
-    session.evaluator.weights.save(out / run_folder.STATE)
+    save_calibration(session.evaluator.calibration, out / STATE)
+    session.evaluator.weights.save(out / STATE)
     write_tables(out, session.design, records, front, metric=session.evaluator.task.metric)
 
 
@@ -38,38 +40,34 @@ def write_tables(
         front: those on the front.
         metric: the task's metric; may be empty.
     """
-    columns = [
-        "trial", "source", "name", *QUALITY_COLUMNS, *DETAIL_COLUMNS,
-        *([metric] if metric else []), *design.costs.columns, "digest", "state",
+    numbers = [
+        *QUALITY_COLUMNS, *DETAIL_COLUMNS, *([metric] if metric else []), *design.costs.columns,
     ]  # fmt: skip
-    rows = {record.trial: record.row(metric) for record in records}
-    if any(record.told for record in records):
-        columns.append("told")
-    run_folder.write_table(out / run_folder.TRIALS, list(rows.values()), columns)
+    points = {record.trial: record.point_entry(metric) for record in records}
+    run_writer.write_trials(out, list(points.values()), numbers)
     tied = [
-        {**rows[record.trial], "tied": tied_with_uniform(record, records, design.objectives)}
+        points[record.trial].model_copy(
+            update={"tied": tied_with_uniform(record, records, design.objectives)}
+        )
         for record in front
     ]
-    run_folder.write_table(out / run_folder.FRONT, tied, [*columns, "tied"])
+    run_writer.write_front(out, tied, numbers)
     names = [variable.name for variable in design.problem.variables]
-    choices = [
-        {"trial": r.trial, **dict(zip(names, design.problem.choices(r.point), strict=True))}
-        for r in records
+    choices = {record.trial: design.problem.named(record.point) for record in records}
+    run_writer.write_choices(out, choices, names)
+    costs = [RegionCost.model_validate(row) for row in design.costs.rows()]
+    run_writer.write_costs(out, costs)
+    assignments = [
+        FrontAssignment(trial=r.trial, assignment=assignment_json(design, r)) for r in front
     ]
-    run_folder.write_table(out / run_folder.CHOICES, choices, ["trial", *names])
-    costs = design.costs.rows()
-    run_folder.write_table(out / run_folder.COSTS, costs, list(costs[0]))
-    assignments = [{"trial": r.trial, "assignment": assignment_json(design, r)} for r in front]
-    run_folder.write_json(out / run_folder.FRONT_ASSIGNMENTS, assignments)
+    run_writer.write_front_assignments(out, assignments)
     _write_chosen(out, design, front)
 
 
 def write_pruned(out: Path, design: Design, pruned: Sequence[Pruned]) -> None:
     """Write what ended after a first look; no file where nothing did."""
-    if pruned:
-        columns = [*PRUNED_COLUMNS, *design.costs.columns, "digest"]
-        rows = [one.row() for one in pruned]
-        run_folder.write_table(out / run_folder.PRUNED, rows, columns)
+    columns = [*PRUNED_COLUMNS, *design.costs.columns, "digest"]
+    run_writer.write_pruned(out, [one.row() for one in pruned], columns)
 
 
 def assignment_json(design: Design, record: Record) -> dict[str, object]:
@@ -82,29 +80,30 @@ def _write_chosen(out: Path, design: Design, front: Sequence[Record]) -> None:
 
     Where nothing is feasible, what an earlier front recommended is removed.
     """
-    for name in (run_folder.RECOMMENDED, run_folder.FRONTS, run_folder.ROBUST):
-        (out / name).unlink(missing_ok=True)
-    if not front:
-        return
-    run_folder.write_json(out / run_folder.RECOMMENDED, _recommended(design, front))
-    if design.objectives.views:
-        rows = front_rows(design.objectives, front)
-        columns = [*COLUMNS, *design.objectives.costs, *design.objectives.excess_columns]
-        run_folder.write_table(out / run_folder.FRONTS, rows, columns)
-        record, reason = robust(design.objectives, front)
-        content = {
-            "trial": record.trial, "reason": reason, "assignment": assignment_json(design, record)
-        }  # fmt: skip
-        run_folder.write_json(out / run_folder.ROBUST, content)
+    several = bool(front and design.objectives.views)
+    run_writer.write_fronts(out, front_places(design.objectives, front) if several else ())
+    run_writer.write_recommendations(
+        out,
+        _recommended(design, front) if front else None,
+        _robust(design, front) if several else None,
+    )
 
 
-def _recommended(design: Design, front: Sequence[Record]) -> dict[str, object]:
+def _robust(design: Design, front: Sequence[Record]) -> Recommendation:
+    """The assignment that is good on all targets."""
+    record, reason = robust(design.objectives, front)
+    return Recommendation(
+        trial=record.trial, reason=reason, assignment=assignment_json(design, record)
+    )
+
+
+def _recommended(design: Design, front: Sequence[Record]) -> Recommendation:
     """The knee of the front on the report split."""
     record = front[knee(design.objectives.report_values(front))]
     columns = " and ".join(["report_quality_loss", *design.objectives.costs])
-    return {
-        "trial": record.trial,
-        "reason": f"knee of the front: least sum of {columns}, each scaled to [0, 1] over the "
+    return Recommendation(
+        trial=record.trial,
+        reason=f"knee of the front: least sum of {columns}, each scaled to [0, 1] over the "
         f"front's {len(front)} points",
-        "assignment": assignment_json(design, record),
-    }
+        assignment=assignment_json(design, record),
+    )

@@ -23,8 +23,9 @@ from dse.export.deliver import deliver
 from dse.graph.assignment_json import from_json
 from dse.graph.ir.graph import Graph
 from dse.model import Model, open_model
-from dse.run import folder as run_folder
-from dse.space.schema import Data
+from dse.run.entries import FrontAssignment, Recommendation
+from dse.run.files import STATE
+from dse.run.read import read_front, read_manifest, read_recommendation, read_space
 from hwmodels.formats import catalog
 
 SAMPLES = 2
@@ -40,15 +41,6 @@ class Exported:
     """The file or folder that was written."""
     checks: tuple[Check, ...] = ()
     """What checkers said; empty where none was asked."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chosen:
-    """One assignment of a run, as its folder keeps it."""
-
-    trial: int
-    assignment: Mapping[str, object]
-    """The JSON object."""
 
 
 def export_trial(
@@ -93,7 +85,7 @@ def recipe_of(folder: Path, trial: int | None) -> Recipe:
         raise ExportError(f"{model.name}: has no weights here ({missing} is absent)")
     program = Program(model.graph, analysis=model.analysis)
     by_key = model.analysis.by_key
-    state = folder / run_folder.STATE
+    state = folder / STATE
     weights = WeightStates(program, by_key, _missing(folder))
     if (state / WEIGHTS_FILE).exists():
         weights.load(state)
@@ -109,10 +101,8 @@ def recipe_of(folder: Path, trial: int | None) -> Recipe:
 
 def _samples(folder: Path, graph: Graph) -> Mapping[str, Tensor] | None:
     """A batch of the run's report split; None where its data came from a program."""
-    manifest = run_folder.read_json(folder / run_folder.MANIFEST)
-    space = manifest.get("space")
-    assert isinstance(space, Mapping), "`model_of` has read it"
-    data = Data.model_validate(space["data"])
+    space, beside = read_space(folder)
+    data = space.data
     shapes = {name: graph.types[name].shape or () for name in graph.inputs}
     fixed = [shape[0] for shape in shapes.values() if shape and isinstance(shape[0], int)]
     count = max([SAMPLES, *fixed])
@@ -123,7 +113,7 @@ def _samples(folder: Path, graph: Graph) -> Mapping[str, Tensor] | None:
             sizes,
             sequence=data.sequence,
             inputs=shapes,
-            folder=_beside(manifest),
+            folder=beside,
         )
     except DataError:
         return None
@@ -131,36 +121,19 @@ def _samples(folder: Path, graph: Graph) -> Mapping[str, Tensor] | None:
     return feeds
 
 
-def chosen_trial(folder: Path, trial: int | None) -> Chosen:
+def chosen_trial(folder: Path, trial: int | None) -> FrontAssignment | Recommendation:
     """A trial of the front; the recommended one if none is named.
 
     Raises:
         RunError: no run folder, or no such trial on its front.
     """
     if trial is None:
-        content = run_folder.read_json(folder / run_folder.RECOMMENDED)
-        return _chosen(folder, content)
-    path = folder / run_folder.FRONT_ASSIGNMENTS
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunError(
-            f"{path}: no such file; is {folder} the folder of a finished run?"
-        ) from None
-    except json.JSONDecodeError as error:
-        raise RunError(f"{path}: not valid JSON: {error}") from error
-    found = {entry.trial: entry for entry in (_chosen(folder, content) for content in entries)}
+        return read_recommendation(folder)
+    found = {entry.trial: entry for entry in read_front(folder)}
     if trial not in found:
         known = ", ".join(str(number) for number in sorted(found))
         raise RunError(f"{folder}: trial {trial} is not on the front; expected one of {known}")
     return found[trial]
-
-
-def _chosen(folder: Path, content: Mapping[str, object]) -> Chosen:
-    number, assignment = content.get("trial"), content.get("assignment")
-    if not isinstance(number, int) or not isinstance(assignment, Mapping):
-        raise RunError(f"{folder}: a trial without number or assignment; run the search again")
-    return Chosen(trial=number, assignment=assignment)
 
 
 def model_of(folder: Path) -> Model:
@@ -169,20 +142,11 @@ def model_of(folder: Path) -> Model:
     Raises:
         RunError: it is not where it was, or it is another one by now.
     """
-    manifest = run_folder.read_json(folder / run_folder.MANIFEST)
-    space = manifest.get("space")
-    if not isinstance(space, Mapping) or "model" not in space:
-        raise RunError(f"{folder / run_folder.MANIFEST}: names no model; run the search again")
-    model = open_model(str(space["model"]), folder=_beside(manifest))
-    if model.graph.digest != manifest.get("model_digest"):
-        raise RunError(f"{folder}: was made with another {space['model']}; search that one again")
+    space, beside = read_space(folder)
+    model = open_model(space.model, folder=beside)
+    if model.graph.digest != read_manifest(folder).model_digest:
+        raise RunError(f"{folder}: was made with another {space.model}; search that one again")
     return model
-
-
-def _beside(manifest: Mapping[str, object]) -> Path:
-    """What paths of the space are relative to."""
-    origin = Path(str(manifest.get("space_file", "")))
-    return origin.parent if origin.suffix in (".yaml", ".yml") else Path()
 
 
 def _missing(folder: Path) -> Callable[[], Iterable[Mapping[str, Value]]]:
@@ -190,7 +154,7 @@ def _missing(folder: Path) -> Callable[[], Iterable[Mapping[str, Value]]]:
 
     def fail() -> Iterable[Mapping[str, Value]]:
         raise RunError(
-            f"{folder / run_folder.STATE}: does not hold what calibration learned; resume the "
+            f"{folder / STATE}: does not hold what calibration learned; resume the "
             "search to write it"
         )
 

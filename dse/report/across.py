@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dse.report.quantities.unit import digits, loss_text, si, unit_of
-from dse.run.run import FrontPoint, Run
+from dse.run.entries import FrontPlace
+from dse.run.search_run import SearchRun
 
 ROBUST = "robust"
 
@@ -34,7 +35,7 @@ class Across:
     """On the robust assignment."""
 
 
-def across(run: Run) -> Across | None:
+def across(run: SearchRun) -> Across | None:
     """The fronts side by side; None with one target."""
     if not run.fronts or run.robust is None:
         return None
@@ -49,7 +50,7 @@ def across(run: Run) -> Across | None:
     )
 
 
-def _row(run: Run, place: FrontPoint) -> RobustRow:
+def _row(run: SearchRun, place: FrontPlace) -> RobustRow:
     point = run.by_trial[place.trial]
     return RobustRow(
         title=run.title(point),
@@ -63,7 +64,7 @@ def _row(run: Run, place: FrontPoint) -> RobustRow:
     )
 
 
-def _sentence(run: Run, robust: list[FrontPoint]) -> str:
+def _sentence(run: SearchRun, robust: list[FrontPlace]) -> str:
     place = next(one for one in robust if run.robust and one.trial == run.robust.trial)
     point = run.by_trial[place.trial]
     targets = ", ".join(target.name for target in run.manifest.targets)

@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping
 from dse.report.quantities.axis import WORDS, cost_axes
 from dse.report.quantities.baseline import against_reference, gain
 from dse.report.quantities.unit import digits, loss_text, ratio, si, unit_of
-from dse.run.manifest import Target
-from dse.run.run import Point, Run
+from dse.run.entries import MeasuredPoint
+from dse.run.manifest import TargetEntry
+from dse.run.search_run import SearchRun
 
 NOUNS = {"gemm": "GEMM groups", "conv2d": "convolutions"}
 
 
-def answer(run: Run) -> str:
+def answer(run: SearchRun) -> str:
     """One paragraph on the recommended point, or on the front where none is recommended."""
     if run.recommended is None:
         return (
@@ -24,7 +25,7 @@ def answer(run: Run) -> str:
     return " ".join(_sentences(run, run.recommended))
 
 
-def caveats(run: Run) -> list[str]:
+def caveats(run: SearchRun) -> list[str]:
     """What a reader must know before believing the numbers."""
     manifest = run.manifest
     found = [f"Proxy: {manifest.proxy}."] if manifest.proxy else []
@@ -35,12 +36,18 @@ def caveats(run: Run) -> list[str]:
         found.append(
             f"Costs on {_joined(unchecked)} are predictions, not validated against silicon."
         )
+    losses = {point.loss for point in run.points}
+    if len(run.points) > 1 and len(losses) == 1:
+        found.append(
+            f"Every assignment that was measured has the same loss ({losses.pop()}): nothing here "
+            "tells them apart in quality."
+        )
     if manifest.status != "complete":
         found.append(f"The run is {manifest.status}: the front may still move.")
     return found
 
 
-def _sentences(run: Run, point: Point) -> Iterator[str]:
+def _sentences(run: SearchRun, point: MeasuredPoint) -> Iterator[str]:
     yield _what(run, point)
     yield from _gains(run, point)
     yield from _cheapest(run, point)
@@ -48,7 +55,7 @@ def _sentences(run: Run, point: Point) -> Iterator[str]:
         yield "Within the noise it cannot be told from a cheaper uniform assignment."
 
 
-def _what(run: Run, point: Point) -> str:
+def _what(run: SearchRun, point: MeasuredPoint) -> str:
     """Which formats where, at which loss."""
     place = f"On {_place(run).title}, " if run.manifest.targets else ""
     loss = loss_text(point.loss, point.stderr)
@@ -56,7 +63,7 @@ def _what(run: Run, point: Point) -> str:
     return f"{place}{shares} at a loss of {loss} {run.loss_unit}{_metric(run, point)}."
 
 
-def _shares(run: Run, point: Point) -> list[str]:
+def _shares(run: SearchRun, point: MeasuredPoint) -> list[str]:
     """One phrase a kind of region, the most frequent kind first."""
     kinds = {one.name: one.kind for one in run.searched}
     grouped: dict[str, dict[str, str]] = {}
@@ -76,14 +83,14 @@ def _share(kind: str, chosen: Mapping[str, str]) -> str:
     return f"{most} of {counts.total()} {NOUNS.get(kind, kind)} run in {first}{rest}"
 
 
-def _place(run: Run) -> Target:
+def _place(run: SearchRun) -> TargetEntry:
     """The target of the first cost objective."""
     column = run.cost_objectives[0] if run.cost_objectives else ""
     named = {target.name: target for target in run.manifest.targets}
     return named.get(column.split(".")[0], run.manifest.targets[0])
 
 
-def _metric(run: Run, point: Point) -> str:
+def _metric(run: SearchRun, point: MeasuredPoint) -> str:
     metric, whole = run.manifest.metric, run.manifest.reference_metric
     value = point.columns.get(metric)
     if value is None or whole is None:
@@ -91,7 +98,7 @@ def _metric(run: Run, point: Point) -> str:
     return f"; {metric.replace('_', ' ')} {digits(value, 4)} instead of {digits(whole, 4)}"
 
 
-def _gains(run: Run, point: Point) -> Iterator[str]:
+def _gains(run: SearchRun, point: MeasuredPoint) -> Iterator[str]:
     """Against the reference, and against the best uniform assignment here and elsewhere."""
     if not run.cost_objectives:
         return
@@ -124,7 +131,7 @@ def _compared(factor: float, better: str, baseline: str) -> str:
     return f"{ratio(factor)} {better} than {baseline}"
 
 
-def _cheapest(run: Run, point: Point) -> Iterator[str]:
+def _cheapest(run: SearchRun, point: MeasuredPoint) -> Iterator[str]:
     """What going all the way to the cheapest uniform assignment would cost in quality."""
     axes = {axis.column: axis for axis in cost_axes(run)}
     axis = axes.get(run.cost_objectives[0]) if run.cost_objectives else None

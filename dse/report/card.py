@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from dse.report.quantities.axis import cost_axes
 from dse.report.quantities.baseline import against_reference
 from dse.report.quantities.unit import digits, loss_text, ratio, si
-from dse.run.run import Run
+from dse.run.search_run import SearchRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +19,7 @@ class Card:
     detail: str = ""
 
 
-def cards(run: Run) -> list[Card]:
+def cards(run: SearchRun) -> list[Card]:
     """Loss and every cost of the recommended point; none where nothing is recommended."""
     point = run.recommended
     if point is None:

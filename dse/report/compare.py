@@ -19,8 +19,8 @@ from dse.report.figures.view import Button, View
 from dse.report.html import page
 from dse.report.quantities.axis import Axis, cost_axes
 from dse.report.quantities.unit import digits, loss_text, si
-from dse.run.load import read_run
-from dse.run.run import Run
+from dse.run.read import read_run
+from dse.run.search_run import SearchRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class Entry:
 
     label: str
     colour: str
-    run: Run
+    run: SearchRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ def compare(run_dirs: Sequence[Path], out: Path) -> Path:
     return out
 
 
-def _labelled(runs: Sequence[Run]) -> list[Entry]:
+def _labelled(runs: Sequence[SearchRun]) -> list[Entry]:
     """Runs by the name of their folder, or by its whole path where names repeat."""
     names = [run.folder.resolve().name for run in runs]
     unique = len(set(names)) == len(names)

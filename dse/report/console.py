@@ -14,8 +14,8 @@ from dse.report.across import across
 from dse.report.answer import answer, caveats
 from dse.report.quantities.unit import digits, percent
 from dse.report.table import Cell, Row, front_table
-from dse.run.load import read_run
-from dse.run.run import Run
+from dse.run.read import read_run
+from dse.run.search_run import SearchRun
 
 LONGEST = 14
 """Rows of the front that are printed; a longer one is thinned evenly."""
@@ -60,7 +60,7 @@ def print_front(run_dir: Path, console: Console) -> None:
         console.print(f"report: {page}", soft_wrap=True, highlight=False)
 
 
-def _native(run: Run) -> str:
+def _native(run: SearchRun) -> str:
     """`h100 10 % to 100 %` for every target that lacks a kernel for something on the front."""
     parts = []
     for target in run.manifest.targets:
@@ -71,12 +71,12 @@ def _native(run: Run) -> str:
     return ", ".join(parts)
 
 
-def _against(run: Run) -> str:
+def _against(run: SearchRun) -> str:
     """What the factors beside latencies are counted from."""
     return f"; × against {run.title(run.reference)}" if run.reference else ""
 
 
-def _duration(run: Run) -> str:
+def _duration(run: SearchRun) -> str:
     total = run.manifest.elapsed_s.get("total")
     return f" in {digits(total)} s" if total else ""
 

@@ -22,8 +22,8 @@ from dse.report.provenance import facts
 from dse.report.quantities.breakdown import Support, support
 from dse.report.quantities.unit import digits
 from dse.report.table import front_table
-from dse.run.load import read_run
-from dse.run.run import Run
+from dse.run.read import read_run
+from dse.run.search_run import SearchRun
 
 FILTERS = {"digits": digits}
 
@@ -58,11 +58,11 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _title(run: Run) -> str:
+def _title(run: SearchRun) -> str:
     return run.manifest.asked or f"{run.manifest.model.name}: {run.folder.name}"
 
 
-def _context(run: Run) -> dict[str, object]:
+def _context(run: SearchRun) -> dict[str, object]:
     return {
         "run": run,
         "manifest": run.manifest,
@@ -77,7 +77,7 @@ def _context(run: Run) -> dict[str, object]:
     }
 
 
-def _views(run: Run) -> list[View]:
+def _views(run: SearchRun) -> list[View]:
     views = (
         pareto_view(run), format_map_view(run), time_view(run), heat_view(run), rank_view(run),
         hypervolume_view(run), effort_view(run),
@@ -85,7 +85,7 @@ def _views(run: Run) -> list[View]:
     return [view for view in views if view is not None]
 
 
-def _support_rows(run: Run) -> dict[str, list[Support]]:
+def _support_rows(run: SearchRun) -> dict[str, list[Support]]:
     """Choice to one entry a target."""
     rows: dict[str, list[Support]] = {}
     for entry in support(run):

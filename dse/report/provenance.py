@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dse.report.quantities.unit import digits
-from dse.run.manifest import Network, Phase, Target
-from dse.run.run import Run
+from dse.run.manifest import ModelEntry, PhaseEntry, TargetEntry
+from dse.run.search_run import SearchRun
 
 
-def facts(run: Run) -> list[tuple[str, str]]:
+def facts(run: SearchRun) -> list[tuple[str, str]]:
     """What was run on what, with which versions, in the order a reader asks."""
     manifest, samples = run.manifest, run.manifest.samples
     lines = [
@@ -33,13 +33,13 @@ def facts(run: Run) -> list[tuple[str, str]]:
     return [(label, text) for label, text in lines if text]
 
 
-def _network(network: Network) -> str:
+def _network(network: ModelEntry) -> str:
     digest = f"digest {network.digest[:16]}" if network.digest else ""
     parts = (network.name, network.description, network.weights_note, digest)
     return "; ".join(part for part in parts if part)
 
 
-def _target(target: Target) -> str:
+def _target(target: TargetEntry) -> str:
     kinds = ", ".join(f"{count} {kind}" for kind, count in target.figures.items())
     checked = "validated against silicon" if target.validated else "not validated against silicon"
     note = (
@@ -51,18 +51,18 @@ def _target(target: Target) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _phase(phase: Phase) -> str:
+def _phase(phase: PhaseEntry) -> str:
     dims = ", ".join(f"{name} = {size}" for name, size in phase.dims.items())
     return f"share {digits(phase.share, 2)}" + (f"; {dims}" if dims else "")
 
 
-def _stages(run: Run) -> str:
+def _stages(run: SearchRun) -> str:
     seconds = run.manifest.elapsed_s
     parts = [f"{name.replace('_', ' ')} {digits(value)} s" for name, value in seconds.items()]
     return ", ".join(parts)
 
 
-def _versions(run: Run) -> Iterator[str]:
+def _versions(run: SearchRun) -> Iterator[str]:
     yield f"dse {run.manifest.dse}"
     for name, version in run.manifest.versions.items():
         yield f"{name} {version}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from dse.run.load import read_run
+from dse.run.read import read_run
 
 Value = str | int | float | bool | None | Mapping[str, str]
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dse.report.quantities.unit import DASH, digits, loss_text, percent, ratio, si
-from dse.run.manifest import Target
-from dse.run.run import Point, Run
+from dse.run.entries import MeasuredPoint
+from dse.run.manifest import TargetEntry
 from dse.run.scheme import colours, formats_phrase
+from dse.run.search_run import SearchRun
 
 RowKind = Literal["front", "uniform", "recommended"]
 """On the front, a uniform assignment that is not, or the point to take."""
@@ -44,7 +45,7 @@ class Table:
     rows: tuple[Row, ...]
 
 
-def front_table(run: Run) -> Table:
+def front_table(run: SearchRun) -> Table:
     """The front, cheapest first, then the uniform assignments that are not on it.
 
     Energy is that of the first target; a target's native share comes where it is ever below one.
@@ -69,22 +70,22 @@ def front_table(run: Run) -> Table:
     )
 
 
-def _kind(run: Run, point: Point, front: set[int]) -> RowKind:
+def _kind(run: SearchRun, point: MeasuredPoint, front: set[int]) -> RowKind:
     if run.is_recommended(point):
         return "recommended"
     return "front" if point.trial in front else "uniform"
 
 
-def _name(run: Run, point: Point) -> Cell:
+def _name(run: SearchRun, point: MeasuredPoint) -> Cell:
     return Cell(text=run.title(point), sort=point.trial, detail="tied" if point.tied else "")
 
 
-def _loss(point: Point) -> Cell:
+def _loss(point: MeasuredPoint) -> Cell:
     detail = "" if point.on_report else "search split"
     return Cell(text=loss_text(point.loss, point.stderr), sort=_order(point.loss), detail=detail)
 
 
-def _metric(run: Run, points: Sequence[Point]) -> dict[str, list[Cell]]:
+def _metric(run: SearchRun, points: Sequence[MeasuredPoint]) -> dict[str, list[Cell]]:
     name = run.manifest.metric
     values = [point.columns.get(name) for point in points]
     if not name or not any(values):
@@ -97,7 +98,7 @@ def _metric(run: Run, points: Sequence[Point]) -> dict[str, list[Cell]]:
     }
 
 
-def _costs(run: Run, points: Sequence[Point]) -> dict[str, list[Cell]]:
+def _costs(run: SearchRun, points: Sequence[MeasuredPoint]) -> dict[str, list[Cell]]:
     columns: dict[str, list[Cell]] = {}
     first = run.manifest.targets[0].name
     for target in run.manifest.targets:
@@ -113,7 +114,7 @@ def _costs(run: Run, points: Sequence[Point]) -> dict[str, list[Cell]]:
     return columns
 
 
-def _latency(run: Run, point: Point, target: Target) -> Cell:
+def _latency(run: SearchRun, point: MeasuredPoint, target: TargetEntry) -> Cell:
     """Seconds, and how many times faster than the reference."""
     value = point.cost("latency_s", target.name)
     whole = run.reference.cost("latency_s", target.name) if run.reference else None
@@ -125,7 +126,7 @@ def _cost(value: float | None, unit: str) -> Cell:
     return Cell(text=si(value, unit), sort=_order(value))
 
 
-def _formats(run: Run, point: Point) -> Cell:
+def _formats(run: SearchRun, point: MeasuredPoint) -> Cell:
     """How many variables take which scheme, in words and as a coloured strip."""
     chosen = run.chosen(point)
     if not chosen:

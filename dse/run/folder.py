@@ -1,75 +1,18 @@
-"""The run folder: where its files are, written so that none is ever half there."""
+"""The run folder as a place: begun, or found again and continued."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-import pandas as pd
+from pydantic import ValidationError
 
 from dse.errors import RunError
-from dse.files import write_atomically
-
-FORMAT = 1
-"""Of the run folder, as its manifest says."""
-MANIFEST = "manifest.json"
-SENSITIVITY = "sensitivity.csv"
-TRIALS = "trials.csv"
-FRONT = "front.csv"
-FRONT_ASSIGNMENTS = "front.json"
-CHOICES = "choices.csv"
-COSTS = "costs.csv"
-RECOMMENDED = "recommended.json"
-FRONTS = "fronts.csv"
-ROBUST = "robust.json"
-FAILURES = "failures.csv"
-PRUNED = "pruned.csv"
-STATE = "state"
-
-
-def write_json(path: Path, content: Mapping[str, object] | Sequence[object]) -> None:
-    """Write JSON in one step; NaN is refused, since JSON has none."""
-    write_atomically(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
-
-
-def write_table(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> None:
-    """Write a CSV in one step; what a row does not have is left empty."""
-    table = pd.DataFrame.from_records(list(rows), columns=list(columns))
-    write_atomically(path, table.to_csv(index=False, lineterminator="\n"))
-
-
-def write_failures(folder: Path, failures: Mapping[int, str]) -> None:
-    """Write why trials failed; no file where none did."""
-    if failures:
-        rows = [{"trial": trial, "error": error} for trial, error in failures.items()]
-        write_table(folder / FAILURES, rows, ["trial", "error"])
-
-
-def read_failures(folder: Path) -> Mapping[int, str]:
-    """Trial -> why it failed."""
-    path = folder / FAILURES
-    if not path.exists():
-        return {}
-    table = pd.read_csv(path, keep_default_na=False)
-    return dict(zip(table["trial"].astype(int), table["error"].astype(str), strict=True))
-
-
-def read_json(path: Path) -> dict[str, object]:
-    """The content of a JSON file.
-
-    Raises:
-        RunError: missing or torn.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunError(f"{path}: no such file; is {path.parent} a run folder?") from None
-    except json.JSONDecodeError as error:
-        raise RunError(f"{path}: not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise RunError(f"{path}: expected a JSON object")
-    return content
+from dse.run.files import MANIFEST, resume_command
+from dse.run.manifest import Manifest
+from dse.run.read import read_manifest
+from dse.space.schema import Space
 
 
 def open_folder(folder: Path, identity: Mapping[str, object], *, resume: bool) -> None:
@@ -77,35 +20,61 @@ def open_folder(folder: Path, identity: Mapping[str, object], *, resume: bool) -
 
     Args:
         folder: the run folder.
-        identity: what must be equal for a run to be continued: space, model digest, seed.
-        resume: whether an existing folder may be continued.
+        identity: what must be equal for a run to be continued: version, space, model digest.
+        resume: whether a run that is there is continued.
 
     Raises:
-        RunError: it exists and `resume` is false, or it belongs to another space or model.
+        RunError: a run is there and `resume` is false, or none is and it is true; or it belongs
+            to another space or model.
     """
-    manifest = folder / MANIFEST
-    if not manifest.exists():
-        if folder.exists() and any(folder.iterdir()):
-            raise RunError(f"{folder}: exists and is not a run folder; choose another --out")
-        folder.mkdir(parents=True, exist_ok=True)
+    if resume:
+        known = continued(folder).model_dump(mode="json")
+        if other := mismatch(known, identity):
+            raise RunError(f"{folder}: cannot be resumed: {other}; choose another --out")
         return
-    if not resume:
+    if (folder / MANIFEST).exists():
         raise RunError(
-            f"{folder}: exists already; continue it with --resume or choose another --out"
+            f"{folder}: exists already; continue it with: {resume_command(folder)}, or choose "
+            "another --out"
         )
-    known = read_json(manifest)
-    if other := mismatch(known, identity):
-        raise RunError(f"{folder}: cannot be resumed: {other}; choose another --out")
+    if folder.exists() and any(folder.iterdir()):
+        raise RunError(f"{folder}: exists and is not a run folder; choose another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def continued(folder: Path) -> Manifest:
+    """The manifest of the run that is to be continued.
+
+    Raises:
+        RunError: there is none, or it is of another version.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise RunError(f"--resume: {folder}: no run is there; begin one without --resume")
+    return read_manifest(folder)
 
 
 def mismatch(known: Mapping[str, object], identity: Mapping[str, object]) -> str:
-    """In what a search differs from the one given now; empty where it is the same."""
+    """The first difference of a search from the one given now; empty where it is the same.
+
+    How many trials are wanted may differ: a run is extended so.
+    """
     for key, value in identity.items():
-        if known.get(key) != value:
-            return (
-                f"its {key} differs from the one given now ({_difference(known.get(key), value)})"
-            )
+        before, now = known.get(key), value
+        if key == "space":
+            before, now = _comparable(before), _comparable(now)
+        if before != now:
+            return f"its {key} differs from the one given now ({_difference(before, now)})"
     return ""
+
+
+def _comparable(space: object) -> object:
+    """A space as this version writes it, whichever wrote it, without what may be changed."""
+    try:
+        content = Space.model_validate(space).model_dump(mode="json")
+    except ValidationError:
+        return space
+    content["search"].pop("trials")
+    return content
 
 
 def _difference(before: object, now: object) -> str:

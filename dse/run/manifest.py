@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal
 
+from pydantic import BaseModel, ConfigDict, Field
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+Status = Literal["running", "interrupted", "complete"]
+
+
+class FileModel(BaseModel):
+    """A part of a file of the run folder; keys that a later version adds are left out."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+
+class TargetEntry(FileModel):
     """A device under a runtime."""
 
     name: str
@@ -17,7 +25,7 @@ class Target:
     validated: bool = False
     """Whether the cost model was compared with measurements on this device."""
     note: str = ""
-    figures: Mapping[str, int] = field(default_factory=dict)
+    figures: Mapping[str, int] = Field(default_factory=dict)
     """How many of the device's figures are measured, from a datasheet, scaled or assumed."""
 
     @property
@@ -26,17 +34,15 @@ class Target:
         return f"{self.device} under {self.runtime}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Phase:
+class PhaseEntry(FileModel):
     """One way in which the model is called, with the sizes it is called with."""
 
     name: str
     share: float = 1.0
-    dims: Mapping[str, int] = field(default_factory=dict)
+    dims: Mapping[str, int] = Field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Variable:
+class VariableEntry(FileModel):
     """A decision of the search: a region and the schemes it could take."""
 
     name: str
@@ -53,8 +59,7 @@ class Variable:
         return self.name if self.block is None else f"{self.block} · {own}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Network:
+class ModelEntry(FileModel):
     """The model that was searched, or the one whose shapes were priced."""
 
     name: str
@@ -63,8 +68,7 @@ class Network:
     description: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Samples:
+class Samples(FileModel):
     """Sequences or images per split."""
 
     calibration: int = 0
@@ -72,33 +76,51 @@ class Samples:
     report: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
-    """What was asked, with what, and what it took."""
+class Manifest(FileModel):
+    """The manifest of a run: what was asked, with what, and what it took."""
 
     format: int
     dse: str
-    model: Network
-    objectives: tuple[str, ...]
-    metric: str
-    targets: tuple[Target, ...]
-    variables: tuple[Variable, ...]
-    phases: tuple[Phase, ...] = ()
-    cost_model: Network | None = None
-    proxy: str = ""
+    versions: Mapping[str, str] = Field(default_factory=dict)
+    created: str = ""
+    updated: str = ""
+    """When measurements made outside were taken in."""
+    status: Status = "complete"
+    seed: int = 0
     question: str = ""
     space_file: str = ""
-    created: str = ""
-    status: Literal["complete", "interrupted", "running"] = "complete"
-    seed: int = 0
+    """What errors call the space: its file, where it has one."""
+    model: ModelEntry
+    cost_model: ModelEntry | None = None
+    proxy: str = ""
+    objectives: tuple[str, ...]
+    """Columns of `front.csv`, all minimised; the first is `report_quality_loss`."""
+    constraints: tuple[str, ...] = ()
+    targets: tuple[TargetEntry, ...]
+    phases: tuple[PhaseEntry, ...] = ()
+    variables: tuple[VariableEntry, ...]
+    model_digest: str = ""
+    space: Mapping[str, object] = Field(default_factory=dict)
+    """The space as its file would say it; with version and digest what a run is told apart by."""
+    storage: str | None = None
+    """Where the study is shared, without its password; None where it is in the folder."""
+    study: str | None = None
+    """Its name there."""
+    metric: str
     metric_goal: Literal["minimise", "maximise"] = "minimise"
     reference_metric: float | None = None
-    samples: Samples = field(default_factory=Samples)
-    versions: Mapping[str, str] = field(default_factory=dict)
-    forward_equivalents: Mapping[str, float] = field(default_factory=dict)
-    elapsed_s: Mapping[str, float] = field(default_factory=dict)
+    samples: Samples = Field(default_factory=Samples)
+    forward_equivalents: Mapping[str, float] = Field(default_factory=dict)
+    elapsed_s: Mapping[str, float] = Field(default_factory=dict)
     hypervolume: tuple[tuple[float, float], ...] = ()
     """(forward-equivalents, hypervolume) after each trial."""
+    told: int = 0
+    """Assignments of which something was measured outside."""
+    origin: str = Field(default="", alias="from")
+    """The run whose measurements were taken over."""
+    unreported: int = 0
+    """Assignments that may belong on the front and lack the report split; of a run that took
+    over another's measurements."""
 
     @property
     def asked(self) -> str:

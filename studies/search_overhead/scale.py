@@ -14,10 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from dse.explore import Overrides, run_search
-from dse.explore.problem.constraint import Constraint
 from dse.explore.problem.design import open_design
 from dse.explore.run import open_space
 from dse.explore.solution import solve, surrogate_of
+from dse.space.constraint import Constraint
 from dse.zoo.export import export_shape_graph
 from dse.zoo.shapes import LLAMA_SHAPES
 from studies.search_overhead.run import write

@@ -41,7 +41,7 @@ def test_an_interrupted_search_says_how_to_go_on(space: Path, tmp_path: Path) ->
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
     assert process.returncode == INTERRUPTED
-    assert f"go on with: dse search {space} --out {out} --resume" in rest
+    assert f"go on with: dse search --out {out} --resume" in rest
     assert "Traceback" not in rest
     assert json.loads((out / "manifest.json").read_text())["status"] == "interrupted"
 

@@ -38,7 +38,7 @@ def test_a_full_disk_ends_the_run_and_it_resumes(
         patch.setattr(JournalFileBackend, "append_logs", fill)
         with pytest.raises(StorageError, match="No space left on device") as caught:
             run(session(metrics.fidelity), folder)
-    assert f"go on with --out {folder} --resume" in str(caught.value)
+    assert f"go on with: dse search --out {folder} --resume" in str(caught.value)
     assert 0 < len(settled(folder)) < len(settled(whole))
     run(session(metrics.fidelity), folder, resume=True)
     assert settled(folder) == settled(whole)

@@ -219,4 +219,4 @@ def test_scores_of_a_run_are_those_that_its_measurements_corrected(run: Path) ->
         def missed(surrogate: Surrogate) -> float:
             return float(np.abs(surrogate.predict(points) - measured).mean())
 
-        assert missed(surrogate_of(run, past.design)) < missed(past.prior)
+        assert missed(surrogate_of(run, past.design)) < missed(past.surrogate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -102,6 +103,40 @@ def test_an_existing_folder_is_not_overwritten(finished: Path) -> None:
 def test_a_run_of_another_space_cannot_be_resumed(finished: Path) -> None:
     with pytest.raises(RunError, match=r"space differs.*seed: was 0, is 1"):
         run_search(SMOKE, out=finished, resume=True, overrides=Overrides(seed=1))
+
+
+def test_a_run_that_is_not_there_cannot_be_resumed(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"nowhere: no run is there; begin one without --resume"):
+        run_search(SMOKE, out=tmp_path / "nowhere", resume=True)
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_finished_run_is_extended_and_knows_its_own_space(
+    finished: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "more"))
+    before = (folder / "trials.csv").read_text().splitlines()
+    run_search(None, out=folder, resume=True, overrides=Overrides(trials=13))
+    after = (folder / "trials.csv").read_text().splitlines()
+    assert len(after) == 1 + 13
+    assert [line.split(",")[0] for line in after[:11]] == [line.split(",")[0] for line in before]
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["space"]["search"]["trials"] == 13
+    assert manifest["status"] == "complete"
+
+
+def test_a_run_folder_of_before_the_open_methods_is_read_and_resumed(
+    finished: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "old"))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    search = manifest["space"]["search"]
+    search["sampler"] = search.pop("method")
+    del search["arguments"], manifest["told"], manifest["unreported"], manifest["updated"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    front = _front(folder)
+    run_search(SMOKE, out=folder, resume=True)
+    pd.testing.assert_frame_equal(_front(folder), front)
 
 
 @pytest.mark.parametrize("trials_before_the_end", [0, 4])

@@ -8,8 +8,8 @@ import pytest
 
 from dse.report.answer import answer, caveats
 from dse.report.quantities.baseline import gain, rivals
-from dse.run.load import read_run
-from dse.run.run import Run
+from dse.run.read import read_run
+from dse.run.search_run import SearchRun
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def trials(finished: Path) -> pd.DataFrame:
 
 
 def test_the_baseline_is_the_cheapest_uniform_of_no_greater_loss(
-    run: Run, trials: pd.DataFrame
+    run: SearchRun, trials: pd.DataFrame
 ) -> None:
     assert run.recommended is not None
     found = gain(run, run.recommended, "b200.latency_s")
@@ -31,12 +31,12 @@ def test_the_baseline_is_the_cheapest_uniform_of_no_greater_loss(
     assert found.factor == pytest.approx(fair["b200.latency_s"].min() / own["b200.latency_s"])
 
 
-def test_a_point_is_no_rival_of_itself(run: Run) -> None:
+def test_a_point_is_no_rival_of_itself(run: SearchRun) -> None:
     for uniform in run.uniforms:
         assert uniform.trial not in {rival.trial for rival in rivals(run, uniform)}
 
 
-def test_the_answer_counts_formats_and_quotes_gains(run: Run, trials: pd.DataFrame) -> None:
+def test_the_answer_counts_formats_and_quotes_gains(run: SearchRun, trials: pd.DataFrame) -> None:
     point = run.recommended
     assert point is not None
     text = answer(run)
@@ -55,7 +55,7 @@ def test_a_run_without_recommendation_says_so(folder: Path) -> None:
     assert "has not recommended one" in answer(read_run(folder))
 
 
-def test_proxy_accuracy_and_unvalidated_devices_are_said(run: Run) -> None:
+def test_proxy_accuracy_and_unvalidated_devices_are_said(run: SearchRun) -> None:
     text = " ".join(caveats(run))
     assert "accuracy of byte-gpt, cost shape of llama-3-8b" in text
     assert "b200 and h100 are predictions, not validated against silicon" in text

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from dse.report import front_rows, print_front
-from dse.run.run import Run
+from dse.run.search_run import SearchRun
 
 
 def printed(folder: Path, width: int) -> list[str]:
@@ -23,19 +23,19 @@ def test_nothing_is_cut_or_wider_than_the_terminal(finished: Path, width: int) -
     assert not any("…" in line for line in lines)
 
 
-def test_the_recommended_row_is_marked(finished: Path, run: Run) -> None:
+def test_the_recommended_row_is_marked(finished: Path, run: SearchRun) -> None:
     marked = [line for line in printed(finished, 100) if line.startswith("★")]
     assert len(marked) == 1
     assert run.recommended is not None
     assert f"#{run.recommended.trial} " in marked[0]
 
 
-def test_every_uniform_assignment_has_a_row(finished: Path, run: Run) -> None:
+def test_every_uniform_assignment_has_a_row(finished: Path, run: SearchRun) -> None:
     starts = {line.split()[0] for line in printed(finished, 100) if line.startswith("  ")}
     assert {run.title(point) for point in run.uniforms} <= starts
 
 
-def test_a_long_front_says_how_much_it_leaves_out(finished: Path, run: Run) -> None:
+def test_a_long_front_says_how_much_it_leaves_out(finished: Path, run: SearchRun) -> None:
     lines = printed(finished, 100)
     rule = next(i for i, line in enumerate(lines) if line.startswith("─"))
     note = next(i for i, line in enumerate(lines) if " more in " in line)
@@ -44,7 +44,7 @@ def test_a_long_front_says_how_much_it_leaves_out(finished: Path, run: Run) -> N
     assert int(lines[note].split()[0]) == len(run.front) - (shown - beside)
 
 
-def test_programs_get_every_column_of_the_front(finished: Path, run: Run) -> None:
+def test_programs_get_every_column_of_the_front(finished: Path, run: SearchRun) -> None:
     rows = front_rows(finished)
     assert [row["trial"] for row in rows] == [point.trial for point in run.front]
     assert sum(bool(row["recommended"]) for row in rows) == 1

@@ -17,7 +17,8 @@ from dse.report.figures.pareto import pareto_view, staircase
 from dse.report.figures.sensitivity import rank_view
 from dse.report.figures.time import compared
 from dse.report.quantities.breakdown import breakdown, region_role, support
-from dse.run.run import Point, Run
+from dse.run.entries import MeasuredPoint
+from dse.run.search_run import SearchRun
 
 Pair = tuple[float, float]
 
@@ -25,14 +26,14 @@ Pair = tuple[float, float]
 @given(st.lists(st.tuples(st.floats(0.1, 9), st.floats(0.1, 9)), min_size=1, unique=True))
 def test_the_staircase_is_what_moocore_calls_nondominated(pairs: list[Pair]) -> None:
     points = [
-        Point(trial=i, source="sampler", columns={"c": x, "report_quality_loss": y})
+        MeasuredPoint(trial=i, source="sampler", columns={"c": x, "report_quality_loss": y})
         for i, (x, y) in enumerate(pairs)
     ]
     kept = {point.trial for point in staircase(points, "c")}
     assert kept == set(np.flatnonzero(moocore.is_nondominated(np.array(pairs))))
 
 
-def test_parts_add_up_to_the_latency_of_the_phase(run: Run, finished: Path) -> None:
+def test_parts_add_up_to_the_latency_of_the_phase(run: SearchRun, finished: Path) -> None:
     trials = pd.read_csv(finished / "trials.csv", index_col="trial")
     for point in (run.front[0], run.front[-1], run.uniforms[0]):
         found = breakdown(run, point, target="h100", phase="decode")
@@ -41,7 +42,7 @@ def test_parts_add_up_to_the_latency_of_the_phase(run: Run, finished: Path) -> N
         assert sum(found.by_bound.values()) == pytest.approx(expected)
 
 
-def test_what_is_not_native_is_counted_by_region_with_its_reason(run: Run) -> None:
+def test_what_is_not_native_is_counted_by_region_with_its_reason(run: SearchRun) -> None:
     found = {(one.choice, one.target): one for one in support(run)}
     assert found["w4a4_nvfp4", "b200"].native
     on_hopper = found["w4a4_nvfp4", "h100"]
@@ -57,7 +58,7 @@ def test_the_role_of_a_region_that_is_not_searched(region: str, role: str) -> No
     assert region_role(region) == role
 
 
-def test_the_map_shows_the_choice_of_every_variable_at_every_front_point(run: Run) -> None:
+def test_the_map_shows_the_choice_of_every_variable_at_every_front_point(run: SearchRun) -> None:
     cells = format_map_view(run).figure.data[0].z
     choices = run.manifest.choices
     for column, point in enumerate(run.front):
@@ -65,7 +66,7 @@ def test_the_map_shows_the_choice_of_every_variable_at_every_front_point(run: Ru
             assert choices[int(cells[row][column])] == run.choices[point.trial][variable.name]
 
 
-def test_every_cost_of_every_target_has_a_button(run: Run) -> None:
+def test_every_cost_of_every_target_has_a_button(run: SearchRun) -> None:
     costs, scales = pareto_view(run).buttons
     assert [button.label for button in costs] == [
         "latency on b200", "latency on h100", "energy on b200", "energy on h100", "weights",
@@ -73,7 +74,7 @@ def test_every_cost_of_every_target_has_a_button(run: Run) -> None:
     assert len(scales) == 2
 
 
-def test_a_button_moves_every_trace_to_its_own_column(run: Run) -> None:
+def test_a_button_moves_every_trace_to_its_own_column(run: SearchRun) -> None:
     view = pareto_view(run)
     restyle, relayout, _ = json.loads(view.buttons[0][1].arguments)
     assert len(restyle["x"]) == len(view.figure.data)
@@ -82,12 +83,14 @@ def test_a_button_moves_every_trace_to_its_own_column(run: Run) -> None:
     assert relayout["xaxis.title.text"] == "predicted latency on h100 (ms)"
 
 
-def test_hover_text_cannot_smuggle_markup(run: Run) -> None:
-    point = Point(trial=1, source="<b>x</b>", columns={"report_quality_loss": 0.1})
+def test_hover_text_cannot_smuggle_markup(run: SearchRun) -> None:
+    point = MeasuredPoint(trial=1, source="<b>x</b>", columns={"report_quality_loss": 0.1})
     assert "<b>x</b>" not in hover(run, point)
 
 
-def test_the_ranking_starts_with_the_most_sensitive_variable(run: Run, finished: Path) -> None:
+def test_the_ranking_starts_with_the_most_sensitive_variable(
+    run: SearchRun, finished: Path
+) -> None:
     table = pd.read_csv(finished / "sensitivity.csv")
     worst = table.loc[table["loss"].idxmax(), "variable"]
     view = rank_view(run)
@@ -96,7 +99,7 @@ def test_the_ranking_starts_with_the_most_sensitive_variable(run: Run, finished:
     assert first == next(v.label for v in run.manifest.variables if v.name == worst)
 
 
-def test_the_recommended_point_is_compared_with_reference_and_best_uniform(run: Run) -> None:
+def test_the_recommended_point_is_compared_with_reference_and_best_uniform(run: SearchRun) -> None:
     assert run.recommended is not None
     titles = [run.title(point) for point in compared(run)]
     assert titles == ["bf16", "fp8", run.title(run.recommended)]

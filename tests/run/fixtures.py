@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dse.run.load import read_run
-from dse.run.run import Run
+from dse.run.read import read_run
+from dse.run.search_run import SearchRun
 from tests.run.synthetic import write_run
 
 
@@ -25,5 +25,5 @@ def folder(finished: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def run(finished: Path) -> Run:
+def run(finished: Path) -> SearchRun:
     return read_run(finished)

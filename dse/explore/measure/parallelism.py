@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +13,8 @@ from dse.errors import RunError
 from dse.evaluate.evaluator import Evaluator
 from dse.explore.measure.executor import Executor, InProcess
 from dse.explore.measure.workers import Workers
-from dse.explore.study.storage import SILENCE_S
+from dse.explore.study.storage import HIDDEN, SILENCE_S, shown
+from dse.run.manifest import Manifest
 
 NAME_FILE = ".peer"
 """In the run folder: what the process that runs there is called in a shared study."""
@@ -47,6 +48,38 @@ class Parallelism:
         if self.storage is None:
             return None
         return self.study or Path(origin).stem.removeprefix("zoo:")
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What a command line says of it that no run folder remembers.
+
+        A password is hidden here as everywhere: whoever pastes the command puts it back.
+        """
+        found: list[str] = []
+        if self.storage is not None and shown(self.storage) != self.storage:
+            found += ["--storage", shown(self.storage)]
+        if self.executor != "local":
+            found += ["--executor", self.executor]
+        if self.workers is not None:
+            found += ["--workers", str(self.workers)]
+        return tuple(found)
+
+    def resumed(self, manifest: Manifest) -> Parallelism:
+        """The same, with the storage and the study of the run that is continued.
+
+        Raises:
+            RunError: the study is shared, and its URL has a password that nobody gave.
+        """
+        if manifest.storage is None:
+            return self
+        if self.storage is None and HIDDEN in manifest.storage:
+            raise RunError(
+                f"--resume: the trials are in {manifest.storage}; give that URL with its "
+                "password: --storage URL"
+            )
+        return replace(
+            self, storage=self.storage or manifest.storage, study=self.study or manifest.study
+        )
 
     def check(self) -> None:
         """Refuse what does not go together.

@@ -12,7 +12,7 @@ from dse.explore.measure.executor import Executor, Job, outcomes
 from dse.explore.measure.session import Session
 from dse.explore.study.study import publish_table, published_table
 from dse.files import write_atomically
-from dse.run import folder as run_folder
+from dse.run.files import SENSITIVITY
 from dse.sensitivity.score import score
 from dse.sensitivity.table import Sensitivity, measure
 
@@ -38,7 +38,7 @@ def sensitivity_table(
     A process that joins takes the table that it finds there. One that finds none scores itself,
     so that none waits for another.
     """
-    path = out / run_folder.SENSITIVITY
+    path = out / SENSITIVITY
     if path.exists():
         return Sensitivity.read(path)
     table = published_table(study) if shared else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,13 +12,14 @@ import numpy as np
 from dse.errors import SpaceError, nearest
 from dse.evaluate.cost_tables import build_costs
 from dse.evaluate.costs import Costs
-from dse.explore.problem.constraint import QUALITY, Constraint, parse_constraints
+from dse.explore.problem.constraint import QUALITY, parse_constraints
 from dse.explore.problem.correction import Correction
 from dse.explore.problem.feasible import budgets, check_costs
 from dse.explore.problem.objectives import Objectives
-from dse.explore.solve.solver import Budget
+from dse.explore.solve.solver import Budget, bounded
 from dse.model import Model, open_model
 from dse.space.build import build_problem
+from dse.space.constraint import Constraint
 from dse.space.problem import Point, Problem
 from dse.space.schema import Space
 from hwmodels.devices.device import Device
@@ -46,15 +48,22 @@ class Design:
         return replace(self, corrections=corrections)
 
     def total(self, point: Point) -> dict[str, float]:
-        """Every cost column of a point, corrected."""
-        row = dict(self.costs.total(point))
+        """Every cost column of a point, corrected; what is no number is infinite."""
+        row = {
+            column: math.inf if math.isnan(value) else value
+            for column, value in self.costs.total(point).items()
+        }
         for column, correction in self.corrections.items():
             row[column] += float(correction.of(np.array([point]))[0])
         return row
 
     def totals(self, points: np.ndarray, columns: Sequence[str]) -> np.ndarray:
-        """(points, columns) costs, corrected; points: (points, variables) choice indices."""
+        """(points, columns) costs, corrected; points: (points, variables) choice indices.
+
+        What is no number is infinite: such a point is on no front.
+        """
         table = self.costs.totals(points, columns)
+        table[np.isnan(table)] = np.inf
         for place, column in enumerate(columns):
             if column in self.corrections:
                 table[:, place] += self.corrections[column].of(points)
@@ -70,7 +79,7 @@ class Design:
         return tuple(self._additive(column) for column in self.objectives.costs)
 
     def _additive(self, column: str) -> tuple[np.ndarray, ...]:
-        parts = self.costs.additive(column)
+        parts = bounded(self.costs.additive(column))
         if column not in self.corrections:
             return parts
         added = self.corrections[column].parts[: len(parts)]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from dse.errors import InfeasibleError
 from dse.evaluate.costs import Costs
-from dse.explore.problem.constraint import QUALITY, Constraint
+from dse.explore.problem.constraint import QUALITY
 from dse.explore.problem.records import Record
-from dse.explore.solve.solver import Budget, nearest
+from dse.explore.solve.solver import Budget, bounded, nearest
+from dse.space.constraint import Constraint
 from dse.space.problem import Point
 
 TOLERANCE = 1e-6
@@ -20,9 +23,12 @@ TOLERANCE = 1e-6
 def budget(constraint: Constraint, costs: Costs) -> Budget:
     """A constraint on a cost that adds up, for the solver."""
     sign = -1.0 if constraint.at_least else 1.0
+    *parts, fixed = bounded(
+        [*costs.additive(constraint.column), np.array([costs.fixed(constraint.column)])]
+    )
     return Budget(
-        costs=tuple(sign * entries for entries in costs.additive(constraint.column)),
-        limit=sign * (constraint.limit - costs.fixed(constraint.column)),
+        costs=tuple(sign * entries for entries in parts),
+        limit=sign * (constraint.limit - float(fixed[0])),
     )
 
 
@@ -89,6 +95,35 @@ def check_measured(constraints: Sequence[Constraint], records: Sequence[Record])
     )
 
 
+def check_front(front: Sequence[Record], records: Sequence[Record], costs: Sequence[str]) -> None:
+    """A front must have a point, where constraints leave any.
+
+    Args:
+        front: what is on it.
+        records: every measured assignment.
+        costs: the cost objectives.
+
+    Raises:
+        InfeasibleError: nothing that was measured has finite objectives; says which are infinite.
+    """
+    if front:
+        return
+    endless = [
+        column
+        for column in costs
+        if not any(math.isfinite(record.costs[column]) for record in records)
+    ]
+    why = (
+        f"{', '.join(endless)} is infinite for each"
+        if endless
+        else "each has an infinite cost, or no loss on the report split"
+    )
+    raise InfeasibleError(
+        f"no point on the front: of {len(records)} measured assignments {why}; see trials.csv, "
+        "and offer candidates that the target can run (see: dse legal)"
+    )
+
+
 def satisfied(constraints: Sequence[Constraint], records: Sequence[Record]) -> np.ndarray:
     """Mask of the records that satisfy every constraint."""
     rows = [record_values(record) for record in records]
@@ -141,10 +176,12 @@ def _share(constraint: Constraint, value: float) -> str:
 
 def _relaxed(constraint: Constraint, value: float) -> str:
     """The constraint with a limit that a value satisfies, rounded to the safe side."""
+    if not math.isfinite(value):
+        return f"no limit on {constraint.column}"
     digits = 3
     step = 10.0 ** (np.floor(np.log10(abs(value) or 1.0)) - digits)
     rounding = np.floor if constraint.at_least else np.ceil
-    return str(Constraint(column=constraint.column, limit=float(rounding(value / step) * step)))
+    return str(replace(constraint, limit=float(rounding(value / step) * step)))
 
 
 def _remedy(constraint: Constraint) -> str:

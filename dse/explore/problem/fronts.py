@@ -9,38 +9,43 @@ import numpy as np
 from dse.explore.problem.objectives import ROBUST, Objectives
 from dse.explore.problem.records import Record
 from dse.explore.solve.front import knee, nondominated
-
-COLUMNS = (
-    "front", "trial", "source", "name", "report_quality_loss", "report_quality_stderr",
-    "worst_ratio", "digest",
-)  # fmt: skip
-"""Of `fronts.csv`, before the objectives' costs and what each is above its own front."""
+from dse.run.entries import FrontPlace
+from dse.run.files import LOSS_COLUMNS
 
 
-def front_rows(objectives: Objectives, front: Sequence[Record]) -> list[dict[str, object]]:
-    """The rows of `fronts.csv`: every target's front, then the robust one, cheapest first.
+def front_places(objectives: Objectives, front: Sequence[Record]) -> list[FrontPlace]:
+    """The entries of `fronts.csv`: every target's front, then the robust one, cheapest first.
 
     Each is part of the front in all objectives. `worst_ratio` is the largest cost over targets
-    relative to the first choice everywhere; `<column>.excess` is how far a cost is above the least
-    that the column's own front has at no greater loss.
+    relative to the first choice everywhere; `excess` is how far a cost is above the least that the
+    column's own front has at no greater loss.
     """
     parts = objectives.split(objectives.report_values(front))
     excess = _excess(objectives, front)
     worst = parts[ROBUST][:, 1:].max(axis=1)
-    rows: list[dict[str, object]] = []
+    places: list[FrontPlace] = []
     for name, values in parts.items():
         kept = np.flatnonzero(nondominated(values)).tolist()
         for index in sorted(kept, key=lambda index: values[index, 1]):
             record = front[index]
-            rows.append(
-                {
-                    **record.row(""),
-                    "front": name,
-                    "worst_ratio": float(worst[index]),
-                    **{column: found[index] for column, found in excess.items()},
-                }
+            columns = record.point_entry("").columns
+            places.append(
+                FrontPlace(
+                    front=name,
+                    trial=record.trial,
+                    source=record.source,
+                    name=record.name,
+                    digest=record.digest,
+                    worst_ratio=float(worst[index]),
+                    columns={
+                        column: columns[column]
+                        for column in (*LOSS_COLUMNS, *objectives.costs)
+                        if column in columns
+                    },
+                    excess={column: float(found[index]) for column, found in excess.items()},
+                )
             )
-    return rows
+    return places
 
 
 def robust(objectives: Objectives, front: Sequence[Record]) -> tuple[Record, str]:
@@ -54,7 +59,7 @@ def robust(objectives: Objectives, front: Sequence[Record]) -> tuple[Record, str
         f"knee of the front of loss against the worst target: on none of "
         f"{', '.join(objectives.views)} more than {100 * values[index, 1:].max():.3g} % of the "
         f"cost of the first choice everywhere, and at most {100 * excess[worst]:.2g} % above what "
-        f"the target's own front has at no greater loss ({worst.removesuffix('.excess')})"
+        f"the target's own front has at no greater loss ({worst})"
     )
 
 
@@ -67,5 +72,7 @@ def _excess(objectives: Objectives, front: Sequence[Record]) -> Mapping[str, np.
     for place, column in enumerate(objectives.costs, start=1):
         costs = values[:, place]
         least = np.where(no_worse, costs[None, :], np.inf).min(axis=1)
-        found[f"{column}.excess"] = costs / least - 1
+        # Of a cost that can be nothing, anything is infinitely more.
+        ratio = np.divide(costs, least, out=np.full_like(costs, np.inf), where=least > 0)
+        found[column] = np.where(costs == least, 1.0, ratio) - 1
     return found

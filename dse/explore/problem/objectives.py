@@ -25,11 +25,6 @@ class Objectives:
     base: Mapping[str, float] = field(default_factory=dict)
     """Column -> what the first choice everywhere costs; the robust front counts from it."""
 
-    @property
-    def excess_columns(self) -> tuple[str, ...]:
-        """Names of what each cost is above its own front."""
-        return tuple(f"{column}.excess" for column in self.costs)
-
     def search_values(self, records: Sequence[Record]) -> np.ndarray:
         """(records, objectives) on the search split."""
         return self._values(records, [record.search.loss for record in records])
@@ -53,11 +48,16 @@ class Objectives:
             for name, columns in self.views.items()
         }
         ratios = [
-            part[:, 1:] / np.array([self.base[column] for column in self.views[name]])
+            part[:, 1:] / [self._unit(column) for column in self.views[name]]
             for name, part in parts.items()
         ]
         worst = np.max(np.stack(ratios), axis=0)
         return {**parts, ROBUST: np.column_stack([values[:, 0], worst])}
+
+    def _unit(self, column: str) -> float:
+        """What a column counts in on the robust front; 1 where the first choice gives no unit."""
+        base = self.base[column]
+        return base if math.isfinite(base) and base > 0 else 1.0
 
     def _values(self, records: Sequence[Record], losses: Sequence[float]) -> np.ndarray:
         rows = [

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dse.evaluate.quality import Quality
+from dse.run.entries import MeasuredPoint
 from dse.space.problem import Point
 
 QUALITY_COLUMNS = (
@@ -30,28 +31,32 @@ class Record:
     macs: int
     """Executed to measure it on the search split."""
     report: Quality | None = None
-    told: tuple[str, ...] = ()
-    """Columns that were measured outside and told."""
+    measured_outside: tuple[str, ...] = ()
+    """Columns that were measured by the user, where the real system is."""
 
-    def row(self, metric: str) -> dict[str, object]:
-        """The record as a row of `trials.csv`; what was not measured is missing."""
-        row: dict[str, object] = {
-            "trial": self.trial,
-            "source": self.source,
-            "name": self.name,
+    def point_entry(self, metric: str) -> MeasuredPoint:
+        """The record as an entry of `trials.csv`; what was not measured is missing.
+
+        Args:
+            metric: the column of the task's metric; may be empty.
+        """
+        columns = {
             "quality_loss": self.search.loss,
             "quality_stderr": self.search.stderr,
             "p99_loss": self.search.p99,
             "flip_rate": self.search.flip_rate,
-            "digest": self.digest,
-            "state": "complete",
             **self.costs,
         }
-        if self.told:
-            row["told"] = " ".join(self.told)
         if self.report is not None:
-            row["report_quality_loss"] = self.report.loss
-            row["report_quality_stderr"] = self.report.stderr
+            columns["report_quality_loss"] = self.report.loss
+            columns["report_quality_stderr"] = self.report.stderr
         if metric:
-            row[metric] = (self.report or self.search).metric
-        return row
+            columns[metric] = (self.report or self.search).metric
+        return MeasuredPoint(
+            trial=self.trial,
+            source=self.source,
+            name=self.name,
+            digest=self.digest,
+            told=self.measured_outside,
+            columns=columns,
+        )

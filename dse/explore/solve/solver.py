@@ -37,6 +37,17 @@ class Optimum:
     """No point has a smaller objective."""
 
 
+def bounded(tables: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """Costs as numbers that a solver takes: what is infinite is far more than all that is not.
+
+    A choice that a device has no way to run costs infinitely much; one that differs from another
+    infinite one by no number differs by nothing.
+    """
+    largest = max((float(np.abs(x[np.isfinite(x)]).max(initial=0.0)) for x in tables), default=0.0)
+    far = 1e3 * (largest or 1.0)
+    return tuple(np.nan_to_num(x, nan=0.0, posinf=far, neginf=-far) for x in tables)
+
+
 def solve(losses: Sequence[np.ndarray], budgets: Sequence[Budget]) -> Point | None:
     """The point of least total loss within all budgets, or None where there is none."""
     found = optimum(losses, budgets)

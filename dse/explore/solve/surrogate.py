@@ -54,7 +54,11 @@ class Surrogate:
         if len(losses) == 0:
             return self
         prior = np.concatenate(self.losses)
-        floor = max(float(losses.min()), float(prior[prior > 0].min(initial=np.inf))) * 1e-3
+        if (prior > 0).any():
+            floor = max(float(losses.min()), float(prior[prior > 0].min())) * 1e-3
+        else:
+            # Scores that are all nothing give no scale: a loss is everyone's in equal parts.
+            floor = float(np.median(losses)) / len(self.losses)
         spread = np.maximum(prior, floor)
         rows = self._indicator(points) * spread / losses[:, None]
         # What no measured point takes stays as it was.

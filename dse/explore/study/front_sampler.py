@@ -144,12 +144,14 @@ class FrontSampler(BaseSampler):
             points, values = np.vstack([points, waiting]), np.vstack([values, believed])
         finite = np.isfinite(values).all(axis=1)
         points, values = points[finite], values[finite]
+        if not len(points):
+            return self._unknown(known, rng)
         usable = self._task.allowed(points, values[:, 0])
         # While nothing satisfies the constraints, whatever is near the front leads there.
         points, values = (points[usable], values[usable]) if usable.any() else (points, values)
         elite = points[nondominated(values)]
         pool = {*encoded(self._neighbours(elite, rng)), *self._solutions(surrogate, rng)}
-        fresh = sorted(pool - known) or encoded(self._random(rng))
+        fresh = sorted(pool - known) or encoded(np.array([self._unknown(known, rng)]))
         candidates = decoded(fresh, points.shape[1])
         predicted = np.column_stack([surrogate.predict(candidates), self._task.costs(candidates)])
         allowed = self._task.allowed(candidates, predicted[:, 0])
@@ -187,6 +189,11 @@ class FrontSampler(BaseSampler):
             found.update(encoded(pareto(surrogate.losses, mixed, limit=SOLVED)))
         return found
 
-    def _random(self, rng: np.random.Generator) -> np.ndarray:
+    def _unknown(self, known: Collection[bytes], rng: np.random.Generator) -> Point:
+        """A random point that is not known; if chance meets none, whichever it met last."""
         sizes = [len(variable.choices) for variable in self._problem.variables]
-        return np.array([[int(rng.integers(size)) for size in sizes]])
+        for _ in range(PROPOSALS):
+            point = np.array([[int(rng.integers(size)) for size in sizes]])
+            if encoded(point)[0] not in known:
+                break
+        return tuple(point[0].tolist())

@@ -107,7 +107,7 @@ def _amended(record: Record, told: OutsideMeasurement | None) -> Record:
         search=told.quality or record.search,
         report=told.report or record.report,
         costs={**record.costs, **costs},
-        told=tuple(told.values),
+        measured_outside=tuple(told.values),
     )
 
 

@@ -10,16 +10,17 @@ import plotly.graph_objects as go
 from dse.report.figures import theme
 from dse.report.figures.view import Key, View
 from dse.report.quantities.unit import digits
-from dse.run.manifest import Variable
-from dse.run.run import Point, Run
+from dse.run.entries import MeasuredPoint
+from dse.run.manifest import VariableEntry
 from dse.run.scheme import colours
+from dse.run.search_run import SearchRun
 
 ROW = (11, 22)
 """Least and greatest height of a row in pixels."""
 TALLEST = 1400
 
 
-def format_map_view(run: Run) -> View:
+def format_map_view(run: SearchRun) -> View:
     """Rows are variables from input to output, columns the front from cheap to accurate."""
     choices = run.manifest.choices
     rows = run.searched
@@ -57,13 +58,13 @@ def format_map_view(run: Run) -> View:
     )
 
 
-def _column(run: Run, point: Point) -> str:
+def _column(run: SearchRun, point: MeasuredPoint) -> str:
     loss = digits(point.loss, 2) if point.loss is not None else ""
     text = f"{html.escape(run.title(point))} · {loss}"
     return f"<b>★ {text}</b>" if run.is_recommended(point) else text
 
 
-def _hover(row: Variable, point: Point, chosen: Mapping[str, str]) -> str:
+def _hover(row: VariableEntry, point: MeasuredPoint, chosen: Mapping[str, str]) -> str:
     choice = html.escape(chosen.get(row.name, ""))
     return f"<b>{html.escape(row.name)}</b><br>{choice}<br>in {html.escape(point.title)}"
 
@@ -75,14 +76,14 @@ def _steps(hues: list[str]) -> list[tuple[float, str]]:
     return [stop for low, high, hue in edges for stop in ((low, hue), (high, hue))]
 
 
-def _blocks(figure: go.Figure, rows: Sequence[Variable]) -> None:
+def _blocks(figure: go.Figure, rows: Sequence[VariableEntry]) -> None:
     """A thin gap between blocks."""
     for index in range(1, len(rows)):
         if rows[index].block != rows[index - 1].block:
             figure.add_hline(y=index - 0.5, line={"color": "white", "width": 4})
 
 
-def _mark(figure: go.Figure, run: Run) -> None:
+def _mark(figure: go.Figure, run: SearchRun) -> None:
     """A frame around the recommended column."""
     for index, point in enumerate(run.front):
         if run.is_recommended(point):

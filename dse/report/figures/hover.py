@@ -7,11 +7,12 @@ import html
 from dse.report.quantities.axis import cost_axes
 from dse.report.quantities.baseline import against_reference
 from dse.report.quantities.unit import digits, loss_text, ratio, si
-from dse.run.run import Point, Run
+from dse.run.entries import MeasuredPoint
 from dse.run.scheme import formats_phrase
+from dse.run.search_run import SearchRun
 
 
-def hover(run: Run, point: Point) -> str:
+def hover(run: SearchRun, point: MeasuredPoint) -> str:
     """What a point is, in a few lines."""
     split = "report split" if point.on_report else "search split only"
     lines = [

@@ -15,8 +15,9 @@ from dse.report.figures.label import Box, positions
 from dse.report.figures.view import Button, View
 from dse.report.quantities.axis import Axis, cost_axes
 from dse.report.quantities.unit import digits
-from dse.run.run import Point, Run
+from dse.run.entries import MeasuredPoint
 from dse.run.scheme import colours
+from dse.run.search_run import SearchRun
 
 HEIGHT = 520
 PLOT = (780, 380)
@@ -32,7 +33,7 @@ NOWHERE = (-1e6, -1e6)
 class Group:
     """Points that are drawn alike."""
 
-    points: tuple[Point, ...]
+    points: tuple[MeasuredPoint, ...]
     axis: Axis
 
     @property
@@ -46,7 +47,7 @@ class Group:
         return [point.loss if point.loss and point.loss > 0 else None for point in self.points]
 
 
-def pareto_view(run: Run) -> View:
+def pareto_view(run: SearchRun) -> View:
     """The plot, with a button for every cost and one for the loss axis."""
     axes = cost_axes(run)
     first = _groups(run, axes[0])
@@ -70,17 +71,17 @@ def pareto_view(run: Run) -> View:
     return View(name="pareto", figure=figure, label=label, buttons=(costs, scales), tools=True)
 
 
-def staircase(points: Iterable[Point], column: str) -> tuple[Point, ...]:
+def staircase(points: Iterable[MeasuredPoint], column: str) -> tuple[MeasuredPoint, ...]:
     """The points that no other beats in this cost and in loss, cheapest first."""
     known = [p for p in points if p.loss is not None and column in p.columns]
-    kept: list[Point] = []
+    kept: list[MeasuredPoint] = []
     for point in sorted(known, key=lambda p: (p.columns[column], p.loss)):
         if not kept or point.loss < kept[-1].loss:  # type: ignore[operator]
             kept.append(point)
     return tuple(kept)
 
 
-def _groups(run: Run, axis: Axis) -> tuple[Group, Group, Group, Group, Group]:
+def _groups(run: SearchRun, axis: Axis) -> tuple[Group, Group, Group, Group, Group]:
     """Cloud, staircase, front, uniforms, recommended."""
     front = {point.trial for point in run.front}
     cloud = tuple(
@@ -93,11 +94,11 @@ def _groups(run: Run, axis: Axis) -> tuple[Group, Group, Group, Group, Group]:
     return tuple(Group(points=points, axis=axis) for points in members)  # type: ignore[return-value]
 
 
-def _texts(run: Run, points: Iterable[Point]) -> list[str]:
+def _texts(run: SearchRun, points: Iterable[MeasuredPoint]) -> list[str]:
     return [hover(run, point) for point in points]
 
 
-def _cloud(run: Run, group: Group) -> go.Scatter:
+def _cloud(run: SearchRun, group: Group) -> go.Scatter:
     return go.Scatter(
         x=group.x, y=group.y, mode="markers", name="other trials",
         hovertext=_texts(run, group.points), hoverinfo="text",
@@ -112,7 +113,7 @@ def _line(group: Group) -> go.Scatter:
     )  # fmt: skip
 
 
-def _front(run: Run, group: Group) -> go.Scatter:
+def _front(run: SearchRun, group: Group) -> go.Scatter:
     return go.Scatter(
         x=group.x, y=group.y, mode="markers", name="front",
         hovertext=_texts(run, group.points), hoverinfo="text",
@@ -120,7 +121,7 @@ def _front(run: Run, group: Group) -> go.Scatter:
     )  # fmt: skip
 
 
-def _uniforms(run: Run, group: Group) -> go.Scatter:
+def _uniforms(run: SearchRun, group: Group) -> go.Scatter:
     palette = colours(run.manifest.choices)
     names = [run.title(point) for point in group.points]
     return go.Scatter(
@@ -135,7 +136,7 @@ def _uniforms(run: Run, group: Group) -> go.Scatter:
     )  # fmt: skip
 
 
-def _star(run: Run, group: Group) -> go.Scatter:
+def _star(run: SearchRun, group: Group) -> go.Scatter:
     return go.Scatter(
         x=group.x, y=group.y, mode="markers", name="recommended",
         hovertext=_texts(run, group.points), hoverinfo="text",
@@ -154,7 +155,7 @@ def _error_bars(group: Group) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _layout(run: Run, axis: Axis) -> dict[str, object]:
+def _layout(run: SearchRun, axis: Axis) -> dict[str, object]:
     """The title of the cost axis and the line at the reference."""
     layout: dict[str, object] = {
         "xaxis.title.text": axis.title, "shapes": [], "annotations": [],
@@ -175,7 +176,7 @@ def _layout(run: Run, axis: Axis) -> dict[str, object]:
     return layout
 
 
-def _cost_button(run: Run, axis: Axis) -> Button:
+def _cost_button(run: SearchRun, axis: Axis) -> Button:
     groups = _groups(run, axis)
     restyle = {
         "x": [group.x for group in groups],
@@ -186,7 +187,7 @@ def _cost_button(run: Run, axis: Axis) -> Button:
     return Button(label=axis.label, restyle=restyle, relayout=layout)
 
 
-def _places(run: Run, group: Group) -> list[str]:
+def _places(run: SearchRun, group: Group) -> list[str]:
     """Text positions of the uniform points, for the nominal plot with a logarithmic loss axis."""
     every = {point.trial: point for point in (*run.points, *run.front)}.values()
     shown = {

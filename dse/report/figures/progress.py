@@ -7,12 +7,12 @@ import plotly.graph_objects as go
 from dse.report.figures import theme
 from dse.report.figures.view import View
 from dse.report.quantities.unit import digits
-from dse.run.run import Run
+from dse.run.search_run import SearchRun
 
 HEIGHT = 260
 
 
-def hypervolume_view(run: Run) -> View | None:
+def hypervolume_view(run: SearchRun) -> View | None:
     """Hypervolume over forward-equivalents, as a share of the last; None where not recorded."""
     steps = run.manifest.hypervolume
     if len(steps) < 2 or steps[-1][1] <= 0:
@@ -31,7 +31,7 @@ def hypervolume_view(run: Run) -> View | None:
     return View(name="hypervolume", figure=figure, label="Hypervolume over the effort")
 
 
-def effort_view(run: Run) -> View | None:
+def effort_view(run: SearchRun) -> View | None:
     """Forward-equivalents by stage; None where not recorded."""
     stages = {k: v for k, v in run.manifest.forward_equivalents.items() if k != "total" and v > 0}
     if not stages:

@@ -11,8 +11,9 @@ import plotly.graph_objects as go
 from dse.report.figures import theme
 from dse.report.figures.view import View
 from dse.report.quantities.unit import loss_text
-from dse.run.run import Run, Sensitivity
 from dse.run.scheme import colours
+from dse.run.search_run import SearchRun
+from dse.sensitivity.table import Score
 
 LONGEST = 40
 """Variables in the ranking; the heat map shows all."""
@@ -20,7 +21,7 @@ LONGEST = 40
 ROW = 20
 
 
-def heat_view(run: Run) -> View | None:
+def heat_view(run: SearchRun) -> View | None:
     """Variable × choice, the colour on a logarithmic scale; None without sensitivities."""
     positive = [s for s in run.sensitivity if s.loss > 0]
     if not positive:
@@ -47,7 +48,7 @@ def heat_view(run: Run) -> View | None:
     return View(name="heat", figure=figure, label="Heat map of the loss of every single change")
 
 
-def rank_view(run: Run) -> View | None:
+def rank_view(run: SearchRun) -> View | None:
     """The most sensitive variables first, with standard errors; None without sensitivities."""
     positive = [s for s in run.sensitivity if s.loss > 0]
     if not positive:
@@ -76,7 +77,7 @@ def rank_view(run: Run) -> View | None:
     return View(name="rank", figure=figure, label="Variables ranked by sensitivity")
 
 
-def _dots(records: list[Sensitivity], name: str, hue: str, ranked: list[str]) -> go.Scatter:
+def _dots(records: list[Score], name: str, hue: str, ranked: list[str]) -> go.Scatter:
     return go.Scatter(
         x=[s.loss for s in records], y=[ranked.index(s.variable) for s in records],
         mode="markers", name=html.escape(name), hoverinfo="text",
@@ -90,18 +91,18 @@ def _dots(records: list[Sensitivity], name: str, hue: str, ranked: list[str]) ->
     )  # fmt: skip
 
 
-def _log(cell: Sensitivity | None) -> float | None:
+def _log(cell: Score | None) -> float | None:
     return math.log10(cell.loss) if cell and cell.loss > 0 else None
 
 
-def _hover(cell: Sensitivity | None) -> str:
+def _hover(cell: Score | None) -> str:
     if cell is None:
         return "not measured"
     name = f"<b>{html.escape(cell.variable)}</b> in {html.escape(cell.choice)}"
     return f"{name}<br>loss {loss_text(cell.loss, cell.stderr)}"
 
 
-def _scale(positive: list[Sensitivity]) -> dict[str, object]:
+def _scale(positive: list[Score]) -> dict[str, object]:
     """A colour bar with ticks at powers of ten."""
     low = math.log10(min(s.loss for s in positive))
     high = math.log10(max(s.loss for s in positive))

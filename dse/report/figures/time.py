@@ -13,7 +13,8 @@ from dse.report.figures.view import Key, View
 from dse.report.quantities.baseline import gain
 from dse.report.quantities.breakdown import Breakdown, breakdown
 from dse.report.quantities.unit import percent, si
-from dse.run.run import Point, Run
+from dse.run.entries import MeasuredPoint
+from dse.run.search_run import SearchRun
 
 BOUNDS = {
     "compute": "#004488", "memory": "#DDAA33", "launch": "#BB5566", "conversion": "#7a8290",
@@ -25,7 +26,7 @@ BAR = 30
 """Pixels a bar, with its gap."""
 
 
-def time_view(run: Run) -> View | None:
+def time_view(run: SearchRun) -> View | None:
     """Bars for the reference, the best uniform assignment and the recommended one.
 
     None where the run has no cost table.
@@ -67,7 +68,7 @@ def time_view(run: Run) -> View | None:
     return View(name="time", figure=figure, label=label, keys=keys)
 
 
-def compared(run: Run) -> tuple[Point, ...]:
+def compared(run: SearchRun) -> tuple[MeasuredPoint, ...]:
     """Reference, best uniform of no greater loss, and recommended, without repeats."""
     chosen = [run.reference, run.recommended]
     if run.recommended and run.cost_objectives:
@@ -103,7 +104,7 @@ def _bar(lengths: list[float], names: list[str], texts: list[str], hue: str) -> 
     )  # fmt: skip
 
 
-def _title(run: Run, point: Point) -> str:
+def _title(run: SearchRun, point: MeasuredPoint) -> str:
     if point.name:
         return html.escape(run.title(point))
     return f"recommended {run.title(point)}" if run.is_recommended(point) else point.source

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dse.report.quantities.unit import unit_of
-from dse.run.run import Point, Run
+from dse.run.entries import MeasuredPoint
+from dse.run.search_run import SearchRun
 
 WORDS = {
     "latency_s": ("latency", "faster"),
@@ -48,13 +49,13 @@ class Axis:
         unit = f" ({self.prefixed})" if self.unit else ""
         return f"predicted {self.label}{unit}"
 
-    def scaled(self, point: Point) -> float | None:
+    def scaled(self, point: MeasuredPoint) -> float | None:
         """The point's cost in the shown unit; None where it was not priced."""
         value = point.columns.get(self.column)
         return None if value is None else value / 10.0**self.power
 
 
-def cost_axes(run: Run) -> tuple[Axis, ...]:
+def cost_axes(run: SearchRun) -> tuple[Axis, ...]:
     """The cost objectives first, then latency, energy and weights of every target.
 
     Weights that are the same on every target come once.

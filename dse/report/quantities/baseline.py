@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from dse.run.run import Point, Run
+from dse.run.entries import MeasuredPoint
+from dse.run.search_run import SearchRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gain:
     """How a point stands against a baseline in one cost column."""
 
-    baseline: Point
+    baseline: MeasuredPoint
     column: str
     factor: float
     """Cost of the baseline over cost of the point: above 1 the point is cheaper."""
 
 
-def rivals(run: Run, point: Point) -> tuple[Point, ...]:
+def rivals(run: SearchRun, point: MeasuredPoint) -> tuple[MeasuredPoint, ...]:
     """The uniform assignments, and the reference, whose loss is no greater than the point's.
 
     Two standard errors of the difference are granted, the errors taken as independent.
@@ -37,7 +38,7 @@ def rivals(run: Run, point: Point) -> tuple[Point, ...]:
     )
 
 
-def gain(run: Run, point: Point, column: str, *, of: str = "") -> Gain | None:
+def gain(run: SearchRun, point: MeasuredPoint, column: str, *, of: str = "") -> Gain | None:
     """The point against the cheapest rival; None where nothing was measured.
 
     Args:
@@ -54,7 +55,7 @@ def gain(run: Run, point: Point, column: str, *, of: str = "") -> Gain | None:
     return Gain(baseline=best, column=column, factor=best.columns[column] / own)
 
 
-def against_reference(run: Run, point: Point, column: str) -> float | None:
+def against_reference(run: SearchRun, point: MeasuredPoint, column: str) -> float | None:
     """Cost of the reference over cost of the point; None where one is unknown."""
     whole = run.reference.columns.get(column) if run.reference else None
     own = point.columns.get(column)

@@ -7,7 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from dse.run.run import Point, RegionCost, Run
+from dse.run.entries import MeasuredPoint, RegionCost
+from dse.run.search_run import SearchRun
 from hwmodels.work.cost import AS_ASKED
 
 FIXED = "fixed"
@@ -43,7 +44,7 @@ class Support:
         return bool(self.statuses) and set(self.statuses) <= set(AS_ASKED)
 
 
-def breakdown(run: Run, point: Point, *, target: str, phase: str) -> Breakdown:
+def breakdown(run: SearchRun, point: MeasuredPoint, *, target: str, phase: str) -> Breakdown:
     """Where the time of `point` goes. Couplings between regions are not in the table."""
     chosen = run.choices.get(point.trial, {})
     roles, bounds = defaultdict[str, float](float), defaultdict[str, float](float)
@@ -60,7 +61,7 @@ def region_role(region: str) -> str:
     return re.sub(r"[._]\d+$", "", region.rsplit("/", 1)[-1])
 
 
-def support(run: Run) -> tuple[Support, ...]:
+def support(run: SearchRun) -> tuple[Support, ...]:
     """For every choice and target: native or what would happen instead, and why."""
     statuses: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
     notes: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
@@ -85,7 +86,7 @@ def support(run: Run) -> tuple[Support, ...]:
 
 
 def _selected(
-    run: Run, chosen: Mapping[str, str], target: str, phase: str
+    run: SearchRun, chosen: Mapping[str, str], target: str, phase: str
 ) -> Iterator[RegionCost]:
     """The rows of the cost table that an assignment looks up."""
     for cost in run.costs:

@@ -22,7 +22,7 @@ from dse.explore.measure.parallelism import Parallelism
 from dse.explore.measure.session import Session, prepare
 from dse.explore.study.storage import open_journal
 from dse.explore.study.study import STUDY_NAME, is_settled
-from dse.run.folder import read_failures
+from dse.run.read import read_failures
 from dse.space.load import load_space
 from dse.space.schema import Match, Rule
 from tests.explore import metrics

@@ -15,7 +15,7 @@ import pytest
 
 from dse.explore.loop import run
 from dse.explore.measure.parallelism import Parallelism
-from dse.run.folder import read_failures
+from dse.run.read import read_failures
 from tests.explore import metrics
 from tests.explore.measure.test_parallelism import TRIALS, front, session, settled
 

@@ -95,7 +95,7 @@ def test_a_server_that_goes_away_ends_the_run_and_it_resumes(
 
     with pytest.raises(StorageError) as caught:
         run(session(metrics.fidelity), tmp_path / "cut", parallelism=cut, progress=stop)
-    assert f"go on with --out {tmp_path / 'cut'} --resume" in str(caught.value)
+    assert f"go on with: dse search --out {tmp_path / 'cut'} --resume" in str(caught.value)
     assert "secret" not in str(caught.value)
     server.start()
     run(session(metrics.fidelity), tmp_path / "cut", resume=True, parallelism=cut)

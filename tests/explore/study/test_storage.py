@@ -151,8 +151,9 @@ def test_another_model_space_or_version_is_refused_with_the_reason(
     with pytest.raises(RunError, match=r"has a study 'identity' already.*--join"):
         run(session(metrics.fidelity, trials=3), tmp_path / "twice", parallelism=parallelism)
     joined = Parallelism(storage=database.url, study="identity", join=True)
-    with pytest.raises(RunError, match=r"its space differs.*trials: was 3, is 4"):
-        run(session(metrics.fidelity, trials=4), tmp_path / "other", parallelism=joined)
+    other = session(metrics.fidelity, trials=3, search={"seed": 4})
+    with pytest.raises(RunError, match=r"its space differs.*seed: was 0, is 4"):
+        run(other, tmp_path / "other", parallelism=joined)
     missing = Parallelism(storage=database.url, study="identiti", join=True)
     with pytest.raises(RunError, match="no study 'identiti'; did you mean 'identity'"):
         run(session(metrics.fidelity, trials=3), tmp_path / "missing", parallelism=missing)
@@ -171,7 +172,7 @@ def test_a_database_that_goes_away_ends_the_run_and_it_resumes(
 
     with pytest.raises(StorageError) as caught:
         run(session(metrics.fidelity), tmp_path / "cut", parallelism=cut, progress=stop)
-    assert f"go on with --out {tmp_path / 'cut'} --resume" in str(caught.value)
+    assert f"go on with: dse search --out {tmp_path / 'cut'} --resume" in str(caught.value)
     assert "secret" not in str(caught.value)
     database.server.start()
     run(session(metrics.fidelity), tmp_path / "cut", resume=True, parallelism=cut)

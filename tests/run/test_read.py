@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dse.errors import RunError
-from dse.run.load import read_run
+from dse.run.read import read_run
 
 
 def test_reads_every_trial_choice_and_cost(folder: Path) -> None:
@@ -105,5 +105,9 @@ def test_a_cost_that_is_no_number_is_named(folder: Path) -> None:
 def test_a_run_without_front_says_how_to_go_on(folder: Path) -> None:
     path = folder / "front.csv"
     path.write_text(path.read_text().splitlines()[0] + "\n")
-    with pytest.raises(RunError, match="--resume"):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    with pytest.raises(RunError, match="no assignment that was measured keeps to"):
+        read_run(folder)
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"status": "interrupted"}))
+    with pytest.raises(RunError, match=f"dse search --out {folder} --resume"):
         read_run(folder)

@@ -1,0 +1,119 @@
+"""The entries of a run folder's tables: one model a file kind, read and written alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from dse.run.manifest import FileModel
+
+Quantity = Literal["latency_s", "energy_j", "traffic_bytes", "weight_bytes", "peak_bytes"]
+Number = int | float
+"""Written as it came: bytes without a decimal point."""
+
+
+class MeasuredPoint(FileModel):
+    """One trial: its quality and its costs."""
+
+    trial: int
+    source: str
+    name: str = ""
+    """The scheme of a uniform assignment."""
+    state: str = "complete"
+    digest: str = ""
+    tied: bool = False
+    """Not separable from a cheaper uniform assignment within the noise."""
+    told: tuple[str, ...] = ()
+    """Columns that were measured outside."""
+    columns: Mapping[str, float] = Field(default_factory=dict)
+    """Every measured number by its column; what was not measured is missing."""
+
+    @property
+    def title(self) -> str:
+        """The scheme's name, or the trial's number."""
+        return self.name or f"#{self.trial}"
+
+    @property
+    def on_report(self) -> bool:
+        """Whether it was measured on the split that the search never saw."""
+        return "report_quality_loss" in self.columns
+
+    @property
+    def loss(self) -> float | None:
+        """In `Run.loss_unit`; on the report split where that was measured."""
+        return self.columns.get("report_quality_loss", self.columns.get("quality_loss"))
+
+    @property
+    def stderr(self) -> float:
+        """Standard error of `loss`; 0 where it is unknown."""
+        key = "report_quality_stderr" if self.on_report else "quality_stderr"
+        return self.columns.get(key, 0.0)
+
+    def cost(self, quantity: Quantity, target: str, phase: str = "") -> float | None:
+        """A cost on one target, of one phase or of the whole scenario; None where unknown.
+
+        With one target the columns carry no target, with one phase no phase.
+        """
+        prefixes = (f"{target}.{phase}.", f"{phase}.") if phase else (f"{target}.", "")
+        found = (self.columns.get(prefix + quantity) for prefix in prefixes)
+        return next((value for value in found if value is not None), None)
+
+    def native_share(self, target: str) -> float | None:
+        """Share of the multiply-accumulates that run in modes the target has; None if unknown."""
+        return self.columns.get(f"{target}.native_share", self.columns.get("native_share"))
+
+
+class RegionCost(FileModel):
+    """The cost of one region with one choice, on one target in one phase."""
+
+    target: str
+    phase: str = ""
+    region: str
+    variable: str = ""
+    """Empty for regions that are not searched; their choice is `fixed`."""
+    choice: str
+    latency_s: Number
+    low_s: Number | None = None
+    high_s: Number | None = None
+    energy_j: Number | None = None
+    traffic_bytes: Number | None = None
+    weight_bytes: Number | None = None
+    kv_bytes: Number | None = None
+    bound: str = ""
+    status: str = "native"
+    note: str = ""
+
+
+class FrontPlace(FileModel):
+    """A point's place on the front of one target, or on the robust one."""
+
+    front: str
+    trial: int
+    source: str = ""
+    name: str = ""
+    digest: str = ""
+    worst_ratio: float
+    """The largest cost over targets, relative to the first choice everywhere."""
+    columns: Mapping[str, float] = Field(default_factory=dict)
+    """Loss and cost objectives by their column."""
+    excess: Mapping[str, float] = Field(default_factory=dict)
+    """Cost column -> how far above its own front's least at no greater loss, as a share."""
+
+
+class FrontAssignment(FileModel):
+    """The assignment of a point of the front."""
+
+    trial: int
+    assignment: Mapping[str, object]
+    """As `dse evaluate --assignment` takes it."""
+
+
+class Recommendation(FileModel):
+    """The point of the front that the search would take, and why."""
+
+    trial: int
+    reason: str = ""
+    assignment: Mapping[str, object] = Field(default_factory=dict)
+    """As `dse evaluate --assignment` takes it."""

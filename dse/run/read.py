@@ -1,0 +1,255 @@
+"""The reader of the run folder; what is missing or torn is a `RunError` that says so."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from dse.errors import RunError
+from dse.run import files
+from dse.run.entries import FrontAssignment, FrontPlace, MeasuredPoint, Recommendation, RegionCost
+from dse.run.manifest import Manifest
+from dse.run.search_run import SearchRun
+from dse.sensitivity.table import Score, Sensitivity
+from dse.space.schema import Space
+
+TEXT_COLUMNS = ("trial", "source", "name", "state", "digest", "tied", "told")
+PLACE_COLUMNS = ("trial", "worst_ratio")
+
+Record = TypeVar("Record")
+Row = Mapping[str, str]
+
+
+def read_run(folder: Path) -> SearchRun:
+    """The run in a folder.
+
+    Raises:
+        RunError: the folder is missing, is no run, is torn, or has no front yet.
+    """
+    manifest = read_manifest(folder)
+    points = _points(folder, files.TRIALS)
+    front = _points(folder, files.FRONT)
+    if not front:
+        raise RunError(f"{folder / files.FRONT}: no point on the front{_remedy(folder, manifest)}")
+    return SearchRun(
+        folder=folder,
+        manifest=manifest,
+        points=points,
+        front=_cheapest_first(front, manifest.objectives),
+        choices={
+            _trial(row, folder / files.CHOICES): _chosen(row)
+            for row in _rows(folder, files.CHOICES)
+        },
+        sensitivity=_scores(folder),
+        costs=_records(folder, files.COSTS, RegionCost),
+        recommendation=_recommendation(folder, files.RECOMMENDED),
+        fronts=tuple(_placed(row) for row in _rows(folder, files.FRONTS, required=False)),
+        robust=_recommendation(folder, files.ROBUST),
+    )
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the run in a folder.
+
+    Raises:
+        RunError: there is no folder, no manifest, or it is of another version.
+    """
+    path = folder / files.MANIFEST
+    if not folder.is_dir():
+        raise RunError(f"{folder}: no such folder; expected a run of `dse search` (see: --out)")
+    if not path.is_file():
+        raise RunError(f"{folder}: not a run folder: {files.MANIFEST} is missing")
+    manifest = _parsed(TypeAdapter(Manifest), path)
+    if manifest.format != files.FORMAT:
+        raise RunError(
+            f"{path}: format: expected {files.FORMAT}, got {manifest.format}; "
+            f"read it with the dse that wrote it ({manifest.dse})"
+        )
+    return manifest
+
+
+def read_space(folder: Path) -> tuple[Space, Path]:
+    """The space of a run, and the folder that its relative paths are relative to.
+
+    Raises:
+        RunError: as `read_manifest`, or a space that this version does not read.
+    """
+    manifest = read_manifest(folder)
+    try:
+        space = Space.model_validate({"question": manifest.question, **manifest.space})
+    except ValidationError as error:
+        raise RunError(
+            f"{folder / files.MANIFEST}: space: not one that this version of dse reads: {error}"
+        ) from error
+    origin = Path(manifest.space_file)
+    return space, origin.parent if origin.suffix in (".yaml", ".yml") else Path()
+
+
+def read_front(folder: Path) -> tuple[FrontAssignment, ...]:
+    """The assignments of a run's front.
+
+    Raises:
+        RunError: no finished run, or a torn file.
+    """
+    read_manifest(folder)
+    path = folder / files.FRONT_ASSIGNMENTS
+    if not path.is_file():
+        raise RunError(
+            f"{path}: no such file: the run is not finished; go on with: "
+            f"{files.resume_command(folder)}"
+        )
+    return _parsed(TypeAdapter(tuple[FrontAssignment, ...]), path)
+
+
+def read_recommendation(folder: Path) -> Recommendation:
+    """The recommended point of a run.
+
+    Raises:
+        RunError: no run, or none that recommends one.
+    """
+    read_manifest(folder)
+    found = _recommendation(folder, files.RECOMMENDED)
+    if found is None:
+        raise RunError(
+            f"{folder / files.RECOMMENDED}: no such file: the run recommends nothing yet; go on "
+            f"with: {files.resume_command(folder)}"
+        )
+    return found
+
+
+def read_failures(folder: Path) -> Mapping[int, str]:
+    """Trial -> why it failed."""
+    path = folder / files.FAILURES
+    rows = _rows(folder, files.FAILURES, required=False)
+    return {_trial(row, path): row.get("error", "") for row in rows}
+
+
+def _remedy(folder: Path, manifest: Manifest) -> str:
+    """What to do about a run without a front."""
+    if manifest.status == "complete":
+        limits = ", ".join(manifest.constraints) or "nothing"
+        return f": no assignment that was measured keeps to the constraints ({limits})"
+    return f" yet; finish the run with: {files.resume_command(folder)}"
+
+
+def _recommendation(folder: Path, name: str) -> Recommendation | None:
+    path = folder / name
+    return _parsed(TypeAdapter(Recommendation), path) if path.is_file() else None
+
+
+def _scores(folder: Path) -> tuple[Score, ...]:
+    path = folder / files.SENSITIVITY
+    return Sensitivity.read(path).scores if path.is_file() else ()
+
+
+def _parsed(adapter: TypeAdapter[Record], path: Path) -> Record:
+    try:
+        return adapter.validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise RunError(_complaint(path, error)) from None
+    except OSError as error:
+        raise RunError(f"{path}: {error.strerror}") from None
+
+
+def _complaint(path: Path, error: ValidationError) -> str:
+    """Every error of a file, one a line, with the field's path."""
+    lines = (
+        f"{path}: {'.'.join(str(part) for part in one['loc']) or 'file'}: {one['msg']}"
+        for one in error.errors()
+    )
+    return "\n".join(lines)
+
+
+def _rows(folder: Path, name: str, *, required: bool = True) -> list[Row]:
+    """The rows of a CSV file; a row that is cut short is an error."""
+    path = folder / name
+    if not path.is_file():
+        if required:
+            raise RunError(
+                f"{folder}: {name} is missing: the run has not got that far, or the folder is torn"
+            )
+        return []
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows: list[Row] = list(csv.DictReader(stream))
+    for number, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            raise RunError(f"{path}:{number}: the row does not match the header: the file is torn")
+    return rows
+
+
+def _records(folder: Path, name: str, kind: type[Record]) -> tuple[Record, ...]:
+    rows = _rows(folder, name, required=False)
+    filled = [{key: cell for key, cell in row.items() if cell != ""} for row in rows]
+    try:
+        return tuple(TypeAdapter(list[kind]).validate_python(filled))  # type: ignore[valid-type]
+    except ValidationError as error:
+        raise RunError(_complaint(folder / name, error)) from None
+
+
+def _points(folder: Path, name: str) -> tuple[MeasuredPoint, ...]:
+    return tuple(_point(row, folder / name) for row in _rows(folder, name))
+
+
+def _point(row: Row, path: Path) -> MeasuredPoint:
+    return MeasuredPoint(
+        trial=_trial(row, path),
+        source=row.get("source", ""),
+        name=row.get("name", ""),
+        state=row.get("state", "complete"),
+        digest=row.get("digest", ""),
+        tied=row.get("tied", "").lower() in ("true", "1"),
+        told=tuple(row.get("told", "").split()),
+        columns={
+            key: value
+            for key, cell in row.items()
+            if key not in TEXT_COLUMNS and (value := _number(cell)) is not None
+        },
+    )
+
+
+def _placed(row: Row) -> FrontPlace:
+    numbers = {key: value for key, cell in row.items() if (value := _number(cell)) is not None}
+    excess = {key: value for key, value in numbers.items() if key.endswith(files.EXCESS)}
+    named = {*PLACE_COLUMNS, *TEXT_COLUMNS, *excess}
+    return FrontPlace(
+        front=row["front"],
+        trial=int(row["trial"]),
+        source=row.get("source", ""),
+        name=row.get("name", ""),
+        digest=row.get("digest", ""),
+        worst_ratio=float(row["worst_ratio"]),
+        columns={key: value for key, value in numbers.items() if key not in named},
+        excess={key.removesuffix(files.EXCESS): value for key, value in excess.items()},
+    )
+
+
+def _trial(row: Row, path: Path) -> int:
+    try:
+        return int(row["trial"])
+    except (KeyError, ValueError):
+        raise RunError(
+            f"{path}: trial: expected a whole number, got {row.get('trial')!r}"
+        ) from None
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def _chosen(row: Row) -> Mapping[str, str]:
+    return {variable: choice for variable, choice in row.items() if variable != "trial"}
+
+
+def _cheapest_first(
+    front: tuple[MeasuredPoint, ...], objectives: tuple[str, ...]
+) -> tuple[MeasuredPoint, ...]:
+    costs = [name for name in objectives if "quality_loss" not in name]
+    key = costs[0] if costs else "trial"
+    return tuple(sorted(front, key=lambda point: point.columns.get(key, float("inf"))))

@@ -1,0 +1,97 @@
+"""A finished search as frozen data: what the run folder says, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from dse.run.entries import FrontPlace, MeasuredPoint, Recommendation, RegionCost
+from dse.run.manifest import Manifest, VariableEntry
+from dse.run.scheme import short_names
+from dse.sensitivity.table import Score
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchRun:
+    """A search as its run folder says."""
+
+    folder: Path
+    manifest: Manifest
+    points: tuple[MeasuredPoint, ...]
+    front: tuple[MeasuredPoint, ...]
+    """Non-dominated in the objectives, cheapest first."""
+    choices: Mapping[int, Mapping[str, str]]
+    """Trial to variable to choice."""
+    sensitivity: tuple[Score, ...] = ()
+    costs: tuple[RegionCost, ...] = ()
+    recommendation: Recommendation | None = None
+    fronts: tuple[FrontPlace, ...] = ()
+    """With several targets: each one's front, then the robust one."""
+    robust: Recommendation | None = None
+
+    @cached_property
+    def by_trial(self) -> Mapping[int, MeasuredPoint]:
+        """Points by trial number."""
+        return {point.trial: point for point in (*self.points, *self.front)}
+
+    @property
+    def recommended(self) -> MeasuredPoint | None:
+        """The recommended point of the front."""
+        return self.by_trial.get(self.recommendation.trial) if self.recommendation else None
+
+    @cached_property
+    def short(self) -> Mapping[str, str]:
+        """Short names of the choices, for labels."""
+        return short_names(self.manifest.choices)
+
+    def title(self, point: MeasuredPoint) -> str:
+        """The scheme's short name, or the trial's number."""
+        return self.short.get(point.name, point.title)
+
+    @cached_property
+    def searched(self) -> tuple[VariableEntry, ...]:
+        """The variables that had a choice."""
+        return tuple(one for one in self.manifest.variables if len(one.choices) > 1)
+
+    def chosen(self, point: MeasuredPoint) -> Mapping[str, str]:
+        """What a point gives to the variables that had a choice; empty where it is not known."""
+        taken = self.choices.get(point.trial, {})
+        return {one.name: taken[one.name] for one in self.searched if taken.get(one.name)}
+
+    @cached_property
+    def loss_unit(self) -> str:
+        """What losses are: a KL divergence, or an error where the output is no distribution."""
+        distribution = any("flip_rate" in point.columns for point in self.points)
+        return "nats per position" if distribution else "of the output's norm"
+
+    def is_recommended(self, point: MeasuredPoint) -> bool:
+        """Whether it is the point that the search would take."""
+        return self.recommendation is not None and self.recommendation.trial == point.trial
+
+    @property
+    def uniforms(self) -> tuple[MeasuredPoint, ...]:
+        """Every uniform assignment that was measured."""
+        return tuple(
+            point
+            for point in self.points
+            if point.source == "uniform" and point.state == "complete" and point.loss is not None
+        )
+
+    @property
+    def reference(self) -> MeasuredPoint | None:
+        """What speed-ups are counted from.
+
+        Uniform bf16; else the full-precision model; else, where a device has neither, the uniform
+        assignment that loses least.
+        """
+        named = {point.name: point for point in self.uniforms}
+        whole = (point for point in self.points if point.source == "reference")
+        least = min(self.uniforms, key=lambda point: point.loss or 0.0, default=None)
+        return named.get("bf16") or next(whole, None) or least
+
+    @property
+    def cost_objectives(self) -> tuple[str, ...]:
+        """The objectives that are costs."""
+        return tuple(name for name in self.manifest.objectives if "quality_loss" not in name)
