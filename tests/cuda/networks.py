@@ -17,8 +17,7 @@ from dse.evaluate.setup import build_evaluator
 from dse.graph.ir.assignment import Assignment
 from dse.graph.ir.graph import Graph
 from dse.graph.onnx.load import load
-from dse.graph.patterns.regions import regions
-from dse.graph.patterns.sites import sites
+from dse.graph.patterns.analysis import Analysis
 from dse.space.schema import Data
 from dse.space.uniform import uniform_assignment
 from dse.zoo.split import Split, Splits
@@ -83,19 +82,24 @@ METHODS = {
 class Network:
     """A graph with data for it."""
 
-    graph: Graph
+    analysis: Analysis
     splits: Splits
+
+    @property
+    def graph(self) -> Graph:
+        """The graph."""
+        return self.analysis.graph
 
     def assignment(self, name: str) -> Assignment:
         """A scheme or a format wherever it can stand."""
-        return uniform_assignment(regions(self.graph), name)
+        return uniform_assignment(self.analysis.regions, name)
 
     def evaluator(self, chosen: Assignment, device: str) -> Evaluator:
         """What measures an assignment on a device."""
         data = Data(source="given", calibration=SAMPLES, search=SAMPLES, report=2, batch=4)
-        by_key = {site.key: site for site in sites(self.graph)}
+        by_key = {site.key: site for site in self.analysis.sites}
         return build_evaluator(
-            self.graph, data, by_key, tuple(chosen), compute=device, splits=self.splits
+            self.analysis, data, by_key, tuple(chosen), compute=device, splits=self.splits
         )
 
 
@@ -152,7 +156,7 @@ def network(name: str) -> Network:
         return Split(inputs={fed.name: values.astype(np.float32)}, labels=labels, kind="images")
 
     splits = Splits(calibration=split(SAMPLES), search=split(SAMPLES), report=split(2))
-    return Network(graph=graph, splits=splits)
+    return Network(analysis=Analysis(graph), splits=splits)
 
 
 def _dims(value: onnx.ValueInfoProto) -> tuple[int, ...]:

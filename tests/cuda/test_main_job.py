@@ -9,8 +9,7 @@ import pytest
 from dse.data import Sizes, load_splits
 from dse.evaluate.evaluator import Evaluator
 from dse.evaluate.setup import build_evaluator
-from dse.graph.ir.graph import Graph
-from dse.graph.patterns.regions import regions
+from dse.graph.patterns.analysis import Analysis
 from dse.model import open_model
 from dse.sensitivity.gradient import gradient_scores
 from dse.space.build import build_problem
@@ -22,9 +21,9 @@ SPACE = Path(__file__).parents[2] / "spaces" / "fp4.yaml"
 SEQUENCE = 64
 
 
-def _problem(graph: Graph, device: str) -> Problem:
+def _problem(analysis: Analysis, device: str) -> Problem:
     """All decisions; without a GPU those of one block, since emulated devices are slow."""
-    whole = build_problem(load_space(SPACE), regions(graph))
+    whole = build_problem(load_space(SPACE), analysis.regions)
 
     def first(variable: Variable) -> bool:
         return variable.block in (None, 0) and "up" not in variable.name
@@ -34,8 +33,9 @@ def _problem(graph: Graph, device: str) -> Problem:
     return whole
 
 
-def _evaluator(graph: Graph, problem: Problem, device: str) -> Evaluator:
+def _evaluator(analysis: Analysis, problem: Problem, device: str) -> Evaluator:
     space = load_space(SPACE)
+    graph = analysis.graph
     sizes = Sizes(calibration=4, search=4, report=2)
     shapes = {name: graph.types[name].shape or () for name in graph.inputs}
     splits = load_splits(
@@ -49,13 +49,13 @@ def _evaluator(graph: Graph, problem: Problem, device: str) -> Evaluator:
         for site in variable.sites
         if site.role in choice.quantizers
     ]
-    return build_evaluator(graph, space.data, sites, pairs, compute=device, splits=splits)
+    return build_evaluator(analysis, space.data, sites, pairs, compute=device, splits=splits)
 
 
 def test_every_choice_of_the_main_job_has_the_same_loss(device: str) -> None:
-    graph = open_model(load_space(SPACE).model).graph
-    problem = _problem(graph, device)
-    here, there = (_evaluator(graph, problem, place) for place in ("cpu", device))
+    analysis = open_model(load_space(SPACE).model).analysis
+    problem = _problem(analysis, device)
+    here, there = (_evaluator(analysis, problem, place) for place in ("cpu", device))
     wanted = gradient_scores(here, problem).losses(problem)
     found = gradient_scores(there, problem).losses(problem)
     for first, second in zip(found, wanted, strict=True):

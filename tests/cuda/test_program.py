@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from dse.graph.patterns.regions import regions
 from dse.sensitivity.gradient import gradient_scores
 from dse.space.build import build_problem
 from dse.space.load import parse_space
@@ -48,7 +47,7 @@ def test_reruns_are_full_runs(name: str, budget: int, device: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_gradient_scores_are_the_same(name: str, device: str) -> None:
     net = network(name)
-    problem = build_problem(parse_space(SPACE, origin="test"), regions(net.graph))
+    problem = build_problem(parse_space(SPACE, origin="test"), net.analysis.regions)
     scores = []
     for place in ("cpu", device):
         evaluator = net.evaluator(net.assignment("e4m3"), place)  # every activation observed

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from dse.execute.weights.calibrate import observe
 from dse.execute.weights.learn import WeightStates
-from dse.graph.patterns.sites import sites
 from dse.numerics import (
     QuantizerState,
     calibrated_state,
@@ -151,7 +150,7 @@ def test_gradients_through_quantizers_are_the_same(gradient: str, device: str) -
 
 def test_calibration_is_the_same_and_on_the_host(device: str) -> None:
     net = network("convolutional")
-    places = sites(net.graph)
+    places = net.analysis.sites
     chosen = net.assignment("w8a8_fp8")
     here, there = (net.evaluator(chosen, place) for place in ("cpu", device))
     assert set(here.calibration.statistics) == set(there.calibration.statistics)
