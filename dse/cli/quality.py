@@ -15,6 +15,7 @@ from dse.files import write_atomically
 
 if TYPE_CHECKING:
     from dse.evaluate.model import Evaluation
+    from dse.space.schema import QualityOf
 
 
 class Method(StrEnum):
@@ -33,6 +34,20 @@ DataSource = Annotated[
     ),
 ]
 
+OutputName = Annotated[
+    str | None,
+    typer.Option("--output", metavar="NAME", help="The only output that counts.  [default: all]"),
+]
+Kind = Annotated[
+    str | None,
+    typer.Option(
+        "--kind",
+        metavar="KIND",
+        help="What outputs are: logits, log_probabilities, probabilities, binary (one logit a "
+        "decision) or regression.  [default: read off graph, labels and names]",
+    ),
+]
+
 
 def evaluate(
     context: typer.Context,
@@ -44,12 +59,15 @@ def evaluate(
     assignment: AssignmentFile = None,
     data: DataSource = None,
     samples: Annotated[int, typer.Option(min=2, help="Sequences or images to measure.")] = 16,
+    output: OutputName = None,
+    kind: Kind = None,
     compute: Annotated[Compute, typer.Option(help="Where the network runs.")] = Compute.cpu,
     json: JsonFlag = False,
 ) -> None:
     """Emulate a format or an assignment, measure quality."""
     if (format is None) == (assignment is None):
         raise typer.BadParameter("give either --format or --assignment")
+    from dse.data import check_source  # noqa: PLC0415
     from dse.evaluate.model import evaluate_model  # noqa: PLC0415
     from dse.model import open_model  # noqa: PLC0415
     from dse.predict import load_assignment  # noqa: PLC0415
@@ -57,6 +75,8 @@ def evaluate(
     from dse.space.uniform import uniform_assignment  # noqa: PLC0415
 
     screen: Screen = context.obj
+    source = data_of(model, data)
+    check_source(source)
     opened = open_model(model)
     if assignment is not None:
         chosen = load_assignment(assignment, opened.graph)
@@ -65,10 +85,13 @@ def evaluate(
     found = evaluate_model(
         opened.analysis,
         chosen,
-        Data(source=data_of(model, data), report=samples),
+        Data(source=source, report=samples),
         compute=compute.value,
+        quality=quality_of(output, kind),
     )
     _print(screen, format or str(assignment), found, as_json=json)
+    if found.verdict:
+        typer.echo(found.verdict, err=True)
     if opened.weights_note and not json:
         screen.remark(f"{opened.name}: {opened.weights_note}")
 
@@ -83,6 +106,8 @@ def sensitivity(
         int | None, typer.Option(min=1, help="Samples a choice.  [default: the space's]")
     ] = None,
     *,
+    output: OutputName = None,
+    kind: Kind = None,
     method: Annotated[
         Method, typer.Option(help="Measure every choice, or score all by one backward pass.")
     ] = Method.direct,
@@ -94,6 +119,7 @@ def sensitivity(
 ) -> None:
     """Rank what each choice alone costs in quality."""
     from dse.cli.progress import shown_progress  # noqa: PLC0415
+    from dse.data import Sizes  # noqa: PLC0415
     from dse.explore import Overrides  # noqa: PLC0415
     from dse.explore.measure.session import prepare  # noqa: PLC0415
     from dse.explore.problem.progress import Status  # noqa: PLC0415
@@ -104,13 +130,22 @@ def sensitivity(
     is_space = Path(source).suffix in (".yaml", ".yml")
     overrides = Overrides(data=data if is_space else data_of(source, data))
     space, origin, folder = open_space(source, overrides)
-    session = prepare(space, origin=origin, folder=folder, compute=compute.value)
+    if output or kind:
+        space = space.model_copy(update={"quality": quality_of(output, kind)})
+    count = samples or space.search.sensitivity_samples
+    session = prepare(
+        space,
+        origin=origin,
+        folder=folder,
+        compute=compute.value,
+        needed=Sizes(calibration=space.data.calibration, search=count, report=0),
+    )
     with shown_progress(quiet=screen.quiet or json) as progress:
         table = score(
             session.evaluator,
             session.design.problem,
             method.value,
-            samples=samples or space.search.sensitivity_samples,
+            samples=count,
             seed=space.search.seed,
             progress=lambda done, total: progress(
                 Status(stage="sensitivity", done=done, total=total)
@@ -121,6 +156,24 @@ def sensitivity(
     if out is not None:
         write_atomically(out, table.to_csv())
     screen.table(Rows(columns=columns, rows=rows), as_json=json)
+
+
+def quality_of(output: str | None, kind: str | None) -> QualityOf:
+    """What the command line says about outputs.
+
+    Raises:
+        SpaceError: no such kind.
+    """
+    from dse.errors import SpaceError, nearest  # noqa: PLC0415
+    from dse.evaluate.output import KINDS  # noqa: PLC0415
+    from dse.space.schema import QualityOf  # noqa: PLC0415
+
+    if kind is not None and kind not in KINDS:
+        raise SpaceError(
+            f"--kind {kind}: no such kind of output{nearest(kind, KINDS)}; expected one of "
+            f"{', '.join(KINDS)}"
+        )
+    return QualityOf.model_validate({"output": output, "kind": kind})
 
 
 COMMANDS = (evaluate, sensitivity)
@@ -156,3 +209,10 @@ def _print(screen: Screen, label: str, found: Evaluation, *, as_json: bool) -> N
         ),
         as_json=as_json,
     )  # fmt: skip
+    if not as_json:
+        for output in found.task.outputs:
+            screen.remark(f"output {output}")
+        screen.remark(
+            f"a loss of {quality.loss:.4g} {found.task.unit}; that of a constant answer: "
+            f"{found.constant.loss:.3g}"
+        )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,10 +11,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dse.evaluate.batches import Feeds, batches, head, taken
+from dse.evaluate.batches import Batch, Feeds, batches, head, taken
+from dse.evaluate.constant import constant_answer
+from dse.evaluate.findings import check_defined, integer_sites
 from dse.evaluate.hurdle import Hurdle
 from dse.evaluate.metric import Inputs, Metric, Run
-from dse.evaluate.quality import BatchScore, Quality, Reference, Task, summarise
+from dse.evaluate.quality import ConstantAnswer, Quality, Task, summarise
+from dse.evaluate.reference import (
+    BatchScore,
+    DistributionReference,
+    RegressionReference,
+    combined,
+    reference_of,
+    set_spread,
+)
 from dse.execute.emulate import Emulator, emulators
 from dse.execute.operators.step import Quantize
 from dse.execute.program.program import Program
@@ -37,8 +47,22 @@ class _Batch:
     """One batch with what the full-precision run left."""
 
     feeds: dict[str, Tensor]
-    reference: Reference
+    references: tuple[DistributionReference | RegressionReference, ...]
+    """One an output of the task."""
     trace: Trace | None
+
+    def score(self, outputs: Mapping[str, Tensor]) -> BatchScore:
+        """How far outputs are off, all together."""
+        scores = [one.score(outputs[one.output.value]) for one in self.references]
+        return combined(scores, self._weights)
+
+    def own_score(self) -> BatchScore:
+        """Full precision against itself."""
+        return combined([one.own_score() for one in self.references], self._weights)
+
+    @property
+    def _weights(self) -> list[float]:
+        return [one.output.weight for one in self.references]
 
 
 @dataclass(kw_only=True)
@@ -56,6 +80,8 @@ class Evaluator:
     calibration: Calibration
     batch: int = 8
     device: str = "cpu"
+    first_output: str = ""
+    """What a user's metric gets of a run: the graph's first output."""
     metric: Metric | None = None
     """A user's own measure of quality, instead of the divergence from full precision."""
     weights: WeightStates = None  # type: ignore[assignment]  # made below where none is given
@@ -65,11 +91,13 @@ class Evaluator:
     macs: int = 0
     _batches: dict[SplitName, list[_Batch]] = field(default_factory=dict)
     _forward_macs: dict[SplitName, int] = field(default_factory=dict)
+    _integers: frozenset[str] = frozenset()
     _scores: dict[tuple[SplitName, int], NDArray[np.float64]] = field(default_factory=dict)
     """Of full precision, by split and samples."""
 
     def __post_init__(self) -> None:
         """Without states given, they are learned when an assignment first needs them."""
+        self._integers = frozenset(integer_sites(self.program.graph, self.sites))
         if self.weights is None:
             feeds = Feeds(self.splits.calibration, self.batch, self.device)
             self.weights = WeightStates(self.program, self.sites, feeds)
@@ -91,12 +119,13 @@ class Evaluator:
 
     def emulators(self, assignment: Assignment) -> dict[str, Emulator]:
         """The quantizers of an assignment by site, without corrections of means."""
-        settled = self.weights.settled(assignment)
+        settled = self.weights.settled(self._on_floats(assignment))
         self.prepare(settled)
         return emulators(settled, self.sites, self.calibration, self.weights)
 
     def bound(self, assignment: Assignment) -> dict[str, Quantize]:
         """All that stands at sites under an assignment."""
+        assignment = self._on_floats(assignment)
         self.prepare(assignment)
         return bound(assignment, self.sites, self.calibration, self.weights)
 
@@ -140,16 +169,35 @@ class Evaluator:
             scores = self._reference_scores(self.metric, split, None)
             return self.metric.quality(scores, scores)
         prepared = self._prepared(split)
-        return summarise([batch.reference.own_score() for batch in prepared], self.task)
+        return summarise([batch.own_score() for batch in prepared], self.task)
+
+    def constant(self, split: SplitName) -> ConstantAnswer:
+        """What a network would lose on a split that gives the same answer to every input."""
+        return constant_answer([batch.references for batch in self._prepared(split)])
+
+    def spread(self, place: int) -> float:
+        """What errors of an output without a distribution count against, on the search split."""
+        found = self._prepared("search")[0].references[place]
+        return found.scale if isinstance(found, RegressionReference) else 1.0
 
     def samples(self, split: SplitName) -> int:
         """How many samples a split has."""
-        return len(next(iter(getattr(self.splits, split).inputs.values())))
+        found: Split = getattr(self.splits, split)
+        return found.samples
 
     def forward_macs(self, split: SplitName = "search") -> int:
         """MACs of one full-precision forward over a split: the unit of effort."""
         self._prepared(split)
         return self._forward_macs[split]
+
+    def first_outputs(self) -> Mapping[str, Tensor]:
+        """What full precision gives for the first batch that is measured."""
+        measured = self.splits.search if self.splits.search.samples else self.splits.report
+        with torch.inference_mode():
+            batch = next(batches(measured, self.batch, self.device))
+            execution = self.program.run(batch.feeds)
+        self.macs += execution.macs
+        return execution.outputs
 
     def run(self, assignment: Assignment) -> Run:
         """The network under an assignment, for a user's metric."""
@@ -157,15 +205,22 @@ class Evaluator:
 
         def execute(inputs: Inputs) -> NDArray[Any]:
             outputs = []
-            pool = Split(inputs=inputs, labels=None, kind=self.splits.search.kind)
-            for feeds, _ in batches(pool, self.batch, self.device):
+            pool = replace(self.splits.search, inputs=inputs, labels=None)
+            for batch in batches(pool, self.batch, self.device):
                 with torch.inference_mode():
-                    execution = self.program.run(feeds, bound)
+                    execution = self.program.run(batch.feeds, bound)
                 self.macs += execution.macs
-                outputs.append(self._output(execution.outputs).float().cpu().numpy())
+                outputs.append(execution.outputs[self.first_output].float().cpu().numpy())
             return np.concatenate(outputs)
 
         return Run(self.program.graph.inputs, execute)
+
+    def _on_floats(self, assignment: Assignment) -> Assignment:
+        """The assignment without sites that hold integers, which have a format already."""
+        if not self._integers:
+            return assignment
+        kept = {key: quantizer for key, quantizer in assignment if key not in self._integers}
+        return Assignment.of(kept)
 
     def _judged(
         self,
@@ -202,7 +257,7 @@ class Evaluator:
                 with torch.inference_mode():
                     execution = self.program.run(batch.feeds, bound)
             self.macs += execution.macs
-            scores[number] = batch.reference.score(self._output(execution.outputs))
+            scores[number] = batch.score(execution.outputs)
         return scores
 
     def _summary(self, scores: Mapping[int, BatchScore]) -> Quality:
@@ -213,7 +268,7 @@ class Evaluator:
         self, metric: Metric, split: SplitName, samples: int | None
     ) -> NDArray[np.float64]:
         data = head(getattr(self.splits, split), samples)
-        key = (split, len(next(iter(data.inputs.values()))))
+        key = (split, data.samples)
         if key not in self._scores:
             self._scores[key] = metric.score(self.run(Assignment.of({})), data)
         return self._scores[key]
@@ -236,26 +291,50 @@ class Evaluator:
     def _prepared(self, split: SplitName) -> list[_Batch]:
         if split not in self._batches:
             before = self.macs
-            self._batches[split] = [
-                self._prepare(feeds, labels, keep=split == "search" and self.metric is None)
-                for feeds, labels in batches(getattr(self.splits, split), self.batch, self.device)
+            keep = split == "search" and self.metric is None
+            data = getattr(self.splits, split)
+            found = [
+                self._prepare(batch, keep=keep) for batch in batches(data, self.batch, self.device)
             ]
+            self._settle(found, split)
+            self._batches[split] = found
             self._forward_macs[split] = self.macs - before
         return self._batches[split]
 
-    def _prepare(self, feeds: dict[str, Tensor], labels: Tensor | None, *, keep: bool) -> _Batch:
+    def _prepare(self, batch: Batch, *, keep: bool) -> _Batch:
         count = -(-self.samples("search") // self.batch)
         if keep:
-            trace = self.program.trace(feeds, keep_bytes=self.trace_bytes // count)
+            trace = self.program.trace(batch.feeds, keep_bytes=self.trace_bytes // count)
             execution = trace.execution
         else:
             trace = None
             with torch.inference_mode():
-                execution = self.program.run(feeds)
+                execution = self.program.run(batch.feeds)
         self.macs += execution.macs
-        output = self._output(execution.outputs)
-        return _Batch(feeds=feeds, reference=Reference(output, labels, self.task), trace=trace)
+        task = self.task
+        references = tuple(
+            reference_of(
+                output,
+                execution.outputs[output.value],
+                batch.samples,
+                batch.labels if output.name == task.labelled else None,
+                task.metric,
+            )
+            for output in task.outputs
+        )
+        return _Batch(feeds=batch.feeds, references=references, trace=trace)
 
-    def _output(self, outputs: Mapping[str, Tensor]) -> Tensor:
-        """What quality is read from: the graph's first output."""
-        return outputs[self.program.graph.outputs[0]]
+    def _settle(self, found: Sequence[_Batch], split: SplitName) -> None:
+        """What takes all batches of a split: spreads, and whether there is anything to compare.
+
+        Raises:
+            DataError: an output that full precision leaves undefined everywhere.
+        """
+        if self.metric is not None:
+            return
+        for place, output in enumerate(self.task.outputs):
+            column = [batch.references[place] for batch in found]
+            check_defined(output, [one.defined for one in column], self.program.graph, split)
+            errors = [one for one in column if isinstance(one, RegressionReference)]
+            if errors:
+                set_spread(errors)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dse.evaluate.quality import Quality, Task
-from dse.evaluate.setup import build_evaluator
+from dse.data import Sizes
+from dse.evaluate.findings import verdict
+from dse.evaluate.quality import ConstantAnswer, Quality, Task
+from dse.evaluate.setup import UNSAID, build_evaluator
 from dse.graph.ir.assignment import Assignment
 from dse.graph.patterns.analysis import Analysis
-from dse.space.schema import Data
+from dse.space.schema import Data, QualityOf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +21,13 @@ class Evaluation:
     task: Task
     quantized: Quality
     reference: Quality
+    constant: ConstantAnswer
+    """What a network loses that answers the same to every input."""
+
+    @property
+    def verdict(self) -> str:
+        """What must be said of the loss; empty where it is a loss like any other."""
+        return verdict(self.quantized, self.constant, self.task.unit)
 
 
 def evaluate_model(
@@ -28,6 +37,7 @@ def evaluate_model(
     *,
     folder: Path = Path(),
     compute: str = "cpu",
+    quality: QualityOf = UNSAID,
 ) -> Evaluation:
     """Emulate an assignment on the report split; scales come from the calibration split.
 
@@ -37,16 +47,25 @@ def evaluate_model(
         data: where samples come from.
         folder: what relative data paths are relative to.
         compute: `cpu` or `cuda`.
+        quality: what the user says about the outputs.
 
     Raises:
         GraphError: no weights, or operators that cannot be executed.
         DataError: data that do not fit the graph.
     """
     evaluator = build_evaluator(
-        analysis, data, analysis.by_key, tuple(assignment), folder=folder, compute=compute
+        analysis,
+        data,
+        analysis.by_key,
+        tuple(assignment),
+        folder=folder,
+        compute=compute,
+        quality=quality,
+        needed=Sizes(calibration=data.calibration, search=0, report=data.report),
     )
     return Evaluation(
         task=evaluator.task,
         quantized=evaluator.measure(assignment, "report"),
         reference=evaluator.reference("report"),
+        constant=evaluator.constant("report"),
     )

@@ -13,8 +13,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dse.evaluate.output import Output
+from dse.evaluate.reference import BatchScore
+
 SEPARATED = 2.0
 """A paired difference of losses counts beyond so many of its standard errors."""
+DESTROYED = 0.8
+"""A loss is that of a constant answer from this share of it on; likewise a share of flips."""
+
+RARE = 0.2
+"""Share of flips of a constant answer below which flips alone say nothing: one class prevails."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +30,8 @@ class Quality:
     """Quality of one assignment on one split."""
 
     loss: float
-    """Mean KL divergence in nats per position; relative output error without a distribution."""
+    """Mean over outputs of the KL divergence in nats per position, or of the error over the
+    spread of the reference for an output without a distribution."""
     stderr: float
     """Standard error of `loss` over samples."""
     p99: float
@@ -40,119 +49,84 @@ class Quality:
 class Task:
     """What the outputs mean."""
 
-    distribution: bool
-    """The output's last axis are logits of a distribution."""
+    outputs: tuple[Output, ...] = ()
+    """Those that the loss is the weighted mean of."""
     metric: str = ""
     """`bits_per_byte`, `perplexity`, `accuracy`, a user's own, or empty."""
+    labelled: str = ""
+    """The output that labels speak of."""
     higher_is_better: bool = False
     """Of a user's own metric."""
+    notes: tuple[str, ...] = ()
+    """What was assumed or left out, in words."""
+
+    @property
+    def distribution(self) -> bool:
+        """Whether some output has a distribution, so that answers can flip."""
+        return any(output.is_distribution for output in self.outputs)
 
     @property
     def goal(self) -> str:
         """Which way the metric improves."""
         return "maximise" if self.metric == "accuracy" or self.higher_is_better else "minimise"
 
+    @property
+    def unit(self) -> str:
+        """What losses are counted in."""
+        return ", averaged with those ".join(dict.fromkeys(one.unit for one in self.outputs))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BatchScore:
-    """What one batch contributes, one value a sample."""
+class ConstantAnswer:
+    """What a network that answers the same to every input would lose."""
 
-    losses: Tensor
-    flips: Tensor
-    metric: Tensor
+    loss: float
+    flip_rate: float
+    """Share of positions whose answer is not the most frequent one; NaN without a distribution."""
 
-
-class Reference:
-    """The full-precision outputs of one batch, in the form that comparisons need.
-
-    Args:
-        output: (samples, ..., classes) for a distribution, else (samples, ...).
-        labels: (samples, ...) class indices, or None.
-        task: what the output means.
-    """
-
-    def __init__(self, output: Tensor, labels: Tensor | None, task: Task) -> None:
-        self.task = task
-        self.labels = labels
-        if task.distribution:
-            self.log_probabilities = torch.log_softmax(output.float(), dim=-1)
-            self.probabilities = self.log_probabilities.exp()
-            self.top = output.argmax(dim=-1)
-        else:
-            self.output = output.float()
-
-    def score(self, output: Tensor) -> BatchScore:
-        """The losses of another run's output on the same batch."""
-        if not self.task.distribution:
-            return self._relative_error(output.float())
-        log_q = torch.log_softmax(output.float(), dim=-1)
-        divergence = (self.probabilities * (self.log_probabilities - log_q)).sum(dim=-1)
-        # Rounding can leave a divergence of equal distributions a few ulp below zero.
-        divergence = divergence.clamp_min(0.0)
-        flips = (output.argmax(dim=-1) != self.top).float()
-        return BatchScore(
-            losses=_per_sample(divergence),
-            flips=_per_sample(flips),
-            metric=self._metric(log_q, output),
-        )
-
-    def own_score(self) -> BatchScore:
-        """The reference against itself: zero loss, and the metric of full precision."""
-        if not self.task.distribution:
-            return self._relative_error(self.output)
-        zeros = torch.zeros(len(self.top))
-        return BatchScore(
-            losses=zeros,
-            flips=zeros.clone(),
-            metric=self._metric(self.log_probabilities, self.log_probabilities),
-        )
-
-    def _metric(self, log_q: Tensor, output: Tensor) -> Tensor:
-        if self.labels is None or not self.task.metric:
-            return torch.full((len(output),), math.nan)
-        if self.task.metric == "accuracy":
-            return _per_sample((output.argmax(dim=-1) == self.labels).float())
-        nats = -log_q.gather(-1, self.labels.unsqueeze(-1)).squeeze(-1)
-        return _per_sample(nats)
-
-    def _relative_error(self, output: Tensor) -> BatchScore:
-        error = (output - self.output).flatten(1).norm(dim=1)
-        scale = self.output.flatten(1).norm(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
-        missing = torch.full((len(output),), math.nan)
-        return BatchScore(losses=(error / scale).cpu(), flips=missing, metric=missing)
+    def as_bad(self, quality: Quality) -> bool:
+        """Whether nothing of the network is left: no better than the constant answer."""
+        if math.isnan(self.flip_rate) or math.isnan(quality.flip_rate):
+            return quality.loss >= DESTROYED * self.loss > 0
+        if quality.loss >= DESTROYED * self.loss > 0:  # and not only bolder or shier answers
+            return quality.flip_rate > 0 and quality.flip_rate >= self.flip_rate / 2
+        return self.flip_rate > RARE and quality.flip_rate >= DESTROYED * self.flip_rate
 
 
 def summarise(scores: Sequence[BatchScore], task: Task) -> Quality:
     """The quality of a split from its batches.
 
-    A sample whose outputs are NaN or infinite has an infinite loss.
+    A sample whose outputs are NaN or infinite where those of the reference are not has an
+    infinite loss. A sample in which the reference says nothing counts as the mean of the others.
     """
     losses = torch.cat([score.losses for score in scores]).double()
-    losses = torch.where(losses.isfinite(), losses, math.inf)
-    flips = torch.cat([score.flips for score in scores]).double().mean().item()
-    metric = torch.cat([score.metric for score in scores]).double().mean().item()
-    count = len(losses)
-    stderr = losses.std().item() / math.sqrt(count) if count > 1 else math.inf
+    empty = losses.isnan()
+    count = len(losses) - int(empty.sum())
+    there = losses[~empty]
+    stderr = there.std().item() / math.sqrt(count) if count > 1 else math.inf
+    loss = there.mean().item() if count else math.nan
+    losses = losses.masked_fill(empty, loss)
     return Quality(
-        loss=losses.mean().item(),
+        loss=loss,
         stderr=stderr if math.isfinite(stderr) else math.inf,
         p99=torch.quantile(losses, 0.99).item(),
-        flip_rate=flips,
-        metric=task_metric(task, metric),
-        samples=count,
+        flip_rate=_mean([score.flips for score in scores]),
+        metric=task_metric(task, _mean([score.metric for score in scores])),
+        samples=len(losses),
         losses=tuple(losses.tolist()),
     )
 
 
+def _mean(parts: Sequence[Tensor]) -> float:
+    """The mean of what is there; NaN where nothing is."""
+    values = torch.cat(list(parts)).double()
+    return values[~values.isnan()].mean().item()
+
+
 def task_metric(task: Task, mean: float) -> float:
-    """The metric from the mean over samples of what `Reference` records: nats or hits."""
+    """The metric from the mean over samples of what a reference records: nats or hits."""
     if task.metric == "bits_per_byte":
         return mean / math.log(2)
     if task.metric == "perplexity":
         return math.exp(mean) if mean < 700 else math.inf
     return mean
-
-
-def _per_sample(values: Tensor) -> Tensor:
-    """(samples, ...) -> (samples,), on the CPU."""
-    return values.flatten(1).mean(dim=1).cpu() if values.dim() > 1 else values.cpu()

@@ -10,26 +10,30 @@ from pathlib import Path
 
 import torch
 
-from dse.data import Sizes, load_splits
+from dse.data import Sizes, batch_name, load_splits, token_table
+from dse.data.splits import checked as checked_splits
 from dse.errors import DataError, GraphError
-from dse.evaluate.batches import Feeds
+from dse.evaluate.batches import Feeds, batches
+from dse.evaluate.classify import classify
 from dse.evaluate.evaluator import TRACE_BYTES, Evaluator
+from dse.evaluate.findings import bad_weights, integer_sites, named, remarks, unmeasured
 from dse.evaluate.metric import Metric
 from dse.evaluate.quality import Task
+from dse.evaluate.values import certain
 from dse.execute.memory import GIGA, Caches, Need, checked, memory_need, with_kept
 from dse.execute.program.program import WEIGHT_CACHE_BYTES, Program
 from dse.execute.weights.calibrate import observe
 from dse.graph.ir.graph import Graph
 from dse.graph.ir.site import Site
 from dse.graph.patterns.analysis import Analysis
-from dse.space.schema import Data
-from dse.zoo.split import Split, Splits
+from dse.space.schema import Data, QualityOf
+from dse.zoo.split import Splits
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.work.role import ROLES
 
 LOGGER = logging.getLogger(__name__)
-BYTES = 256
-"""Vocabulary of a byte-level model: its cross-entropy is quoted in bits per byte."""
+UNSAID = QualityOf()
+"""Nothing is said about the outputs."""
 
 
 def build_evaluator(
@@ -42,6 +46,8 @@ def build_evaluator(
     compute: str = "cpu",
     splits: Splits | None = None,
     metric: Metric | None = None,
+    quality: QualityOf = UNSAID,
+    needed: Sizes | None = None,
 ) -> Evaluator:
     """An evaluator with static scales calibrated and learned roundings learned.
 
@@ -55,6 +61,9 @@ def build_evaluator(
         compute: `cpu` or `cuda`.
         splits: the samples themselves, instead of those that `data` names.
         metric: a user's own measure of quality.
+        quality: what the user says about the outputs.
+        needed: samples a split that will do where the source has fewer than `data` asks for;
+            none of the calibration split where nothing is calibrated.
 
     Raises:
         GraphError: no weights, operators that cannot be executed, or more memory needed than
@@ -70,54 +79,128 @@ def build_evaluator(
             f"{', '.join(graph.absent_files)} is absent; put it there, or use the model as "
             "cost_model, or with dse predict"
         )
-    shapes = {name: graph.types[name].shape or () for name in graph.inputs}
-    data = _in_batches_of(graph, data)
+    shapes = {name: _shape(graph, name) for name in graph.inputs}
+    pairs = _on_floats(graph, sites, quantizers)
     sizes = Sizes(calibration=data.calibration, search=data.search, report=data.report)
+    if needed and not any(uses_calibration(sites[key].role, each) for key, each in pairs):
+        needed = replace(needed, calibration=0)
+    data = _in_batches_of(graph, data, needed or sizes)
     if splits is None:
         splits = load_splits(
-            data.source, sizes, sequence=data.sequence, inputs=shapes, folder=folder
+            data.source,
+            sizes,
+            sequence=data.sequence,
+            inputs=shapes,
+            folder=folder,
+            needed=needed,
+            vocabulary=_vocabulary(graph),
         )
-    pairs = tuple(quantizers)
+    else:
+        splits = checked_splits(splits, shapes, data.source)
+    measured = splits.search if splits.search.samples else splits.report
+    task = classify(graph, measured, quality)
+    if metric is not None:
+        task = replace(task, outputs=())
+    values = [output.value for output in task.outputs]
+    scored = replace(graph, outputs=tuple(dict.fromkeys([*values, *graph.outputs[:1]])))
     budgets = Caches(weight_bytes=WEIGHT_CACHE_BYTES, trace_bytes=TRACE_BYTES)
     if compute == "cpu":
-        inputs = splits.search.inputs
-        batch = {name: (min(data.batch, len(x)), *x.shape[1:]) for name, x in inputs.items()}
-        count = max(math.ceil(len(x) / data.batch) for x in inputs.values())
+        first = next(batches(measured, data.batch, "cpu")).feeds
+        batch = {name: tuple(x.shape) for name, x in first.items()}
         need = with_kept(
-            memory_need(graph, batch), graph, batch, sites, pairs, batches=count, budgets=budgets
-        )
+            memory_need(scored, batch), scored, batch, sites, pairs,
+            batches=math.ceil(measured.samples / data.batch), budgets=budgets,
+        )  # fmt: skip
         budgets = _told(need, graph, budgets)
+    read = analysis if scored.outputs == graph.outputs else Analysis(scored)
     program = Program(
-        graph, analysis=analysis, device=compute, weight_cache_bytes=budgets.weight_bytes
+        scored, analysis=read, device=compute, weight_cache_bytes=budgets.weight_bytes
     )
     feeds = Feeds(splits.calibration, data.batch, compute)
     calibration = observe(program, feeds(), _observed(sites, pairs))
     evaluator = Evaluator(
         program=program,
         splits=splits,
-        task=infer_task(graph, splits.search),
+        task=task,
         sites=sites,
         calibration=calibration,
         batch=data.batch,
         device=compute,
         trace_bytes=budgets.trace_bytes,
+        first_output=graph.outputs[0],
     )
+    if not all(output.certain for output in task.outputs):
+        evaluator.task = certain(task, evaluator.first_outputs())
     evaluator.prepare(pairs)
-    return evaluator if metric is None else judged_by(evaluator, metric)
+    if metric is not None:
+        return judged_by(evaluator, metric)
+    _remark(graph, sites, evaluator.task)
+    return evaluator
 
 
-def _in_batches_of(graph: Graph, data: Data) -> Data:
+def _remark(graph: Graph, sites: Mapping[str, Site], task: Task) -> None:
+    """Says what a reader of losses must know of the model."""
+    for remark in remarks(task):
+        LOGGER.warning("%s", remark)
+    for note in task.notes:
+        LOGGER.info("%s", note)
+    if bad := named(bad_weights(graph)):
+        LOGGER.warning("weights that hold NaN or Inf: %s", bad)
+    values = [output.value for output in task.outputs]
+    if unseen := named(unmeasured(graph, sites.values(), values)):
+        LOGGER.warning(
+            "no measured output is reached from %s: whatever stands there costs nothing in this "
+            "loss (measured: %s)", unseen, ", ".join(output.name for output in task.outputs),
+        )  # fmt: skip
+
+
+def _on_floats(
+    graph: Graph, sites: Mapping[str, Site], quantizers: Iterable[tuple[str, Quantizer]]
+) -> tuple[tuple[str, Quantizer], ...]:
+    """The quantizers without those at integers, which have a number format already."""
+    integers = set(integer_sites(graph, sites))
+    pairs = tuple(quantizers)
+    if left := dict.fromkeys(key.rpartition("/")[0] for key, _ in pairs if key in integers):
+        LOGGER.warning("quantized already, left as it is: %s", named(left))
+    return tuple((key, quantizer) for key, quantizer in pairs if key not in integers)
+
+
+def uses_calibration(role: str, quantizer: Quantizer) -> bool:
+    """Whether a quantizer may look at calibration data."""
+    if not ROLES[role].is_constant:
+        return not quantizer.is_dynamic or bool(quantizer.transforms)
+    settled = quantizer.settled(weight=role == "weight")
+    searched = settled.statistic == "output_mse" or settled.correction == "bias_corrected"
+    return quantizer.is_learned or searched or bool(quantizer.transforms)
+
+
+def _shape(graph: Graph, name: str) -> tuple[int | str | None, ...] | None:
+    kind = graph.types.get(name)
+    return None if kind is None else kind.shape
+
+
+def _vocabulary(graph: Graph) -> int | None:
+    """Entries of the vocabulary: rows of the table of tokens, else the width of the output."""
+    table = token_table(graph)
+    if table is not None or not graph.outputs:
+        return table
+    shape = _shape(graph, graph.outputs[0])
+    last = shape[-1] if shape is not None and len(shape) == 3 else None
+    return last if isinstance(last, int) else None
+
+
+def _in_batches_of(graph: Graph, data: Data, sizes: Sizes) -> Data:
     """The data in batches of the size that the graph was exported with, where that is fixed.
 
     Raises:
         DataError: a split is no multiple of it.
     """
-    shapes = [graph.types[name].shape or ("",) for name in graph.inputs]
-    first = {shape[0] for shape in shapes}
+    shapes = [shape for name in graph.inputs if (shape := _shape(graph, name))]
+    first = {shape[0] for shape in shapes[:1]}
     size = next(iter(first), None)
-    if len(first) != 1 or not isinstance(size, int) or size == data.batch:
+    if batch_name(shapes) or not isinstance(size, int) or size == data.batch:
         return data
-    counts = {"calibration": data.calibration, "search": data.search, "report": data.report}
+    counts = {name: getattr(sizes, name) for name in ("calibration", "search", "report")}
     odd = [f"data.{name} is {count}" for name, count in counts.items() if count % size]
     if odd:
         raise DataError(
@@ -146,11 +229,7 @@ def judged_by(evaluator: Evaluator, metric: Metric) -> Evaluator:
     Raises:
         DataError: it fails there already.
     """
-    task = Task(
-        distribution=evaluator.task.distribution,
-        metric=metric.name,
-        higher_is_better=metric.goal == "maximise",
-    )
+    task = Task(metric=metric.name, higher_is_better=metric.goal == "maximise")
     judged = replace(evaluator, task=task, metric=metric)
     try:
         judged.reference("search")
@@ -160,21 +239,6 @@ def judged_by(evaluator: Evaluator, metric: Metric) -> Evaluator:
             f"evaluate: fails on the network in full precision: {type(error).__name__}: {error}"
         ) from error
     return judged
-
-
-def infer_task(graph: Graph, split: Split) -> Task:
-    """What the first output means, from the data.
-
-    One label a sample is a class, one a position the next token; tokens without labels still
-    come with a distribution.
-    """
-    shape = graph.types[graph.outputs[0]].shape or ()
-    if split.labels is None:
-        return Task(distribution=split.kind == "tokens")
-    if split.labels.ndim == 1:
-        return Task(distribution=True, metric="accuracy")
-    is_bytes = bool(shape) and shape[-1] == BYTES
-    return Task(distribution=True, metric="bits_per_byte" if is_bytes else "perplexity")
 
 
 def _observed(

@@ -78,10 +78,7 @@ def session_manifest(
 ) -> Manifest:
     """The manifest of a search; at its end also the effort it took."""
     task, splits = session.evaluator.task, session.evaluator.splits
-    samples = {
-        part: len(next(iter(getattr(splits, part).inputs.values())))
-        for part in ("calibration", "search", "report")
-    }
+    samples = {part: getattr(splits, part).samples for part in ("calibration", "search", "report")}
     return described(
         session.design,
         identity,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from dse.data import check_source
 from dse.errors import DataError, SpaceError
 from dse.explore.loop import run
 from dse.explore.measure.parallelism import Parallelism
@@ -128,6 +129,7 @@ def open_space(source: str, overrides: Overrides) -> tuple[Space, str, Path]:
             f"{source}: a model needs --data (a zoo name, an .npz, a token file, a folder of "
             "images by class, or module:function); or write a space with: dse init"
         )
+    check_source(overrides.data)
     model = open_model(source)
     draft = Draft(
         targets=parse_targets(overrides.targets) or Draft().targets,

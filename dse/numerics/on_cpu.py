@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -23,7 +24,7 @@ from dse.numerics.numba.rows import APART, OVER
 from dse.numerics.numba.stochastic import draw_general, draw_plain, draw_table
 from dse.numerics.numba.threads import shared
 from dse.numerics.on_device import scales_of
-from dse.numerics.scales import GroupScales, group_length, tensor_scale_of
+from dse.numerics.scales import GroupScales, group_length, largest_finite, tensor_scale_of
 from hwmodels.formats.quantizer import Quantizer
 
 Floats = npt.NDArray[np.float32]
@@ -154,7 +155,10 @@ def _level(x: Floats, quantizer: Quantizer, state: QuantizerState) -> float:
         return 1.0
     if state.tensor_scale is not None:
         return state.tensor_scale
-    return tensor_scale_of(_absmax(x), quantizer.format)
+    largest = _absmax(x)
+    if not math.isfinite(largest):
+        largest = float(largest_finite(torch.from_numpy(x)))
+    return tensor_scale_of(largest, quantizer.format)
 
 
 def _tensor_scale(

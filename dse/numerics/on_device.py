@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -11,7 +13,13 @@ from dse.numerics.grids.grid import grid_of, thresholds_of
 from dse.numerics.grids.layout import Layout
 from dse.numerics.grids.scaling import scaling_of
 from dse.numerics.grids.state import QuantizerState
-from dse.numerics.scales import GroupScales, derived_scales, group_length, tensor_scale_of
+from dse.numerics.scales import (
+    GroupScales,
+    derived_scales,
+    group_length,
+    largest_finite,
+    tensor_scale_of,
+)
 from hwmodels.formats.quantizer import Format, Quantizer
 
 
@@ -65,12 +73,15 @@ def _quantized(
 
 
 def tensor_scale(flat: Tensor, format: Format, state: QuantizerState) -> float:
-    """The second-level scale: calibrated, or from the tensor's largest magnitude, or 1."""
+    """The second-level scale: calibrated, or from the largest finite magnitude, or 1."""
     if format.tensor_scale is None:
         return 1.0
     if state.tensor_scale is not None:
         return state.tensor_scale
-    return tensor_scale_of(largest_magnitude(flat), format)
+    largest = float(largest_magnitude(flat))
+    if not math.isfinite(largest):
+        largest = float(largest_finite(flat))
+    return tensor_scale_of(largest, format)
 
 
 def largest_magnitude(x: Tensor) -> Tensor:

@@ -57,6 +57,14 @@ def tensor_scale_of(largest: Tensor | float, format: Format) -> float:
     return float(np.maximum(wanted, np.float32(SMALLEST_TENSOR_SCALE)))
 
 
+def largest_finite(x: Tensor) -> Tensor:
+    """The largest magnitude of the values that are numbers; 0 where none is.
+
+    A second-level scale is taken from it: padding that is NaN costs its own groups, not the rest.
+    """
+    return torch.where(x.isfinite(), x.abs(), 0.0).amax() if x.numel() else x.new_zeros(())
+
+
 def derived_scales(
     rows: Tensor, quantizer: Quantizer, *, tensor_scale: float = 1.0
 ) -> GroupScales:

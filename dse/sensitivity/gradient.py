@@ -16,16 +16,16 @@ from the model, not from the data: Kunstner et al., arXiv 1905.12558.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dse.evaluate.batches import batches
+from dse.evaluate.batches import Batch, batches
 from dse.evaluate.evaluator import Evaluator, SplitName
-from dse.evaluate.quality import Task
+from dse.evaluate.output import Output
 from dse.execute.emulate import Emulator
 from dse.numerics.precision import exact_float32
 from dse.sensitivity.table import Score, Sensitivity
@@ -41,8 +41,15 @@ class Probe:
     def __init__(self) -> None:
         self._seen: Tensor | None = None
 
+    def reset(self) -> None:
+        """Forgets the gradient, before that of another output."""
+        if self._seen is not None:
+            self._seen.grad = None
+
     def __call__(self, x: Tensor) -> Tensor:
-        """X, as something that a gradient reaches."""
+        """X, as something that a gradient reaches; integers, which have none, as they are."""
+        if not x.is_floating_point():
+            return x
         tracked = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
         tracked.retain_grad()
         self._seen = tracked
@@ -100,12 +107,9 @@ def gradient_scores(
     generator = torch.Generator().manual_seed(seed)
     rows: list[list[float]] = []
     seen = 0
-    for feeds in _feeds(evaluator, split, samples):
-        probes = _backward(evaluator, feeds, problem, generator)
-        count = len(next(iter(feeds.values())))
-        seen += count
-        energies = (_energy(found, probes.by_site) for found in operands.values())
-        rows.append([_loss(energy, probes, evaluator.task) for energy in energies])
+    for batch in _batches(evaluator, split, samples):
+        seen += batch.samples
+        rows.append(_batch_losses(evaluator, batch, problem, list(operands.values()), generator))
     table = np.array(rows)
     means = table.mean(axis=0)
     spread = table.std(axis=0, ddof=1) / math.sqrt(len(table)) if len(table) > 1 else means * 0
@@ -123,29 +127,15 @@ def gradient_scores(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Probes:
-    """What one batch left at the sites."""
-
-    by_site: Mapping[str, Probe]
-    positions: int
-    """Distributions in the output: samples times positions."""
-    norm: float
-    """Root of the summed squares of the output."""
-
-
-def _feeds(
-    evaluator: Evaluator, split: SplitName, samples: int | None
-) -> Iterator[dict[str, Tensor]]:
+def _batches(evaluator: Evaluator, split: SplitName, samples: int | None) -> Iterator[Batch]:
     seen = 0
     data = getattr(evaluator.splits, split)
-    there = len(next(iter(data.inputs.values())))
-    wanted = min(samples or there, there)
-    for feeds, _ in batches(data, min(evaluator.batch, -(-wanted // 2)), evaluator.device):
+    wanted = min(samples or data.samples, data.samples)
+    for batch in batches(data, min(evaluator.batch, -(-wanted // 2)), evaluator.device):
         if seen >= wanted:
             return
-        seen += len(next(iter(feeds.values())))
-        yield feeds
+        seen += batch.samples
+        yield batch
 
 
 def _operands(
@@ -161,36 +151,53 @@ def _operands(
     )
 
 
-def _backward(
+def _batch_losses(
     evaluator: Evaluator,
-    feeds: dict[str, Tensor],
+    batch: Batch,
     problem: Problem,
+    operands: Sequence[tuple[_Operand, ...]],
     generator: torch.Generator,
-) -> _Probes:
+) -> list[float]:
+    """The loss of each choice on one batch: a forward, and a backward pass an output."""
     probes = {site.key: Probe() for v in problem.variables for site in v.sites}
+    outputs = evaluator.task.outputs
+    total = np.zeros(len(operands))
     with torch.enable_grad(), exact_float32(evaluator.program.device):
-        execution = evaluator.program.run(feeds, probes)
-        output = execution.outputs[evaluator.program.graph.outputs[0]].float()
-        _drawn(output, evaluator.task, generator).backward()  # type: ignore[no-untyped-call]
-    evaluator.macs += (1 + BACKWARD_FORWARDS) * execution.macs
-    return _Probes(
-        by_site=probes,
-        positions=output[..., 0].numel(),
-        norm=float(torch.linalg.vector_norm(output.detach())),
-    )
+        execution = evaluator.program.run(batch.feeds, probes)
+    for place, output in enumerate(outputs):
+        for probe in probes.values():
+            probe.reset()
+        with torch.enable_grad(), exact_float32(evaluator.program.device):
+            scores = output.scores(execution.outputs[output.value], batch.samples)
+            drawn, positions = _drawn(scores, output, generator)
+            if drawn.requires_grad:
+                more = place + 1 < len(outputs)
+                drawn.backward(retain_graph=more)  # type: ignore[no-untyped-call]
+        unit = positions
+        if not output.is_distribution:
+            unit = evaluator.spread(place) * math.sqrt(batch.samples)
+        losses = [_loss(_energy(found, probes), output, unit) for found in operands]
+        total += output.weight * np.array(losses)
+    evaluator.macs += (1 + BACKWARD_FORWARDS * len(outputs)) * execution.macs
+    whole = sum(output.weight for output in outputs)
+    return [float(one) for one in total / whole]
 
 
-def _drawn(output: Tensor, task: Task, generator: torch.Generator) -> Tensor:
-    """A scalar whose gradient has the curvature of the loss as its covariance.
+def _drawn(scores: Tensor, output: Output, generator: torch.Generator) -> tuple[Tensor, float]:
+    """A scalar whose gradient has the curvature of the loss as its covariance; the positions.
 
     Draws are the host's, so that one seed means the same on every device.
     """
-    if not task.distribution:
-        return (output * torch.randn(output.shape, generator=generator).to(output.device)).sum()
-    log_probabilities = torch.log_softmax(output, dim=-1).flatten(0, -2)
+    if not output.is_distribution:
+        noise = torch.randn(scores.shape, generator=generator).to(scores.device)
+        return (scores * noise)[scores.isfinite()].sum(), float(scores.numel())
+    log_probabilities = torch.log_softmax(scores, dim=-1).flatten(0, -2)
     likely = log_probabilities.detach().exp().cpu()
-    drawn = torch.multinomial(likely, 1, generator=generator).to(output.device)
-    return log_probabilities.gather(-1, drawn).sum()
+    kept = likely.sum(dim=-1).isfinite()
+    if not bool(kept.all()):
+        log_probabilities, likely = log_probabilities[kept.to(scores.device)], likely[kept]
+    drawn = torch.multinomial(likely, 1, generator=generator).to(scores.device)
+    return log_probabilities.gather(-1, drawn).sum(), float(len(drawn))
 
 
 def _energy(operands: tuple[_Operand, ...], probes: Mapping[str, Probe]) -> float:
@@ -204,8 +211,8 @@ def _energy(operands: tuple[_Operand, ...], probes: Mapping[str, Probe]) -> floa
     return total
 
 
-def _loss(energy: float, probes: _Probes, task: Task) -> float:
-    """In nats per position, or as a relative output error."""
-    if task.distribution:
-        return energy / (2 * probes.positions)
-    return math.sqrt(energy) / max(probes.norm, torch.finfo(torch.float32).tiny)
+def _loss(energy: float, output: Output, unit: float) -> float:
+    """In nats per position, or as an error over the spread of the reference."""
+    if output.is_distribution:
+        return energy / (2 * max(unit, 1.0))
+    return math.sqrt(energy) / unit

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+import numpy as np
+
 from dse.evaluate.evaluator import Evaluator
 from dse.sensitivity.gradient import gradient_scores
 from dse.sensitivity.table import Sensitivity, measure
@@ -33,11 +35,39 @@ def score(
         seed: of the labels that gradient scores draw.
         progress: called with how many choices are done, of how many.
     """
-    if method == "gradient":
-        return gradient_scores(evaluator, problem, split="search", samples=samples, seed=seed)
 
     def alone(variable: int, choice: int) -> tuple[float, float, int]:
         quality = evaluator.measure(problem.changed(variable, choice), samples=samples)
         return quality.loss, quality.stderr, quality.samples
 
+    if method == "gradient":
+        table = gradient_scores(evaluator, problem, split="search", samples=samples, seed=seed)
+        return _without_gradient(table, problem, alone, progress)
     return measure(problem, alone, progress=progress)
+
+
+def _without_gradient(
+    table: Sensitivity,
+    problem: Problem,
+    alone: Callable[[int, int], tuple[float, float, int]],
+    progress: Callable[[int, int], None],
+) -> Sensitivity:
+    """The table with choices measured alone that no gradient says anything about.
+
+    Those are NaN (an undefined value upstream) or nothing for every choice of a variable: an
+    operator without a gradient stands between it and the outputs.
+    """
+    losses = table.losses(problem)
+    open_ = [not np.isfinite(found).all() or not found.any() for found in losses]
+    if not any(open_):
+        return table
+    known = {(score.variable, score.choice): score for score in table.scores}
+
+    def settled(variable: int, choice: int) -> tuple[float, float, int]:
+        if open_[variable]:
+            return alone(variable, choice)
+        chosen = problem.variables[variable]
+        found = known[chosen.name, chosen.choices[choice].name]
+        return found.loss, found.stderr, found.samples
+
+    return measure(problem, settled, progress=progress)

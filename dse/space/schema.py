@@ -59,6 +59,25 @@ class Data(Section):
     """Samples that one execution holds in memory."""
 
 
+OutputKind = Literal["logits", "log_probabilities", "probabilities", "binary", "regression"]
+"""`binary`: one logit a decision."""
+
+
+class QualityOf(Section):
+    """What the loss is read from, where the graph and the data do not say it or say it wrong."""
+
+    output: str | None = None
+    """The only output that counts; by default all do."""
+    kind: OutputKind | None = None
+    """What `output` (or every output) is."""
+    kinds: dict[str, OutputKind] = Field(default_factory=dict)
+    """What single outputs are."""
+    weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
+        default_factory=dict
+    )
+    """Shares of outputs in the loss; 1 where nothing is said, 0 leaves an output out."""
+
+
 class Phase(Section):
     """One way the model is called, with its symbolic dimensions bound."""
 
@@ -197,6 +216,8 @@ class Space(Section):
     model: str
     """An ONNX file (relative to the space file) or a zoo name (`zoo:byte-gpt`)."""
     data: Data
+    quality: QualityOf = QualityOf()
+    """What the outputs are and how much each counts."""
     cost_model: str | None = None
     """A second graph that costs are computed on, weight-free if you like; regions correspond by
     role and relative depth. Everything printed then says so."""

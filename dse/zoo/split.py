@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from numpy.typing import NDArray
@@ -18,6 +18,14 @@ class Split:
     labels: NDArray[Any] | None
     """Next tokens (samples, sequence), classes (samples), or None where nothing is known."""
     kind: Literal["tokens", "images"]
+    axes: Mapping[str, int | None] = field(default_factory=dict)
+    """Where the graph wants the samples of an input, if not in front; None: all samples share one
+    value, which has no axis for them."""
+
+    @property
+    def samples(self) -> int:
+        """How many there are."""
+        return len(next(iter(self.inputs.values()), ()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,11 @@ Spoil = Callable[[np.ndarray], None]
 
 
 @pytest.fixture
-def measure(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def measure(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+):
     """Loss and standard error of a format on the network with a spoiled first weight."""
     rng = np.random.default_rng(0)
     np.savez(
@@ -52,7 +56,11 @@ def measure(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         text = capsys.readouterr()
         rows = json.loads(text.out) if text.out else []
         loss = rows[0]["loss"] if rows else None
-        return int(end.value.code or 0), float("inf") if loss is None else float(loss), text.err
+        return (
+            int(end.value.code or 0),
+            float("inf") if loss is None else float(loss),
+            text.err + caplog.text,
+        )
 
     return run
 
@@ -78,11 +86,13 @@ def test_blocks_of_zeros_stay_zero(format, measure):
 
 @pytest.mark.parametrize("format", ["int4_channel", "w4a16:gptq"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_weight_without_a_value_is_an_infinite_loss(bad, format, measure):
-    """The network itself computes NaN then: there is nothing to be close to, and no traceback."""
+def test_a_weight_without_a_value_is_named(bad, format, measure):
+    """NaN leaves nothing to be close to; Inf leaves the samples on which ReLU cuts it off."""
 
     def spoil(weight: np.ndarray) -> None:
         weight[3, 1] = bad
 
-    code, loss, error = measure(format, spoil)
-    assert (code, loss) == (0, float("inf")), error
+    code, _, error = measure(format, spoil)
+    assert "weights that hold NaN or Inf: first" in error
+    assert code == (2 if np.isnan(bad) else 0)
+    assert ("output y is NaN or infinite on every sample" in error) == (code == 2)

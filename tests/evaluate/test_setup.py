@@ -1,4 +1,4 @@
-"""What a model's output means is read off its data."""
+"""Evaluators of graphs and data that fit, and what is said of those that do not."""
 
 import numpy as np
 import onnx.parser
@@ -6,15 +6,13 @@ import pytest
 
 from dse.errors import DataError, GraphError
 from dse.evaluate.evaluator import TRACE_BYTES
-from dse.evaluate.quality import Task
-from dse.evaluate.setup import build_evaluator, infer_task
+from dse.evaluate.setup import build_evaluator
 from dse.execute import memory
 from dse.graph.ir.assignment import Assignment
 from dse.graph.ir.graph import Graph
 from dse.graph.onnx.load import load
 from dse.graph.patterns.analysis import Analysis
 from dse.space.schema import Data
-from dse.zoo.split import Split
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -31,28 +29,6 @@ def graph(tmp_path, request) -> Graph:
     model = onnx.parser.parse_model(text.replace("ZEROS", zeros))
     onnx.save(model, tmp_path / "m.onnx")
     return load(tmp_path / "m.onnx")
-
-
-def _split(labels: np.ndarray | None, kind: str = "tokens") -> Split:
-    return Split(inputs={"tokens": np.zeros((3, 4), dtype=np.int64)}, labels=labels, kind=kind)
-
-
-@pytest.mark.parametrize(
-    ("graph", "labels", "kind", "task"),
-    [
-        (256, np.zeros((3, 4), int), "tokens", Task(distribution=True, metric="bits_per_byte")),
-        (7, np.zeros((3, 4), int), "tokens", Task(distribution=True, metric="perplexity")),
-        (7, np.zeros(3, int), "tokens", Task(distribution=True, metric="accuracy")),
-        (7, np.zeros(3, int), "images", Task(distribution=True, metric="accuracy")),
-        (7, None, "tokens", Task(distribution=True)),
-        (7, None, "images", Task(distribution=False)),
-    ],
-    indirect=["graph"],
-)
-def test_labels_and_kind_tell_the_task(
-    graph: Graph, labels: np.ndarray | None, kind: str, task: Task
-) -> None:
-    assert infer_task(graph, _split(labels, kind)) == task
 
 
 @pytest.mark.parametrize("graph", [7], indirect=True)

@@ -10,6 +10,9 @@ import torch
 
 from dse.errors import DseError
 from dse.numerics import QuantizerState, calibrated_state, quantize
+from dse.numerics.grids.defaults import kernel_quantizer
+from dse.numerics.grids.layout import layout_of
+from dse.numerics.on_device import quantize_on_device
 from hwmodels.formats.catalog import quantizer
 from tests.numerics.comparison import quantized
 
@@ -57,7 +60,32 @@ def test_a_group_with_nan_or_inf_is_nan_and_others_are_not(name, bad):
     assert np.isnan(got[1, :32]).all()
 
 
-@pytest.mark.parametrize("name", ["int8", "nvfp4", "e4m3_tensor"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("path", ["compiled", "torch"])
+def test_rows_without_a_value_leave_the_second_level_to_the_others(bad, path):
+    """Padding that is NaN costs its own blocks; the rest is rounded as without it."""
+    x = np.random.default_rng(0).standard_normal((6, 64)).astype(np.float32)
+    spoilt = x.copy()
+    spoilt[2] = bad
+    spoilt[4, 3] = bad
+    kept = np.ones(x.shape, bool)
+    kept[2], kept[4, :16] = False, False
+    clean = np.where(kept, x, 0).astype(np.float32)
+    if path == "compiled":
+        got, expected = quantized(spoilt, "nvfp4"), quantized(clean, "nvfp4")
+    else:
+        chosen, layout = kernel_quantizer(quantizer("nvfp4")), layout_of(torch.from_numpy(x), (1,))
+        got, expected = (
+            quantize_on_device(
+                torch.from_numpy(one), chosen, layout, QuantizerState(), out=None, seed=0
+            )
+            for one in (spoilt, clean)
+        )
+    assert np.isnan(np.asarray(got)[~kept]).all()
+    assert np.array_equal(np.asarray(got)[kept], np.asarray(expected)[kept])
+
+
+@pytest.mark.parametrize("name", ["int8", "e4m3_tensor"])
 def test_a_tensor_scale_with_nan_is_nan_everywhere(name):
     x = np.ones((2, 64), np.float32)
     x[1, 3] = np.nan

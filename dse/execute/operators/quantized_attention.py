@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dse.execute.operators.attention import additive
 from dse.execute.operators.step import Overwriting, Quantize, Sharing, overwrites
+from dse.numerics.scales import largest_finite
 
 TILE = 1 << 18
 """Scores of a tile: 1 MiB of float32, half of a core's second-level cache."""
@@ -130,6 +131,8 @@ def _mixed(tiles: _Tiles, value: Tensor, quantize: Overwriting) -> Tensor:
     if quantize.sharing == Sharing.LARGEST:
         parts = list(tiles.kept())
         largest = torch.stack([x.amax() for _, x in parts]).amax()
+        if not bool(largest.isfinite()):
+            largest = torch.stack([largest_finite(x) for _, x in parts]).amax()
     for (first, heads, rows), probabilities in parts:
         weights = quantize.overwrite(probabilities, largest=largest)
         torch.bmm(

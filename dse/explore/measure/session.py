@@ -9,6 +9,7 @@ from pathlib import Path
 
 from optuna.samplers import BaseSampler
 
+from dse.data import Sizes, check_source
 from dse.evaluate.evaluator import Evaluator
 from dse.evaluate.metric import Metric
 from dse.evaluate.setup import build_evaluator
@@ -66,6 +67,7 @@ def prepare(
     metric: Metric | None = None,
     devices: Mapping[str, Device] | None = None,
     sampler: BaseSampler | None = None,
+    needed: Sizes | None = None,
 ) -> Session:
     """Load, check and connect everything that a space names.
 
@@ -78,12 +80,15 @@ def prepare(
         metric: a user's own measure of quality.
         devices: by the name that a target uses, where it is not one of the catalogue or a file.
         sampler: who proposes, instead of the method that the space names.
+        needed: samples a split that will do where the source has fewer than the space asks for.
 
     Raises:
         DseError, HardwareError: whatever in the space, the model or the data cannot be used.
         InfeasibleError: no assignment satisfies the constraints on cost.
     """
     method = _method(space, sampler, origin=origin, folder=folder)
+    if splits is None:
+        check_source(space.data.source, folder)
     design = open_design(space, origin=origin, folder=folder, devices=devices)
     sites = {site.key: site for variable in design.problem.variables for site in variable.sites}
     quantizers = [
@@ -102,6 +107,8 @@ def prepare(
         compute=compute,
         splits=splits,
         metric=metric,
+        quality=space.quality,
+        needed=needed,
     )
     return Session(design=design, evaluator=evaluator, method=method)
 

@@ -109,8 +109,9 @@ def tensor_type(proto: onnx.TypeProto) -> TensorType | None:
 
 
 def _dim(dim: onnx.TensorShapeProto.Dimension) -> Dim:
-    if dim.HasField("dim_value"):
+    if dim.HasField("dim_value") and dim.dim_value > 0:
         return int(dim.dim_value)
+    # Some converters write a free size as -1 or 0, and ONNX Runtime takes it as one.
     return str(dim.dim_param) or None
 
 

@@ -1,0 +1,21 @@
+"""Calibration, search and report splits: three disjoint parts of whatever source a user has."""
+
+from __future__ import annotations
+
+from dse.data.layout import batch_name, laid_out
+from dse.data.source import ZOO_PREFIX, check_source
+from dse.data.splits import SPLIT_NAMES, Sizes, deal, load_splits, pool
+from dse.data.vocabulary import token_table
+
+__all__ = [
+    "SPLIT_NAMES",
+    "ZOO_PREFIX",
+    "Sizes",
+    "batch_name",
+    "check_source",
+    "deal",
+    "laid_out",
+    "load_splits",
+    "pool",
+    "token_table",
+]

@@ -1,0 +1,118 @@
+"""What a reader of a loss must know, by name: undefined outputs, bad weights, unseen layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import networkx as nx
+import numpy as np
+import torch
+from torch import Tensor
+
+from dse.errors import DataError
+from dse.evaluate.output import Output
+from dse.evaluate.quality import ConstantAnswer, Quality, Task
+from dse.graph.ir.graph import Graph
+from dse.graph.ir.site import Site
+
+FLOATS = ("float", "bfloat")
+SHOWN = 6
+"""Names that a message lists."""
+
+
+def check_defined(output: Output, defined: Sequence[Tensor], graph: Graph, split: str) -> None:
+    """Raises `DataError` where full precision has nothing that a loss could be read from."""
+    whole = torch.cat(list(defined))
+    if not len(whole) or bool(whole.any()):
+        return
+    bad = named(bad_weights(graph))
+    why = f"; weights that hold NaN or Inf: {bad}" if bad else ""
+    raise DataError(
+        f"{graph.path or graph.name}: output {output.name} is NaN or infinite on every sample of "
+        f"the {split} split in full precision{why}"
+    )
+
+
+def bad_weights(graph: Graph) -> Iterator[str]:
+    """Constants with NaN, and with Inf where they are more than a mask (which is -inf)."""
+    for name, constant in graph.initializers.items():
+        if not constant.has_data or not constant.type.dtype.startswith(FLOATS):
+            continue
+        values = np.asarray(constant.numpy())
+        if values.size and not _is_sound(values):
+            yield name
+
+
+def _is_sound(values: np.ndarray) -> bool:
+    # NaN and infinities survive a sum; only a sum that is lost is looked at closer.
+    if values.dtype.kind != "f":
+        values = values.astype(np.float32)
+    with np.errstate(all="ignore"):
+        if math.isfinite(float(np.sum(values, dtype=np.float64))):
+            return True
+    odd = ~np.isfinite(values)
+    if not odd.any():
+        return True
+    mask = values.ndim < 2 or set(np.unique(values[~odd])) <= {0.0}
+    return mask and bool(np.isneginf(values[odd]).all())
+
+
+def unmeasured(graph: Graph, sites: Iterable[Site], values: Iterable[str]) -> tuple[str, ...]:
+    """Nodes with sites from which no measured tensor is reached."""
+    seen: set[str] = set()
+    for value in values:
+        node = graph.producer.get(value)
+        if node is not None and node.name not in seen:
+            seen |= {node.name} | nx.ancestors(graph.dag, node.name)
+    return tuple(dict.fromkeys(site.node for site in sites if site.node not in seen))
+
+
+def remarks(task: Task) -> Iterator[str]:
+    """What was assumed about outputs because nothing says what they are."""
+    for output in task.outputs:
+        if not output.certain:
+            yield (
+                f"output {output.name} is taken for {output.kind.replace('_', ' ')}: "
+                f"{output.reason}; if it is something else, say it under quality: "
+                f"kinds: {{{output.name}: logits}} (or --kind)"
+            )
+
+
+def verdict(quality: Quality, constant: ConstantAnswer, unit: str) -> str:
+    """Says that nothing is left of a network, or that its loss is no number; empty otherwise."""
+    if not math.isfinite(quality.loss):
+        lost = sum(not math.isfinite(loss) for loss in quality.losses)
+        return (
+            f"the loss is infinite: under this assignment outputs are NaN or infinite on {lost} "
+            f"of {quality.samples} samples"
+        )
+    if not constant.as_bad(quality):
+        return ""
+    flips = ""
+    if not math.isnan(quality.flip_rate):
+        flips = (
+            f", and {100 * quality.flip_rate:.0f} % of the answers change "
+            f"(a constant one: {100 * constant.flip_rate:.0f} %)"
+        )
+    return (
+        f"nothing of the network is left: the loss, {quality.loss:.3g} {unit}, is that of a "
+        f"constant answer ({constant.loss:.3g}) or worse{flips}"
+    )
+
+
+def named(names: Iterable[str]) -> str:
+    """Some names of many."""
+    listed = list(names)
+    more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+    return ", ".join(listed[:SHOWN]) + more
+
+
+def integer_sites(graph: Graph, sites: Mapping[str, Site]) -> tuple[str, ...]:
+    """Sites whose values are integers already: a number format says nothing new there."""
+    kinds = {key: graph.types.get(site.value) for key, site in sites.items()}
+    return tuple(
+        key
+        for key, kind in kinds.items()
+        if kind is not None and not kind.dtype.startswith(FLOATS)
+    )

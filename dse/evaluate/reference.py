@@ -1,0 +1,265 @@
+"""Full-precision outputs of one batch, and how far another run's outputs are from them.
+
+What the reference leaves undefined is left out: classes that it suppresses with -inf, positions
+that are NaN (padding), positions whose label is negative. Where only the other run is undefined
+the loss is infinite.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from dse.evaluate.output import Output
+
+ROUNDING = 1e-7
+"""Relative differences that float32 makes of nothing."""
+TINY = torch.finfo(torch.float32).tiny
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchScore:
+    """What one batch contributes, one value a sample; NaN where there is nothing to compare."""
+
+    losses: Tensor
+    flips: Tensor
+    metric: Tensor
+
+
+class Reference(Protocol):
+    """One output of one batch in full precision."""
+
+    output: Output
+    samples: int
+
+    def score(self, x: Tensor) -> BatchScore:
+        """The losses of another run's tensor on the same batch."""
+
+    def own_score(self) -> BatchScore:
+        """The reference against itself: no loss, and the metric of full precision."""
+
+    @property
+    def defined(self) -> Tensor:
+        """(samples,) whether a sample has something to compare."""
+
+
+class DistributionReference:
+    """A distribution at every position of a batch.
+
+    Args:
+        output: what it is.
+        x: the output's tensor.
+        samples: of the batch.
+        labels: (samples, ...) classes; negative ones are left out. None where unknown.
+        metric: what labels are scored by: `accuracy`, or nats for everything else; empty: nothing.
+    """
+
+    def __init__(
+        self, output: Output, x: Tensor, samples: int, labels: Tensor | None = None,
+        metric: str = "",
+    ) -> None:  # fmt: skip
+        self.output, self.samples = output, samples
+        scores = output.scores(x, samples)
+        self.log_probabilities = torch.log_softmax(scores, dim=-1)
+        self.probabilities = self.log_probabilities.exp()
+        self.top = scores.argmax(dim=-1)
+        self.metric = metric if labels is not None else ""
+        self.labels, marked = _labels(labels, scores) if self.metric else (None, None)
+        kept = self.probabilities.sum(dim=-1).isfinite()
+        if marked is not None and marked.shape == kept.shape:
+            kept &= marked
+        self.kept = None if bool(kept.all()) else kept
+        """Positions that count; None: all."""
+
+    @property
+    def defined(self) -> Tensor:
+        """(samples,) whether a sample has something to compare."""
+        if self.kept is None:
+            return torch.ones(self.samples, dtype=torch.bool)
+        return self.kept.reshape(self.samples, -1).any(dim=1).cpu()
+
+    def score(self, x: Tensor) -> BatchScore:
+        """The losses of another run's tensor on the same batch."""
+        scores = self.output.scores(x, self.samples)
+        log_q = torch.log_softmax(scores, dim=-1)
+        top = scores.argmax(dim=-1)
+        return BatchScore(
+            losses=self._mean(self._divergence(log_q)),
+            flips=self._mean((top != self.top).float()),
+            metric=self._metric(log_q, top),
+        )
+
+    def own_score(self) -> BatchScore:
+        """The reference against itself: no loss, and the metric of full precision."""
+        zeros = self._mean(torch.zeros(self.top.shape, device=self.top.device))
+        return BatchScore(
+            losses=zeros,
+            flips=zeros.clone(),
+            metric=self._metric(self.log_probabilities, self.top),
+        )
+
+    def divergence_of(self, log_q: Tensor) -> Tensor:
+        """(samples,) mean divergence from one distribution (classes,) at every position."""
+        return self._mean(self._divergence(log_q.expand_as(self.log_probabilities)))
+
+    def _divergence(self, log_q: Tensor) -> Tensor:
+        """KL divergence in nats at every position."""
+        divergence = (self.probabilities * (self.log_probabilities - log_q)).sum(dim=-1)
+        if not bool(divergence.isfinite().all()):
+            # 0 log 0 is 0: a suppressed class is -inf in both, or -inf in one and 1e-38 apart.
+            terms = self.probabilities * (self.log_probabilities - log_q)
+            divergence = terms.masked_fill(self.probabilities == 0, 0.0).sum(dim=-1)
+            # A distribution that is no more: NaN scores, or no class left.
+            divergence = torch.where(divergence.isnan(), math.inf, divergence)
+            lost = log_q.isnan().any(dim=-1)
+            divergence = divergence.masked_fill(lost, math.inf)
+        # Rounding can leave a divergence of equal distributions a few ulp below zero.
+        return divergence.clamp_min(0.0)
+
+    def _metric(self, log_q: Tensor, top: Tensor) -> Tensor:
+        labels = self.labels
+        if labels is None:
+            return torch.full((self.samples,), math.nan)
+        if self.metric == "accuracy":
+            if labels.shape != top.shape:  # one of several independent decisions
+                top = log_q[..., 1].reshape(self.samples, -1).argmax(dim=-1)
+                return (top == labels).float().cpu()
+            return self._mean((top == labels).float())
+        nats = -log_q.gather(-1, labels.clamp_min(0).unsqueeze(-1)).squeeze(-1)
+        return self._mean(nats)
+
+    def _mean(self, values: Tensor) -> Tensor:
+        """(samples, ...) -> (samples,): the mean of the positions that count, on the CPU."""
+        if self.kept is not None:
+            values = torch.where(self.kept, values, math.nan)
+        if values.dim() == 1:
+            return values.cpu()
+        rows = values.flatten(1)
+        return (rows.mean(dim=1) if self.kept is None else rows.nanmean(dim=1)).cpu()
+
+
+@dataclass(eq=False)
+class RegressionReference:
+    """Values without a distribution; errors count against their spread over the samples."""
+
+    output: Output
+    x: Tensor
+    samples: int
+    scale: float = field(init=False, default=1.0)
+    """Root mean square distance of a sample from the mean sample, set by `set_spread`."""
+
+    def __post_init__(self) -> None:
+        """Keeps the values with samples in front."""
+        self.x = self.output.scores(self.x, self.samples).reshape(self.samples, -1)
+        self.kept = self.x.isfinite()
+        """Elements that count."""
+
+    @property
+    def defined(self) -> Tensor:
+        """(samples,) whether a sample has something to compare."""
+        return self.kept.any(dim=1).cpu()
+
+    def score(self, x: Tensor) -> BatchScore:
+        """The losses of another run's tensor on the same batch."""
+        values = self.output.scores(x, self.samples).reshape(self.samples, -1)
+        if values.shape != self.x.shape:  # as many as the values decide: detections, found tokens
+            losses = torch.full((self.samples,), math.inf)
+        else:
+            error = torch.where(self.kept, values - self.x, 0.0)
+            losses = _norm(error) / self.scale
+            losses = torch.where(losses.isnan(), math.inf, losses).float()
+            losses = torch.where(self.defined, losses, math.nan)
+        missing = torch.full((self.samples,), math.nan)
+        return BatchScore(losses=losses, flips=missing, metric=missing.clone())
+
+    def own_score(self) -> BatchScore:
+        """The reference against itself: no loss."""
+        missing = torch.full((self.samples,), math.nan)
+        losses = torch.where(self.defined, 0.0, math.nan)
+        return BatchScore(losses=losses, flips=missing, metric=missing.clone())
+
+
+def set_spread(references: Sequence[RegressionReference]) -> tuple[float, float]:
+    """Sets what errors of an output count against, from all batches of a split.
+
+    It is the root mean square distance of a sample from the mean sample, so that the mean itself,
+    a constant answer, has a loss of about 1. Where all samples are the same it is their norm.
+
+    Returns:
+        The spread, and the mean loss of the constant answer.
+    """
+    same = len({one.x.shape[1] for one in references}) == 1
+    if same:
+        rows = torch.cat([one.x for one in references]).double()
+    else:  # samples of several lengths: elements are compared with the mean of all elements
+        rows = torch.cat([one.x.flatten() for one in references]).double()[:, None]
+    kept = rows.isfinite()
+    # Taken from the first sample, so that a constant element has no spread at all.
+    moved = torch.where(kept, rows - rows[:1].nan_to_num(0.0, 0.0, 0.0), 0.0)
+    mean = moved.sum(dim=0) / kept.sum(dim=0).clamp_min(1)
+    distance = _norm(torch.where(kept, moved - mean, 0.0))
+    if not same:
+        distance = distance * math.sqrt(rows.shape[0] / sum(one.samples for one in references))
+    spread = float(distance.square().mean().sqrt())
+    changes = (moved != 0).any(dim=0)
+    size = _root_mean_square(rows, kept & changes)
+    # What differs by rounding only is the same.
+    scale = spread if spread > ROUNDING * size else _root_mean_square(rows, kept)
+    for one in references:
+        one.scale = max(scale, TINY)
+    return scale, float(distance.mean()) / max(scale, TINY)
+
+
+def _root_mean_square(rows: Tensor, kept: Tensor) -> float:
+    return float(_norm(torch.where(kept, rows, 0.0)).square().mean().sqrt())
+
+
+def reference_of(
+    output: Output, x: Tensor, samples: int, labels: Tensor | None, metric: str
+) -> DistributionReference | RegressionReference:
+    """The reference that an output's kind asks for."""
+    if output.is_distribution:
+        return DistributionReference(output, x, samples, labels, metric)
+    return RegressionReference(output, x, samples)
+
+
+def combined(scores: Sequence[BatchScore], weights: Sequence[float]) -> BatchScore:
+    """Several outputs of one batch as one: weighted means over what each sample has.
+
+    The metric is that of the output that has one.
+    """
+    if len(scores) == 1:
+        return scores[0]
+    metric = torch.stack([score.metric for score in scores]).nanmean(dim=0)
+    return BatchScore(
+        losses=_weighted([score.losses for score in scores], weights),
+        flips=_weighted([score.flips for score in scores], weights),
+        metric=metric,
+    )
+
+
+def _weighted(rows: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    values = torch.stack([row.double() for row in rows])
+    shares = torch.tensor(weights, dtype=torch.float64)[:, None] * ~values.isnan()
+    return (torch.where(shares > 0, values, 0.0) * shares).sum(dim=0) / shares.sum(dim=0)
+
+
+def _norm(rows: Tensor) -> Tensor:
+    """(samples,) Euclidean norms in float64, on the CPU."""
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
+    return norms.cpu()
+
+
+def _labels(labels: Tensor | None, scores: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Labels in the shape of the positions (or one a sample), and which of them count."""
+    if labels is None:
+        return None, None
+    positions = scores.shape[:-1]
+    if labels.shape != positions and labels.numel() == math.prod(positions):
+        labels = labels.reshape(positions)
+    return labels, labels >= 0
