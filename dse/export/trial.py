@@ -117,8 +117,7 @@ def _samples(folder: Path, graph: Graph) -> Mapping[str, Tensor] | None:
         )
     except DataError:
         return None
-    feeds, _ = next(batches(splits.report, count, "cpu"))
-    return feeds
+    return next(batches(splits.report, count, "cpu")).feeds
 
 
 def chosen_trial(folder: Path, trial: int | None) -> FrontAssignment | Recommendation:

@@ -18,6 +18,7 @@ from PIL import Image  # type: ignore[import-not-found, unused-ignore]
 
 from dse.evaluate.batches import Feeds
 from dse.evaluate.evaluator import Evaluator
+from dse.evaluate.output import Output
 from dse.evaluate.quality import Task
 from dse.execute.program.program import Program
 from dse.execute.weights.calibrate import observe
@@ -84,11 +85,13 @@ def measured(model: str, folder: Path) -> Iterator[dict[str, object]]:
     graph = open_model(model).graph
     program, by_key = Program(graph), Analysis(graph).by_key
     splits = splits_of(folder, program)
+    (name,) = graph.outputs
+    output = Output(name=name, value=name, kind="logits", reason="a classifier of ImageNet")
     operands = [site for site in by_key.values() if site.role == "activation"]
     evaluator = Evaluator(
         program=program,
         splits=splits,
-        task=Task(distribution=True),
+        task=Task(outputs=(output,)),
         sites=by_key,
         calibration=observe(program, Feeds(splits.calibration, 16, "cpu")(), operands),
         batch=16,
