@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -75,24 +74,18 @@ def topological(nodes: Sequence[onnx.NodeProto], known: Iterable[str], *, where:
     known = set(known)
     producer = _producers(nodes, known, where)
     _check_defined(nodes, reads, known | set(producer), where)
-    waiting = [{producer[value] for value in needs if value in producer} for needs in reads]
-    readers: list[list[int]] = [[] for _ in nodes]
-    for position, needs in enumerate(waiting):
-        for source in needs:
-            readers[source].append(position)
-    missing = [len(needs) for needs in waiting]
-    ready = [position for position, count in enumerate(missing) if count == 0]
-    order: list[int] = []
-    while ready:
-        position = heapq.heappop(ready)
-        order.append(position)
-        for reader in readers[position]:
-            missing[reader] -= 1
-            if missing[reader] == 0:
-                heapq.heappush(ready, reader)
-    if len(order) < len(nodes):
-        raise GraphError(f"{where}: the graph has a cycle: {_cycle(nodes, waiting)}")
-    return order
+    dag = nx.DiGraph()
+    dag.add_nodes_from(range(len(nodes)))
+    dag.add_edges_from(
+        (producer[value], at)
+        for at, needs in enumerate(reads)
+        for value in needs
+        if value in producer
+    )
+    try:
+        return list(nx.lexicographical_topological_sort(dag))
+    except nx.NetworkXUnfeasible:
+        raise GraphError(f"{where}: the graph has a cycle: {_cycle(nodes, dag)}") from None
 
 
 def _free_values(body: onnx.GraphProto) -> set[str]:
@@ -134,7 +127,6 @@ def _check_defined(
         raise GraphError(f"{message}{nearest(first, defined)}")
 
 
-def _cycle(nodes: Sequence[onnx.NodeProto], waiting: Sequence[set[int]]) -> str:
-    dag = nx.DiGraph((source, at) for at, needs in enumerate(waiting) for source in needs)
+def _cycle(nodes: Sequence[onnx.NodeProto], dag: nx.DiGraph) -> str:
     steps = [edge[0] for edge in nx.find_cycle(dag)]
     return " -> ".join(nodes[at].name for at in [*steps, steps[0]])
