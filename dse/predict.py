@@ -22,7 +22,7 @@ from hwmodels.formats import catalog
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.runtimes.platform import load_platform
 from hwmodels.runtimes.runtime import Runtime
-from hwmodels.tables.network import Phase
+from hwmodels.tables.network import PhaseWork
 from hwmodels.tables.serving import UTILISATION
 from hwmodels.work.cost import CostEstimate
 from hwmodels.work.role import ROLES
@@ -120,7 +120,7 @@ def predict(
     analysis = Analysis(graph)
     dims, shares = usage.dims_by_phase(graph), usage.shares()
     phases = tuple(
-        Phase(name=name, share=shares[name], work=phase_work(analysis, sizes, usage.gpus))
+        PhaseWork(name=name, share=shares[name], work=phase_work(analysis, sizes, usage.gpus))
         for name, sizes in dims.items()
     )
     lowered = {region.name for region in phases[0].work.regions}
@@ -172,9 +172,9 @@ def _chosen(
 class _Calls:
     """What is called, whatever the formats and the device."""
 
-    phases: tuple[Phase, ...]
+    phases: tuple[PhaseWork, ...]
     exchange: Exchange | None
-    steps: tuple[Phase, ...]
+    steps: tuple[PhaseWork, ...]
 
     def priced(
         self, chosen: Mapping[str, ByRegion], deployment: Deployment

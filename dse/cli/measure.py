@@ -245,7 +245,7 @@ def _write_suggestions(
     import numpy as np  # noqa: PLC0415
 
     from dse.profile.plan import plan_table, standard_plan  # noqa: PLC0415
-    from hwmodels.adapt.next_rows import most_informative  # noqa: PLC0415
+    from hwmodels.adapt.next_measurements import next_measurements  # noqa: PLC0415
     from hwmodels.operators.optable import timed_rows  # noqa: PLC0415
 
     path = out.with_suffix(NEXT_SUFFIX)
@@ -253,7 +253,7 @@ def _write_suggestions(
     if not len(rows):
         table = plan_table(standard_plan(tf32=device.kind == "gpu"), device)
         rows = np.arange(len(table.shapes))
-    chosen = most_informative(table, rows, device, runtime=runtime, count=count, seed=seed)
+    chosen = next_measurements(table, rows, device, runtime=runtime, count=count, seed=seed)
     columns = [name for name in ("op", "shape", "dtype", "runtime") if name in table.frame]
     _write(table.frame.iloc[chosen][columns], path)
     return path

@@ -19,7 +19,7 @@ from hwmodels.devices.device import Device
 from hwmodels.devices.load import load_device
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.runtimes.load import load_runtime
-from hwmodels.tables.network import Phase
+from hwmodels.tables.network import PhaseWork
 from hwmodels.work.work import OperandName
 from hwmodels.yaml_file import SUFFIXES
 
@@ -52,7 +52,7 @@ def build_costs(
     scenario = space.scenario
     gpus = scenario.tensor_parallel
     phases = tuple(
-        Phase(
+        PhaseWork(
             name=name,
             share=phase.share,
             work=phase_work(analysis, phase.dims, gpus),
@@ -67,7 +67,7 @@ def build_costs(
     )
     choices = {region: _operand_choices(problem, owner) for region, owner in deciding.items()}
     exchange = exchange_of(phases)
-    steps: tuple[Phase, ...] = ()
+    steps: tuple[PhaseWork, ...] = ()
     if exchange is not None:
         dims = scenario.phases[exchange.decode].dims
         steps = growing_steps(analysis, dims, gpus)

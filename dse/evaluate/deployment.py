@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dse.evaluate.phases import Exchange
 from hwmodels.devices.device import Device
 from hwmodels.runtimes.runtime import Runtime
-from hwmodels.tables.network import Choices, CostTable, Phase
+from hwmodels.tables.network import Choices, CostTable, PhaseWork
 from hwmodels.tables.served import ServedTable
 from hwmodels.tables.serving import UTILISATION, Demand
 
@@ -26,7 +26,7 @@ class Deployment:
     price_usd_per_h: float | None = None
     """Of one GPU; None takes the device file's, where it has one."""
 
-    def table(self, phases: Sequence[Phase], choices: Choices) -> CostTable:
+    def table(self, phases: Sequence[PhaseWork], choices: Choices) -> CostTable:
         """The cost table of phases whose work is that of one of the GPUs.
 
         Raises:
@@ -35,7 +35,7 @@ class Deployment:
         return CostTable.build(phases, choices, self.device, self.runtime, gpus=self.gpus)
 
     def served(
-        self, table: CostTable, exchange: Exchange, steps: Sequence[Phase], choices: Choices
+        self, table: CostTable, exchange: Exchange, steps: Sequence[PhaseWork], choices: Choices
     ) -> ServedTable:
         """Serving numbers of the assignments of `table`.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dse.graph.ir.graph import Graph
 from dse.graph.lower.work import lower
 from dse.graph.patterns.analysis import Analysis
-from hwmodels.tables.network import Phase
+from hwmodels.tables.network import PhaseWork
 from hwmodels.tables.serving import Call, call_of
 from hwmodels.work.sharding import shard
 from hwmodels.work.work import Work
@@ -39,7 +39,7 @@ def phase_work(analysis: Analysis, dims: Mapping[str, int], ways: int) -> Work:
     return shard(lower(analysis, dims), ways)
 
 
-def exchange_of(phases: Sequence[Phase]) -> Exchange | None:
+def exchange_of(phases: Sequence[PhaseWork]) -> Exchange | None:
     """The prefill and the decoding phase, by the tokens of a request; None unless one each."""
     calls = [(phase, call_of(phase.work)) for phase in phases]
     prompts = [(phase, call) for phase, call in calls if call and call.tokens > 1]
@@ -56,7 +56,7 @@ def exchange_of(phases: Sequence[Phase]) -> Exchange | None:
     )
 
 
-def growing_steps(analysis: Analysis, dims: Mapping[str, int], ways: int) -> tuple[Phase, ...]:
+def growing_steps(analysis: Analysis, dims: Mapping[str, int], ways: int) -> tuple[PhaseWork, ...]:
     """Decoding steps of more and more requests, named by their number; none without a batch."""
     name = batch_name(analysis.graph, dims)
     if name is None:
@@ -66,7 +66,7 @@ def growing_steps(analysis: Analysis, dims: Mapping[str, int], ways: int) -> tup
         work = phase_work(analysis, {**dims, name: dims[name] * factor}, ways)
         call = call_of(work)
         if call is not None:
-            found.append(Phase(name=str(call.requests), share=1.0, work=work))
+            found.append(PhaseWork(name=str(call.requests), share=1.0, work=work))
     return tuple(found) if len({phase.name for phase in found}) == len(BATCH_FACTORS) else ()
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hwmodels.adapt.limits import refuse_implausible
-from hwmodels.adapt.next_rows import most_informative
+from hwmodels.adapt.limits import refuse_impossible_times
+from hwmodels.adapt.next_measurements import next_measurements
 from hwmodels.devices.device import Device, Measurement
 from hwmodels.devices.load import DEVICES, load_device
 from hwmodels.errors import DeviceError
@@ -44,14 +44,14 @@ def samples_of(
     """Rows to fit to: the `samples` (`MOST_SAMPLES`) that say the most about the others.
 
     Raises:
-        MeasurementError: Times that the device cannot have (`refuse_implausible`).
+        MeasurementError: Times that the device cannot have (`refuse_impossible_times`).
     """
-    refuse_implausible(table, device, runtime)
+    refuse_impossible_times(table, device, runtime)
     rows = timed_rows(table)
     count = samples or MOST_SAMPLES
     if count >= len(rows):
         return rows
-    return most_informative(table, rows, device, runtime=runtime, count=count, seed=seed)
+    return next_measurements(table, rows, device, runtime=runtime, count=count, seed=seed)
 
 
 def measurements_of(

@@ -16,7 +16,7 @@ TOO_FAR = 300.0
 milliseconds and nanoseconds are off by 1000."""
 
 
-def refuse_implausible(table: OpTable, device: Device, runtime: str) -> None:
+def refuse_impossible_times(table: OpTable, device: Device, runtime: str) -> None:
     """Refuses times that are faster than light on the device, or far from any prediction.
 
     The median row decides, so that single outliers pass: they are the user's to judge.

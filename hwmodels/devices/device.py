@@ -289,6 +289,19 @@ class Device(Entry):
                 return pair
         return None
 
+    def energy_per_op_j(self, element: str) -> float:
+        """Dynamic joules of one operation on this element; zero for kernels that do not multiply.
+
+        An element that the file has no figure for takes the nearest wider one's.
+        """
+        if not element:
+            return 0.0
+        for name in (element, *WIDER.get(element, ()), "fp32"):
+            for entry in self.power.per_op:
+                if name in entry.elements:
+                    return entry.energy_per_op_j.value
+        return max((entry.energy_per_op_j.value for entry in self.power.per_op), default=0.0)
+
     @property
     def elements(self) -> frozenset[str]:
         """Elements that some unit multiplies."""

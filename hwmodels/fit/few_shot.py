@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hwmodels.estimators.gpu.adaptation import Sample, adapted
+from hwmodels.estimators.gpu.gemm_correction import GemmSample, gemm_correction
 from hwmodels.estimators.gpu.residual import Spread
 from hwmodels.fit.residual import Model
 
@@ -24,13 +24,13 @@ class Forecast:
     high_s: Floats
 
 
-def adapt(model: Model, spread: Spread, measured: pd.DataFrame) -> tuple[Sample, ...]:
+def adapt(model: Model, spread: Spread, measured: pd.DataFrame) -> tuple[GemmSample, ...]:
     """Samples of a device: how far the model is off on the measured rows."""
     account = model.account(measured)
     ratios = np.log(measured["latency_s"].to_numpy() / model.latency_s(measured, account))
     low, high = spread.interval(model.overhead_share(measured, account))
     return tuple(
-        Sample(
+        GemmSample(
             runtime=str(runtime),
             features=tuple(map(float, account.features[row])),
             log_ratio=float(ratios[row]),
@@ -42,7 +42,7 @@ def adapt(model: Model, spread: Spread, measured: pd.DataFrame) -> tuple[Sample,
 
 
 def forecast(
-    model: Model, spread: Spread, samples: tuple[Sample, ...], table: pd.DataFrame
+    model: Model, spread: Spread, samples: tuple[GemmSample, ...], table: pd.DataFrame
 ) -> Forecast:
     """A table's rows as the samples correct them; without samples as the model predicts them."""
     account = model.account(table)
@@ -50,7 +50,7 @@ def forecast(
     correction, width = np.zeros(len(table)), np.ones(len(table))
     for runtime in np.unique(runtimes):
         chosen = runtimes == runtime
-        posterior = adapted(samples, account.features[chosen], str(runtime))
+        posterior = gemm_correction(samples, account.features[chosen], str(runtime))
         correction[chosen], width[chosen] = posterior.mean, posterior.width
     seconds = model.latency_s(table, account) * np.exp(correction)
     low, high = spread.interval(model.overhead_share(table, account))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hwmodels.formats.quantizer import Format, Quantizer
@@ -29,8 +30,13 @@ class Conversion:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What makes two conversions the same."""
+        """Identity: conversions of one value into one format are one."""
         return self.value, self.target
+
+
+def kernels_of(conversions: Iterable[Conversion]) -> list[Kernel]:
+    """Kernels of conversions, in order."""
+    return [kernel for conversion in conversions for kernel in conversion.kernels]
 
 
 def quantize_kernels(operand: Operand, *, fused: bool) -> Conversion:

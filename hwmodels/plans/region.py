@@ -22,7 +22,7 @@ from hwmodels.runtimes.execution import Execution, execution
 from hwmodels.runtimes.runtime import Runtime
 from hwmodels.work.cost import STATUS_ORDER, Note, Status
 from hwmodels.work.kernel import Kernel
-from hwmodels.work.work import CONTRACTING, Op, Operand, RegionWork
+from hwmodels.work.work import CONTRACTING, Op, Operand, OperandName, RegionWork
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class Constant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class RegionPlan:
     """Kernels of one region under one assignment, in order."""
 
     region: str
@@ -50,7 +50,7 @@ class Plan:
     constants: tuple[Constant, ...]
     """Weights and caches as they are stored."""
 
-    def renamed(self, values: Sequence[str]) -> Plan:
+    def renamed(self, values: Sequence[str]) -> RegionPlan:
         """A copy of the plan of a canonical region, with the real names of its values."""
         return replace(
             self,
@@ -75,7 +75,7 @@ class Context:
 
 def plan_region(
     region: RegionWork, device: Device, runtime: Runtime, context: Context | None = None
-) -> Plan:
+) -> RegionPlan:
     """The plan of a region whose operands carry their quantizers.
 
     Raises:
@@ -83,23 +83,24 @@ def plan_region(
     """
     around = context or Context()
     region = as_run(region, runtime)
-    executions = {
-        id(op): execution(op, device, runtime) for op in region.ops if op.kind in CONTRACTING
-    }
-    done = [
-        executions[id(op)].op if id(op) in executions else _stored(op, around, runtime)
-        for op in region.ops
+    runs = [
+        execution(op, device, runtime) if op.kind in CONTRACTING else None for op in region.ops
     ]
-    order = [executions.get(id(op)) for op in region.ops]
+    steps = [
+        _Step(op=run.op if run else _stored(op, around, runtime), run=run)
+        for op, run in zip(region.ops, runs, strict=True)
+    ]
+    groups = _groups(steps, runtime)
     kernels: list[Kernel] = []
-    for group in _groups(done, order, runtime):
-        border = _border([op for op, _ in group], done, region)
+    for place, group in enumerate(groups):
+        others = [step.op for other in groups[:place] + groups[place + 1 :] for step in other]
+        border = _border([step.op for step in group], others, region)
         kernel = _kernel(group, border, around, device)
-        kernels += launches(kernel, [op for op, _ in group], border[0], runtime)
-    executed = [run for run in order if run is not None]
+        kernels += launches(kernel, [step.op for step in group], border[0], runtime)
+    executed = [run for run in runs if run is not None]
     statuses: list[Status] = [run.status for run in executed]
     worst = STATUS_ORDER[max((STATUS_ORDER.index(status) for status in statuses), default=0)]
-    return Plan(
+    return RegionPlan(
         region=region.name,
         kernels=(
             *(k for operand in _rounded(executed) for k in fake_quantize_kernels(operand)),
@@ -109,7 +110,7 @@ def plan_region(
         status=worst,
         notes=tuple(dict.fromkeys(run.note for run in executed if run.note)),
         modes=tuple(dict.fromkeys(run.mode.name for run in executed if run.mode)),
-        constants=tuple(_constants(done)),
+        constants=tuple(_constants([step.op for step in steps])),
     )
 
 
@@ -132,46 +133,54 @@ def _stored(op: Op, context: Context, runtime: Runtime) -> Op:
     )
 
 
-def _groups(
-    ops: Sequence[Op],
-    executions: Sequence[Execution | None],
-    runtime: Runtime,
-) -> list[list[tuple[Op, Execution | None]]]:
-    """Ops that run as one kernel each, in order."""
-    groups: list[list[tuple[Op, Execution | None]]] = []
-    for op, run in zip(ops, executions, strict=True):
-        if groups and _joins(groups[-1], op, run, runtime):
-            groups[-1].append((op, run))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Step:
+    """An op of a region, and how it runs if it contracts."""
+
+    op: Op
+    run: Execution | None
+
+
+def _groups(steps: Sequence[_Step], runtime: Runtime) -> list[list[_Step]]:
+    """Steps that run as one kernel each, in order."""
+    groups: list[list[_Step]] = []
+    for step in steps:
+        if groups and _joins(groups[-1], step, runtime):
+            groups[-1].append(step)
         else:
-            groups.append([(op, run)])
+            groups.append([step])
     return groups
 
 
-def _joins(
-    group: list[tuple[Op, Execution | None]], op: Op, run: Execution | None, runtime: Runtime
-) -> bool:
-    last_op, last = group[-1]
+def _joins(group: list[_Step], step: _Step, runtime: Runtime) -> bool:
+    last, run = group[-1], step.run
     if run is not None:
         return (
-            last is not None
+            last.run is not None
             and runtime.fuses_shared_input
-            and op.kind == last_op.kind
-            and op.kind in ("gemm", "grouped_gemm")
-            and _input_value(op) == _input_value(last_op)
-            and run.compute == last.compute
+            and step.op.kind == last.op.kind
+            and step.op.kind in ("gemm", "grouped_gemm")
+            and _value(step.op, "input") == _value(last.op, "input")
+            and run.compute == last.run.compute
+            and _format(step.op, "weight") == _format(last.op, "weight")
         )
-    if any(before is not None for _, before in group):
-        return op.detail in runtime.epilogue
+    if any(before.run is not None for before in group):
+        return step.op.detail in runtime.epilogue
     return runtime.fuses_pointwise
 
 
-def _input_value(op: Op) -> str:
-    operand = op.operand("input")
+def _value(op: Op, name: OperandName) -> str:
+    operand = op.operand(name)
     return operand.value if operand else ""
 
 
+def _format(op: Op, name: OperandName) -> Format | None:
+    operand = op.operand(name)
+    return operand.format if operand else None
+
+
 def _kernel(
-    group: list[tuple[Op, Execution | None]],
+    group: list[_Step],
     border: tuple[list[Operand], list[Operand]],
     context: Context,
     device: Device,
@@ -179,10 +188,10 @@ def _kernel(
     reads, writes = border
     written = sum(_written_bytes(operand, context) for operand in writes)
     output = _written_format(writes, context)
-    runs = [run for _, run in group if run is not None]
+    runs = [step.run for step in group if step.run is not None]
     if not runs:
-        return plain_kernel([op for op, _ in group], reads, written, output)
-    multiplied = [op for op, run in group if run is not None]
+        return plain_kernel([step.op for step in group], reads, written, output)
+    multiplied = [step.op for step in group if step.run is not None]
     accumulator = runs[0].mode.accumulator if runs[0].mode else ""
     rate = device.rate(*runs[0].compute, accumulator or None) or device.rate(*runs[0].compute)
     return contraction_kernel(
@@ -209,18 +218,15 @@ def _written_bytes(operand: Operand, context: Context) -> int:
 
 
 def _border(
-    ops: Sequence[Op], every: Sequence[Op], region: RegionWork
+    ops: Sequence[Op], others: Sequence[Op], region: RegionWork
 ) -> tuple[list[Operand], list[Operand]]:
-    """Operands that a kernel of some of a region's ops reads and writes, each value once.
+    """Operands that a kernel of `ops` reads and writes, each value once.
 
-    A value that only the kernel itself reads stays in registers.
+    A value that none of the region's `others` reads, nor the region writes, stays in registers.
     """
-    inside = {id(op) for op in ops}
     written = {o.value: o for op in ops for o in op.operands if o.name == "output"}
     reads = {o.value: o for op in ops for o in reads_of(op) if o.value not in written}
-    needed = {o.value for o in region.writes} | {
-        o.value for op in every if id(op) not in inside for o in reads_of(op)
-    }
+    needed = {o.value for o in region.writes} | {o.value for op in others for o in reads_of(op)}
     kept = {value: o for value, o in written.items() if value in needed}
     return list(reads.values()), list((kept or written).values())
 

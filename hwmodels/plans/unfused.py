@@ -17,7 +17,7 @@ def as_run(region: RegionWork, runtime: Runtime) -> RegionWork:
     quantized operand stays whole: a format on an operand of attention asks for
     the fused kernel that takes it.
     """
-    if not runtime.runs_as_written or not any(op.written for op in region.ops):
+    if not runtime.runs_as_written or not any(op.decomposition for op in region.ops):
         return region
     return replace(region, ops=tuple(part for op in region.ops for part in _parts(op, runtime)))
 
@@ -25,4 +25,4 @@ def as_run(region: RegionWork, runtime: Runtime) -> RegionWork:
 def _parts(op: Op, runtime: Runtime) -> tuple[Op, ...]:
     quantized = any(not is_plain(operand.quantizer) for operand in op.operands)
     falls_back = op.detail == EXPANDED_MASK and not runtime.takes_expanded_masks
-    return (op,) if quantized or falls_back or not op.written else op.written
+    return (op,) if quantized or falls_back or not op.decomposition else op.decomposition

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwmodels.formats.quantizer import Quantizer
-from hwmodels.tables.shared import Plans
+from hwmodels.tables.sharing import Plans
 from hwmodels.work.memory import Liveness, activation_bytes, is_activation
 from hwmodels.work.work import Operand, OperandName, Work
 

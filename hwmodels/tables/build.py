@@ -13,17 +13,18 @@ import numpy as np
 
 from hwmodels.devices.device import Device
 from hwmodels.formats.quantizer import Quantizer
-from hwmodels.plans.conversion import requantize_kernel
-from hwmodels.plans.region import Context, Plan, plan_region, producer_tags
+from hwmodels.plans.conversion import kernels_of, requantize_kernel
+from hwmodels.plans.region import Context, RegionPlan, plan_region, producer_tags
 from hwmodels.runtimes.runtime import Runtime
 from hwmodels.tables.activation import Activations, Quantizers, activations, stored_format
-from hwmodels.tables.coupling import Edge, owners
 from hwmodels.tables.phase import BOUNDS, COLUMNS, PhaseTable
 from hwmodels.tables.price import kernel_costs
-from hwmodels.tables.shared import Floats, Plans, Sharing, kernels_of
+from hwmodels.tables.shared_cost import RequantizationCost
+from hwmodels.tables.sharing import Floats, Plans, Sharing
+from hwmodels.tables.storage import storage_owners
+from hwmodels.work.canonical import Structure, canonical_region, structure_of
 from hwmodels.work.cost import STATUS_ORDER
 from hwmodels.work.kernel import Kernel
-from hwmodels.work.likeness import Canonical, canonical
 from hwmodels.work.memory import Liveness
 from hwmodels.work.work import CONTRACTING, Operand, RegionWork, Work
 
@@ -63,15 +64,16 @@ class _Roles:
 
 @dataclass(kw_only=True)
 class _Build:
-    """State of one build: plans and kernels seen so far."""
+    """The state of one build: plans and kernels seen so far."""
 
     work: Work
     choices: Mapping[str, Sequence[Quantizers]]
     device: Device
     runtime: Runtime
     gpus: int
-    plans: dict[tuple[object, ...], Plan] = field(default_factory=dict)
-    kernels: dict[str, tuple[int, Kernel]] = field(default_factory=dict)
+    plans: dict[tuple[object, ...], RegionPlan] = field(default_factory=dict)
+    rows: dict[Kernel, int] = field(default_factory=dict)
+    """Row of each kernel in `columns`."""
     columns: Floats = field(default_factory=lambda: np.zeros((0, len(COLUMNS))))
 
     def table(self) -> PhaseTable:
@@ -81,7 +83,7 @@ class _Build:
             any(offer) or _contracts(region)
             for region, offer in zip(regions, offered, strict=True)
         ]
-        owner = owners(self.work, decided) if self._tensor_side else {}
+        owner = storage_owners(self.work, decided) if self._tensor_side else {}
         output_owner = [
             next((owner[o.value] for o in region.writes if o.value in owner), index)
             for index, region in enumerate(regions)
@@ -101,7 +103,7 @@ class _Build:
         tags = {o.value: producer_tags(r) for r in self.work.regions for o in r.writes}
         found = []
         for index, region in enumerate(self.work.regions):
-            shape = canonical(region)
+            structure = structure_of(region)
             own = roles.offered[index]
             count = len(roles.offered[roles.implied[index]])
             outputs: Sequence[Quantizers] = (
@@ -110,7 +112,9 @@ class _Build:
             found.append(
                 [
                     [
-                        self._plan(shape, own[min(c, len(own) - 1)], stored_format(out), tags)
+                        self._plan(
+                            region, structure, own[min(c, len(own) - 1)], stored_format(out), tags
+                        )
                         for out in outputs
                     ]
                     for c in range(count)
@@ -120,35 +124,38 @@ class _Build:
 
     def _plan(
         self,
-        shape: Canonical,
+        region: RegionWork,
+        structure: Structure,
         quantizers: Quantizers,
         output: Quantizer | None,
         tags: Mapping[str, frozenset[str]],
-    ) -> Plan:
+    ) -> RegionPlan:
         producers = {
-            str(index): tags[value] for index, value in enumerate(shape.values) if value in tags
+            str(index): tags[value]
+            for index, value in enumerate(structure.values)
+            if value in tags
         }
         key = (
-            shape.key,
+            structure.key,
             tuple(sorted(quantizers.items(), key=lambda item: item[0])),
             output,
             tuple(sorted(producers.items())),
         )
         if key not in self.plans:
             context = Context(producers=producers, output=output)
-            region = shape.region.quantized(quantizers)
-            plan = plan_region(region, self.device, self.runtime, context)
+            asked = canonical_region(region, structure).quantized(quantizers)
+            plan = plan_region(asked, self.device, self.runtime, context)
             self.plans[key] = plan
             for kernel in (*plan.kernels, *kernels_of(plan.conversions)):
                 self._register(kernel)
-        return self.plans[key].renamed(shape.values)
+        return self.plans[key].renamed(structure.values)
 
     @property
     def _tensor_side(self) -> bool:
         return self.runtime.placement == "tensor"
 
     def _register(self, kernel: Kernel) -> None:
-        self.kernels.setdefault(repr(kernel), (len(self.kernels), kernel))
+        self.rows.setdefault(kernel, len(self.rows))
 
     def _edge_kernels(self, roles: _Roles) -> list[_Requantizations]:
         """Owner, consumer and the conversion between each pair of their choices."""
@@ -171,7 +178,7 @@ class _Build:
 
     def _price(self) -> None:
         """Prices every kernel that plans and edges registered, in one batch."""
-        kernels = [kernel for _, kernel in self.kernels.values()]
+        kernels = list(self.rows)
         costs = kernel_costs(kernels, self.device, self.runtime)
         self.columns = np.zeros((len(kernels), len(COLUMNS)))
         for row, cost in zip(self.columns, costs, strict=True):
@@ -183,7 +190,7 @@ class _Build:
 
     def _cost(self, kernels: Iterable[Kernel]) -> Floats:
         """Summed columns of kernels that were priced."""
-        rows = [self.kernels[repr(kernel)][0] for kernel in kernels]
+        rows = [self.rows[kernel] for kernel in kernels]
         total: Floats = self.columns[rows].sum(axis=0)
         return total
 
@@ -216,7 +223,7 @@ class _Build:
             conversions=sharing.conversions(),
             constants=sharing.constants(),
             edges=tuple(
-                Edge(
+                RequantizationCost(
                     owner=holder,
                     consumer=consumer,
                     costs=np.array(

@@ -27,7 +27,7 @@ Choices = Mapping[str, Sequence[Mapping[OperandName, Quantizer]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Phase:
+class PhaseWork:
     """One kind of call (prefill, decode) and its share of the calls."""
 
     name: str
@@ -36,7 +36,7 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class TableEntry:
     """One line of the table: what a region costs alone under one of its choices."""
 
     phase: str
@@ -57,7 +57,7 @@ class CostTable:
     @classmethod
     def build(
         cls,
-        phases: Sequence[Phase],
+        phases: Sequence[PhaseWork],
         choices: Choices,
         device: Device,
         runtime: Runtime,
@@ -168,12 +168,12 @@ class CostTable:
             native += share * table.native_macs(chosen)
         return native / total if total else np.ones(len(chosen))
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[TableEntry]:
         """Every phase, region and choice."""
         for name, _, table in self.phases:
             for index, region in enumerate(table.regions):
                 for choice in range(table.choice_counts[index]):
-                    yield Entry(
+                    yield TableEntry(
                         phase=name, region=region, choice=choice, cost=table.alone(index, choice)
                     )
 
@@ -187,7 +187,7 @@ class CostTable:
 Floats = NDArray[np.float64]
 
 
-def _region_names(phases: Sequence[Phase]) -> tuple[str, ...]:
+def _region_names(phases: Sequence[PhaseWork]) -> tuple[str, ...]:
     if not phases:
         raise WorkError("a cost table needs at least one phase")
     names = tuple(region.name for region in phases[0].work.regions)
@@ -197,4 +197,4 @@ def _region_names(phases: Sequence[Phase]) -> tuple[str, ...]:
     return names
 
 
-__all__ = ["COLUMNS", "Choices", "CostTable", "Entry", "Phase"]
+__all__ = ["COLUMNS", "Choices", "CostTable", "PhaseWork", "TableEntry"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hwmodels.tables.coupling import Edge, Shared
+from hwmodels.tables.shared_cost import RequantizationCost, SharedCost
 from hwmodels.work.cost import AS_ASKED, STATUS_ORDER, Bound, CostEstimate, Note, Status
 from hwmodels.work.memory import Liveness
 
@@ -41,9 +41,9 @@ class PhaseTable:
     notes: tuple[tuple[tuple[Note, ...], ...], ...]
     macs: Floats
     """Shape (R,)."""
-    conversions: tuple[Shared, ...]
-    constants: tuple[Shared, ...]
-    edges: tuple[Edge, ...]
+    conversions: tuple[SharedCost, ...]
+    constants: tuple[SharedCost, ...]
+    edges: tuple[RequantizationCost, ...]
     liveness: Liveness
     value_bytes: Floats
     """Bytes of each activation by the choice of its owner, shape (V, C)."""

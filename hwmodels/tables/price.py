@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from hwmodels.devices.device import Device
 from hwmodels.estimators.registry import estimator_of
-from hwmodels.plans.conversion import Conversion
-from hwmodels.plans.region import Context, Plan, plan_region
+from hwmodels.plans.conversion import kernels_of
+from hwmodels.plans.region import Context, RegionPlan, plan_region
 from hwmodels.runtimes.runtime import Runtime
 from hwmodels.tables.collectives import collective_costs
 from hwmodels.tables.sequence import in_sequence
@@ -45,7 +45,7 @@ def price(
         WorkError: An op that lacks sizes, or elements that no unit of the device holds.
     """
     plan = plan_region(region, device, runtime, context)
-    kernels = [*conversion_kernels(plan.conversions), *plan.kernels]
+    kernels = [*kernels_of(plan.conversions), *plan.kernels]
     costs = kernel_costs(kernels, device, runtime)
     total = cost_of(plan, kernels, costs)
     border = {o.value: o.bytes for o in (*region.reads, *region.writes) if is_activation(o)}
@@ -53,7 +53,9 @@ def price(
     return total.replaced(peak_bytes=sum(border.values()) + copies)
 
 
-def cost_of(plan: Plan, kernels: Sequence[Kernel], costs: Sequence[KernelCost]) -> CostEstimate:
+def cost_of(
+    plan: RegionPlan, kernels: Sequence[Kernel], costs: Sequence[KernelCost]
+) -> CostEstimate:
     """The costs of a plan's kernels as one estimate; a plan without kernels costs no time."""
     named = [
         (
@@ -75,8 +77,3 @@ def cost_of(plan: Plan, kernels: Sequence[Kernel], costs: Sequence[KernelCost]) 
         status=plan.status,
         notes=plan.notes,
     )
-
-
-def conversion_kernels(conversions: Sequence[Conversion]) -> list[Kernel]:
-    """Kernels of conversions, in order."""
-    return [kernel for conversion in conversions for kernel in conversion.kernels]

@@ -100,8 +100,8 @@ def mixed_heads_op(op: Op, ways: int) -> tuple[Op, Fraction]:
         for operand in op.operands
     )
     sizes = {**s, "H": mine.query, "HK": mine.key}
-    # `written` is of the whole: a split pattern runs as the one kernel that it was recognised as.
-    return replace(op, sizes=sizes, operands=operands, written=()), Fraction(1, ways)
+    # The decomposition is of the whole: a split pattern runs as the one kernel that it is.
+    return replace(op, sizes=sizes, operands=operands, decomposition=()), Fraction(1, ways)
 
 
 def look_up_op(op: Op, ways: int) -> Op:
@@ -131,7 +131,7 @@ def plain_op(op: Op, shares: Mapping[str, Fraction]) -> tuple[Op, Fraction]:
     )
     kept = [o for o in operands if o.name == "output"]
     sizes = _plain_sizes(op.sizes, outputs, kept)
-    part = replace(op, sizes=sizes, operands=operands, written=())
+    part = replace(op, sizes=sizes, operands=operands, decomposition=())
     return part, max(written.values(), default=most)
 
 

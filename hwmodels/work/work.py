@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Literal
 
@@ -54,6 +54,11 @@ class Operand:
     """Bits per element where no quantizer says otherwise: token ids, the default format."""
 
     @property
+    def traits(self) -> tuple[Hashable, ...]:
+        """Every field but the value's name: what operands of repeated blocks have in common."""
+        return tuple(getattr(self, name) for name in _TRAITS)
+
+    @property
     def elements(self) -> int:
         """Number of elements."""
         return math.prod(self.shape)
@@ -69,6 +74,9 @@ class Operand:
         if self.quantizer is None:
             return -(-self.elements * self.bits // 8)
         return self.quantizer.format.storage_bytes(self.shape, self.contraction_axes or (-1,))
+
+
+_TRAITS = tuple(field.name for field in fields(Operand) if field.name != "value")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +98,7 @@ class Op:
     operands: tuple[Operand, ...]
     detail: str = ""
     """What kind of elementwise or reduction op: `silu`, `add`, `mean`, ..."""
-    written: tuple[Op, ...] = ()
+    decomposition: tuple[Op, ...] = ()
     """The op as the model's author wrote it out, node by node, where a pattern of several nodes
     was recognised as one op. A runtime that fuses no patterns runs these; empty for one node."""
 

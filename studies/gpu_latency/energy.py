@@ -17,7 +17,7 @@ import pandas as pd
 
 from hwmodels.devices.device import Device
 from hwmodels.devices.load import load_device
-from hwmodels.estimators.energy import energy_j, energy_per_op_j
+from hwmodels.estimators.gpu.energy import energy_j
 from hwmodels.fit.measurement import AICONFIGURATOR_TYPES
 from hwmodels.operators.number_type import NUMBER_TYPES
 
@@ -100,7 +100,7 @@ def b200(name: str, table: pd.DataFrame) -> None:
 def joules(
     device: Device, elements: list[str], *, seconds: np.ndarray, ops: np.ndarray, moved: np.ndarray
 ) -> np.ndarray:
-    per_op = np.array([energy_per_op_j(device, element) for element in elements])
+    per_op = np.array([device.energy_per_op_j(element) for element in elements])
     return energy_j(device, latency_s=seconds, ops=ops, per_op_j=per_op, dram_bytes=moved)
 
 

@@ -22,7 +22,7 @@ from dse.graph.onnx.load import load
 from dse.graph.patterns.analysis import Analysis
 from hwmodels.devices.load import load_device
 from hwmodels.runtimes.load import load_runtime
-from hwmodels.tables.network import CostTable, Phase
+from hwmodels.tables.network import CostTable, PhaseWork
 
 RUNTIMES = {
     "eager-graph": "torch-eager", "eager-graph-folded": "torch-eager",
@@ -72,7 +72,7 @@ def row_of(entry: dict[str, object], graphs: Path) -> dict[str, object]:
     graph = load(graphs / f"{'-'.join([*parts, *sizes])}.onnx")
     graph = as_timed(graph, str(entry["model"]), folded=folded)
     table = CostTable.build(
-        (Phase(name="call", share=1.0, work=lower(Analysis(graph), {})),),
+        (PhaseWork(name="call", share=1.0, work=lower(Analysis(graph), {})),),
         {},
         load_device("h100-sxm"),
         load_runtime(RUNTIMES[str(entry["runtime"])]),

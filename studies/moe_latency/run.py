@@ -18,9 +18,10 @@ from hwmodels.devices.load import load_device
 from hwmodels.errors import HardwareError
 from hwmodels.formats import catalog
 from hwmodels.formats.quantizer import Quantizer
+from hwmodels.plans.conversion import kernels_of
 from hwmodels.plans.region import plan_region
 from hwmodels.runtimes.load import load_runtime
-from hwmodels.tables.price import conversion_kernels, kernel_costs
+from hwmodels.tables.price import kernel_costs
 from hwmodels.work.work import Op, Operand, OperandName, RegionWork
 
 FOLDER = Path(__file__).parent
@@ -140,7 +141,7 @@ def predicted(rows: pd.DataFrame, device_name: str) -> np.ndarray:
         for region in expert_layer(row):
             plan = plan_region(region.quantized(FORMATS[row.moe_dtype]), device, runtime)
             refused[index] |= plan.status in ("substituted", "emulated")
-            mine = [*conversion_kernels(plan.conversions), *plan.kernels]
+            mine = [*kernels_of(plan.conversions), *plan.kernels]
             kernels += mine
             owner += [index] * len(mine)
     costs = kernel_costs(kernels, device, runtime)

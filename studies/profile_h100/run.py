@@ -16,7 +16,7 @@ import pandas as pd
 
 from hwmodels.adapt.few_shot import measurements_of
 from hwmodels.adapt.gains import with_measurements
-from hwmodels.adapt.next_rows import most_informative
+from hwmodels.adapt.next_measurements import next_measurements
 from hwmodels.adapt.prediction import predict_ops
 from hwmodels.devices.device import Device
 from hwmodels.devices.load import load_device
@@ -139,7 +139,7 @@ def drawn(table: OpTable, device: Device, count: int, *, how: str, seed: int) ->
     every = np.arange(len(table.ops))
     if how == "random":
         return np.random.default_rng(seed).permutation(every)[:count]
-    return most_informative(table, every, device, runtime=RUNTIME, count=count)
+    return next_measurements(table, every, device, runtime=RUNTIME, count=count)
 
 
 def fitted(table: OpTable, rows: np.ndarray, device: Device) -> tuple[OpTable, Device]:

@@ -23,7 +23,7 @@ from dse.graph.patterns.analysis import Analysis
 from dse.space.uniform import uniform_assignment
 from hwmodels.devices.load import load_device
 from hwmodels.runtimes.load import load_runtime
-from hwmodels.tables.network import Choices, Phase
+from hwmodels.tables.network import Choices, PhaseWork
 from hwmodels.work.role import ROLES
 
 FOLDER = Path(__file__).parent
@@ -62,7 +62,9 @@ class Model:
         return Analysis(self.graph)
 
     @cache  # noqa: B019 (one model, for the whole run)
-    def phases(self, prompt: int, gpus: int) -> tuple[tuple[Phase, ...], tuple[Phase, ...]]:
+    def phases(
+        self, prompt: int, gpus: int
+    ) -> tuple[tuple[PhaseWork, ...], tuple[PhaseWork, ...]]:
         """Prefill of one prompt and a step at the least load; steps at the others."""
         request = Request(prompt=prompt, generate=ANSWER, batch=LOADS[0])
         dims = {
@@ -71,7 +73,7 @@ class Model:
         }
         shares = {"prefill": float(LOADS[0]), "decode": float(ANSWER)}
         calls = tuple(
-            Phase(name=name, share=shares[name], work=phase_work(self.analysis, sizes, gpus))
+            PhaseWork(name=name, share=shares[name], work=phase_work(self.analysis, sizes, gpus))
             for name, sizes in dims.items()
         )
         return calls, growing_steps(self.analysis, dims["decode"], gpus)

@@ -18,7 +18,7 @@ from dse.model import open_model
 from dse.predict import Usage, predict
 from dse.space.build import build_problem
 from dse.space.schema import Space
-from hwmodels.tables.network import Phase
+from hwmodels.tables.network import PhaseWork
 
 REQUEST = Request(prompt=32, generate=16, batch=4)
 SPACE = {
@@ -63,7 +63,7 @@ def test_a_graph_without_a_cache_cannot_be_asked() -> None:
 def test_phases_are_told_apart_by_their_tokens(graph: Graph) -> None:
     analysis = Analysis(graph)
     phases = [
-        Phase(name=name, share=share, work=phase_work(analysis, dims, 1))
+        PhaseWork(name=name, share=share, work=phase_work(analysis, dims, 1))
         for name, share, dims in (
             ("ask", 4.0, REQUEST.prefill_dims(graph, {})),
             ("answer", 16.0, REQUEST.decode_dims(graph, {})),

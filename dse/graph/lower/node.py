@@ -121,7 +121,7 @@ def pointwise_op(values: Values, group: Pointwise) -> Op:
             *values.outputs(group.output),
         ),
         detail=group.detail,
-        written=tuple(pointwise_op(values, single) for single in written),
+        decomposition=tuple(pointwise_op(values, single) for single in written),
     )
 
 

@@ -64,7 +64,7 @@ def _operations(values: Values, analysis: Analysis) -> dict[str, list[Op]]:
     inside: set[str] = set()
     for attention in analysis.attentions:
         patterns[attention.mix.name] = replace(
-            attention_op(values, attention), written=written_attention(values, attention)
+            attention_op(values, attention), decomposition=written_attention(values, attention)
         )
         inside |= attention.nodes
     for norm in analysis.norms:

@@ -19,7 +19,6 @@ from collections.abc import Sequence
 
 from hwmodels.devices.device import Device, DeviceKind, Memory
 from hwmodels.errors import WorkError
-from hwmodels.estimators.energy import energy_per_op_j
 from hwmodels.runtimes.runtime import Runtime
 from hwmodels.work.cost import Bound
 from hwmodels.work.kernel import Kernel, KernelCost
@@ -138,7 +137,7 @@ def _peak(kernel: Kernel, device: Device) -> float:
 def _energy(
     kernel: Kernel, device: Device, latency_s: float, *moved: tuple[float, Memory]
 ) -> float:
-    dynamic = 2 * kernel.macs * energy_per_op_j(device, kernel.input_element)
+    dynamic = 2 * kernel.macs * device.energy_per_op_j(kernel.input_element)
     for count, memory in moved:
         if memory.energy_per_byte_j is not None:
             dynamic += count * memory.energy_per_byte_j.value

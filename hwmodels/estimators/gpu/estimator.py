@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwmodels.devices.device import Device, DeviceKind
-from hwmodels.estimators.energy import energy_j, energy_per_op_j
-from hwmodels.estimators.gpu.adaptation import adapted
 from hwmodels.estimators.gpu.conversions import conversions_s, widening_s
+from hwmodels.estimators.gpu.energy import energy_j
 from hwmodels.estimators.gpu.features import gemm_features
+from hwmodels.estimators.gpu.gemm_correction import gemm_correction
 from hwmodels.estimators.gpu.kernels import TERMS, array, gemms_of
 from hwmodels.estimators.gpu.residual import GpuArtefact, load_artefact
 from hwmodels.estimators.gpu.samples import SAME_KERNELS, gemm_samples, kernel_reach, kernel_shift
@@ -89,7 +89,7 @@ class GpuEstimator:
         extra = widening_s(kernels, artefact, gpu, runtime.name)
         width = np.ones_like(correction)
         if device.measurements:
-            posterior = adapted(gemm_samples(artefact, device), features, name)
+            posterior = gemm_correction(gemm_samples(artefact, device), features, name)
             correction, width = correction + posterior.mean, posterior.width
         seconds = terms.latency_s * np.exp(correction) + extra
         latency = np.maximum(seconds, terms.light_s)
@@ -118,7 +118,7 @@ def _costs(kernels: Sequence[Kernel], timed: Timed, device: Device) -> list[Kern
         device,
         latency_s=timed.latency_s,
         ops=array(kernels, lambda kernel: 2 * kernel.macs),
-        per_op_j=array(kernels, lambda kernel: energy_per_op_j(device, kernel.input_element)),
+        per_op_j=array(kernels, lambda kernel: device.energy_per_op_j(kernel.input_element)),
         dram_bytes=terms.dram_bytes,
     )
     low = np.minimum(np.maximum(timed.low_s, terms.light_s), timed.latency_s)

@@ -8,14 +8,14 @@ from functools import cache
 import numpy as np
 
 from hwmodels.devices.device import Device, Measurement
-from hwmodels.estimators.gpu.adaptation import Sample, calibration
 from hwmodels.estimators.gpu.conversions import conversions_s, widening_s
 from hwmodels.estimators.gpu.features import gemm_features
-from hwmodels.estimators.gpu.kernel_adaptation import (
+from hwmodels.estimators.gpu.gemm_correction import GemmSample, calibration
+from hwmodels.estimators.gpu.kernel_correction import (
     KernelSample,
+    kernel_correction,
     kernel_name,
     kernel_size,
-    kernels_adapted,
 )
 from hwmodels.estimators.gpu.kernels import TERMS, gemms_of
 from hwmodels.estimators.gpu.residual import GpuArtefact
@@ -44,7 +44,7 @@ def kernel_reach(device: Device) -> float:
 
 
 @cache
-def gemm_samples(artefact: GpuArtefact, device: Device) -> tuple[Sample, ...]:
+def gemm_samples(artefact: GpuArtefact, device: Device) -> tuple[GemmSample, ...]:
     """How far the model is off on the GEMMs that were measured on the device."""
     measured = [(entry, measured_kernels(entry, device)) for entry in device.measurements]
     gemms = [(entry, kernels) for entry, kernels in measured if kernels[-1].kind == "gemm"]
@@ -53,7 +53,7 @@ def gemm_samples(artefact: GpuArtefact, device: Device) -> tuple[Sample, ...]:
 
 def _gemm_sample(
     artefact: GpuArtefact, entry: Measurement, kernels: Sequence[Kernel], device: Device
-) -> Sample:
+) -> GemmSample:
     gpu = GpuFigures.of(device)
     *others, kernel = kernels
     gemms = gemms_of([kernel], device)
@@ -67,7 +67,7 @@ def _gemm_sample(
         extra = extra + conversions_s(artefact, [other], found, gpu, entry.runtime)
     predicted = gemm + extra
     low, high = artefact.spread(device.name).interval(extra / predicted)
-    return Sample(
+    return GemmSample(
         runtime=name,
         features=tuple(map(float, features[0])),
         log_ratio=float(np.log(entry.median_us * 1e-6 / predicted[0])),
@@ -83,7 +83,7 @@ def kernel_shift(
     samples = [one for one in _samples(artefact, device) if one.kind == kernels[0].kind]
     if not samples:
         return np.zeros(len(kernels)), np.ones(len(kernels))
-    posterior = kernels_adapted(samples, kernels, runtime)
+    posterior = kernel_correction(samples, kernels, runtime)
     return posterior.mean, posterior.width * _calibration(artefact, device)
 
 
@@ -93,7 +93,7 @@ def _calibration(artefact: GpuArtefact, device: Device) -> float:
     by_kind: dict[str, list[KernelSample]] = {}
     for one in _samples(artefact, device):
         by_kind.setdefault(one.kind, []).append(one)
-    left_out = [kernels_adapted(samples, (), "").scores for samples in by_kind.values()]
+    left_out = [kernel_correction(samples, (), "").scores for samples in by_kind.values()]
     return calibration(np.concatenate(left_out))
 
 

@@ -16,12 +16,12 @@ from hwmodels.adapt.few_shot import (
     samples_of,
 )
 from hwmodels.adapt.gains import fit_errors, with_measurements
-from hwmodels.adapt.next_rows import most_informative
+from hwmodels.adapt.next_measurements import next_measurements
 from hwmodels.adapt.prediction import predict_ops
 from hwmodels.devices.load import load_device
 from hwmodels.errors import DeviceError, MeasurementError
-from hwmodels.estimators.gpu.adaptation import TYPE_FEATURES, Sample, adapted
 from hwmodels.estimators.gpu.features import FEATURES
+from hwmodels.estimators.gpu.gemm_correction import TYPE_FEATURES, GemmSample, gemm_correction
 from hwmodels.operators.lower import KINDS
 from hwmodels.operators.optable import OpTable, read_optable
 
@@ -121,7 +121,7 @@ def test_an_array_learns_nothing_from_measurements() -> None:
 def test_suggestions_are_of_many_kinds_and_never_twice_the_same() -> None:
     table = read_optable(MEASURED, timed=True)
     rows = np.arange(len(table.shapes))
-    chosen = most_informative(table, rows, load_device("l4"), runtime=RUNTIME, count=30)
+    chosen = next_measurements(table, rows, load_device("l4"), runtime=RUNTIME, count=30)
     assert len(set(chosen.tolist())) == 30
     kinds = {KINDS.get(table.ops[row], table.ops[row]) for row in chosen}
     assert {"gemm", "elementwise", "conv2d"} <= kinds
@@ -131,7 +131,7 @@ def test_suggestions_are_of_many_kinds_and_never_twice_the_same() -> None:
 def test_suggestions_narrow_the_intervals_more_than_chance(gemms: OpTable) -> None:
     device = load_device("b200-sxm")
     every = np.arange(len(gemms.shapes))
-    suggested = most_informative(gemms, every, device, runtime=RUNTIME, count=4)
+    suggested = next_measurements(gemms, every, device, runtime=RUNTIME, count=4)
     widths = []
     draws = [np.random.default_rng(seed).permutation(every)[:4] for seed in range(5)]
     for rows in (suggested, *draws):
@@ -163,9 +163,9 @@ def test_a_type_that_runs_another_kernel_does_not_drag_the_others_along(gemms: O
 def test_suggestions_differ_from_what_the_device_was_measured_on(gemms: OpTable) -> None:
     device = load_device("l4")
     rows = np.arange(len(gemms.shapes))
-    first = most_informative(gemms, rows, device, runtime=RUNTIME, count=5)
+    first = next_measurements(gemms, rows, device, runtime=RUNTIME, count=5)
     knowing = with_measurements(device, measurements_of(gemms, first, RUNTIME))
-    again = most_informative(gemms, rows, knowing, runtime=RUNTIME, count=5)
+    again = next_measurements(gemms, rows, knowing, runtime=RUNTIME, count=5)
     assert not set(first.tolist()) & set(again.tolist())
 
 
@@ -188,23 +188,23 @@ def test_intervals_of_a_few_samples_hold_what_samples_left_out_say(noise: float)
     features[:, [FEATURES.index(name) for name in TYPE_FEATURES]] = 1.0
     ratios = 0.2 + noise * rng.normal(size=400)
     samples = tuple(
-        Sample(
+        GemmSample(
             runtime="vllm", features=tuple(row), log_ratio=float(ratio), low=-0.4, high=0.4
         )
         for row, ratio in zip(features[:150], ratios[:150], strict=True)
     )  # fmt: skip
-    found = adapted(samples, features[150:], "vllm")
+    found = gemm_correction(samples, features[150:], "vllm")
     inside = np.abs(ratios[150:] - found.mean) <= 0.4 * found.width
     assert inside.mean() == pytest.approx(0.9, abs=0.05)
 
 
 def test_one_sample_hardly_changes_what_intervals_are_worth() -> None:
     features = np.ones((1, len(FEATURES)))
-    lucky = Sample(
+    lucky = GemmSample(
         runtime="vllm", features=tuple(features[0]), log_ratio=0.0, low=-0.4, high=0.4
     )  # fmt: skip
     far = features + 1.5
-    assert 0.8 < adapted((lucky,), far, "vllm").width[0] <= 1.0
+    assert 0.8 < gemm_correction((lucky,), far, "vllm").width[0] <= 1.0
 
 
 def test_a_slow_sample_says_nothing_of_shapes_far_from_it(gemms: OpTable) -> None:

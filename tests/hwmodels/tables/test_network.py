@@ -11,7 +11,7 @@ from hwmodels.errors import WorkError
 from hwmodels.formats import catalog
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.runtimes.load import load_runtime
-from hwmodels.tables.network import CostTable, Phase
+from hwmodels.tables.network import CostTable, PhaseWork
 from hwmodels.tables.price import price
 from hwmodels.work.work import OperandName, Work
 
@@ -44,7 +44,7 @@ def _gemm_choices(work: Work, *choices: Choice) -> dict[str, tuple[Choice, ...]]
 
 def _table(work: Work, device: str, runtime: str, *choices: Choice) -> CostTable:
     return CostTable.build(
-        (Phase(name="call", share=1.0, work=work),),
+        (PhaseWork(name="call", share=1.0, work=work),),
         _gemm_choices(work, *choices),
         load_device(device),
         load_runtime(runtime),
@@ -107,7 +107,7 @@ def test_costs_add_up_where_nothing_is_shared(work: Work) -> None:
 
 def test_an_activation_is_quantised_once_for_consumers_that_agree(pair: Work) -> None:
     table = CostTable.build(
-        (Phase(name="call", share=1.0, work=pair),),
+        (PhaseWork(name="call", share=1.0, work=pair),),
         {"x": (PLAIN, FP8), "y": (PLAIN, FP8)},
         load_device("h100-sxm"),
         load_runtime("torch-eager"),
@@ -142,7 +142,7 @@ def test_choices_beyond_those_of_a_region_s_consumer_cost_something_finite(cnn: 
     """Stored in the consumer's format, a tensor may have fewer formats than its producer has."""
     choices = _gemm_choices(cnn, INT8, INT16) | {"last": (INT8,)}
     table = CostTable.build(
-        (Phase(name="call", share=1.0, work=cnn),),
+        (PhaseWork(name="call", share=1.0, work=cnn),),
         choices,
         load_device("ethos-u55"),
         load_runtime("vela"),
@@ -162,8 +162,8 @@ def test_phases_share_weights_and_are_weighted_by_share(llama: Callable[..., Wor
     prefill, decode = llama(tokens=128), llama(tokens=1, context=128)
     table = CostTable.build(
         (
-            Phase(name="prefill", share=0.2, work=prefill),
-            Phase(name="decode", share=0.8, work=decode),
+            PhaseWork(name="prefill", share=0.2, work=prefill),
+            PhaseWork(name="decode", share=0.8, work=decode),
         ),
         _gemm_choices(prefill, PLAIN, FP8),
         load_device("h100-sxm"),

@@ -12,7 +12,7 @@ from hwmodels.devices.load import load_device
 from hwmodels.formats.catalog import quantizer
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.runtimes.load import load_runtime
-from hwmodels.tables.network import Choices, CostTable, Phase
+from hwmodels.tables.network import Choices, CostTable, PhaseWork
 from hwmodels.tables.served import ServedTable
 from hwmodels.tables.serving import WORKSPACE_BYTES, Call, Demand, Loads, call_of, serve
 from hwmodels.work.work import OperandName, Work
@@ -102,11 +102,11 @@ def test_a_table_serves_what_its_phases_cost(llama: Callable[..., Work]) -> None
     kv8: Formats = {"k": quantizer("e4m3_tensor:static"), "v": quantizer("e4m3_tensor:static")}
     choices: Choices = {"b0/attention": ({}, kv8)}
     phases = (
-        Phase(name="prefill", share=1, work=llama(tokens=256)),
-        Phase(name="decode", share=8, work=llama(tokens=1, context=512, batch=8)),
+        PhaseWork(name="prefill", share=1, work=llama(tokens=256)),
+        PhaseWork(name="decode", share=8, work=llama(tokens=1, context=512, batch=8)),
     )
     steps = tuple(
-        Phase(name=str(batch), share=1, work=llama(tokens=1, context=512, batch=batch))
+        PhaseWork(name=str(batch), share=1, work=llama(tokens=1, context=512, batch=batch))
         for batch in (8, 32)
     )
     table = CostTable.build(phases, choices, H100, runtime)

@@ -11,7 +11,7 @@ from hwmodels.devices.load import load_device
 from hwmodels.errors import WorkError
 from hwmodels.formats.catalog import scheme
 from hwmodels.runtimes.load import load_runtime
-from hwmodels.tables.network import Choices, CostTable, Phase
+from hwmodels.tables.network import Choices, CostTable, PhaseWork
 from hwmodels.work.memory import constant_bytes
 from hwmodels.work.sharding import shard
 from hwmodels.work.work import Work
@@ -85,7 +85,7 @@ def test_alignment_is_checked_on_what_is_left(llama: Callable[..., Work]) -> Non
     choice: Choices = {"b0/o": ({"weight": chosen.weight},)}
     status = []
     for ways in (1, 16):
-        phase = Phase(name="call", share=1.0, work=shard(decode, ways))
+        phase = PhaseWork(name="call", share=1.0, work=shard(decode, ways))
         cost = CostTable.build((phase,), choice, device, runtime).total({})
         status.append(dict(cost.parts)["b0/o"].status)
     # 1024 / 16 = 64 inputs: no multiple of Marlin's 128.
@@ -97,7 +97,7 @@ def test_more_gpus_are_faster_until_communication_rules(llama: Callable[..., Wor
     decode = llama(layers=2, tokens=1, context=512, width=8192)
     latency = []
     for ways in (1, 2, 8):
-        phase = Phase(name="call", share=1.0, work=shard(decode, ways))
+        phase = PhaseWork(name="call", share=1.0, work=shard(decode, ways))
         cost = CostTable.build((phase,), {}, device, runtime).total({})
         reduces = [part for name, part in cost.parts if name.endswith("/all_reduce")]
         assert all(part.bound == "communication" for part in reduces)

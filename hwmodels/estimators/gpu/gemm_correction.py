@@ -40,7 +40,7 @@ SAME_TYPE = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
+class GemmSample:
     """One measurement on the device."""
 
     runtime: str
@@ -54,7 +54,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Adapted:
+class Correction:
     """Posterior of log(measured / predicted) for kernels, each of shape (kernels,)."""
 
     mean: Floats
@@ -64,14 +64,16 @@ class Adapted:
     """What each sample, left out, misses its prediction by, over the end of its interval."""
 
 
-def adapted(samples: tuple[Sample, ...], features: Floats, runtime: str) -> Adapted:
+def gemm_correction(samples: tuple[GemmSample, ...], features: Floats, runtime: str) -> Correction:
     """The posterior at kernels of a runtime, features (kernels, features), given samples.
 
     Without samples it is the prior.
     """
     if not samples:
         nothing = np.zeros(0)
-        return Adapted(mean=np.zeros(len(features)), width=np.ones(len(features)), scores=nothing)
+        return Correction(
+            mean=np.zeros(len(features)), width=np.ones(len(features)), scores=nothing
+        )
     known = np.array([sample.features for sample in samples])
     runtimes = np.array([sample.runtime for sample in samples])
     here = np.full(len(features), runtime)
@@ -113,7 +115,7 @@ def posterior(
     alike_across: Floats,
     prior: float,
     noise_sd: float,
-) -> Adapted:
+) -> Correction:
     """Of a Gaussian process with variance `prior` everywhere, given the log ratios of samples.
 
     `between` (samples, samples) and `across` (kernels, samples) are the prior's; `same` says
@@ -136,7 +138,7 @@ def posterior(
     left = np.clip(variance - explained + noise_sd**2, 0.0, None) / whole
     scores = _left_out_scores(observed, inverse, whole)
     width = np.minimum(np.sqrt(left), 1.0)
-    return Adapted(mean=across @ (inverse @ ratios), width=width, scores=scores)
+    return Correction(mean=across @ (inverse @ ratios), width=width, scores=scores)
 
 
 def _left_out_scores(observed: Observed, inverse: Floats, whole: float) -> Floats:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from hwmodels.adapt.prediction import rows_kernels
 from hwmodels.devices.device import Device
-from hwmodels.estimators.gpu import adaptation, kernel_adaptation
+from hwmodels.estimators.gpu import gemm_correction, kernel_correction
 from hwmodels.estimators.gpu.features import gemm_features
-from hwmodels.estimators.gpu.kernel_adaptation import kernel_covariance, kernel_name, kernel_size
+from hwmodels.estimators.gpu.kernel_correction import kernel_covariance, kernel_name, kernel_size
 from hwmodels.estimators.gpu.kernels import gemms_of
 from hwmodels.estimators.gpu.residual import load_artefact
 from hwmodels.estimators.gpu.samples import measured_kernels
@@ -34,7 +34,7 @@ POOL = 1500
 """Candidates that are looked at, drawn at random from longer tables."""
 
 
-def most_informative(
+def next_measurements(
     table: OpTable, rows: Indices, device: Device, *, runtime: str, count: int, seed: int = 0
 ) -> Indices:
     """`count` of the rows, most informative first, knowing what the device was measured on.
@@ -101,7 +101,7 @@ def _blocks(
     blocks = []
     for kind, members in by_kind.items():
         gemm = kind == "gemm"
-        noise_sd = adaptation.NOISE_SD if gemm else kernel_adaptation.NOISE_SD
+        noise_sd = gemm_correction.NOISE_SD if gemm else kernel_correction.NOISE_SD
         block = _Block(
             rows=[one.row for one in members],
             doubt=_gemm_doubt(members, device) if gemm else _kernel_doubt(members),
@@ -123,7 +123,7 @@ def _gemm_doubt(members: list[_Candidate], device: Device) -> Floats:
     gemms = gemms_of([one.kernel for one in members], device)
     features = gemm_features(gemms, gemm_terms(gemms, gpu, load_artefact().constants), gpu)
     runtimes = np.array([one.runtime for one in members])
-    return adaptation.covariance(features, runtimes, features, runtimes)
+    return gemm_correction.covariance(features, runtimes, features, runtimes)
 
 
 def _kernel_doubt(members: list[_Candidate]) -> Floats:

@@ -13,23 +13,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hwmodels.devices.device import WIDER, Device
+from hwmodels.devices.device import Device
 
 Floats = NDArray[np.float64]
-
-
-def energy_per_op_j(device: Device, element: str) -> float:
-    """Dynamic joules of one operation on this element; zero for kernels that do not multiply.
-
-    An element that the file has no figure for takes the nearest wider one's.
-    """
-    if not element:
-        return 0.0
-    for name in (element, *WIDER.get(element, ()), "fp32"):
-        for entry in device.power.per_op:
-            if name in entry.elements:
-                return entry.energy_per_op_j.value
-    return max((entry.energy_per_op_j.value for entry in device.power.per_op), default=0.0)
 
 
 def energy_j(

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from hwmodels.plans.conversion import Conversion
-from hwmodels.plans.region import Plan
-from hwmodels.tables.coupling import Shared
+from hwmodels.plans.conversion import kernels_of
+from hwmodels.plans.region import RegionPlan
 from hwmodels.tables.phase import COLUMNS
+from hwmodels.tables.shared_cost import SharedCost
 from hwmodels.work.kernel import Kernel
 
 Floats = NDArray[np.float64]
-Plans = list[list[list[Plan]]]
+Plans = list[list[list[RegionPlan]]]
 """By region, its choice, and the choice of the region that decides its output."""
 WEIGHT_COLUMN = COLUMNS.index("weight_bytes")
 CACHE_COLUMN = COLUMNS.index("kv_bytes")
@@ -35,7 +35,7 @@ class Sharing:
             for value in dict.fromkeys(c.value for plan in every for c in plan.constants):
                 self.storing.setdefault(value, []).append(index)
 
-    def own(self, plan: Plan) -> Floats:
+    def own(self, plan: RegionPlan) -> Floats:
         """Columns of the plan's conversions and constants that no other region names."""
         mine = [c for c in plan.conversions if len(self.wanting[c.value]) == 1]
         columns = self.cost(kernels_of(mine))
@@ -44,7 +44,7 @@ class Sharing:
                 columns[CACHE_COLUMN if constant.is_cache else WEIGHT_COLUMN] += constant.bytes
         return columns
 
-    def conversions(self) -> tuple[Shared, ...]:
+    def conversions(self) -> tuple[SharedCost, ...]:
         """What several regions convert."""
         return tuple(
             self._shared(
@@ -57,7 +57,7 @@ class Sharing:
             if len(regions) > 1
         )
 
-    def constants(self) -> tuple[Shared, ...]:
+    def constants(self) -> tuple[SharedCost, ...]:
         """What several regions store."""
         return tuple(
             self._shared(
@@ -73,8 +73,8 @@ class Sharing:
         )
 
     def _shared(
-        self, regions: list[int], targets_of: Callable[[Plan], Mapping[str, Floats]]
-    ) -> Shared:
+        self, regions: list[int], targets_of: Callable[[RegionPlan], Mapping[str, Floats]]
+    ) -> SharedCost:
         most = max(len(by_choice) for by_choice in self.plans)
         names: dict[str, int] = {}
         costs: list[Floats] = []
@@ -86,14 +86,9 @@ class Sharing:
                         names[target] = len(costs)
                         costs.append(columns)
                     targets[row, choice] = names[target]
-        return Shared(
+        return SharedCost(
             regions=np.array(regions, dtype=np.int64), targets=targets, costs=np.array(costs)
         )
-
-
-def kernels_of(conversions: Iterable[Conversion]) -> list[Kernel]:
-    """Kernels of conversions, in order."""
-    return [kernel for conversion in conversions for kernel in conversion.kernels]
 
 
 def _stored_columns(count: int, *, is_cache: bool) -> Floats:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hwmodels.estimators.gpu.adaptation import Adapted, Observed, posterior
+from hwmodels.estimators.gpu.gemm_correction import Correction, Observed, posterior
 from hwmodels.work.kernel import Kernel
 from hwmodels.work.loops import RowLoops
 
@@ -63,9 +63,9 @@ def kernel_size(kernel: Kernel) -> tuple[float, float, float]:
     return bytes_, macs, length
 
 
-def kernels_adapted(
+def kernel_correction(
     samples: Sequence[KernelSample], kernels: Sequence[Kernel], runtime: str
-) -> Adapted:
+) -> Correction:
     """The posterior at kernels of one kind, none or more, given samples of that kind."""
     known = np.array([sample.size for sample in samples])
     names = np.array([sample.name for sample in samples])
