@@ -29,7 +29,7 @@ from dse.model import open_model
 from dse.result import Front
 from dse.space.init import Draft, space_text
 from dse.space.load import load_space, parse_space, validated
-from dse.space.schema import Mode, Rule, Space, Target
+from dse.space.schema import Mode, Rule, Space, Target, named_apart
 from dse.zoo.split import Split, Splits
 from hwmodels.devices.device import Device
 from hwmodels.formats.quantizer import Quantizer
@@ -105,7 +105,7 @@ def search(
         trials=trials,
         seed=seed,
     )
-    wanted = tuple(_target(target) for target in targets)
+    wanted = _targets(targets)
     chosen, origin, folder = _space(model, space, overrides, wanted)
     splits = _splits(data, chosen)
     metric = evaluate
@@ -126,6 +126,13 @@ def search(
     )
     run(session, where, resume=resume, parallelism=parallelism, progress=progress)
     return Front.read(where)
+
+
+def _targets(targets: Sequence[str | Device | Target]) -> tuple[Target, ...]:
+    try:
+        return named_apart(tuple(_target(target) for target in targets))
+    except ValueError as error:
+        raise SpaceError(f"{ORIGIN}: targets: {error}") from error
 
 
 def _target(target: str | Device | Target) -> Target:

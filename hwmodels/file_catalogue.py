@@ -30,7 +30,7 @@ class FileCatalogue(Generic[Loaded]):
     """The named YAML files of one kind; each is read once a process."""
 
     kind: str
-    """What errors call one: device, runtime."""
+    """Noun for one file in errors: device, runtime."""
     folder: Path
     """The shipped files; a file's stem is its name."""
     group: str

@@ -132,7 +132,7 @@ def _figures(record: object, path: str) -> Iterator[tuple[str, SourcedValue]]:
 
 
 def _label(record: object, index: int) -> str:
-    """What tells one entry of a list from its neighbours."""
+    """The name that parts an entry of a list from its neighbours."""
     for name in ("name", "weight", "elements"):
         value = getattr(record, name, None)
         if value:

@@ -20,7 +20,7 @@ from dse.run.read import read_manifest, read_space
 from dse.space.init import Draft, space_text
 from dse.space.load import load_space, load_targets, parse_space
 from dse.space.relocate import located_target
-from dse.space.schema import Space, Target
+from dse.space.schema import Space, Target, named_apart
 from hwmodels.runtimes.platform import split_platform
 from hwmodels.yaml_file import SUFFIXES
 
@@ -172,7 +172,7 @@ def parse_targets(texts: Sequence[str]) -> tuple[Target, ...]:
     Files are relative to the working directory.
 
     Raises:
-        SpaceError: a file that cannot be read.
+        SpaceError: a file that cannot be read, or one target twice.
         DeviceError: a text of another form.
     """
     parsed: list[Target] = []
@@ -181,4 +181,7 @@ def parse_targets(texts: Sequence[str]) -> tuple[Target, ...]:
         is_file = runtime is None and Path(device).suffix in SUFFIXES
         listed = load_targets(device) if is_file else None
         parsed += listed or [located_target(Target(device=device, runtime=runtime), Path())]
-    return tuple(parsed)
+    try:
+        return named_apart(tuple(parsed))
+    except ValueError as error:
+        raise SpaceError(f"targets {' '.join(texts)}: {error}") from None

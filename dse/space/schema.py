@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -81,7 +82,7 @@ class QualityOf(Section):
 class Phase(Section):
     """One way the model is called, with its symbolic dimensions bound."""
 
-    share: float = Field(default=1.0, gt=0)
+    share: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """How often this phase runs in one unit of work; costs are summed weighted by it."""
     dims: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     """Value of every symbolic dimension of the cost graph."""
@@ -108,7 +109,7 @@ class Target(Section):
     """A device name (`dse devices`) or a device file."""
     runtime: str | None = None
     """A runtime name (`dse runtimes`) or a runtime file; the device's own where none is given."""
-    price_usd_per_h: float | None = Field(default=None, gt=0)
+    price_usd_per_h: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """What one GPU costs; the device file's figure where none is given."""
 
     @model_validator(mode="before")
@@ -126,10 +127,33 @@ class Target(Section):
         return self.name or Path(self.device).name.removesuffix(".yaml").removesuffix(".yml")
 
 
+def named_apart(targets: tuple[Target, ...]) -> tuple[Target, ...]:
+    """Targets whose labels differ: one device under two runtimes takes the runtimes' names.
+
+    Raises:
+        ValueError: two targets have one label even so; their columns could not be told apart.
+    """
+    found = tuple(_with_runtime(target, targets) for target in targets)
+    labels = [target.label for target in found]
+    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        raise ValueError(f"two targets are named {', '.join(twice)}; give each a `name`")
+    return found
+
+
+def _with_runtime(target: Target, targets: tuple[Target, ...]) -> Target:
+    alike = [other for other in targets if other.label == target.label]
+    if target.name or not target.runtime or len(alike) == 1:
+        return target
+    return target.model_copy(update={"name": f"{target.label}-{Path(target.runtime).stem}"})
+
+
+Targets = Annotated[tuple[Target, ...], AfterValidator(named_apart)]
+
+
 class TargetList(BaseModel):
     """Targets of any YAML file that has them: a space, or a list of their own."""
 
-    targets: tuple[Target, ...] = Field(min_length=1)
+    targets: Targets = Field(min_length=1)
 
 
 class Match(Section):
@@ -222,7 +246,7 @@ class Space(Section):
     """A second graph that costs are computed on, weight-free if you like; regions correspond by
     role and relative depth. Everything printed then says so."""
     scenario: Scenario = Scenario(phases={"call": Phase()})
-    targets: tuple[Target, ...] = Field(min_length=1)
+    targets: Targets = Field(min_length=1)
     candidates: tuple[Rule, ...] = Field(min_length=1)
     ties: tuple[Tie, ...] = ()
     constraints: tuple[str, ...] = ()

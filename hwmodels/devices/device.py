@@ -113,7 +113,7 @@ class Rate(Entry):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArrayShape(Entry):
-    """What a spatial array computes in one cycle: rows x inputs x outputs MACs."""
+    """MACs of a spatial array in one cycle: rows x inputs x outputs."""
 
     rows: Count
     """Output pixels, or rows of a GEMM."""
@@ -155,7 +155,7 @@ class Link(Entry):
     name: str
     bandwidth_bytes_per_s: Annotated[Bandwidth, Field(validation_alias="bandwidth")]
     start_s: Annotated[Time | None, Field(validation_alias="start")] = None
-    """What a collective takes at least, beside its steps (`hwmodels.tables.collectives`)."""
+    """Least time of a collective, beside its steps (`hwmodels.tables.collectives`)."""
     step_s: Annotated[Time | None, Field(validation_alias="step")] = None
     """Latency of one step of a ring."""
 
@@ -269,7 +269,7 @@ class Device(Entry):
 
     @property
     def main_memory(self) -> Memory:
-        """Where weights live: the first memory of the file."""
+        """Home of the weights: the first memory of the file."""
         return self.memories[0]
 
     def rate(self, weight: str, input_: str, accumulator: str | None = None) -> Rate | None:

@@ -32,11 +32,6 @@ def load_device(name_or_path: str | Path) -> Device:
     return DEVICES.load(name_or_path)
 
 
-def device_schema() -> dict[str, object]:
-    """The JSON schema of a device file."""
-    return _ADAPTER.json_schema()
-
-
 def _read(path: Path) -> Device:
     content = read_yaml(path, DeviceError, what="device file")
     sources = content.get("sources") if isinstance(content, dict) else None

@@ -48,7 +48,7 @@ LIMITS: dict[Dimension, tuple[float, float, str]] = {
     "count": (1, 1e6, "1 to a million"),
     "price": (1e-3, 1e3, "0.001 to 1000 USD an hour"),
 }
-"""What any device of today can have, in base units: a prefix that is off by 1000 or a unit that is
+"""Range of any device of today, in base units: a prefix that is off by 1000 or a unit that is
 bits for bytes on an extreme part falls outside; `hwmodels.devices.check` relates figures to each
 other, which catches the rest."""
 
@@ -80,7 +80,7 @@ class SourcedValue(Entry):
     source: str
     kind: Kind
     low: Positive | None = None
-    """Where sources disagree: the lowest and highest value that one of them gives."""
+    """Lowest and highest value that a source gives, where sources disagree."""
     high: Positive | None = None
 
     def __float__(self) -> float:

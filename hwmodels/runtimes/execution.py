@@ -1,4 +1,4 @@
-"""How one contracting op runs: the kernel mode that takes it, or what happens instead."""
+"""Execution of one contracting op: the kernel mode that takes it, or what happens instead."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MULTIPLIED: tuple[OperandName, ...] = ("input", "weight", "q", "k", "v", "probab
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
-    """How one contracting op runs: with which quantizers in effect, and on which elements."""
+    """One contracting op as it runs: quantizers in effect, and elements that are multiplied."""
 
     op: Op
     mode: KernelMode | None
@@ -32,7 +32,7 @@ class Execution:
 
 
 def execution(op: Op, device: Device, runtime: Runtime) -> Execution:
-    """How the op runs with the quantizers that its operands carry."""
+    """Execution of an op with the quantizers that its operands carry."""
     asked = _quantizers(op)
     if runtime.every_combination:
         return _free_execution(op, asked, device)

@@ -87,7 +87,7 @@ class MissingKernel:
 
     reason: str
     instead: str
-    """What runs."""
+    """Remark on the kernel that runs."""
     kind: OpKind
     quantizers: tuple[tuple[OperandName, Quantizer], ...]
     sizes: tuple[tuple[str, int], ...]
@@ -107,7 +107,7 @@ def who_has_it(
     device: Device,
     runtime: str,
 ) -> str:
-    """Where the quantizers do run natively: `native with vllm on b200-sxm, gb200`; may be empty.
+    """Owners of a native kernel: `vllm runs it natively on b200-sxm, gb200`.
 
     Looks for other runtimes on the device, then for other devices of the runtime, through all
     that are shipped or that packages bring.

@@ -30,11 +30,6 @@ def load_runtime(name_or_path: str | Path) -> Runtime:
     return RUNTIMES.load(name_or_path)
 
 
-def runtime_schema() -> dict[str, object]:
-    """The JSON schema of a runtime file."""
-    return _ADAPTER.json_schema()
-
-
 def _read(path: Path) -> Runtime:
     content = read_yaml(path, RuntimeModeError, what="runtime file")
     return validated(_ADAPTER, content, str(path), RuntimeModeError)

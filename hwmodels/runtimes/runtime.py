@@ -93,13 +93,13 @@ class KernelMode(Entry):
     output: str = "bf16"
     status: Status = "native"
     architectures: tuple[ArchitectureRange, ...] = ()
-    """Where the kernel exists; none means wherever the runtime does."""
+    """Devices that the kernel exists for; none means all that the runtime does."""
     align: Mapping[str, int] = field(default_factory=dict)
     """Multiples that loop sizes must have (K, N; after tensor-parallel sharding)."""
     efficiency: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the unit's rate that this kernel can reach; 1 where nothing is known against it."""
     source: str
-    """Where this was read; `unverified` where no source was opened."""
+    """The citation; `unverified` where no source was opened."""
     note: str = ""
 
     def runs_on(self, architecture: Architecture) -> bool:
@@ -149,7 +149,7 @@ class Runtime(Entry):
     title: str
     version: str
     placement: Placement
-    """Where Q/DQ stands: at the consumer (the residual stream stays 16 bit), at the tensor (a
+    """Place of Q/DQ: at the consumer (the residual stream stays 16 bit), at the tensor (a
     value is stored once, in one format), or free (every operand its own)."""
     families: tuple[ArchitectureFamily, ...] = ()
     """Families of devices that it exists for; none means every one, as a definition does."""
