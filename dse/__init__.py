@@ -1,4 +1,7 @@
-"""Design-space exploration for low-precision deep learning."""
+"""Design-space exploration for low-precision deep learning.
+
+`dse.search` gives a `Front`, `dse.load` a `LoadedModel`; docs/api.md shows both.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dse.api import search
+    from dse.api.loaded import LoadedModel, load
+    from dse.api.search import search
     from dse.evaluate.metric import Metric, Run
     from dse.explore.measure.parallelism import Parallelism
     from dse.result import Front, FrontPoint
@@ -18,24 +22,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "Device",
-    "Front",
-    "FrontPoint",
-    "Metric",
-    "Mode",
-    "Parallelism",
-    "Quantizer",
-    "Run",
-    "Space",
-    "Split",
-    "Splits",
-    "Target",
-    "__version__",
-    "search",
+    "Device", "Front", "FrontPoint", "LoadedModel", "Metric", "Mode", "Parallelism", "Quantizer",
+    "Run", "Space", "Split", "Splits", "Target", "__version__", "load", "search",
 ]  # fmt: skip
 
 _HOMES = {
-    "search": "dse.api",
+    "LoadedModel": "dse.api.loaded",
+    "load": "dse.api.loaded",
+    "search": "dse.api.search",
     "Metric": "dse.evaluate.metric",
     "Run": "dse.evaluate.metric",
     "Parallelism": "dse.explore.measure.parallelism",
@@ -56,3 +50,8 @@ def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The API: what tab completion shows, whatever submodules have been imported."""
+    return list(__all__)

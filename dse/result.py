@@ -18,6 +18,8 @@ from dse.space.constraint import Constraint, parse_constraint
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from dse.export.trial import Exported
+
 QUALITY = "quality_loss"
 
 
@@ -138,6 +140,26 @@ class Front(Sequence[FrontPoint]):
         from dse.report.figures.pareto import pareto_view  # noqa: PLC0415 (plotly is heavy)
 
         return pareto_view(read_run(self.folder)).figure
+
+    def export(
+        self, target: str, path: str | Path, *, trial: int | None = None, verify: bool = False
+    ) -> Exported:
+        """Write a point for a runtime: `dse export`.
+
+        Args:
+            target: `onnx-qdq`, `recipe`, or that of an installed package.
+            path: the file or folder to write.
+            trial: of which point; the recommended one by default.
+            verify: whether those who will read it are asked to, and their numbers compared.
+
+        Raises:
+            ExportError: what the target cannot express, with sites and what would work.
+            RunError: no such point.
+            WriteError: it cannot be written.
+        """
+        from dse.export import export_trial  # noqa: PLC0415 (onnx and torch are heavy)
+
+        return export_trial(self.folder, trial=trial, target=target, out=Path(path), verify=verify)
 
     def save(self, folder: str | Path) -> Path:
         """Copy the whole run folder, with its report; give where it went.

@@ -12,6 +12,7 @@ from dse.evaluate.setup import UNSAID, build_evaluator
 from dse.graph.ir.assignment import Assignment
 from dse.graph.patterns.analysis import Analysis
 from dse.space.schema import Data, QualityOf
+from dse.zoo.split import Splits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,7 @@ def evaluate_model(
     folder: Path = Path(),
     compute: str = "cpu",
     quality: QualityOf = UNSAID,
+    splits: Splits | None = None,
 ) -> Evaluation:
     """Emulate an assignment on the report split; scales come from the calibration split.
 
@@ -48,6 +50,7 @@ def evaluate_model(
         folder: what relative data paths are relative to.
         compute: `cpu` or `cuda`.
         quality: what the user says about the outputs.
+        splits: the samples themselves, instead of those that `data` names.
 
     Raises:
         GraphError: no weights, or operators that cannot be executed.
@@ -62,6 +65,7 @@ def evaluate_model(
         compute=compute,
         quality=quality,
         needed=Sizes(calibration=data.calibration, search=0, report=data.report),
+        splits=splits,
     )
     return Evaluation(
         task=evaluator.task,

@@ -1,11 +1,8 @@
-"""`dse.search` as docs/api.md shows it, and what a user's function can do to it."""
+"""`dse.search`, and what a user's function can do to it."""
 
 from __future__ import annotations
 
 import json
-import re
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +17,6 @@ from dse.evaluate.metric import Run
 from dse.zoo.split import Split
 from tests.explore import metrics
 
-DOCUMENT = Path("docs/api.md")
 FORMATS = ("bf16", "w8a8_fp8", "w4a4_nvfp4")
 
 
@@ -46,17 +42,6 @@ def small(function: object, out: Path, **arguments: object) -> dse.Front:
         }
     )
     return dse.search(None, space, data=samples(), evaluate=function, out=out, **arguments)  # type: ignore[arg-type]
-
-
-def test_the_document_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
-    assert len(blocks) >= 5
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {"__name__": "document"}
-    for block in blocks:
-        exec(compile(block, str(DOCUMENT), "exec"), names)
-    assert (tmp_path / "kept" / "report.html").exists()
-    assert isinstance(names["front"], dse.Front)
 
 
 def test_the_score_decides_the_front(tmp_path: Path) -> None:
@@ -147,12 +132,6 @@ def test_a_constraint_that_no_point_keeps_is_told_with_what_there_is(tmp_path: P
         front.best("latency_s<=1e-12")
     with pytest.raises(SpaceError, match="did you mean 'latency_s'"):
         front.best("latancy_s<=1")
-
-
-def test_importing_dse_loads_nothing_heavy() -> None:
-    code = "import sys, dse; print([m for m in ('torch', 'optuna', 'pandas', 'onnx') if m in sys.modules])"  # noqa: E501
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
 
 
 def test_a_sampler_of_ones_own_proposes_and_is_named_in_the_manifest(tmp_path: Path) -> None:

@@ -6,18 +6,16 @@ devices, formats and spaces.
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
 from optuna.samplers import BaseSampler
 
-from dse.data import SPLIT_NAMES, ZOO_PREFIX, Sizes, deal, pool
-from dse.errors import DataError, SpaceError
+from dse.api.given import Candidate, Data, mode_of, source_of, splits_of
+from dse.api.loaded import LoadedModel
+from dse.data import ZOO_PREFIX
+from dse.errors import SpaceError
 from dse.evaluate.metric import Metric, Run
 from dse.explore.loop import run
 from dse.explore.measure.parallelism import Parallelism
@@ -29,25 +27,18 @@ from dse.model import open_model
 from dse.result import Front
 from dse.space.init import Draft, space_text
 from dse.space.load import load_space, parse_space, validated
-from dse.space.schema import Mode, Rule, Space, Target, named_apart
-from dse.zoo.split import Split, Splits
+from dse.space.schema import Rule, Space, Target, named_apart
+from dse.zoo.split import Split
 from hwmodels.devices.device import Device
-from hwmodels.formats.quantizer import Quantizer
 
-Candidate = str | Quantizer | Mode
-"""A scheme, a format, or what else a region can take: for weight and activation alike, or a mode
-that says which operand takes what."""
 SpaceLike = Space | str | Path | Mapping[str, Any] | Sequence[Candidate]
-Data = str | Path | Mapping[str, ArrayLike] | Splits | None
 Evaluate = Callable[[Run, Split], Any] | Metric
 ORIGIN = "dse.search"
 """What errors call a space that is in no file."""
-GIVEN = "given"
-"""What the run folder says of data that a program handed over, with their digest."""
 
 
 def search(
-    model: str | Path | None,
+    model: str | Path | LoadedModel | None,
     space: SpaceLike,
     *,
     data: Data = None,
@@ -68,7 +59,7 @@ def search(
     """Search which formats the parts of a model can take, and give the front.
 
     Args:
-        model: an ONNX file or `zoo:<name>`; None: as the space says.
+        model: what `dse.load` takes or gave; None: as the space says.
         space: a space (an object, a file, or what a file would say as a mapping), or only the
             candidates of every region, e.g. `["bf16", "w8a8_fp8", quantizer]`; the first is what
             a region falls back to.
@@ -97,9 +88,11 @@ def search(
     Raises:
         DseError, HardwareError: something in the input is wrong.
     """
+    if isinstance(model, LoadedModel):
+        model = model.source
     devices = {t.name: t for t in targets if isinstance(t, Device)}
     overrides = Overrides(
-        data=_source(data),
+        data=source_of(data),
         objectives=tuple(objectives),
         constraints=tuple(constraints),
         trials=trials,
@@ -107,7 +100,7 @@ def search(
     )
     wanted = _targets(targets)
     chosen, origin, folder = _space(model, space, overrides, wanted)
-    splits = _splits(data, chosen)
+    splits = splits_of(data, chosen.data)
     metric = evaluate
     if metric is not None and not isinstance(metric, Metric):
         metric = Metric(function=metric, goal=goal)
@@ -183,61 +176,13 @@ def _around(
     )
     text = space_text(open_model(_named(model)), _named(model), draft)
     drafted = parse_space(text, origin=ORIGIN)
-    use = tuple(_mode(candidate) for candidate in candidates)
+    use = tuple(mode_of(candidate) for candidate in candidates)
     if not use:
         raise SpaceError(f"{ORIGIN}: expected at least one candidate")
     return drafted.model_copy(update={"candidates": (Rule(use=use),)})
-
-
-def _mode(candidate: Candidate) -> str | Mode:
-    if isinstance(candidate, Quantizer):
-        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", candidate.name)
-        return Mode.model_validate({"name": name, "weight": candidate, "activation": candidate})
-    return candidate
 
 
 def _named(path: str | Path) -> str:
     """A path that means the same from any folder; zoo names as they are."""
     text = str(path)
     return text if text.startswith(ZOO_PREFIX) else str(Path(text).resolve())
-
-
-def _source(data: Data) -> str | None:
-    """What the space calls the data; what a program hands over is named by its digest."""
-    if data is None:
-        return None
-    if isinstance(data, str | Path):
-        text = str(data)
-        return str(Path(text).resolve()) if Path(text).exists() else text
-    digest = hashlib.sha256()
-    for name, values in sorted(_arrays(data).items()):
-        digest.update(f"{name}{values.dtype}{values.shape}".encode())
-        digest.update(np.ascontiguousarray(values).tobytes())
-    return f"{GIVEN}:{digest.hexdigest()[:16]}"
-
-
-def _arrays(data: Mapping[str, ArrayLike] | Splits) -> dict[str, NDArray[Any]]:
-    if not isinstance(data, Splits):
-        return {name: np.asarray(values) for name, values in data.items()}
-    found: dict[str, NDArray[Any]] = {}
-    for part in SPLIT_NAMES:
-        split: Split = getattr(data, part)
-        found |= {f"{part}/{name}": np.asarray(values) for name, values in split.inputs.items()}
-        if split.labels is not None:
-            found[f"{part}/labels"] = split.labels
-    return found
-
-
-def _splits(data: Data, space: Space) -> Splits | None:
-    """The samples that a program handed over; None where the space names them."""
-    if data is None or isinstance(data, str | Path):
-        return None
-    if isinstance(data, Splits):
-        return data
-    arrays = _arrays(data)
-    labels = arrays.pop("labels", None)
-    if not arrays:
-        raise DataError("data: expected arrays named as the graph's inputs, got none")
-    asked = space.data
-    sizes = Sizes(calibration=asked.calibration, search=asked.search, report=asked.report)
-    return deal(pool(arrays, labels), sizes, origin="data")

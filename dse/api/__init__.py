@@ -1,0 +1,1 @@
+"""The Python API: `dse.search` and `dse.load`; `import dse` has its names."""

@@ -1,0 +1,76 @@
+"""What a program hands over where a file has names: data, and objects as candidates."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dse.data import SPLIT_NAMES, Sizes, deal, pool
+from dse.errors import DataError
+from dse.space.schema import Data as AskedData
+from dse.space.schema import Mode
+from dse.zoo.split import Split, Splits
+from hwmodels.formats.quantizer import Quantizer
+
+Data = str | Path | Mapping[str, ArrayLike] | Splits | None
+"""Where samples come from, as in a space file; arrays named as the graph's inputs plus `labels`;
+or the splits themselves. None: as something else says."""
+Candidate = str | Quantizer | Mode
+"""A scheme, a format, or what else a region can take: for weight and activation alike, or a mode
+that says which operand takes what."""
+GIVEN = "given"
+"""What the run folder says of data that a program handed over, with their digest."""
+
+
+def mode_of(candidate: Candidate) -> str | Mode:
+    """What a space file would say of a candidate: a quantizer is a mode of both operands."""
+    if isinstance(candidate, Quantizer):
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", candidate.name)
+        return Mode.model_validate({"name": name, "weight": candidate, "activation": candidate})
+    return candidate
+
+
+def source_of(data: Data) -> str | None:
+    """What the space calls the data; what a program hands over is named by its digest."""
+    if data is None:
+        return None
+    if isinstance(data, str | Path):
+        text = str(data)
+        return str(Path(text).resolve()) if Path(text).exists() else text
+    digest = hashlib.sha256()
+    for name, values in sorted(_arrays(data).items()):
+        digest.update(f"{name}{values.dtype}{values.shape}".encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return f"{GIVEN}:{digest.hexdigest()[:16]}"
+
+
+def _arrays(data: Mapping[str, ArrayLike] | Splits) -> dict[str, NDArray[Any]]:
+    if not isinstance(data, Splits):
+        return {name: np.asarray(values) for name, values in data.items()}
+    found: dict[str, NDArray[Any]] = {}
+    for part in SPLIT_NAMES:
+        split: Split = getattr(data, part)
+        found |= {f"{part}/{name}": np.asarray(values) for name, values in split.inputs.items()}
+        if split.labels is not None:
+            found[f"{part}/labels"] = split.labels
+    return found
+
+
+def splits_of(data: Data, asked: AskedData) -> Splits | None:
+    """The samples that a program handed over; None where the space names them."""
+    if data is None or isinstance(data, str | Path):
+        return None
+    if isinstance(data, Splits):
+        return data
+    arrays = _arrays(data)
+    labels = arrays.pop("labels", None)
+    if not arrays:
+        raise DataError("data: expected arrays named as the graph's inputs, got none")
+    sizes = Sizes(calibration=asked.calibration, search=asked.search, report=asked.report)
+    return deal(pool(arrays, labels), sizes, origin="data")
