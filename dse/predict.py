@@ -20,7 +20,7 @@ from dse.space.uniform import WIDE, uniform_assignment
 from hwmodels.devices.device import Device
 from hwmodels.formats import catalog
 from hwmodels.formats.quantizer import Quantizer
-from hwmodels.runtimes.platform import load_platform
+from hwmodels.runtimes.platform import Platform, load_platform
 from hwmodels.runtimes.runtime import Runtime
 from hwmodels.tables.network import PhaseWork
 from hwmodels.tables.serving import UTILISATION
@@ -95,7 +95,7 @@ class Usage:
 
 def predict(
     graph: Graph,
-    devices: Sequence[str],
+    devices: Sequence[str | Platform],
     formats: Sequence[str],
     *,
     usage: Usage,
@@ -106,7 +106,8 @@ def predict(
 
     Args:
         graph: the model; weights are not needed.
-        devices: device names or files, each with its runtime if you like: `device:runtime`.
+        devices: device names or files, each with its runtime if you like: `device:runtime`; or
+            platforms themselves.
         formats: schemes or formats; none and no assignment means 16 bits.
         usage: sizes, requests, GPUs.
         runtime: name or file for devices that name none; by default each device's own.
@@ -132,7 +133,10 @@ def predict(
         exchange=exchange,
         steps=growing_steps(analysis, dims["decode"], usage.gpus) if exchange else (),
     )
-    platforms = [load_platform(device, runtime=runtime) for device in devices]
+    platforms = [
+        one if isinstance(one, Platform) else load_platform(one, runtime=runtime)
+        for one in devices
+    ]
     return tuple(
         prediction
         for platform in platforms

@@ -28,8 +28,11 @@ from dse.space.load import parse_space
 from dse.space.schema import Data as AskedData
 from dse.space.schema import Rule
 from dse.space.uniform import WIDE, uniform_assignment
+from hwmodels.devices.device import Device
 from hwmodels.formats import catalog
 from hwmodels.formats.quantizer import Quantizer
+from hwmodels.runtimes.load import load_runtime
+from hwmodels.runtimes.platform import Platform
 
 Recipe = str | Path | Quantizer | Mapping[str, object] | FrontPoint
 """Formats for a whole model: a scheme's or format's name, a quantizer for every site, the JSON
@@ -71,7 +74,7 @@ class LoadedModel:
 
     def predict(
         self,
-        device: str,
+        device: str | Device,
         format: Recipe = WIDE,
         *,
         dims: Mapping[str, int] | None = None,
@@ -80,10 +83,10 @@ class LoadedModel:
         """Latency with interval (s), energy (J) and memory (bytes) of one call; nothing is run.
 
         Args:
-            device: a name or file, `dse devices` lists them.
+            device: a name or file, with its runtime if you like (`h100-sxm:vllm`), or a device.
             format: what every site takes.
             dims: the value of every symbolic dimension.
-            runtime: a name or file.
+            runtime: a name or file; the device's own by default.
 
         Raises:
             GraphError: a symbolic dimension without a value.
@@ -93,11 +96,11 @@ class LoadedModel:
         named = isinstance(format, str) and not _is_file(format)
         (found,) = predictions(
             self.model.graph,
-            (device,),
+            (_platform(device, runtime) if isinstance(device, Device) else device,),
             (str(format),) if named else (),
             usage=Usage(dims=dict(dims or {})),
             assignment=None if named else self.assignment(format),
-            runtime=runtime or "torch-eager",
+            runtime=runtime,
         )
         return found
 
@@ -124,7 +127,7 @@ class LoadedModel:
         """
         asked = AskedData(source=self._source(data), report=samples)
         return evaluate_model(
-            self.model.graph,
+            self.model.analysis,
             self.assignment(format),
             asked,
             compute=compute,
@@ -161,7 +164,7 @@ class LoadedModel:
             space = space.model_copy(update={"candidates": (Rule(use=use),)})
         problem = build_problem(space, self.model.analysis.regions, origin=self.source)
         evaluator = build_evaluator(
-            self.model.graph,
+            self.model.analysis,
             space.data,
             {site.key: site for variable in problem.variables for site in variable.sites},
             [
@@ -213,6 +216,11 @@ class LoadedModel:
             f"{self.model.name}: needs data=...: arrays named as the graph's inputs, a zoo name, "
             "an .npz, a token file, a folder of images by class, or module:function"
         )
+
+
+def _platform(device: Device, runtime: str | None) -> Platform:
+    origin = runtime or device.default_runtime
+    return Platform(device=device, runtime=load_runtime(origin), runtime_origin=origin)
 
 
 def _is_file(format: str | Path) -> bool:

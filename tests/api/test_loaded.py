@@ -16,6 +16,7 @@ from dse.graph.assignment_json import to_json
 from dse.predict import Usage, predict
 from dse.space.schema import Data
 from dse.space.uniform import uniform_assignment
+from hwmodels.devices.load import load_device
 from hwmodels.errors import UnknownFormatError
 from hwmodels.formats import catalog
 
@@ -50,7 +51,9 @@ def test_a_prediction_is_that_of_the_command(model: dse.LoadedModel) -> None:
         runtime="vllm",
     )  # fmt: skip
     assert found == wanted
-    assert found.cost.latency_s > 0
+    assert model.predict("h100-sxm:vllm", "w8a8_fp8", dims={"batch": 8}) == wanted
+    device = load_device("h100-sxm")
+    assert model.predict(device, "w8a8_fp8", dims={"batch": 8}, runtime="vllm") == wanted
 
 
 def test_a_size_without_a_value_is_told(model: dse.LoadedModel) -> None:
@@ -72,7 +75,7 @@ def test_every_way_to_say_formats_means_the_same(model: dse.LoadedModel, tmp_pat
 def test_an_evaluation_is_that_of_the_command(model: dse.LoadedModel) -> None:
     found = model.evaluate("w4a4_nvfp4", samples=SAMPLES)
     whole = uniform_assignment(model.model.analysis.regions, "w4a4_nvfp4")
-    wanted = evaluate_model(model.model.graph, whole, Data(source=NET, report=SAMPLES))
+    wanted = evaluate_model(model.model.analysis, whole, Data(source=NET, report=SAMPLES))
     assert found.quantized.loss == wanted.quantized.loss
     assert found.reference.metric == wanted.reference.metric
 

@@ -21,6 +21,8 @@ from dse.export.onnx_qdq.edit import Editor
 from dse.export.onnx_qdq.opset import raised
 from dse.export.onnx_qdq.plan import Plan, plan_of
 from dse.export.onnx_qdq.verify import checks
+from dse.graph.ir.graph import Graph
+from dse.graph.ir.initializer import FileInitializer
 from dse.graph.onnx.load import model_proto
 from dse.graph.onnx.unpack_weight import has_packed_weights
 
@@ -55,9 +57,7 @@ class OnnxQdq:
         """
         plan = plan_of(recipe)
         model = ir.from_proto(_source(recipe, plan))
-        path = recipe.graph.path
-        assert path is not None, "a program with weights was loaded from a file"
-        ir.external_data.set_base_dir(model.graph, path.parent)
+        ir.external_data.set_base_dir(model.graph, _data_folder(recipe.graph))
         Editor(graph=model.graph, plan=plan).edit()
         RemoveUnusedNodesPass()(model)
         _save(model, out)
@@ -86,6 +86,17 @@ def _source(recipe: Recipe, plan: Plan) -> onnx.ModelProto:
             "which Q/DQ would round again; export the model that it was made from"
         )
     return raised(found, plan.opset, path)
+
+
+def _data_folder(graph: Graph) -> Path:
+    """The folder of external weights: the file's own, or that of a traced checkpoint."""
+    assert graph.path is not None, "a program with weights was loaded from a file"
+    external = (
+        one.tensor.base_dir
+        for one in graph.initializers.values()
+        if isinstance(one, FileInitializer) and isinstance(one.tensor, ir.ExternalTensor)
+    )
+    return Path(next(external, graph.path.parent))
 
 
 def _save(model: ir.Model, out: Path) -> None:

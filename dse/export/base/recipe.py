@@ -1,0 +1,44 @@
+"""What an exporter gets: one assignment with everything that was found for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from dse.execute.operators.step import Quantize
+from dse.execute.program.program import Program
+from dse.graph.ir.assignment import Assignment
+from dse.graph.ir.graph import Graph
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """An assignment with everything that was found for it: what an exporter writes."""
+
+    name: str
+    """The model's, as a user knows it."""
+    program: Program
+    """The model, with weights; `program.graph.path` is the file that it came from."""
+    assignment: Assignment
+    """Which quantizer stands at which site; other sites keep the model's precision."""
+    bound: Mapping[str, Quantize]
+    """What the emulator computes at a site: its quantizer with calibrated scales and learned
+    values, and corrections of means, as `dse.execute.quantizers.bound` says."""
+    trial: int | None = None
+    """Its number in the run."""
+    samples: Mapping[str, Tensor] | None = None
+    """Feeds that a check compares outputs on; None where there are none."""
+
+    @property
+    def graph(self) -> Graph:
+        """The model's graph."""
+        return self.program.graph
+
+    def constant(self, key: str) -> Tensor | None:
+        """The constant that stands at a site; None where an activation does."""
+        node, _, operand = key.rpartition("/")
+        if not operand.startswith("in"):
+            return None
+        return self.program.constant(self.graph.by_name[node].inputs[int(operand[2:])])
