@@ -17,7 +17,7 @@ from dse.graph.ir.graph import Dim, Graph, TensorType
 from dse.graph.ir.initializer import FileInitializer
 from dse.graph.ir.operators import TRANSPARENT
 from dse.graph.ir.site import Site
-from dse.graph.onnx.shapes import bind
+from dse.graph.onnx.shapes import bound_types
 from hwmodels.formats.quantizer import Quantizer
 
 GIGA = 1e9
@@ -197,7 +197,7 @@ def _bound_types(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Mapping[s
         declared = graph.types[name].shape or ()
         dims |= {d: n for d, n in zip(declared, sizes, strict=False) if isinstance(d, str)}
     try:
-        return bind(graph, dims)
+        return bound_types(graph, dims)
     except GraphError:
         return {}
 

@@ -18,7 +18,7 @@ DEFAULTS = ("bf16", "fp16", "fp32")
 """The network's own precision, which sites that are not named keep."""
 FIELDS = ("model", "default", "sites")
 ACCOMPANYING = ("$schema", "recipe")
-"""What an exported recipe says besides; an assignment is read without it."""
+"""The other fields of an exported recipe; an assignment is read without it."""
 
 Lookup = Callable[[str | Mapping[str, object]], Quantizer]
 """A format name or a quantizer object as a quantizer; `HardwareError` where it is neither."""

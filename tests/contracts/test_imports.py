@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import grimp
-import networkx as nx
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -20,30 +18,6 @@ def test_imports_point_one_way() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert ", 0 broken" in done.stdout
-
-
-def test_no_folder_imports_one_that_imports_it() -> None:
-    """Stricter than the contracts: a folder's own files count as one with each other.
-
-    Imports for type checkers count. The files of `dse` itself are its top and its bottom, so each
-    of them stands alone, and its `__init__`, which names what is imported when used, is left out.
-    """
-    imports = grimp.build_graph("dse", "hwmodels", cache_dir=None)
-    packages = {name.rpartition(".")[0] for name in imports.modules} - {""}
-    folders = nx.DiGraph()
-    for importer in imports.modules - {"dse"}:
-        for imported in imports.find_modules_directly_imported_by(importer):
-            ends = [_folder(name, packages) for name in (importer, imported)]
-            if ends[0] != ends[1]:
-                folders.add_edge(*ends)
-    circles = [sorted(c) for c in nx.strongly_connected_components(folders) if len(c) > 1]
-    assert circles == []
-
-
-def _folder(module: str, packages: set[str]) -> str:
-    if module in packages or module.count(".") == 1:
-        return module
-    return module.rpartition(".")[0]
 
 
 @pytest.mark.parametrize(

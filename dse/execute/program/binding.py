@@ -72,7 +72,7 @@ def problem(node: Node, graph: Graph) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
-    """What a node calls."""
+    """The function that a node calls."""
 
     call: Callable[..., object]
     macs: Callable[..., int] | None

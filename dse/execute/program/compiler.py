@@ -152,7 +152,7 @@ class Compiler:
         self.steps.append(replace(step, inputs=inputs, index=self.count))
 
     def outer(self, node: Node) -> tuple[str, ...]:
-        """What the bodies of a node read from this graph."""
+        """The values that the bodies of a node read from this graph."""
         return tuple(dict.fromkeys(name for body in bodies(node) for name in captured(body)))
 
     def compiled(self, node: Node, device: torch.device) -> Step:

@@ -1,4 +1,4 @@
-"""What a caller feeds, checked against the graph's inputs."""
+"""The values that a caller feeds, checked against the graph's inputs."""
 
 from __future__ import annotations
 

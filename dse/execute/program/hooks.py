@@ -31,7 +31,7 @@ class Hook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readings:
-    """Which operands read a value through equal quantizers: they share one result."""
+    """The operands that read a value through equal quantizers: they share one result."""
 
     number: Mapping[tuple[int, int], int]
     """By step index and operand position; operands that share have one number."""

@@ -1,4 +1,4 @@
-"""Which nodes run on the host although the model runs on an accelerator.
+"""The nodes that run on the host although the model runs on an accelerator.
 
 Shapes are computed on the host, so that no size ever waits for the device.
 """

@@ -1,4 +1,4 @@
-"""Which steps a run takes, with which quantizers, from which values."""
+"""The steps of a run, with their quantizers and first values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RECENT = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Which steps run, with which hooks, starting from which values."""
+    """The steps of a run, with their hooks and first values."""
 
     steps: tuple[Step, ...]
     frees: tuple[tuple[int, ...], ...]

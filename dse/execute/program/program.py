@@ -96,7 +96,7 @@ class Program:
         return _trace(inputs, quantizers, execution, recorder)
 
     def rerun(self, trace: Trace, quantizers: Mapping[str, Quantize]) -> Execution:
-        """What `run` would return for the trace's feeds, from the nodes that can differ.
+        """The result of `run` for the trace's feeds, from the nodes that can differ.
 
         Only what lies downstream of a site whose quantizer is not the trace's is executed, and
         what the trace has dropped of its inputs; bit-identical to a full run.

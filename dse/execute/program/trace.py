@@ -12,7 +12,7 @@ from dse.execute.operators.operator import Value
 from dse.execute.operators.step import ABSENT, Quantize, Step
 
 ELEMENT_MACS = 8
-"""What producing one element costs beside its MACs, in MACs: moving 4 to 8 bytes takes about as
+"""The cost of producing one element beside its MACs, in MACs: moving 4 to 8 bytes takes about as
 long as that many multiply-accumulates on CPUs and GPUs alike (assumed; it only ranks values)."""
 
 SMALL_BYTES = 4096
@@ -21,7 +21,7 @@ SMALL_BYTES = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
-    """What a run computed, and what it took."""
+    """The values of a run, and their cost."""
 
     outputs: Mapping[str, Tensor]
     macs: int

@@ -1,4 +1,4 @@
-"""Who writes and reads what among steps, and chains of them as one step."""
+"""Writers and readers of values among steps, and chains of them as one step."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Fusion:
 
 @dataclass(frozen=True)
 class Wiring:
-    """Who writes and who reads each slot."""
+    """The writer and the readers of each slot."""
 
     steps: Sequence[Step]
     constants: Mapping[int, Value]

@@ -21,7 +21,7 @@ KERNELS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "gelu_tanh": partial(functional.gelu, approximate="tanh"),
 }
 RELATIVE, ABSOLUTE = 1e-5, 1e-6
-"""What float32 loses in a chain of ten operations; GELU and its tanh form differ by 5e-4."""
+"""The loss of float32 in a chain of ten operations; GELU and its tanh form differ by 5e-4."""
 
 
 def activation_chain(wiring: Wiring, found: Pointwise) -> Fusion | None:

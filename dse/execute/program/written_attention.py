@@ -37,7 +37,7 @@ class Scores:
     scale: float = 1.0
     mask: int = ABSENT
     low: float = -math.inf
-    """What masked scores are replaced by."""
+    """The number in place of masked scores."""
 
 
 def attention_chain(wiring: Wiring, graph: Graph, found: Attention) -> Fusion | None:
@@ -166,7 +166,7 @@ def _masked(wiring: Wiring, step: Step, slot: int, mask: int) -> Iterator[Scores
 
 
 def _axes(graph: Graph, found: Attention) -> Axes | None:
-    """How operands and result are turned for the kernel; None where it computes something else.
+    """The turned axes of operands and result; None where the kernel computes something else.
 
     The kernel takes queries (..., S, D), keys (..., D, L), values (..., L, Dv).
     """

@@ -1,4 +1,4 @@
-"""Which quantizer stands at which site."""
+"""The quantizer of every site."""
 
 from __future__ import annotations
 

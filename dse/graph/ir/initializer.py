@@ -24,7 +24,7 @@ class FileInitializer:
     tensor: ir.TensorProtocol | None
     """None in a graph without weights."""
     where: str
-    """What to name in messages: the file that should hold the data."""
+    """The name in messages: the file that should hold the data."""
 
     def __reduce__(self) -> tuple[Callable[[], FileInitializer], tuple[()]]:
         """For another process: external data by where they lie, without what is mapped here."""
@@ -121,7 +121,7 @@ def external_path(folder: Path, location: str, *, where: str) -> Path:
 
 
 def _blobs(folder: Path) -> tuple[Path, ...]:
-    """Where the links of a snapshot in Hugging Face's cache lead: the same repository's blobs."""
+    """The target of a snapshot's links in Hugging Face's cache: the same repository's blobs."""
     repository = folder.parent.parent
     is_snapshot = folder.parent.name == "snapshots" and "--" in repository.name
     return (repository / "blobs",) if is_snapshot else ()

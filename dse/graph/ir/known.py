@@ -1,4 +1,4 @@
-"""What is known of a value on the way to concrete shapes."""
+"""Knowledge of a value on the way to concrete shapes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Sizes = tuple[TensorType, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What is known of a value: its type (of every element for a sequence) and small data."""
+    """Knowledge of a value: its type (of every element for a sequence) and small data."""
 
     type: TensorType | Sizes | None
     data: np.ndarray | None = None

@@ -16,7 +16,7 @@ REPEATS = frozenset({"Expand", "Tile"})
 QUANTIZING = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
 
 LAYOUT = TRANSPARENT | PARTS | REPEATS | QUANTIZING
-"""What may stand between two operators without changing the pattern."""
+"""Operators that may stand between two operators without changing the pattern."""
 
 ACTIVATIONS = frozenset({
     "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Gelu", "FastGelu", "QuickGelu",

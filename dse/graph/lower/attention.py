@@ -21,11 +21,11 @@ from hwmodels.work.work import Op, Operand, OperandName
 MASK = {"Attention": 3, "MultiHeadAttention": 5, "GroupQueryAttention": 10}
 """The input of a fused operator that masks or biases scores."""
 DROPPED = -1e4
-"""What masks in float16 and wider add to scores that must vanish, or less."""
+"""A number that masks in float16 and wider add to scores that must vanish, or less."""
 COMPARISONS = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual")
 BLEND = ("Add", "Where", "Sum")
 SAME_SHAPE = ("Expand", "Where", "Cast", "Not", "And", "Or", "Mul", "Sub", "Add")
-"""What a mask is made of, position by position."""
+"""Operators that make a mask, position by position."""
 
 
 def attention_op(values: Values, attention: Attention) -> Op:
@@ -132,7 +132,7 @@ def is_causal(flow: Flow, attention: Attention) -> bool:
 
 
 def _masks(flow: Flow, attention: Attention) -> list[str]:
-    """What is added to scores or chooses among them."""
+    """The values that are added to scores or choose among them."""
     return [
         value
         for name in attention.nodes

@@ -24,7 +24,7 @@ from dse.graph.patterns.pointwise import Pointwise, as_written
 from hwmodels.work.work import Op, Operand, OperandName, OpKind
 
 SECOND = "/recurrent"
-"""What the name of a recurrent layer's second product ends with."""
+"""The end of the name of a recurrent layer's second product."""
 
 
 def contraction_ops(values: Values, node: Node) -> Iterator[Op]:
@@ -74,7 +74,7 @@ def norm_op(values: Values, norm: Norm) -> Op:
 
 
 def _normalised(values: Values, norm: Norm, shape: tuple[int, ...]) -> int:
-    """How many elements share one mean."""
+    """The number of elements that share one mean."""
     node = values.flow.graph.by_name[norm.nodes[-1]]
     match node.op_type:
         case "GroupNormalization" | "GroupNorm":

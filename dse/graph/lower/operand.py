@@ -98,7 +98,7 @@ class Values:
         return min(width, self.float_bits) if dtype.startswith(FLOATS) else width
 
     def outputs(self, value: str) -> list[Operand]:
-        """What a kernel writes for `value`: its parts where only parts of it are read."""
+        """The results of a kernel for `value`: its parts where only parts of it are read."""
         parts = self._parts(value)
         if parts is None:
             return [self.operand("output", value)]

@@ -20,8 +20,8 @@ from dse.graph.lower.node import (
     pointwise_op,
 )
 from dse.graph.lower.operand import Values
-from dse.graph.lower.unfused import written_attention
-from dse.graph.onnx.shapes import bind
+from dse.graph.lower.written import written_attention
+from dse.graph.onnx.shapes import bound_types
 from dse.graph.patterns.analysis import Analysis
 from dse.graph.patterns.attention import Attention
 from dse.graph.patterns.contraction import is_contracting
@@ -43,7 +43,7 @@ def lower(analysis: Analysis, dims: Mapping[str, int], *, float_bits: int = 16) 
         GraphError: Sizes that are not bound, or shapes that do not fit.
     """
     graph = analysis.graph
-    types = routed_types(analysis.flow, analysis.experts, bind(graph, dims))
+    types = routed_types(analysis.flow, analysis.experts, bound_types(graph, dims))
     owner = {node: region.name for region in analysis.regions for node in region.nodes}
     values = Values(flow=analysis.flow, types=types, owner=owner, float_bits=float_bits)
     by_region = _operations(values, analysis)

@@ -25,12 +25,12 @@ def domain_name(domain: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where protos come from and what surrounds them."""
+    """The file that protos come from, and its opsets."""
 
     path: Path
     opsets: Mapping[str, int]
     folder: Path | None = None
-    """Where external data lie, if that is not beside the model."""
+    """The folder of external data, if that is not beside the model."""
 
     @property
     def data(self) -> Path:
@@ -39,7 +39,7 @@ class Source:
 
     @property
     def where(self) -> str:
-        """What messages begin with."""
+        """The file as messages name it."""
         return str(self.path)
 
 

@@ -16,7 +16,7 @@ OPERATORS: Mapping[type[ast.operator], Callable[[int, int], int]] = {
     ast.FloorDiv: operator.floordiv,
     ast.Div: operator.floordiv,
 }
-"""What exporters write into the name of a size: `past_sequence_length + 1`."""
+"""The operators that exporters write into the name of a size: `past_sequence_length + 1`."""
 
 
 def dimensions(graph: Graph) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What one node makes of known input types and small known values: by onnx's own rules."""
+"""Outputs of one node from known input types and small known values, by onnx's own rules."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Inference:
     def outputs(
         self, node: Node, inputs: Sequence[Known], captured: Mapping[str, Known]
     ) -> tuple[Known, ...]:
-        """What is known of each output; `captured` are values that the node's bodies read.
+        """The known part of each output; `captured` are values that the node's bodies read.
 
         Raises:
             onnx.shape_inference.InferenceError: The inputs do not fit the operator.

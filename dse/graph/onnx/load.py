@@ -29,7 +29,7 @@ FOREIGN = {
     b"\x80\x02": "a pickle, as old PyTorch checkpoints are",
     b"{": "JSON text",
 }
-"""What other files begin with."""
+"""The first bytes of other files."""
 
 MAX_BYTES = 2**31 - 1
 """A protobuf message cannot be longer."""

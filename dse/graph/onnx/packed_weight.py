@@ -44,7 +44,7 @@ class Packed:
     zero_points: str
     packs_zero_points: bool
     group_index: str = ""
-    """Which scale each element of a row has; without one the blocks are in order."""
+    """The scale of each element of a row; without one the blocks are in order."""
 
     @property
     def is_product(self) -> bool:
@@ -69,7 +69,7 @@ class Packed:
         return _whole_bytes(self.blocks, self.bits) * 8 // self.bits
 
     def layouts(self, constants: Mapping[str, onnx.TensorProto]) -> Iterator[tuple[str, Layout]]:
-        """What the node's constants are once unpacked; each holds the bytes that it held."""
+        """The types of the node's constants once unpacked; each holds the bytes that it held."""
         yield self.data, (self.kind, (self.rows, self.stored))
         kind = constants[self.scales].data_type
         yield self.scales, (kind, (self.rows, self.blocks))

@@ -15,7 +15,7 @@ from dse.graph.onnx.infer import MAX_ELEMENTS, Inference
 from dse.graph.patterns.routing import expected_rows
 
 
-def bind(graph: Graph, dims: Mapping[str, int]) -> Mapping[str, TensorType]:
+def bound_types(graph: Graph, dims: Mapping[str, int]) -> Mapping[str, TensorType]:
     """The type of every tensor value with all sizes as numbers.
 
     Sequences of tensors have no entry. Works on graphs without weights as long as constants that

@@ -1,1 +1,1 @@
-"""What nodes are for, found by structure: attention, norms, experts, regions, sites."""
+"""The purpose of nodes, found by structure: attention, norms, experts, regions, sites."""

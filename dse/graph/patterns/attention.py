@@ -20,7 +20,7 @@ from dse.graph.patterns.contraction import factors, is_contracting
 from dse.graph.patterns.flow import Flow
 
 WITHIN = ELEMENTWISE | LAYOUT | REDUCTIONS | SOFTMAXES
-"""What may stand between the scores and the weighted sum: scale, mask, softmax, dropout."""
+"""Operators between the scores and the weighted sum: scale, mask, softmax, dropout."""
 CACHE_WRITES = frozenset({"Concat", "ScatterND", "ScatterElements", "TensorScatter"})
 
 

@@ -15,7 +15,7 @@ MATRIX = 2
 """Rank of a weight that is one matrix."""
 
 SCALES = TRANSPARENT | {"Mul", "Div"}
-"""What may stand between a product and the sum of both."""
+"""Operators that may stand between a product and the sum of both."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

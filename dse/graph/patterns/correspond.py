@@ -1,4 +1,4 @@
-"""Which region of one network plays the part of a region of another."""
+"""The region of one network that plays the part of a region of another."""
 
 from __future__ import annotations
 

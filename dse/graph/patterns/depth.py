@@ -1,4 +1,4 @@
-"""Which repeated block a region belongs to: transformer blocks, residual stages."""
+"""The repeated block that a region belongs to: transformer blocks, residual stages."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ Form = Literal["stacked", "gathered", "listed", "masked"]
 STACKED_RANK = 3
 """(experts, in, out), in any order of the last two."""
 ROWS = LAYOUT | {"GatherND"}
-"""What brings the rows of the tokens to an expert."""
+"""Operators that bring the rows of the tokens to an expert."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class Expert:
     router: Node | None
     """The TopK that chooses the experts; None where every token takes all of them."""
     until: Node | None = None
-    """Where the results of a masked product are multiplied by zero if they were not chosen."""
+    """The node that multiplies results of a masked product by zero if they were not chosen."""
 
     @property
     def is_single(self) -> bool:
@@ -95,7 +95,7 @@ def scorers(flow: Flow, found: Mapping[str, Expert]) -> frozenset[str]:
 
 
 def dispatch(flow: Flow, names: Sequence[str]) -> frozenset[str]:
-    """What brings rows and matrices to the products of experts `names`, and nothing else reads.
+    """The nodes that bring rows and matrices to the products `names`, and nothing else reads.
 
     Repeating tokens, gathering rows and gathering matrices are done by a grouped product itself.
     """
@@ -173,7 +173,7 @@ def _rows_chosen_by(flow: Flow, value: str) -> Node | None:
 
 
 def _stacked(flow: Flow, node: Node) -> int | None:
-    """How many matrices the static weight of a product holds; None for one matrix."""
+    """The number of matrices that the static weight of a product holds; None for one matrix."""
     factor = weight_factor(flow, node)
     if node.inputs[factor.index] not in flow.static or node.op_type not in ("MatMul", "Einsum"):
         return None

@@ -1,4 +1,4 @@
-"""Which nodes carry the network's signal, and which only prepare sizes, masks and positions."""
+"""The nodes that carry the signal, told from those that prepare sizes, masks and positions."""
 
 from __future__ import annotations
 

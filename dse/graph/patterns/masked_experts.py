@@ -16,7 +16,7 @@ from dse.graph.patterns.flow import Flow
 from dse.graph.patterns.routing import INDEXING
 
 MASKING = INDEXING | SOFTMAXES | {"GatherElements", "ReduceSum", "ScatterElements", "ScatterND"}
-"""What makes weights of all experts out of those that were chosen."""
+"""Operators that make weights of all experts out of those that were chosen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,7 +100,7 @@ class _Chain:
             value = readers[0].outputs[0]
 
     def sources(self, flow: Flow) -> list[str]:
-        """What the last node read beside the chain."""
+        """The values that the last node read beside the chain."""
         node = flow.graph.producer[self.value]
         return [flow.back(value, CASTS) for value in node.inputs]
 

@@ -28,7 +28,7 @@ from dse.graph.patterns.projection import projections
 from dse.graph.patterns.rotary import rotary
 
 FUSIBLE = (ELEMENTWISE | LAYOUT) - REPEATS
-"""What a kernel can do to its result before it writes it."""
+"""Operators that a kernel can apply to its result before it writes it."""
 LAYOUT_ONLY = ("attention",)
 """Kinds of kernels that take no arithmetic at their end."""
 

@@ -11,7 +11,7 @@ from dse.graph.ir.operators import ARITHMETIC, ELEMENTWISE
 from dse.graph.patterns.flow import Flow
 
 KERNELS = ("Sigmoid", "Erf", "Tanh", "HardSigmoid")
-"""What the written-out activations turn on."""
+"""Operators that the written-out activations turn on."""
 GELU_OPSET = 20
 """The opset that brought `Gelu`."""
 MERGES = ("Add", "Sub", "Mul", "Div")

@@ -1,4 +1,4 @@
-"""What the matrix products with weights are for: q/k/v, output, gate and up, down, head."""
+"""The roles of matrix products with weights: q/k/v, output, gate and up, down, head."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from dse.graph.ir.known import Known
 from dse.graph.ir.operators import ELEMENTWISE, LAYOUT
 
 INDEXING = ELEMENTWISE | LAYOUT | {"NonZero", "OneHot", "GatherND", "Concat"}
-"""What makes row numbers of chosen experts: comparisons, one-hot masks, their non-zeros."""
+"""Operators that number rows of chosen experts: comparisons, one-hot masks, their non-zeros."""
 
 
 def chooser(graph: Graph, value: str) -> Node | None:
@@ -30,7 +30,7 @@ def chooser(graph: Graph, value: str) -> Node | None:
 
 
 def choice(topk: Node, types: Mapping[str, TensorType]) -> tuple[int, int] | None:
-    """How many experts there are and how many a token gets; None where a size is open."""
+    """The numbers of experts in all and for a token; None where a size is open."""
     axis = integer(topk, "axis", -1)
     found = []
     for value in (topk.inputs[0], topk.outputs[0]):
@@ -45,7 +45,7 @@ def choice(topk: Node, types: Mapping[str, TensorType]) -> tuple[int, int] | Non
 def expected_rows(
     graph: Graph, node: Node, known: Mapping[str, Known]
 ) -> tuple[Known, ...] | None:
-    """What a NonZero finds in a mask of tokens that chose one expert; None for other nodes.
+    """The findings of a NonZero in a mask of tokens that chose one expert; None for other nodes.
 
     The number depends on data; in the mean it is tokens x topk / experts, rounded up.
     """

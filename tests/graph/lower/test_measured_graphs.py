@@ -13,7 +13,7 @@ import pytest
 from dse.graph.lower.loops import macs_by_node
 from dse.graph.lower.work import lower
 from dse.graph.onnx.load import load
-from dse.graph.onnx.shapes import bind
+from dse.graph.onnx.shapes import bound_types
 from dse.graph.patterns.analysis import Analysis
 
 
@@ -180,7 +180,7 @@ def test_macs_and_weights_are_the_published_ones(measured, name):
         vocabulary = 50257 * 768 if name.startswith("gpt2") else 0
         gmacs = length * (12 * (12 * 768**2 + 2 * length * 768) + vocabulary) / 1e9
     work = lower(analysis, {})
-    assert work.macs == sum(macs_by_node(analysis.graph, bind(analysis.graph, {})).values())
+    assert work.macs == sum(macs_by_node(analysis.graph, bound_types(analysis.graph, {})).values())
     assert work.macs / 1e9 == pytest.approx(batch * gmacs, rel=1e-3)
     weights = {
         operand.value: operand.bytes

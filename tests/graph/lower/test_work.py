@@ -9,7 +9,7 @@ from dse.graph.ir.graph import Graph
 from dse.graph.lower.loops import macs_by_node
 from dse.graph.lower.work import lower
 from dse.graph.onnx.dimension import dimensions
-from dse.graph.onnx.shapes import bind
+from dse.graph.onnx.shapes import bound_types
 from dse.graph.patterns.analysis import Analysis
 from hwmodels.work.work import Op, Work
 
@@ -59,7 +59,7 @@ def only(work: Work) -> Op:
 @pytest.mark.parametrize(("text", "expected"), MACS.values(), ids=MACS)
 def test_macs_are_those_counted_by_hand(graph, text, expected):
     g = graph(text)
-    assert sum(macs_by_node(g, bind(g, sizes_of(g))).values()) == expected
+    assert sum(macs_by_node(g, bound_types(g, sizes_of(g))).values()) == expected
 
 
 @pytest.mark.parametrize("name", [name for name in MACS if name != "lstm"])

@@ -13,7 +13,7 @@ import pytest
 from dse.errors import GraphError
 from dse.graph.onnx.dimension import dimensions
 from dse.graph.onnx.load import load
-from dse.graph.onnx.shapes import bind
+from dse.graph.onnx.shapes import bound_types
 
 GRAPHS = {
     "reshape by shape arithmetic": """
@@ -94,7 +94,7 @@ def runtime_shapes(path: Path, feeds: dict[str, np.ndarray]) -> dict[str, tuple[
 def test_every_shape_is_what_onnxruntime_computes(write, text):
     path = write(text)
     g = load(path)
-    types = bind(g, {"batch": 3, "seq": 6})
+    types = bound_types(g, {"batch": 3, "seq": 6})
     feeds = {name: np.ones(types[name].shape, types[name].dtype) for name in g.inputs}
     found = runtime_shapes(path, feeds)
     assert found
@@ -106,12 +106,12 @@ def test_measured_graphs_keep_their_declared_shapes(measured):
     assert len(paths) == 19
     for path in paths:
         g = load(path)
-        assert dict(bind(g, {})) == dict(g.types)
+        assert dict(bound_types(g, {})) == dict(g.types)
 
 
 def test_sums_of_names_are_sizes(graph):
     g = graph("g (float[past, 4] a, float[seq, 4] b) => (y) { y = Concat <axis = 0> (a, b) }")
-    assert bind(g, {"past": 5, "seq": 2})["y"].shape == (7, 4)
+    assert bound_types(g, {"past": 5, "seq": 2})["y"].shape == (7, 4)
 
 
 def test_arithmetic_in_a_name_is_worked_out(write):
@@ -121,7 +121,7 @@ def test_arithmetic_in_a_name_is_worked_out(write):
     onnx.save(model, path)
     g = load(path)
     assert dimensions(g) == ("past", "seq")
-    assert bind(g, {"past": 5, "seq": 3})["b"].shape == (11, 4)
+    assert bound_types(g, {"past": 5, "seq": 3})["b"].shape == (11, 4)
 
 
 def test_sizes_without_a_name_are_called_after_input_and_axis(write):
@@ -131,12 +131,12 @@ def test_sizes_without_a_name_are_called_after_input_and_axis(write):
     onnx.save(model, path)
     g = load(path)
     assert dimensions(g) == ("x.0",)
-    assert bind(g, {"x.0": 3})["y"].shape == (3, 4)
+    assert bound_types(g, {"x.0": 3})["y"].shape == (3, 4)
 
 
 def test_empty_sizes_are_sizes(graph):
     g = graph("g (float[past, 4] a, float[seq, 4] b) => (y) { y = Concat <axis = 0> (a, b) }")
-    assert bind(g, {"past": 0, "seq": 2})["y"].shape == (2, 4)
+    assert bound_types(g, {"past": 0, "seq": 2})["y"].shape == (2, 4)
 
 
 @pytest.mark.parametrize(
@@ -150,26 +150,26 @@ def test_empty_sizes_are_sizes(graph):
 def test_wrong_dimensions_are_named(graph, dims, message):
     g = graph("g (float[batch, sequence] x) => (y) { y = Relu(x) }")
     with pytest.raises(GraphError, match=message):
-        bind(g, dims)
+        bound_types(g, dims)
 
 
 def test_sizes_that_do_not_fit_name_the_node(graph):
     g = graph("g (float[n, 4] x, float[m, 2] w) => (y) { y = MatMul(x, w) }")
     with pytest.raises(GraphError, match=r"node MatMul_0 \(MatMul\): shapes do not fit"):
-        bind(g, {"n": 2, "m": 3})
+        bound_types(g, {"n": 2, "m": 3})
 
 
 def test_shapes_that_depend_on_data_are_refused(graph):
     g = graph("g (float[4] x) => (int64[1, N] y) { y = NonZero(x) }")
     with pytest.raises(GraphError, match="'y' cannot be derived"):
-        bind(g, {})
+        bound_types(g, {})
 
 
 def test_declared_shapes_serve_operators_that_onnx_does_not_know(graph):
     g = graph("""
         <ir_version: 8, opset_import: ["" : 17, "com.example" : 1]>
         g (float[n, 4] x) => (float[n, 4] y) { y = com.example.Mystery(x) }""")
-    assert bind(g, {"n": 3})["y"].shape == (3, 4)
+    assert bound_types(g, {"n": 3})["y"].shape == (3, 4)
 
 
 def test_repeated_blocks_are_inferred_once(graph):
@@ -180,6 +180,6 @@ def test_repeated_blocks_are_inferred_once(graph):
     body = "\n".join(layer.format(i, i + 1) for i in range(1000))
     g = graph(f"g (float[n, 8] x0, float[8, 8] w) => (x1000) {{ {body} }}")
     start = time.perf_counter()
-    types = bind(g, {"n": 4})
+    types = bound_types(g, {"n": 4})
     assert time.perf_counter() - start < 2
     assert types["x1000"].shape == (4, 8)

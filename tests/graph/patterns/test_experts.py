@@ -13,7 +13,7 @@ from dse.errors import GraphError
 from dse.graph.ir.graph import Graph
 from dse.graph.lower.work import lower
 from dse.graph.onnx.load import load
-from dse.graph.onnx.shapes import bind
+from dse.graph.onnx.shapes import bound_types
 from dse.graph.patterns.analysis import Analysis
 from hwmodels.work.work import RegionWork
 
@@ -302,7 +302,7 @@ def test_one_stacked_product_alone_is_no_mixture(graph):
 
 
 def test_rows_of_an_expert_are_bound_to_their_mean(graph):
-    types = bind(graph(mixture("loop")), {"t": 10})
+    types = bound_types(graph(mixture("loop")), {"t": 10})
     # 10 tokens x 2 choices over 3 experts are 6.67 rows each.
     assert types["rows0"].shape == (7, HIDDEN)
 
@@ -310,4 +310,4 @@ def test_rows_of_an_expert_are_bound_to_their_mean(graph):
 def test_rows_that_no_router_chooses_stay_an_error(graph):
     g = graph(f"g (float[t, {HIDDEN}] x) => (y) {{ y = NonZero(x) }}")
     with pytest.raises(GraphError, match="depends on data"):
-        bind(g, {"t": 3})
+        bound_types(g, {"t": 3})

@@ -17,7 +17,7 @@ from torch import nn
 from dse.graph.lower.work import lower
 from dse.graph.onnx.dimension import dimensions
 from dse.graph.onnx.load import load
-from dse.graph.onnx.shapes import bind
+from dse.graph.onnx.shapes import bound_types
 from dse.graph.patterns.analysis import Analysis
 
 LAYERS = 2
@@ -195,7 +195,7 @@ def test_experts_are_grouped_products(folder, variant):
 def test_shapes_are_those_of_onnxruntime(folder, variant):
     path = exported("llama", variant, folder)
     graph = load(path)
-    types = bind(graph, dict(zip(dimensions(graph), (2, 8), strict=False)))
+    types = bound_types(graph, dict(zip(dimensions(graph), (2, 8), strict=False)))
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (result,) = session.run(None, {name: np.ones((2, 8), np.int64) for name in graph.inputs})
     assert types[graph.outputs[0]].shape == result.shape == (2, 8, 96)
