@@ -1,4 +1,4 @@
-"""What few measurements gain: errors before, on samples left out, and on rows that were not used.
+"""Gains from few measurements: errors before, on samples left out, and on rows that were not used.
 
 A sample's own prediction after the fit says nothing: it was fitted to. So samples are left out in
 turn, in up to `FOLDS` groups, each predicted from the others.

@@ -1,4 +1,4 @@
-"""Which operators to measure next: those that leave the least doubt about all of a table.
+"""The operators to measure next: those that leave the least doubt about all of a table.
 
 Doubt is the variance of log(measured / predicted) under the Gaussian processes that correct
 predictions, one for GEMMs and one for each other kind of kernel. Each next operator is the one
@@ -37,7 +37,7 @@ POOL = 1500
 def next_measurements(
     table: OpTable, rows: Indices, device: Device, *, runtime: str, count: int, seed: int = 0
 ) -> Indices:
-    """`count` of the rows, most informative first, knowing what the device was measured on.
+    """`count` of the rows, the one that leaves the least doubt first, given earlier measurements.
 
     Rows of several kernels without a GEMM correct nothing and come last, in the order given.
     """
@@ -154,6 +154,6 @@ def _known(device: Device) -> list[_Candidate]:
 
 
 def _corrected(row: int, kernels: tuple[Kernel, ...], runtime: str) -> list[_Candidate]:
-    """What a time of these kernels corrects: the GEMM, or the only one."""
+    """The kernel that a time of these corrects: the GEMM, or the only one."""
     chosen = [one for one in kernels if one.kind == "gemm" or len(kernels) == 1]
     return [_Candidate(row=row, kernel=kernel, runtime=runtime) for kernel in chosen[:1]]

@@ -26,7 +26,7 @@ LEARNING_RATE = 0.07
 ROUNDS = 2
 """Overheads are fitted beside the skeleton's GEMMs, then beside corrected ones."""
 LEAST_GEMM = 0.3
-"""What is left of a time for its GEMM is at least this share of the skeleton's."""
+"""Least share of the skeleton's time that a measured time leaves for its GEMM."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class Model:
     trees: Trees
     runtimes: tuple[str, ...]
     residual_share: float = 1.0
-    """How much of the trees' correction counts; less on devices that they never saw."""
+    """Share of the trees' correction that counts; less on devices that they never saw."""
 
     def account(self, table: pd.DataFrame) -> Prediction:
         """The skeleton's account of a table."""

@@ -17,12 +17,12 @@ Floats = NDArray[np.float64]
 
 COVERAGE = 0.9
 SLOPES = (-2.0, 3.0)
-"""Where the slope of the scale is looked for."""
+"""Range in which the slope of the scale is looked for."""
 SLOPE_RIDGE = 0.01
 LEAST_ERROR = 0.01
 """Added to |errors|, so that a lucky row does not count for more than the noise."""
 SHARES = (0.0, UNSEEN_SHARE, 1.0)
-"""How much of the learned residual errors are known for."""
+"""Shares of the learned residual that errors are known for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

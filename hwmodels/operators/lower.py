@@ -39,7 +39,7 @@ SIZES_OF_OP: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 FLAGS = ("causal",)
-"""What a shape may say beside its sizes; absent means no."""
+"""Flags of a shape beside its sizes; absent means no."""
 KINDS: dict[str, OpKind] = {
     "add": "elementwise", "mul": "elementwise", "relu": "elementwise", "gelu": "elementwise",
     "silu": "elementwise", "softmax": "softmax", "layernorm": "layernorm", "rmsnorm": "rmsnorm",

@@ -1,1 +1,1 @@
-"""How a runtime does it: an operation becomes kernels, a kernel becomes launches."""
+"""Plans of a runtime: an operation becomes kernels, a kernel becomes launches."""

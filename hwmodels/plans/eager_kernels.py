@@ -1,4 +1,4 @@
-"""What dynamic quantisation is where every operation is a kernel of its own.
+"""Dynamic quantisation where every operation is a kernel of its own.
 
 Eager torch runs |x|, its maximum, the scale, the division, the clamp and the cast one by one, each
 through memory; a compiler or a serving runtime has one kernel. The lists are the operations of

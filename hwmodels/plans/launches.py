@@ -1,4 +1,4 @@
-"""What a runtime launches for one kernel of a plan: one, several, or one in a slow layout.
+"""Launches of a runtime for one kernel of a plan: one, several, or one in a slow layout.
 
 Eager torch runs an elementwise operation vectorised only where all operands are dense in one
 order. A bias, a scale a channel, a mask that broadcasts, or a part of a fused product takes its
@@ -34,7 +34,7 @@ MAP_KERNELS = {
 NOT_VECTORISED = ("silu", "batchnormalization")
 """Kernels that take maps element by element."""
 CHANNEL_BYTES = 4096
-"""What a kernel over the channels moves: next to nothing."""
+"""Bytes of a vector of channels: next to nothing, the launch is what it costs."""
 
 
 def launches(

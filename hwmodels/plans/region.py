@@ -1,4 +1,4 @@
-"""What a runtime launches for a region: kernels, conversions, and whether that is what was asked.
+"""Plans of regions: the kernels and conversions that a runtime launches, and their status.
 
 The first kernel mode that takes the region's quantizers runs. Where there is none, the plan is
 what would happen instead: the runtime's weight-only kernel with 16-bit activations, or, failing
@@ -65,7 +65,7 @@ class RegionPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What a region's neighbours decide."""
+    """Decisions of a region's neighbours."""
 
     producers: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Tags of the region that writes each value (`producer_tags`)."""
@@ -90,13 +90,6 @@ def plan_region(
         _Step(op=run.op if run else _stored(op, around, runtime), run=run)
         for op, run in zip(region.ops, runs, strict=True)
     ]
-    groups = _groups(steps, runtime)
-    kernels: list[Kernel] = []
-    for place, group in enumerate(groups):
-        others = [step.op for other in groups[:place] + groups[place + 1 :] for step in other]
-        border = _border([step.op for step in group], others, region)
-        kernel = _kernel(group, border, around, device)
-        kernels += launches(kernel, [step.op for step in group], border[0], runtime)
     executed = [run for run in runs if run is not None]
     statuses: list[Status] = [run.status for run in executed]
     worst = STATUS_ORDER[max((STATUS_ORDER.index(status) for status in statuses), default=0)]
@@ -104,7 +97,7 @@ def plan_region(
         region=region.name,
         kernels=(
             *(k for operand in _rounded(executed) for k in fake_quantize_kernels(operand)),
-            *kernels,
+            *_launched(steps, region, around, device, runtime),
         ),
         conversions=tuple(_conversions(executed, runtime, around)),
         status=worst,
@@ -114,8 +107,23 @@ def plan_region(
     )
 
 
+def _launched(
+    steps: Sequence[_Step], region: RegionWork, context: Context, device: Device, runtime: Runtime
+) -> list[Kernel]:
+    """Kernels of a region's steps, without conversions and rounding."""
+    groups = _groups(steps, runtime)
+    kernels: list[Kernel] = []
+    for place, group in enumerate(groups):
+        ops = [step.op for step in group]
+        others = [step.op for other in groups[:place] + groups[place + 1 :] for step in other]
+        border = _border(ops, others, region)
+        kernel = _kernel(group, border, context, device)
+        kernels += launches(kernel, ops, border[0], runtime)
+    return kernels
+
+
 def producer_tags(region: RegionWork) -> frozenset[str]:
-    """What a quantisation can be fused into: kinds and details of the region's last op."""
+    """Names that a quantisation can be fused into: kinds and details of the region's last op."""
     last = region.ops[-1]
     details = {op.detail for op in region.ops}
     tags = {last.kind, last.detail, region.kind}

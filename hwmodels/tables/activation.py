@@ -17,7 +17,7 @@ Quantizers = Mapping[OperandName, Quantizer]
 
 
 class Activations:
-    """How many bytes each activation takes under the choices of the region that decides it."""
+    """Bytes of each activation under the choices of the region that decides it."""
 
     def __init__(
         self,

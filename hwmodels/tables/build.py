@@ -50,7 +50,7 @@ _Requantizations = tuple[int, int, list[list[Kernel | None]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Roles:
-    """Who decides what: indices of regions."""
+    """Regions that decide for others, by index."""
 
     offered: Sequence[Sequence[Quantizers]]
     """Choices of each region."""

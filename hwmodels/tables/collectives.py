@@ -26,15 +26,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 from hwmodels.devices.device import Device, Link
 from hwmodels.errors import WorkError
 from hwmodels.runtimes.runtime import Runtime
 from hwmodels.work.kernel import Kernel, KernelCost
 from hwmodels.work.loops import CollectiveLoops
-
-Collective = Literal["all_reduce", "all_gather", "reduce_scatter"]
 
 EFFICIENCY = 0.70
 """e: share of the link's bandwidth that a ring reaches."""

@@ -134,7 +134,7 @@ class CostTable:
         return summed
 
     def matrix(self, column: str, phase: str | None = None) -> dict[str, Floats]:
-        """What each choice of each region adds to a column: region to (choices,).
+        """The share of each choice of each region in a column: region to (choices,).
 
         Sums to the total exactly where nothing is shared between regions; a shared conversion
         counts in equal parts for its consumers. `peak_bytes` is the region's own need.

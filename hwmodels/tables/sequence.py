@@ -1,4 +1,4 @@
-"""What a kernel takes in a network beside what it takes alone, again and again.
+"""Time of a kernel in a network beyond that of the same kernel alone, again and again.
 
 Operators are measured as many launches of one kernel. In a network each follows a kernel of
 another kind: its code is not in the instruction cache, and shared memory is divided anew.

@@ -35,12 +35,12 @@ vLLM's engine arguments (vllm/config/cache.py)."""
 WORKSPACE_BYTES = 1.5 * 2**30
 """CUDA context, communication buffers, captured graphs, scratch of libraries; assumed."""
 MOST_GPUS = 4096
-"""What is charged where activations alone overflow a GPU."""
+"""GPUs that are charged where activations alone overflow one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """What one call of a decoder does, read off its attention."""
+    """One call of a decoder, read off its attention."""
 
     requests: int
     tokens: int
@@ -51,7 +51,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """What is asked of a group of GPUs."""
+    """The load on a group of GPUs."""
 
     prefill: Call
     decode: Call
@@ -71,7 +71,7 @@ class Demand:
 
 @dataclass(frozen=True, kw_only=True)
 class Loads:
-    """What assignments cost on one GPU, arrays of shape (assignments,)."""
+    """Costs of assignments on one GPU, arrays of shape (assignments,)."""
 
     prefill_s: Floats
     decode_s: Floats
@@ -107,7 +107,7 @@ class Serving:
 
 
 def call_of(work: Work) -> Call | None:
-    """What the work's attentions say about the call; None without attention."""
+    """The call as the work's attentions show it; None without attention."""
     sizes = [op.sizes for region in work.regions for op in region.ops if op.kind == "attention"]
     if not sizes:
         return None

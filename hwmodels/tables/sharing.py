@@ -45,7 +45,7 @@ class Sharing:
         return columns
 
     def conversions(self) -> tuple[SharedCost, ...]:
-        """What several regions convert."""
+        """Conversions that several regions want."""
         return tuple(
             self._shared(
                 regions,
@@ -58,7 +58,7 @@ class Sharing:
         )
 
     def constants(self) -> tuple[SharedCost, ...]:
-        """What several regions store."""
+        """Constants that several regions store."""
         return tuple(
             self._shared(
                 regions,

@@ -1,1 +1,1 @@
-"""What is to be done: operations, operands, kernels, and how they are shared out."""
+"""Work to be done: operations, operands, kernels with their loops, and their parts on a GPU."""

@@ -1,4 +1,4 @@
-"""What an assignment costs, and how costs compose."""
+"""The cost of an assignment, and the rules by which costs compose."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ the weight-only kernel with 16-bit activations, which is not what was asked and 
 emulation of the formats measures. `emulated`: no kernel at all; 16-bit weights, rounding on top.
 """
 AS_ASKED: tuple[Status, ...] = ("native", "weight_only")
-"""What counts as native: a kernel of the runtime does exactly what was asked."""
+"""Statuses that count as native: a kernel of the runtime does exactly what was asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,7 +45,7 @@ class Kernel:
 
     kind: KernelKind
     detail: str = ""
-    """Which kernel of its kind: `softmax`, `strided`; of a collective what it does."""
+    """Name among kernels of its kind: `softmax`, `strided`; of a collective: `all_reduce`."""
     loops: Loops = UNKNOWN_ROWS
     input_format: Format | None = None
     """Of the first operand in memory; None only where nothing multiplies and none is read."""

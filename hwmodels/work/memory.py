@@ -1,4 +1,4 @@
-"""Memory of a network: constants with their scales, KV cache, and activations by liveness.
+"""Memory of a network's activations, by liveness.
 
 A region is one step. A value is alive from the step that writes it (a graph input: from the first
 step) to the last step that reads it (an output: to the last step). The peak is the most bytes
@@ -13,13 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hwmodels.formats.quantizer import Quantizer
 from hwmodels.work.work import Operand, Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Liveness:
-    """When each activation of a network is alive; computed once for all assignments."""
+    """The life of each activation of a network; computed once for all assignments."""
 
     values: tuple[str, ...]
     birth: NDArray[np.int64]
@@ -100,20 +99,6 @@ def activation_bytes(work: Work) -> Mapping[str, int]:
             if is_activation(operand):
                 stored.setdefault(operand.value, operand.bytes)
     return stored
-
-
-def constant_bytes(work: Work, *, cache: bool = False) -> int:
-    """Bytes of weights (or of KV caches), scales and zero points included.
-
-    A constant that several ops read in one format is stored once, in two formats twice.
-    """
-    stored: dict[tuple[str, Quantizer | None], int] = {}
-    for region in work.regions:
-        for op in region.ops:
-            for operand in op.operands:
-                if operand.is_cache if cache else operand.is_weight:
-                    stored[operand.value, operand.quantizer] = operand.bytes
-    return sum(stored.values())
 
 
 def is_activation(operand: Operand) -> bool:

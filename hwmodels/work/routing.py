@@ -1,4 +1,4 @@
-"""Where the tokens of a mixture of experts go, in expectation.
+"""Routing of the tokens of a mixture of experts, in expectation.
 
 T tokens choose k of E experts each, all equally likely. An expert is left out by one token with
 probability 1 - k/E, so that

@@ -22,7 +22,7 @@ class Heads:
     depth: int
 
     def of_one(self, ways: int, where: str) -> Heads:
-        """What one of `ways` GPUs has; key heads are copied where there are fewer than GPUs.
+        """The heads of one of `ways` GPUs; key heads are copied where there are fewer than GPUs.
 
         Raises:
             WorkError: The heads cannot be dealt out evenly.

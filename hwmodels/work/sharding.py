@@ -58,7 +58,7 @@ def shard(work: Work, ways: int) -> Work:
 
 @dataclass(kw_only=True)
 class _Sharding:
-    """What is known of the values seen so far."""
+    """Parts of the values seen so far, and names of those that were gathered."""
 
     ways: int
     heads: Mapping[str, Heads]

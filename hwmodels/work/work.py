@@ -6,6 +6,7 @@ import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
+from operator import attrgetter
 from typing import Literal
 
 from hwmodels.formats.encodings import ENCODINGS
@@ -56,7 +57,8 @@ class Operand:
     @property
     def traits(self) -> tuple[Hashable, ...]:
         """Every field but the value's name: what operands of repeated blocks have in common."""
-        return tuple(getattr(self, name) for name in _TRAITS)
+        found: tuple[Hashable, ...] = _TRAITS(self)
+        return found
 
     @property
     def elements(self) -> int:
@@ -76,7 +78,7 @@ class Operand:
         return self.quantizer.format.storage_bytes(self.shape, self.contraction_axes or (-1,))
 
 
-_TRAITS = tuple(field.name for field in fields(Operand) if field.name != "value")
+_TRAITS = attrgetter(*(field.name for field in fields(Operand) if field.name != "value"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +99,7 @@ class Op:
     sizes: Mapping[str, int]
     operands: tuple[Operand, ...]
     detail: str = ""
-    """What kind of elementwise or reduction op: `silu`, `add`, `mean`, ..."""
+    """Name among elementwise or reduction ops: `silu`, `add`, `mean`, ..."""
     decomposition: tuple[Op, ...] = ()
     """The op as the model's author wrote it out, node by node, where a pattern of several nodes
     was recognised as one op. A runtime that fuses no patterns runs these; empty for one node."""
@@ -148,7 +150,7 @@ class Op:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegionWork:
-    """What a runtime executes as one kernel: a main op and what is fused into it.
+    """The unit that a runtime executes as one kernel: a main op and what is fused into it.
 
     `reads` and `writes` are the tensors that cross the region's border; values that live and die
     inside are not in memory. A group that shares its input (q/k/v, gate/up) is one region with

@@ -12,13 +12,16 @@ class MoveConstants:
     """Kernels that only move data, of one kind."""
 
     efficiency: float
-    """Share of main-memory bandwidth."""
+    """Share of main-memory bandwidth: refresh, and turning between reads and writes, take the
+    rest; a kernel with more streams, or that waits for a row's sum, has fewer bytes in flight."""
     ramp_cycles: float
-    """Beside the launch."""
+    """Beside the launch: filling the memory pipeline once, and the tail of the last blocks. In
+    cycles, as on-chip latencies are, so that it carries over to devices of another clock."""
     step_cycles: float = 0.0
-    """Per element of a row that one block reduces alone."""
+    """Per element of a row that one block reduces alone: the sum is a chain of dependent steps,
+    whatever the bandwidth."""
     cache_efficiency: float = 1.0
-    """Share of the last-level cache's bandwidth."""
+    """Share of the last-level cache's bandwidth; 1 where nothing warm was measured."""
 
 
 LAYOUTS = {
@@ -56,14 +59,15 @@ class ConvolutionConstants:
     """Implicit GEMMs, and depthwise convolutions on the vector unit."""
 
     efficiency: float = 0.65
-    """Share of the matrix unit's rate."""
+    """Share of the matrix unit's rate; below a GEMM's, as addresses of taps are computed too."""
     ramp_cycles: float = 8300.0
     """Of kernels with more than one tap, launch included."""
     unaligned_efficiency: float = 0.030
     """Where a tap has no whole vector of channels (`MATRIX_CHANNELS`): an image's three."""
     unaligned_ramp_cycles: float = 13500.0
     depthwise_efficiency: float = 0.067
-    """Share of the vector unit's rate."""
+    """Share of the vector unit's rate: a channel meets its own taps only, so that each loaded
+    element is used a few times and loads rule."""
     depthwise_ramp_cycles: float = 4000.0
     """Beside the launch."""
     dram_efficiency: float = 0.85
@@ -100,10 +104,15 @@ class SkeletonConstants:
     """
 
     compute_efficiency: float = 0.75
+    """Share of the peak rate that a full wave of tiles reaches: its main loop loads as well."""
     tile_efficiency: float = 10.0
     """Above 1: clusters and multicast let tiles share what they read."""
     dram_efficiency: float = 0.85
+    """Share of main-memory bandwidth; refresh and turning between reads and writes take the rest
+    on every memory, which is why one number does for GDDR and HBM."""
     cache_efficiency: float = 0.50
+    """Share of the last-level cache's bandwidth; the least determined constant, because the tables
+    of some devices hardly show their cache (`RIDGE` in `hwmodels.fit.skeleton`)."""
     core_bytes_per_cycle: float = 64.0
     """What one core draws at most, by its bytes in flight."""
     split_cycles: float = 4000.0
@@ -116,9 +125,11 @@ class SkeletonConstants:
     """Exponent p of the norm that joins computing and moving: 1 adds them, infinity is their
     maximum."""
     resident_share: float = 0.6
-    """Bytes between two uses of an operand, as a share of the cache, up to which it is found."""
+    """Bytes between two uses of an operand, as a share of the cache, up to which it is found.
+    Ideal replacement would be a step at 1; hashed sets fill unevenly and other data pass too."""
     evicted_share: float = 1.2
-    """The share from which on it is gone; in between linear."""
+    """The share from which on it is gone; in between linear. Both are set by hand: the fit leaves
+    them out (`hwmodels.fit.skeleton.FITTED`)."""
     rows_per_core: int = 8
     """Rows (blocks) that one core reduces at a time."""
     moves: Mapping[str, MoveConstants] = field(default_factory=lambda: dict(MOVES))

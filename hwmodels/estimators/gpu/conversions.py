@@ -1,4 +1,4 @@
-"""What quantising and widening kernels take, where a runtime's tables show it."""
+"""Time of quantising and widening kernels, where a runtime's tables show it."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def conversions_s(
 def widening_s(
     kernels: Sequence[Kernel], artefact: GpuArtefact, gpu: GpuFigures, runtime: str
 ) -> Floats:
-    """What weight-only and integer kernels were seen to take beside their GEMM."""
+    """Seconds that weight-only and integer kernels were seen to take beside their GEMM."""
     rows, outputs, depth = (sizes(kernels, name) for name in ("m", "n", "k"))
     basis = widening_basis(rows, outputs, depth, gpu)
     seconds = np.zeros(len(kernels))

@@ -29,7 +29,7 @@ class GpuEstimator:
 
     @property
     def artefact(self) -> GpuArtefact:
-        """What was fitted; the shipped one unless another was given."""
+        """The fitted part; the shipped one unless another was given."""
         return self._artefact or load_artefact()
 
     @property

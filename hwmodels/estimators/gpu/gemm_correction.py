@@ -59,9 +59,9 @@ class Correction:
 
     mean: Floats
     width: Floats
-    """What the ends of the interval without samples shrink to, as a factor."""
+    """Factor that the ends of the interval without samples shrink by."""
     scores: Floats
-    """What each sample, left out, misses its prediction by, over the end of its interval."""
+    """Error of each sample, left out, over the end of its interval."""
 
 
 def gemm_correction(samples: tuple[GemmSample, ...], features: Floats, runtime: str) -> Correction:
@@ -142,7 +142,7 @@ def posterior(
 
 
 def _left_out_scores(observed: Observed, inverse: Floats, whole: float) -> Floats:
-    """What each sample, left out, misses its prediction by, over the end of its interval.
+    """Error of each sample, left out, over the end of its interval.
 
     Source: Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", equation 5.12.
     """
@@ -182,7 +182,7 @@ def covariance(
 
 
 def _nearness(first: Floats, second: Floats) -> Floats:
-    """How much GEMMs' shapes have in common, 1 for the same, shape (first, second)."""
+    """Likeness of GEMMs' shapes, 1 for the same, shape (first, second)."""
     return np.asarray(np.exp(-0.5 * _squared_distance(first, second) / REACH**2))
 
 

@@ -27,7 +27,7 @@ KERNEL_SD = 0.20
 SIZE_SD = 0.15
 KERNEL_SIZE_SD = 0.15
 NOISE_SD = 0.20
-"""What a smooth function of the size leaves: tiles, alignment, the day."""
+"""Rest that no smooth function of the size explains: tiles, alignment, the day."""
 SCALES = (3.0, 4.0, 3.0)
 """Reach of a sample in powers of two: of bytes, of multiply-accumulates, of the row's length."""
 
@@ -38,7 +38,7 @@ class KernelSample:
 
     kind: str
     name: str
-    """What is the same kernel at another size (`kernel_name`)."""
+    """The same for one kernel at all sizes (`kernel_name`)."""
     size: tuple[float, float, float]
     log_ratio: float
     """log(measured / predicted without samples)."""
@@ -98,6 +98,6 @@ def kernel_covariance(
 
 
 def _nearness(first: Floats, second: Floats) -> Floats:
-    """How much kernels' sizes have in common, 1 for the same, shape (first, second)."""
+    """Likeness of kernels' sizes, 1 for the same, shape (first, second)."""
     squares = ((first[:, None, :] - second[None, :, :]) ** 2).sum(-1)
     return np.asarray(np.exp(-0.5 * squares))

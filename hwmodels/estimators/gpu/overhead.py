@@ -1,4 +1,4 @@
-"""What a runtime's quantisation and dequantisation take, as its own tables show.
+"""Time of a runtime's quantisation and dequantisation, as its own tables show.
 
     t = l t_launch + (n_0 + n_r r + n_k K + n_e e) / f + p max(D / W_dram, bytes / W_cache)
 

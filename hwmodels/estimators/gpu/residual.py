@@ -28,9 +28,11 @@ Integers = NDArray[np.int32]
 
 REGIMES = ("launch", "memory", "compute")
 UNSEEN_SHARE = 0.5
-"""How much of the trees' correction devices get that did not go in: what trees learned of a few
+"""Share of the trees' correction for devices that did not go in: what trees learned of a few
 devices is in part about those. Equal weights of two forecasts, as few devices cannot tell better
 ones (Clemen 1989, "Combining forecasts: a review and annotated bibliography")."""
+ROWS_AT_ONCE = 4096
+"""Kernels that walk down the trees together: what the arrays of a step fit a cache with."""
 ARTEFACT = Path(__file__).parent / "gpu.npz"
 
 
@@ -46,23 +48,28 @@ class Trees:
     left: Integers
     right: Integers
     value: Floats
-    """What a leaf adds, shape (nodes,)."""
+    """Contribution of a leaf, shape (nodes,)."""
     offset: float
     depth: int
 
     def predict(self, features: Floats) -> Floats:
         """(rows, features) to (rows,)."""
+        blocks = range(0, max(len(features), 1), ROWS_AT_ONCE)
+        return np.concatenate([self._block(features[at : at + ROWS_AT_ONCE]) for at in blocks])
+
+    def _block(self, features: Floats) -> Floats:
+        """All trees walk down together, shape (trees, rows): a step is one look-up for all."""
         rows = np.arange(len(features))
-        total = np.full(len(features), self.offset)
-        for root in self.roots:
-            node = np.full(len(features), root)
-            for _ in range(self.depth):
-                asked = self.feature[node]
-                goes_left = features[rows, np.maximum(asked, 0)] <= self.threshold[node]
-                child = np.where(goes_left, self.left[node], self.right[node])
-                node = np.where(asked >= 0, child, node)
-            total += self.value[node]
-        return total
+        node = np.broadcast_to(self.roots[:, None], (len(self.roots), len(features)))
+        for _ in range(self.depth):
+            asked = self.feature[node]
+            goes_left = features[rows, np.maximum(asked, 0)] <= self.threshold[node]
+            child = np.where(goes_left, self.left[node], self.right[node])
+            node = np.where(asked >= 0, child, node)
+        # Added one after the other: `sum` adds in an order that depends on the number of rows, and
+        # a kernel would not cost alone what it costs among others, to the last bit.
+        first = np.full((1, len(features)), self.offset)
+        return np.asarray(np.cumsum(np.vstack([first, self.value[node]]), axis=0)[-1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +79,7 @@ class Spread:
     low: float
     high: float
     slope: float
-    """How much less is known of quantising and widening than of GEMMs."""
+    """Doubt about quantising and widening beyond that about GEMMs."""
 
     def interval(self, overhead: Floats) -> tuple[Floats, Floats]:
         """Its ends for kernels of which a share `overhead` of the time is no GEMM."""
@@ -90,7 +97,7 @@ class GpuArtefact:
     runtimes: tuple[str, ...]
     constants: SkeletonConstants
     overheads: Overheads
-    """What quantisation and weight-only kernels take beside their GEMM, by `runtime/dtype`."""
+    """Time of quantisation and weight-only kernels beside their GEMM, by `runtime/dtype`."""
     trees: Trees
     weight_only: tuple[str, ...]
     """Runtimes whose weight-only kernels were measured; those of others are taken to be as good
@@ -108,7 +115,7 @@ class GpuArtefact:
         return share * self.trees.predict(with_runtime(features, runtime, self.runtimes))
 
     def spread(self, device: str) -> Spread:
-        """What a prediction for a device may be off by."""
+        """The interval of predictions for a device."""
         return self.seen if device in self.devices else self.unseen
 
     def quantises(self, runtime: str) -> bool:
@@ -131,7 +138,7 @@ def with_runtime(features: Floats, runtime: str, runtimes: tuple[str, ...]) -> F
 
 
 def regimes(features: Floats) -> NDArray[np.str_]:
-    """What bounds each kernel: launch, memory or compute, shape (rows,)."""
+    """The bound of each kernel: launch, memory or compute, shape (rows,)."""
     index = [FEATURES.index(name) for name in ("fixed_share", "memory_share", "compute_share")]
     names = np.array(REGIMES)
     ruling: NDArray[np.str_] = names[np.argmax(features[:, index], axis=1)]

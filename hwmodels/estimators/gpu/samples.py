@@ -45,7 +45,7 @@ def kernel_reach(device: Device) -> float:
 
 @cache
 def gemm_samples(artefact: GpuArtefact, device: Device) -> tuple[GemmSample, ...]:
-    """How far the model is off on the GEMMs that were measured on the device."""
+    """Errors of the model on the GEMMs that were measured on the device."""
     measured = [(entry, measured_kernels(entry, device)) for entry in device.measurements]
     gemms = [(entry, kernels) for entry, kernels in measured if kernels[-1].kind == "gemm"]
     return tuple(_gemm_sample(artefact, entry, kernels, device) for entry, kernels in gemms)
@@ -89,7 +89,7 @@ def kernel_shift(
 
 @cache
 def _calibration(artefact: GpuArtefact, device: Device) -> float:
-    """How much wider intervals have to be, from samples of all kinds: one kind has too few."""
+    """The factor that intervals need, from samples of all kinds: one kind has too few."""
     by_kind: dict[str, list[KernelSample]] = {}
     for one in _samples(artefact, device):
         by_kind.setdefault(one.kind, []).append(one)
@@ -99,7 +99,7 @@ def _calibration(artefact: GpuArtefact, device: Device) -> float:
 
 @cache
 def _samples(artefact: GpuArtefact, device: Device) -> tuple[KernelSample, ...]:
-    """How far the skeleton is off on measured operators that are one kernel without trees."""
+    """Errors of the skeleton on measured operators that are one kernel without trees."""
     gpu = GpuFigures.of(device)
     found = []
     for entry in device.measurements:

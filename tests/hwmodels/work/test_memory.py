@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hwmodels.formats import catalog
-from hwmodels.work.memory import Liveness, constant_bytes, is_activation, peak_bytes
+from hwmodels.work.memory import Liveness, is_activation, peak_bytes
 from hwmodels.work.work import Operand, RegionWork, Work
 
 
@@ -94,9 +94,3 @@ def test_weights_count_their_scales(name: str, expected: int) -> None:
         quantizer=catalog.quantizer(name), is_weight=True,
     )  # fmt: skip
     assert weight.bytes == expected
-
-
-def test_a_weight_that_two_ops_read_is_stored_once(llama: Callable[..., Work]) -> None:
-    once = llama(layers=1)
-    twice = Work(name="twice", regions=(*once.regions, *once.regions), outputs=())
-    assert constant_bytes(twice) == constant_bytes(once)

@@ -12,7 +12,6 @@ from hwmodels.errors import WorkError
 from hwmodels.formats.catalog import scheme
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.tables.network import Choices, CostTable, PhaseWork
-from hwmodels.work.memory import constant_bytes
 from hwmodels.work.sharding import shard
 from hwmodels.work.work import Work
 
@@ -23,6 +22,13 @@ LAYERS, WIDTH, TOKENS = 2, 4096, 16
 @pytest.fixture
 def work(llama: Callable[..., Work]) -> Work:
     return llama(layers=LAYERS, tokens=TOKENS, width=WIDTH)
+
+
+def constant_bytes(work: Work, *, cache: bool = False) -> int:
+    """Bytes of weights, or of caches, each stored once."""
+    operands = [o for region in work.regions for op in region.ops for o in op.operands]
+    stored = {o.value: o.bytes for o in operands if (o.is_cache if cache else o.is_weight)}
+    return sum(stored.values())
 
 
 def sizes(work: Work, region: str) -> list[dict[str, int]]:
