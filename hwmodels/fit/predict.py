@@ -39,7 +39,7 @@ class Prediction:
     features: Floats
     """Shape (rows, features)."""
     basis: Floats
-    """Terms of the overhead (`gpu_overhead`), shape (rows, 6); zero where there is none."""
+    """Terms of the overhead (`gpu.overhead`), shape (rows, 6); zero where there is none."""
 
     def overhead_s(self, table: pd.DataFrame, overheads: Overheads) -> Floats:
         """Quantisation and widening of every row of the predicted table."""

@@ -30,7 +30,7 @@ MAP_KERNELS = {
     "globalaveragepool": "maps_mean",
     "concat": "concat",
 }
-"""Kernels of maps that have constants of their own (`gpu_constants.MOVES`), by detail."""
+"""Kernels of maps with constants of their own (`hwmodels.estimators.gpu.constants`), by detail."""
 NOT_VECTORISED = ("silu", "batchnormalization")
 """Kernels that take maps element by element."""
 CHANNEL_BYTES = 4096

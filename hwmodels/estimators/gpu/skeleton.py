@@ -17,7 +17,7 @@ instruction of the unit computes; the p-norm is between perfect overlap and none
 memory moves: cold operands (weights, caches) once, and of the warm ones what the last-level cache
 has lost since their last use (`kept_share`); H is the rest. All times in seconds, sizes in bytes
 or elements. Latencies count in cycles, which is what carries over from one GPU to the next. Valid
-for GPUs with matrix units and a shared last-level cache; constants: `gpu_constants`.
+for GPUs with matrix units and a shared last-level cache; constants: `constants`.
 """
 
 from __future__ import annotations

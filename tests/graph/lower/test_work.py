@@ -56,6 +56,22 @@ def only(work: Work) -> Op:
     return op
 
 
+@pytest.mark.parametrize(
+    ("node", "expected"),
+    [
+        ("Conv <strides = [1, 2], dilations = [3, 1]>", {"sh": 1, "sw": 2, "dh": 3, "dw": 1}),
+        ("Conv", {"sh": 1, "sw": 1, "dh": 1, "dw": 1}),
+        # Its loops run over its input, place by place.
+        ("ConvTranspose <strides = [2, 2]>", {"sh": 1, "sw": 1, "dh": 1, "dw": 1}),
+    ],
+)
+def test_a_convolution_keeps_its_strides_and_dilations(graph, node, expected):
+    text = "g (float[1, 4, 9, 9] x, float[4, 4, 2, 2] w) => (y) { y = NODE (x, w) }"
+    g = graph(text.replace("NODE", node))
+    sizes = only(work_of(g)).sizes
+    assert {name: sizes[name] for name in expected} == expected
+
+
 @pytest.mark.parametrize(("text", "expected"), MACS.values(), ids=MACS)
 def test_macs_are_those_counted_by_hand(graph, text, expected):
     g = graph(text)
