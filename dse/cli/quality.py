@@ -125,6 +125,7 @@ def sensitivity(
     from dse.explore.problem.progress import Status  # noqa: PLC0415
     from dse.explore.run import open_space  # noqa: PLC0415
     from dse.sensitivity.score import score  # noqa: PLC0415
+    from dse.sensitivity.table import warn_of_flat  # noqa: PLC0415
 
     screen: Screen = context.obj
     is_space = Path(source).suffix in (".yaml", ".yml")
@@ -151,6 +152,7 @@ def sensitivity(
                 Status(stage="sensitivity", done=done, total=total)
             ),
         )
+    warn_of_flat(table)
     columns = ("variable", "choice", "loss", "stderr", "samples")
     rows = tuple(tuple(getattr(one, name) for name in columns) for one in table.ranked())
     if out is not None:

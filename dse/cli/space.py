@@ -59,6 +59,7 @@ def check(
 ) -> None:
     """Check a space: size, variables, ties, native choices."""
     from dse.evaluate.cost_tables import build_costs  # noqa: PLC0415
+    from dse.evaluate.described import described_outputs  # noqa: PLC0415
     from dse.model import open_model  # noqa: PLC0415
     from dse.space.check import describe  # noqa: PLC0415
 
@@ -75,10 +76,14 @@ def check(
         folder=space.parent,
     )
     support = _support(costs)
+    read = summary.space
+    outputs = described_outputs(summary.model.graph, read.data, read.quality, space.parent)
     if json:
-        screen.json({**_facts(summary), "choices": support.records()})
+        screen.json({**_facts(summary), "outputs": outputs, "choices": support.records()})
         return
     screen.facts(_facts(summary))
+    for output in outputs:
+        screen.result(f"output {output}")
     screen.result("")
     screen.table(support)
 

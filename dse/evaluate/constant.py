@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dse.evaluate.quality import ConstantAnswer
 from dse.evaluate.reference import DistributionReference, RegressionReference, set_spread
+from dse.evaluate.ruin import ConstantAnswer
 
 Reference = DistributionReference | RegressionReference
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from dse.errors import DataError
 from dse.evaluate.output import Output
-from dse.evaluate.quality import ConstantAnswer, Quality, Task
+from dse.evaluate.quality import Quality, Task
+from dse.evaluate.ruin import ConstantAnswer
 from dse.graph.ir.graph import Graph
 from dse.graph.ir.site import Site
 
@@ -87,7 +88,7 @@ def verdict(quality: Quality, constant: ConstantAnswer, unit: str) -> str:
             f"the loss is infinite: under this assignment outputs are NaN or infinite on {lost} "
             f"of {quality.samples} samples"
         )
-    if not constant.as_bad(quality):
+    if not constant.as_bad(quality.loss, quality.flip_rate):
         return ""
     flips = ""
     if not math.isnan(quality.flip_rate):

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from dse.data import Sizes
 from dse.evaluate.findings import verdict
-from dse.evaluate.quality import ConstantAnswer, Quality, Task
+from dse.evaluate.quality import Quality, Task
+from dse.evaluate.ruin import ConstantAnswer
 from dse.evaluate.setup import UNSAID, build_evaluator
 from dse.graph.ir.assignment import Assignment
 from dse.graph.patterns.analysis import Analysis

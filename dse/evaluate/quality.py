@@ -76,23 +76,6 @@ class Task:
         return ", averaged with those ".join(dict.fromkeys(one.unit for one in self.outputs))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConstantAnswer:
-    """What a network that answers the same to every input would lose."""
-
-    loss: float
-    flip_rate: float
-    """Share of positions whose answer is not the most frequent one; NaN without a distribution."""
-
-    def as_bad(self, quality: Quality) -> bool:
-        """Whether nothing of the network is left: no better than the constant answer."""
-        if math.isnan(self.flip_rate) or math.isnan(quality.flip_rate):
-            return quality.loss >= DESTROYED * self.loss > 0
-        if quality.loss >= DESTROYED * self.loss > 0:  # and not only bolder or shier answers
-            return quality.flip_rate > 0 and quality.flip_rate >= self.flip_rate / 2
-        return self.flip_rate > RARE and quality.flip_rate >= DESTROYED * self.flip_rate
-
-
 def summarise(scores: Sequence[BatchScore], task: Task) -> Quality:
     """The quality of a split from its batches.
 

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from typing import Any
 
+from dse.evaluate.output import Output
 from dse.explore.measure.session import Effort, Session
 from dse.explore.problem.design import Design
 from dse.explore.problem.history import history
@@ -19,6 +20,7 @@ from dse.run.files import FORMAT
 from dse.run.manifest import (
     Manifest,
     ModelEntry,
+    OutputEntry,
     PhaseEntry,
     Samples,
     Status,
@@ -85,6 +87,8 @@ def session_manifest(
         status=status,
         metric=task.metric,
         metric_goal=task.goal,
+        outputs=tuple(_output(output) for output in task.outputs),
+        loss_unit=task.unit,
         samples=Samples(**samples),
         elapsed_s={**effort.stage_seconds, "total": time.monotonic() - effort.started},
         **(_effort(session, effort, records) if records else {}),
@@ -105,8 +109,35 @@ def _effort(session: Session, effort: Effort, records: Sequence[Record]) -> dict
             before=before,
             efforts=[spent / unit for spent in _until_each(records, effort.trial_macs)],
         ),
-        "reference_metric": reference if math.isfinite(reference) else None,
+        "reference_metric": _finite(reference),
+        **_constant(session),
     }
+
+
+def _constant(session: Session) -> dict[str, float | None]:
+    """What an answer that is always the same would lose; nothing under a user's own metric."""
+    if session.evaluator.metric is not None:
+        return {}
+    found = session.evaluator.constant("report")
+    return {
+        "constant_loss": _finite(found.loss),
+        "constant_flip_rate": _finite(found.flip_rate),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _output(output: Output) -> OutputEntry:
+    return OutputEntry(
+        name=output.name,
+        value=output.value,
+        kind=output.kind,
+        reason=output.reason,
+        weight=output.weight,
+        title=str(output),
+    )
 
 
 def _until_each(records: Sequence[Record], macs: Mapping[int, int]) -> list[int]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+from dse.evaluate.ruin import ConstantAnswer
 from dse.report.quantities.axis import WORDS, cost_axes
 from dse.report.quantities.baseline import against_reference, gain
 from dse.report.quantities.unit import digits, loss_text, ratio, si, unit_of
@@ -31,6 +33,9 @@ def caveats(run: SearchRun) -> list[str]:
     found = [f"Proxy: {manifest.proxy}."] if manifest.proxy else []
     notes = {manifest.model.name: manifest.model.weights_note}
     found += [f"{name}: {note}" for name, note in notes.items() if note]
+    found += [f"Loss is read from {one.title or one.name}." for one in manifest.outputs]
+    if ruined := _ruined(run):
+        found.append(ruined)
     unchecked = [target.name for target in manifest.targets if not target.validated]
     if unchecked:
         found.append(
@@ -45,6 +50,29 @@ def caveats(run: SearchRun) -> list[str]:
     if manifest.status != "complete":
         found.append(f"The run is {manifest.status}: the front may still move.")
     return found
+
+
+def _ruined(run: SearchRun) -> str:
+    """Says which points of the front have nothing left of the network; empty if none."""
+    manifest = run.manifest
+    measured = [point for point in run.front if point.loss is not None]
+    if manifest.constant_loss is None or not measured:
+        return ""
+    flips = manifest.constant_flip_rate
+    constant = ConstantAnswer(
+        loss=manifest.constant_loss, flip_rate=math.nan if flips is None else flips
+    )
+    lost = [
+        constant.as_bad(point.loss or 0.0, point.columns.get("flip_rate", math.nan))
+        for point in measured
+    ]
+    if not any(lost):
+        return ""
+    some = f"{sum(lost)} of {len(lost)} points of the front are destroyed"
+    return (
+        f"{'Every point of the front is destroyed' if all(lost) else some}: the loss is that of "
+        f"an answer that is always the same ({digits(constant.loss)} {run.loss_unit}) or worse."
+    )
 
 
 def _sentences(run: SearchRun, point: MeasuredPoint) -> Iterator[str]:

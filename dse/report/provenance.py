@@ -18,6 +18,7 @@ def facts(run: SearchRun) -> list[tuple[str, str]]:
         ("cost model", _network(manifest.cost_model) if manifest.cost_model else ""),
         *((f"target {target.name}", _target(target)) for target in manifest.targets),
         *((f"phase {phase.name}", _phase(phase)) for phase in manifest.phases),
+        ("outputs", "; ".join(output.title or output.name for output in manifest.outputs)),
         ("objectives", ", ".join(manifest.objectives)),
         (
             "samples",

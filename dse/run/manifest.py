@@ -68,6 +68,19 @@ class ModelEntry(FileModel):
     description: str = ""
 
 
+class OutputEntry(FileModel):
+    """An output that losses are read from."""
+
+    name: str
+    value: str
+    """The tensor that is read."""
+    kind: str
+    reason: str = ""
+    weight: float = 1.0
+    title: str = ""
+    """All of it in words."""
+
+
 class Samples(FileModel):
     """Sequences or images per split."""
 
@@ -109,6 +122,13 @@ class Manifest(FileModel):
     metric: str
     metric_goal: Literal["minimise", "maximise"] = "minimise"
     reference_metric: float | None = None
+    outputs: tuple[OutputEntry, ...] = ()
+    """What losses are read from; empty under a user's own metric."""
+    loss_unit: str = ""
+    constant_loss: float | None = None
+    """On the report split, of a network that answers the same to every input."""
+    constant_flip_rate: float | None = None
+    """Share of answers that such a network changes; None without a distribution."""
     samples: Samples = Field(default_factory=Samples)
     forward_equivalents: Mapping[str, float] = Field(default_factory=dict)
     elapsed_s: Mapping[str, float] = Field(default_factory=dict)

@@ -63,6 +63,8 @@ class SearchRun:
     @cached_property
     def loss_unit(self) -> str:
         """What losses are: a KL divergence, or an error where the output is no distribution."""
+        if self.manifest.loss_unit:
+            return self.manifest.loss_unit
         distribution = any("flip_rate" in point.columns for point in self.points)
         return "nats per position" if distribution else "of the output's norm"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ import numpy as np
 from dse.errors import RunError
 from dse.space.problem import Problem
 
+LOGGER = logging.getLogger(__name__)
+SHOWN = 6
+"""Names that a message lists."""
 COLUMNS = ("variable", "choice", "loss", "stderr", "samples")
 
 
@@ -47,6 +51,15 @@ class Sensitivity:
             for variable in problem.variables
         )
 
+    def flat(self) -> tuple[str, ...]:
+        """Variables whose choices all have the same loss: nothing can be chosen by it."""
+        found: dict[str, list[float]] = {}
+        for score in self.scores:
+            found.setdefault(score.variable, []).append(score.loss)
+        return tuple(
+            name for name, losses in found.items() if len(losses) > 1 and len(set(losses)) == 1
+        )
+
     def ranked(self) -> tuple[Score, ...]:
         """The most harmful first."""
         return tuple(sorted(self.scores, key=lambda score: -score.loss))
@@ -74,6 +87,17 @@ class Sensitivity:
                 return cls(scores=tuple(_score(row) for row in reader))
             except (TypeError, ValueError) as error:
                 raise RunError(f"{path}: {error}; delete the file to measure it again") from error
+
+
+def warn_of_flat(table: Sensitivity) -> None:
+    """Says which variables the loss does not depend on, by name."""
+    flat = table.flat()
+    if flat:
+        LOGGER.warning(
+            "the loss is the same for every choice of %s%s: nothing can be chosen by it there",
+            ", ".join(flat[:SHOWN]),
+            f" and {len(flat) - SHOWN} more" if len(flat) > SHOWN else "",
+        )
 
 
 def measure(

@@ -10,13 +10,14 @@ from scipy.stats import entropy
 
 from dse.evaluate.constant import constant_answer
 from dse.evaluate.output import Output
-from dse.evaluate.quality import ConstantAnswer, Quality, Task, summarise
+from dse.evaluate.quality import Quality, Task, summarise
 from dse.evaluate.reference import (
     DistributionReference,
     RegressionReference,
     combined,
     set_spread,
 )
+from dse.evaluate.ruin import ConstantAnswer
 
 
 def _output(kind: str = "logits", **more: object) -> Output:
@@ -260,5 +261,4 @@ def test_a_constant_answer_loses_the_information_of_the_reference() -> None:
 )  # fmt: skip
 def test_ruin_is_told_from_loss(loss: float, flips: float, lost: bool) -> None:
     """A network whose answers stay the same is bolder or shier, not lost."""
-    quality = Quality(loss=loss, stderr=0, p99=0, flip_rate=flips, metric=0, samples=4)
-    assert ConstantAnswer(loss=2.0, flip_rate=0.8).as_bad(quality) is lost
+    assert ConstantAnswer(loss=2.0, flip_rate=0.8).as_bad(loss, flips) is lost

@@ -78,6 +78,33 @@ def test_without_a_distribution_the_loss_is_no_divergence(folder: Path) -> None:
     assert "nats" not in text
 
 
+def test_the_outputs_that_losses_are_read_from_are_said(folder: Path) -> None:
+    path = folder / "manifest.json"
+    content = json.loads(path.read_text())
+    content["outputs"] = [
+        {"name": "p", "value": "z", "kind": "logits", "title": "p: logits (before its Softmax)"}
+    ]
+    content["loss_unit"] = "of the reference's spread"
+    path.write_text(json.dumps(content))
+    run = read_run(folder)
+    assert "Loss is read from p: logits (before its Softmax)." in caveats(run)
+    assert "of the reference's spread" in answer(run)
+
+
+@pytest.mark.parametrize(
+    ("constant", "said"),
+    [(1e-9, "Every point of the front is destroyed"), (50.0, ""), (0.05, "points of the front")],
+)
+def test_a_front_of_ruins_says_so(folder: Path, constant: float, said: str) -> None:
+    path = folder / "manifest.json"
+    content = json.loads(path.read_text())
+    content["constant_loss"] = constant
+    path.write_text(json.dumps(content))
+    found = [text for text in caveats(read_run(folder)) if "destroyed" in text]
+    assert len(found) == bool(said)
+    assert said in "".join(found)
+
+
 def test_without_bf16_the_uniform_that_loses_least_is_the_reference(folder: Path) -> None:
     table = pd.read_csv(folder / "trials.csv")
     table = table[(table["source"] != "reference") & (table["name"] != "bf16")]

@@ -14,7 +14,7 @@ from dse.explore.study.study import publish_table, published_table
 from dse.files import write_atomically
 from dse.run.files import SENSITIVITY
 from dse.sensitivity.score import score
-from dse.sensitivity.table import Sensitivity, measure
+from dse.sensitivity.table import Sensitivity, measure, warn_of_flat
 
 SENSITIVITY_MACS = "sensitivity_macs"
 """Prefix of the study attributes that hold what each process spent on sensitivities."""
@@ -44,6 +44,7 @@ def sensitivity_table(
     table = published_table(study) if shared else ""
     if not table:
         scored, macs = _scored(session, executor, progress)
+        warn_of_flat(scored)
         table = scored.to_csv()
         study.set_user_attr(f"{SENSITIVITY_MACS}.{participant}", macs)
         if shared:
