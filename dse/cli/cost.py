@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dse.cli.platform import DEVICE_RUNTIME
-from dse.cli.screen import JsonFlag, Rows, Screen, Value
+from dse.cli.screen import JsonFlag, Rows, Screen, Value, positive
 
 if TYPE_CHECKING:
     from dse.graph.ir.graph import Graph
@@ -61,7 +61,10 @@ Kv = Annotated[
     str | None, typer.Option("--kv", metavar="FORMAT", help="Format of the KV cache instead.")
 ]
 Price = Annotated[
-    float | None, typer.Option(metavar="USD", help="Of one GPU an hour instead of the file's.")
+    float | None,
+    typer.Option(
+        metavar="USD", callback=positive, help="Of one GPU an hour instead of the file's."
+    ),
 ]
 Utilisation = Annotated[
     float, typer.Option(min=0.01, max=1.0, metavar="SHARE", help="Of the memory, for serving.")

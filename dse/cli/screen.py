@@ -19,6 +19,18 @@ INTERRUPTED = 130
 Value = str | int | float | bool | None
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
+
+def positive(value: float | None) -> float | None:
+    """The option's number; a callback, since bounds of options let inf and nan pass.
+
+    Raises:
+        BadParameter: not finite, or not above zero.
+    """
+    if value is not None and not (math.isfinite(value) and value > 0):
+        raise typer.BadParameter(f"expected a finite number above 0, got {value:g}")
+    return value
+
+
 NARROWEST = 100
 """Columns of output that goes to no terminal."""
 

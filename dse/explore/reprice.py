@@ -83,7 +83,11 @@ def reprice(
         _copy(run / name, out / name)
     write_tables(out, design, records, front, metric=manifest.metric)
     kept = {name: getattr(manifest, name) for name in KEPT}
-    facts = {"origin": str(run), "unreported": _unreported(design, records)}
+    facts = {
+        "origin": str(run),
+        "unreported": _unreported(design, records),
+        "forward_equivalents": {"total": 0.0},
+    }
     write_manifest(out, described(design, known, **kept, **facts))
     check_measured(design.constraints, records)
     check_front(front, records, design.objectives.costs)

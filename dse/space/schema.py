@@ -38,7 +38,9 @@ Spec = Annotated[str | dict[str, object], BeforeValidator(_spec)]
 class Section(BaseModel):
     """A part of the space file: immutable, unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class Data(Section):

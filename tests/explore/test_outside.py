@@ -110,7 +110,7 @@ def test_a_reused_run_can_be_continued(run: Path, tmp_path: Path) -> None:
     reprice(run, overrides=Overrides(targets=("mi355x:free",)), out=out)
     run_search(out / "space.yaml", out=out, resume=True)
     manifest = json.loads((out / "manifest.json").read_text())
-    assert "unreported" not in manifest
+    assert manifest["unreported"] == 0
     assert len(_trials(out)) >= len(_trials(run))
 
 
@@ -207,7 +207,7 @@ def test_wrong_columns_are_refused(run: Path, tmp_path: Path, header: str, says:
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"is .* a run folder"):
+    with pytest.raises(RunError, match="not a run folder"):
         propose(tmp_path, 1, tmp_path / "next")
 
 

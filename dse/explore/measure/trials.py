@@ -23,6 +23,7 @@ from dse.explore.measure.records import tell
 from dse.explore.problem.design import Design
 from dse.explore.study.heartbeat import Heartbeat
 from dse.explore.study.proposer import Proposer
+from dse.explore.study.storage import written_together
 from dse.explore.study.study import (
     PROPOSED,
     claim,
@@ -238,10 +239,11 @@ def suggested(trial: optuna.Trial, problem: Problem) -> Point:
     """The point that a trial proposes."""
     if len(known := trial.params) == len(problem.variables):
         return problem.point(known)
-    names = {
-        variable.name: trial.suggest_categorical(
-            variable.name, [choice.name for choice in variable.choices]
-        )
-        for variable in problem.variables
-    }
+    with written_together():
+        names = {
+            variable.name: trial.suggest_categorical(
+                variable.name, [choice.name for choice in variable.choices]
+            )
+            for variable in problem.variables
+        }
     return problem.point(names)

@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ PACKAGES = {"postgresql": "psycopg[binary]", "mysql": "pymysql", "mariadb": "pym
 PASSWORD = re.compile(r"(?<=:)[^:@/]*(?=@)")
 HIDDEN = "***"
 """What is shown instead."""
+_TOGETHER: ContextVar[bool] = ContextVar("written_together", default=False)
 
 
 def open_journal(path: Path) -> BaseStorage:
@@ -116,11 +118,24 @@ class _Unpickled(BaseJournalBackend):
         self._backend.append_logs(logs)
 
 
-class _Gathered(BaseJournalBackend):
-    """Writes the parameters of a trial together, with whatever comes next.
+@contextmanager
+def written_together() -> Iterator[None]:
+    """Whatever is written to a run folder's journal meanwhile waits for the next write after it.
 
-    A trial of 1,000 variables would otherwise wait for the disk 1,000 times. Only for a journal
-    that one process holds: what is not written yet, others do not see.
+    A trial of 1,000 variables whose sampler names them one by one would otherwise wait for the
+    disk 1,000 times.
+    """
+    token = _TOGETHER.set(True)
+    try:
+        yield
+    finally:
+        _TOGETHER.reset(token)
+
+
+class _Gathered(BaseJournalBackend):
+    """Holds back what is `written_together`.
+
+    Only for a journal that one process holds: what is not written yet, others do not see.
     """
 
     def __init__(self, backend: JournalFileBackend) -> None:
@@ -135,9 +150,9 @@ class _Gathered(BaseJournalBackend):
         yield from self._waiting[max(0, log_number_from - self._written) :]
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Take logs; write all that wait unless these only set parameters."""
+        """Take logs; write all that wait, unless more is to come."""
         self._waiting += logs
-        if not all("param_name" in log for log in logs):
+        if not _TOGETHER.get():
             self._backend.append_logs(self._waiting)
             self._written += len(self._waiting)
             self._waiting = []

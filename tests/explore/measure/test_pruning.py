@@ -76,9 +76,9 @@ def test_what_ends_early_is_worse_than_something_cheaper_on_its_first_samples(
     prepared = session()
     for trial in found:
         rival = known[trial.user_attrs[RIVAL]]
-        point = trial_point(trial, prepared.problem)
-        assert rival.values[1] <= prepared.objective_costs(np.array([point]))[0, 0]
-        full = prepared.evaluator.measure(prepared.problem.assignment(point))
+        point = trial_point(trial, prepared.design.problem)
+        assert rival.values[1] <= prepared.design.objective_costs(np.array([point]))[0, 0]
+        full = prepared.evaluator.measure(prepared.design.problem.assignment(point))
         part = trial.user_attrs["quality"]["losses"]
         assert part == [full.losses[row] for row in rows]
         assert full.loss > rival.values[0]
@@ -91,7 +91,9 @@ def test_what_is_measured_in_full_has_the_loss_that_it_has_anyway(whole: Path) -
     prepared = session(share=None)
     complete = [trial for trial in trials(whole) if trial.state == TrialState.COMPLETE]
     for trial in complete:
-        assignment = prepared.problem.assignment(trial_point(trial, prepared.problem))
+        assignment = prepared.design.problem.assignment(
+            trial_point(trial, prepared.design.problem)
+        )
         assert prepared.evaluator.measure(assignment).loss == trial.values[0]
 
 

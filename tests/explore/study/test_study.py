@@ -10,6 +10,7 @@ import pytest
 from optuna.samplers import BaseSampler, RandomSampler
 
 from dse.errors import RunError
+from dse.explore.measure.trials import suggested
 from dse.explore.solve.front import hypervolume
 from dse.explore.study.front_sampler import FrontSampler
 from dse.explore.study.study import enqueue, locked, open_study, trial_point
@@ -66,6 +67,29 @@ def test_front_sampler_gets_nearer_to_the_true_front_than_random(
         reached[name] = _gain(problem, truth, _run(study, problem, truth, 30))
     assert reached["front"] > 0.98
     assert reached["front"] > reached["random"]
+
+
+def test_a_trial_of_many_variables_waits_for_the_disk_a_few_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = synthetic_problem(200)
+    study = open_study(tmp_path, ["loss", "cost"], RandomSampler(seed=0))
+    writes: list[int] = []
+    backend = optuna.storages.journal.JournalFileBackend
+    append = backend.append_logs
+
+    def counted(self: object, logs: list[dict[str, object]]) -> None:
+        writes.append(len(logs))
+        append(self, logs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(backend, "append_logs", counted)
+    trial = study.ask()
+    point = suggested(trial, problem)
+    study.tell(trial, [0.0, 0.0])
+    assert len(writes) <= 3
+    assert sum(writes) > len(problem.variables)
+    again = open_study(tmp_path, ["loss", "cost"])
+    assert trial_point(again.get_trials()[0], problem) == point
 
 
 def test_a_torn_journal_and_a_trial_in_flight_do_not_stop_a_study(tmp_path: Path) -> None:
