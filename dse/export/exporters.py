@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib.metadata import EntryPoint, entry_points
-from types import MappingProxyType
-
 from dse.errors import ExportError, nearest
 from dse.export.base import Exporter
 from dse.export.neutral import NeutralRecipe
 from dse.export.onnx_qdq.exporter import OnnxQdq
+from dse.plugins import plugin, plugin_names
 
 GROUP = "dse.exporters"
 """Entry points of other packages: `mine = "package.module:EXPORTER"`."""
 
-EXPORTERS: Mapping[str, Exporter] = MappingProxyType({
+EXPORTERS: dict[str, Exporter] = {
     "onnx-qdq": OnnxQdq(),
     "recipe": NeutralRecipe(),
-})  # fmt: skip
+}
+"""The shipped ones, by what stands behind `--to`."""
 
 
 def exporter_names() -> tuple[str, ...]:
     """What `--to` takes: ours, then those of installed packages."""
-    return tuple(dict.fromkeys([*EXPORTERS, *(one.name for one in _outside())]))
+    return tuple(dict.fromkeys([*EXPORTERS, *plugin_names(GROUP)]))
 
 
 def exporter(name: str) -> Exporter:
@@ -30,27 +28,19 @@ def exporter(name: str) -> Exporter:
 
     Raises:
         ExportError: there is none, or what a package names is no exporter.
+        PluginError: a package's cannot be imported, or two packages have it.
     """
     if name in EXPORTERS:
         return EXPORTERS[name]
-    found = next((one for one in _outside() if one.name == name), None)
-    if found is None:
-        known = exporter_names()
+    known = exporter_names()
+    if name not in known:
         raise ExportError(
             f"--to {name}: no such target{nearest(name, known)} (known: {', '.join(known)})"
         )
-    return _loaded(found)
-
-
-def _outside() -> tuple[EntryPoint, ...]:
-    return tuple(entry_points(group=GROUP))
-
-
-def _loaded(point: EntryPoint) -> Exporter:
-    found = point.load()
+    found = plugin(GROUP, name)
     if not isinstance(found, Exporter) or isinstance(found, type):
         raise ExportError(
-            f"--to {point.name}: {point.value} is no exporter: expected an object with summary, "
-            "can_express, write and verify (dse.export.base.Exporter)"
+            f"--to {name}: what entry point {GROUP} has is no exporter: expected an object with "
+            f"summary, can_express, write and verify, got {found!r}"
         )
     return found

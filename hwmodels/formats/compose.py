@@ -10,7 +10,8 @@ A name is an element, and behind it whatever of these it has, in this order:
 
 `e2m1@g32/ue5m3+fp32` is E2M1 in groups of 32 with UE5M3 scales and a tensor scale. Elements that
 the catalogue lacks are `e3m3` (IEEE specials, saturating), `int12`, `uint12`, `int12a`
-(asymmetric), `posit9_1`, `fixed10_6` and `lns7_2`.
+(asymmetric), `posit9_1`, `fixed10_6` and `lns7_2`; or they are spelled out with their parameters
+(`hwmodels.formats.constructor`): `float(e=3, m=2)`, `posit(8, 1)`, `codebook(-1, 0, 1, 2)`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Mapping
 from typing import cast, get_args
 
 from hwmodels.errors import UnknownFormatError
+from hwmodels.formats.constructor import constructed
 from hwmodels.formats.encodings import (
     fixed_encoding,
     float_encoding,
@@ -30,7 +32,7 @@ from hwmodels.formats.encodings import (
 from hwmodels.formats.quantizer import Encoding, Format, Granularity, Scale, ScaleRule
 
 _FORMAT = re.compile(
-    r"(?P<element>[a-z0-9_]+)"
+    r"(?P<element>[a-z0-9_]+(?:\([^()]*\))?)"
     r"(?:@(?P<granularity>tensor|channel|token|head|g(?P<group>\d+)|b(?P<rows>\d+)x(?P<cols>\d+)))?"
     r"(?:/(?P<scale>[a-z0-9_]+)(?:-(?P<rule>[a-z_]+?)(?P<shared>\d*))?)?"
     r"(?:\+(?P<level>[a-z0-9_]+))?"
@@ -47,6 +49,7 @@ def composed_format(name: str, encodings: Mapping[str, Encoding]) -> Format | No
     """The format that a name spells out, or None if it spells none.
 
     Raises:
+        FormatError: A constructor with arguments that it does not take.
         UnknownFormatError: The name has the shape of one, but a part of it is unknown.
     """
     match = _FORMAT.fullmatch(name)
@@ -74,6 +77,8 @@ def encoding_named(name: str, encodings: Mapping[str, Encoding]) -> Encoding | N
     """The catalogue's encoding, or the one that a name like `e3m3` or `posit9_1` spells out."""
     if name in encodings:
         return encodings[name]
+    if "(" in name:
+        return constructed(name, encodings)
     if match := _FLOAT.fullmatch(name):
         exponent, mantissa = int(match[1]), int(match[2])
         if 2 <= exponent <= 8 and 1 <= mantissa <= 22:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
 import pytest
 
+from dse import plugins
 from dse.errors import ExportError, WriteError
 from dse.export import EXPORTERS, Exporter, Recipe, deliver, exporter
 from dse.export.neutral import NeutralRecipe
@@ -106,29 +108,21 @@ def test_a_folder_with_files_is_not_written_over(target: str, tmp_path: Path) ->
         deliver(recipe, target, tmp_path)
 
 
-class _Point:
-    """An entry point of another package."""
-
-    name, value = "mine", "package.module:MINE"
-
-    def __init__(self, found: object) -> None:
-        self._found = found
-
-    def load(self) -> object:
-        return self._found
-
-
 @pytest.mark.parametrize(
     ("found", "works"), [(NeutralRecipe(), True), (NeutralRecipe, False), (1, False)]
 )
 def test_a_package_brings_an_exporter(
     found: object, works: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dse.export.exporters.entry_points", lambda group: [_Point(found)])
+    point = EntryPoint(name="mine", value="package.module:MINE", group="dse.exporters")
+    monkeypatch.setattr(
+        plugins, "entry_points", lambda **asked: EntryPoints([point]).select(**asked)
+    )
+    monkeypatch.setattr(EntryPoint, "load", lambda point: found)
     if works:
         assert exporter("mine") is found
     else:
-        with pytest.raises(ExportError, match=r"package\.module:MINE is no exporter"):
+        with pytest.raises(ExportError, match=r"--to mine: .* is no exporter"):
             exporter("mine")
     with pytest.raises(ExportError, match="did you mean 'mine'"):
         exporter("mini")
