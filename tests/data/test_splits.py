@@ -95,3 +95,63 @@ def test_a_source_that_cannot_be_read_says_what_was_expected(
 def test_an_unknown_zoo_name_suggests_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(ZooError, match="byte-gpt"):
         _load("zoo:byte-gtp", tmp_path)
+
+
+@pytest.mark.parametrize("source", ["t.txt", "t.npy"])
+def test_tokens_of_another_vocabulary_are_refused(tmp_path: Path, source: str) -> None:
+    (tmp_path / "t.txt").write_text("abcdefghij" * 20)
+    np.save(tmp_path / "t.npy", np.arange(200) + 900)
+    with pytest.raises(DataError, match=r"1000 entries.*tokenizer"):
+        load_splits(
+            source, SIZES, sequence=4, inputs=TOKENS, folder=tmp_path, vocabulary=1000
+        )  # fmt: skip
+
+
+def test_a_tokenizer_makes_tokens_of_text(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("abcdefghij" * 20)
+    splits = load_splits(
+        "t.txt", SIZES, sequence=4, inputs=TOKENS, folder=tmp_path, vocabulary=1000,
+        encode=lambda text: np.frombuffer(text, np.uint8).astype(np.int64) + 500,
+    )  # fmt: skip
+    assert splits.search.inputs["tokens"].min() >= 500 + ord("a")
+
+
+def test_what_is_not_needed_is_not_asked_for(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", image=_images(4), labels=np.arange(4))
+    needed = Sizes(calibration=0, search=0, report=4)
+    splits = load_splits(
+        "d.npz", SIZES, sequence=4, inputs=IMAGES, folder=tmp_path, needed=needed
+    )  # fmt: skip
+    assert (splits.calibration.samples, splits.report.samples) == (0, 4)
+
+
+def test_the_report_split_is_the_same_with_and_without_calibration(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", image=_images(8), labels=np.arange(8))
+    found = [
+        load_splits(
+            "d.npz", SIZES, sequence=4, inputs=IMAGES, folder=tmp_path,
+            needed=Sizes(calibration=count, search=0, report=4),
+        ).report.labels
+        for count in (0, 2)
+    ]  # fmt: skip
+    assert found[0] is not None
+    assert np.array_equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_come_in_the_order_of_axes_that_the_graph_takes(
+    tmp_path: Path, channels: int
+) -> None:
+    pictures = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "p" / name).mkdir(parents=True)
+        for index in range(5):
+            pixels = rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)
+            pictures.fromarray(pixels).save(tmp_path / "p" / name / f"{index}.png")
+    first = _load("p", tmp_path, {"x": ("batch", channels, 16, 12)})
+    last = _load("p", tmp_path, {"x": ("batch", 16, 12, channels)})
+    assert last.report.inputs["x"].shape == (4, 16, 12, channels)
+    assert np.array_equal(np.moveaxis(first.report.inputs["x"], 1, -1), last.report.inputs["x"])
+    with pytest.raises(DataError, match="1 or 3 channels"):
+        _load("p", tmp_path, {"x": ("batch", 16, 12, 8)})

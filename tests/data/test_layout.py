@@ -1,0 +1,114 @@
+"""Inputs whose samples are not in front, or that have none, are fed as the graph takes them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dse.data.layout import batch_name, laid_out, samples_first
+from dse.errors import DataError
+from dse.evaluate.batches import batches
+from dse.zoo.split import Split
+
+X = np.arange(10 * 3, dtype=np.float32).reshape(10, 3)
+STATE = np.arange(2 * 10 * 4, dtype=np.float32).reshape(2, 10, 4)
+FLAG = np.array([True])
+
+
+@pytest.mark.parametrize(
+    ("shapes", "name"),
+    [
+        ([("seq", "batch", 4)], "batch"),
+        ([("N", 3), (2, "N", 4)], "N"),
+        ([("batch_size", "seq"), ("batch_size", "past + 1")], "batch_size"),
+        ([(1, 3), None], None),
+        ([("a", 3), ("b", 3), ("b", 4)], "b"),
+    ],
+)
+def test_the_axis_of_samples_is_named_alike(shapes: list, name: str | None) -> None:
+    assert batch_name(shapes) == name
+
+
+@pytest.mark.parametrize(
+    ("shapes", "arrays"),
+    [
+        ({"x": ("batch", 3), "state": (2, "batch", 4)}, {"x": X, "state": STATE}),
+        ({"x": (None, 3), "state": (2, None, 4)}, {"x": X, "state": STATE}),
+        ({"state": (2, "batch", 4), "x": ("batch", 3)}, {"x": X, "state": STATE}),
+        ({"x": ("batch", 3), "flag": (1,)}, {"x": X, "flag": FLAG}),
+        ({"x": ("batch", 3), "rate": ()}, {"x": X, "rate": np.int64(16000)}),
+        ({"x": ("batch", 3), "flag": (1,)}, {"x": X, "flag": np.ones((10, 1), bool)}),
+        ({"x": ("seq", "batch", 4)}, {"x": STATE}),
+        ({"x": (1, 3), "flag": (1,)}, {"x": X, "flag": FLAG}),
+        ({"x": None}, {"x": X}),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_batch_is_a_part_of_what_the_graph_takes(shapes: dict, arrays: dict, size: int) -> None:
+    pool = samples_first(
+        {name: np.asarray(one) for name, one in arrays.items()}, None, shapes, "d"
+    )
+    assert pool.samples == 10
+    seen: dict[str, list[np.ndarray]] = {name: [] for name in shapes}
+    for batch in batches(laid_out(pool, shapes, "d"), size, "cpu"):
+        for name, value in batch.feeds.items():
+            seen[name].append(value.numpy())
+    for name, shape in shapes.items():
+        axis = pool.axes.get(name, 0)
+        if axis is None:
+            assert all(one.shape == shape for one in seen[name])
+        else:
+            assert np.array_equal(np.concatenate(seen[name], axis), arrays[name])
+
+
+@pytest.mark.parametrize(
+    ("shapes", "arrays", "says"),
+    [
+        ({"x": ("batch", 3), "y": ("batch", 3)}, {"x": X, "y": X[:7]}, r"y: .* \(7, 3\) for 10"),
+        ({"x": ("batch", 3), "f": (1,)}, {"x": X, "f": np.arange(10)[:, None]}, r"f: the graph"),
+        ({"f": ()}, {"f": np.float32(1)}, "no input has an axis that counts samples"),
+        ({}, {}, "no input has an axis"),
+    ],
+)
+def test_counts_that_differ_are_refused(shapes: dict, arrays: dict, says: str) -> None:
+    arrays = {name: np.asarray(one) for name, one in arrays.items()}
+    with pytest.raises(DataError, match=says):
+        samples_first(arrays, None, shapes, "d")
+
+
+@pytest.mark.parametrize("labels", [np.zeros(7, int), np.int64(3)])
+def test_labels_are_one_row_a_sample(labels: np.ndarray) -> None:
+    with pytest.raises(DataError, match="labels: expected one row for each of 10 samples"):
+        samples_first({"x": X}, np.asarray(labels), {"x": ("batch", 3)}, "d")
+
+
+def test_samples_with_different_flags_go_one_at_a_time() -> None:
+    split = Split(
+        inputs={"x": X, "flag": np.arange(10)[:, None]}, labels=None, kind="images",
+        axes={"flag": None},
+    )  # fmt: skip
+    assert [int(batch.feeds["flag"][0]) for batch in batches(split, 1, "cpu")] == list(range(10))
+    with pytest.raises(DataError, match=r"flag: has one value for all samples.*batch: 1"):
+        list(batches(split, 2, "cpu"))
+
+
+@pytest.mark.parametrize(
+    ("value", "refused"), [(-np.inf, False), (np.inf, True), (np.nan, True), (-3e38, False)]
+)
+def test_masks_are_numbers(value: float, refused: bool) -> None:
+    """-inf suppresses positions in additive masks; NaN and Inf are mistakes."""
+    values = X.copy()
+    values[2, 1] = value
+    split = Split(inputs={"x": values}, labels=None, kind="images")
+    if not refused:
+        laid_out(split, {"x": ("batch", 3)}, "d")
+        return
+    with pytest.raises(DataError, match="x: contains NaN or Inf"):
+        laid_out(split, {"x": ("batch", 3)}, "d")
+
+
+@pytest.mark.parametrize("values", [np.array(["a"] * 10), X.astype(complex)])
+def test_what_is_no_number_is_refused(values: np.ndarray) -> None:
+    split = Split(inputs={"x": values}, labels=None, kind="images")
+    with pytest.raises(DataError, match="expected numbers"):
+        laid_out(split, {"x": None}, "d")
