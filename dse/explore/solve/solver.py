@@ -181,6 +181,9 @@ def pareto(
     if len(losses) > MANY:
         return _hull(losses, costs, limit)
     loss, cost = np.zeros(1), np.zeros(1)
+    # A partial sum that another beats stays beaten whatever follows, since what follows is added
+    # to both: so dropping it is exact. All that is kept of it is whom it came from, as an index;
+    # walking back from the last sums gives the points without ever holding one while joining.
     history: list[tuple[np.ndarray, np.ndarray]] = []
     for added_loss, added_cost in zip(losses, costs, strict=True):
         next_loss = (loss[:, None] + added_loss).ravel()
