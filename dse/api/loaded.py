@@ -34,7 +34,7 @@ from hwmodels.formats.quantizer import Quantizer
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.runtimes.platform import Platform
 
-Recipe = str | Path | Quantizer | Mapping[str, object] | FrontPoint
+Formats = str | Path | Quantizer | Mapping[str, object] | FrontPoint
 """Formats for a whole model: a scheme's or format's name, a quantizer for every site, the JSON
 file or object of an assignment, or a point of a front."""
 
@@ -75,7 +75,7 @@ class LoadedModel:
     def predict(
         self,
         device: str | Device,
-        format: Recipe = WIDE,
+        format: Formats = WIDE,
         *,
         dims: Mapping[str, int] | None = None,
         runtime: str | None = None,
@@ -106,7 +106,7 @@ class LoadedModel:
 
     def evaluate(
         self,
-        format: Recipe,
+        format: Formats,
         *,
         data: Data = None,
         samples: int = 16,
@@ -185,7 +185,7 @@ class LoadedModel:
             seed=space.search.seed,
         )
 
-    def assignment(self, format: Recipe) -> Assignment:
+    def assignment(self, format: Formats) -> Assignment:
         """The quantizer of every site.
 
         Raises:

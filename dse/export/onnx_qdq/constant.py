@@ -91,7 +91,7 @@ def codes_of(weight: Tensor, emulator: Emulator, element: ElementType) -> Codes:
         scale=scale.astype(stored_as.type.numpy()),
         level=np.float32(found.level) if quantizer.format.tensor_scale else None,
         zero_point=place.of(found.zeros)[0].astype(element.type.numpy())
-        if affine or not (block or element.type.bitwidth < 8)
+        if affine or not (in_groups or element.type.bitwidth < 8)
         else None,
         axis=axis,
         block=block,

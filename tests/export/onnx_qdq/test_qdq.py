@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
@@ -162,6 +164,27 @@ def test_narrow_weights_are_read_bit_for_bit_by_the_reference_evaluator(weight, 
     assert checks[1].difference == 0
     opset = onnx.load(tmp_path / "quantized.onnx").opset_import[0].version
     assert opset == max(17, NARROW[weight])
+
+
+@pytest.mark.parametrize(
+    "weight", ["nvfp4", "mxfp4", "mxfp8", "int4_g32", "uint4_g32", "int8_channel"]
+)
+def test_files_have_the_bytes_that_the_cost_model_counts(weight, tmp_path):
+    recipe = mlp_recipe(tmp_path, weight, None)
+    deliver(recipe, "onnx-qdq", tmp_path / "quantized.onnx")
+    stored = onnx.load(tmp_path / "quantized.onnx").graph.initializer
+    bits = sum(
+        math.prod(tensor.dims) * ir.DataType(tensor.data_type).bitwidth
+        for tensor in stored
+        if tensor.name.endswith(("_codes", "_scale", "_level", "_zero_point"))
+        and not (weight == "int8_channel" and tensor.name.endswith("_zero_point"))
+    )
+    wanted = sum(
+        quantizer(weight).format.storage_bytes(tuple(recipe.constant(key).shape), emulator.axes)
+        for key, emulator in recipe.bound.items()
+        if key.endswith("/in1")
+    )
+    assert bits // 8 == wanted
 
 
 def test_two_levels_of_scales_are_two_nodes_of_narrow_constants(tmp_path):
