@@ -15,7 +15,7 @@ from dse.space.schema import Target
 from hwmodels.devices.load import load_device
 
 LANGUAGE_SCHEMES = ("bf16", "w8a8_fp8_dynamic", "w4a16", "w4a4_nvfp4")
-VISION_SCHEMES = ("bf16", "w8a8_fp8", "w8a8_int8")
+VISION_SCHEMES = ("bf16", "w8a8_fp8", "w8a8_int8_static")
 LIKELY_SIZES = {"batch": 1, "sequence": 512, "past": 0}
 """Values of symbolic dimensions by name, for a first draft; others start at 1."""
 

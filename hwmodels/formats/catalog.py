@@ -22,6 +22,8 @@ E8M0_FLOOR = Scale(encoding=ENCODINGS["e8m0"], rule="floor")
 E4M3_MIN_NORMAL = 2.0**-6
 """torchao's NVFP4 never uses a smaller block scale: `E4M3_EPS` in `mx_formats/nvfp4_tensor.py`."""
 E4M3_SCALE = Scale(encoding=ENCODINGS["e4m3"], minimum=E4M3_MIN_NORMAL)
+TAPERED_BITS = 15
+"""Tapered elements up to this width are scaled, or ten bits would lose more than eight."""
 FP8_SCALED = "FP8 Formats for Deep Learning, arXiv 2209.05433"
 FBGEMM = "FBGEMM, arXiv 2101.05615"
 ZEROQUANT = "ZeroQuant, arXiv 2206.01861, section 4.1"
@@ -177,14 +179,18 @@ def format(name: str) -> Format:
 def uniform(name: str) -> Quantizer:
     """What `--format NAME` puts at every site.
 
-    An element of 8 bits or less that has no scale of its own is scaled per tensor by its static
-    absolute maximum; wider ones are cast. A quantizer name that says more is taken as it is.
+    An element of 8 bits or less that has no scale of its own is scaled per tensor, static, by the
+    statistic that suits it (`Quantizer.settled`): the absolute maximum, or where tapered formats
+    have their precision (those up to `TAPERED_BITS`). Wider ones are cast. A quantizer name that
+    says more is taken as it is.
 
     Raises:
         UnknownFormatError: No such format.
     """
     chosen = quantizer(name)
-    if chosen.format.element.bits > 8 or chosen.format.granularity != "tensor" or ":" in name:
+    element = chosen.format.element
+    widest = TAPERED_BITS if element.is_tapered else 8
+    if element.bits > widest or chosen.format.granularity != "tensor" or ":" in name:
         return chosen
     scaled = chosen.format
     if scaled.scale is None:
@@ -204,6 +210,7 @@ def _scheme(name: str, weight: str, operand: str, source: str) -> Scheme:
     )
 
 
+LITERT = "LiteRT 8-bit quantization specification (symmetric weights, affine activations)"
 _VLLM = "compressed-tensors preset schemes (vllm-project/compressed-tensors, quant_scheme.py)"
 
 SCHEMES: Mapping[str, Scheme] = MappingProxyType(
@@ -212,7 +219,8 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
         for entry in (
             _scheme("w8a16", "int8_channel", "bf16", _VLLM),
             _scheme("w4a16", "int4_g128", "bf16", _VLLM),
-            _scheme("w8a8_int8", "int8_channel", "int8:static", _VLLM),
+            _scheme("w8a8_int8", "int8_channel", "int8_token", _VLLM),
+            _scheme("w8a8_int8_static", "int8_channel", "uint8:static", LITERT),
             _scheme("w8a8_fp8", "e4m3_tensor", "e4m3_tensor:static", _VLLM),
             _scheme("w8a8_fp8_dynamic", "e4m3_channel", "e4m3_token", _VLLM),
             _scheme("w4a8_fp8", "int4_g128", "e4m3_token", _VLLM),

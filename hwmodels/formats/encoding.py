@@ -99,6 +99,11 @@ class Encoding:
         return math.frexp(self.max)[1] - 1
 
     @property
+    def is_tapered(self) -> bool:
+        """Whether digits are lost with distance from 1, on both sides."""
+        return self.kind in ("posit", "takum")
+
+    @property
     def has_negative_zero(self) -> bool:
         """Whether -0 is a code of its own."""
         return self.kind == "float" and self.signed and self.specials not in ("fnuz", "p3109")

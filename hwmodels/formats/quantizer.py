@@ -21,7 +21,8 @@ __all__ = [
 Granularity = Literal["tensor", "channel", "token", "head", "group", "block"]
 ScaleRule = Literal["nearest", "floor", "ceil", "even", "rceil", "ratio", "global_min"]
 Statistic = Literal[
-    "auto", "absmax", "minmax", "percentile", "mse", "output_mse", "mean_channel_range", "learned",
+    "auto", "absmax", "minmax", "percentile", "rms", "mse", "output_mse", "mean_channel_range",
+    "learned",
 ]  # fmt: skip
 Timing = Literal["dynamic", "two_stage", "static", "delayed"]
 Rounding = Literal[
@@ -139,7 +140,8 @@ class Format:
 class Quantizer:
     """A format plus how it is applied: data here, behaviour in `dse.numerics`.
 
-    Statistics: `mse` is the range of least squared error, `output_mse` that of least squared error
+    Statistics: `rms` maps the root mean square to 1/2, where posits and takums have most digits;
+    `mse` is the range of least squared error, `output_mse` that of least squared error
     in what a layer computes from calibration data (without data it is `mse`);
     `mean_channel_range` is the mean over slices of their ranges, as one scale for all (FracTrain,
     arXiv 2012.13113); `learned` scales are trained and come as a state, which starts at LSQ's
@@ -204,17 +206,22 @@ class Quantizer:
         """The same with rounding to nearest in place of a learned one: for what is no weight."""
         return replace(self, rounding="nearest_even") if self.is_learned else self
 
+    @property
+    def plain_statistic(self) -> Statistic:
+        """What `auto` means where neither place nor data are known."""
+        return "rms" if self.format.element.is_tapered else "absmax"
+
     def settled(self, *, weight: bool) -> Quantizer:
         """The quantizer with every `auto` replaced by what suits its place.
 
         Integer weights of at most `COARSE_BITS` take ranges of least output error and corrected
-        means; everything else takes its largest magnitude and no correction.
+        means. Tapered elements take the root mean square, everything else the largest magnitude.
         """
         coarse = weight and self.format.element.kind == "int" and self.format.scale is not None
         coarse = coarse and self.format.element.bits <= COARSE_BITS
         statistic, correction = self.statistic, self.correction
         if statistic == "auto":
-            statistic = "output_mse" if coarse else "absmax"
+            statistic = "output_mse" if coarse else self.plain_statistic
         if correction == "auto":
             correction = "bias_corrected" if coarse else "uncorrected"
         if (statistic, correction) == (self.statistic, self.correction):

@@ -42,14 +42,16 @@ RECURRENT = """
 <ir_version: 8, opset_import: ["" : 17]>
 g (float[N, 5, 12] x) => (float[N, 5, 16] y)
 <float[2, 64, 12] w0, float[2, 64, 16] r0, float[2, 128] b0,
- float[1, 48, 32] w1, float[1, 48, 16] r1, int64[3] merged = {0, 0, -1}, int64[1] one = {1}> {
+ float[1, 48, 32] w1, float[1, 48, 16] r1, int64[3] merged = {0, 0, -1}, int64[1] one = {1},
+ float gain = {8.0}> {
   t = Transpose <perm = [1, 0, 2]> (x)
   [lstm] h = LSTM <hidden_size = 16, direction = "bidirectional"> (t, w0, r0, b0)
   m = Transpose <perm = [0, 2, 1, 3]> (h)
   q = Reshape(m, merged)
   [gru] g = GRU <hidden_size = 16, linear_before_reset = 1> (q, w1, r1)
   s = Squeeze(g, one)
-  y = Transpose <perm = [1, 0, 2]> (s)
+  l = Transpose <perm = [1, 0, 2]> (s)
+  y = Mul(l, gain)
 }
 """
 ATTENTION = """

@@ -59,11 +59,13 @@ def test_every_choice_of_the_main_job_has_the_same_loss(device: str) -> None:
     wanted = gradient_scores(here, problem).losses(problem)
     found = gradient_scores(there, problem).losses(problem)
     for first, second in zip(found, wanted, strict=True):
-        assert first == pytest.approx(second, rel=0.05, abs=1e-7)
+        assert first == pytest.approx(second, rel=1e-3, abs=1e-9)
     names = {choice.name for variable in problem.variables for choice in variable.choices}
     for name in sorted(names):
         point = tuple(variable.index(name) or 0 for variable in problem.variables)
         chosen = problem.assignment(point)
         expected = here.measure(chosen)
-        assert there.measure(chosen).loss == pytest.approx(expected.loss, rel=0.03, abs=1e-6)
+        # Sums in another order move a few values to the next step: far within the doubt.
+        doubt = 0.5 * expected.stderr
+        assert there.measure(chosen).loss == pytest.approx(expected.loss, rel=0.03, abs=doubt)
         assert name == "bf16" or expected.loss > 0

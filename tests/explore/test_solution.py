@@ -19,7 +19,7 @@ FREE = "h100-sxm:free"
 """The shortcut of a block is read by two regions, and converted once if they agree."""
 VELA = "ethos-u55:vela"
 """A tensor is stored in one format, and who wants another converts."""
-CHOICES = ("bf16", "w8a8_int8", "w4a16")
+CHOICES = ("bf16", "w8a8_int8_static", "w4a16")
 
 
 def opened(target: str, *constraints: str) -> Design:

@@ -8,12 +8,12 @@ from hwmodels.formats.quantizer import Quantizer
 def kernel_quantizer(quantizer: Quantizer) -> Quantizer:
     """The quantizer of the same values in the vocabulary of kernels.
 
-    `auto` is the largest magnitude here, since the place is not known; without data the least
+    `auto` is what suits the element here, since the place is not known; without data the least
     error of outputs is that of values; a two-stage maximum is a maximum; a random direction is a
     coin between the neighbours.
     """
     if quantizer.statistic == "auto":
-        quantizer = quantizer.replaced(statistic="absmax")
+        quantizer = quantizer.replaced(statistic=quantizer.plain_statistic)
     elif quantizer.statistic == "output_mse":
         quantizer = quantizer.replaced(statistic="mse")
     if quantizer.timing == "two_stage":

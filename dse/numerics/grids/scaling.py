@@ -50,6 +50,7 @@ class Scaling(NamedTuple):
     """Where rule ROUNDED rounds to."""
 
 
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 _RULES = {"floor": Rule.FLOOR, "ceil": Rule.CEIL, "even": Rule.EVEN, "rceil": Rule.RCEIL}
 
 
@@ -87,7 +88,7 @@ def scaling_of(format: Format, *, group: int, tensor_scale: float = 1.0) -> Scal
     return Scaling(
         rule=np.int64(rule_of(format)),
         group=np.int64(group),
-        element_max=np.float32(target or max(element.max, -element.min)),
+        element_max=np.float32(min(target or max(element.max, -element.min), FLOAT32_MAX)),
         element_exponent=np.int32(element.max_exponent),
         element_mantissa=np.int32(element.mantissa_bits if element.kind == "float" else 0),
         minimum=np.float32(minimum),

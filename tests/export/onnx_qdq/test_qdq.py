@@ -107,7 +107,7 @@ def test_one_pair_serves_all_readers_of_a_value(model, tmp_path):
 
 
 def test_weights_are_stored_narrow(model, tmp_path):
-    assignment = uniform_assignment(Analysis(model.graph).regions, "w8a8_int8")
+    assignment = uniform_assignment(Analysis(model.graph).regions, "w8a8_int8_static")
     evaluator = evaluator_of(model, assignment)
     deliver(recipe_of(evaluator, assignment), "onnx-qdq", tmp_path / "quantized.onnx")
     assert (tmp_path / "quantized.onnx").stat().st_size < 0.3 * model.graph.path.stat().st_size
