@@ -133,6 +133,25 @@ def test_schemes_carry_their_name(name):
     assert scheme(name).other.name == "bf16"
 
 
+@pytest.mark.parametrize(
+    ("name", "weight", "operand"),
+    [
+        ("w8a16", "int8_channel", None), ("w4a16", "int4_g128", None),
+        ("w8a8_int8", "int8_channel", "int8_token"),
+        ("w8a8_int8_static", "int8_channel", "uint8:static"),
+        ("w8a8_fp8", "e4m3_tensor", "e4m3_tensor:static"),
+        ("w8a8_fp8_dynamic", "e4m3_channel", "e4m3_token"),
+        ("w4a8_fp8", "int4_g128", "e4m3_token"), ("w4a4_nvfp4", "nvfp4", "nvfp4"),
+        ("w4a4_mxfp4", "mxfp4", "mxfp4"), ("w6a6_mxfp6", "mxfp6", "mxfp6"),
+        ("w8a8_mxfp8", "mxfp8", "mxfp8"),
+    ],
+)  # fmt: skip
+def test_a_scheme_is_what_its_source_says(name, weight, operand):
+    found = scheme(name)
+    assert found.weight == quantizer(weight)
+    assert found.input == (None if operand is None else quantizer(operand))
+
+
 def test_unknown_scheme_names_the_nearest():
     with pytest.raises(UnknownFormatError, match="did you mean 'w8a8_fp8'"):
         scheme("w8a8fp8")
@@ -143,6 +162,8 @@ def test_unknown_scheme_names_the_nearest():
     [
         ("bf16", "bf16"), ("fp16", "fp16"), ("e4m3", "e4m3_tensor:static"), ("mxfp4", "mxfp4"),
         ("int8", "int8:static"), ("int8_channel", "int8_channel"), ("e2m1", "e2m1_tensor:static"),
+        ("posit8_1", "posit8_1_tensor:static"), ("posit9_1", "posit9_1_tensor:static"),
+        ("posit16_1", "posit16_1"), ("takum16", "takum16"),
         ("int8:mse", "int8:mse"),
     ],
 )  # fmt: skip
