@@ -157,6 +157,8 @@ def _repeated(graph: Graph, name: str, found: Mapping[str, Output]) -> str:
     for end in _ends(graph, name):
         if end.value in found:
             return f"it follows from {found[end.value].name}"
+        if _shape(graph, end.value) == ():
+            return "it is one number for all samples of a batch"
     return "no float tensor leads to it"
 
 

@@ -59,25 +59,33 @@ def _is_sound(values: np.ndarray) -> bool:
     return mask and bool(np.isneginf(values[odd]).all())
 
 
+def before(graph: Graph, nodes: Iterable[str]) -> frozenset[str]:
+    """Some nodes with all that lead to them."""
+    seen: set[str] = set()
+    for name in nodes:
+        if name not in seen:
+            seen |= {name} | nx.ancestors(graph.dag, name)
+    return frozenset(seen)
+
+
 def unmeasured(graph: Graph, sites: Iterable[Site], values: Iterable[str]) -> tuple[str, ...]:
     """Nodes with sites from which no measured tensor is reached."""
-    seen: set[str] = set()
-    for value in values:
-        node = graph.producer.get(value)
-        if node is not None and node.name not in seen:
-            seen |= {node.name} | nx.ancestors(graph.dag, node.name)
+    ends = [graph.producer[value].name for value in values if value in graph.producer]
+    seen = before(graph, ends)
     return tuple(dict.fromkeys(site.node for site in sites if site.node not in seen))
 
 
 def remarks(task: Task) -> Iterator[str]:
     """What was assumed about outputs because nothing says what they are."""
+    alike: dict[tuple[str, str], list[str]] = {}
     for output in task.outputs:
         if not output.certain:
-            yield (
-                f"output {output.name} is taken for {output.kind.replace('_', ' ')}: "
-                f"{output.reason}; if it is something else, say it under quality: "
-                f"kinds: {{{output.name}: logits}} (or --kind)"
-            )
+            alike.setdefault((output.kind, output.reason), []).append(output.name)
+    for (kind, reason), names in alike.items():
+        yield (
+            f"output {', '.join(names)}: taken for {kind.replace('_', ' ')}, as {reason}; if it "
+            f"is something else, say it under quality: kinds: {{{names[0]}: logits}} (or --kind)"
+        )
 
 
 def verdict(quality: Quality, constant: ConstantAnswer, unit: str) -> str:

@@ -16,11 +16,12 @@ from dse.errors import DataError, GraphError
 from dse.evaluate.batches import Feeds, batches
 from dse.evaluate.classify import classify
 from dse.evaluate.evaluator import TRACE_BYTES, Evaluator
-from dse.evaluate.findings import bad_weights, integer_sites, named, remarks, unmeasured
+from dse.evaluate.findings import bad_weights, before, integer_sites, named, remarks, unmeasured
 from dse.evaluate.metric import Metric
 from dse.evaluate.quality import Task
 from dse.evaluate.values import certain
 from dse.execute.memory import GIGA, Caches, Need, checked, memory_need, with_kept
+from dse.execute.program.compiler import problems
 from dse.execute.program.program import WEIGHT_CACHE_BYTES, Program
 from dse.execute.weights.calibrate import observe
 from dse.graph.ir.graph import Graph
@@ -102,7 +103,8 @@ def build_evaluator(
     if metric is not None:
         task = replace(task, outputs=())
     values = [output.value for output in task.outputs]
-    scored = replace(graph, outputs=tuple(dict.fromkeys([*values, *graph.outputs[:1]])))
+    wanted = values if metric is None else graph.outputs[:1]
+    scored = _up_to(graph, tuple(dict.fromkeys(wanted)), sites.values())
     budgets = Caches(weight_bytes=WEIGHT_CACHE_BYTES, trace_bytes=TRACE_BYTES)
     if compute == "cpu":
         first = next(batches(measured, data.batch, "cpu")).feeds
@@ -112,7 +114,7 @@ def build_evaluator(
             batches=math.ceil(measured.samples / data.batch), budgets=budgets,
         )  # fmt: skip
         budgets = _told(need, graph, budgets)
-    read = analysis if scored.outputs == graph.outputs else Analysis(scored)
+    read = analysis if scored is graph else Analysis(scored)
     program = Program(
         scored, analysis=read, device=compute, weight_cache_bytes=budgets.weight_bytes
     )
@@ -152,6 +154,21 @@ def _remark(graph: Graph, sites: Mapping[str, Site], task: Task) -> None:
             "no measured output is reached from %s: whatever stands there costs nothing in this "
             "loss (measured: %s)", unseen, ", ".join(output.name for output in task.outputs),
         )  # fmt: skip
+
+
+def _up_to(graph: Graph, values: tuple[str, ...], sites: Iterable[Site]) -> Graph:
+    """The graph with other outputs, without what comes after them: a choice of boxes, say.
+
+    Nodes that an assignment may name stay, and what leads to them.
+    """
+    ends = [graph.producer[value].name for value in values if value in graph.producer]
+    kept = before(graph, [*ends, *(site.node for site in sites)])
+    # What can run stays: a node that loses a reader may take its bias for its own.
+    spare = len(kept) < len(graph.nodes) and any(problems(graph))
+    if values == graph.outputs and not spare:
+        return graph
+    nodes = tuple(node for node in graph.nodes if node.name in kept)
+    return replace(graph, outputs=values, nodes=nodes if spare else graph.nodes)
 
 
 def _on_floats(

@@ -177,7 +177,7 @@ def test_one_number_is_a_regression_until_somebody_says_more(evaluate, caplog) -
     twin = ("float[N] y", "y = Squeeze(z, axis)")
     found = evaluate(twin, weights=_weights(1))
     assert found.task.outputs[0].kind == "regression"
-    assert "output y is taken for regression" in caplog.text
+    assert "output y: taken for regression" in caplog.text
     said = evaluate(twin, weights=_weights(1), quality=QualityOf(kind="binary"))
     expected = evaluate(BINARY["sigmoid"], weights=_weights(1))
     assert said.quantized.loss == pytest.approx(expected.quantized.loss, rel=1e-6)
@@ -251,3 +251,15 @@ def test_labels_beyond_the_classes_are_refused(evaluate) -> None:
 def test_an_unknown_output_is_refused(evaluate) -> None:
     with pytest.raises(DataError, match=r"no output 'yy'; did you mean 'y'"):
         evaluate(WRITTEN["logits"], quality=QualityOf(output="yy"))
+
+
+def test_what_comes_after_the_scores_is_not_run(evaluate) -> None:
+    """A detector is scored at its boxes and scores; the choice among them needs no executor."""
+    tail = (
+        "b0 = MatMul(h, w3) b1 = MatMul(b0, w4) boxes = Unsqueeze(b1, axis) "
+        "s = Unsqueeze(z, two) sel = NonMaxSuppression(boxes, s)"
+    )
+    twin = ("int64[found, 3] sel", tail)
+    found = evaluate(twin, weights=_heads())
+    assert {output.value for output in found.task.outputs} == {"boxes", "s"}
+    assert found.quantized.loss > 0
