@@ -13,6 +13,8 @@ import numpy as np
 from dse import zoo
 from dse.data.layout import Shapes, check_values, samples_first
 from dse.errors import DataError, nearest
+from dse.text.documents import SUFFIXES
+from dse.text.reader import TextReader
 from dse.zoo.split import Split
 
 ZOO_PREFIX = "zoo:"
@@ -25,7 +27,7 @@ COLOURS = (1, 3)
 UNREADABLE = (ValueError, OSError, zipfile.BadZipFile, NotImplementedError, EOFError, KeyError)
 """What numpy and zipfile raise for a file that is none of theirs."""
 
-Encode = Callable[[bytes], np.ndarray]
+ARRAYS = (".npz", ".npy")
 
 
 def check_source(source: str, folder: Path = Path()) -> None:
@@ -40,7 +42,7 @@ def check_source(source: str, folder: Path = Path()) -> None:
     if path.suffix == ".npz":
         for name, values in _arrays(path).items():
             check_values(values, f"{path}: {name}")
-    elif path.suffix in (".npy", ".txt"):
+    elif path.suffix in (".npy", *SUFFIXES):
         _existing(path)
 
 
@@ -52,7 +54,7 @@ def read_pool(
     folder: Path,
     *,
     vocabulary: int | None = None,
-    encode: Encode | None = None,
+    text: TextReader | None = None,
 ) -> Split:
     """All samples of a source (of images at most `limit`), see `load_splits`."""
     path = folder / source
@@ -60,8 +62,10 @@ def read_pool(
         return _image_folder(path, inputs, limit)
     if path.suffix == ".npz":
         return _npz(path, inputs)
-    if path.suffix == ".txt":
-        return _windows(path, _text(path, vocabulary, encode), inputs, sequence, vocabulary)
+    if text is not None and path.suffix in SUFFIXES:
+        return text.read(path, samples=limit, sequence=sequence, inputs=inputs)
+    if path.suffix in SUFFIXES:
+        return _windows(path, _bytes(path, vocabulary), inputs, sequence, vocabulary)
     if path.suffix == ".npy":
         return _windows(path, _token_ids(path), inputs, sequence, vocabulary)
     _check_known(source, path)
@@ -69,14 +73,16 @@ def read_pool(
 
 
 def _check_known(source: str, path: Path) -> None:
-    if path.suffix in (".npz", ".npy", ".txt") or ":" in source:
+    if path.suffix in (*ARRAYS, *SUFFIXES) or ":" in source:
         return
     if path.exists():
-        raise DataError(f"{source}: expected .npz, .npy, .txt, a folder or module:function")
+        raise DataError(
+            f"{source}: expected .npz, .npy, {', '.join(SUFFIXES)}, a folder or module:function"
+        )
     known = [f"{ZOO_PREFIX}{name}" for name in zoo.CATALOGUE]
     raise DataError(
-        f"{source}: no such data{nearest(source, known)}; expected a zoo name, an .npz, a token "
-        "file (.npy, .txt), a folder of images by class, or module:function"
+        f"{source}: no such data{nearest(source, known)}; expected a zoo name, an .npz, tokens "
+        "(.npy), text (.txt, .jsonl, .parquet), a folder of images by class, or module:function"
     )
 
 
@@ -108,20 +114,19 @@ def _read_arrays(path: Path, _changed_ns: int, _size: int) -> Mapping[str, np.nd
         raise DataError(f"{path}: cannot be read as an .npz of plain arrays: {error}") from error
 
 
-def _text(path: Path, vocabulary: int | None, encode: Encode | None) -> np.ndarray:
-    """The tokens of a text: what the model's tokenizer says, or the bytes of UTF-8.
+def _bytes(path: Path, vocabulary: int | None) -> np.ndarray:
+    """The bytes of a text in UTF-8: its tokens, for a model without a tokenizer.
 
     Raises:
-        DataError: no tokenizer, and a vocabulary that is not bytes.
+        DataError: a vocabulary that is not bytes, or documents of JSONL or parquet.
     """
     content = _existing(path).read_bytes()
-    if encode is not None:
-        return encode(content)
-    if vocabulary not in (None, BYTES):
+    if vocabulary not in (None, BYTES) or path.suffix != ".txt":
         raise DataError(
-            f"{path}: the model's vocabulary has {vocabulary} entries, so its tokens are not the "
-            "bytes of a text, and it came without a tokenizer; give token ids as an .npy file "
-            "(one axis of integers), made with the model's own tokenizer"
+            f"{path}: the model came without a tokenizer, so text cannot be read for its "
+            f"vocabulary{f' of {vocabulary} entries' if vocabulary else ''}; import it from its "
+            "Hugging Face folder, or give token ids as an .npy file (one axis of integers), made "
+            "with the model's own tokenizer"
         )
     return np.frombuffer(content, dtype=np.uint8)
 

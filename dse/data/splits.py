@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from dse import zoo
 from dse.data.layout import Shapes, laid_out
 from dse.data.source import ZOO_PREFIX, read_pool
 from dse.errors import DataError
+from dse.text.reader import TextReader
 from dse.zoo.split import Split, Splits
 
 SPLIT_NAMES = ("calibration", "search", "report")
@@ -40,7 +41,7 @@ def load_splits(
     folder: Path = Path(),
     needed: Sizes | None = None,
     vocabulary: int | None = None,
-    encode: Callable[[bytes], np.ndarray] | None = None,
+    text: TextReader | None = None,
 ) -> Splits:
     """The three splits of a source.
 
@@ -52,7 +53,7 @@ def load_splits(
         folder: what relative paths are relative to.
         needed: what will do where the source has less than `sizes`.
         vocabulary: entries of the model's vocabulary, where it has one.
-        encode: the model's tokenizer: text -> (tokens,) integers; None: bytes are the tokens.
+        text: how the model reads text; None: bytes are the tokens.
 
     Raises:
         DataError: no such source, wrong names or shapes, too few samples, NaN, text for a model
@@ -62,7 +63,7 @@ def load_splits(
         splits = _from_zoo(source.removeprefix(ZOO_PREFIX), sizes, sequence)
     else:
         pool = read_pool(
-            source, sizes.total, sequence, inputs, folder, vocabulary=vocabulary, encode=encode
+            source, sizes.total, sequence, inputs, folder, vocabulary=vocabulary, text=text
         )
         splits = deal(pool, sizes, origin=source, needed=needed)
     return checked(splits, inputs, source)

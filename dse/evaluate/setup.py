@@ -28,6 +28,9 @@ from dse.graph.ir.graph import Graph
 from dse.graph.ir.site import Site
 from dse.graph.patterns.analysis import Analysis
 from dse.space.schema import Data, QualityOf
+from dse.text.documents import SUFFIXES
+from dse.text.model import reader_of
+from dse.text.reader import TextReader
 from dse.zoo.split import Splits
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.work.role import ROLES
@@ -95,6 +98,7 @@ def build_evaluator(
             folder=folder,
             needed=needed,
             vocabulary=_vocabulary(graph),
+            text=_text_reader(graph, data.source),
         )
     else:
         splits = checked_splits(splits, shapes, data.source)
@@ -138,6 +142,11 @@ def build_evaluator(
         return judged_by(evaluator, metric)
     _remark(graph, sites, evaluator.task)
     return evaluator
+
+
+def _text_reader(graph: Graph, source: str) -> TextReader | None:
+    """How the model reads its data, if they are text."""
+    return reader_of(graph) if Path(source).suffix in SUFFIXES else None
 
 
 def _remark(graph: Graph, sites: Mapping[str, Site], task: Task) -> None:

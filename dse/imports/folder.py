@@ -20,19 +20,19 @@ from dse.graph.ir.graph import Graph
 from dse.graph.onnx.load import load
 from dse.imports.checkpoint import Checkpoint, StoredTensor, read_checkpoint
 from dse.imports.experts import register
+from dse.imports.facts import KEY, Facts, with_folder
+from dse.imports.layers import Stack, shortened, stacks
 from dse.imports.network import CONFIG, build, read_config
-from dse.imports.parameters import aliases, assembled, check_complete, sources
-from dse.imports.signature import Assembled, signature
+from dse.imports.parameters import Source, aliases, assembled, check_complete, sources
+from dse.imports.signature import Assembled, is_causal, signature
+from dse.imports.stamp import UnlikeError, layer_weights, stamp
 from dse.imports.tidy import tidy
 from dse.imports.trace import optimise, traced
 
 NETWORK, STORED = "network.", "stored."
 """Attributes of `Assembled`: what names of its parts begin with."""
-REVISION = 1
+REVISION = 3
 """Counts up when the same folder gives another graph."""
-KEY = "dse.import"
-"""Metadata of an imported graph."""
-
 TORCH_TYPES = {
     "BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8, "I16": torch.int16,
     "I32": torch.int32, "I64": torch.int64, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -52,7 +52,7 @@ def open_folder(folder: Path) -> Graph:
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, _bytes(export_folder(folder, checkpoint)))
-    return load(path, data=folder)
+    return with_folder(load(path, data=folder), folder)
 
 
 def write_graph(folder: Path, path: Path) -> None:
@@ -73,6 +73,8 @@ def write_graph(folder: Path, path: Path) -> None:
         tensor = value.const_value
         if isinstance(tensor, ir.ExternalTensor):
             value.const_value = _moved(tensor, str(prefix / tensor.location))
+    facts = {**json.loads(model.metadata_props[KEY]), "folder": str(prefix)}
+    model.metadata_props[KEY] = json.dumps(facts)
     write_atomically(path, _bytes(model))
 
 
@@ -84,26 +86,58 @@ def export_folder(folder: Path, checkpoint: Checkpoint) -> ir.Model:
     """
     register()
     config = read_config(folder)
-    network = build(config, folder)
+    try:
+        model = _exported(config, checkpoint, build(config, folder), shorten=True)
+    except UnlikeError:
+        model = _exported(config, checkpoint, build(config, folder), shorten=False)
+    return model
+
+
+def _exported(config: Any, checkpoint: Checkpoint, network: Any, *, shorten: bool) -> ir.Model:
+    """The network's graph.
+
+    Raises:
+        UnlikeError: Layers that look alike are not; without `shorten` all of them are traced.
+    """
     made_from = sources(network, checkpoint)
     tied = aliases(network)
-    used = [name for source in made_from for name in source.names]
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with mode:
-        stored = {name: _empty(checkpoint.tensors[name]) for name in used}
-        check_complete(network, assembled(network, stored, made_from, tied), str(folder))
+        stored = {
+            name: _empty(checkpoint.tensors[name]) for made in made_from for name in made.names
+        }
+        made = assembled(network, stored, made_from, tied)
+        check_complete(network, made, str(checkpoint.folder))
+    repeated = stacks(network) if shorten else ()
+    for stack in repeated:
+        shortened(network, stack)
+    kept = [source for source in made_from if not _is_dropped(source.target, repeated)]
     asked = signature(network)
-    module = Assembled(network, stored, made_from, tied, asked.keywords)
+    module = Assembled(network, _of(stored, kept), kept, tied, asked.keywords)
     _forget_parameters(network)
-    model = _traced(module, asked.inputs, asked.dims, mode, folder)
-    references = _forget_weights(model.graph, module.names, checkpoint)
+    model = _traced(module, asked.inputs, asked.dims, mode, checkpoint.folder)
+    _name_weights(model.graph, module.names)
     optimise(model)
-    for name, tensor in references.items():
-        if name in model.graph.initializers:
-            model.graph.initializers[name].const_value = tensor
     tidy(model, root=NETWORK)
-    model.metadata_props[KEY] = json.dumps(_facts(config))
+    for stack in repeated:
+        pairs = [(source.target, tuple(source.names)) for source in made_from]
+        stamp(model, stack, layer_weights(stack, pairs))
+    _refer(model.graph, checkpoint)
+    model.metadata_props[KEY] = _facts(network, module.result).text
     return model
+
+
+def _is_dropped(parameter: str, repeated: Sequence[Stack]) -> bool:
+    """Whether a parameter is of a layer that is not traced."""
+    for stack in repeated:
+        if parameter.startswith(f"{stack.path}."):
+            number = parameter.removeprefix(f"{stack.path}.").partition(".")[0]
+            return int(number) >= stack.traced
+    return False
+
+
+def _of(stored: Mapping[str, Tensor], kept: Sequence[Source]) -> dict[str, Tensor]:
+    return {name: stored[name] for source in kept for name in source.names}
 
 
 def _checkpoint(folder: Path) -> Checkpoint:
@@ -115,14 +149,16 @@ def _checkpoint(folder: Path) -> Checkpoint:
     return read_checkpoint(folder)
 
 
-def _facts(config: Any) -> dict[str, object]:
+def _facts(network: Any, output: str) -> Facts:
+    config = network.config
     text = config.get_text_config()
-    return {
-        "family": config.model_type,
-        "architecture": config.architectures[0],
-        "context": getattr(text, "max_position_embeddings", None)
-        or getattr(text, "n_positions", None),
-    }
+    return Facts(
+        family=config.model_type,
+        architecture=type(network).__name__,
+        context=getattr(text, "max_position_embeddings", None),
+        causal=is_causal(network) and output == "logits",
+        output=output,
+    )
 
 
 def _digest(checkpoint: Checkpoint) -> str:
@@ -180,26 +216,30 @@ def _traced(
         ) from error
     for value, name in zip(model.graph.inputs, inputs, strict=True):
         value.name = name
+    model.graph.outputs[0].name = module.result
     return model
 
 
-def _forget_weights(
-    graph: ir.Graph, names: Sequence[str], checkpoint: Checkpoint
-) -> dict[str, ir.ExternalTensor]:
-    """Empties the stored tensors' initialisers, names them, and gives what they refer to.
+def _name_weights(graph: ir.Graph, names: Sequence[str]) -> None:
+    """Calls the stored tensors' initialisers as the checkpoint does, and empties them.
 
-    The references go in after optimisation, which would read the small ones.
+    They stay empty up to the end, because optimisation would read the small ones.
     """
-    found = {}
     for place, name in enumerate(names):
         value = graph.initializers.pop(f"{STORED}{place}", None)
-        if value is None:
+        if value is not None:
+            value.const_value = None
+            value.name = name
+            graph.initializers[name] = value
+
+
+def _refer(graph: ir.Graph, checkpoint: Checkpoint) -> None:
+    """Lets the empty initialisers refer to bytes of the checkpoint's files."""
+    for name, value in graph.initializers.items():
+        tensor = checkpoint.tensors.get(name)
+        if tensor is None:
             continue
-        tensor = checkpoint.tensors[name]
-        value.const_value = None
-        value.name = name
-        graph.initializers[name] = value
-        found[name] = ir.ExternalTensor(
+        value.const_value = ir.ExternalTensor(
             tensor.file,
             tensor.offset,
             tensor.length,
@@ -208,4 +248,3 @@ def _forget_weights(
             name=name,
             base_dir=checkpoint.folder,
         )
-    return found

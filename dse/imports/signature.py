@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dse.imports.complex import RealPairs
 from dse.imports.parameters import Source, assembled
 
 BATCH, SEQUENCE = 2, 5
@@ -82,6 +83,7 @@ class Assembled(nn.Module):
         self.stored = nn.ParameterList(
             nn.Parameter(value, requires_grad=False) for value in stored.values()
         )
+        self.result = ""
         self.made_from, self.tied, self.keywords = tuple(made_from), tuple(tied), dict(keywords)
 
     def __repr__(self) -> str:  # torch's exporter prints it; the network's own would read weights
@@ -91,10 +93,13 @@ class Assembled(nn.Module):
         """The network's main output."""
         stored = dict(zip(self.names, self.stored, strict=True))
         parameters = assembled(self.network, stored, self.made_from, self.tied)
-        result = torch.func.functional_call(
-            self.network, parameters, (), {**inputs, **self.keywords, **self._cache()}
-        )
-        return main_output(result)
+        with RealPairs():
+            result = torch.func.functional_call(
+                self.network, parameters, (), {**inputs, **self.keywords, **self._cache()}
+            )
+        self.result = output_name(result)
+        value: Tensor = result[self.result]
+        return value
 
     def _cache(self) -> dict[str, Any]:
         from transformers import DynamicCache  # noqa: PLC0415
@@ -103,10 +108,7 @@ class Assembled(nn.Module):
         return {"past_key_values": DynamicCache()} if is_causal(self.network) else {}
 
 
-def main_output(result: Any) -> Tensor:
-    """The tensor that a graph gives."""
-    for name in OUTPUTS:
-        value = result.get(name)
-        if isinstance(value, Tensor):
-            return value
-    return next(value for value in result.values() if isinstance(value, Tensor))
+def output_name(result: Any) -> str:
+    """Which of a network's results a graph gives."""
+    names = [name for name, value in result.items() if isinstance(value, Tensor)]
+    return next((name for name in OUTPUTS if name in names), names[0])

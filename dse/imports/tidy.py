@@ -103,7 +103,7 @@ def _owner(node: ir.Node) -> str:
     if node.op_type not in PRODUCTS or node.inputs[1] is None:
         return ""
     name = str(node.inputs[1].name)
-    owned = node.inputs[1].const_value is not None and name.endswith(".weight")
+    owned = node.inputs[1].is_initializer() and name.endswith(".weight")
     return name.removesuffix(".weight") if owned else ""
 
 

@@ -113,7 +113,7 @@ def _path_from_scores(flow: Flow, value: str) -> tuple[Node, set[str]] | None:
             continue
         if flow.is_product(node):
             products[node.name] = node
-        elif node.op_type in WITHIN:
+        elif node.op_type in WITHIN or _appends_constant(flow, node):
             seen[node.name] = node
             queue += flow.signal_inputs(node)
     exponential = any(node.op_type in SOFTMAXES | {"Exp"} for node in seen.values())
@@ -121,6 +121,11 @@ def _path_from_scores(flow: Flow, value: str) -> tuple[Node, set[str]] | None:
         return None
     scores = next(iter(products.values()))
     return scores, set(_descendants(flow, scores, within=seen))
+
+
+def _appends_constant(flow: Flow, node: Node) -> bool:
+    """Whether learned scores are put beside the keys' own: attention sinks."""
+    return node.op_type == "Concat" and len(flow.signal_inputs(node)) == 1
 
 
 def _descendants(flow: Flow, start: Node, *, within: Iterable[str]) -> Iterator[str]:

@@ -1,0 +1,228 @@
+"""Copies the nodes of a traced layer for every layer that is built like it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from dse.imports.layers import Stack
+
+
+class UnlikeError(Exception):
+    """Layers that look alike compute differently: all of them must be traced."""
+
+
+@dataclass(slots=True)
+class Layer:
+    """The nodes that belong to one traced layer."""
+
+    nodes: list[ir.Node] = field(default_factory=list)
+    made: set[ir.Value] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Initialisers of a layer's own, in an order that is the same for every layer."""
+
+    names: Sequence[Sequence[str]]
+    """By layer of the whole stack, copies included."""
+
+
+def stamp(model: ir.Model, stack: Stack, weights: Weights) -> None:
+    """Adds the layers that were not traced.
+
+    Args:
+        model: with the stack's first layers; initialisers of the others are added without data.
+        stack: what is a copy of what.
+        weights: which initialisers change from layer to layer.
+
+    Raises:
+        UnlikeError: two traced layers of one kind are no copies of each other, or a layer gives
+            the next one more than one value.
+    """
+    graph = model.graph
+    layers = _layers(graph, stack, weights)
+    results = [_result(layers, at, graph) for at in range(stack.traced)]
+    _check_twins(layers, results, stack, weights)
+    tail = _readers(layers, results[-1])
+    previous, place = results[-1], layers[-1].nodes[-1]
+    for number, source in enumerate(stack.representatives, start=stack.traced):
+        copied = {results[source - 1]: previous}
+        copied |= dict(_other_weights(graph, weights.names[source], weights.names[number]))
+        names = _renaming(stack, weights, source, number)
+        for node in layers[source].nodes:
+            copy = _copy(node, copied, names)
+            graph.insert_after(place, copy)
+            place = copy
+        previous = copied[results[source]]
+    for node, index in tail:
+        node.replace_input_with(index, previous)
+    for index, value in enumerate(graph.outputs):
+        if value is results[-1]:
+            value.name, previous.name = previous.name, value.name
+            graph.outputs[index] = previous
+
+
+def _layers(graph: ir.Graph, stack: Stack, weights: Weights) -> list[Layer]:
+    """The nodes of every traced layer that depend on its weights or on its input.
+
+    What they share (sizes, masks, rotary tables) belongs to none, wherever it was traced first.
+    """
+    owner: dict[ir.Value, int] = {}
+    for at in range(stack.traced):
+        for name in weights.names[at]:
+            owner[graph.initializers[name]] = at
+    layers = [Layer() for _ in range(stack.traced)]
+    for node in graph:
+        at = _scope(node, stack)
+        sources = {owner[value] for value in node.inputs if value in owner}
+        if not sources:
+            continue
+        if at is None and len(sources) == 1 and _is_static(node):
+            at = next(iter(sources))
+        if at is None:
+            owner |= dict.fromkeys(node.outputs, stack.traced)
+            continue
+        owner |= dict.fromkeys(node.outputs, at)
+        layers[at].nodes.append(node)
+        layers[at].made.update(node.outputs)
+    return layers
+
+
+def _scope(node: ir.Node, stack: Stack) -> int | None:
+    """The layer that a node's name puts it in."""
+    rest = str(node.name).partition(f"{stack.path}.")[2]
+    number = rest.partition(".")[0]
+    inside = str(node.name).startswith(f"{stack.path}.") and number.isdigit()
+    return int(number) if inside else None
+
+
+def _is_static(node: ir.Node) -> bool:
+    """Whether a node computes with initialisers alone."""
+    return all(
+        value is None or value.is_initializer()
+        or (value.producer() is not None and _is_static(value.producer()))
+        for value in node.inputs
+    )  # fmt: skip
+
+
+def _result(layers: Sequence[Layer], at: int, graph: ir.Graph) -> ir.Value:
+    """The value that a layer gives to what follows."""
+    inside = set(layers[at].nodes)
+    found = {
+        value: None
+        for node in layers[at].nodes
+        for value in node.outputs
+        if any(reader not in inside for reader in value.consumers())
+    }
+    if len(found) != 1:
+        raise UnlikeError(f"layer {at} gives {len(found)} values to what follows")
+    return next(iter(found))
+
+
+def _readers(layers: Sequence[Layer], result: ir.Value) -> list[tuple[ir.Node, int]]:
+    inside = {node for layer in layers for node in layer.nodes}
+    return [(use.node, use.idx) for use in result.uses() if use.node not in inside]
+
+
+def _check_twins(
+    layers: Sequence[Layer], results: Sequence[ir.Value], stack: Stack, weights: Weights
+) -> None:
+    """Compares two traced layers node by node, as if one were the copy of the other."""
+    first, second = stack.twins
+    alike: dict[str, str] = dict(zip(weights.names[first], weights.names[second], strict=True))
+    one, other = layers[first].nodes, layers[second].nodes
+    if len(one) != len(other):
+        raise UnlikeError(f"layers {first} and {second} have {len(one)} and {len(other)} nodes")
+    entry = _entries(layers[first], first, results), _entries(layers[second], second, results)
+    for a, b in zip(one, other, strict=True):
+        if (a.op_type, a.domain, _attributes(a)) != (b.op_type, b.domain, _attributes(b)):
+            raise UnlikeError(f"{a.name} and {b.name} differ")
+        for x, y in zip(a.inputs, b.inputs, strict=True):
+            expected = alike.get(str(x.name), str(x.name)) if x is not None else None
+            got = str(y.name) if y is not None else None
+            if expected != got and not (x in entry[0] and y in entry[1]):
+                raise UnlikeError(f"{a.name} and {b.name} read {expected} and {got}")
+        for u, v in zip(a.outputs, b.outputs, strict=True):
+            alike[str(u.name)] = str(v.name)
+
+
+def _entries(layer: Layer, at: int, results: Sequence[ir.Value]) -> set[ir.Value]:
+    """What a layer reads of the one before; of the first layer, anything from outside."""
+    if at:
+        return {results[at - 1]}
+    return {
+        value
+        for node in layer.nodes
+        for value in node.inputs
+        if value is not None and value.producer() is not None and value not in layer.made
+    }
+
+
+def _attributes(node: ir.Node) -> list[tuple[str, str]]:
+    return sorted((name, repr(attribute.value)) for name, attribute in node.attributes.items())
+
+
+def _other_weights(
+    graph: ir.Graph, old: Iterable[str], new: Iterable[str]
+) -> Iterator[tuple[ir.Value, ir.Value]]:
+    """The initialisers of another layer, added to the graph."""
+    for before, after in zip(old, new, strict=True):
+        value = graph.initializers[before]
+        if after not in graph.initializers:
+            graph.initializers[after] = ir.Value(name=after, shape=value.shape, type=value.type)
+        yield value, graph.initializers[after]
+
+
+def _renaming(stack: Stack, weights: Weights, source: int, number: int) -> dict[str, str]:
+    """Beginnings of names, old to new: the layer's path, or the name of a weight."""
+    path = {f"{stack.path}.{source}.": f"{stack.path}.{number}."}
+    return path | dict(zip(weights.names[source], weights.names[number], strict=True))
+
+
+def _renamed(name: str | None, names: Mapping[str, str]) -> str:
+    text = str(name)
+    old = next((old for old in names if text.startswith(old)), "")
+    if not old:
+        raise UnlikeError(f"{text} has the name of no layer")
+    return names[old] + text.removeprefix(old)
+
+
+def _copy(node: ir.Node, copied: dict[ir.Value, ir.Value], names: Mapping[str, str]) -> ir.Node:
+    """A node on the copies of its inputs, named after the other layer."""
+    copy = ir.Node(
+        node.domain,
+        node.op_type,
+        [copied.get(value, value) if value is not None else None for value in node.inputs],
+        list(node.attributes.values()),
+        num_outputs=len(node.outputs),
+        name=_renamed(node.name, names),
+    )
+    for before, after in zip(node.outputs, copy.outputs, strict=True):
+        after.name = _renamed(before.name, names)
+        after.shape, after.type = before.shape, before.type
+        copied[before] = after
+    return copy
+
+
+def layer_weights(stack: Stack, made_from: Iterable[tuple[str, Sequence[str]]]) -> Weights:
+    """The stored tensors of every layer, ordered by the parameter that they make.
+
+    Args:
+        stack: the layers.
+        made_from: parameter and its stored tensors, for all layers.
+
+    Raises:
+        UnlikeError: a tensor is shared between layers, or layers have unlike tensors.
+    """
+    found: list[dict[str, Sequence[str]]] = [{} for _ in stack.kinds]
+    for parameter, names in made_from:
+        if parameter.startswith(f"{stack.path}."):
+            number, _, rest = parameter.removeprefix(f"{stack.path}.").partition(".")
+            found[int(number)][rest] = names
+    flat = [[name for key in sorted(layer) for name in layer[key]] for layer in found]
+    if len({name for names in flat for name in names}) != sum(map(len, flat)):
+        raise UnlikeError("layers share weights")
+    return Weights(flat)
