@@ -41,7 +41,7 @@ class Stack:
 
     @property
     def twins(self) -> tuple[int, int]:
-        """Two traced layers of one kind, neither of them the first where that is possible."""
+        """Two traced layers of one kind, neither of them the first."""
         pairs = _twins(self.kinds[: self.traced])
         return pairs[-1]
 
@@ -71,7 +71,10 @@ def shortened(network: Any, stack: Stack) -> None:
 
 
 def _enough(kinds: Sequence[str]) -> int:
-    """The fewest first layers that hold every later kind, not only as the first, and one twice."""
+    """The fewest first layers that hold, the first one apart, every later kind and one twice.
+
+    The first layer reads what comes before the stack, so that it is no pattern for others.
+    """
     for count in range(2, len(kinds)):
         if set(kinds[count:]) <= set(kinds[1:count]) and _twins(kinds[:count]):
             return count
@@ -82,7 +85,7 @@ def _twins(kinds: Sequence[str]) -> list[tuple[int, int]]:
     return [
         (first, second)
         for second in range(len(kinds))
-        for first in range(second)
+        for first in range(1, second)
         if kinds[first] == kinds[second]
     ]
 

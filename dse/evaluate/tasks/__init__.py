@@ -1,0 +1,1 @@
+"""Standard tasks of language models: perplexity, multiple choice, generation, retrieval."""
