@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,8 @@ from dse.files import write_atomically
 
 if TYPE_CHECKING:
     from dse.evaluate.model import Evaluation
+    from dse.evaluate.tasks.schema import TaskEntry
+    from dse.evaluate.tasks.score import TaskResult
     from dse.space.schema import QualityOf
 
 
@@ -29,7 +32,7 @@ DataSource = Annotated[
     str | None,
     typer.Option(
         "--data",
-        help="A zoo name, .npz, token file, image folder or module:function.  "
+        help="A zoo name, .npz, token file, text, image folder or module:function.  "
         "[default: that of the zoo model]",
     ),
 ]
@@ -58,6 +61,13 @@ def evaluate(
     ] = None,
     assignment: AssignmentFile = None,
     data: DataSource = None,
+    tasks: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.yaml",
+            help="Perplexity, multiple choice, generation, retrieval: docs/tasks.md.",
+        ),
+    ] = None,
     samples: Annotated[int, typer.Option(min=2, help="Sequences or images to measure.")] = 16,
     output: OutputName = None,
     kind: Kind = None,
@@ -69,19 +79,28 @@ def evaluate(
         raise typer.BadParameter("give either --format or --assignment")
     from dse.data import check_source  # noqa: PLC0415
     from dse.evaluate.model import evaluate_model  # noqa: PLC0415
+    from dse.evaluate.tasks.run import evaluate_tasks  # noqa: PLC0415
+    from dse.evaluate.tasks.schema import load_tasks  # noqa: PLC0415
     from dse.model import open_model  # noqa: PLC0415
     from dse.predict import load_assignment  # noqa: PLC0415
     from dse.space.schema import Data  # noqa: PLC0415
     from dse.space.uniform import uniform_assignment  # noqa: PLC0415
 
     screen: Screen = context.obj
-    source = data_of(model, data)
+    entries = load_tasks(tasks) if tasks is not None else ()
+    source = data_of(model, data or _text_of(entries))
     check_source(source)
     opened = open_model(model)
     if assignment is not None:
         chosen = load_assignment(assignment, opened.graph)
     else:
         chosen = uniform_assignment(opened.analysis.regions, str(format))
+    if entries:
+        rows = evaluate_tasks(
+            opened.analysis, chosen, entries, Data(source=source), compute=compute.value
+        )
+        _print_tasks(screen, rows, as_json=json)
+        return
     found = evaluate_model(
         opened.analysis,
         chosen,
@@ -179,6 +198,18 @@ def quality_of(output: str | None, kind: str | None) -> QualityOf:
 
 
 COMMANDS = (evaluate, sensitivity)
+
+
+def _text_of(tasks: Sequence[TaskEntry]) -> str | None:
+    """The first text among tasks: what scales are calibrated on where no data are given."""
+    return next((entry.data for entry in tasks if entry.kind == "perplexity"), None)
+
+
+def _print_tasks(screen: Screen, found: Iterable[TaskResult], *, as_json: bool) -> None:
+    columns = ("task", "metric", "value", "stderr", "reference", "difference",
+               "difference_stderr", "records")  # fmt: skip
+    rows = tuple(tuple(getattr(one, name) for name in columns) for one in found)
+    screen.table(Rows(columns=columns, rows=rows), as_json=as_json)
 
 
 def data_of(model: str, given: str | None) -> str:

@@ -31,7 +31,7 @@ from dse.imports.trace import optimise, traced
 
 NETWORK, STORED = "network.", "stored."
 """Attributes of `Assembled`: what names of its parts begin with."""
-REVISION = 3
+REVISION = 4
 """Counts up when the same folder gives another graph."""
 TORCH_TYPES = {
     "BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8, "I16": torch.int16,
@@ -113,9 +113,11 @@ def _exported(config: Any, checkpoint: Checkpoint, network: Any, *, shorten: boo
         shortened(network, stack)
     kept = [source for source in made_from if not _is_dropped(source.target, repeated)]
     asked = signature(network)
-    module = Assembled(network, _of(stored, kept), kept, tied, asked.keywords)
+    heard: list[str] = []
+    module = Assembled(network, _of(stored, kept), kept, tied, asked.keywords, tell=heard.append)
     _forget_parameters(network)
     model = _traced(module, asked.inputs, asked.dims, mode, checkpoint.folder)
+    model.graph.outputs[0].name = heard[-1]
     _name_weights(model.graph, module.names)
     optimise(model)
     tidy(model, root=NETWORK)
@@ -123,7 +125,7 @@ def _exported(config: Any, checkpoint: Checkpoint, network: Any, *, shorten: boo
         pairs = [(source.target, tuple(source.names)) for source in made_from]
         stamp(model, stack, layer_weights(stack, pairs))
     _refer(model.graph, checkpoint)
-    model.metadata_props[KEY] = _facts(network, module.result).text
+    model.metadata_props[KEY] = _facts(network, heard[-1]).text
     return model
 
 
@@ -216,7 +218,6 @@ def _traced(
         ) from error
     for value, name in zip(model.graph.inputs, inputs, strict=True):
         value.name = name
-    model.graph.outputs[0].name = module.result
     return model
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,14 +76,17 @@ class Assembled(nn.Module):
         made_from: Sequence[Source],
         tied: Sequence[tuple[str, ...]],
         keywords: Mapping[str, Any],
+        *,
+        tell: Callable[[str], None],
     ) -> None:
+        """`tell` hears the result's name: attributes are restored after a trace."""
         super().__init__()
         self.network = network
         self.names = tuple(stored)
         self.stored = nn.ParameterList(
             nn.Parameter(value, requires_grad=False) for value in stored.values()
         )
-        self.result = ""
+        self.tell = tell
         self.made_from, self.tied, self.keywords = tuple(made_from), tuple(tied), dict(keywords)
 
     def __repr__(self) -> str:  # torch's exporter prints it; the network's own would read weights
@@ -97,8 +100,9 @@ class Assembled(nn.Module):
             result = torch.func.functional_call(
                 self.network, parameters, (), {**inputs, **self.keywords, **self._cache()}
             )
-        self.result = output_name(result)
-        value: Tensor = result[self.result]
+        name = output_name(result)
+        self.tell(name)
+        value: Tensor = result[name]
         return value
 
     def _cache(self) -> dict[str, Any]:

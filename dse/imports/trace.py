@@ -18,6 +18,8 @@ OPSET = 20
 """The newest set before attention, norms and rotary embedding became single operators: runtimes
 of every age read it."""
 
+LOGGERS = ("torch.onnx", "torch.export", "transformers", "onnx_ir")
+
 
 def traced(
     module: nn.Module, inputs: Mapping[str, Any], dims: Mapping[str, Any], outputs: Sequence[str]
@@ -50,7 +52,7 @@ def traced(
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without what exporter and transformers say about themselves."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "transformers", "torch.export")]
+    loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
@@ -66,7 +68,8 @@ def quiet() -> Iterator[None]:
 
 def optimise(model: ir.Model) -> None:
     """Constant folding and clean-up, none of which reads large weights."""
-    optimizer.optimize_ir(model)
-    common.CommonSubexpressionEliminationPass()(model)
-    common.IdentityEliminationPass()(model)
-    common.RemoveUnusedNodesPass()(model)
+    with quiet():
+        optimizer.optimize_ir(model)
+        common.CommonSubexpressionEliminationPass()(model)
+        common.IdentityEliminationPass()(model)
+        common.RemoveUnusedNodesPass()(model)

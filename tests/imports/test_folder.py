@@ -27,7 +27,7 @@ TOKENS = torch.tensor([[5, 3, 99, 7, 0, 64, 21], [1, 2, 3, 4, 5, 6, 7]])
 
 def test_outputs_equal_transformers(llama: Path) -> None:
     expected = families.reference(llama)(TOKENS).logits
-    got = Program(open_folder(llama)).run({"input_ids": TOKENS}).outputs["output"]
+    got = Program(open_folder(llama)).run({"input_ids": TOKENS}).outputs["logits"]
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
 
 

@@ -121,7 +121,9 @@ def _question(record: Record, where: str) -> tuple[str, list[str], int]:
     if isinstance(answer, str) and len(answer) == 1:
         answer = LETTERS.find(answer.upper())
     if not isinstance(answer, int) or not 0 <= answer < len(choices):
-        raise DataError(f"{where}: 'answer' is {record.get('answer')!r}; expected a choice's index")
+        raise DataError(
+            f"{where}: 'answer' is {record.get('answer')!r}; expected a choice's index"
+        )
     return prompt, [str(choice) for choice in choices], answer
 
 

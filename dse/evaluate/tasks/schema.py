@@ -71,6 +71,4 @@ def load_tasks(path: Path) -> Sequence[TaskEntry]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DataError(f"{path}: several tasks are called {', '.join(twice)}")
-    return [
-        entry.model_copy(update={"data": str(path.parent / entry.data)}) for entry in entries
-    ]
+    return [entry.model_copy(update={"data": str(path.parent / entry.data)}) for entry in entries]
