@@ -19,7 +19,6 @@ from dse.files import cache_folder, write_atomically
 from dse.graph.ir.graph import Graph
 from dse.graph.onnx.load import load
 from dse.imports.checkpoint import Checkpoint, StoredTensor, read_checkpoint
-from dse.imports.experts import register
 from dse.imports.facts import KEY, Facts, with_folder
 from dse.imports.layers import Stack, shortened, stacks
 from dse.imports.network import CONFIG, build, read_config
@@ -84,16 +83,15 @@ def export_folder(folder: Path, checkpoint: Checkpoint) -> ir.Model:
     Raises:
         CheckpointError: Something in the folder cannot be used, or its family cannot be exported.
     """
-    register()
     config = read_config(folder)
     try:
-        model = _exported(config, checkpoint, build(config, folder), shorten=True)
+        model = _exported(build(config, folder), checkpoint, shorten=True)
     except UnlikeError:
-        model = _exported(config, checkpoint, build(config, folder), shorten=False)
+        model = _exported(build(config, folder), checkpoint, shorten=False)
     return model
 
 
-def _exported(config: Any, checkpoint: Checkpoint, network: Any, *, shorten: bool) -> ir.Model:
+def _exported(network: Any, checkpoint: Checkpoint, *, shorten: bool) -> ir.Model:
     """The network's graph.
 
     Raises:

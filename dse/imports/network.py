@@ -10,7 +10,7 @@ from torch import nn
 
 from dse.errors import CheckpointError, nearest
 from dse.imports.checkpoint import read_json
-from dse.imports.experts import EXPERTS
+from dse.imports.experts import EXPERTS, register
 from dse.imports.trace import quiet
 
 CONFIG = "config.json"
@@ -54,6 +54,7 @@ def build(config: Any, folder: Path) -> Any:
     Raises:
         CheckpointError: `transformers` has no such class, or cannot build it.
     """
+    register()
     cls = _network_class(config, folder)
     config._attn_implementation = "eager"
     config._experts_implementation = EXPERTS

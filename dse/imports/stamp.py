@@ -71,9 +71,9 @@ def _layers(graph: ir.Graph, stack: Stack, weights: Weights) -> list[Layer]:
     What they share (sizes, masks, rotary tables) belongs to none, wherever it was traced first.
     """
     owner: dict[ir.Value, int] = {}
-    for at in range(stack.traced):
-        for name in weights.names[at]:
-            owner[graph.initializers[name]] = at
+    for number in range(stack.traced):
+        for name in weights.names[number]:
+            owner[graph.initializers[name]] = number
     layers = [Layer() for _ in range(stack.traced)]
     for node in graph:
         at = _scope(node, stack)

@@ -22,7 +22,7 @@ from dse.text.tokenizer import read_tokenizer
 from tests.imports import families
 from tests.text import toy
 
-TEXTS = [toy.TEXT, "the dog saw the cat. " * 20, "a log; a mat, a cat! " * 15]
+TEXTS = [toy.TEXT * 3, "the dog saw the cat. " * 70, "a log; a mat, a cat! " * 55]
 
 
 @pytest.fixture(scope="module")
