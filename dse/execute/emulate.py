@@ -153,6 +153,10 @@ def _informed(
             raise AssignmentError(f"site {key!r}: {quantizer.name} needs calibration data")
         return emulator
     state = weights.state(key, quantizer)
+    if state is None and weights.product(key) is None:
+        # Without inputs to judge outputs by, the range of least error of the values themselves
+        # can be far worse than the whole range.
+        return replace(emulator, quantizer=quantizer.settled(weight=False))
     if state is None or not state.changes_values:
         return emulator
     if emulator.statistics is not None:

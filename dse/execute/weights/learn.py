@@ -142,12 +142,13 @@ class WeightStates:
                 yield self._at_operand(key, quantizer)
             return
         product = self._products.get(key)
-        asked = scaled or quantizer.is_learned or quantizer.correction == "bias_corrected"
-        if product is None:
-            if asked:
+        moves = scaled or quantizer.correction == "bias_corrected"
+        if product is None or (product.is_recurrent and moves):
+            if moves or quantizer.is_learned:
                 raise AssignmentError(
                     f"site {key!r}: {quantizer.name} needs a convolution over one or two axes or "
                     "a matrix product with one weight matrix on the right"
+                    + ("" if moves else ", or a recurrence whose states are an output")
                 )
             return
         corrects = quantizer.settled(weight=True).correction == "bias_corrected"
@@ -160,7 +161,7 @@ class WeightStates:
     def _at_operand(self, key: str, quantizer: Quantizer) -> Wish:
         """An activation whose ranges move into the weight of its node."""
         product = self._products.get(f"{key.rpartition('/')[0]}/in1")
-        if product is None or product.activation != key:
+        if product is None or product.is_recurrent or product.activation != key:
             raise AssignmentError(
                 f"site {key!r}: {quantizer.name}: meets no weight to smooth into"
             )
@@ -235,7 +236,8 @@ class WeightStates:
 
     @cached_property
     def _equalization(self) -> Equalization:
-        return equalization(self._program.graph, self._products, self._weight)
+        products = {key: p for key, p in self._products.items() if not p.is_recurrent}
+        return equalization(self._program.graph, products, self._weight)
 
     def _learned(
         self, wish: Wish, matrix: Tensor, moments: Moments

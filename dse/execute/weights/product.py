@@ -20,16 +20,25 @@ from dse.graph.ir.graph import Graph, Node
 
 RANKS = {"Conv": (3, 4), "Gemm": (2,), "MatMul": (2,)}
 """Operators with the ranks of weights that they take as rows times a matrix."""
+RECURRENT = frozenset({"RNN", "GRU", "LSTM"})
+"""Operators with two weights, (directions, gates, depth): of the input and of the hidden state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Product:
-    """One node. The weight is its second operand."""
+    """One weight of a node, and what it multiplies there.
+
+    The hidden state that a recurrent weight multiplies is no value of the graph; its stand-in is
+    the node's first output, which is the same states one step later. (A GRU that resets before
+    the product multiplies a part of its weight by what the reset leaves of them.)
+    """
 
     node: Node
     weight_shape: tuple[int, ...]
     groups: int = 1
-    """Independent products side by side: groups of a convolution."""
+    """Independent products side by side: groups of a convolution, directions of a recurrence."""
+    of_hidden: bool = False
+    """The weight is the recurrent one."""
     bias: str | None = None
     """Site key of a constant bias that the node adds to its outputs as it is."""
     has_bias: bool = False
@@ -37,8 +46,8 @@ class Product:
 
     @property
     def activation(self) -> str:
-        """Site key of the operand that meets the weight."""
-        return f"{self.node.name}/in0"
+        """Site key of the operand that meets the weight, or of its stand-in."""
+        return f"{self.node.name}/{'out0' if self.of_hidden else 'in0'}"
 
     @property
     def operand(self) -> tuple[object, ...]:
@@ -47,7 +56,8 @@ class Product:
         kept = ("auto_pad", "dilations", "pads", "strides", "transA")
         kernel = self.weight_shape[2:] if self.is_convolution else ()
         return (
-            self.node.inputs[0], self.groups, kernel, self.is_convolution,
+            self.node.outputs[0] if self.of_hidden else self.node.inputs[0],
+            self.groups, kernel, self.is_convolution,
             *(repr(attributes.get(name)) for name in kept),
         )  # fmt: skip
 
@@ -57,10 +67,17 @@ class Product:
         return self.node.op_type == "Conv"
 
     @property
+    def is_recurrent(self) -> bool:
+        """Whether the node unrolls over time."""
+        return self.node.op_type in RECURRENT
+
+    @property
     def depth(self) -> int:
         """Length of a row."""
         if self.is_convolution:
             return math.prod(self.weight_shape[1:])
+        if self.is_recurrent:
+            return self.weight_shape[2]
         return self.weight_shape[1 if self._is_transposed else 0]
 
     @property
@@ -82,6 +99,11 @@ class Product:
         """The activation as (groups, rows, depth)."""
         if self.is_convolution:
             return self._patches(x)
+        if self.of_hidden:
+            directions = 2 if self.node.attributes.get("layout") else 1
+            return x.movedim(directions, 0).reshape(self.groups, -1, self.depth)
+        if self.is_recurrent:
+            return x.reshape(1, -1, self.depth).expand(self.groups, -1, -1)
         x = x.T if self.node.attributes.get("transA") else x
         return x.reshape(1, -1, x.shape[-1])
 
@@ -89,12 +111,16 @@ class Product:
         """The weight as (groups, outputs of a group, depth)."""
         if self.is_convolution:
             return weight.reshape(self.groups, -1, self.depth)
+        if self.is_recurrent:
+            return weight
         return (weight if self._is_transposed else weight.T)[None]
 
     def weight(self, matrix: Tensor) -> Tensor:
         """The inverse of `matrix`."""
         if self.is_convolution:
             return matrix.reshape(self.weight_shape)
+        if self.is_recurrent:
+            return matrix
         return (matrix[0] if self._is_transposed else matrix[0].T).contiguous()
 
     def along_outputs(self, values: Tensor) -> Tensor:
@@ -134,8 +160,8 @@ class Product:
 def products_of(graph: Graph, weights: Mapping[str, Sequence[int]]) -> dict[str, Product]:
     """The products of weight sites (key: shape of the weight), by site key.
 
-    Convolutions over one or two axes and matrix products with the weight on the right; stacks of
-    matrices and recurrent weights have no such form and are left out.
+    Convolutions over one or two axes, matrix products with the weight on the right and both
+    weights of recurrences; stacks of matrices have no such form and are left out.
     """
     nodes = {node.name: node for node in graph.nodes}
     readers: dict[str, list[Node]] = {}
@@ -146,7 +172,10 @@ def products_of(graph: Graph, weights: Mapping[str, Sequence[int]]) -> dict[str,
     for key, shape in weights.items():
         name, _, operand = key.rpartition("/")
         node = nodes[name]
-        if operand == "in1" and node.domain == "" and len(shape) in RANKS.get(node.op_type, ()):
+        if node.domain == "" and node.op_type in RECURRENT:
+            if product := _recurrent(node, tuple(shape), operand):
+                found[key] = product
+        elif operand == "in1" and node.domain == "" and len(shape) in RANKS.get(node.op_type, ()):
             behind = readers.get(node.outputs[0], [])
             found[key] = _product(graph, node, tuple(shape), behind)
     return found
@@ -167,6 +196,15 @@ def _product(graph: Graph, node: Node, shape: tuple[int, ...], readers: Sequence
         bias=f"{node.name}/in2" if plain else None,
         has_bias=own or shifted,
     )
+
+
+def _recurrent(node: Node, shape: tuple[int, ...], operand: str) -> Product | None:
+    """A weight of a recurrence; None for its biases, and where no output shows its states."""
+    if operand == "in1":
+        return Product(node=node, weight_shape=shape, groups=shape[0])
+    if operand == "in2" and node.outputs and node.outputs[0]:
+        return Product(node=node, weight_shape=shape, groups=shape[0], of_hidden=True)
+    return None
 
 
 def _integers(attributes: Mapping[str, object], name: str) -> Sequence[int] | None:
