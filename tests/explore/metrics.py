@@ -89,10 +89,12 @@ def deadly(run: Run, data: Split, *, marks: Marks) -> np.ndarray:
     return fidelity(run, data)
 
 
-def poisonous(run: Run, data: Split, *, marks: Marks, threshold: float) -> np.ndarray:
-    """Kills every process that measures an assignment whose scores have a low mean."""
+def poisonous(
+    run: Run, data: Split, *, marks: Marks, threshold: float, samples: int
+) -> np.ndarray:
+    """Kills every process that measures so many samples, if their scores have a low mean."""
     scores = fidelity(run, data)
-    if marks.in_worker() and scores.mean() < threshold:
+    if marks.in_worker() and len(scores) == samples and scores.mean() < threshold:
         os.kill(os.getpid(), signal.SIGKILL)
     return scores
 
