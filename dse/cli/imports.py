@@ -1,4 +1,4 @@
-"""`dse import`: a Hugging Face folder as an ONNX file."""
+"""`dse import`: a Hugging Face folder as an ONNX file, a GGUF file as such a folder."""
 
 from __future__ import annotations
 
@@ -12,15 +12,29 @@ from dse.cli.screen import Screen
 
 def import_(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A Hugging Face folder.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A Hugging Face folder, or a .gguf file.")
+    ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="MODEL.onnx", help="To write, beside DIR.")
+        Path,
+        typer.Option(
+            "--out", "-o", metavar="MODEL.onnx", help="To write, beside DIR; of a .gguf: a folder."
+        ),
     ],
 ) -> None:
     """Write a Hugging Face folder's graph; its weights stay where they are."""
     from dse.imports.folder import write_graph  # noqa: PLC0415
+    from dse.imports.gguf import SUFFIX, unpack  # noqa: PLC0415
 
     screen: Screen = context.obj
+    if folder.suffix == SUFFIX:
+        unpack(folder, out)
+        screen.remark(
+            f"{out} holds the float32 numbers that {folder.name} stands for: results with few "
+            "bits look better than they would from the original weights"
+        )
+        screen.result(str(out))
+        return
     write_graph(folder, out)
     screen.remark(f"{out} refers to the weights in {folder}; keep them together")
     screen.result(str(out))

@@ -24,7 +24,7 @@ SMALL_ELEMENTS = 4096
 
 FOREIGN = {
     b"PK\x03\x04": "a zip archive, as PyTorch's checkpoints and numpy's .npz are",
-    b"GGUF": "a GGUF file",
+    b"GGUF": "a GGUF file (make a folder of it: dse import FILE.gguf -o DIR)",
     b"\x89HDF": "an HDF5 file, as Keras writes them",
     b"\x80\x02": "a pickle, as old PyTorch checkpoints are",
     b"{": "JSON text",
