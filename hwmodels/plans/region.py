@@ -31,7 +31,7 @@ class Constant:
 
     value: str
     target: str
-    """The quantizer's name; empty for the default format."""
+    """The quantizer's name; empty for the default format, which 16-bit floats stand for too."""
     bytes: int
     is_cache: bool
 
@@ -266,11 +266,22 @@ def _sinks(runtime: Runtime) -> frozenset[str]:
     return frozenset(runtime.quantize_into)
 
 
+def _stored_as(operand: Operand) -> str:
+    """The name of a constant's format, equal for readers that can share one copy.
+
+    A table that an embedding reads as it is and a head as bf16 is stored once.
+    """
+    quantizer = operand.quantizer
+    if quantizer is None or (is_plain(quantizer) and quantizer.format.element.bits == operand.bits):
+        return ""
+    return quantizer.name
+
+
 def _constants(ops: Sequence[Op]) -> list[Constant]:
     found = {
         operand.value: Constant(
             value=operand.value,
-            target=operand.quantizer.name if operand.quantizer else "",
+            target=_stored_as(operand),
             bytes=operand.bytes,
             is_cache=operand.is_cache,
         )

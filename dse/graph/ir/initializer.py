@@ -121,10 +121,15 @@ def external_path(folder: Path, location: str, *, where: str) -> Path:
 
 
 def _blobs(folder: Path) -> tuple[Path, ...]:
-    """The target of a snapshot's links in Hugging Face's cache: the same repository's blobs."""
-    repository = folder.parent.parent
-    is_snapshot = folder.parent.name == "snapshots" and "--" in repository.name
-    return (repository / "blobs",) if is_snapshot else ()
+    """The target of a snapshot's links in Hugging Face's cache: the same repository's blobs.
+
+    The folder may lie below the snapshot, as `onnx/` does.
+    """
+    for snapshots in folder.parents:
+        repository = snapshots.parent
+        if snapshots.name == "snapshots" and "--" in repository.name:
+            return (repository / "blobs",)
+    return ()
 
 
 def _integer(entries: dict[str, str], key: str) -> int | None:

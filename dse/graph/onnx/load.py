@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from dse.graph.ir.initializer import from_proto
 from dse.graph.onnx.convert import ONNX_DOMAIN, Source, domain_name, graph_of
 from dse.graph.onnx.order import bodies, name_nodes, sort_nodes
 from dse.graph.onnx.packed_attention import unpack_attentions
+from dse.graph.onnx.scopes import qualify
 from dse.graph.onnx.unpack_weight import unpack_weights
 
 SMALL_ELEMENTS = 4096
@@ -57,6 +58,8 @@ def load(path: str | Path, *, data: Path | None = None) -> Graph:
     tensors = _detach_weights(model, source)
     model = _inlined(model, path)
     name_nodes(model.graph)
+    qualify(model.graph)
+    tensors += _detach_constants(model.graph, model.graph, source)
     unpack_attentions(model.graph, tensors, where=str(path))
     unpack_weights(model.graph, tensors, where=str(path))
     sort_nodes(model.graph, where=str(path))
@@ -76,6 +79,7 @@ def model_proto(path: Path) -> onnx.ModelProto:
     """
     model = _inlined(_read(path), path)
     name_nodes(model.graph)
+    qualify(model.graph)
     unpack_attentions(model.graph, model.graph.initializer, where=str(path))
     sort_nodes(model.graph, where=str(path))
     return model
@@ -128,6 +132,14 @@ def _detach_weights(model: onnx.ModelProto, source: Source) -> list[onnx.TensorP
     twice = [name for name, count in Counter(t.name for t in tensors).items() if count > 1]
     if twice:
         raise GraphError(f"{source.where}: initializers with the same name: {', '.join(twice)}")
+    _stand_in(graph, tensors, source)
+    return tensors
+
+
+def _stand_in(
+    graph: onnx.GraphProto, tensors: Iterable[onnx.TensorProto], source: Source
+) -> None:
+    """Adds what stands for constants: their small values, or inputs of their types."""
     declared = {value.name for value in graph.input}
     for tensor in tensors:
         small = _small(tensor, source)
@@ -136,7 +148,54 @@ def _detach_weights(model: onnx.ModelProto, source: Source) -> list[onnx.TensorP
         elif tensor.name not in declared:
             kind = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
             graph.input.append(kind)
-    return tensors
+
+
+def _detach_constants(
+    graph: onnx.GraphProto, model: onnx.GraphProto, source: Source
+) -> list[onnx.TensorProto]:
+    """Takes large and external constants out of Constant nodes and bodies, as `_detach_weights`.
+
+    They become constants of the whole model, which bodies see too. Names are unique by now.
+    """
+    found: list[onnx.TensorProto] = []
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        tensor = _detached(node)
+        if tensor is not None:
+            found.append(tensor)
+        else:
+            nodes.append(node)
+        for body in bodies(node):
+            found += _detach_constants(body, model, source)
+    if graph is not model:
+        found += [tensor for tensor in graph.initializer if _is_detached(tensor)]
+        kept = [tensor for tensor in graph.initializer if not _is_detached(tensor)]
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
+    if len(nodes) < len(graph.node):
+        del graph.node[:]
+        graph.node.extend(nodes)
+    if graph is model:
+        _stand_in(model, found, source)
+    return found
+
+
+def _detached(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    """The large or external tensor of a Constant node, under the name of the node's result."""
+    if node.op_type != "Constant" or domain_name(node.domain) != ONNX_DOMAIN:
+        return None
+    for attribute in node.attribute:
+        if attribute.name == "value" and _is_detached(attribute.t):
+            tensor = onnx.TensorProto()
+            tensor.CopyFrom(attribute.t)
+            tensor.name = node.output[0]
+            return tensor
+    return None
+
+
+def _is_detached(tensor: onnx.TensorProto) -> bool:
+    is_external = onnx.external_data_helper.uses_external_data(tensor)
+    return is_external or _elements(tensor) > SMALL_ELEMENTS
 
 
 def _small(tensor: onnx.TensorProto, source: Source) -> onnx.TensorProto | None:
