@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dse.errors import AssignmentError
 from dse.evaluate.deployment import Deployment
-from dse.evaluate.phases import Exchange, exchange_of, growing_steps, phase_work
+from dse.evaluate.phases import Exchange, exchange_of, growing_steps, phase_work, remarks_of
 from dse.evaluate.request import Request
 from dse.graph.assignment_json import from_json
 from dse.graph.ir.assignment import Assignment
@@ -43,6 +43,8 @@ class Prediction:
     """Share of the multiply-accumulates that native kernels execute."""
     serving: Mapping[str, float]
     """Serving numbers by column (`hwmodels.tables.served`); empty without a request."""
+    remarks: tuple[str, ...]
+    """What was assumed about the network, and what of it is not in the price."""
     validated: bool
     """Whether the device's predictions were compared with measurements."""
     note: str
@@ -192,6 +194,7 @@ class _Calls:
         table = deployment.table(self.phases, choices)
         served = self.exchange and deployment.served(table, self.exchange, self.steps, choices)
         device = deployment.device
+        remarks = remarks_of(self.phases)
         for index, label in enumerate(chosen):
             assignment = dict.fromkeys(names, index)
             yield Prediction(
@@ -201,6 +204,7 @@ class _Calls:
                 cost=table.total(assignment),
                 native_share=table.native_share(assignment),
                 serving=served.total(assignment) if served else {},
+                remarks=remarks,
                 validated=bool(device.validated),
                 note=device.note,
             )

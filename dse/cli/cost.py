@@ -140,6 +140,8 @@ def predict(
 
 def _remarks(screen: Screen, found: tuple[Prediction, ...], *, regions: bool, batch: int) -> None:
     """Remarks that a reader of the tables needs: other kernels, memory, no validation."""
+    for remark in dict.fromkeys(remark for one in found for remark in one.remarks):
+        screen.remark(remark)
     for one in found if not regions else ():
         if one.cost.note:
             native = f"{one.native_share:.0%} of the work is native"
@@ -186,6 +188,8 @@ def legal(
         runtime=runtime,
         assignment=load_assignment(assignment, graph) if assignment else None,
     )
+    for remark in () if json else found[0].remarks:
+        screen.remark(remark)
     screen.table(_legality(found), as_json=json)
 
 
@@ -203,7 +207,7 @@ def bound(
         GraphError: a text that is no such pair, or a name that the graph does not have.
     """
     from dse.errors import GraphError, nearest  # noqa: PLC0415
-    from dse.graph.onnx.dimension import dimensions  # noqa: PLC0415
+    from dse.graph.onnx.dimension import choices, dimensions  # noqa: PLC0415
     from dse.space.init import LIKELY_SIZES  # noqa: PLC0415
 
     names = dimensions(graph)
@@ -212,7 +216,7 @@ def bound(
         name, _, number = text.partition("=")
         if not number.isdigit():
             raise GraphError(f"--dim {text}: expected NAME=N with a whole number N")
-        if name not in names:
+        if name not in names and name not in choices(graph):
             known = ", ".join(names) or "none"
             raise GraphError(f"--dim {text}: no such dimension{nearest(name, names)} ({known})")
         dims[name] = int(number)
@@ -295,5 +299,6 @@ def _record(one: Prediction) -> dict[str, object]:
         {"device": one.device, "runtime": one.runtime, "format": one.format}
         | {key: getattr(one.cost, key) for key in (*COLUMNS, *shared)}
         | {"native_share": one.native_share, "serving": dict(one.serving), "phases": phases}
+        | {"remarks": list(one.remarks)}
         | {"validated": one.validated, "device_note": one.note, "regions": parts}
     )

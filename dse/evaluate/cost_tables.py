@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dse.evaluate.costs import Costs
 from dse.evaluate.deployment import Deployment
-from dse.evaluate.phases import exchange_of, growing_steps, phase_work
+from dse.evaluate.phases import exchange_of, growing_steps, phase_work, remarks_of
 from dse.evaluate.target_costs import TargetCosts
 from dse.graph.ir.site import Region
 from dse.graph.patterns.analysis import Analysis
@@ -87,6 +87,7 @@ def build_costs(
         targets=tuple(targets),
         variable_of_region=deciding,
         phases=tuple(scenario.phases),
+        remarks=remarks_of(phases),
     )
 
 

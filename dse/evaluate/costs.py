@@ -27,6 +27,8 @@ class Costs:
     variable_of_region: Mapping[str, int | None]
     """Cost region -> index of the variable that decides it; None for what is not searched."""
     phases: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
+    """What was assumed about the network, and what of it is not in the price."""
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -39,6 +39,11 @@ def phase_work(analysis: Analysis, dims: Mapping[str, int], ways: int) -> Work:
     return shard(lower(analysis, dims), ways)
 
 
+def remarks_of(phases: Sequence[PhaseWork]) -> tuple[str, ...]:
+    """What was assumed about a network in any phase, and what of it is not priced."""
+    return tuple(dict.fromkeys(note for phase in phases for note in phase.work.notes))
+
+
 def exchange_of(phases: Sequence[PhaseWork]) -> Exchange | None:
     """The prefill and the decoding phase, by the tokens of a request; None unless one each."""
     calls = [(phase, call_of(phase.work)) for phase in phases]

@@ -140,7 +140,7 @@ def build_evaluator(
     evaluator.prepare(pairs)
     if metric is not None:
         return judged_by(evaluator, metric)
-    _remark(graph, sites, evaluator.task)
+    _remark(read.flat.graph, sites, evaluator.task)
     return evaluator
 
 

@@ -272,7 +272,9 @@ def _stored_as(operand: Operand) -> str:
     A table that an embedding reads as it is and a head as bf16 is stored once.
     """
     quantizer = operand.quantizer
-    if quantizer is None or (is_plain(quantizer) and quantizer.format.element.bits == operand.bits):
+    if quantizer is None or (
+        is_plain(quantizer) and quantizer.format.element.bits == operand.bits
+    ):
         return ""
     return quantizer.name
 

@@ -20,7 +20,7 @@ from hwmodels.tables.activation import Activations, Quantizers, activations, sto
 from hwmodels.tables.phase import BOUNDS, COLUMNS, PhaseTable
 from hwmodels.tables.price import kernel_costs
 from hwmodels.tables.shared_cost import RequantizationCost
-from hwmodels.tables.sharing import Floats, Plans, Sharing
+from hwmodels.tables.sharing import Floats, Plans, Sharing, repeated
 from hwmodels.tables.storage import storage_owners
 from hwmodels.work.canonical import Structure, canonical_region, structure_of
 from hwmodels.work.cost import STATUS_ORDER
@@ -200,12 +200,15 @@ class _Build:
         outputs = most if self._tensor_side else 1
         base = np.full((len(regions), most, outputs, len(COLUMNS)), np.inf)
         status = np.zeros((len(regions), most), dtype=np.int64)
-        sharing = Sharing(plans, self._cost)
+        repeats = [region.repeats for region in regions]
+        sharing = Sharing(plans, self._cost, repeats)
         for index, by_choice in enumerate(plans):
             for choice, by_output in enumerate(by_choice):
                 status[index, choice] = STATUS_ORDER.index(by_output[0].status)
                 for out, plan in enumerate(by_output):
-                    base[index, choice, out] = self._cost(plan.kernels) + sharing.own(plan)
+                    times = repeats[index]
+                    base[index, choice, out] = repeated(self._cost(plan.kernels), times)
+                    base[index, choice, out] += sharing.own(plan, times)
         stored, value_owner, workspace = Activations(
             self.work, roles.offered, plans, roles.owner
         ).arrays(most)
@@ -227,7 +230,13 @@ class _Build:
                     owner=holder,
                     consumer=consumer,
                     costs=np.array(
-                        [[self._cost((k,) if k else ()) for k in row] for row in pairs]
+                        [
+                            [
+                                repeated(self._cost((k,) if k else ()), repeats[consumer])
+                                for k in row
+                            ]
+                            for row in pairs
+                        ]
                     ),
                 )
                 for holder, consumer, pairs in wanted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,15 @@ CACHE_COLUMN = COLUMNS.index("kv_bytes")
 class Sharing:
     """Conversions and constants that several regions name, kept out of the regions' own cost."""
 
-    def __init__(self, plans: Plans, cost: Callable[[Iterable[Kernel]], Floats]) -> None:
+    def __init__(
+        self,
+        plans: Plans,
+        cost: Callable[[Iterable[Kernel]], Floats],
+        repeats: Sequence[int] | None = None,
+    ) -> None:
         self.plans = plans
         self.cost = cost
+        self.repeats = repeats or [1] * len(plans)
         self.wanting: dict[str, list[int]] = {}
         self.storing: dict[str, list[int]] = {}
         for index, by_choice in enumerate(plans):
@@ -35,10 +41,13 @@ class Sharing:
             for value in dict.fromkeys(c.value for plan in every for c in plan.constants):
                 self.storing.setdefault(value, []).append(index)
 
-    def own(self, plan: RegionPlan) -> Floats:
-        """Columns of the plan's conversions and constants that no other region names."""
+    def own(self, plan: RegionPlan, repeats: int = 1) -> Floats:
+        """Columns of the plan's conversions and constants that no other region names.
+
+        Conversions are paid at each of the `repeats` of the region, constants are stored once.
+        """
         mine = [c for c in plan.conversions if len(self.wanting[c.value]) == 1]
-        columns = self.cost(kernels_of(mine))
+        columns = repeated(self.cost(kernels_of(mine)), repeats)
         for constant in plan.constants:
             if len(self.storing[constant.value]) == 1:
                 columns[CACHE_COLUMN if constant.is_cache else WEIGHT_COLUMN] += constant.bytes
@@ -49,8 +58,10 @@ class Sharing:
         return tuple(
             self._shared(
                 regions,
-                lambda plan, value=value: {  # type: ignore[misc]
-                    c.target: self.cost(c.kernels) for c in plan.conversions if c.value == value
+                lambda plan, value=value, regions=regions: {  # type: ignore[misc]
+                    c.target: repeated(self.cost(c.kernels), self._times(regions))
+                    for c in plan.conversions
+                    if c.value == value
                 },
             )
             for value, regions in self.wanting.items()
@@ -72,6 +83,10 @@ class Sharing:
             if len(regions) > 1
         )
 
+    def _times(self, regions: Iterable[int]) -> int:
+        """How often a value is converted that several regions want: as often as the busiest."""
+        return max(self.repeats[index] for index in regions)
+
     def _shared(
         self, regions: list[int], targets_of: Callable[[RegionPlan], Mapping[str, Floats]]
     ) -> SharedCost:
@@ -89,6 +104,11 @@ class Sharing:
         return SharedCost(
             regions=np.array(regions, dtype=np.int64), targets=targets, costs=np.array(costs)
         )
+
+
+def repeated(columns: Floats, times: int) -> Floats:
+    """Columns of what is executed so often; nothing for what is not, whatever it would cost."""
+    return times * columns if times else np.zeros_like(columns)
 
 
 def _stored_columns(count: int, *, is_cache: bool) -> Floats:

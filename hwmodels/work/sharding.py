@@ -53,7 +53,7 @@ def shard(work: Work, ways: int) -> Work:
             f"attention or feed-forward blocks, got regions of roles {roles}"
         )
     outputs = tuple(sharding.gathered.get(value, value) for value in work.outputs)
-    return Work(name=work.name, regions=regions, outputs=outputs)
+    return replace(work, regions=regions, outputs=outputs)
 
 
 @dataclass(kw_only=True)
@@ -76,14 +76,17 @@ class _Sharding:
         row = self._closes(region)
         if not row and region.kind != "attention":
             for operand in self._partial_factors(region):
-                yield self._gather(operand, region.name)
+                yield replace(self._gather(operand, region.name), repeats=region.repeats)
             region = self._renamed(region)
         ops = tuple(self._op(op, region, row=row) for op in region.ops)
         mine = _with_ops(region, ops, self.shares)
         yield mine
-        if row or region.kind == "embedding":
+        if (row or region.kind == "embedding") and mine.writes:
             self.split = True
-            yield _collective(f"{region.name}/all_reduce", "all_reduce", self.ways, mine.writes[0])
+            shared = _collective(
+                f"{region.name}/all_reduce", "all_reduce", self.ways, mine.writes[0]
+            )
+            yield replace(shared, repeats=region.repeats)
         elif region.role == "head":
             for operand in region.writes:
                 if operand.value in self.shares:

@@ -164,11 +164,14 @@ class RegionWork:
     ops: tuple[Op, ...]
     reads: tuple[Operand, ...]
     writes: tuple[Operand, ...]
+    repeats: int = 1
+    """How often a call executes it: iterations of a loop; 0 for a branch that is not taken, whose
+    weights are stored all the same."""
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of all ops."""
-        return sum(op.macs for op in self.ops)
+        """Multiply-accumulates of all ops in one call."""
+        return self.repeats * sum(op.macs for op in self.ops)
 
     def quantized(self, quantizers: Mapping[OperandName, Quantizer]) -> RegionWork:
         """A copy whose contracting ops, and the weights and inputs they read, are quantized."""
@@ -195,6 +198,8 @@ class Work:
     regions: tuple[RegionWork, ...]
     outputs: tuple[str, ...]
     """Values that stay alive to the end."""
+    notes: tuple[str, ...] = ()
+    """What a reader of its price must know: sizes that were assumed, what is not in it."""
 
     @property
     def macs(self) -> int:

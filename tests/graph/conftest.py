@@ -6,6 +6,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx.parser
 import pytest
@@ -43,3 +44,20 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(folder, filter="data")
     return folder / "graphs"
+
+
+@pytest.fixture
+def weighted(tmp_path: Path) -> Callable[[str], Graph]:
+    """Loads a model given as ONNX text; what it declares between <> without data are weights."""
+
+    def loaded(text: str) -> Graph:
+        model = onnx.parser.parse_model(HEADER + text.strip())
+        random = np.random.default_rng(0)
+        for value in model.graph.value_info:
+            shape = [size.dim_value for size in value.type.tensor_type.shape.dim]
+            data = random.standard_normal(shape).astype(np.float32) / 4
+            model.graph.initializer.append(onnx.numpy_helper.from_array(data, value.name))
+        onnx.save(model, tmp_path / "weighted.onnx")
+        return load(tmp_path / "weighted.onnx")
+
+    return loaded

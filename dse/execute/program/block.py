@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from dse.execute.operators.operator import Value
 from dse.execute.operators.step import ABSENT, Step
+from dse.execute.program.hooks import Hooks
 from dse.execute.program.run import run_steps
 
 
@@ -37,6 +39,26 @@ class Block:
     device: torch.device
 
     @cached_property
+    def nodes(self) -> Mapping[str, Step]:
+        """The steps of nodes by name; those in bodies lead to the step that runs their body."""
+        found: dict[str, Step] = {}
+        for step in (*self.folded, *self.steps):
+            if isinstance(step.call, Nested):
+                found |= {name: step for b in step.call.bodies.values() for name in b.nodes}
+        return found | {step.name: step for step in (*self.folded, *self.steps) if step.name}
+
+    def constant(self, value: str) -> Value:
+        """What a value is that depends on constants only, in a body too; None for others."""
+        slot = self.slots.get(value)
+        if slot is not None and slot in self.constants:
+            return self.constants[slot]
+        for step in (*self.folded, *self.steps):
+            for body in step.call.bodies.values() if isinstance(step.call, Nested) else ():
+                if (found := body.constant(value)) is not None:
+                    return found
+        return None
+
+    @cached_property
     def base(self) -> list[Value]:
         """The values before the first step: constants, and None for the rest."""
         values: list[Value] = [None] * self.size
@@ -60,6 +82,29 @@ class Block:
         return last_uses(self.steps, keep={*self.constants, *self.outputs, ABSENT})
 
 
+class Course(Protocol):
+    """The steps of a body under quantizers, and the slots that each frees."""
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """In order."""
+
+    @property
+    def frees(self) -> tuple[tuple[int, ...], ...]:
+        """For each step the slots that no later step reads."""
+
+
+class Guests(Protocol):
+    """The quantizers in a body."""
+
+    @property
+    def plan(self) -> Course:
+        """What a pass executes."""
+
+    def hooks(self) -> Hooks:
+        """Those of one pass."""
+
+
 def last_uses(steps: Sequence[Step], keep: set[int]) -> tuple[tuple[int, ...], ...]:
     """For each step the slots, other than those to keep, that no later step reads."""
     seen = set(keep)
@@ -80,11 +125,16 @@ class Nested:
     """By keyword."""
     own_inputs: int
     captures: tuple[str, ...]
+    inside: Mapping[str, Guests] = field(default_factory=dict)
+    """Quantizers in the bodies, by keyword."""
 
     def __call__(self, *inputs: Value) -> tuple[tuple[Value, ...], int]:
         """The node's outputs and the MACs spent in the bodies."""
         outer = dict(zip(self.captures, inputs[self.own_inputs :], strict=True))
-        running = {name: Running(block=block, outer=outer) for name, block in self.bodies.items()}
+        running = {
+            name: Running(block=block, outer=outer, guests=self.inside.get(name))
+            for name, block in self.bodies.items()
+        }
         result = self.function(*inputs[: self.own_inputs], **running)
         outputs: tuple[Value, ...] = result if isinstance(result, tuple) else (result,)
         return outputs, sum(body.macs for body in running.values())
@@ -96,6 +146,7 @@ class Running:
 
     block: Block
     outer: Mapping[str, Value]
+    guests: Guests | None = None
     macs: int = 0
 
     def __call__(self, *inputs: Value) -> tuple[Value, ...]:
@@ -106,6 +157,11 @@ class Running:
             on_device = isinstance(value, Tensor) and value.device != block.device
             values[slot] = value.to(block.device) if on_device else value  # type: ignore[union-attr]
         for name in block.captures:
-            values[block.slots[name]] = self.outer[name]
-        self.macs += run_steps(block.steps, block.frees, values)
+            if block.slots[name] not in block.constants:
+                values[block.slots[name]] = self.outer[name]
+        if self.guests is None:
+            self.macs += run_steps(block.steps, block.frees, values)
+        else:
+            plan = self.guests.plan
+            self.macs += run_steps(plan.steps, plan.frees, values, hooks=self.guests.hooks())
         return tuple(values[slot] for slot in block.outputs)

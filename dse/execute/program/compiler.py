@@ -56,7 +56,14 @@ def captured(graph: Graph) -> tuple[str, ...]:
 class Compiler:
     """Builds one block: numbers the values, binds the nodes, folds what is constant."""
 
-    def __init__(self, graph: Graph, *, device: torch.device, is_body: bool = False) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        device: torch.device,
+        outer: Mapping[str, Value] | None = None,
+    ) -> None:
+        """For a body, `outer` are the constants of the graph around it."""
         self.graph = graph
         self.device = device
         self.slots: dict[str, int] = {}
@@ -66,19 +73,22 @@ class Compiler:
         self.folded: list[Step] = []
         self.copies: dict[tuple[int, torch.device], int] = {}
         self.place: dict[int, torch.device] = {}
-        self.captures = captured(graph) if is_body else ()
+        self.captures = () if outer is None else captured(graph)
+        self.outer_constants = {n: v for n, v in (outer or {}).items() if n in self.captures}
 
     def block(self) -> Block:
         """The compiled graph."""
         graph = self.graph
         for name in (*graph.inputs, *self.captures):
             self.place[self.slot(name)] = self.device
+        for name, value in self.outer_constants.items():
+            self.constants[self.slot(name)] = value
         for name, initializer in graph.initializers.items():
             if initializer.type.dtype != "string":
                 self.constants[self.slot(name)] = to_torch(initializer.numpy())
         on_host: frozenset[str] = frozenset()
         if self.device != HOST:
-            on_host = host_nodes(graph, graph.initializers)
+            on_host = host_nodes(graph, (*graph.initializers, *self.outer_constants))
         for node in graph.nodes:
             self.add(node, HOST if node.name in on_host else self.device)
         outputs = tuple(self.at(self.slot(name), self.device) for name in graph.outputs)
@@ -159,9 +169,11 @@ class Compiler:
         """The step of a node, its inputs not yet placed."""
         inner: dict[int, Block] = {}
 
+        known = {n: self.constants[s] for n, s in self.slots.items() if s in self.constants}
+
         def body(graph: Graph) -> Block:
             merged = replace(graph, types={**self.graph.types, **graph.types})
-            inner[len(inner)] = Compiler(merged, device=self.device, is_body=True).block()
+            inner[len(inner)] = Compiler(merged, device=self.device, outer=known).block()
             return inner[len(inner) - 1]
 
         binding = bind(node, self.graph, device=device, body=body)

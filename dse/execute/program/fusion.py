@@ -36,12 +36,16 @@ def fusions(block: Block, analysis: Analysis) -> tuple[Fusion, ...]:
 
 
 def _candidates(wiring: Wiring, analysis: Analysis) -> Iterator[Fusion | None]:
+    inside = analysis.flat.scopes
     for attention in analysis.attentions:
-        yield attention_chain(wiring, analysis.graph, attention)
+        if attention.mix.name not in inside:
+            yield attention_chain(wiring, analysis.flat.graph, attention)
     for norm in analysis.norms:
-        yield norm_chain(wiring, norm)
+        if norm.nodes[-1] not in inside:
+            yield norm_chain(wiring, norm)
     for activation in analysis.activations:
-        yield activation_chain(wiring, activation)
+        if activation.nodes[-1].name not in inside:
+            yield activation_chain(wiring, activation)
 
 
 def fused(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from dse.errors import AssignmentError, GraphError, nearest
 from dse.execute.operators.operator import Value
 from dse.execute.operators.step import ABSENT, Quantize, Step, overwrites
-from dse.execute.program.weight_store import WeightCache
+from dse.execute.program.weight_store import PlacedCache, WeightCache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +20,8 @@ class Hook:
 
     inputs: tuple[tuple[int, Quantize], ...] = ()
     outputs: tuple[tuple[int, Quantize], ...] = ()
+    inside: tuple[tuple[str, Quantize], ...] = ()
+    """By site key, of nodes in the bodies of a control-flow step."""
 
     def written(self, outputs: tuple[Value, ...]) -> tuple[Value, ...]:
         """The outputs as every reader will see them."""
@@ -64,12 +66,14 @@ class Hooks:
         *,
         readings: Readings,
         constant: Callable[[int], bool],
-        weights: WeightCache,
+        weights: WeightCache | PlacedCache,
+        enter: Callable[[Step, Mapping[str, Quantize]], Step],
         own: frozenset[int] = frozenset(),
     ) -> None:
         self._hooks = hooks
         self._constant = constant
         self._weights = weights
+        self._enter = enter
         self._own = own
         self._fresh: set[int] = set()
         self._shared: dict[int, Tensor] = {}
@@ -79,6 +83,10 @@ class Hooks:
     def at(self, step: Step) -> Hook | None:
         """The quantizers of a step."""
         return self._hooks.get(step.index)
+
+    def entered(self, step: Step, hook: Hook) -> Step:
+        """The step with the quantizers in its bodies."""
+        return self._enter(step, dict(hook.inside)) if hook.inside else step
 
     def arguments(self, step: Step, hook: Hook, arguments: tuple[Value, ...]) -> tuple[Value, ...]:
         """The arguments with the operands of the hook quantised."""
@@ -147,12 +155,14 @@ def placed(sites: Mapping[str, Quantize], steps: Mapping[str, Step]) -> dict[int
         name, _, operand = key.rpartition("/")
         index = steps[name].index
         hook = found.get(index, Hook())
-        if operand.startswith("in"):
+        if steps[name].name != name:
+            found[index] = replace(hook, inside=(*hook.inside, (key, quantize)))
+        elif operand.startswith("in"):
             pair = (int(operand[2:]), quantize)
-            found[index] = Hook(inputs=(*hook.inputs, pair), outputs=hook.outputs)
+            found[index] = replace(hook, inputs=(*hook.inputs, pair))
         else:
             pair = (int(operand[3:]), quantize)
-            found[index] = Hook(inputs=hook.inputs, outputs=(*hook.outputs, pair))
+            found[index] = replace(hook, outputs=(*hook.outputs, pair))
     return found
 
 
@@ -161,6 +171,8 @@ def _fault(key: str, steps: Mapping[str, Step]) -> str | None:
     if name not in steps:
         return f"site {key!r}: the graph has no node {name!r}{nearest(name, steps)}"
     step = steps[name]
+    if step.name != name:
+        return None  # in a body, where it is looked up when the body is planned
     places = [f"in{i}" for i, slot in enumerate(step.inputs) if slot != ABSENT]
     places += [f"out{i}" for i, slot in enumerate(step.outputs) if slot != ABSENT]
     if operand not in places:

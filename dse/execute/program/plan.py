@@ -40,11 +40,11 @@ class Plan:
 class Planner:
     """Plans for one block, whatever the assignment."""
 
-    def __init__(self, block: Block, analysis: Analysis) -> None:
-        """Takes from the graph's findings the chains that run as one step."""
+    def __init__(self, block: Block, analysis: Analysis | None) -> None:
+        """Takes from the graph's findings the chains that run as one step; none in a body."""
         self._block = block
-        self.fusions = fusions(block, analysis)
-        self._by_name = {step.name: step for step in (*block.folded, *block.steps) if step.name}
+        self.fusions = fusions(block, analysis) if analysis else ()
+        self._by_name = block.nodes
         self._recent: deque[tuple[Mapping[str, Quantize], Plan]] = deque(maxlen=RECENT)
 
     def whole(self, quantizers: Mapping[str, Quantize]) -> Plan:

@@ -14,6 +14,7 @@ from dse.execute.operators.step import Quantize
 from dse.execute.program.compiler import Compiler, problems
 from dse.execute.program.feeds import checked
 from dse.execute.program.hooks import Hooks
+from dse.execute.program.inner import entered
 from dse.execute.program.plan import Plan, Planner
 from dse.execute.program.run import Record, run_steps
 from dse.execute.program.trace import Execution, Recorder, Trace
@@ -128,8 +129,7 @@ class Program:
 
     def constant(self, value: str) -> Tensor | None:
         """The tensor of a value that depends on constants only; None for activations."""
-        slot = self._block.slots.get(value)
-        found = None if slot is None else self._block.constants.get(slot)
+        found = self._block.constant(value)
         return found if isinstance(found, Tensor) else None
 
     def _execute(
@@ -148,6 +148,7 @@ class Program:
                 readings=plan.readings,
                 constant=lambda slot: slot in block.constants and slot not in plan.computed,
                 weights=self._weights,
+                enter=lambda step, sites: entered(step, sites, self._weights),
                 own=plan.own if record is None else frozenset(),
             )
         with exact_float32(self.device):

@@ -35,7 +35,9 @@ def run_steps(
         hook = None if hooks is None else hooks.at(step)
         if hooks is not None and hook is not None:
             arguments = hooks.arguments(step, hook, arguments)
-        outputs, spent = call_step(step, arguments)
+            outputs, spent = call_step(hooks.entered(step, hook), arguments)
+        else:
+            outputs, spent = call_step(step, arguments)
         if hook is not None and hook.outputs:
             outputs = hook.written(outputs)
         if hooks is not None:

@@ -174,7 +174,7 @@ class WeightStates:
             for key, site in self._sites.items()
             if site.role == "weight" and (weight := self._program.constant(site.value)) is not None
         }
-        return products_of(self._program.graph, shapes)
+        return products_of(self._program.analysis.flat.graph, shapes)
 
     def _passes(self, wishes: list[Wish]) -> Iterator[list[Wish]]:
         """Wishes in parts whose outer products fit into memory together."""
@@ -237,7 +237,7 @@ class WeightStates:
     @cached_property
     def _equalization(self) -> Equalization:
         products = {key: p for key, p in self._products.items() if not p.is_recurrent}
-        return equalization(self._program.graph, products, self._weight)
+        return equalization(self._program.analysis.flat.graph, products, self._weight)
 
     def _learned(
         self, wish: Wish, matrix: Tensor, moments: Moments

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,8 @@ from dse.space.constraint import Constraint
 from dse.space.problem import Point, Problem
 from dse.space.schema import Space
 from hwmodels.devices.device import Device
+
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +138,8 @@ def open_design(
         folder=folder,
         devices=devices,
     )
+    for remark in costs.remarks:
+        LOGGER.warning("%s", remark)
     objectives = _objectives(space, costs, origin)
     constraints = parse_constraints(
         space.constraints,

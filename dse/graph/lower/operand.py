@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -96,6 +97,10 @@ class Values:
             return self.float_bits
         width = int(digits.group())
         return min(width, self.float_bits) if dtype.startswith(FLOATS) else width
+
+    def stored_bytes(self, value: str) -> int:
+        """Bytes of a constant as it is stored."""
+        return -(-math.prod(sizes(self.types, value)) * self.bits(value) // 8)
 
     def outputs(self, value: str) -> list[Operand]:
         """The results of a kernel for `value`: its parts where only parts of it are read."""

@@ -10,7 +10,9 @@ from dse.graph.ir.graph import Node
 from dse.graph.ir.operators import ELEMENTWISE, PARTS, TRANSPARENT
 from dse.graph.ir.site import Region
 from dse.graph.lower.attention import appended, attention_op, is_cached
+from dse.graph.lower.course import Course, stored_ops
 from dse.graph.lower.experts import expert_ops, routed_types
+from dse.graph.lower.held import unpriced_weights
 from dse.graph.lower.node import (
     SECOND,
     contraction_ops,
@@ -21,7 +23,7 @@ from dse.graph.lower.node import (
 )
 from dse.graph.lower.operand import Values
 from dse.graph.lower.written import written_attention
-from dse.graph.onnx.shapes import bound_types
+from dse.graph.onnx.shapes import bind_sizes
 from dse.graph.patterns.analysis import Analysis
 from dse.graph.patterns.attention import Attention
 from dse.graph.patterns.contraction import is_contracting
@@ -43,34 +45,32 @@ def lower(analysis: Analysis, dims: Mapping[str, int], *, float_bits: int = 16) 
         GraphError: Sizes that are not bound, or shapes that do not fit.
     """
     graph = analysis.graph
-    types = routed_types(analysis.flow, analysis.experts, bound_types(graph, dims))
+    bound = bind_sizes(graph, dims)
+    course = Course.of(analysis.flat, analysis.flow, bound)
+    types = routed_types(course.flow, analysis.experts, course.types)
     owner = {node: region.name for region in analysis.regions for node in region.nodes}
-    values = Values(flow=analysis.flow, types=types, owner=owner, float_bits=float_bits)
-    by_region = _operations(values, analysis)
+    values = Values(flow=course.flow, types=types, owner=owner, float_bits=float_bits)
+    by_region = _operations(values, analysis, course)
     caches = _caches(values, analysis.attentions)
     outputs = tuple(dict.fromkeys(values.root(v) for v in graph.outputs))
     kept = {*outputs, *_appended(values, analysis.attentions)}
-    works = _bordered(analysis.regions, by_region, kept)
+    works = _bordered(analysis.regions, by_region, kept, course)
     return Work(
         name=graph.path.stem if graph.path else graph.name,
         regions=works,
         outputs=tuple(value for value in outputs if value not in caches),
+        notes=(
+            *bound.notes,
+            *unpriced_weights(values, (op for ops in by_region.values() for op in ops)),
+        ),
     )
 
 
-def _operations(values: Values, analysis: Analysis) -> dict[str, list[Op]]:
-    regions = [region for region in analysis.regions if region.name != SHAPE_REGION]
-    patterns: dict[str, Op] = {}
-    inside: set[str] = set()
-    for attention in analysis.attentions:
-        patterns[attention.mix.name] = replace(
-            attention_op(values, attention), decomposition=written_attention(values, attention)
-        )
-        inside |= attention.nodes
-    for norm in analysis.norms:
-        if not inside & set(norm.nodes):
-            patterns[norm.nodes[-1]] = norm_op(values, norm)
-            inside |= set(norm.nodes)
+def _operations(values: Values, analysis: Analysis, course: Course) -> dict[str, list[Op]]:
+    """The operations of every region that is executed or stores something, by its name."""
+    priced = [region for region in analysis.regions if region.name != SHAPE_REGION]
+    regions = [region for region in priced if course.takes(region)]
+    patterns, inside = _patterns(values, analysis, course)
     for region in regions:
         if region.kind == "grouped_gemm":
             grouped, covered = expert_ops(values, region.nodes, analysis.experts)
@@ -86,7 +86,31 @@ def _operations(values: Values, analysis: Analysis) -> dict[str, list[Op]]:
         ops = [patterns[node.name] for node in nodes if node.name in patterns]
         ops += _free_operations(values, free, starts=not ops)
         found[region.name] = sorted(ops, key=lambda op: _place(values, op))
-    return found
+    beside = [region for region in priced if not course.takes(region)]
+    found |= {region.name: stored_ops(values, region) for region in beside}
+    silent = {region.name for region in priced if course.is_seam(region)}
+    silent |= {region.name for region in beside}
+    return {name: ops for name, ops in found.items() if ops or name not in silent}
+
+
+def _patterns(
+    values: Values, analysis: Analysis, course: Course
+) -> tuple[dict[str, Op], set[str]]:
+    """Operations of attentions and norms that are executed, and all nodes inside of them."""
+    patterns: dict[str, Op] = {}
+    inside: set[str] = set()
+    for attention in analysis.attentions:
+        if course.runs(attention.mix.name):
+            patterns[attention.mix.name] = replace(
+                attention_op(values, attention),
+                decomposition=written_attention(values, attention),
+            )
+            inside |= attention.nodes
+    for norm in analysis.norms:
+        if course.runs(norm.nodes[-1]) and not inside & set(norm.nodes):
+            patterns[norm.nodes[-1]] = norm_op(values, norm)
+            inside |= set(norm.nodes)
+    return patterns, inside
 
 
 def _place(values: Values, op: Op) -> tuple[bool, int]:
@@ -164,7 +188,10 @@ def _appended(values: Values, attentions: Sequence[Attention]) -> set[str]:
 
 
 def _bordered(
-    regions: Sequence[Region], by_region: Mapping[str, Sequence[Op]], kept: Set[str]
+    regions: Sequence[Region],
+    by_region: Mapping[str, Sequence[Op]],
+    kept: Set[str],
+    course: Course,
 ) -> tuple[RegionWork, ...]:
     """Region work with what crosses each border; `kept` values are written in any case."""
     read_in: dict[str, set[str]] = {}
@@ -185,6 +212,7 @@ def _bordered(
                 for operand in _written(by_region[region.name])
                 if operand.value in kept or read_in.get(operand.value, set()) - {region.name}
             ),
+            repeats=course.repeats(region),
         )
         for region in regions
         if region.name in by_region
@@ -196,7 +224,7 @@ def _reads(ops: Sequence[Op]) -> tuple[Operand, ...]:
     found: dict[str, Operand] = {}
     for op in ops:
         for operand in op.operands:
-            if operand.name == "output" or operand.value in made:
+            if operand.name == "output" or operand.value in made or not operand.value:
                 continue
             if op.kind == "embedding" and operand.is_weight:
                 rows = replace(operand, shape=(op.sizes["tokens"], op.sizes["dim"]))

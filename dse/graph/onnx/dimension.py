@@ -33,6 +33,27 @@ def dimensions(graph: Graph) -> tuple[str, ...]:
     return tuple(names)
 
 
+def choices(graph: Graph) -> frozenset[str]:
+    """Names that may be bound besides `dimensions`: what only a run would tell.
+
+    Branches of an If and iterations of a Loop by its name (of an If also by its condition's), and
+    sizes of values inside, by declared name or as `<value>.<axis>`.
+    """
+    found: set[str] = set()
+    for node in graph.nodes:
+        bodies = [body for body in node.attributes.values() if isinstance(body, Graph)]
+        if bodies:
+            found.add(node.name)
+            found.update(node.inputs[:1] if node.op_type == "If" else ())
+        for body in bodies:
+            found |= choices(body)
+    for value, kind in graph.types.items():
+        for axis, size in enumerate(kind.shape or ()):
+            found.add(f"{value}.{axis}")
+            found.update(_names(size) if isinstance(size, str) else ())
+    return frozenset(found)
+
+
 def named_shape(graph: Graph, value: str) -> tuple[int | str, ...] | None:
     """An input's shape where sizes without a name are called `<input>.<axis>`."""
     kind = graph.types.get(value)
@@ -49,11 +70,12 @@ def check(graph: Graph, dims: Mapping[str, int]) -> None:
     All problems come in one message.
     """
     known = dimensions(graph)
+    besides = choices(graph) if set(dims) - set(known) else frozenset()
     problems = [f"{name!r} is not bound" for name in known if name not in dims]
     problems += [
         f"{name!r} is not a dimension of the graph{nearest(name, known)}"
         for name in dims
-        if name not in known
+        if name not in known and name not in besides
     ]
     problems += [
         f"{name!r} must be an integer of at least 0, got {size!r}"

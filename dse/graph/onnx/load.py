@@ -136,9 +136,7 @@ def _detach_weights(model: onnx.ModelProto, source: Source) -> list[onnx.TensorP
     return tensors
 
 
-def _stand_in(
-    graph: onnx.GraphProto, tensors: Iterable[onnx.TensorProto], source: Source
-) -> None:
+def _stand_in(graph: onnx.GraphProto, tensors: Iterable[onnx.TensorProto], source: Source) -> None:
     """Adds what stands for constants: their small values, or inputs of their types."""
     declared = {value.name for value in graph.input}
     for tensor in tensors:

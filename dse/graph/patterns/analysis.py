@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from dse.graph.ir.flat import Flat, flatten
 from dse.graph.ir.graph import Graph
 from dse.graph.ir.site import Region, Site
 from dse.graph.patterns.attention import Attention, attentions
@@ -32,9 +33,14 @@ class Analysis:
     graph: Graph
 
     @cached_property
+    def flat(self) -> Flat:
+        """The graph with the bodies of its control flow spliced in: what is searched."""
+        return flatten(self.graph)
+
+    @cached_property
     def flow(self) -> Flow:
         """The nodes that carry the signal, told from those that prepare sizes and masks."""
-        return flow_of(self.graph)
+        return flow_of(self.flat.graph)
 
     @cached_property
     def attentions(self) -> tuple[Attention, ...]:

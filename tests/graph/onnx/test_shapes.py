@@ -13,7 +13,7 @@ import pytest
 from dse.errors import GraphError
 from dse.graph.onnx.dimension import dimensions
 from dse.graph.onnx.load import load
-from dse.graph.onnx.shapes import bound_types
+from dse.graph.onnx.shapes import bind_sizes, bound_types
 
 GRAPHS = {
     "reshape by shape arithmetic": """
@@ -159,10 +159,29 @@ def test_sizes_that_do_not_fit_name_the_node(graph):
         bound_types(g, {"n": 2, "m": 3})
 
 
-def test_shapes_that_depend_on_data_are_refused(graph):
-    g = graph("g (float[4] x) => (int64[1, N] y) { y = NonZero(x) }")
-    with pytest.raises(GraphError, match="'y' cannot be derived"):
-        bound_types(g, {})
+def test_sizes_that_only_a_run_knows_are_the_most_there_can_be_or_what_is_said(graph):
+    g = graph("g (float[4] x) => (int64[1, found] y) { y = NonZero(x) }")
+    found = bind_sizes(g, {})
+    assert found.types["y"].shape == (1, 4)
+    (note,) = found.notes
+    assert "NonZero_0 (NonZero): found is known only when it runs; priced with 4" in note
+    assert bound_types(g, {"found": 2})["y"].shape == (1, 2)
+    assert not bind_sizes(g, {"found": 2}).notes
+
+
+def test_boxes_that_are_kept_are_bounded_by_the_limit_of_a_class(graph):
+    text = """
+        g (float[2, 50, 4] boxes, float[2, 3, 50] scores) => (int64[n, 3] kept)
+        <int64 limit = {10}> { kept = NonMaxSuppression(boxes, scores, limit) }"""
+    assert bound_types(graph(text), {})["kept"].shape == (2 * 3 * 10, 3)
+    assert bound_types(graph(text.replace("{10}", "{99}")), {})["kept"].shape == (2 * 3 * 50, 3)
+
+
+def test_sizes_of_data_that_nothing_bounds_are_asked_for(graph):
+    g = graph("g (float[n] x, int64[2] to) => (float[a, b] y) { y = Reshape(x, to) }")
+    with pytest.raises(GraphError, match=r"Reshape_0 \(Reshape\): size 0 of 'y' .* --dim a=N"):
+        bound_types(g, {"n": 6})
+    assert bound_types(g, {"n": 6, "a": 2, "b": 3})["y"].shape == (2, 3)
 
 
 def test_declared_shapes_serve_operators_that_onnx_does_not_know(graph):
