@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from dse.graph.ir.graph import Node, TensorType
 from dse.graph.ir.known import UNKNOWN, Known
 
 
-def most_sizes(node: Node, known: Mapping[str, Known], rank: int) -> list[int | None]:
+def most_sizes(node: Node, known: Mapping[str, Known], rank: int) -> Sequence[int | None]:
     """The largest that each size of a node's results can be; None where nothing bounds it."""
     nothing: list[int | None] = [None] * rank
     shape = _shape(known, node.inputs[0]) if node.inputs else None
