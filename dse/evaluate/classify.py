@@ -6,6 +6,7 @@ so the loss is read where all of these are the same, at the tensor before the la
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -37,6 +38,20 @@ STATE = ("present", "new_state", "state_out")
 """How outputs begin that are kept for the next call."""
 SPREAD = ("embed", "box", "bbox", "hidden_state", "pooler", "regress", "feature")
 """Parts of the names of outputs without a distribution."""
+CLASSIFIERS = {
+    "classifier": 2,
+    "logits": 2,
+    "lm_head": 2,
+    "cls": 2,
+    "class": 2,
+    "fc": 10,
+    "head": 10,
+}
+"""What the last layer of a classifier is called in the modules that people export, and how many
+classes at least make the name speak for itself: two numbers of an `fc` can be anything."""
+CUSTOMARY = frozenset({10, 100, 200, 1000, 1001, 11221, 21841, 21843})
+"""Sizes of well-known label sets (CIFAR, Tiny ImageNet, ImageNet-1k with and without background,
+ImageNet-21k and its cleaned subset): for an image network, hardly those of anything else."""
 SHIFTED_OPSET = 13
 """From here on Softmax and LogSoftmax normalise one axis, and the last one by default."""
 
@@ -297,7 +312,37 @@ def _guess(graph: Graph, name: str, value: str, labels: Labels) -> tuple[OutputK
         return "logits", "as wide as the vocabulary", _ends_linear(graph, value)
     if "logit" in name.lower():
         return "logits", "by its name", True
+    if (classes := _classes(graph, value, shape)) is not None:
+        return "logits", classes, False
     return "regression", "nothing says that it is a distribution", False
+
+
+def _classes(graph: Graph, value: str, shape: Sequence[object] | None) -> str | None:
+    """What makes a last linear layer look like a classifier's, if anything does."""
+    size = shape[-1] if shape and len(shape) == 2 else None
+    if not isinstance(size, int) or not _ends_linear(graph, value):
+        return None
+    for part in _last_names(graph, value):
+        if size >= CLASSIFIERS.get(part, size + 1):
+            return f"its last layer is called {part}"
+    images = any(len(_shape(graph, name) or ()) == 4 for name in graph.inputs)
+    return (
+        f"{size} numbers from images, as many as classes" if images and size in CUSTOMARY else None
+    )
+
+
+def _last_names(graph: Graph, value: str) -> Iterator[str]:
+    """Parts of the names of the last layer and its weights; of the product before a bias too."""
+    node = graph.producer.get(_before_moves(graph, value))
+    while node is not None:
+        weights = [name for name in node.inputs if name in graph.initializers]
+        for name in (node.name, *weights):
+            lowered = name.lower()
+            yield from (part for part in CLASSIFIERS if "_" in part and part in lowered)
+            yield from re.findall(r"[a-z]+", lowered)
+        data = [name for name in node.inputs if name and name not in graph.initializers]
+        biased = node.op_type == "Add" and len(data) == 1
+        node = graph.producer.get(data[0]) if biased else None
 
 
 def _guess_single(name: str, labels: Labels) -> tuple[OutputKind, str, bool]:
