@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dse.evaluate.batches import Batch, Feeds, batches, head, taken
+from dse.evaluate.batches import Batch, batches, head, taken
 from dse.evaluate.constant import constant_answer
 from dse.evaluate.findings import check_defined, integer_sites
 from dse.evaluate.hurdle import Hurdle
@@ -79,14 +79,14 @@ class Evaluator:
     task: Task
     sites: Mapping[str, Site]
     calibration: Calibration
+    weights: WeightStates
+    """What the calibration split decides about weights: learned roundings, corrected means."""
     batch: int = 8
     device: str = "cpu"
     first_output: str = ""
     """What a user's metric gets of a run: the graph's first output."""
     metric: Metric | None = None
     """A user's own measure of quality, instead of the divergence from full precision."""
-    weights: WeightStates = None  # type: ignore[assignment]  # made below where none is given
-    """What the calibration split decides about weights: learned roundings, corrected means."""
     trace_bytes: int = TRACE_BYTES
     """Kept of full precision on the search split, all batches together."""
     macs: int = 0
@@ -97,11 +97,8 @@ class Evaluator:
     """Of full precision, by split and samples."""
 
     def __post_init__(self) -> None:
-        """Without states given, they are learned when an assignment first needs them."""
+        """Operators on integers are found once."""
         self._integers = frozenset(integer_sites(self.program.graph, self.sites))
-        if self.weights is None:
-            feeds = Feeds(self.splits.calibration, self.batch, self.device)
-            self.weights = WeightStates(self.program, self.sites, feeds)
 
     def __getstate__(self) -> dict[str, object]:
         """What it was made of; a copy in another process begins afresh."""

@@ -24,6 +24,7 @@ from dse.execute.memory import GIGA, Caches, Need, checked, memory_need, with_ke
 from dse.execute.program.compiler import problems
 from dse.execute.program.program import WEIGHT_CACHE_BYTES, Program
 from dse.execute.weights.calibrate import observe
+from dse.execute.weights.learn import WeightStates
 from dse.graph.ir.graph import Graph
 from dse.graph.ir.site import Site
 from dse.graph.patterns.analysis import Analysis
@@ -130,6 +131,7 @@ def build_evaluator(
         task=task,
         sites=sites,
         calibration=calibration,
+        weights=WeightStates(program, sites, feeds),
         batch=data.batch,
         device=compute,
         trace_bytes=budgets.trace_bytes,

@@ -40,7 +40,7 @@ EXCLUDED: Mapping[str, str] = dict.fromkeys(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one case."""
+    """The outcome of one case."""
 
     name: str
     operators: frozenset[tuple[str, str]]

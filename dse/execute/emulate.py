@@ -40,11 +40,11 @@ class Emulator:
     axes: tuple[int, ...]
     """Contraction axes of the operand."""
     statistics: Statistics | None = None
-    """What a static quantizer was calibrated on; None where scales come from the tensor itself."""
+    """Of a static quantizer's calibration; None where scales come from the tensor itself."""
     seed: int = 0
     """Of stochastic rounding."""
     state: QuantizerState | None = None
-    """What was learned about a weight; equal only to itself."""
+    """The state learned about a weight; equal only to itself."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """The values of x on the quantizer's grid; gradients pass straight through."""
@@ -65,7 +65,7 @@ class Emulator:
 
     @property
     def sharing(self) -> Sharing:
-        """What parts of a tensor that hold whole slices of the contraction must know."""
+        """The knowledge that parts of a tensor need which hold whole slices of the contraction."""
         quantizer, format = self.quantizer, self.quantizer.format
         if quantizer.is_random or quantizer.transforms or self.state is not None:
             return Sharing.EVERYTHING

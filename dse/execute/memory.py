@@ -1,4 +1,4 @@
-"""What executing a graph needs in memory, said before it starts."""
+"""The memory that executing a graph needs, said before it starts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ UNPACKED = frozenset({"int2", "int4", "uint2", "uint4", "float4_e2m1fn"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caches:
-    """What is kept between forwards while there is room; less of it costs time, no bits."""
+    """Values kept between forwards while there is room; less of it costs time, no bits."""
 
     weight_bytes: int = 0
     """Quantized weights."""
@@ -66,14 +66,14 @@ class Need:
     activation_bytes: int
     """The most that is alive at one step, 0 where shapes depend on data."""
     folded_bytes: int = 0
-    """What is computed once from constants: weights that the model stores in fewer bits."""
+    """Bytes computed once from constants: weights that the model stores in fewer bits."""
     learned_bytes: int = 0
     """Roundings learned from data, which stay for the whole run."""
     caches: Caches = Caches()
 
     @property
     def total_bytes(self) -> int:
-        """What must fit."""
+        """Bytes that must fit."""
         constant = self.weight_bytes + self.folded_bytes + self.learned_bytes
         return constant + self.layer_bytes + self.activation_bytes
 
@@ -83,7 +83,7 @@ class Need:
         return self.total_bytes + self.mapped_bytes > available_bytes() / 10
 
     def __str__(self) -> str:
-        """What a user reads before the work starts."""
+        """The sentence that a user reads before the work starts."""
         mapped = f", {self.mapped_bytes / GIGA:.2g} GB of weights stay in their files"
         caches = f" and up to {self.caches.bytes / GIGA:.2g} GB for caches"
         return (

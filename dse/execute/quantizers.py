@@ -21,7 +21,7 @@ class Shift:
 
     shift: Tensor
     then: Quantize | None = None
-    """What quantizes the sum."""
+    """The quantizer of the sum."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """X with the correction."""
@@ -36,7 +36,7 @@ class Shift:
 
 
 def corrections(assignment: Assignment, weights: WeightStates) -> dict[str, Shift]:
-    """What puts the means of outputs back, by the site where it is added.
+    """Shifts that put the means of outputs back, by the site where they are added.
 
     That is the node's own bias where it has a constant one, else its output.
     """

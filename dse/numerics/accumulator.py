@@ -22,7 +22,7 @@ from hwmodels.formats.quantizer import Rounding
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accumulator:
-    """How the products of a dot product are summed.
+    """The way in which products of a dot product are summed.
 
     `float`: `chunk` products at a time are aligned to the largest exponent among them and the
     running sum, cut to `alignment_bits` fraction bits (0: added exactly), and the sum is rounded

@@ -49,7 +49,7 @@ def equalized(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def bias_correction(weight: Tensor, quantized: Tensor, mean_input: Tensor) -> Tensor:
-    """What to add to the bias so that the mean output is that of the full-precision weight.
+    """The addition to the bias under which the mean output is that of the full-precision weight.
 
     Args:
         weight: (outputs, depth, ...) full precision; trailing axes are kernel taps.

@@ -1,4 +1,4 @@
-"""What flows back through a quantizer: straight-through estimators and relaxations."""
+"""Gradients through a quantizer: straight-through estimators and relaxations."""
 
 from __future__ import annotations
 

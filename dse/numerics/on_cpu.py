@@ -35,7 +35,7 @@ _ONE, _ZERO = np.ones((1, 1), np.float32), np.zeros((1, 1), np.float32)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rounding:
-    """What kernels take beside values and scales, for groups of one length."""
+    """Everything that kernels take beside values and scales, for groups of one length."""
 
     method: Method
     grid: Grid

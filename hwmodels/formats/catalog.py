@@ -177,7 +177,7 @@ def format(name: str) -> Format:
 
 
 def uniform(name: str) -> Quantizer:
-    """What `--format NAME` puts at every site.
+    """The quantizer that `--format NAME` puts at every site.
 
     An element of 8 bits or less that has no scale of its own is scaled per tensor, static, by the
     statistic that suits it (`Quantizer.settled`): the absolute maximum, or where tapered formats

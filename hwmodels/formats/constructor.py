@@ -90,7 +90,7 @@ CONSTRUCTORS: Mapping[str, Callable[..., Encoding]] = {
     "float": floating, "int": integer, "posit": posit, "fixed": fixed, "lns": logarithmic,
     "codebook": codebook,
 }  # fmt: skip
-"""What stands before the parenthesis in a name."""
+"""The part of a name before the parenthesis."""
 
 
 def constructed(text: str, encodings: Mapping[str, Encoding]) -> Encoding | None:

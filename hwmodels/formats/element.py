@@ -1,4 +1,4 @@
-"""Which arithmetic element a number encoding is to a compute unit."""
+"""The arithmetic element that a number encoding is to a compute unit."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ class Format:
         )
 
     def scale_count(self, shape: Sequence[int], contraction_axes: Sequence[int] = (-1,)) -> int:
-        """How many scales of the finest level a tensor has."""
+        """The number of scales of the finest level in a tensor."""
         total = math.prod(shape)
         if self.scale is None or total == 0:
             return 0
@@ -208,7 +208,7 @@ class Quantizer:
 
     @property
     def plain_statistic(self) -> Statistic:
-        """What `auto` means where neither place nor data are known."""
+        """The meaning of `auto` where neither place nor data are known."""
         return "rms" if self.format.element.is_tapered else "absmax"
 
     def settled(self, *, weight: bool) -> Quantizer:

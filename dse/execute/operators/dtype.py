@@ -17,7 +17,7 @@ from dse.errors import GraphError, nearest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ElementType:
-    """How one ONNX element type is carried in torch.
+    """One ONNX element type and its carrier in torch.
 
     Types that torch cannot store are carried by a wider one that holds their values exactly:
     2- and 4-bit integers in (u)int8, 4- and 6-bit floats in float32.

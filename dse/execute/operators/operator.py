@@ -1,4 +1,4 @@
-"""What the executor knows about one operator."""
+"""One operator as the executor knows it."""
 
 from __future__ import annotations
 

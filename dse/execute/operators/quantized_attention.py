@@ -190,7 +190,7 @@ class _Tiles:
                 yield (first, slice(head, head + some), span.rows), span
 
     def _heads(self, span: _Span) -> int:
-        """How many heads fit a tile."""
+        """The number of heads that fit a tile."""
         tile = TILE if self.query.device.type == "cpu" else DEVICE_TILE
         return max(1, min(self.query.shape[1], tile // max(1, span.scores)))
 

@@ -18,7 +18,7 @@ from dse.execute.operators.operator import Operator, operator
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interpolation:
-    """How an output position reads its input neighbours."""
+    """The rule by which an output position reads its input neighbours."""
 
     mode: str
     coordinates: str

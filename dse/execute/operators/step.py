@@ -15,11 +15,11 @@ ABSENT = 0
 """The slot of a missing optional input; its value is None."""
 
 Quantize = Callable[[Tensor], Tensor]
-"""What stands at a site. Equal (`==`) callables compute the same: their results are shared."""
+"""A callable at a site. Equal (`==`) callables compute the same: their results are shared."""
 
 
 class Sharing(Enum):
-    """What parts of a tensor must know of each other to be quantized as the whole is.
+    """Knowledge that parts of a tensor need of each other to be quantized as the whole is.
 
     Parts hold whole slices of the contraction.
     """
@@ -38,7 +38,7 @@ class Overwriting(Protocol):
 
     @property
     def sharing(self) -> Sharing:
-        """What parts must know of each other."""
+        """The knowledge that parts need of each other."""
 
     @property
     def keeps_zeros(self) -> bool:

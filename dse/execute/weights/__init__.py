@@ -1,1 +1,1 @@
-"""What calibration data teach about weights: ranges, roundings, smoothing, equalisation."""
+"""Lessons of calibration data about weights: ranges, roundings, smoothing, equalisation."""

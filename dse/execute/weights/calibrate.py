@@ -26,7 +26,7 @@ FILE = "calibration.safetensors"
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Statistics:
-    """What calibration saw at one site. NaN and Inf are taken for zero."""
+    """Everything that calibration saw at one site. NaN and Inf are taken for zero."""
 
     minimum: float
     maximum: float
@@ -87,7 +87,7 @@ class Observer:
         return x
 
     def statistics(self) -> Statistics:
-        """What was seen so far."""
+        """Statistics of everything seen so far."""
         empty = self._minimum > self._maximum
         return Statistics(
             minimum=0.0 if empty else self._minimum,

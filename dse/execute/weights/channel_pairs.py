@@ -66,7 +66,7 @@ def _pair(
 
 
 def _only_source(graph: Graph, value: str) -> Node:
-    """What computes a value that only one node reads."""
+    """The node that computes a value which only one node reads."""
     node = graph.producer.get(value)
     if node is None:
         raise ValueError(f"it reads the model's own {value!r}")

@@ -44,7 +44,7 @@ class Sides:
 
 
 def sides_of(quantizer: Quantizer) -> Sides | None:
-    """What a quantizer's `equalize` says; None where it has none."""
+    """The sides that a quantizer's `equalize` names; None where it has none."""
     for spec in quantizer.transforms:
         name, arguments = transform_arguments(spec)
         if name == WORD:
@@ -55,7 +55,7 @@ def sides_of(quantizer: Quantizer) -> Sides | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Equalization:
-    """Which weights of a network can be equalised, and by how much."""
+    """Weights of a network that can be equalised, and their factors."""
 
     products: Mapping[str, Product]
     before: Mapping[str, Pair]
@@ -63,7 +63,7 @@ class Equalization:
     after: Mapping[str, Pair]
     """Pairs by the weight that they begin with."""
     refused: Mapping[str, str]
-    """What stands before the weights that no pair ends with."""
+    """The obstacle before each weight that no pair ends with."""
     factors: Mapping[str, Tensor]
     """(channels,) by the weight that a pair ends with: it is multiplied, the other divided."""
 
@@ -109,7 +109,7 @@ class Equalization:
             raise AssignmentError("\n".join(wrong))
 
     def of(self, key: str, sides: Sides) -> Tensor:
-        """What a site is multiplied by: a weight (outputs, depth), an activation (channels,)."""
+        """Factors of a site: a weight (outputs, depth), an activation (channels,)."""
         product = self.products.get(key)
         if product is None:
             weight = f"{key.rpartition('/')[0]}/in1"

@@ -1,4 +1,4 @@
-"""What is found about weights: roundings, ranges, corrected means, smoothing, equalisation.
+"""Findings about weights: roundings, ranges, corrected means, smoothing, equalisation.
 
 All is found with the full-precision inputs of a layer, if it needs data at all. So what a weight
 takes depends on its own quantizer alone, and not on the rest of an assignment; equalisation is
@@ -99,7 +99,7 @@ class WeightStates:
         return self._equalization.settled(assignment)
 
     def state(self, key: str, quantizer: Quantizer) -> QuantizerState | None:
-        """What was found for a quantizer at a site; None where it needs nothing."""
+        """The state of a quantizer at a site; None where it needs nothing."""
         for wish in self._wishes(key, quantizer):
             if wish.identity not in self._states:
                 self.prepare([(key, quantizer)])
@@ -242,7 +242,7 @@ class WeightStates:
     def _learned(
         self, wish: Wish, matrix: Tensor, moments: Moments
     ) -> tuple[QuantizerState, Tensor]:
-        """What data decide about a weight, and its values as a matrix.
+        """The state that data decide for a weight, and its values as a matrix.
 
         A correction takes care of mean inputs, so that only what deviates from them counts.
         """

@@ -1,4 +1,4 @@
-"""What a quantizer at a site needs to know before it can be applied."""
+"""Needs of a quantizer at a site before it can be applied."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Wish:
 
     @property
     def identity(self) -> str:
-        """What its state is called, the same in every process; one for all that read a value."""
+        """The name of its state, the same in every process; one for all that read a value."""
         digest = hashlib.sha256(repr(self.quantizer).encode()).hexdigest()[:8]
         shared = self.key == self.product.activation
         place = repr(self.product.operand) if shared else self.key

@@ -130,7 +130,7 @@ class Product:
 
     @property
     def scale(self) -> float:
-        """What the node multiplies the product by."""
+        """The factor of the product."""
         return float(cast("float", self.node.attributes.get("alpha", 1.0)))
 
     @property

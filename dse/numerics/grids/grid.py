@@ -26,7 +26,7 @@ _NEAREST: dict[str, tuple[int, int]] = {
 
 
 class Method(IntEnum):
-    """How a kernel reaches the grid."""
+    """The way in which a kernel reaches the grid."""
 
     IDENTITY = 0
     """Every float32 is on the grid."""
@@ -47,7 +47,7 @@ class Method(IntEnum):
 
 
 class Grid(NamedTuple):
-    """What a kernel needs to know of an encoding; exponents are biased as in float32."""
+    """An encoding as a kernel needs it; exponents are biased as in float32."""
 
     method: np.int64
     mantissa_bits: np.int32
@@ -58,10 +58,10 @@ class Grid(NamedTuple):
     positive_max: np.float32
     negative_max: np.float32
     positive_overflow: np.float32
-    """What a finite value that rounds above `positive_max` becomes."""
+    """The result of a finite value that rounds above `positive_max`."""
     negative_overflow: np.float32
     positive_infinity: np.float32
-    """What +Inf becomes."""
+    """The result of +Inf."""
     negative_infinity: np.float32
     zero: np.float32
     """Added at the end: -0.0 keeps the sign of zero, +0.0 strips it."""
@@ -188,7 +188,7 @@ def _method(encoding: Encoding, rounding: Rounding) -> Method:
 
 
 def _overflow(encoding: Encoding, rounding: Rounding) -> tuple[float, float, float, float]:
-    """What values beyond the maximum become: finite positive, finite negative, +Inf, -Inf.
+    """Results of values beyond the maximum: finite positive, finite negative, +Inf, -Inf.
 
     All are magnitudes. Modes that round towards zero never leave the finite range (IEEE 754-2019,
     section 7.4), nor does rounding to odd.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """How a tensor's memory reads as (outer, depth, inner), `depth` the contraction.
+    """The reading of a tensor's memory as (outer, depth, inner), `depth` the contraction.
 
     Row r = (o, i) of the outer and inner index is one slice of the contraction.
     """

@@ -1,4 +1,4 @@
-"""How a group's scale is derived, as plain numbers that a kernel can follow."""
+"""The derivation of a group's scale, as plain numbers that a kernel can follow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hwmodels.formats.quantizer import Format, Quantizer
 
 
 class Rule(IntEnum):
-    """How the absolute maximum of a group becomes its scale."""
+    """The step from the absolute maximum of a group to its scale."""
 
     GIVEN = 0
     """Scales come from outside."""
@@ -32,7 +32,7 @@ class Rule(IntEnum):
 
 
 class Scaling(NamedTuple):
-    """What a kernel needs to know of a format's scales."""
+    """A format's scales as a kernel needs them."""
 
     rule: np.int64
     group: np.int64

@@ -1,4 +1,4 @@
-"""What calibration fixes: the numbers that a static quantizer needs at one site."""
+"""The outcome of calibration: the numbers that a static quantizer needs at one site."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What compiled kernels (numba, CPU) share: largest magnitudes, scales, factors of groups.
+"""Common parts of the compiled kernels (numba, CPU): largest magnitudes, scales, factors.
 
 Kernels are exact, without fastmath, and take one or two passes over memory. They release the GIL,
 so that threads share the work.

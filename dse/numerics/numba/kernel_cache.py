@@ -1,4 +1,4 @@
-"""Where compiled kernels are kept between processes.
+"""The place of compiled kernels between processes.
 
 numba notices that a file has changed, but not that a file it takes functions from has. Kernels
 take theirs from several, so their cache lives in a folder named after all of them: an upgrade or

@@ -69,6 +69,9 @@ def wide(y, grid):
     sign = conjunction(bits, SIGN)
     magnitude = conjunction(bits, MAGNITUDE)
     dropped = u32(subtract_signed(i32(23), grid.mantissa_bits))
+    # Half a step less one, plus the lowest kept bit, carries into it from just above half on, and
+    # at half itself if that bit is odd: ties to even without a branch, exponents included, since a
+    # carry out of the fraction is the next binade.
     step = shift_left(u32(1), dropped)
     lowest_bit = conjunction(shift_right(magnitude, dropped), u32(1))
     nearly_half = add(shift_right(step, u32(1)), u32(0xFFFFFFFF))
@@ -84,6 +87,7 @@ def finished(y, rounded, sign, grid):
     limit = grid.positive_max if positive else grid.negative_max
     overflow = grid.positive_overflow if positive else grid.negative_overflow
     bounded = overflow if rounded > limit else rounded
+    # Adding +0 strips the sign of zero where the format has one zero only; -0 changes nothing.
     signed = float_of(disjunction(bits_of(bounded), sign)) + grid.zero
     return y if np.isnan(y) else signed
 

@@ -101,6 +101,12 @@ _magic_rows, _wide_rows, _general_rows = _rows(_magic_row), _rows(_wide_row), _r
 _table_rows, _search_rows = _rows(_table_row), _rows(_search_row)
 
 
+# Ten definitions and no factory of them: numba finds machine code on disk by the function and the
+# pickled values of its closure, and a pickled kernel has a random number in it. What a factory
+# makes would be compiled again in every process, which takes seconds; module globals are not
+# pickled.
+
+
 @compiled
 def _magic(x, out, first, last, depth, grid, table, scaling, scales, zero_points):
     _magic_rows(x, out, first, last, depth, grid, table, scaling, scales, zero_points)

@@ -1,4 +1,4 @@
-"""What the fused CUDA kernels take beside values; imports no triton."""
+"""Arguments of the fused CUDA kernels beside values; imports no triton."""
 
 from __future__ import annotations
 

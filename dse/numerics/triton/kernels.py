@@ -55,6 +55,7 @@ def span_kernel(
     index = start.to(tl.uint32) + place.to(tl.uint32)
     draw_key = tl.cast(key, tl.uint32)
     x = tl.load(x_ptr + start + place, mask=inside, other=0.0).to(tl.float32)
+    # Read from the device, so that the host need not wait for the statistic before it launches.
     scale = tl.load(scale_ptr + tl.zeros((1,), tl.int32)) if SCALED else 1.0
     if RULE != GIVEN:
         scale = scale_of(scale, scaling, scale_numbers, RULE, False)
@@ -82,6 +83,8 @@ def largest_kernel(x_ptr, bits_ptr, count, BLOCK: tl.constexpr):
     """The bits of the largest magnitude, NaN above Inf, into an int32 that was zero."""
     place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     x = tl.load(x_ptr + place, mask=place < count, other=0.0).to(tl.float32)
+    # Magnitudes order as their bits do, and integers have an atomic maximum on every device; it
+    # also makes the result the same in whatever order the programs run.
     tl.atomic_max(bits_ptr, tl.max(bits_of(tl.abs(x)).to(tl.int32), axis=0))
 
 

@@ -54,6 +54,7 @@ def binade_of(magnitude, numbers):
 @triton.jit
 def nearest(magnitude, numbers):
     """A magnitude of at most `numbers[0]` on a plain grid, ties to even; as `rounding.magic`."""
+    # The last place of c is the step: the adder itself rounds, ties to even, subnormals included.
     c = binade_of(magnitude, numbers) * numbers[2]
     return (magnitude + c) - c
 
