@@ -7,8 +7,11 @@ import pytest
 
 from dse.data import Sizes, load_splits
 from dse.errors import DataError
+from dse.text.reader import TextReader
+from dse.text.tokenizer import read_tokenizer
 from dse.zoo import ZooError
 from dse.zoo.split import Splits
+from tests.text import toy
 
 SIZES = Sizes(calibration=2, search=3, report=4)
 IMAGES = {"image": ("batch", 1, 2, 2)}
@@ -108,12 +111,23 @@ def test_tokens_of_another_vocabulary_are_refused(tmp_path: Path, source: str) -
 
 
 def test_a_tokenizer_makes_tokens_of_text(tmp_path: Path) -> None:
-    (tmp_path / "t.txt").write_text("abcdefghij" * 20)
+    tokenizer = read_tokenizer(toy.save(tmp_path / "model"))
+    reader = TextReader(tokenizer=tokenizer, context=64, causal=True)
+    (tmp_path / "t.txt").write_text(toy.TEXT * 4)
     splits = load_splits(
-        "t.txt", SIZES, sequence=4, inputs=TOKENS, folder=tmp_path, vocabulary=1000,
-        encode=lambda text: np.frombuffer(text, np.uint8).astype(np.int64) + 500,
+        "t.txt", SIZES, sequence=4, inputs={"input_ids": ("batch", "sequence")},
+        folder=tmp_path, vocabulary=128, text=reader,
     )  # fmt: skip
-    assert splits.search.inputs["tokens"].min() >= 500 + ord("a")
+    tokens = tokenizer.encode(toy.TEXT * 4)
+    for part in (splits.calibration, splits.search, splits.report):
+        for row in part.inputs["input_ids"].tolist():
+            assert any(tokens[at : at + 4] == row for at in range(0, len(tokens), 4))
+
+
+def test_documents_need_a_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"text": "abc"}')
+    with pytest.raises(DataError, match="came without a tokenizer"):
+        load_splits("t.jsonl", SIZES, sequence=4, inputs=TOKENS, folder=tmp_path)
 
 
 def test_what_is_not_needed_is_not_asked_for(tmp_path: Path) -> None:
