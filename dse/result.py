@@ -167,7 +167,7 @@ class Front(Sequence[FrontPoint]):
         Raises:
             RunError: something is there already.
         """
-        from dse.report import write_report  # noqa: PLC0415 (plotly is heavy)
+        from dse.report.html import write_report  # noqa: PLC0415 (plotly is heavy)
 
         target = Path(folder)
         if target.exists():

@@ -11,6 +11,7 @@ import typer
 
 from dse.cli.platform import DEVICE_RUNTIME
 from dse.cli.screen import JsonFlag, Rows, Screen, Value, positive
+from dse.report.quantities.unit import si
 
 if TYPE_CHECKING:
     from dse.graph.ir.graph import Graph
@@ -266,8 +267,6 @@ def _parts(one: Prediction) -> tuple[tuple[str, CostEstimate], ...]:
 
 def _shown(cost: CostEstimate, columns: Sequence[str]) -> tuple[Value, ...]:
     """Columns for people: the interval as one text."""
-    from dse.report.quantities.unit import si  # noqa: PLC0415 (loads the report)
-
     interval = f"{si(cost.low_s, 's')} to {si(cost.high_s, 's')}"
     given = {"interval": interval, "bound by": cost.bound}
     return tuple(given.get(name) or getattr(cost, name) for name in columns)

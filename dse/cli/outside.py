@@ -60,7 +60,9 @@ def tell(
 ) -> None:
     """Take measurements made outside into a run."""
     from dse.explore.tell import tell  # noqa: PLC0415
-    from dse.report import front_rows, print_front, write_report  # noqa: PLC0415
+    from dse.report.console import print_front  # noqa: PLC0415
+    from dse.report.html import write_report  # noqa: PLC0415
+    from dse.report.records import front_rows  # noqa: PLC0415
 
     screen: Screen = context.obj
     lesson = tell(run, results, storage=storage)

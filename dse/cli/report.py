@@ -17,7 +17,9 @@ def report(
     json: JsonFlag = False,
 ) -> None:
     """Build a run's report again, print its front."""
-    from dse.report import front_rows, print_front, write_report  # noqa: PLC0415
+    from dse.report.console import print_front  # noqa: PLC0415
+    from dse.report.html import write_report  # noqa: PLC0415
+    from dse.report.records import front_rows  # noqa: PLC0415
 
     screen: Screen = context.obj
     page = write_report(folder)
@@ -37,7 +39,7 @@ def compare(
     ] = Path("compare.html"),
 ) -> None:
     """Put the fronts of several runs into one page."""
-    from dse.report import compare as write_comparison  # noqa: PLC0415
+    from dse.report.compare import compare as write_comparison  # noqa: PLC0415
 
     screen: Screen = context.obj
     screen.result(str(write_comparison(folders, out)))

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dse.report.quantities.unit import si, unit_of, without_unit
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -136,8 +138,6 @@ def _columns(rows: Rows) -> list[tuple[str, list[str], bool]]:
 
 def shown_as(column: str, value: Value) -> str:
     """A value as people read it: with the unit that the column's name ends in."""
-    from dse.report.quantities.unit import si, unit_of  # noqa: PLC0415 (loads the report)
-
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -152,8 +152,6 @@ def shown_as(column: str, value: Value) -> str:
 
 def _heading(column: str) -> str:
     """`weight` for `weight_bytes`: the unit stands beside the numbers."""
-    from dse.report.quantities.unit import without_unit  # noqa: PLC0415 (loads the report)
-
     return without_unit(column)
 
 

@@ -106,7 +106,9 @@ def search(
     """Search a space or a model, and report the front."""
     from dse.explore import Overrides  # noqa: PLC0415
     from dse.explore.measure.parallelism import Parallelism  # noqa: PLC0415
-    from dse.report import front_rows, print_front, write_report  # noqa: PLC0415
+    from dse.report.console import print_front  # noqa: PLC0415
+    from dse.report.html import write_report  # noqa: PLC0415
+    from dse.report.records import front_rows  # noqa: PLC0415
 
     screen: Screen = context.obj
     overrides = Overrides(

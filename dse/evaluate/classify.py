@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dse.data import batch_name, token_table
 from dse.errors import DataError, nearest
 from dse.evaluate.output import Output
-from dse.evaluate.quality import Task
+from dse.evaluate.task import Task
 from dse.graph.ir.graph import Dim, Graph, Node
 from dse.space.schema import OutputKind, QualityOf
 from dse.zoo.split import Split

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from dse.errors import DataError
 from dse.evaluate.output import Output
-from dse.evaluate.quality import Quality, Task
+from dse.evaluate.quality import Quality
 from dse.evaluate.ruin import ConstantAnswer
+from dse.evaluate.task import Task
 from dse.graph.ir.graph import Graph
 from dse.graph.ir.site import Site
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from dse.data import Sizes
 from dse.evaluate.findings import verdict
-from dse.evaluate.quality import Quality, Task
+from dse.evaluate.quality import Quality
 from dse.evaluate.ruin import ConstantAnswer
 from dse.evaluate.setup import UNSAID, build_evaluator
+from dse.evaluate.task import Task
 from dse.graph.ir.assignment import Assignment
 from dse.graph.patterns.analysis import Analysis
 from dse.space.schema import Data, QualityOf

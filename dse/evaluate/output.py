@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, get_args
 
 from dse.errors import DataError
 from dse.space.schema import OutputKind
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 KINDS: tuple[OutputKind, ...] = get_args(OutputKind)
 
@@ -75,6 +75,8 @@ class Output:
         return self._log_scores(self._samples_first(x, axis, samples))
 
     def _log_scores(self, x: Tensor) -> Tensor:
+        import torch  # noqa: PLC0415 (what an output is must be known without it)
+
         if self.kind == "binary":
             return torch.stack((torch.zeros_like(x), x), dim=-1)
         if self.kind != "probabilities":

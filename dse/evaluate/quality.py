@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dse.evaluate.output import Output
 from dse.evaluate.reference import BatchScore
+from dse.evaluate.task import Task
 
 SEPARATED = 2.0
 """A paired difference of losses counts beyond so many of its standard errors."""
@@ -43,37 +43,6 @@ class Quality:
     samples: int
     losses: tuple[float, ...] = ()
     """The loss of every sample, for paired comparisons."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """What the outputs mean."""
-
-    outputs: tuple[Output, ...] = ()
-    """Those that the loss is the weighted mean of."""
-    metric: str = ""
-    """`bits_per_byte`, `perplexity`, `accuracy`, a user's own, or empty."""
-    labelled: str = ""
-    """The output that labels speak of."""
-    higher_is_better: bool = False
-    """Of a user's own metric."""
-    notes: tuple[str, ...] = ()
-    """What was assumed or left out, in words."""
-
-    @property
-    def distribution(self) -> bool:
-        """Whether some output has a distribution, so that answers can flip."""
-        return any(output.is_distribution for output in self.outputs)
-
-    @property
-    def goal(self) -> str:
-        """Which way the metric improves."""
-        return "maximise" if self.metric == "accuracy" or self.higher_is_better else "minimise"
-
-    @property
-    def unit(self) -> str:
-        """What losses are counted in."""
-        return ", averaged with those ".join(dict.fromkeys(one.unit for one in self.outputs))
 
 
 def summarise(scores: Sequence[BatchScore], task: Task) -> Quality:

@@ -18,7 +18,7 @@ from dse.evaluate.classify import classify
 from dse.evaluate.evaluator import TRACE_BYTES, Evaluator
 from dse.evaluate.findings import bad_weights, before, integer_sites, named, remarks, unmeasured
 from dse.evaluate.metric import Metric
-from dse.evaluate.quality import Task
+from dse.evaluate.task import Task
 from dse.evaluate.values import certain
 from dse.execute.memory import GIGA, Caches, Need, checked, memory_need, with_kept
 from dse.execute.program.compiler import problems

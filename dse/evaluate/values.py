@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dse.evaluate.output import Output
-from dse.evaluate.quality import Task
+from dse.evaluate.task import Task
 from dse.space.schema import OutputKind
 
 NEAR_ONE = 1e-3

@@ -104,7 +104,7 @@ def memory_need(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Need:
     inside = mapped = largest = 0
     for initializer in graph.initializers.values():
         size = _bytes(initializer.type)
-        external = isinstance(initializer, FileInitializer) and initializer.is_external
+        external = isinstance(initializer, FileInitializer) and initializer.external is not None
         external &= initializer.type.dtype not in UNPACKED
         inside, mapped = (inside, mapped + size) if external else (inside + size, mapped)
         largest = max(largest, FLOAT_BYTES * _elements(initializer.type))

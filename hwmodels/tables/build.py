@@ -6,13 +6,12 @@ laid out for look-up.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from hwmodels.devices.device import Device
-from hwmodels.formats.quantizer import Quantizer
 from hwmodels.plans.conversion import kernels_of, requantize_kernel
 from hwmodels.plans.region import Context, RegionPlan, plan_region, producer_tags
 from hwmodels.runtimes.runtime import Runtime
@@ -22,7 +21,7 @@ from hwmodels.tables.price import kernel_costs
 from hwmodels.tables.shared_cost import RequantizationCost
 from hwmodels.tables.sharing import Floats, Plans, Sharing, repeated
 from hwmodels.tables.storage import storage_owners
-from hwmodels.work.canonical import Structure, canonical_region, structure_of
+from hwmodels.work.canonical import canonical_region, structure_of
 from hwmodels.work.cost import STATUS_ORDER
 from hwmodels.work.kernel import Kernel
 from hwmodels.work.memory import Liveness
@@ -71,7 +70,9 @@ class _Build:
     device: Device
     runtime: Runtime
     gpus: int
-    plans: dict[tuple[object, ...], RegionPlan] = field(default_factory=dict)
+    plans: dict[tuple[int, ...], RegionPlan] = field(default_factory=dict)
+    """By the numbers of a region's structure and surroundings, its choice, its output's format."""
+    numbers: dict[Hashable, int] = field(default_factory=dict)
     rows: dict[Kernel, int] = field(default_factory=dict)
     """Row of each kernel in `columns`."""
     columns: Floats = field(default_factory=lambda: np.zeros((0, len(COLUMNS))))
@@ -101,54 +102,47 @@ class _Build:
     def _plan_all(self, roles: _Roles) -> Plans:
         """Plans by region, its choice and the choice of its output's owner."""
         tags = {o.value: producer_tags(r) for r in self.work.regions for o in r.writes}
-        found = []
-        for index, region in enumerate(self.work.regions):
-            structure = structure_of(region)
-            own = roles.offered[index]
-            count = len(roles.offered[roles.implied[index]])
-            outputs: Sequence[Quantizers] = (
-                roles.offered[roles.output_owner[index]] if self._tensor_side else ({},)
-            )
-            found.append(
-                [
-                    [
-                        self._plan(
-                            region, structure, own[min(c, len(own) - 1)], stored_format(out), tags
-                        )
-                        for out in outputs
-                    ]
-                    for c in range(count)
-                ]
-            )
-        return found
+        return [self._plans(index, roles, tags) for index in range(len(self.work.regions))]
 
-    def _plan(
-        self,
-        region: RegionWork,
-        structure: Structure,
-        quantizers: Quantizers,
-        output: Quantizer | None,
-        tags: Mapping[str, frozenset[str]],
-    ) -> RegionPlan:
+    def _plans(
+        self, index: int, roles: _Roles, tags: Mapping[str, frozenset[str]]
+    ) -> list[list[RegionPlan]]:
+        """Plans of a region by its choice and that of its output's owner."""
+        region, own = self.work.regions[index], roles.offered[index]
+        structure = structure_of(region)
         producers = {
-            str(index): tags[value]
-            for index, value in enumerate(structure.values)
+            str(place): tags[value]
+            for place, value in enumerate(structure.values)
             if value in tags
         }
-        key = (
-            structure.key,
-            tuple(sorted(quantizers.items(), key=lambda item: item[0])),
-            output,
-            tuple(sorted(producers.items())),
+        seen = self._number((structure.key, *sorted(producers.items())))
+        outputs: Sequence[Quantizers] = (
+            roles.offered[roles.output_owner[index]] if self._tensor_side else ({},)
         )
-        if key not in self.plans:
-            context = Context(producers=producers, output=output)
-            asked = canonical_region(region, structure).quantized(quantizers)
-            plan = plan_region(asked, self.device, self.runtime, context)
-            self.plans[key] = plan
-            for kernel in (*plan.kernels, *kernels_of(plan.conversions)):
-                self._register(kernel)
-        return self.plans[key].renamed(structure.values)
+        contexts = [Context(producers=producers, output=stored_format(out)) for out in outputs]
+        found = []
+        for choice in range(len(roles.offered[roles.implied[index]])):
+            quantizers = own[min(choice, len(own) - 1)]
+            key = (seen, self._number(tuple(sorted(quantizers.items()))))
+            by_output = []
+            for context in contexts:
+                place = (*key, self._number(context.output))
+                if place not in self.plans:
+                    asked = canonical_region(region, structure).quantized(quantizers)
+                    self.plans[place] = self._planned(asked, context)
+                by_output.append(self.plans[place].renamed(structure.values))
+            found.append(by_output)
+        return found
+
+    def _number(self, key: Hashable) -> int:
+        """A short name of a long key, which is hashed once a region and not once a plan."""
+        return self.numbers.setdefault(key, len(self.numbers))
+
+    def _planned(self, asked: RegionWork, context: Context) -> RegionPlan:
+        plan = plan_region(asked, self.device, self.runtime, context)
+        for kernel in (*plan.kernels, *kernels_of(plan.conversions)):
+            self._register(kernel)
+        return plan
 
     @property
     def _tensor_side(self) -> bool:

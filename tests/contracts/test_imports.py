@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "optuna", "plotly", "sklearn", "pandas", "onnx", "scipy", "numba")
+UNPRICED = ("torch", "optuna", "plotly", "jinja2", "sklearn", "pandas", "sympy", "numba")
 
 
 def test_imports_point_one_way() -> None:
@@ -24,7 +26,6 @@ def test_imports_point_one_way() -> None:
     ("package", "names"),
     [
         ("dse.cli", ["main"]),
-        ("dse.report", ["compare", "front_rows", "print_front", "write_report"]),
         ("dse.explore", ["Overrides", "SearchResult", "run_search"]),
     ],
 )
@@ -34,13 +35,31 @@ def test_a_package_shows_exactly_these_names(package: str, names: list[str]) -> 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["search", "--help"], ["--version"]])
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    assert _loaded(arguments, HEAVY) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", "spaces/smoke.yaml"],
+        ["predict", "zoo:fashion-resnet", "--device", "h100-sxm", "--format", "w8a8_fp8"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_price_is_found_without_what_measures_draws_or_proves(arguments: list[str]) -> None:
+    assert _loaded(arguments, UNPRICED) == []
+
+
+def _loaded(arguments: list[str], names: tuple[str, ...]) -> list[str]:
+    """The modules of these names that a command line loads in a process of its own."""
     code = (
-        "import sys\n"
+        "import json, sys\n"
         "from dse.cli import main\n"
         "try: main(sys.argv[1:])\n"
         "except SystemExit as end: assert not end.code\n"
-        f"print('loaded:', [name for name in {HEAVY!r} if name in sys.modules])"
+        f"print(json.dumps([name for name in {names!r} if name in sys.modules]))"
     )
     command = [sys.executable, "-c", code, *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.endswith("loaded: []\n")
+    found: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return found

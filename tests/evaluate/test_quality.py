@@ -10,7 +10,7 @@ from scipy.stats import entropy
 
 from dse.evaluate.constant import constant_answer
 from dse.evaluate.output import Output
-from dse.evaluate.quality import Quality, Task, summarise
+from dse.evaluate.quality import Quality, summarise
 from dse.evaluate.reference import (
     DistributionReference,
     RegressionReference,
@@ -18,6 +18,7 @@ from dse.evaluate.reference import (
     set_spread,
 )
 from dse.evaluate.ruin import ConstantAnswer
+from dse.evaluate.task import Task
 
 
 def _output(kind: str = "logits", **more: object) -> Output:

@@ -19,7 +19,8 @@ from dse.explore.loop import run
 from dse.explore.measure.session import Session, prepare
 from dse.explore.solve.surrogate import Surrogate
 from dse.explore.study.front_sampler import FrontSampler
-from dse.report import front_rows, write_report
+from dse.report.html import write_report
+from dse.report.records import front_rows
 from dse.space.load import load_space
 from dse.space.schema import Match, Rule, Space, Target
 from dse.zoo.split import Split

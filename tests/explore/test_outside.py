@@ -22,7 +22,8 @@ from dse.explore.solve.surrogate import Surrogate
 from dse.explore.tell import tell
 from dse.graph.assignment_json import from_json
 from dse.model import open_model
-from dse.report import print_front, write_report
+from dse.report.console import print_front
+from dse.report.html import write_report
 from hwmodels.formats import catalog
 
 SMOKE = Path("spaces/smoke.yaml")

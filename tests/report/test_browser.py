@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dse.report import compare, write_report
+from dse.report.compare import compare
+from dse.report.html import write_report
 from tests.run.synthetic import write_run
 
 pytestmark = pytest.mark.browser

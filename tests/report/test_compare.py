@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dse.errors import RunError
-from dse.report import compare
+from dse.report.compare import compare
 from tests.run.synthetic import write_run
 
 

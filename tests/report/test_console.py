@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from dse.report import front_rows, print_front
+from dse.report.console import print_front
+from dse.report.records import front_rows
 from dse.run.search_run import SearchRun
 
 

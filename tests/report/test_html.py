@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dse.errors import RunError
-from dse.report import write_report
+from dse.report.html import write_report
 
 
 class Outline(HTMLParser):

@@ -92,9 +92,9 @@ def _data_folder(graph: Graph) -> Path:
     """The folder of external weights: the file's own, or that of a traced checkpoint."""
     assert graph.path is not None, "a program with weights was loaded from a file"
     external = (
-        one.tensor.base_dir
+        one.external.base_dir
         for one in graph.initializers.values()
-        if isinstance(one, FileInitializer) and isinstance(one.tensor, ir.ExternalTensor)
+        if isinstance(one, FileInitializer) and one.external is not None
     )
     return Path(next(external, graph.path.parent))
 

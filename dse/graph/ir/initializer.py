@@ -6,13 +6,36 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 
 from dse.errors import GraphError
 from dse.graph.ir.graph import TensorType
+
+# onnx_ir brings sympy, a third of a second: it is imported by the tensors that only it can read.
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+_OTHER_NAMES = {
+    "FLOAT": "float32",
+    "DOUBLE": "float64",
+    "FLOAT8E4M3FN": "float8_e4m3fn",
+    "FLOAT8E4M3FNUZ": "float8_e4m3fnuz",
+    "FLOAT8E5M2": "float8_e5m2",
+    "FLOAT8E5M2FNUZ": "float8_e5m2fnuz",
+    "FLOAT8E8M0": "float8_e8m0fnu",
+    "FLOAT6E2M3": "float6_e2m3fn",
+    "FLOAT6E3M2": "float6_e3m2fn",
+    "FLOAT4E2M1": "float4_e2m1fn",
+}
+"""Element types that numpy and ml_dtypes call otherwise than ONNX does, but for the case."""
+
+NUMPYS_OWN = frozenset(
+    f"{kind}{bits}" for kind in ("float", "int", "uint") for bits in (8, 16, 32, 64)
+) | {"bool"}
+"""Element types that every release of onnx turns into arrays of that type and back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,57 +44,76 @@ class FileInitializer:
 
     name: str
     type: TensorType
-    tensor: ir.TensorProtocol | None
+    stored: onnx.TensorProto | ir.ExternalTensor | None
     """None in a graph without weights."""
     where: str
     """The name in messages: the file that should hold the data."""
 
     def __reduce__(self) -> tuple[Callable[[], FileInitializer], tuple[()]]:
         """For another process: external data by where they lie, without what is mapped here."""
-        tensor = self.tensor
-        if isinstance(tensor, ir.ExternalTensor):
-            tensor = ir.ExternalTensor(
-                tensor.location,
-                tensor.offset,
-                tensor.length,
-                tensor.dtype,
-                shape=tensor.shape,
-                name=tensor.name or "",
-                base_dir=tensor.base_dir,
-            )
+        stored = self.stored
+        if stored is not None and not isinstance(stored, onnx.TensorProto):
+            stored = _unmapped(stored)
         copy = partial(
-            FileInitializer, name=self.name, type=self.type, tensor=tensor, where=self.where
+            FileInitializer, name=self.name, type=self.type, stored=stored, where=self.where
         )
         return copy, ()
 
     @property
     def has_data(self) -> bool:
         """False in a graph without weights."""
-        return self.tensor is not None
+        return self.stored is not None
 
     @property
-    def is_external(self) -> bool:
-        """Whether the data lie in a file of their own, which is mapped and not read."""
-        return isinstance(self.tensor, ir.ExternalTensor)
+    def external(self) -> ir.ExternalTensor | None:
+        """The tensor whose data lie in a file of their own, which is mapped and not read."""
+        return None if isinstance(self.stored, onnx.TensorProto) else self.stored
 
     def numpy(self) -> np.ndarray:
         """The data, mapped from the file where that is possible; `GraphError` without weights."""
-        if self.tensor is None:
+        if self.stored is None:
             message = f"{self.where}: absent, so initializer {self.name!r} has no data"
             raise GraphError(f"{message}; this graph has shapes only")
-        return np.asarray(self.tensor.numpy())
+        if not isinstance(self.stored, onnx.TensorProto):
+            return np.asarray(self.stored.numpy())
+        if self.type.dtype in NUMPYS_OWN:
+            return np.asarray(onnx.numpy_helper.to_array(self.stored))
+        return np.asarray(_deserialized(self.stored).numpy())
 
     def tobytes(self) -> bytes:
         """The stored bytes, little-endian, sub-byte types packed; empty without weights."""
-        return b"" if self.tensor is None else bytes(self.tensor.tobytes())
+        if self.stored is None:
+            return b""
+        if not isinstance(self.stored, onnx.TensorProto):
+            return bytes(self.stored.tobytes())
+        if self.stored.HasField("raw_data"):
+            return bytes(self.stored.raw_data)
+        return bytes(_deserialized(self.stored).tobytes())
+
+
+def _deserialized(proto: onnx.TensorProto) -> ir.TensorProtocol:
+    from onnx_ir import serde  # noqa: PLC0415
+
+    tensor: ir.TensorProtocol = serde.deserialize_tensor(proto)
+    return tensor
+
+
+def _unmapped(tensor: ir.ExternalTensor) -> ir.ExternalTensor:
+    return type(tensor)(
+        tensor.location,
+        tensor.offset,
+        tensor.length,
+        tensor.dtype,
+        shape=tensor.shape,
+        name=tensor.name or "",
+        base_dir=tensor.base_dir,
+    )
 
 
 def dtype_name(elem_type: int) -> str:
     """The numpy or ml_dtypes name of an ONNX element type; `string` and `undefined` as in ONNX."""
-    kind = ir.DataType(elem_type)
-    if kind in (ir.DataType.STRING, ir.DataType.UNDEFINED):
-        return str(kind.name).lower()
-    return str(kind.numpy().name)
+    name = onnx.TensorProto.DataType.Name(elem_type)
+    return _OTHER_NAMES.get(name, name.lower())
 
 
 def from_proto(proto: onnx.TensorProto, folder: Path, where: str) -> FileInitializer:
@@ -84,13 +126,14 @@ def from_proto(proto: onnx.TensorProto, folder: Path, where: str) -> FileInitial
     """
     kind = TensorType(dtype=dtype_name(proto.data_type), shape=tuple(proto.dims))
     if proto.data_location != onnx.TensorProto.EXTERNAL:
-        tensor: ir.TensorProtocol | None = ir.serde.deserialize_tensor(proto)
-        return FileInitializer(name=proto.name, type=kind, tensor=tensor, where=where)
+        return FileInitializer(name=proto.name, type=kind, stored=proto, where=where)
     entries = {entry.key: entry.value for entry in proto.external_data}
     location = entries.get("location", "")
     path = external_path(folder, location, where=f"{where}: initializer {proto.name!r}")
     if not path.is_file():
-        return FileInitializer(name=proto.name, type=kind, tensor=None, where=str(path))
+        return FileInitializer(name=proto.name, type=kind, stored=None, where=str(path))
+    import onnx_ir as ir  # noqa: PLC0415
+
     external = ir.ExternalTensor(
         path.name,
         _integer(entries, "offset"),
@@ -101,7 +144,7 @@ def from_proto(proto: onnx.TensorProto, folder: Path, where: str) -> FileInitial
         base_dir=path.parent,
     )
     _check_length(external, path, where)
-    return FileInitializer(name=proto.name, type=kind, tensor=external, where=str(path))
+    return FileInitializer(name=proto.name, type=kind, stored=external, where=str(path))
 
 
 def external_path(folder: Path, location: str, *, where: str) -> Path:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 
 from dse.errors import GraphError
 from dse.graph.ir.graph import Dim, Graph, Initializer, Node, TensorType
@@ -86,15 +85,13 @@ def constant(node: onnx.NodeProto, source: Source) -> FileInitializer:
         tensor.name = name
         return from_proto(tensor, source.data, source.where)
     value = onnx.helper.get_attribute_value(attribute)
-    kinds = {"value_float": np.float32, "value_floats": np.float32}
     if attribute.name.startswith("value_string"):
-        data: ir.TensorProtocol = ir.StringTensor(np.array(value, dtype=object))
-        dtype = "string"
+        array = np.array(value, dtype=object)
     else:
+        kinds = {"value_float": np.float32, "value_floats": np.float32}
         array = np.array(value, dtype=kinds.get(attribute.name, np.int64))
-        data, dtype = ir.Tensor(array), str(array.dtype.name)
-    kind = TensorType(dtype=dtype, shape=tuple(data.shape.numpy()))
-    return FileInitializer(name=name, type=kind, tensor=data, where=source.where)
+    tensor = onnx.numpy_helper.from_array(array, name)
+    return from_proto(tensor, source.data, source.where)
 
 
 def tensor_type(proto: onnx.TypeProto) -> TensorType | None:

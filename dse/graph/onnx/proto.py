@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 
 from dse.graph.ir.graph import Graph, Node, TensorType
-from dse.graph.ir.initializer import dtype_name
+from dse.graph.ir.initializer import NUMPYS_OWN, dtype_name
 
-ELEM_TYPES: Mapping[str, int] = {dtype_name(kind.value): int(kind.value) for kind in ir.DataType}
+ELEM_TYPES: Mapping[str, int] = {
+    dtype_name(number): number for number in onnx.TensorProto.DataType.values()
+}
 """ONNX element type by the dtype name of `TensorType`."""
 
 
@@ -28,6 +29,10 @@ def node_proto(node: Node, inputs: Sequence[str], outputs: Sequence[str]) -> onn
 
 def tensor_proto(name: str, array: np.ndarray) -> onnx.TensorProto:
     """A dense tensor, ml_dtypes included."""
+    if array.dtype.name in NUMPYS_OWN:
+        return onnx.numpy_helper.from_array(array, name)
+    import onnx_ir as ir  # noqa: PLC0415
+
     return ir.serde.serialize_tensor(ir.Tensor(array, name=name))
 
 
