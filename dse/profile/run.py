@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 
 import torch
 
@@ -67,7 +67,7 @@ def profile(
         raise MeasurementError(
             "--compute cuda: torch finds no CUDA device here; use --compute cpu"
         )
-    end = time.monotonic() + seconds
+    end = monotonic() + seconds
     recorder = Recorder.open(path, device_name)
     session = _Session(
         recorder=recorder,
@@ -77,7 +77,7 @@ def profile(
     )
     known = sum(lane.known for lane in session.lanes)
     with torch.inference_mode():
-        while time.monotonic() < end and (lane := session.next_lane()):
+        while monotonic() < end and (lane := session.next_lane()):
             session.step(lane, progress)
     return Profile(
         path=path,
@@ -107,7 +107,7 @@ class _Session:
     def step(self, lane: Lane, progress: Progress | None) -> None:
         """Measures the next operator of a queue and records it, or why it cannot be."""
         operator = lane.take()
-        start = time.monotonic()
+        start = monotonic()
         try:
             timing = self._timed(operator, energy=lane.rows % ENERGY_EVERY == ENERGY_FIRST)
         except Exception as error:
@@ -116,9 +116,9 @@ class _Session:
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             LOG.info("%s: %s", operator, reason)
             self.clock.check_alive(operator)
-            lane.failed(reason, spent_s=time.monotonic() - start)
+            lane.failed(reason, spent_s=monotonic() - start)
             return
-        spent = time.monotonic() - start
+        spent = monotonic() - start
         lane.succeeded(operator, timing.median_us * 1e-6, spent_s=spent)
         self.recorder.add(operator, self._row(operator, timing, spent))
         self.measured += 1
