@@ -112,7 +112,7 @@ def _unmapped(tensor: ir.ExternalTensor) -> ir.ExternalTensor:
 
 def dtype_name(elem_type: int) -> str:
     """The numpy or ml_dtypes name of an ONNX element type; `string` and `undefined` as in ONNX."""
-    name = onnx.TensorProto.DataType.Name(elem_type)
+    name = str(onnx.TensorProto.DataType.Name(elem_type))
     return _OTHER_NAMES.get(name, name.lower())
 
 
