@@ -140,6 +140,10 @@ def _scale(scale: Scale, entry: Format) -> str:
         parts.append(f"and {entry.tensor_scale.name} per tensor")
     if entry.zero_point is not None:
         parts.append(f"with zero point {entry.zero_point.name}")
+    if entry.offset is not None:
+        parts.append(f"with offset {entry.offset.name}")
+    if entry.super_scale is not None:
+        parts.append(f"times {entry.super_scale.name} for {entry.super_group}")
     return " ".join(parts)
 
 

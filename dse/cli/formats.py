@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from dse.cli.catalogue import Name
 from dse.cli.screen import JsonFlag, Rows, Screen
+
+if TYPE_CHECKING:
+    from hwmodels.formats.quantizer import Format
 
 
 def formats(context: typer.Context, name: Name = None, *, json: JsonFlag = False) -> None:
@@ -97,6 +102,8 @@ def _quantizer(screen: Screen, name: str, *, as_json: bool) -> None:
         ("scale", f"{form.scale.encoding.name}, {form.scale.rule}" if form.scale else "none"),
         ("tensor scale", form.tensor_scale.name if form.tensor_scale else "none"),
         ("zero point", form.zero_point.name if form.zero_point else "none"),
+        ("offset", form.offset.name if form.offset else "none"),
+        ("scale of scales", _super_scale(form)),
         ("statistic", quantizer.statistic),
         ("timing", quantizer.timing),
         ("rounding", quantizer.rounding),
@@ -107,3 +114,9 @@ def _quantizer(screen: Screen, name: str, *, as_json: bool) -> None:
         return
     rows = tuple((key, f"{v:g}" if isinstance(v, float) else str(v)) for key, v in facts)
     screen.table(Rows(columns=("", "value"), rows=rows))
+
+
+def _super_scale(form: Format) -> str:
+    if form.super_scale is None:
+        return "none"
+    return f"{form.super_scale.name} for {form.super_group} elements"

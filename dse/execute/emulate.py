@@ -82,7 +82,8 @@ class Emulator:
         """Whether zeros stay zeros, and more of them at the end of a slice change nothing else."""
         format, given = self.quantizer.format, self.statistics is not None
         derived = format.scale is None or self.quantizer.statistic == "absmax"
-        return (given or derived) and format.zero_point is None and _has_zero(format.element)
+        shifted = format.zero_point is not None or format.offset is not None
+        return (given or derived) and not shifted and _has_zero(format.element)
 
     def _state(self, x: Tensor) -> QuantizerState | None:
         if self.state is not None:

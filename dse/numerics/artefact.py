@@ -70,6 +70,7 @@ def _state_of(site: str, tensors: Mapping[str, Tensor]) -> QuantizerState:
     return QuantizerState(
         scales=tensors.get(f"{site}|scales"),
         zero_points=tensors.get(f"{site}|zero_points"),
+        offsets=tensors.get(f"{site}|offsets"),
         channel_factors=tensors.get(f"{site}|channel_factors"),
         values=tensors.get(f"{site}|values"),
         output_shift=tensors.get(f"{site}|output_shift"),

@@ -89,7 +89,9 @@ def _derived(
             f"got {len(tensors)}; use a scale per tensor or dynamic timing"
         )
     found = derived_scales(rows, quantizer)
-    return QuantizerState(scales=found.scales, zero_points=found.zero_points)
+    return QuantizerState(
+        scales=found.scales, zero_points=found.zero_points, offsets=found.offsets
+    )
 
 
 def _mean_range(tensors: Sequence[Tensor], axes: Sequence[int]) -> Tensor:

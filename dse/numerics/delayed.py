@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dse.numerics.grids.defaults import kernel_quantizer
+from dse.numerics.grids.errors import QuantizeError
 from dse.numerics.grids.state import QuantizerState
 from dse.numerics.scales import derived_scales
 from hwmodels.formats.quantizer import Quantizer
@@ -20,6 +21,11 @@ class DelayedScale:
     """
 
     def __init__(self, quantizer: Quantizer) -> None:
+        if quantizer.is_fitted:
+            raise QuantizeError(
+                f"{quantizer.name}: delayed scales come from earlier largest magnitudes, and "
+                f"those of {quantizer.format.name} are fitted to values; leave the timing dynamic"
+            )
         self._quantizer = kernel_quantizer(quantizer)
         self._seen: deque[float] = deque(maxlen=quantizer.history)
 

@@ -78,8 +78,15 @@ def apply(
     *,
     draw: Tensor | None = None,
     zero_point: Tensor | None = None,
+    offset: Tensor | None = None,
 ) -> Tensor:
-    """grid(x / scale) * scale, or the two-level form; `scale` broadcasts against float32 `x`."""
+    """grid(x / scale) * scale, or the two-level form; `scale` broadcasts against float32 `x`.
+
+    With an offset, grid((x - offset) / scale) * scale + offset.
+    """
+    if offset is not None:
+        y = torch.where(scale == 0, x * 0, (x - offset) / scale)
+        return round_to_grid(y, grid, table, draw=draw) * scale + offset
     if scaling.two_level:
         tensor_scale = torch.tensor(float(scaling.tensor_scale), device=x.device)
         y = x * ((1 / tensor_scale) / scale)

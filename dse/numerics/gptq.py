@@ -105,9 +105,10 @@ def _at(state: QuantizerState, column: int, quantizer: Quantizer) -> QuantizerSt
     if state.scales is None or state.scales.shape[1] == 1:
         return state
     group = column // quantizer.format.group
-    points = state.zero_points
+    points, offsets = state.zero_points, state.offsets
     return QuantizerState(
         scales=state.scales[:, group : group + 1],
         zero_points=None if points is None else points[:, group : group + 1],
+        offsets=None if offsets is None else offsets[:, group : group + 1],
         tensor_scale=state.tensor_scale,
     )

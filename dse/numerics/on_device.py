@@ -60,6 +60,9 @@ def _quantized(
     points = None
     if found.zero_points is not None:
         points = spread(found.zero_points, group, rows.shape[1])
+    offsets = None
+    if found.offsets is not None:
+        offsets = spread(found.offsets, group, rows.shape[1])
     values = eager.apply(
         rows,
         spread(found.scales, group, rows.shape[1]),
@@ -68,6 +71,7 @@ def _quantized(
         scaling_of(format, group=group, tensor_scale=level),
         draw=draw,
         zero_point=points,
+        offset=offsets,
     )
     return values.reshape(-1) if per_tensor else layout.from_rows(values)
 
@@ -104,12 +108,16 @@ def scales_of(
     expected = (rows.shape[0], -(-rows.shape[1] // group))
     got = tuple(state.scales.shape)
     fits = len(got) == 2 and all(g in (1, e) for g, e in zip(got, expected, strict=True))
+    if quantizer.format.offset is not None and state.offsets is None:
+        raise StateError(f"{quantizer.name}: the state has no offsets; calibrate again")
     if not fits:
         raise StateError(
             f"{quantizer.name}: state has scales {got}, the tensor needs {expected} "
             "(slices, groups); calibrate on this tensor's shape"
         )
-    return GroupScales(scales=state.scales.float(), zero_points=state.zero_points)
+    return GroupScales(
+        scales=state.scales.float(), zero_points=state.zero_points, offsets=state.offsets
+    )
 
 
 def spread(scales: Tensor, group: int, depth: int) -> Tensor:

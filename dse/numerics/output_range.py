@@ -33,6 +33,8 @@ def output_range(weight: Tensor, hessian: Tensor, quantizer: Quantizer) -> Quant
     """
     depth = weight.shape[-1]
     rows = weight.reshape(-1, depth).float()
+    if quantizer.is_fitted:
+        return _weighted(rows, hessian.reshape(-1, depth, depth), quantizer)
     products = hessian.reshape(-1, depth, depth).to(rows.dtype)
     plain = quantizer.replaced(statistic="absmax", rounding="nearest_even", timing="static")
     best: QuantizerState | None = None
@@ -48,6 +50,15 @@ def output_range(weight: Tensor, hessian: Tensor, quantizer: Quantizer) -> Quant
         least = torch.minimum(energy, least)
     assert best is not None
     return best
+
+
+def _weighted(rows: Tensor, products: Tensor, quantizer: Quantizer) -> QuantizerState:
+    """Fitted scales whose errors count as much as the squares of the inputs that they meet."""
+    squares = products.diagonal(dim1=-2, dim2=-1).repeat_interleave(
+        len(rows) // len(products), dim=0
+    )
+    found = derived_scales(rows, quantizer, importance=squares)
+    return QuantizerState(scales=found.scales, offsets=found.offsets)
 
 
 def output_range_macs(outputs: int, depth: int, quantizer: Quantizer) -> int:

@@ -73,7 +73,9 @@ def quantize(
         if special is not None:
             return special.to(x.dtype) if out is None else out.copy_(special)
         layout = _layout(x, quantizer, axes)
-        if x.device.type == "cpu":
+        if quantizer.is_fitted:
+            run = quantize_on_device
+        elif x.device.type == "cpu":
             run = quantize_on_cpu
         else:
             run = quantize_on_cuda if fuses(x, quantizer, layout, state) else quantize_on_device

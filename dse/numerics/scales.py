@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dse.numerics.eager import apply, round_to_grid, scale_of
+from dse.numerics.fitted import fitted_scales
 from dse.numerics.grids.grid import grid_of, thresholds_of
 from dse.numerics.grids.scaling import Scaling, kernels_derive, scaling_of
 from dse.numerics.numba.clipping import least_error
@@ -31,10 +32,11 @@ SMALLEST_TENSOR_SCALE = 2.0**-112
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class GroupScales:
-    """Scales of a matrix of rows; both tensors: (rows or 1, groups or 1), float32."""
+    """Scales of a matrix of rows; every tensor: (rows or 1, groups or 1), float32."""
 
     scales: Tensor
     zero_points: Tensor | None = None
+    offsets: Tensor | None = None
 
     @property
     def points(self) -> Tensor:
@@ -71,7 +73,11 @@ def largest_finite(x: Tensor) -> Tensor:
 
 
 def derived_scales(
-    rows: Tensor, quantizer: Quantizer, *, tensor_scale: float = 1.0
+    rows: Tensor,
+    quantizer: Quantizer,
+    *,
+    tensor_scale: float = 1.0,
+    importance: Tensor | None = None,
 ) -> GroupScales:
     """Scales that the statistic of each group asks for.
 
@@ -82,8 +88,12 @@ def derived_scales(
         rows: (slices, depth) float32; granularity `tensor` takes the whole as one row.
         quantizer: Statistic and format.
         tensor_scale: Second level of a two-level format.
+        importance: What errors of elements count for fitted scales, (slices or 1, depth).
     """
     format = quantizer.format
+    if quantizer.is_fitted:
+        fit = fitted_scales(rows, quantizer, importance)
+        return GroupScales(scales=fit.scales, offsets=fit.offsets)
     depth = rows.shape[1]
     group = group_length(format, depth)
     scaling = scaling_of(format, group=group, tensor_scale=tensor_scale)

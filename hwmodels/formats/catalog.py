@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from hwmodels.errors import UnknownFormatError, nearest
 from hwmodels.formats.encodings import ENCODINGS, OCP_MX
+from hwmodels.formats.gguf import GGUF_FORMATS
 from hwmodels.formats.names import parse_quantizer, with_words
 from hwmodels.formats.quantizer import Encoding, Format, Granularity, Quantizer, Scale
 
@@ -77,7 +78,7 @@ def _microscaled(name: str, element: str, section: str) -> Format:
 _PLAIN = tuple(
     _plain(encoding)
     for encoding in ENCODINGS.values()
-    if encoding.kind not in ("int", "exponent") and encoding.name != "mxint8_element"
+    if encoding.kind not in ("int", "exponent") and not encoding.name.endswith("_element")
 )
 _FLOAT_SCALED = tuple(
     _per(f"{element}_{granularity}", element, granularity, FP8_SCALED)
@@ -130,7 +131,12 @@ _BLOCKS = (
 )
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
-    {entry.name: entry for entry in (*_PLAIN, *_FLOAT_SCALED, *_INTEGERS, *_CODEBOOKS, *_BLOCKS)}
+    {
+        entry.name: entry
+        for entry in (
+            *_PLAIN, *_FLOAT_SCALED, *_INTEGERS, *_CODEBOOKS, *_BLOCKS, *GGUF_FORMATS,
+        )
+    }  # fmt: skip
 )
 
 

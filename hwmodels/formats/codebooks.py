@@ -86,6 +86,12 @@ def fp4_codes() -> tuple[float, ...]:
 
 TERNARY = "Ternary Weight Networks, arXiv 1605.04711, equation 3"
 
+IQ4_NL_CODES = (
+    -127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0,
+    1.0, 13.0, 25.0, 38.0, 53.0, 69.0, 89.0, 113.0,
+)  # fmt: skip
+"""`kvalues_iq4nl` in llama.cpp's ggml-common.h."""
+
 CODEBOOKS = (
     codebook("nf4", 4, NF4_CODES, "QLoRA, arXiv 2305.14314, appendix E (NF4)"),
     codebook("fp4_bnb", 4, fp4_codes(), f"{BITSANDBYTES}, get_4bit_type"),
@@ -100,5 +106,6 @@ CODEBOOKS = (
         for bits in range(3, 8)
     ),
     codebook("binary", 1, (-1.0, 1.0), "BinaryConnect, arXiv 1511.00363, equation 1"),
+    codebook("iq4_nl_element", 4, IQ4_NL_CODES, "llama.cpp, ggml-common.h (kvalues_iq4nl)"),
     codebook("ternary", 2, (-1.0, 0.0, 1.0), TERNARY),
 )  # fmt: skip

@@ -6,9 +6,11 @@ A name is an element, and behind it whatever of these it has, in this order:
 * `/fp16`, `/e8m0-rceil`, `/fp32-ratio32`: the scale's encoding and rule (fp32, nearest; rule
   `ratio` among so many rows, or all);
 * `+fp32`: the tensor's own scale behind that of the groups;
-* `~uint4`: zero points, for integers that use every code.
+* `~uint4`: zero points, for integers that use every code; or `~~fp16`: offsets;
+* `^256/fp16`: the scale of 256 elements that multiplies codes of scales, and of offsets.
 
-`e2m1@g32/ue5m3+fp32` is E2M1 in groups of 32 with UE5M3 scales and a tensor scale. Elements that
+`e2m1@g32/ue5m3+fp32` is E2M1 in groups of 32 with UE5M3 scales and a tensor scale;
+`uint4@g32/uint6-fitted~~uint6^256/fp16` is what GGUF calls Q4_K. Elements that
 the catalogue lacks are `e3m3` (IEEE specials, saturating), `int12`, `uint12`, `int12a`
 (asymmetric), `posit9_1`, `fixed10_6` and `lns7_2`; or they are spelled out with their parameters
 (`hwmodels.formats.constructor`): `float(e=3, m=2)`, `posit(8, 1)`, `codebook(-1, 0, 1, 2)`.
@@ -36,7 +38,8 @@ _FORMAT = re.compile(
     r"(?:@(?P<granularity>tensor|channel|token|head|g(?P<group>\d+)|b(?P<rows>\d+)x(?P<cols>\d+)))?"
     r"(?:/(?P<scale>[a-z0-9_]+)(?:-(?P<rule>[a-z_]+?)(?P<shared>\d*))?)?"
     r"(?:\+(?P<level>[a-z0-9_]+))?"
-    r"(?:~(?P<point>[a-z0-9_]+))?"
+    r"(?:~(?P<point>[a-z0-9_]+)|~~(?P<offset>[a-z0-9_]+))?"
+    r"(?:\^(?P<above>\d+)/(?P<super>[a-z0-9_]+))?"
 )
 _FLOAT = re.compile(r"e(\d)m(\d{1,2})")
 _INTEGER = re.compile(r"(u?)int(\d{1,2})(a?)")
@@ -69,6 +72,9 @@ def composed_format(name: str, encodings: Mapping[str, Encoding]) -> Format | No
         scale=_scale(name, match, encodings),
         tensor_scale=_part(name, match["level"], encodings),
         zero_point=_part(name, match["point"], encodings),
+        offset=_part(name, match["offset"], encodings),
+        super_group=int(match["above"] or 0),
+        super_scale=_part(name, match["super"], encodings),
         source=element.source,
     )
 

@@ -121,7 +121,7 @@ def _format(
     if isinstance(value, str):
         return _from_name(value, formats, encodings).format
     fields = _checked(value, Format, "format")
-    for key in ("element", "tensor_scale", "zero_point"):
+    for key in ("element", "tensor_scale", "zero_point", "offset", "super_scale"):
         if fields.get(key) is not None:
             fields[key] = _encoding(fields[key], encodings, f"format.{key}")
     if fields.get("scale") is not None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from hwmodels.errors import FormatError
 from hwmodels.formats.encoding import Encoding, EncodingKind, Overflow, Specials
 
 __all__ = [
@@ -19,7 +20,9 @@ __all__ = [
 ]  # fmt: skip
 
 Granularity = Literal["tensor", "channel", "token", "head", "group", "block"]
-ScaleRule = Literal["nearest", "floor", "ceil", "even", "rceil", "ratio", "global_min"]
+ScaleRule = Literal[
+    "nearest", "floor", "ceil", "even", "rceil", "ratio", "global_min", "fitted",
+]  # fmt: skip
 Statistic = Literal[
     "auto", "absmax", "minmax", "percentile", "rms", "mse", "output_mse", "mean_channel_range",
     "learned",
@@ -76,6 +79,10 @@ class Format:
     but the contraction axes (what a slice is called depends on the operand: output channels of a
     weight, tokens of an activation); `group` has one per `group` elements along the contraction
     axis; `block` one per `block_rows` x `group` tile. Without `scale` the element stands alone.
+
+    With `super_scale` the scales of groups are codes themselves: a group's scale is its code times
+    the one number that every `super_group` elements share, and so is its offset with another such
+    number (the K-quants of GGUF).
     """
 
     name: str
@@ -87,11 +94,42 @@ class Format:
     tensor_scale: Encoding | None = None
     """The second level of a two-level format (NVFP4): one per tensor."""
     zero_point: Encoding | None = None
+    offset: Encoding | None = None
+    """What is added to codes times scale: a number of its own for each group, where a zero point
+    is a multiple of the scale. One without a sign is subtracted (GGUF's minimum)."""
+    super_group: int = 0
+    """Elements along the contraction axis under one `super_scale`; a multiple of `group`."""
+    super_scale: Encoding | None = None
+    """What multiplies the codes of scales, and in another copy those of offsets."""
     source: str = ""
+
+    def __post_init__(self) -> None:
+        levels = self.offset is not None or self.super_scale is not None
+        if levels and (self.scale is None or self.scale.rule != "fitted"):
+            raise FormatError(
+                f"format {self.name!r}: offsets and scales of scales are fitted; expected scale "
+                "rule 'fitted'"
+            )
+        if self.scale is None or self.scale.rule != "fitted":
+            return
+        if self.zero_point is not None or self.tensor_scale is not None or self.block_rows:
+            raise FormatError(
+                f"format {self.name!r}: fitted scales have offsets and a level above, no zero "
+                "points, tensor scales or blocks of rows"
+            )
+        if (self.super_scale is None) != (not self.super_group):
+            raise FormatError(
+                f"format {self.name!r}: 'super_group' and 'super_scale' come together"
+            )
+        if self.super_group and (not self.group or self.super_group % self.group):
+            raise FormatError(
+                f"format {self.name!r}: expected super_group in multiples of a group, got "
+                f"{self.super_group} over {self.group}"
+            )
 
     @property
     def bits_per_element(self) -> float:
-        """Stored bits per element, scales and zero points of groups included.
+        """Stored bits per element, scales, zero points and offsets of groups included.
 
         One scale per tensor, channel or token vanishes per element as tensors grow; it is counted
         by `storage_bytes`, which knows the shape.
@@ -99,7 +137,8 @@ class Format:
         elements = self.group * max(self.block_rows, 1)
         if self.granularity not in ("group", "block"):
             return float(self.element.bits)
-        return self.element.bits + self._bits_per_scale() / elements
+        bits = self.element.bits + self._bits_per_scale() / elements
+        return bits + (self._bits_per_super_group() / self.super_group if self.super_group else 0)
 
     def storage_bytes(self, shape: Sequence[int], contraction_axes: Sequence[int] = (-1,)) -> int:
         """Bytes of a tensor of this format with every scale, each part rounded up to a byte."""
@@ -109,17 +148,15 @@ class Format:
         return (
             -(-total * self.element.bits // 8)
             + -(-scales * self._bits_per_scale() // 8)
+            + self._super_group_bytes(shape, contraction_axes)
             + -(-tensor_scale_bits // 8)
         )
 
     def scale_count(self, shape: Sequence[int], contraction_axes: Sequence[int] = (-1,)) -> int:
         """The number of scales of the finest level in a tensor."""
-        total = math.prod(shape)
-        if self.scale is None or total == 0:
+        if self.scale is None or math.prod(shape) == 0:
             return 0
-        axes = {axis % len(shape) for axis in contraction_axes} if shape else set()
-        depth = math.prod(shape[axis] for axis in axes)
-        slices = total // depth
+        slices, depth = _matrix(shape, contraction_axes)
         match self.granularity:
             case "tensor":
                 return 1
@@ -131,9 +168,26 @@ class Format:
                 return -(-slices // self.block_rows) * -(-depth // self.group)
 
     def _bits_per_scale(self) -> int:
-        return (self.scale.encoding.bits if self.scale else 0) + (
-            self.zero_point.bits if self.zero_point else 0
-        )
+        parts = (self.scale and self.scale.encoding, self.zero_point, self.offset)
+        return sum(part.bits for part in parts if part is not None)
+
+    def _bits_per_super_group(self) -> int:
+        if self.super_scale is None:
+            return 0
+        return self.super_scale.bits * (1 if self.offset is None else 2)
+
+    def _super_group_bytes(self, shape: Sequence[int], contraction_axes: Sequence[int]) -> int:
+        if not self.super_group or math.prod(shape) == 0:
+            return 0
+        slices, depth = _matrix(shape, contraction_axes)
+        return -(-slices * -(-depth // self.super_group) * self._bits_per_super_group() // 8)
+
+
+def _matrix(shape: Sequence[int], contraction_axes: Sequence[int]) -> tuple[int, int]:
+    """(slices, elements of a slice)."""
+    axes = {axis % len(shape) for axis in contraction_axes} if shape else set()
+    depth = math.prod(shape[axis] for axis in axes)
+    return math.prod(shape) // depth, depth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +256,11 @@ class Quantizer:
         return self.rounding in RANDOM_ROUNDINGS
 
     @property
+    def is_fitted(self) -> bool:
+        """Whether scales are searched, with their sign and offset."""
+        return self.format.scale is not None and self.format.scale.rule == "fitted"
+
+    @property
     def without_data(self) -> Quantizer:
         """The same with rounding to nearest in place of a learned one: for what is no weight."""
         return replace(self, rounding="nearest_even") if self.is_learned else self
@@ -209,15 +268,19 @@ class Quantizer:
     @property
     def plain_statistic(self) -> Statistic:
         """The meaning of `auto` where neither place nor data are known."""
+        if self.is_fitted:
+            return "mse"
         return "rms" if self.format.element.is_tapered else "absmax"
 
     def settled(self, *, weight: bool) -> Quantizer:
         """The quantizer with every `auto` replaced by what suits its place.
 
         Integer weights of at most `COARSE_BITS` take ranges of least output error and corrected
-        means. Tapered elements take the root mean square, everything else the largest magnitude.
+        means. Fitted scales have the least error of values, which is llama.cpp's choice without
+        data. Tapered elements take the root mean square, everything else the largest magnitude.
         """
         coarse = weight and self.format.element.kind == "int" and self.format.scale is not None
+        coarse = coarse and not self.is_fitted
         coarse = coarse and self.format.element.bits <= COARSE_BITS
         statistic, correction = self.statistic, self.correction
         if statistic == "auto":

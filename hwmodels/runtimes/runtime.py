@@ -39,6 +39,10 @@ class OperandLayout(Entry):
     scales: Annotated[tuple[str, ...], Field(validation_alias="scale")] = ()
     timings: Annotated[tuple[Timing, ...], Field(validation_alias="timing")] = ()
     zero_point: bool | None = None
+    offset: bool = False
+    """Whether it adds offsets of groups (GGUF's minima)."""
+    super_groups: Annotated[tuple[int, ...], Field(validation_alias="super_group")] = ()
+    """Sizes of super groups whose scales of scales it multiplies; none by default."""
 
     def accepts(self, quantizer: Quantizer | None, default_element: str) -> bool:
         """Whether the kernel takes this quantizer; None is the default 16-bit format."""
@@ -55,6 +59,8 @@ class OperandLayout(Entry):
             and _among(fmt.scale.encoding.name, self.scales)
             and _among(quantizer.timing, self.timings)
             and self.zero_point in (None, fmt.zero_point is not None)
+            and (fmt.offset is None or self.offset)
+            and fmt.super_group in (0, *self.super_groups)
         )
 
 

@@ -72,7 +72,7 @@ def kernels_derive(quantizer: Quantizer) -> bool:
         and quantizer.statistic == "absmax"
         and format.zero_point is None
         and format.granularity != "block"
-        and scale.rule != "ratio"
+        and scale.rule not in ("ratio", "fitted")
         and not (scale.rule in ("nearest", "global_min") and is_tabled(scale.encoding))
     )
 

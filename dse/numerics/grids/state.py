@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-TENSORS = ("scales", "zero_points", "channel_factors", "values", "output_shift")
+TENSORS = ("scales", "zero_points", "offsets", "channel_factors", "values", "output_shift")
 """Fields of a state that are tensors."""
 
 
@@ -23,6 +23,8 @@ class QuantizerState:
     """None: block scales stay dynamic (NVFP4's second level is what is calibrated)."""
     zero_points: Tensor | None = None
     """Affine integers: float32, whole numbers, shaped as `scales`."""
+    offsets: Tensor | None = None
+    """Formats with offsets: what is added to codes times scales, float32, shaped as `scales`."""
     tensor_scale: float | None = None
     """Two-level formats: the scale of the whole tensor."""
     channel_factors: Tensor | None = None

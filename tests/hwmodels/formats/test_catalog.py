@@ -21,6 +21,7 @@ from hwmodels.formats.names import quantizer_object
 COMPOSED = [
     "e2m1@g32/ue5m3+fp32", "uint4@g128/fp16~uint4", "int8@b128x128", "e4m3@token", "posit9_1",
     "int12@g7/e8m0-rceil", "e3m3", "e2m1@g256/fp32-ratio", "lns7_2@channel", "fixed10_6", "e5m3",
+    "uint4@g32/uint6-fitted~~uint6^256/fp16", "int3@g64/fp16-fitted", "uint4@g32/fp16-fitted~~fp16",
 ]  # fmt: skip
 QUANTIZERS = [
     "int8:static", "int4_g128:mse", "e4m3:stochastic8", "int4:percentile99.9:static",
@@ -52,6 +53,8 @@ def test_every_entry_has_a_source(entry):
         ("int4_g128", 4.125), ("int4_g64", 4.25), ("uint4_g128", 4 + 20 / 128), ("int8", 8.0),
         ("int4@g1024/fp16", 4.015625), ("dynamic8_g2048", 8 + 32 / 2048), ("tf32", 32.0),
         ("e4m3@b128x128", 8 + 32 / 16384), ("ternary", 2.0),
+        ("q2_k", 2.625), ("q3_k", 3.4375), ("q4_k", 4.5), ("q5_k", 5.5), ("q6_k", 6.5625),
+        ("q4_1", 5.0), ("iq4_xs", 4.25),
     ],
 )  # fmt: skip
 def test_bits_per_element_count_scales_and_zero_points(name, bits):
@@ -65,6 +68,8 @@ def test_bits_per_element_count_scales_and_zero_points(name, bits):
         ("int4_g32", (64, 48), 64 * 24 + 64 * 2 * 2),
         ("nvfp4", (8, 32), 8 * 16 + 8 * 2 + 4),
         ("e4m3@b128x128", (130, 256), 130 * 256 + 2 * 2 * 4),
+        ("q4_k", (3, 512), 3 * 2 * 144),
+        ("q6_k", (3, 300), 3 * 225 + 3 * 19 + 3 * 2 * 2),
     ],
 )
 def test_storage_bytes_of_a_weight(name, shape, expected):

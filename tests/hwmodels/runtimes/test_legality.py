@@ -144,7 +144,7 @@ def test_modes_use_known_elements_and_exist_on_some_device(name: str) -> None:
     devices = [load_device(device) for device in device_names()]
     for mode in load_runtime(name).modes:
         elements = {e for layout in mode.operands.values() for e in layout.elements}
-        assert elements <= set(ENCODINGS), mode.name
+        assert elements <= {*ENCODINGS, "decoded"}, mode.name
         assert mode.source
         assert any(
             mode.runs_on(device.architecture) and device.rate(*mode.compute) for device in devices
