@@ -65,7 +65,7 @@ def fitted_scales(
     weights = weights.expand(rows.shape)
     parts = [
         _of_rows(part, weight, quantizer)
-        for part, weight in zip(rows.split(count), weights.split(count), strict=True)
+        for part, weight in zip(torch.split(rows, count), torch.split(weights, count), strict=True)
     ]
     offsets = [part.offsets for part in parts if part.offsets is not None]
     return FittedScales(
@@ -237,9 +237,7 @@ def _refitted(x: Tensor, w: Tensor, fit: _Fit, above: Encoding, nearest: Nearest
 
     if fit.offset is None or tried.offset is None:
         return _Fit(scale=chosen(tried.scale, fit.scale))
-    return _Fit(
-        scale=chosen(tried.scale, fit.scale), offset=chosen(tried.offset, fit.offset)
-    )
+    return _Fit(scale=chosen(tried.scale, fit.scale), offset=chosen(tried.offset, fit.offset))
 
 
 def _solved(x: Tensor, w: Tensor, q: Tensor, fit: _Fit, above: Encoding) -> _Fit:

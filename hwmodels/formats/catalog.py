@@ -134,9 +134,14 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
     {
         entry.name: entry
         for entry in (
-            *_PLAIN, *_FLOAT_SCALED, *_INTEGERS, *_CODEBOOKS, *_BLOCKS, *GGUF_FORMATS,
+            *_PLAIN,
+            *_FLOAT_SCALED,
+            *_INTEGERS,
+            *_CODEBOOKS,
+            *_BLOCKS,
+            *GGUF_FORMATS,
         )
-    }  # fmt: skip
+    }
 )
 
 

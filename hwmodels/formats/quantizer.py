@@ -168,7 +168,8 @@ class Format:
                 return -(-slices // self.block_rows) * -(-depth // self.group)
 
     def _bits_per_scale(self) -> int:
-        parts = (self.scale and self.scale.encoding, self.zero_point, self.offset)
+        scale = None if self.scale is None else self.scale.encoding
+        parts = (scale, self.zero_point, self.offset)
         return sum(part.bits for part in parts if part is not None)
 
     def _bits_per_super_group(self) -> int:

@@ -22,7 +22,7 @@ from dse.numerics.output_range import output_range
 from hwmodels.errors import FormatError
 from hwmodels.formats.catalog import FORMATS, quantizer
 
-FITTED = [name for name, format in FORMATS.items() if format.scale and format.scale.rule == "fitted"]
+FITTED = [name for name in FORMATS if quantizer(name).is_fitted]
 COMPOSED = ["int3@g64/fp16-fitted", "uint3@g24/fp16-fitted~~fp16", "e2m1@g16/e4m3-fitted^32/fp16"]
 
 
@@ -43,7 +43,9 @@ def error(x: torch.Tensor, y: torch.Tensor) -> float:
 @pytest.mark.parametrize("name", [*FITTED, *COMPOSED])
 def test_a_search_errs_less_than_the_range(name: str) -> None:
     x = torch.randn(16, 512, generator=torch.Generator().manual_seed(3))
-    found, plain = (quantize(x, quantizer(f"{name}:{how}"), axes=(1,)) for how in ("mse", "absmax"))
+    found, plain = (
+        quantize(x, quantizer(f"{name}:{how}"), axes=(1,)) for how in ("mse", "absmax")
+    )
     assert error(x, found) < error(x, plain)
     assert torch.equal(found, quantize(x, quantizer(name), axes=(1,))), "the search is the default"
 
@@ -142,9 +144,7 @@ def test_a_state_keeps_offsets(tmp_path) -> None:
     state = calibrated_state(x, chosen, axes=(1,))
     save_states({"a": state}, tmp_path / "s.safetensors")
     again = load_states(tmp_path / "s.safetensors")["a"]
-    assert torch.equal(
-        quantize(x, chosen, axes=(1,), state=again), quantize(x, chosen, axes=(1,))
-    )
+    assert torch.equal(quantize(x, chosen, axes=(1,), state=again), quantize(x, chosen, axes=(1,)))
     with pytest.raises(StateError, match="no offsets"):
         quantize(x, chosen, axes=(1,), state=QuantizerState(scales=state.scales))
 

@@ -21,7 +21,8 @@ from hwmodels.formats.names import quantizer_object
 COMPOSED = [
     "e2m1@g32/ue5m3+fp32", "uint4@g128/fp16~uint4", "int8@b128x128", "e4m3@token", "posit9_1",
     "int12@g7/e8m0-rceil", "e3m3", "e2m1@g256/fp32-ratio", "lns7_2@channel", "fixed10_6", "e5m3",
-    "uint4@g32/uint6-fitted~~uint6^256/fp16", "int3@g64/fp16-fitted", "uint4@g32/fp16-fitted~~fp16",
+    "uint4@g32/uint6-fitted~~uint6^256/fp16", "int3@g64/fp16-fitted",
+    "uint4@g32/fp16-fitted~~fp16",
 ]  # fmt: skip
 QUANTIZERS = [
     "int8:static", "int4_g128:mse", "e4m3:stochastic8", "int4:percentile99.9:static",
