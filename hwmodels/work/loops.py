@@ -6,9 +6,9 @@ channels, taps or pixels to its axes; an estimator of a GPU takes the product th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 
 from hwmodels.errors import WorkError
 from hwmodels.work.routing import hit_experts, rows_per_expert
@@ -99,11 +99,15 @@ class ConvolutionLoops:
         return height * width
 
 
-@cache
 def _read_share(size: int, places: int, taps: int, stride: int, dilation: int) -> float:
-    """Share of `size` positions that `taps` at `places` touch; those in the padding count too."""
-    touched = {place * stride + tap * dilation for place in range(places) for tap in range(taps)}
-    return min(len(touched) / max(size, 1), 1.0)
+    """Share of `size` positions that `taps` at `places` touch; those in the padding count too.
+
+    A position place * stride + tap * dilation is touched again by the place and the tap that are
+    one common multiple of the two away: those pairs count once.
+    """
+    common = math.gcd(stride, dilation)
+    again = max(places - dilation // common, 0) * max(taps - stride // common, 0)
+    return min((places * taps - again) / max(size, 1), 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

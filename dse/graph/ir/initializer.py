@@ -81,9 +81,15 @@ class FileInitializer:
         return np.asarray(_deserialized(self.stored).numpy())
 
     def tobytes(self) -> bytes:
-        """The stored bytes, little-endian, sub-byte types packed; empty without weights."""
-        if self.stored is None:
+        """The stored bytes, little-endian, sub-byte types packed; empty without weights.
+
+        Texts are told apart by their lengths.
+        """
+        if self.stored is None or 0 in (self.type.shape or ()):  # an empty file cannot be mapped
             return b""
+        if self.type.dtype == "string":
+            texts = (str(text).encode() for text in self.numpy().reshape(-1))
+            return b"".join(len(text).to_bytes(8, "little") + text for text in texts)
         if not isinstance(self.stored, onnx.TensorProto):
             return bytes(self.stored.tobytes())
         if self.stored.HasField("raw_data"):
@@ -129,15 +135,18 @@ def from_proto(proto: onnx.TensorProto, folder: Path, where: str) -> FileInitial
         return FileInitializer(name=proto.name, type=kind, stored=proto, where=where)
     entries = {entry.key: entry.value for entry in proto.external_data}
     location = entries.get("location", "")
-    path = external_path(folder, location, where=f"{where}: initializer {proto.name!r}")
+    what = f"{where}: initializer {proto.name!r}"
+    path = external_path(folder, location, where=what)
+    if path.is_dir():
+        raise GraphError(f"{what}: external data at {location!r}: is a folder; expected a file")
     if not path.is_file():
         return FileInitializer(name=proto.name, type=kind, stored=None, where=str(path))
     import onnx_ir as ir  # noqa: PLC0415
 
     external = ir.ExternalTensor(
         path.name,
-        _integer(entries, "offset"),
-        _integer(entries, "length"),
+        _integer(entries, "offset", what),
+        _integer(entries, "length", what),
         ir.DataType(proto.data_type),
         shape=ir.Shape(proto.dims),
         name=proto.name,
@@ -154,7 +163,11 @@ def external_path(folder: Path, location: str, *, where: str) -> Path:
         GraphError: The location is empty, absolute or leads out of `folder`, also by a link.
     """
     base = folder.resolve()
-    path = (base / location).resolve()
+    try:
+        path = (base / location).resolve()
+        path.exists()  # a name that is too long shows only here
+    except (OSError, ValueError, RuntimeError) as error:
+        raise GraphError(f"{where}: external data at {location[:80]!r}: {error}") from None
     inside = any(path.is_relative_to(root) for root in (base, *_blobs(base)))
     escapes = not inside or ".." in Path(location).parts
     if not location or Path(location).is_absolute() or "\\" in location or escapes:
@@ -175,9 +188,11 @@ def _blobs(folder: Path) -> tuple[Path, ...]:
     return ()
 
 
-def _integer(entries: dict[str, str], key: str) -> int | None:
+def _integer(entries: dict[str, str], key: str, what: str) -> int | None:
     text = entries.get(key, "")
-    return int(text) if text.isdigit() else None
+    if text and not (text.isascii() and text.isdigit()):
+        raise GraphError(f"{what}: {key} of its external data: expected bytes, got {text!r}")
+    return int(text) if text else None
 
 
 def _check_length(tensor: ir.ExternalTensor, path: Path, where: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -22,6 +23,13 @@ from dse.graph.patterns.routing import expected_rows
 
 ENDLESS = 2**31
 """A trip count from here on means that the condition ends the loop."""
+
+MOST_STEPS = 1_000_000
+"""Nodes that are visited before a graph is given up: 30 times those of the largest models."""
+
+
+class TooNestedError(GraphError):
+    """Bodies within bodies that would be visited without end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +56,8 @@ class Walk:
     taken: dict[str, str] = field(default_factory=dict)
     trips: dict[str, int] = field(default_factory=dict)
     notes: dict[str, None] = field(default_factory=dict)
+    steps: Counter[str] = field(default_factory=Counter)
+    """Nodes visited in all, those of trials too: bodies in bodies are visited again and again."""
 
     def bound(self) -> Bound:
         """What was found."""
@@ -62,9 +72,19 @@ class Walk:
         """
         self.known.update({name: _constant(item) for name, item in graph.initializers.items()})
         for node in graph.nodes:
+            self._count(node)
             for value, item in zip(node.outputs, self._outputs(graph, node), strict=True):
                 if value:
                     self.known[value] = self._complete(graph, node, value, item)
+
+    def _count(self, node: Node) -> None:
+        """One more node; a growing loop takes its body twice, a loop in it four times, ..."""
+        self.steps[""] += 1
+        if self.steps[""] > MOST_STEPS:
+            raise TooNestedError(
+                f"{self._where(node)}: bodies are nested too deep to follow: {MOST_STEPS} nodes "
+                "were visited; say how often the loops run and which branches are taken (--dim)"
+            )
 
     def _outputs(self, graph: Graph, node: Node) -> tuple[Known, ...]:
         if is_spliced(node, self.model.opsets):
@@ -113,7 +133,7 @@ class Walk:
         for given in (self.dims.get(node.name), self.dims.get(value)):
             if given is not None:
                 return BRANCHES[0 if given else 1]
-        return None if data is None else BRANCHES[0 if data.item() else 1]
+        return None if data is None else BRANCHES[0 if self._scalar(node, data) else 1]
 
     def _tried(self, body: Graph) -> Walk | None:
         """A walk through a branch on copies of what is known; None where sizes do not fit it."""
@@ -127,6 +147,8 @@ class Walk:
         )
         try:
             walk.through(body)
+        except TooNestedError:
+            raise
         except GraphError:
             return None
         return walk
@@ -166,15 +188,16 @@ class Walk:
         if node.name in self.dims:
             return self.dims[node.name]
         data = [self.known.get(value, UNKNOWN).data if value else None for value in node.inputs]
-        if data[1] is not None and not data[1].item():
+        most, goes_on = (None if d is None else self._scalar(node, d) for d in data[:LOOP_HEAD])
+        if goes_on is not None and not goes_on:
             return 0
-        if data[0] is not None and data[0].item() < ENDLESS:
+        if most is not None and most < ENDLESS:
             if _may_end_early(node):
                 self.notes[
-                    f"{node.name} (Loop): priced with all of its {data[0].item()} iterations, "
+                    f"{node.name} (Loop): priced with all of its {most} iterations, "
                     f"which its condition may end before; --dim {node.name}=N says how many"
                 ] = None
-            return max(0, int(data[0].item()))
+            return max(0, most)
         raise GraphError(
             f"{self._where(node)}: how often it runs is known only when it runs; "
             f"say it: --dim {node.name}=N (dims in a space)"
@@ -233,6 +256,13 @@ class Walk:
             f"{most}, the most there can be; --dim {name}=N says otherwise"
         ] = None
         return most
+
+    def _scalar(self, node: Node, data: np.ndarray) -> int:
+        if data.size != 1:
+            raise GraphError(
+                f"{self._where(node)}: its condition or count has {data.size} elements; expected 1"
+            )
+        return int(data.item())
 
     def _where(self, node: Node) -> str:
         return f"{self.model.path or self.model.name}: node {node.name} ({node.op_type})"

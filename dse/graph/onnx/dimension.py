@@ -18,6 +18,9 @@ OPERATORS: Mapping[type[ast.operator], Callable[[int, int], int]] = {
 }
 """The operators that exporters write into the name of a size: `past_sequence_length + 1`."""
 
+LARGEST = 2**31 - 1
+"""Largest size of an axis: the product of two still fits what ONNX counts elements with."""
+
 
 def dimensions(graph: Graph) -> tuple[str, ...]:
     """The names that must be bound before every shape of the graph is known.
@@ -78,9 +81,9 @@ def check(graph: Graph, dims: Mapping[str, int]) -> None:
         if name not in known and name not in besides
     ]
     problems += [
-        f"{name!r} must be an integer of at least 0, got {size!r}"
+        f"{name!r} must be an integer of at least 0 and at most {LARGEST}, got {size!r}"
         for name, size in dims.items()
-        if isinstance(size, bool) or not isinstance(size, int) or size < 0
+        if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= LARGEST
     ]
     if problems:
         named = ", ".join(known) if known else "none, every size is fixed"

@@ -8,13 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import onnx
-import onnx.inliner
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from dse.errors import GraphError
 from dse.graph.ir.graph import Graph
 from dse.graph.ir.initializer import from_proto
+from dse.graph.onnx.attributes import check_attributes
+from dse.graph.onnx.content import check_content
 from dse.graph.onnx.convert import ONNX_DOMAIN, Source, domain_name, graph_of
+from dse.graph.onnx.inline import inlined
 from dse.graph.onnx.order import bodies, name_nodes, sort_nodes
 from dse.graph.onnx.packed_attention import unpack_attentions
 from dse.graph.onnx.scopes import qualify
@@ -31,6 +33,9 @@ FOREIGN = {
     b"{": "JSON text",
 }
 """The first bytes of other files."""
+
+SHAPE_ERROR = "[ShapeInferenceError]"
+"""The mark of onnx's messages about sizes, as against element types."""
 
 MAX_BYTES = 2**31 - 1
 """A protobuf message cannot be longer."""
@@ -56,7 +61,7 @@ def load(path: str | Path, *, data: Path | None = None) -> Graph:
     _check_sparse(model, path)
     source = Source(path=path, opsets=_opsets(model), folder=data)
     tensors = _detach_weights(model, source)
-    model = _inlined(model, path)
+    model = inlined(model, where=str(path))
     name_nodes(model.graph)
     qualify(model.graph)
     tensors += _detach_constants(model.graph, model.graph, source)
@@ -67,6 +72,7 @@ def load(path: str | Path, *, data: Path | None = None) -> Graph:
     _check_inputs(model, path)
     model = _checked(_typed(model, path), path)
     graph = graph_of(model.graph, replace(source, opsets=_opsets(model)), initializers=tensors)
+    check_attributes(graph, where=str(path))
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     return replace(graph, metadata=metadata, path=path)
 
@@ -77,7 +83,7 @@ def model_proto(path: Path) -> onnx.ModelProto:
     Raises:
         GraphError: The file is missing or not ONNX.
     """
-    model = _inlined(_read(path), path)
+    model = inlined(_read(path), where=str(path))
     name_nodes(model.graph)
     qualify(model.graph)
     unpack_attentions(model.graph, model.graph.initializer, where=str(path))
@@ -107,6 +113,7 @@ def _read(path: Path) -> onnx.ModelProto:
     if not model.ir_version or not model.HasField("graph"):
         message = f"{path}: not an ONNX file, or truncated ({size} bytes): no graph in it"
         raise GraphError(f"{message}; export or copy it again")
+    check_content(model, where=str(path))
     return model
 
 
@@ -217,15 +224,6 @@ def _elements(tensor: onnx.TensorProto) -> int:
     return total
 
 
-def _inlined(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
-    if not model.functions:
-        return model
-    try:
-        return onnx.inliner.inline_local_functions(model, convert_version=True)
-    except (RuntimeError, ValueError) as error:
-        raise GraphError(f"{path}: cannot inline model-local functions: {error}") from error
-
-
 def _check_operators(model: onnx.ModelProto, path: Path) -> None:
     opsets = _opsets(model)
     known = onnx.defs.onnx_opset_version()
@@ -272,16 +270,25 @@ def _checked(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
             kind.shape.SetInParent()
     try:
         onnx.checker.check_model(complete)
-    except onnx.checker.ValidationError as error:
+    except (onnx.checker.ValidationError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise GraphError(f"{path}: not a valid ONNX model: {reason}") from error
     return model
 
 
 def _typed(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    """The model with the types and shapes that follow from its inputs'."""
+    try:
+        return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    except (onnx.shape_inference.InferenceError, ValueError) as error:
+        if SHAPE_ERROR in str(error):
+            raise GraphError(
+                f"{path}: shapes do not fit: {' '.join(str(error).split())}"
+            ) from error
+    # Element types that operators do not take are written by exporters and taken by runtimes.
     try:
         return onnx.shape_inference.infer_shapes(model, strict_mode=False, data_prop=True)
-    except onnx.shape_inference.InferenceError as error:
+    except (onnx.shape_inference.InferenceError, ValueError) as error:
         raise GraphError(f"{path}: shapes do not fit: {' '.join(str(error).split())}") from error
 
 

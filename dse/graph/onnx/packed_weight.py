@@ -112,6 +112,11 @@ def packed_weight(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto
         packs_zero_points=bool(zero_points) and constants[zero_points].data_type == _BYTES,
         group_index=group_index,
     )  # fmt: skip
+    if packed.rows < 1 or packed.depth < 1 or packed.block < 1:
+        raise ValueError(
+            f"{packed.rows} rows of {packed.depth} in blocks of {packed.block}: expected positive "
+            "sizes"
+        )
     if group_index and packed.packs_zero_points:
         # ONNX Runtime 1.31 takes 8 for every zero point then, whatever they are.
         raise ValueError("g_idx with packed zero points, which ONNX Runtime does not read")

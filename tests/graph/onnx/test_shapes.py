@@ -144,7 +144,8 @@ def test_empty_sizes_are_sizes(graph):
     [
         ({"batch": 1}, "'sequence' is not bound; dimensions of the graph: batch, sequence"),
         ({"batch": 1, "sequence": 2, "bach": 3}, "'bach' is not a .*did you mean 'batch'"),
-        ({"batch": -1, "sequence": 2}, "'batch' must be an integer of at least 0, got -1"),
+        ({"batch": -1, "sequence": 2}, "'batch' must be an integer of at least 0 .* got -1"),
+        ({"batch": 2**31, "sequence": 2}, "'batch' must be .* at most 2147483647, got"),
     ],
 )
 def test_wrong_dimensions_are_named(graph, dims, message):
