@@ -187,8 +187,9 @@ class Walk:
     def _trip_count(self, node: Node) -> int:
         if node.name in self.dims:
             return self.dims[node.name]
-        data = [self.known.get(value, UNKNOWN).data if value else None for value in node.inputs]
-        most, goes_on = (None if d is None else self._scalar(node, d) for d in data[:LOOP_HEAD])
+        head = (*node.inputs, "", "")[:LOOP_HEAD]
+        data = [self.known.get(value, UNKNOWN).data if value else None for value in head]
+        most, goes_on = (None if d is None else self._scalar(node, d) for d in data)
         if goes_on is not None and not goes_on:
             return 0
         if most is not None and most < ENDLESS:
