@@ -12,7 +12,7 @@ from dse.cli.screen import Screen
 if TYPE_CHECKING:
     from dse.export.base import Check
 
-TARGETS = "onnx-qdq, recipe"
+TARGETS = "compressed-tensors, onnx-qdq, recipe"
 """What `--help` says, which loads no exporter."""
 
 
@@ -42,6 +42,8 @@ def export(
     screen.remark(f"trial {done.trial} as {to}")
     for check in done.checks:
         screen.remark(said(check))
+    if done.launch:
+        screen.remark(f"serve it: {done.launch}")
     screen.result(str(done.path))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dse.errors import ExportError, nearest
 from dse.export.base import Exporter
+from dse.export.compressed_tensors.exporter import CompressedTensors
 from dse.export.neutral import NeutralRecipe
 from dse.export.onnx_qdq.exporter import OnnxQdq
 from dse.plugins import plugin, plugin_names
@@ -12,6 +13,7 @@ GROUP = "dse.exporters"
 """Entry points of other packages: `mine = "package.module:EXPORTER"`."""
 
 EXPORTERS: dict[str, Exporter] = {
+    "compressed-tensors": CompressedTensors(),
     "onnx-qdq": OnnxQdq(),
     "recipe": NeutralRecipe(),
 }

@@ -18,8 +18,9 @@ from dse.execute.quantizers import bound
 from dse.execute.weights.calibrate import load_calibration
 from dse.execute.weights.learn import FILE as WEIGHTS_FILE
 from dse.execute.weights.learn import WeightStates
-from dse.export.base import Check, Recipe
+from dse.export.base import Check, Launchable, Recipe
 from dse.export.deliver import deliver
+from dse.export.exporters import exporter
 from dse.graph.assignment_json import from_json
 from dse.graph.ir.graph import Graph
 from dse.model import Model, open_model
@@ -41,6 +42,8 @@ class Exported:
     """The file or folder that was written."""
     checks: tuple[Check, ...] = ()
     """What checkers said; empty where none was asked."""
+    launch: str = ""
+    """The command that serves it, where one does."""
 
 
 def export_trial(
@@ -68,7 +71,9 @@ def export_trial(
         recipe = replace(recipe, samples=_samples(folder, recipe.graph))
     checks = deliver(recipe, target, out, verify=verify)
     assert recipe.trial is not None, "a run's trials have numbers"
-    return Exported(trial=recipe.trial, path=out, checks=checks)
+    chosen = exporter(target)
+    launch = chosen.launch(recipe, out) if isinstance(chosen, Launchable) else ""
+    return Exported(trial=recipe.trial, path=out, checks=checks, launch=launch)
 
 
 def recipe_of(folder: Path, trial: int | None) -> Recipe:
@@ -95,6 +100,7 @@ def recipe_of(folder: Path, trial: int | None) -> Recipe:
         program=program,
         assignment=assignment,
         bound=bound(assignment, by_key, load_calibration(state), weights),
+        checkpoint=model.checkpoint,
         trial=chosen.trial,
     )
 

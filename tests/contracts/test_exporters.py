@@ -11,6 +11,7 @@ from dse import plugins
 from dse.errors import ExportError, WriteError
 from dse.export import EXPORTERS, Exporter, Recipe, deliver, exporter
 from dse.export.neutral import NeutralRecipe
+from tests.export import folders
 from tests.export.recipes import mlp_recipe
 
 CASES = {
@@ -25,12 +26,30 @@ CASES = {
     "transformed": ("int8_channel:smooth(0.5)", "int8:static:smooth(0.5)"),
 }
 """Recipes that some targets say and some refuse."""
+OF_FOLDERS = {
+    "folder": {"proj/in1": "e4m3_tensor", "proj/in0": "e4m3_tensor:static"},
+    "folder, blocks": {"down_proj/in1": "nvfp4", "o_proj/in1": "nvfp4"},
+    "folder, one projection": {"q_proj/in1": "e4m3_tensor"},
+}
+"""The same for Hugging Face folders, by the end of a site's key."""
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=[*CASES, *OF_FOLDERS])
 def recipe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    where = tmp_path_factory.mktemp("model")
+    if request.param in OF_FOLDERS:
+        return folders.of("llama", where / "tiny", OF_FOLDERS[request.param])
     weight, activation = CASES[request.param]
-    return mlp_recipe(tmp_path_factory.mktemp("model"), weight, activation)
+    return mlp_recipe(where, weight, activation)
+
+
+def accepted(target: str, where: Path) -> Recipe:
+    """A recipe that a target takes: of an ONNX file, or of a folder."""
+    where.mkdir()
+    recipe = mlp_recipe(where, "int8_channel", "int8:static")
+    if not exporter(target).can_express(recipe):
+        return recipe
+    return folders.of("llama", where / "tiny", OF_FOLDERS["folder"])
 
 
 @pytest.fixture(params=EXPORTERS)
@@ -69,7 +88,7 @@ def test_every_target_says_what_it_is(target: str) -> None:
 
 
 def test_what_is_written_twice_is_the_same(target: str, tmp_path: Path) -> None:
-    recipe = mlp_recipe(tmp_path, "int8_channel", "int8:static")
+    recipe = accepted(target, tmp_path / "model")
     for name in ("first", "second"):
         deliver(recipe, target, tmp_path / name / "out.bin")
     first, second = (
@@ -85,7 +104,7 @@ def test_what_is_written_twice_is_the_same(target: str, tmp_path: Path) -> None:
 def test_an_interruption_leaves_what_was_there(
     target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = mlp_recipe(tmp_path, "int8_channel", "int8:static")
+    recipe = accepted(target, tmp_path / "model")
     (tmp_path / "out.bin").write_text("older")
     kind = type(EXPORTERS[target])
     write = kind.write
@@ -103,7 +122,7 @@ def test_an_interruption_leaves_what_was_there(
 
 
 def test_a_folder_with_files_is_not_written_over(target: str, tmp_path: Path) -> None:
-    recipe = mlp_recipe(tmp_path, "int8_channel", "int8:static")
+    recipe = accepted(target, tmp_path / "model")
     with pytest.raises(WriteError, match="is a folder with files in it"):
         deliver(recipe, target, tmp_path)
 

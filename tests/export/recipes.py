@@ -27,7 +27,12 @@ KINDS = {
 }
 
 
-def recipe_of(evaluator: Evaluator, assignment: Assignment, name: str = "net") -> Recipe:
+def recipe_of(
+    evaluator: Evaluator,
+    assignment: Assignment,
+    name: str = "net",
+    checkpoint: Path | None = None,
+) -> Recipe:
     """What an export of a run would see."""
     inputs = evaluator.splits.report.inputs
     return Recipe(
@@ -35,6 +40,7 @@ def recipe_of(evaluator: Evaluator, assignment: Assignment, name: str = "net") -
         program=evaluator.program,
         assignment=assignment,
         bound=evaluator.bound(assignment),
+        checkpoint=checkpoint,
         samples={key: torch.from_numpy(values) for key, values in inputs.items()},
     )
 

@@ -63,3 +63,11 @@ class Exporter(Protocol):
         Raises:
             ExportError: one of them computes something else than the emulator.
         """
+
+
+@runtime_checkable
+class Launchable(Protocol):
+    """A target whose consumer is a server that one command starts; `Exporter`s may be it, too."""
+
+    def launch(self, recipe: Recipe, out: Path) -> str:
+        """The command that serves what lies at `out`; empty where no server runs the recipe."""

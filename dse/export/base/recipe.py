@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor
 
@@ -26,6 +27,8 @@ class Recipe:
     bound: Mapping[str, Quantize]
     """What the emulator computes at a site: its quantizer with calibrated scales and learned
     values, and corrections of means, as `dse.execute.quantizers.bound` says."""
+    checkpoint: Path | None = None
+    """The Hugging Face folder that the model came from."""
     trial: int | None = None
     """Its number in the run."""
     samples: Mapping[str, Tensor] | None = None

@@ -10,18 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
-import torch
 from torch import Tensor
 
 from dse.execute.emulate import Emulator
 from dse.export.base import Inexpressible
 from dse.export.onnx_qdq.element import BASE_OPSET, BLOCKED_OPSET, ElementType, scale_type
-from dse.numerics import QuantizerState, calibrated_state
-from dse.numerics.grids.defaults import kernel_quantizer
-from dse.numerics.scales import derived_scales
-from hwmodels.formats.quantizer import Format, Quantizer
+from dse.export.scales import FloatArray, scales_of, spread
+from hwmodels.formats.quantizer import Format
 
-FloatArray = npt.NDArray[np.float32]
 Array = npt.NDArray[np.generic]
 
 
@@ -63,18 +59,18 @@ def codes_of(weight: Tensor, emulator: Emulator, element: ElementType) -> Codes:
     kept = [axis for axis in range(weight.dim()) if axis not in axes]
     rows = _rows(weight, kept, axes)
     values = _rows(emulator(weight), kept, axes)
-    found = _scales(rows, emulator)
+    found = scales_of(rows, emulator)
     stored_as = _scale_type(quantizer.format)
     depth = values.shape[1]
     in_groups = quantizer.format.granularity in ("group", "block")
     group = min(quantizer.format.group, depth) if in_groups else depth
     # DequantizeLinear multiplies the levels first, in float32, as the emulator does.
     total = found.scales * found.level
-    codes = _codes(values, *(_spread(part, values.shape, group) for part in (total, found.zeros)))
+    codes = _codes(values, *(spread(part, values.shape, group) for part in (total, found.zeros)))
     if element.type.is_integer():
         codes = np.rint(codes)
     stored = codes.astype(element.type.numpy())
-    restored = (stored.astype(np.float32) - _spread(found.zeros, values.shape, group)) * _spread(
+    restored = (stored.astype(np.float32) - spread(found.zeros, values.shape, group)) * spread(
         total, values.shape, group
     )
     if not np.array_equal(restored, values):
@@ -97,40 +93,6 @@ def codes_of(weight: Tensor, emulator: Emulator, element: ElementType) -> Codes:
         block=block,
         opset=max(element.opset, stored_as.opset, BLOCKED_OPSET if block else BASE_OPSET),
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Scales:
-    """(slices or 1, groups or 1) each, and what multiplies all scales."""
-
-    scales: FloatArray
-    zeros: FloatArray
-    level: np.float32
-
-
-def _scales(rows: FloatArray, emulator: Emulator) -> _Scales:
-    """The scales of the state that learned them, else those that the values ask for."""
-    quantizer, state = emulator.quantizer, emulator.state
-    if state is None or state.scales is None:
-        state = _derived(torch.from_numpy(rows), quantizer, state)
-    assert state.scales is not None, "a format with a scale has one"
-    scales: FloatArray = state.scales.numpy()
-    zeros = np.zeros_like(scales) if state.zero_points is None else state.zero_points.numpy()
-    return _Scales(scales=scales, zeros=zeros, level=_level(state))
-
-
-def _derived(rows: Tensor, quantizer: Quantizer, state: QuantizerState | None) -> QuantizerState:
-    """Both levels of scales that nothing was learned about."""
-    found = calibrated_state(rows, quantizer.replaced(timing="static"), axes=(1,))
-    if found.scales is not None:
-        return found
-    level = _level(found if state is None or state.tensor_scale is None else state)
-    blocks = derived_scales(rows, kernel_quantizer(quantizer), tensor_scale=float(level))
-    return QuantizerState(scales=blocks.scales, tensor_scale=float(level))
-
-
-def _level(state: QuantizerState) -> np.float32:
-    return np.float32(1.0 if state.tensor_scale is None else state.tensor_scale)
 
 
 def _scale_type(format: Format) -> ElementType:
@@ -210,11 +172,3 @@ def _unrows(
     order = [*kept, *contracted]
     moved = rows.reshape([shape[axis] for axis in order])
     return np.ascontiguousarray(np.transpose(moved, np.argsort(order)))
-
-
-def _spread(part: FloatArray, shape: tuple[int, ...], group: int) -> FloatArray:
-    """One value an element from one a group; the last group may be short."""
-    slices, depth = shape
-    if part.shape[1] > 1:
-        part = np.repeat(part, group, axis=1)[:, :depth]
-    return np.broadcast_to(part, (slices, depth))

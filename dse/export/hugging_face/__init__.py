@@ -1,0 +1,1 @@
+"""Hugging Face folders: linear layers by name, their codes, and a folder written anew."""

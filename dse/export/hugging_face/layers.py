@@ -1,0 +1,223 @@
+"""What an assignment does to the linear layers of a folder, and what has no place there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from dse.execute.emulate import Emulator
+from dse.execute.operators.step import Quantize
+from dse.execute.quantizers import Shift
+from dse.export.base import Inexpressible, Recipe, Refusal
+from dse.export.hugging_face.linears import Linear, linears_of, siblings_of
+from dse.export.hugging_face.rows import is_element
+from dse.graph.ir.site import Site
+from dse.imports.checkpoint import Checkpoint, read_checkpoint
+
+PRECISIONS = {"bf16": "bfloat16", "fp16": "float16"}
+"""Types that a whole network runs in, as `config.json` calls them."""
+CACHES = {"k_cache": "k", "v_cache": "v"}
+
+
+@dataclass(slots=True, kw_only=True)
+class Layer:
+    """A linear layer with a quantized weight."""
+
+    linear: Linear
+    weight: Emulator
+    input: Emulator | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cache:
+    """Keys or values of one attention."""
+
+    key: str
+    """Their site."""
+    quantize: Emulator
+
+
+@dataclass(slots=True, kw_only=True)
+class Layers:
+    """An assignment sorted by where its parts go."""
+
+    checkpoint: Checkpoint
+    linears: Mapping[str, Linear]
+    """Every linear layer of the network, by the site of its weight."""
+    quantized: dict[str, Layer] = field(default_factory=dict)
+    """By module."""
+    caches: dict[str, dict[str, Cache]] = field(default_factory=dict)
+    """Keys (`k`) and values (`v`) by attention module, where they are quantized."""
+    attentions: set[str] = field(default_factory=set)
+    """Every attention module that keeps keys and values."""
+    replaced: dict[str, Tensor] = field(default_factory=dict)
+    """Tensors with other values than in the checkpoint: cast weights, corrected biases."""
+    precisions: set[str] = field(default_factory=set)
+    """Formats of sites that are only cast."""
+    refused: list[Refusal] = field(default_factory=list)
+
+    @property
+    def dtype(self) -> str | None:
+        """The type that the assignment wants the network to run in; None where it says nothing."""
+        return PRECISIONS[min(self.precisions)] if self.precisions else None
+
+    @property
+    def kept(self) -> list[str]:
+        """Linear layers that stay as they are."""
+        modules = (linear.module for linear in self.linears.values())
+        return sorted(module for module in modules if module not in self.quantized)
+
+
+def layers_of(recipe: Recipe) -> Layers:
+    """The layers of a recipe whose model is a Hugging Face folder.
+
+    Raises:
+        CheckpointError: the folder is no longer what it was.
+    """
+    assert recipe.checkpoint is not None, "the caller has asked"
+    checkpoint = read_checkpoint(recipe.checkpoint)
+    found = Layers(checkpoint=checkpoint, linears=linears_of(recipe, checkpoint))
+    sorter = _Sorter(recipe=recipe, found=found)
+    # Weights first: an input is written with the weight that it meets.
+    for key in sorted(recipe.bound, key=lambda key: (not key.endswith("/in1"), key)):
+        sorter.sort(key, recipe.bound[key])
+    sorter.check_whole()
+    return found
+
+
+@dataclass(slots=True, kw_only=True)
+class _Sorter:
+    """Puts every site of a recipe into its place, or refuses it."""
+
+    recipe: Recipe
+    found: Layers
+    sites: Mapping[str, Site] = field(init=False)
+    linears: dict[str, Linear] = field(init=False)
+    names: dict[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sites = self.recipe.program.analysis.by_key
+        self.linears = {linear.product.node.name: linear for linear in self.found.linears.values()}
+        self.names = {key: quantizer.name for key, quantizer in self.recipe.assignment}
+        self.found.attentions = {
+            _module(site.node) for site in self.sites.values() if site.role in CACHES
+        }
+
+    def sort(self, key: str, quantize: Quantize) -> None:
+        """One site."""
+        try:
+            self._place(key, quantize)
+        except Inexpressible as why:
+            self._refuse(key, why.reason, why.instead)
+
+    def check_whole(self) -> None:
+        """What holds for all sites together."""
+        if len(self.found.precisions) > 1:
+            self._refuse(
+                "",
+                f"a network runs in one type, and this assignment has "
+                f"{', '.join(sorted(self.found.precisions))}",
+                "one of them at every site that is only cast is written",
+            )
+        for group in siblings_of(list(self.linears.values())):
+            self._check_siblings(group)
+
+    def _check_siblings(self, group: Iterable[Linear]) -> None:
+        kinds = {linear.module: _kind(self.found.quantized.get(linear.module)) for linear in group}
+        if len(set(kinds.values())) > 1:
+            listed = "; ".join(f"{module}: {kind}" for module, kind in kinds.items())
+            self._refuse(
+                "",
+                f"runtimes load them as one layer, and their formats differ ({listed})",
+                "one format for all of them is written",
+            )
+
+    def _refuse(self, key: str, reason: str, instead: str) -> None:
+        # A corrected mean stands at no site of the assignment: its weight does.
+        site = key if key in self.names else f"{key.rpartition('/')[0]}/in1" if key else ""
+        self.found.refused.append(
+            Refusal(reason=reason, instead=instead, site=site, format=self.names.get(site, ""))
+        )
+
+    def _place(self, key: str, quantize: Quantize) -> None:
+        node = key.rpartition("/")[0]
+        linear = self.linears.get(node)
+        if isinstance(quantize, Shift):
+            self._correct(linear, quantize)
+        elif not isinstance(quantize, Emulator):
+            raise Inexpressible("is no quantizer of ours", instead="a format of the catalogue is")
+        elif quantize.quantizer.format.scale is None:
+            self._cast(key, linear, quantize)
+        elif linear is not None and key == linear.weight_key:
+            self.found.quantized[linear.module] = Layer(linear=linear, weight=quantize)
+        elif linear is not None and key == linear.input_key:
+            self._meet(linear, quantize)
+        elif (site := self.sites.get(key)) is not None and site.role in CACHES:
+            cache = Cache(key=key, quantize=quantize)
+            self.found.caches.setdefault(_module(node), {})[CACHES[site.role]] = cache
+        else:
+            raise Inexpressible(
+                "checkpoints quantize linear layers, their inputs, and caches of keys and values; "
+                f"this is none of them ({self.sites[key].role})",
+                instead="bf16 or fp16 is written",
+            )
+
+    def _correct(self, linear: Linear | None, shift: Shift) -> None:
+        stored = None if linear is None else self.found.checkpoint.tensors.get(linear.bias)
+        if linear is None or stored is None:
+            raise Inexpressible(
+                "the layer has no bias that could take its corrected mean",
+                instead="the same with 'uncorrected' is written",
+            )
+        if shift.then is not None:
+            self._place(f"{linear.product.node.name}/out0", shift.then)
+        bias = self._stored(linear.bias)
+        self.found.replaced[linear.bias] = bias + shift.shift.float().reshape(bias.shape)
+
+    def _stored(self, name: str) -> Tensor:
+        value = self.recipe.program.constant(name)
+        assert value is not None, "the graph's initializers have the names of the checkpoint"
+        return value.detach().float()
+
+    def _cast(self, key: str, linear: Linear | None, emulator: Emulator) -> None:
+        element = emulator.quantizer.format.element
+        name = next((name for name in PRECISIONS if is_element(element, name)), None)
+        if name is None or emulator.quantizer.rounding != "nearest_even":
+            raise Inexpressible(
+                f"runtimes of packed weights compute in 16 bits, not in {emulator.quantizer.name}",
+                instead="bf16 or fp16 is written",
+            )
+        self.found.precisions.add(name)
+        if linear is not None and key == linear.weight_key and not linear.tied:
+            weight = self.recipe.constant(key)
+            assert weight is not None, "a linear layer has a constant weight"
+            values = linear.product.matrix(emulator(weight.detach().float()))[0]
+            self.found.replaced[linear.weight] = values.to(getattr(torch, PRECISIONS[name]))
+
+    def _meet(self, linear: Linear, emulator: Emulator) -> None:
+        layer = self.found.quantized.get(linear.module)
+        if layer is None:
+            raise Inexpressible(
+                "an activation is quantized together with the weight that it meets, and this "
+                "weight is not",
+                instead="bf16 or fp16 is written, or a quantized weight",
+            )
+        layer.input = emulator
+
+
+def _module(node: str) -> str:
+    """The module that a node's name begins with."""
+    return node.rpartition(".")[0]
+
+
+def _kind(layer: Layer | None) -> str:
+    """What must be equal where layers are loaded as one: formats, not how codes were chosen."""
+    if layer is None:
+        return "not quantized"
+    if layer.input is None:
+        return layer.weight.quantizer.format.name
+    met = layer.input.quantizer
+    return f"{layer.weight.quantizer.format.name} with {met.format.name}:{met.timing}"

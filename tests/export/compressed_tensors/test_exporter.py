@@ -1,0 +1,242 @@
+"""Folders in compressed-tensors' format, read by the package itself and by transformers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from compressed_tensors.compressors.pack_quantized.helpers import unpack_from_int32
+from safetensors.torch import load_file, save_file
+
+from dse.errors import ExportError
+from dse.execute.emulate import Emulator
+from dse.export import Check, Recipe, deliver, exporter
+from dse.export.hugging_face.packing import words
+from dse.model import open_model
+from tests.export import folders
+
+FIVE = {
+    "q_proj/in1": "e4m3_channel", "k_proj/in1": "e4m3_channel", "v_proj/in1": "e4m3_channel",
+    "o_proj/in1": "nvfp4", "layers.1.self_attn.o_proj/in1": "int8_channel",
+    "gate_proj/in1": "mxfp4", "up_proj/in1": "mxfp4", "down_proj/in1": "int4_g32:gptq",
+}  # fmt: skip
+STATIC = {"proj/in1": "e4m3_tensor", "proj/in0": "e4m3_tensor:static"}
+CASES = {
+    "fp8": STATIC,
+    "fp8 per token": {"proj/in1": "e4m3_channel", "proj/in0": "e4m3_token"},
+    "fp8 blocks": {"proj/in1": "e4m3@b32x32/fp32", "proj/in0": "e4m3@g32/fp32"},
+    "int8": {"proj/in1": "int8_channel", "proj/in0": "int8:static"},
+    "int8, affine": {"proj/in1": "int8_channel", "proj/in0": "uint8:static"},
+    "int8 per token": {"proj/in1": "int8_channel", "proj/in0": "int8_token"},
+    "int4 and int8": {"proj/in1": "int4_g32", "proj/in0": "int8_token"},
+    "odd widths": {"proj/in1": "int3_g32", "o_proj/in1": "int5_channel", "down_proj/in1": "int7"},
+    "nvfp4": {"o_proj/in1": "nvfp4", "o_proj/in0": "nvfp4:static"},
+    "mxfp4": {"proj/in1": "mxfp4", "proj/in0": "e2m1@g32/e8m0-even"},
+    "mxfp6": {"proj/in1": "mxfp6"},
+    "mxfp8": {"proj/in1": "mxfp8"},
+    "a head that was tied": {"lm_head/in1": "int8_channel"},
+    "casts": {"proj/in1": "bf16", "proj/in0": "bf16", "scores/in1": "bf16"},
+    "some left alone": {"down_proj/in1": "int4_g128", "down_proj/in0": "bf16"},
+}  # fmt: skip
+
+
+def written(recipe: Recipe, out: Path) -> tuple[Check, ...]:
+    return deliver(recipe, "compressed-tensors", out, verify=True)
+
+
+def last_place(recipe: Recipe) -> float:
+    """One unit in the last place of a bfloat16 of the size of the largest logit."""
+    assert recipe.samples is not None
+    outputs = recipe.program.run(recipe.samples, recipe.bound).outputs["output"]
+    assert isinstance(outputs, torch.Tensor)
+    return float(2.0 ** (np.floor(np.log2(float(outputs.abs().max()))) - 7))
+
+
+def refused(recipe: Recipe, out: Path) -> str:
+    with pytest.raises(ExportError) as caught:
+        deliver(recipe, "compressed-tensors", out)
+    assert not out.exists()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
+def test_five_formats_in_one_folder_are_read_with_the_emulators_numbers(
+    family: str, tmp_path: Path
+) -> None:
+    recipe = folders.of(family, tmp_path / "in", FIVE)
+    weights, outputs = written(recipe, tmp_path / "out")
+    assert weights.compared == "14 weights"
+    assert outputs.difference is not None
+    assert outputs.difference <= last_place(recipe)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
+    assert config["format"] == "mixed-precision"
+    formats = {group["format"] for group in config["config_groups"].values()}
+    assert formats == {
+        "float-quantized", "nvfp4-pack-quantized", "mxfp4-pack-quantized", "pack-quantized",
+    }  # fmt: skip
+    assert config["ignore"] == ["lm_head"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_outputs_equal_the_emulators(case: str, tmp_path: Path) -> None:
+    recipe = folders.of("qwen3", tmp_path / "in", CASES[case])
+    weights, outputs = written(recipe, tmp_path / "out")
+    assert weights.difference is not None
+    assert outputs.difference is not None
+    if "of its own" in outputs.note:
+        assert case in ("int8 per token", "int4 and int8")
+
+
+def test_a_corrected_mean_goes_into_the_bias(tmp_path: Path) -> None:
+    recipe = folders.of("qwen2", tmp_path / "in", dict.fromkeys(
+        ("q_proj/in1", "k_proj/in1", "v_proj/in1"), "int4_g32:bias_corrected"))  # fmt: skip
+    weights, outputs = written(recipe, tmp_path / "out")
+    assert weights.difference == 0
+    assert outputs.difference is not None
+    assert outputs.difference <= last_place(recipe)
+    name = "model.layers.0.self_attn.q_proj.bias"
+    before = load_file(tmp_path / "in" / "model.safetensors")[name]
+    assert not torch.equal(load_file(tmp_path / "out" / "model.safetensors")[name], before.float())
+
+
+def test_a_layer_without_a_bias_takes_no_corrected_mean(tmp_path: Path) -> None:
+    recipe = folders.of("llama", tmp_path / "in", {"down_proj/in1": "int4_g32:bias_corrected"})
+    message = refused(recipe, tmp_path / "out")
+    assert "has no bias that could take its corrected mean" in message
+    assert "model.layers.0.mlp.down_proj/in1" in message
+
+
+def test_the_file_has_the_bytes_that_formats_count(tmp_path: Path) -> None:
+    recipe = folders.of("llama", tmp_path / "in", FIVE)
+    written(recipe, tmp_path / "out")
+    counted = 0
+    for key, emulator in recipe.bound.items():
+        weight = recipe.constant(key)
+        assert weight is not None
+        assert isinstance(emulator, Emulator)
+        counted += emulator.quantizer.format.storage_bytes(weight.shape, emulator.axes)
+    tensors = load_file(tmp_path / "out" / "model.safetensors")
+    modules = [key.removesuffix("/in1") for key in recipe.bound]
+    found = sum(
+        tensor.nbytes
+        for name, tensor in tensors.items()
+        if any(name.startswith(f"{module}.") for module in modules)
+        and not name.endswith("weight_shape")
+    )
+    assert found == counted
+
+
+def test_what_is_not_quantized_stays_as_it_was(tmp_path: Path) -> None:
+    recipe = folders.of("llama", tmp_path / "in", {"down_proj/in1": "mxfp4"})
+    written(recipe, tmp_path / "out")
+    before = load_file(tmp_path / "in" / "model.safetensors")
+    after = load_file(tmp_path / "out" / "model.safetensors")
+    kept = {name for name in before if "down_proj" not in name}
+    assert all(torch.equal(before[name], after[name]) for name in kept)
+    assert (tmp_path / "out" / "tokenizer_config.json").read_bytes() == (
+        tmp_path / "in" / "tokenizer_config.json"
+    ).read_bytes()
+
+
+def test_shards_stay_shards(tmp_path: Path) -> None:
+    folder = folders.folder("llama", tmp_path / "in")
+    folders.families.reference(folder).to(torch.bfloat16).save_pretrained(
+        folder, max_shard_size="80kB"
+    )
+    (folder / "model.safetensors").unlink()
+    recipe = folders.recipe(open_model(str(folder)), folder, {"proj/in1": "mxfp4"})
+    weights, outputs = written(recipe, tmp_path / "out")
+    assert weights.compared == "14 weights"
+    assert outputs.compared == "outputs"
+    index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_text())
+    assert len(set(index["weight_map"].values())) > 1
+
+
+def test_siblings_that_differ_are_refused_with_their_names(tmp_path: Path) -> None:
+    formats = {"q_proj/in1": "mxfp4", "k_proj/in1": "e4m3_channel", "v_proj/in1": "mxfp4"}
+    message = refused(folders.of("llama", tmp_path / "in", formats), tmp_path / "out")
+    assert "load them as one layer, and their formats differ" in message
+    assert "model.layers.0.self_attn.k_proj: e4m3_channel" in message
+
+
+def test_siblings_of_which_one_is_plain_are_refused(tmp_path: Path) -> None:
+    recipe = folders.of("llama", tmp_path / "in", {"gate_proj/in1": "mxfp4"})
+    assert "model.layers.0.mlp.up_proj: not quantized" in refused(recipe, tmp_path / "out")
+
+
+def test_scales_per_tensor_are_per_channel_where_layers_are_loaded_as_one(tmp_path: Path) -> None:
+    recipe = folders.of("llama", tmp_path / "in", STATIC)
+    written(recipe, tmp_path / "out")
+    tensors = load_file(tmp_path / "out" / "model.safetensors")
+    assert tensors["model.layers.0.self_attn.q_proj.weight_scale"].shape == (64, 1)
+    assert tensors["model.layers.0.self_attn.o_proj.weight_scale"].shape == (1,)
+
+
+def test_caches_are_written_with_their_scales(tmp_path: Path) -> None:
+    caches = {"scores/in1": "e4m3_tensor:static", "mix/in1": "e4m3_tensor:static"}
+    recipe = folders.of("llama", tmp_path / "in", {**STATIC, **caches})
+    written(recipe, tmp_path / "out")
+    tensors = load_file(tmp_path / "out" / "model.safetensors")
+    emulator = recipe.bound["model.layers.1.self_attn.mix/in1"]
+    assert isinstance(emulator, Emulator)
+    assert emulator.statistics is not None
+    scale = float(tensors["model.layers.1.self_attn.v_scale"])
+    assert scale == pytest.approx(emulator.statistics.absmax / 448)
+    launch = exporter("compressed-tensors").launch(recipe, tmp_path / "out")  # type: ignore[attr-defined]
+    assert launch == f"vllm serve {tmp_path / 'out'} --kv-cache-dtype fp8"
+
+
+REFUSED = {
+    "caches of some layers": (
+        {"layers.0.self_attn.scores/in1": "e4m3_tensor:static"}, "one cache format holds",
+    ),
+    "integer caches": (
+        {"scores/in1": "int8:static", "mix/in1": "int8:static"}, "in e4m3 with one calibrated",
+    ),
+    "attention": ({"scores/in0": "e4m3_tensor:static"}, r"none of them \(q\)"),
+    "an activation alone": ({"o_proj/in0": "int8_token"}, "together with the weight"),
+    "a posit": ({"o_proj/in1": "posit8_1@channel/fp32"}, "no type of safetensors holds"),
+    "a level in flight": (
+        {"o_proj/in1": "nvfp4", "o_proj/in0": "nvfp4"}, "takes a calibrated one",
+    ),
+    "a rule of its own": ({"o_proj/in1": "mxfp4", "o_proj/in0": "mxfp4"}, "not 'floor' of e2m1"),
+    "one scale in flight": (
+        {"o_proj/in1": "e4m3_channel", "o_proj/in0": "e4m3_tensor"}, "per token only",
+    ),
+    "smoothing": (
+        {"o_proj/in1": "int8_channel:smooth(0.5)", "o_proj/in0": "int8:static:smooth(0.5)"},
+        "smooth computes around the codes",
+    ),
+    "wide integers": ({"o_proj/in1": "int12_channel"}, "at most 8 bits"),
+    "two precisions": ({"o_proj/in0": "bf16", "down_proj/in0": "fp16"}, "runs in one type"),
+    "short groups": ({"down_proj/in1": "int4@g96/fp16"}, "groups of 96 do not divide"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_has_no_place_is_refused(case: str, tmp_path: Path) -> None:
+    formats, reason = REFUSED[case]
+    assert reason.replace("\\", "") in refused(
+        folders.of("llama", tmp_path / "in", formats), tmp_path / "out"
+    )
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_words_are_those_of_the_package(bits: int) -> None:
+    codes = np.random.default_rng(bits).integers(0, 1 << bits, (3, 75)).astype(np.int16)
+    back = unpack_from_int32(words(codes, bits), bits, torch.Size(codes.shape))
+    np.testing.assert_array_equal(back.numpy().astype(np.int16) + (1 << bits - 1), codes)
+
+
+def test_a_folder_that_was_changed_does_not_pass(tmp_path: Path) -> None:
+    recipe = folders.of("llama", tmp_path / "in", {"down_proj/in1": "nvfp4"})
+    written(recipe, tmp_path / "out")
+    path = tmp_path / "out" / "model.safetensors"
+    tensors = load_file(path)
+    tensors["model.layers.1.mlp.down_proj.weight_packed"][5, 7] ^= 0x10
+    save_file(tensors, path, metadata={"format": "pt"})
+    with pytest.raises(ExportError, match=r"down_proj with a difference"):
+        exporter("compressed-tensors").verify(recipe, tmp_path / "out")
