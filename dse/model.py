@@ -24,8 +24,6 @@ class Model:
     description: str = ""
     weights_note: str = ""
     """What a reader must know about the weights, e.g. that they were quantized before."""
-    checkpoint: Path | None = None
-    """The Hugging Face folder that it is."""
 
     @cached_property
     def analysis(self) -> Analysis:
@@ -63,5 +61,5 @@ def open_model(name: str, *, folder: Path = Path()) -> Model:
     if path.is_dir():
         from dse.imports.folder import open_folder  # noqa: PLC0415 (it imports torch)
 
-        return Model(name=path.resolve().name, graph=open_folder(path), checkpoint=path)
+        return Model(name=path.resolve().name, graph=open_folder(path))
     return Model(name=path.stem, graph=load(path))

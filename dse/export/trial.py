@@ -100,7 +100,6 @@ def recipe_of(folder: Path, trial: int | None) -> Recipe:
         program=program,
         assignment=assignment,
         bound=bound(assignment, by_key, load_calibration(state), weights),
-        checkpoint=model.checkpoint,
         trial=chosen.trial,
     )
 

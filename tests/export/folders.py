@@ -30,7 +30,7 @@ def folder(family: str, where: Path, dtype: torch.dtype = torch.bfloat16, **chan
     return where
 
 
-def recipe(model: Model, where: Path, formats: Mapping[str, str]) -> Recipe:
+def recipe(model: Model, formats: Mapping[str, str]) -> Recipe:
     """The model with formats by the end of a site's key (`q_proj/in1`); the longest end wins."""
     found = {}
     for site in model.analysis.sites:
@@ -46,10 +46,10 @@ def recipe(model: Model, where: Path, formats: Mapping[str, str]) -> Recipe:
         tuple(assignment),
         splits=Splits(calibration=split, search=split, report=split),
     )
-    return recipe_of(evaluator, assignment, checkpoint=where)
+    return recipe_of(evaluator, assignment)
 
 
 def of(family: str, where: Path, formats: Mapping[str, str], **changes: int) -> Recipe:
     """A recipe of a fresh folder."""
     path = folder(family, where, **changes)
-    return recipe(open_model(str(path)), path, formats)
+    return recipe(open_model(str(path)), formats)

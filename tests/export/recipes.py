@@ -31,7 +31,6 @@ def recipe_of(
     evaluator: Evaluator,
     assignment: Assignment,
     name: str = "net",
-    checkpoint: Path | None = None,
 ) -> Recipe:
     """What an export of a run would see."""
     inputs = evaluator.splits.report.inputs
@@ -40,7 +39,6 @@ def recipe_of(
         program=evaluator.program,
         assignment=assignment,
         bound=evaluator.bound(assignment),
-        checkpoint=checkpoint,
         samples={key: torch.from_numpy(values) for key, values in inputs.items()},
     )
 

@@ -12,6 +12,7 @@ from dse.execute.operators.step import Quantize
 from dse.execute.program.program import Program
 from dse.graph.ir.assignment import Assignment
 from dse.graph.ir.graph import Graph
+from dse.imports.facts import facts_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +28,6 @@ class Recipe:
     bound: Mapping[str, Quantize]
     """What the emulator computes at a site: its quantizer with calibrated scales and learned
     values, and corrections of means, as `dse.execute.quantizers.bound` says."""
-    checkpoint: Path | None = None
-    """The Hugging Face folder that the model came from."""
     trial: int | None = None
     """Its number in the run."""
     samples: Mapping[str, Tensor] | None = None
@@ -38,6 +37,12 @@ class Recipe:
     def graph(self) -> Graph:
         """The model's graph."""
         return self.program.graph
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The Hugging Face folder that the model came from."""
+        facts = facts_of(self.graph)
+        return None if facts is None else Path(facts.folder)
 
     def constant(self, key: str) -> Tensor | None:
         """The constant that stands at a site; None where an activation does."""

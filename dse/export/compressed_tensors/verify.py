@@ -22,7 +22,7 @@ from dse.export.hugging_face.folder import CONFIG, read_tensors
 from dse.export.hugging_face.kernels import without_kernel
 from dse.export.hugging_face.layers import Layer
 from dse.imports.checkpoint import read_json
-from dse.imports.signature import main_output
+from dse.imports.signature import output_name
 from dse.imports.trace import quiet
 
 PACKAGES = ("compressed_tensors", "transformers")
@@ -127,9 +127,9 @@ def _outputs(recipe: Recipe, plan: Plan, out: Path) -> Check:
     with torch.inference_mode(), quiet():
         plain = recipe.program.run(feeds).outputs[name]
         wanted = recipe.program.run(feeds, reference).outputs[name]
-        found = main_output(network(**feeds, return_dict=True))
+        found = _output(network, feeds)
         _restore(recipe, plan, network)
-        restored = main_output(network(**feeds, return_dict=True))
+        restored = _output(network, feeds)
     assert isinstance(plain, Tensor)
     assert isinstance(wanted, Tensor)
     share = OWN_SCALES if _derives_integers(plan) else TIES
@@ -168,6 +168,12 @@ def _loaded(plan: Plan, out: Path) -> Any:
         reason = " ".join(str(error).split())[:300]
         raise ExportError(f"transformers cannot load what was written: {reason}") from error
     return torch.nn.Module.float(network).eval()  # its own refuses
+
+
+def _output(network: Any, feeds: Mapping[str, Tensor]) -> Tensor:
+    result = network(**feeds, return_dict=True)
+    value: Tensor = result[output_name(result)]
+    return value
 
 
 def _restore(recipe: Recipe, plan: Plan, network: Any) -> None:
