@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dse.evaluate.batches import Batch, batches, head, taken
 from dse.evaluate.constant import constant_answer
-from dse.evaluate.findings import check_defined, integer_sites
+from dse.evaluate.findings import check_defined
 from dse.evaluate.hurdle import Hurdle
 from dse.evaluate.metric import Inputs, Metric, Run
 from dse.evaluate.quality import Quality, summarise
@@ -93,13 +93,8 @@ class Evaluator:
     macs: int = 0
     _batches: dict[SplitName, list[_Batch]] = field(default_factory=dict)
     _forward_macs: dict[SplitName, int] = field(default_factory=dict)
-    _integers: frozenset[str] = frozenset()
     _scores: dict[tuple[SplitName, int], NDArray[np.float64]] = field(default_factory=dict)
     """Of full precision, by split and samples."""
-
-    def __post_init__(self) -> None:
-        """Operators on integers are found once."""
-        self._integers = frozenset(integer_sites(self.program.graph, self.sites))
 
     def __getstate__(self) -> dict[str, object]:
         """What it was made of; a copy in another process begins afresh."""
@@ -118,13 +113,12 @@ class Evaluator:
 
     def emulators(self, assignment: Assignment) -> dict[str, Emulator]:
         """The quantizers of an assignment by site, without corrections of means."""
-        settled = self.weights.settled(self._on_floats(assignment))
+        settled = self.weights.settled(assignment)
         self.prepare(settled)
         return emulators(settled, self.sites, self.calibration, self.weights)
 
     def bound(self, assignment: Assignment) -> dict[str, Quantize]:
         """All that stands at sites under an assignment."""
-        assignment = self._on_floats(assignment)
         self.prepare(assignment)
         return bound(assignment, self.sites, self.calibration, self.weights)
 
@@ -213,13 +207,6 @@ class Evaluator:
             return np.concatenate(outputs)
 
         return Run(self.program.graph.inputs, execute)
-
-    def _on_floats(self, assignment: Assignment) -> Assignment:
-        """The assignment without sites that hold integers, which have a format already."""
-        if not self._integers:
-            return assignment
-        kept = {key: quantizer for key, quantizer in assignment if key not in self._integers}
-        return Assignment.of(kept)
 
     def _judged(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import networkx as nx
 import numpy as np
@@ -116,13 +116,3 @@ def named(names: Iterable[str]) -> str:
     listed = list(names)
     more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
     return ", ".join(listed[:SHOWN]) + more
-
-
-def integer_sites(graph: Graph, sites: Mapping[str, Site]) -> tuple[str, ...]:
-    """Sites whose values are integers already: a number format says nothing new there."""
-    kinds = {key: graph.types.get(site.value) for key, site in sites.items()}
-    return tuple(
-        key
-        for key, kind in kinds.items()
-        if kind is not None and not kind.dtype.startswith(FLOATS)
-    )

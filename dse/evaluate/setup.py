@@ -16,7 +16,7 @@ from dse.errors import DataError, GraphError
 from dse.evaluate.batches import Feeds, batches
 from dse.evaluate.classify import classify
 from dse.evaluate.evaluator import TRACE_BYTES, Evaluator
-from dse.evaluate.findings import bad_weights, before, integer_sites, named, remarks, unmeasured
+from dse.evaluate.findings import bad_weights, before, named, remarks, unmeasured
 from dse.evaluate.metric import Metric
 from dse.evaluate.task import Task
 from dse.evaluate.values import certain
@@ -85,7 +85,9 @@ def build_evaluator(
             "cost_model, or with dse predict"
         )
     shapes = {name: _shape(graph, name) for name in graph.inputs}
-    pairs = _on_floats(graph, sites, quantizers)
+    pairs = tuple(quantizers)
+    if left := named(analysis.quantized):
+        LOGGER.warning("quantized already, left as it is: %s", left)
     sizes = Sizes(calibration=data.calibration, search=data.search, report=data.report)
     if needed and not any(uses_calibration(sites[key].role, each) for key, each in pairs):
         needed = replace(needed, calibration=0)
@@ -180,17 +182,6 @@ def _up_to(graph: Graph, values: tuple[str, ...], sites: Iterable[Site]) -> Grap
         return graph
     nodes = tuple(node for node in graph.nodes if node.name in kept)
     return replace(graph, outputs=values, nodes=nodes if spare else graph.nodes)
-
-
-def _on_floats(
-    graph: Graph, sites: Mapping[str, Site], quantizers: Iterable[tuple[str, Quantizer]]
-) -> tuple[tuple[str, Quantizer], ...]:
-    """The quantizers without those at integers, which have a number format already."""
-    integers = set(integer_sites(graph, sites))
-    pairs = tuple(quantizers)
-    if left := dict.fromkeys(key.rpartition("/")[0] for key, _ in pairs if key in integers):
-        LOGGER.warning("quantized already, left as it is: %s", named(left))
-    return tuple((key, quantizer) for key, quantizer in pairs if key not in integers)
 
 
 def uses_calibration(role: str, quantizer: Quantizer) -> bool:

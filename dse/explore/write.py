@@ -11,7 +11,7 @@ from dse.explore.measure.session import Session
 from dse.explore.problem.design import Design
 from dse.explore.problem.fronts import front_places, robust
 from dse.explore.problem.records import DETAIL_COLUMNS, QUALITY_COLUMNS, Record
-from dse.explore.problem.selection import tied_with_uniform
+from dse.explore.problem.selection import least_native_share, runnable, tied_with_uniform
 from dse.explore.solve.front import knee
 from dse.graph.assignment_json import to_json
 from dse.run import write as run_writer
@@ -97,13 +97,22 @@ def _robust(design: Design, front: Sequence[Record]) -> Recommendation:
     )
 
 
+def _share(record: Record) -> str:
+    if least_native_share(record) >= 1:
+        return "every target runs natively"
+    return f"run natively for {least_native_share(record):.0%} of the work; no point does for all"
+
+
 def _recommended(design: Design, front: Sequence[Record]) -> Recommendation:
-    """The knee of the front on the report split."""
-    record = front[knee(design.objectives.report_values(front))]
+    """The knee of what the front has on the report split that every target runs natively."""
+    offered = runnable(front, design.constraints)
+    record = offered[knee(design.objectives.report_values(offered))]
     columns = " and ".join(["report_quality_loss", *design.objectives.costs])
+    among = f"the front's {len(offered)} points"
+    if len(offered) < len(front):
+        among = f"{len(offered)} of the front's {len(front)} points, those that {_share(record)}"
     return Recommendation(
         trial=record.trial,
-        reason=f"knee of the front: least sum of {columns}, each scaled to [0, 1] over the "
-        f"front's {len(front)} points",
+        reason=f"knee of the front: least sum of {columns}, each scaled to [0, 1] over {among}",
         assignment=assignment_json(design, record),
     )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dse.errors import GraphError
 from dse.graph.ir.site import Region
+from dse.graph.lower.work import lower
 from dse.graph.onnx.dimension import dimensions
 from dse.model import Model
 from dse.space.build import searched_sites
+from dse.space.native import Platforms, native_uses
 from dse.space.schema import Target
 from hwmodels.devices.load import load_device
+from hwmodels.runtimes.load import load_runtime
+from hwmodels.work.work import RegionWork
 
 LANGUAGE_SCHEMES = ("bf16", "w8a8_fp8_dynamic", "w4a16", "w4a4_nvfp4")
 VISION_SCHEMES = ("bf16", "w8a8_fp8", "w8a8_int8_static")
@@ -43,9 +46,11 @@ def space_text(model: Model, location: str, draft: Draft) -> str:
     """
     found = [region for region in model.analysis.regions if searched_sites(region)]
     if not found:
-        raise GraphError(
-            f"{location}: has no Gemm, MatMul, Conv or attention, so no format can be chosen"
-        )
+        left = model.analysis.quantized
+        why = "has no Gemm, MatMul, Conv or attention"
+        if left:
+            why = f"is quantized already ({', '.join(left[:3])}{', ...' if left[3:] else ''})"
+        raise GraphError(f"{location}: {why}, so no format can be chosen")
     return "\n".join(
         [
             f"# Which parts of {model.name} can take fewer bits, and what does it buy?",
@@ -57,7 +62,7 @@ def space_text(model: Model, location: str, draft: Draft) -> str:
             "",
             *_target_lines(draft.targets),
             "",
-            *_candidate_lines(found),
+            *_candidate_lines(found, _works(model, draft), _platforms(draft.targets)),
             "",
             *_objective_lines(draft),
             "",
@@ -88,9 +93,7 @@ def _data_lines(draft: Draft) -> list[str]:
 
 
 def _scenario_lines(model: Model, draft: Draft) -> list[str]:
-    names = dimensions(model.graph)
-    dims = {name: draft.dims.get(name, LIKELY_SIZES.get(name, 1)) for name in names}
-    inner = ", ".join(f"{name}: {size}" for name, size in dims.items())
+    inner = ", ".join(f"{name}: {size}" for name, size in _dims(model, draft).items())
     return [
         "# How the model is called where it is deployed; more phases (prefill, decode) add up,",
         "# weighted by their share.",
@@ -109,24 +112,46 @@ def _target_lines(targets: Sequence[Target]) -> list[str]:
     return lines
 
 
-def _candidate_lines(found: Sequence[Region]) -> list[str]:
+def _platforms(targets: Sequence[Target]) -> Platforms:
+    found = []
+    for target in targets:
+        device = load_device(target.device)
+        found.append((device, load_runtime(target.runtime or device.default_runtime)))
+    return found
+
+
+def _works(model: Model, draft: Draft) -> dict[str, RegionWork]:
+    """What regions have to do at the draft's sizes: a kernel may want multiples of some."""
+    work = lower(model.analysis, _dims(model, draft))
+    return {region.name: region for region in work.regions}
+
+
+def _dims(model: Model, draft: Draft) -> dict[str, int]:
+    likely = {name: LIKELY_SIZES.get(name, 1) for name in dimensions(model.graph)}
+    return likely | draft.dims
+
+
+def _candidate_lines(
+    found: Sequence[Region], works: Mapping[str, RegionWork], platforms: Platforms
+) -> list[str]:
     """One rule a kind and role, so that each can be edited on its own."""
-    counts = Counter((region.kind, region.role) for region in found)
-    lines = ["# The first rule that matches a region wins; see: dse formats", "candidates:"]
-    for (kind, role), count in counts.items():
-        schemes = ", ".join(_schemes(kind, role))
+    groups: dict[tuple[str, str], list[Region]] = {}
+    for region in found:
+        groups.setdefault((region.kind, region.role), []).append(region)
+    lines = [
+        "# The first rule that matches a region wins; see: dse formats. These run natively on",
+        "# every target where there is such a choice (dse legal says why others do not).",
+        "candidates:",
+    ]
+    for (kind, role), regions in groups.items():
+        count = len(regions)
+        uses = ", ".join(native_uses(regions, works, platforms))
         regions_word = "region" if count == 1 else "regions"
         lines += [
             f"  - match: {{kind: {kind}, role: {role}}}  # {count} {regions_word}",
-            f"    use: [{schemes}]",
+            f"    use: [{uses}]",
         ]
     return lines
-
-
-def _schemes(kind: str, role: str) -> tuple[str, ...]:
-    if role == "head" or kind == "attention":
-        return ("bf16",)
-    return VISION_SCHEMES if kind == "conv2d" else LANGUAGE_SCHEMES
 
 
 def _objective_lines(draft: Draft) -> list[str]:

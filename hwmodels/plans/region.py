@@ -249,6 +249,8 @@ def _conversions(
         for operand in reads_of(run.op):
             if operand.is_weight or operand.is_cache or is_plain(operand.quantizer):
                 continue
+            if operand.is_stored:
+                continue
             if operand.name not in ("input", "q"):
                 continue
             fused = bool(context.producers.get(operand.value, frozenset()) & _sinks(runtime))

@@ -51,6 +51,8 @@ class Operand:
     """A KV cache: persists between calls, counted in `kv_bytes`."""
     is_part: bool = False
     """A part of a value that was written as a whole, read in place: its rows have gaps."""
+    is_stored: bool = False
+    """Whether what writes it writes it in the quantizer's format: no kernel quantizes it."""
     bits: int = 16
     """Bits per element where no quantizer says otherwise: token ids, the default format."""
 

@@ -51,11 +51,13 @@ def weighted(tmp_path: Path) -> Callable[[str], Graph]:
     """Loads a model given as ONNX text; what it declares between <> without data are weights."""
 
     def loaded(text: str) -> Graph:
-        model = onnx.parser.parse_model(HEADER + text.strip())
+        opsets = '<ir_version: 8, opset_import: ["" : 17, "com.example" : 1]>'
+        model = onnx.parser.parse_model(f"{opsets} {text}")
         random = np.random.default_rng(0)
         for value in model.graph.value_info:
             shape = [size.dim_value for size in value.type.tensor_type.shape.dim]
-            data = random.standard_normal(shape).astype(np.float32) / 4
+            kind = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+            data = (random.standard_normal(shape) * (1 if kind.kind == "f" else 40)).astype(kind)
             model.graph.initializer.append(onnx.numpy_helper.from_array(data, value.name))
         onnx.save(model, tmp_path / "weighted.onnx")
         return load(tmp_path / "weighted.onnx")

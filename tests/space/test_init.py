@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
+import onnx
 import onnx.parser
+import pytest
 
 from dse.model import open_model
 from dse.space.init import Draft, space_text
 from dse.space.load import parse_space
+from dse.space.schema import Target
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -28,3 +32,32 @@ def test_a_draft_binds_each_size_once_whatever_sums_of_them_the_inputs_have(
     assert set(space.scenario.phases["call"].dims) == {"batch", "sequence", "past"}
     assert space.model == "m.onnx"
     assert space.data.source == "d.npz"
+
+
+@pytest.mark.parametrize(
+    ("device", "runtime", "offered"),
+    [
+        ("ethos-u55", "vela", ["w8a8_int8_static", "int8"]),
+        ("b200-sxm", "vllm", ["bf16", "w8a8_fp8_dynamic", "w4a16", "w4a4_nvfp4"]),
+        ("h100-sxm", "vllm", ["bf16", "w8a8_fp8_dynamic", "w8a8_int8", "w4a16"]),
+    ],
+)
+def test_candidates_are_what_the_target_runs_natively(
+    tmp_path: Path, device: str, runtime: str, offered: list[str]
+) -> None:
+    model = onnx.parser.parse_model("""
+    <ir_version: 8, opset_import: ["" : 17]>
+    g (float[batch, 256] x) => (float[batch, 512] y)
+    { h = MatMul(x, w)  r = Relu(h)  y = MatMul(r, v) }
+    """)
+    for name, shape in {"w": (256, 256), "v": (256, 512)}.items():
+        data = np.zeros(shape, np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(data, name))
+    onnx.save(model, tmp_path / "m.onnx")
+    draft = Draft(data="d.npz", targets=(Target(device=device, runtime=runtime),))
+    opened = open_model("m.onnx", folder=tmp_path)
+    space = parse_space(space_text(opened, "m.onnx", draft), origin="draft")
+    hidden, head = space.candidates
+    assert list(hidden.use) == offered
+    # A head stays in 16 bits where there are 16-bit floats.
+    assert list(head.use) == (["bf16"] if "bf16" in offered else offered)

@@ -241,18 +241,24 @@ def lstm(
     activation_alpha: tuple[float, ...] = (), activation_beta: tuple[float, ...] = (),
     activations: tuple[str, ...] | None = None, clip: float | None = None,
     direction: str = "forward", hidden_size: int | None = None, input_forget: int = 0,
-    layout: int = 0,
+    layout: int = 0, rounded: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    """Long short-term memory, gates in the order input, output, forget, candidate."""
+    """Long short-term memory, gates in the order input, output, forget, candidate.
+
+    `rounded` is no attribute: what becomes of the hidden state before it meets its weights.
+    """
 
     def make_cell(index: int, r: Tensor, b: Tensor) -> Cell:
         chosen = _chosen(
             ("Sigmoid", "Tanh", "Tanh"), activations, index,
             activation_alpha, activation_beta, clip,
         )  # fmt: skip
-        return _lstm_cell(
+        cell = _lstm_cell(
             chosen, r, b, None if peephole is None else peephole[index], input_forget
         )
+        if rounded is None:
+            return cell
+        return lambda projected, states: cell(projected, (rounded(states[0]), *states[1:]))
 
     return _run(
         x, weight, recurrent, bias, sequence_lens, (initial_h, initial_c),

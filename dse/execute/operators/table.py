@@ -19,6 +19,7 @@ from dse.execute.operators import (
     pooling,
     quantization,
     recurrent,
+    recurrent_contrib,
     reduction,
     resize,
     rotary,
@@ -52,6 +53,7 @@ _MICROSOFT: Mapping[str, Mapping[str, Operator]] = {
     "normalisation": normalization.MICROSOFT,
     "attention": {**attention_contrib.MICROSOFT, **rotary.MICROSOFT},
     "quantisation": quantization.MICROSOFT,
+    "recurrent": recurrent_contrib.MICROSOFT,
 }
 
 FAMILIES: Mapping[str, Mapping[str, Mapping[str, Operator]]] = {

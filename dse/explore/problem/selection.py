@@ -8,9 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from dse.evaluate.quality import SEPARATED, Quality
+from dse.evaluate.target_costs import NATIVE_SHARE
 from dse.explore.problem.objectives import Objectives
 from dse.explore.problem.records import Record
 from dse.explore.solve.front import nondominated
+from dse.space.constraint import Constraint
 
 
 def contenders(
@@ -49,6 +51,24 @@ def front_indices(
     usable = np.flatnonzero(np.isfinite(values).all(axis=1) & feasible)
     kept = usable[nondominated(values[usable])]
     return sorted((int(index) for index in kept), key=lambda index: (values[index, 1], index))
+
+
+def least_native_share(record: Record) -> float:
+    """The share of the work that native kernels execute, on the target that has the fewest."""
+    shares = (v for k, v in record.costs.items() if k.rpartition(".")[2] == NATIVE_SHARE)
+    return min(shares, default=1.0)
+
+
+def runnable(front: Sequence[Record], constraints: Sequence[Constraint]) -> Sequence[Record]:
+    """The part of a front that every target runs natively, from which one is recommended.
+
+    Where there is none, those that do most natively; all of it where the user has said in a
+    constraint how much is enough.
+    """
+    if any(constraint.column.rpartition(".")[2] == NATIVE_SHARE for constraint in constraints):
+        return front
+    most = max(least_native_share(record) for record in front)
+    return [record for record in front if least_native_share(record) >= most]
 
 
 def tied_with_uniform(record: Record, records: Sequence[Record], objectives: Objectives) -> bool:

@@ -75,5 +75,5 @@ CONVOLUTIONS = frozenset({
 
 MATMULS = frozenset({
     "MatMul", "Gemm", "Einsum", "MatMulInteger", "QLinearMatMul", "FusedMatMul", "FusedGemm",
-    "LSTM", "GRU", "RNN",
+    "LSTM", "GRU", "RNN", "DynamicQuantizeLSTM",
 })  # fmt: skip

@@ -11,7 +11,7 @@ from dse.graph.ir.graph import Graph, Node, TensorType
 from dse.graph.ir.operators import CONVOLUTIONS, FUSED_ATTENTION
 from dse.graph.patterns.contraction import einsum_terms, factors, is_contracting
 
-GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1, "DynamicQuantizeLSTM": 4}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +147,8 @@ def _recurrent(node: Node, types: Mapping[str, TensorType]) -> tuple[Loops, ...]
     steps, batch, width = sizes(types, node.inputs[0])
     if integer(node, "layout", 0):
         steps, batch = batch, steps
-    directions, gates, _ = sizes(types, node.inputs[1])
+    directions, *matrix = sizes(types, node.inputs[1])
+    gates = matrix[1 if node.op_type == "DynamicQuantizeLSTM" else 0]
     hidden = gates // GATES[node.op_type]
     return (
         Loops(batch=directions, m=steps * batch, k=width, n=gates),

@@ -33,6 +33,10 @@ from dse.graph.patterns.regions import SHAPE_REGION
 from hwmodels.work.work import CONTRACTING, Op, Operand, OpKind, RegionWork, Work
 
 
+SHOWN = 8
+"""Nodes that a remark names."""
+
+
 def lower(analysis: Analysis, dims: Mapping[str, int], *, float_bits: int = 16) -> Work:
     """One `RegionWork` a region, in the order of the graph's, the `shape` region left out.
 
@@ -61,9 +65,18 @@ def lower(analysis: Analysis, dims: Mapping[str, int], *, float_bits: int = 16) 
         outputs=tuple(value for value in outputs if value not in caches),
         notes=(
             *bound.notes,
+            *_quantized(analysis),
             *unpriced_weights(values, (op for ops in by_region.values() for op in ops)),
         ),
     )
+
+
+def _quantized(analysis: Analysis) -> Iterator[str]:
+    """Says which products have a format already; they are named once for all."""
+    names = analysis.quantized
+    if names:
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        yield f"quantized already, priced as it is: {', '.join(names[:SHOWN])}{more}"
 
 
 def _operations(values: Values, analysis: Analysis, course: Course) -> dict[str, list[Op]]:

@@ -16,7 +16,7 @@ from dse.graph.patterns.norm import Norm, norms
 from dse.graph.patterns.partition import Partition, partition
 from dse.graph.patterns.pointwise import Pointwise, pointwise
 from dse.graph.patterns.regions import regions
-from dse.graph.patterns.sites import contraction_sites, other_sites
+from dse.graph.patterns.sites import contraction_sites, other_sites, quantized_nodes
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +82,11 @@ class Analysis:
     def sites(self) -> tuple[Site, ...]:
         """The operands and results of all contracting nodes, in topological order."""
         return tuple(contraction_sites(self.flow, self.attentions))
+
+    @cached_property
+    def quantized(self) -> tuple[str, ...]:
+        """Contracting nodes that the model's author quantized: they have no sites."""
+        return quantized_nodes(self.flow)
 
     @cached_property
     def other_sites(self) -> tuple[Site, ...]:

@@ -49,6 +49,8 @@ def factors(graph: Graph, node: Node) -> tuple[Factor, ...]:
             return _matmul(graph, node, first=0, second=3)
         case "LSTM" | "GRU" | "RNN":
             return _recurrent(node)
+        case "DynamicQuantizeLSTM":  # its weights lie as (directions, inputs, gates)
+            return _recurrent(node, weight_axis=1)
         case name if name in FUSED_ATTENTION:
             return _attention(graph, node)
         case _:
@@ -115,11 +117,11 @@ def _convolution(graph: Graph, node: Node) -> tuple[Factor, ...]:
     return tuple(found)
 
 
-def _recurrent(node: Node) -> tuple[Factor, ...]:
+def _recurrent(node: Node, *, weight_axis: int = 2) -> tuple[Factor, ...]:
     found = [
         Factor(index=0, part="first", axes=(2,)),
-        Factor(index=1, part="second", axes=(2,)),
-        Factor(index=2, part="second", axes=(2,)),
+        Factor(index=1, part="second", axes=(weight_axis,)),
+        Factor(index=2, part="second", axes=(weight_axis,)),
     ]
     if len(node.inputs) > 3 and node.inputs[3]:
         found.append(Factor(index=3, part="bias", axes=()))

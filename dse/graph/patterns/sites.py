@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dse.graph.ir.graph import Node
+from dse.graph.ir.graph import Graph, Node
 from dse.graph.ir.site import Site
 from dse.graph.patterns.attention import Attention
 from dse.graph.patterns.contraction import Factor, factors, is_contracting, shape
@@ -20,13 +20,32 @@ def other_sites(flow: Flow) -> Iterator[Site]:
 
 
 def contraction_sites(flow: Flow, found: Sequence[Attention]) -> Iterator[Site]:
-    """The sites of contracting nodes, given the attentions of the graph."""
+    """The sites of contracting nodes, given the attentions of the graph.
+
+    Operands that are integers have a number format already: they are no sites, nor is what meets
+    such a weight, which its operator rounds.
+    """
     roles = _attention_roles(found)
     for node in flow.nodes:
-        if is_contracting(node):
+        if is_contracting(node) and not is_quantized(flow.graph, node):
             for factor in factors(flow.graph, node):
                 yield _factor_site(flow, node, factor, roles)
             yield from _outputs(flow, node)
+
+
+def quantized_nodes(flow: Flow) -> tuple[str, ...]:
+    """The contracting nodes whose operands are integers: quantized before, and left so."""
+    return tuple(n.name for n in flow.nodes if is_contracting(n) and is_quantized(flow.graph, n))
+
+
+def is_quantized(graph: Graph, node: Node) -> bool:
+    """Whether a contracting node multiplies integers."""
+    kinds = [
+        graph.types.get(node.inputs[factor.index])
+        for factor in factors(graph, node)
+        if factor.part != "bias"
+    ]
+    return any(kind is not None and "int" in kind.dtype for kind in kinds)
 
 
 def _attention_roles(found: Sequence[Attention]) -> dict[tuple[str, int], str]:

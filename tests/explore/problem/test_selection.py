@@ -1,12 +1,20 @@
 """Who is decided on the report split, who is on the front, and what counts as tied."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from dse.evaluate.quality import Quality
+from dse.explore.problem.constraint import parse_constraints
 from dse.explore.problem.objectives import Objectives
 from dse.explore.problem.records import Record
-from dse.explore.problem.selection import contenders, front_indices, tied_with_uniform
+from dse.explore.problem.selection import (
+    contenders,
+    front_indices,
+    runnable,
+    tied_with_uniform,
+)
 
 OBJECTIVES = Objectives(costs=("latency_s",))
 
@@ -81,3 +89,21 @@ def test_a_point_within_the_noise_of_a_cheaper_uniform_is_tied(
     point = _record(0, [0.1, 0.2], 1.0, report=[0.1, 0.2])
     other = _record(1, uniform, 1.0, source="uniform", report=uniform)
     assert tied_with_uniform(point, [point, other], OBJECTIVES) is tied
+
+
+def _native(trial: int, **shares: float) -> Record:
+    columns = {f"{name}.native_share": share for name, share in shares.items()}
+    record = _record(trial, [0.1, 0.2], 1.0)
+    return replace(record, costs={**record.costs, **columns})
+
+
+def test_what_every_target_runs_natively_is_recommended_first() -> None:
+    front = [_native(0, a=1.0, b=1.0), _native(1, a=1.0, b=0.9), _native(2, a=1.0, b=1.0)]
+    assert [record.trial for record in runnable(front, ())] == [0, 2]
+    assert [record.trial for record in runnable(front[1:2], ())] == [1]
+
+
+def test_a_bound_on_the_native_share_says_how_much_is_enough() -> None:
+    front = [_native(0, a=1.0), _native(1, a=0.9)]
+    (bound,) = parse_constraints(["native_share>=0.5"], ["native_share"], origin="s")
+    assert runnable(front, [bound]) == front

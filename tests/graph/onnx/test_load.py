@@ -253,3 +253,76 @@ def test_missing_files_and_folders_are_refused(tmp_path):
         load(tmp_path / "none.onnx")
     with pytest.raises(GraphError, match="is a folder"):
         load(tmp_path)
+
+
+def hub(tmp_path: Path, below: str) -> Path:
+    """A model as Hugging Face's cache has it: both of its files are links into `blobs`."""
+    repository = tmp_path / "models--org--net"
+    blobs, folder = repository / "blobs", repository / "snapshots" / "0123" / below
+    for made in (blobs, folder):
+        made.mkdir(parents=True)
+    save_external(blobs / "graph", np.ones((4, 2), np.float32), "weights.bin")
+    (blobs / "weights.bin").rename(blobs / "data")
+    (folder / "m.onnx").symlink_to(blobs / "graph")
+    (folder / "weights.bin").symlink_to(blobs / "data")
+    return folder / "m.onnx"
+
+
+@pytest.mark.parametrize("below", ["", "onnx", "onnx/fp32"])
+def test_a_snapshot_of_the_hub_s_cache_loads_wherever_the_model_lies_in_it(tmp_path, below):
+    g = load(hub(tmp_path, below))
+    assert g.has_weights
+    np.testing.assert_array_equal(g.initializers["w"].numpy(), np.ones((4, 2)))
+
+
+def test_links_of_a_snapshot_to_anywhere_else_are_refused(tmp_path):
+    path = hub(tmp_path, "onnx")
+    data = path.parent / "weights.bin"
+    data.unlink()
+    (tmp_path / "elsewhere").write_bytes(bytes(32))
+    data.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(GraphError, match="outside the model's folder"):
+        load(path)
+
+
+def test_constant_nodes_with_external_data_load_from_any_folder(tmp_path, monkeypatch):
+    weight = np.random.default_rng(0).standard_normal((300, 20)).astype(np.float32)
+    node = onnx.helper.make_node(
+        "Constant", [], ["w"], name="held", value=onnx.numpy_helper.from_array(weight, "w")
+    )
+    product = onnx.helper.make_node("MatMul", ["x", "w"], ["y"])
+    kind = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [node, product],
+        "g",
+        [kind("x", onnx.TensorProto.FLOAT, ["n", 300])],
+        [kind("y", onnx.TensorProto.FLOAT, ["n", 20])],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    (tmp_path / "there").mkdir()
+    path = tmp_path / "there" / "m.onnx"
+    onnx.save_model(
+        model, path, save_as_external_data=True, convert_attribute=True, location="m.data",
+        size_threshold=0,
+    )  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    g = load("there/m.onnx")
+    np.testing.assert_array_equal(g.initializers["w"].numpy(), weight)
+    assert g.nodes[0].name == "MatMul_1"  # counted in file order, the constant with it
+
+
+def test_values_of_two_bodies_that_share_a_name_are_told_apart(graph):
+    g = graph("""
+    g (float[2] x, bool c) => (float[2] y) {
+        [if] y = If (c) <
+            then_branch = t () => (float[2] r) { m = Relu (x)  r = Neg (m) },
+            else_branch = e () => (float[2] r) { m = Abs (x)  r = Neg (m) }
+        >
+    }""")
+    bodies = [g.by_name["if"].attributes[f"{name}_branch"] for name in ("then", "else")]
+    written = [value for body in bodies for node in body.nodes for value in node.outputs]
+    assert len(set(written)) == 4
+    assert {node.name for node in bodies[1].nodes} == {
+        "if/else_branch/Abs_0",
+        "if/else_branch/Neg_1",
+    }
