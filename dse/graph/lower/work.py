@@ -32,7 +32,6 @@ from dse.graph.patterns.pointwise import pointwise
 from dse.graph.patterns.regions import SHAPE_REGION
 from hwmodels.work.work import CONTRACTING, Op, Operand, OpKind, RegionWork, Work
 
-
 SHOWN = 8
 """Nodes that a remark names."""
 
@@ -101,9 +100,9 @@ def _operations(values: Values, analysis: Analysis, course: Course) -> dict[str,
         found[region.name] = sorted(ops, key=lambda op: _place(values, op))
     beside = [region for region in priced if not course.takes(region)]
     found |= {region.name: stored_ops(values, region) for region in beside}
-    silent = {region.name for region in priced if course.is_seam(region)}
-    silent |= {region.name for region in beside}
-    return {name: ops for name, ops in found.items() if ops or name not in silent}
+    seams = {region.name for region in priced if course.is_seam(region)}
+    # Every phase of a scenario has the same regions, whichever branch it takes.
+    return {name: ops for name, ops in found.items() if name not in seams}
 
 
 def _patterns(

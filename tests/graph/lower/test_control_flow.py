@@ -176,3 +176,9 @@ def test_branches_inside_of_branches_are_priced(weighted: Graphs) -> None:
     """)
     chosen = executed(g, n=2, outer=1, **{"outer/then_branch/inner": 0})
     assert chosen == {"outer/then_branch/inner/else_branch/one": 2 * 64}
+
+
+def test_every_course_has_the_same_regions(weighted: Graphs) -> None:
+    g = weighted(BRANCHES)
+    names = [[r.name for r in work_of(g, n=4, pick=taken)] for taken in (0, 1)]
+    assert names[0] == names[1]
