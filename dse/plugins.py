@@ -1,42 +1,14 @@
-"""Code of other people's: entry points of installed packages, and objects that a file names."""
+"""Objects that a file names: `module:name`, installed or in a file beside it."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 import sys
-from collections.abc import Sequence
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
-from dse.errors import DseError
-
-
-class PluginError(DseError, ValueError):
-    """Code that is named, but cannot be had."""
-
-
-def plugin_names(group: str) -> Sequence[str]:
-    """Names that installed packages register in an entry point group, sorted."""
-    return sorted({point.name for point in entry_points(group=group)})
-
-
-def plugin(group: str, name: str) -> object:
-    """The object that an installed package registers under a name.
-
-    Raises:
-        PluginError: there is none, two packages register it, or it cannot be imported.
-    """
-    found = {point.value: point for point in entry_points(group=group, name=name)}
-    if len(found) != 1:
-        given = f"{len(found)} packages register it: {', '.join(found)}" if found else "unknown"
-        raise PluginError(f"entry point {group}: {name}: {given}")
-    (point,) = found.values()
-    try:
-        return point.load()
-    except Exception as error:
-        raise PluginError(f"entry point {group}: {name} = {point.value}: {error}") from error
+from hwmodels.errors import PluginError
 
 
 def named_object(text: str, folder: Path) -> object:

@@ -6,6 +6,7 @@ HardwareError
 ├── DeviceError         a device file: unknown key, missing figure, wrong unit
 ├── RuntimeModeError    a runtime file: unknown key, operand, device
 ├── MeasurementError    an operator table: missing column, unknown op, wrong shape
+├── PluginError         code of another package that is named, but cannot be had
 └── WorkError           work that cannot be priced: an op without the sizes it needs
 
 `dse` has its own tree (`dse.errors`), which roots in `DseError`.
@@ -47,6 +48,10 @@ class MeasurementError(HardwareError, ValueError):
 
 class WorkError(HardwareError, ValueError):
     """The work cannot be priced."""
+
+
+class PluginError(HardwareError, ValueError):
+    """Code of other people's that is named, but cannot be had."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

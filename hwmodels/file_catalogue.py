@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from hwmodels.errors import HardwareError, nearest
+from hwmodels.plugins import owner, plugin_points
 from hwmodels.yaml_file import SUFFIXES
 
 Loaded = TypeVar("Loaded")
@@ -95,12 +96,12 @@ def _brought(catalogue: FileCatalogue[Loaded]) -> dict[str, Path]:
     """Files of other packages by name."""
     found: dict[str, Path] = {}
     shipped = _stems(catalogue.folder)
-    for point in entry_points(group=catalogue.group):
+    for point in plugin_points(catalogue.group):
         for name, path in _stems(_folder(catalogue, point)).items():
             other = shipped.get(name) or found.get(name)
             if other is not None:
                 raise catalogue.error(
-                    f"{path}: {catalogue.kind} {name!r} of {_owner(point)} has the name of "
+                    f"{path}: {catalogue.kind} {name!r} of {owner(point)} has the name of "
                     f"{other}; rename the file, or uninstall the package"
                 )
             found[name] = path
@@ -120,10 +121,6 @@ def _folder(catalogue: FileCatalogue[Loaded], point: EntryPoint) -> Path:
 
 def _wrong(catalogue: FileCatalogue[Loaded], point: EntryPoint, why: str) -> HardwareError:
     return catalogue.error(
-        f"entry point {point.name} = {point.value} of {_owner(point)} in group {point.group}: "
+        f"entry point {point.name} = {point.value} of {owner(point)} in group {point.group}: "
         f"{why}; expected a package whose folder holds {catalogue.kind} files (.yaml)"
     )
-
-
-def _owner(point: EntryPoint) -> str:
-    return f"package {point.dist.name}" if point.dist else "an unknown package"

@@ -7,7 +7,7 @@ from dse.export.base import Exporter
 from dse.export.compressed_tensors.exporter import CompressedTensors
 from dse.export.neutral import NeutralRecipe
 from dse.export.onnx_qdq.exporter import OnnxQdq
-from dse.plugins import plugin, plugin_names
+from hwmodels.plugins import plugin, plugin_names
 
 GROUP = "dse.exporters"
 """Entry points of other packages: `mine = "package.module:EXPORTER"`."""

@@ -12,13 +12,13 @@ A device's kind says who prices it (`DEFAULT_ESTIMATORS`), unless its file names
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import entry_points
 
 from hwmodels.devices.device import Device
-from hwmodels.errors import DeviceError, nearest
+from hwmodels.errors import DeviceError, PluginError, nearest
 from hwmodels.estimators.array.estimator import ArrayEstimator
 from hwmodels.estimators.base import Estimator
 from hwmodels.estimators.gpu.estimator import GpuEstimator
+from hwmodels.plugins import plugin, plugin_names
 
 GROUP = "dse.estimators"
 """Entry points of packages that bring more estimators."""
@@ -28,7 +28,7 @@ ESTIMATORS: dict[str, Estimator] = {"array": ArrayEstimator(), "gpu": GpuEstimat
 
 def estimator_names() -> tuple[str, ...]:
     """Names of all estimators, shipped ones first."""
-    return (*ESTIMATORS, *sorted({point.name for point in entry_points(group=GROUP)}))
+    return tuple(dict.fromkeys([*ESTIMATORS, *plugin_names(GROUP)]))
 
 
 def estimator_of(device: Device) -> Estimator:
@@ -52,27 +52,20 @@ def estimator_of(device: Device) -> Estimator:
 @cache
 def _brought(name: str, device: str) -> Estimator:
     """The estimator of another package; `device` names the file in errors."""
-    points = {point.value: point for point in entry_points(group=GROUP, name=name)}
-    if not points:
-        known = estimator_names()
+    known = estimator_names()
+    if name not in known:
         raise DeviceError(
             f"{device}: estimator: unknown estimator {name!r}{nearest(name, known)} "
             f"Known: {', '.join(known)}; other packages bring theirs as entry points {GROUP!r}"
         )
-    if len(points) > 1:
-        raise DeviceError(
-            f"{device}: estimator: {name!r} is brought twice, by {' and '.join(points)}; "
-            "uninstall one of the packages"
-        )
-    (point,) = points.values()
     try:
-        found = point.load()
-    except Exception as problem:  # whatever another package's import raises
-        raise DeviceError(f"estimator {name!r} ({point.value}): {problem}") from problem
+        found = plugin(GROUP, name)
+    except PluginError as problem:
+        raise DeviceError(f"{device}: estimator: {problem}") from problem
     estimator = found() if isinstance(found, type) else found
     if not isinstance(estimator, Estimator):
         raise DeviceError(
-            f"estimator {name!r} ({point.value}): expected an Estimator with `kinds` and "
+            f"{device}: estimator: {name!r}: expected an Estimator with `kinds` and "
             f"`estimate`, got {type(estimator).__name__}"
         )
     return estimator

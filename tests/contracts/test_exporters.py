@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from dse import plugins
 from dse.errors import ExportError, WriteError
 from dse.export import EXPORTERS, Exporter, Recipe, deliver, exporter
 from dse.export.neutral import NeutralRecipe
+from hwmodels import plugins
 from tests.export import folders
 from tests.export.recipes import mlp_recipe
 

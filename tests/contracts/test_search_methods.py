@@ -10,13 +10,13 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from dse import plugins
 from dse.errors import SpaceError
 from dse.explore.measure.trials import suggested
 from dse.explore.study.methods import METHODS, proposer_of, search_method
 from dse.explore.study.proposer import Proposer, SearchTask
 from dse.explore.study.study import PROPOSED, enqueue, open_study, retry_lost, trial_point
 from dse.space.problem import Point
+from hwmodels import plugins
 from tests.explore.synthetic import Truth, synthetic_problem, synthetic_task
 
 TRIALS = 14

@@ -14,7 +14,9 @@ from dse.errors import SpaceError, nearest
 from dse.explore.study.front_sampler import FrontSampler
 from dse.explore.study.optuna_samplers import OptunaMethod, sampler_names
 from dse.explore.study.proposer import Proposer, SearchMethod, SearchTask
-from dse.plugins import PluginError, named_object, plugin, plugin_names
+from dse.plugins import named_object
+from hwmodels.errors import PluginError
+from hwmodels.plugins import plugin, plugin_names
 
 GROUP = "dse.methods"
 """The entry point group in which other packages register a `SearchMethod`."""
