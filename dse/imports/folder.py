@@ -30,7 +30,7 @@ from dse.imports.trace import optimise, traced
 
 NETWORK, STORED = "network.", "stored."
 """Attributes of `Assembled`: what names of its parts begin with."""
-REVISION = 4
+REVISION = 5
 """Counts up when the same folder gives another graph."""
 TORCH_TYPES = {
     "BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8, "I16": torch.int16,
@@ -235,9 +235,9 @@ def _name_weights(graph: ir.Graph, names: Sequence[str]) -> None:
 def _refer(graph: ir.Graph, checkpoint: Checkpoint) -> None:
     """Lets the empty initialisers refer to bytes of the checkpoint's files."""
     for name, value in graph.initializers.items():
-        tensor = checkpoint.tensors.get(name)
-        if tensor is None:
+        if value.const_value is not None:
             continue
+        tensor = checkpoint.tensors[name]
         value.const_value = ir.ExternalTensor(
             tensor.file,
             tensor.offset,

@@ -205,7 +205,8 @@ def _name_constants(graph: ir.Graph, modules: Mapping[ir.Node, str]) -> None:
     for name, value in list(graph.initializers.items()):
         users = value.consumers()
         size = value.const_value.size if value.const_value is not None else 0
-        if "." in name or name.startswith("shape_"):
+        # One without a value is a stored tensor, whose name says which.
+        if "." in name or name.startswith("shape_") or value.const_value is None:
             continue
         if len(users) == 1 and size >= SMALLEST_WEIGHT and modules[users[0]]:
             value.name = _free(f"{modules[users[0]]}.weight", taken)

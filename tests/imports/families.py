@@ -38,9 +38,13 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
         "n_shared_experts": 1, "n_group": 1, "topk_group": 1, "topk_method": "greedy",
     }),
     "bert": ("Bert", SIZES),
+    "clip": ("CLIP", {
+        "text_config": {**SIZES, "eos_token_id": 2},
+        "vision_config": {**SIZES, "image_size": 32, "patch_size": 8}, "projection_dim": 32,
+    }),
     "vit": ("ViT", {**SIZES, "image_size": 32, "patch_size": 8, "num_labels": 10}),
 }  # fmt: skip
-HEADS = {"bert": "Model", "vit": "ForImageClassification", "gpt2": "LMHeadModel"}
+HEADS = {"bert": "Model", "clip": "Model", "vit": "ForImageClassification", "gpt2": "LMHeadModel"}
 
 
 def save(family: str, folder: Path, *, dtype: torch.dtype = torch.float32, **changes: Any) -> Path:

@@ -23,7 +23,9 @@ PLAIN = {**DECODER, "fc1": LAYERS, "fc2": LAYERS}
 ROUTED = {**DECODER, "router": LAYERS, "experts_gate_up": LAYERS, "experts_down": LAYERS}
 LATENT = {"attention": LAYERS, "q": LAYERS, "o": LAYERS, "gate_up": LAYERS, "down": LAYERS,
           "router": LAYERS - 1, "experts_gate_up": LAYERS - 1}  # fmt: skip
+TOWERS = {role: 2 * count for role, count in PLAIN.items()}
 ROLES = {
+    "clip": TOWERS,
     "gpt2": PLAIN, "bert": PLAIN, "vit": PLAIN, "gpt_oss": ROUTED, "mixtral": ROUTED,
     "qwen3_moe": ROUTED, "olmoe": ROUTED, "deepseek_v2": LATENT,
 }  # fmt: skip
