@@ -74,10 +74,13 @@ def gptq_macs(outputs: int, depth: int) -> int:
     return depth**3 + outputs * depth**2 // 2
 
 
-def fixed_state(weight: Tensor, hessian: Tensor, quantizer: Quantizer) -> QuantizerState:
+def fixed_state(
+    weight: Tensor, hessian: Tensor, quantizer: Quantizer, *, tensor_scale: float | None = None
+) -> QuantizerState:
     """Every scale of the rows of a weight, the block scales of two-level formats included.
 
-    Shapes are those of `gptq`; the Hessian counts for statistic `output_mse`.
+    Shapes are those of `gptq`; the Hessian counts for statistic `output_mse`. A `tensor_scale` is
+    the second level, in place of the weight's own.
     """
     if quantizer.statistic == "output_mse":
         return output_range(weight, hessian, quantizer)
@@ -85,9 +88,9 @@ def fixed_state(weight: Tensor, hessian: Tensor, quantizer: Quantizer) -> Quanti
     state = calibrated_state(rows, quantizer, axes=(1,))
     if state.tensor_scale is None:
         return state
-    plain = kernel_quantizer(quantizer)
-    found = derived_scales(rows.float(), plain, tensor_scale=state.tensor_scale)
-    return replace(state, scales=found.scales)
+    level = state.tensor_scale if tensor_scale is None else tensor_scale
+    found = derived_scales(rows.float(), kernel_quantizer(quantizer), tensor_scale=level)
+    return replace(state, scales=found.scales, tensor_scale=level)
 
 
 def _factor(hessian: Tensor, damping: float) -> Tensor:

@@ -73,7 +73,9 @@ def discquant(
     return torch.where(x.detach() >= 0.5, near.up, near.down)
 
 
-def learned_state(weight: Tensor, hessian: Tensor, quantizer: Quantizer) -> QuantizerState:
+def learned_state(
+    weight: Tensor, hessian: Tensor, quantizer: Quantizer, *, tensor_scale: float | None = None
+) -> QuantizerState:
     """Weights under a quantizer whose rounding is `gptq` or `discquant`, and their scales.
 
     Both lower the squared error of the layer's own output, so that what one layer takes does not
@@ -84,6 +86,7 @@ def learned_state(weight: Tensor, hessian: Tensor, quantizer: Quantizer) -> Quan
         weight: (outputs, depth), or (groups, outputs, depth).
         hessian: (depth, depth) second moment of the inputs, with the groups of the weight.
         quantizer: What to apply along the last axis, without transforms.
+        tensor_scale: The second level of a two-level format; that of the weight by default.
 
     Returns:
         Values shaped as the weight; scales for its rows (groups * outputs, depth).
@@ -95,7 +98,7 @@ def learned_state(weight: Tensor, hessian: Tensor, quantizer: Quantizer) -> Quan
         raise QuantizeError(
             f"{quantizer.name}: expected rounding gptq or discquant without transforms"
         )
-    state = fixed_state(weight, hessian, quantizer)
+    state = fixed_state(weight, hessian, quantizer, tensor_scale=tensor_scale)
     if quantizer.rounding == "gptq":
         return replace(state, values=gptq(weight, hessian, quantizer, state=state))
     rows = weight.reshape(-1, weight.shape[-1])

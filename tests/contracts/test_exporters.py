@@ -49,7 +49,7 @@ def accepted(target: str, where: Path) -> Recipe:
     recipe = mlp_recipe(where, "int8_channel", "int8:static")
     if not exporter(target).can_express(recipe):
         return recipe
-    return folders.of("llama", where / "tiny", OF_FOLDERS["folder"])
+    return folders.of("llama", where / "tiny", OF_FOLDERS["folder, blocks"])
 
 
 @pytest.fixture(params=EXPORTERS)

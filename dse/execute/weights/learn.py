@@ -37,6 +37,7 @@ from dse.numerics import (
     save_states,
 )
 from dse.numerics.precision import exact_float32
+from dse.numerics.scales import largest_finite, tensor_scale_of
 from hwmodels.formats.quantizer import Quantizer
 
 MEMORY_BYTES = 1 << 30
@@ -60,6 +61,7 @@ class WeightStates:
         self._batches = batches
         self._memory_bytes = memory_bytes
         self._states: dict[str, QuantizerState] = {}
+        self._levels: dict[str, QuantizerState | None] = {}
         self.macs = 0
         """Multiply-accumulates spent on passes over the calibration data and on learning."""
 
@@ -104,7 +106,28 @@ class WeightStates:
             if wish.identity not in self._states:
                 self.prepare([(key, quantizer)])
             return self._states[wish.identity]
-        return None
+        return self._shared_level(key, quantizer)
+
+    def _shared_level(self, key: str, quantizer: Quantizer) -> QuantizerState | None:
+        """One second-level scale for the matrices that multiply one value (q, k, v; gate, up).
+
+        Runtimes load them as one matrix, which has one.
+        """
+        product, format = self._products.get(key), quantizer.format
+        if product is None or product.is_convolution or format.tensor_scale is None:
+            return None
+        if quantizer.transforms:  # they change the values that the scale is for
+            return None
+        place = f"{product.operand!r}={format!r}"
+        if place not in self._levels:
+            largest = [
+                float(largest_finite(self._weight(other)))
+                for other, sibling in self._products.items()
+                if sibling.operand == product.operand
+            ]
+            level = tensor_scale_of(max(largest), format)
+            self._levels[place] = QuantizerState(tensor_scale=level) if len(largest) > 1 else None
+        return self._levels[place]
 
     def product(self, key: str) -> Product | None:
         """The product that a weight takes part in."""
@@ -258,7 +281,9 @@ class WeightStates:
             return state, found
         self.macs += product.groups * learned_macs(outputs, product.depth, quantizer)
         try:
-            state = learned_state(matrix, second, quantizer)
+            level = self._shared_level(wish.key, quantizer)
+            given = None if level is None else level.tensor_scale
+            state = learned_state(matrix, second, quantizer, tensor_scale=given)
         except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
             raise AssignmentError(
                 f"site {wish.key!r}: {wish.quantizer.name}: the inputs of the layer on the "

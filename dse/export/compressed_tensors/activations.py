@@ -9,10 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dse.execute.emulate import Emulator, static_state
+from dse.execute.emulate import Emulator
 from dse.export.base import Inexpressible
-from dse.export.compressed_tensors.weights import MX_GROUP, NV_GROUP, divisor, is_nvfp4
-from dse.export.hugging_face.rows import element_name, is_element, refuse_transforms
+from dse.export.compressed_tensors.weights import MX_GROUP, divisor
+from dse.export.hugging_face.calibrated import settled
+from dse.export.hugging_face.rows import (
+    NV_GROUP,
+    element_name,
+    is_element,
+    is_nvfp4,
+    refuse_transforms,
+)
 from dse.numerics import QuantizerState
 from hwmodels.formats.quantizer import Format
 
@@ -54,13 +61,6 @@ def met(emulator: Emulator) -> Met:
             instead="the same format with absmax is written",
         )
     return _dynamic(format)
-
-
-def settled(emulator: Emulator) -> QuantizerState | None:
-    """The calibrated numbers of an activation; None where scales are dynamic."""
-    if emulator.statistics is None:
-        return emulator.state
-    return static_state(emulator.quantizer, emulator.statistics)
 
 
 def _static(format: Format, state: QuantizerState) -> Met:
@@ -147,23 +147,6 @@ def _unknown(format: Format) -> Inexpressible:
     return Inexpressible(
         f"runtimes of compressed-tensors quantize no activations to {format.name}", instead=KNOWN
     )
-
-
-def cache_scale(emulator: Emulator) -> Tensor:
-    """The scale of a cache of keys or values: (1,) float32.
-
-    Raises:
-        Inexpressible: vLLM keeps no such cache.
-    """
-    quantizer, state = emulator.quantizer, settled(emulator)
-    plain = quantizer.rounding == "nearest_even" and not quantizer.transforms
-    fits = is_element(quantizer.format.element, "e4m3") and plain
-    if not fits or state is None or state.scales is None or state.scales.numel() != 1:
-        raise Inexpressible(
-            "vLLM keeps keys and values in 16 bits, or in e4m3 with one calibrated scale",
-            instead="e4m3_tensor:static is written, or bf16",
-        )
-    return state.scales.float().reshape(1)
 
 
 CACHE_ARGUMENTS: Mapping[str, Any] = {

@@ -6,10 +6,11 @@ import shlex
 from pathlib import Path
 
 from dse.export.base import Check, Recipe, Refusal
-from dse.export.compressed_tensors.plan import NO_FOLDER, Plan, plan_of
+from dse.export.compressed_tensors.plan import Plan, plan_of
 from dse.export.compressed_tensors.verify import checks
 from dse.export.hugging_face.folder import write_folder
 from dse.export.hugging_face.kernels import without_kernel
+from dse.export.hugging_face.layers import NO_FOLDER
 
 SERVER = "vllm"
 

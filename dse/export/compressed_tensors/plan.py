@@ -14,18 +14,16 @@ from dse.export.base import Inexpressible, Recipe, Refusal
 from dse.export.compressed_tensors.activations import (
     CACHE_ARGUMENTS,
     Met,
-    cache_scale,
     met,
 )
 from dse.export.compressed_tensors.weights import Packed, packed
+from dse.export.hugging_face.calibrated import cache_scale, differing_scales
 from dse.export.hugging_face.folder import Contents, network_entries
 from dse.export.hugging_face.layers import Layer, Layers, layers_of
 from dse.export.hugging_face.linears import siblings_of
 
-NO_FOLDER = Refusal(
-    reason="the model is no Hugging Face folder, whose names and configuration it needs",
-    instead="search the folder itself, or take 'onnx-qdq' or 'recipe' for this model",
-)
+SHARED = ("weight_global_scale", "input_global_scale", "input_scale")
+"""Tensors that runtimes keep once for layers that they load as one."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,18 +39,21 @@ class Plan:
     """By full name; empty where keys and values stay in 16 bits."""
     refused: list[Refusal] = field(default_factory=list)
 
+    @property
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """What is written for each quantized layer."""
+        return {
+            module: {**one.tensors, **(self.met[module].tensors if module in self.met else {})}
+            for module, one in self.packed.items()
+        }
+
     def contents(self, source: Path) -> Contents:
         """The folder to write."""
-        tensors: dict[str, dict[str, Tensor]] = {
-            module: dict(one.tensors) for module, one in self.packed.items()
-        }
-        for module, one in self.met.items():
-            tensors[module] |= one.tensors
         entries = network_entries(source, self.layers)
         if self.packed or self.cache_scales:
             entries["quantization_config"] = self._quantization()
         return Contents(
-            layers=self.layers, packed=tensors, others=self.cache_scales, config=entries
+            layers=self.layers, packed=self.tensors, others=self.cache_scales, config=entries
         )
 
     def _quantization(self) -> dict[str, Any]:
@@ -100,8 +101,7 @@ def plan_of(recipe: Recipe) -> Plan | None:
     for module, layer in layers.quantized.items():
         _add(plan, recipe, layer, names, fused=module in fused)
     _add_caches(plan, names)
-    for group in groups:
-        _check_scales(plan, [linear.module for linear in group])
+    plan.refused += differing_scales(layers, plan.tensors, SHARED)
     return plan
 
 
@@ -122,53 +122,12 @@ def _add(
 
 
 def _add_caches(plan: Plan, names: Mapping[str, str]) -> None:
-    """Scales of keys and values: of every attention, or of none."""
-    found = plan.layers.caches
-    missing = [
-        f"{module} ({part})"
-        for module in sorted(plan.layers.attentions)
-        for part in ("k", "v")
-        if part not in found.get(module, {})
-    ]
-    if found and missing:
-        plan.refused.append(
-            Refusal(
-                reason="one cache format holds for the whole network, and this assignment leaves "
-                f"out {', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}",
-                instead="the same format for keys and values of every layer is written",
-            )
-        )
-    for module, parts in found.items():
+    for module, parts in plan.layers.caches.items():
         for part, cache in parts.items():
             try:
                 plan.cache_scales[f"{module}.{part}_scale"] = cache_scale(cache.quantize)
             except Inexpressible as why:
                 plan.refused.append(_refusal(cache.key, names, why))
-
-
-def _check_scales(plan: Plan, modules: list[str]) -> None:
-    """What runtimes keep once for layers that they load as one must be equal."""
-    for name in ("weight_global_scale", "input_global_scale", "input_scale"):
-        values = {
-            module: float(tensors[name])
-            for module in modules
-            for tensors in (_tensors(plan, module),)
-            if name in tensors
-        }
-        if len(set(values.values())) > 1:
-            listed = ", ".join(f"{module} {value:.6g}" for module, value in values.items())
-            plan.refused.append(
-                Refusal(
-                    reason=f"runtimes load them as one layer with one {name}, and theirs differ "
-                    f"({listed})",
-                    instead="formats without a tensor's own scale are written",
-                )
-            )
-
-
-def _tensors(plan: Plan, module: str) -> dict[str, Tensor]:
-    found = dict(plan.packed[module].tensors) if module in plan.packed else {}
-    return found | (dict(plan.met[module].tensors) if module in plan.met else {})
 
 
 def _refusal(key: str, names: Mapping[str, str], why: Inexpressible) -> Refusal:

@@ -14,9 +14,11 @@ from dse.export.base import Inexpressible
 from dse.export.hugging_face.layers import Layer
 from dse.export.hugging_face.packing import float4_pairs, float6_quads, words
 from dse.export.hugging_face.rows import (
+    NV_GROUP,
     Rows,
     element_name,
     is_element,
+    is_nvfp4,
     rows_of,
     scales_as,
     shared_exponents,
@@ -24,7 +26,7 @@ from dse.export.hugging_face.rows import (
 from hwmodels.formats.quantizer import Format
 
 WIDEST_INTEGER = 8
-MX_GROUP, NV_GROUP = 32, 16
+MX_GROUP = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,20 +194,6 @@ FLOATS: Mapping[str, Callable[..., Packed]] = {
 def divisor(level: float) -> Tensor:
     """A second-level scale as compressed-tensors stores it: what block scales are divided by."""
     return torch.tensor([1.0 / level], dtype=torch.float32)
-
-
-def is_nvfp4(format: Format) -> bool:
-    """Whether a format is stored as NVFP4 is, whatever its name."""
-    scale = format.scale
-    return (
-        is_element(format.element, "e2m1")
-        and format.granularity == "group"
-        and format.group == NV_GROUP
-        and scale is not None
-        and (is_element(scale.encoding, "e4m3") or is_element(scale.encoding, "ue4m3"))
-        and format.tensor_scale is not None
-        and is_element(format.tensor_scale, "fp32")
-    )
 
 
 def _has_shared_exponents(format: Format) -> bool:

@@ -17,6 +17,10 @@ from dse.export.hugging_face.rows import is_element
 from dse.graph.ir.site import Site
 from dse.imports.checkpoint import Checkpoint, read_checkpoint
 
+NO_FOLDER = Refusal(
+    reason="the model is no Hugging Face folder, whose names and configuration it needs",
+    instead="search the folder itself, or take 'onnx-qdq' or 'recipe' for this model",
+)
 PRECISIONS = {"bf16": "bfloat16", "fp16": "float16"}
 """Types that a whole network runs in, as `config.json` calls them."""
 CACHES = {"k_cache": "k", "v_cache": "v"}
@@ -124,6 +128,24 @@ class _Sorter:
             )
         for group in siblings_of(list(self.linears.values())):
             self._check_siblings(group)
+
+        self._check_caches()
+
+    def _check_caches(self) -> None:
+        found = self.found.caches
+        missing = [
+            f"{module} ({part})"
+            for module in sorted(self.found.attentions)
+            for part in CACHES.values()
+            if part not in found.get(module, {})
+        ]
+        if found and missing:
+            self._refuse(
+                "",
+                "one cache format holds for the whole network, and this assignment leaves out "
+                f"{', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}",
+                "the same format for keys and values of every layer is written",
+            )
 
     def _check_siblings(self, group: Iterable[Linear]) -> None:
         kinds = {linear.module: _kind(self.found.quantized.get(linear.module)) for linear in group}

@@ -14,7 +14,7 @@ from dse.execute.emulate import Emulator
 from dse.export.base import Inexpressible
 from dse.export.scales import FloatArray, scales_of, spread
 from hwmodels.formats.encodings import ENCODINGS
-from hwmodels.formats.quantizer import Encoding, Quantizer
+from hwmodels.formats.quantizer import Encoding, Format, Quantizer
 
 CODES: dict[str, npt.DTypeLike] = {
     "e2m1": ml_dtypes.float4_e2m1fn,
@@ -22,6 +22,10 @@ CODES: dict[str, npt.DTypeLike] = {
     "e4m3": ml_dtypes.float8_e4m3fn,
 }
 """Floats whose codes a checkpoint can hold, by encoding."""
+
+
+NV_GROUP = 16
+"""Elements of NVFP4 that share a scale."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +58,20 @@ def is_element(found: Encoding, name: str) -> bool:
 def element_name(found: Encoding) -> str | None:
     """The float of `CODES` that an element is; None for others."""
     return next((name for name in CODES if is_element(found, name)), None)
+
+
+def is_nvfp4(format: Format) -> bool:
+    """Whether a format is stored as NVFP4 is, whatever its name."""
+    scale = format.scale
+    return (
+        is_element(format.element, "e2m1")
+        and format.granularity == "group"
+        and format.group == NV_GROUP
+        and scale is not None
+        and (is_element(scale.encoding, "e4m3") or is_element(scale.encoding, "ue4m3"))
+        and format.tensor_scale is not None
+        and is_element(format.tensor_scale, "fp32")
+    )
 
 
 def rows_of(matrix: Tensor, emulator: Emulator, *, axis: int) -> Rows:

@@ -275,3 +275,36 @@ def test_what_is_learned_is_codes_times_scales(name, network, sites, feeds):
     codes = values / states.state("conv/in1", chosen).scales.reshape(-1, 1, 1, 1)
     torch.testing.assert_close(codes, codes.round(), rtol=0, atol=1e-4)
     assert codes.abs().max() <= chosen.format.element.max + 1e-4
+
+
+SIBLINGS = """
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[N, 32] x) => (float[N, 4] y, float[N, 6] z)
+<float[32, 4] small, float[32, 6] large> {
+  [first] y = MatMul(x, small)
+  [second] z = MatMul(x, large)
+}
+"""
+
+
+@pytest.mark.parametrize("name", ["nvfp4", "nvfp4:gptq"])
+def test_matrices_that_multiply_one_value_share_their_second_level(
+    name: str, tmp_path: Path
+) -> None:
+    model = onnx.parser.parse_model(SIBLINGS)
+    rng = np.random.default_rng(0)
+    for constant, shape, size in (("small", (32, 4), 0.1), ("large", (32, 6), 3.0)):
+        values = (size * rng.standard_normal(shape)).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values, constant))
+    onnx.save(model, tmp_path / "m.onnx")
+    program = Program(load(tmp_path / "m.onnx"))
+    sites = Analysis(program.graph).by_key
+    rows = torch.randn(16, 32, generator=torch.Generator().manual_seed(0))
+    weights = WeightStates(program, sites, lambda: [{"x": rows}])
+    states = [weights.state(key, quantizer(name)) for key in ("first/in1", "second/in1")]
+    levels = [state.tensor_scale for state in states if state is not None]
+    large = program.constant("large")
+    assert large is not None
+    assert levels == [pytest.approx(float(large.abs().max()) / (6 * 448))] * 2
+    again = weights.state("first/in1", quantizer(name))
+    assert again is states[0], "equal states are one object, as quantizers are compared by them"
