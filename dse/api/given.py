@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dse.data import SPLIT_NAMES, Sizes, deal, pool
-from dse.errors import DataError
-from dse.space.schema import Data as AskedData
+from dse.data import SPLIT_NAMES
 from dse.space.schema import Mode
 from dse.zoo.split import Split, Splits
 from hwmodels.formats.quantizer import Quantizer
 
 Data = str | Path | Mapping[str, ArrayLike] | Splits | None
 """Where samples come from, as in a space file; arrays named as the graph's inputs plus `labels`;
-or the splits themselves. None: as something else says."""
+or the splits themselves, with samples in front. None: as something else says. Arrays are read as
+those of an .npz: as the graph takes them, all samples in one."""
 Candidate = str | Quantizer | Mode
 """A scheme, a format, or what else a region can take: for weight and activation alike, or a mode
 that says which operand takes what."""
@@ -62,15 +61,8 @@ def _arrays(data: Mapping[str, ArrayLike] | Splits) -> dict[str, NDArray[Any]]:
     return found
 
 
-def splits_of(data: Data, asked: AskedData) -> Splits | None:
+def samples_of(data: Data) -> Splits | Mapping[str, NDArray[Any]] | None:
     """The samples that a program handed over; None where the space names them."""
     if data is None or isinstance(data, str | Path):
         return None
-    if isinstance(data, Splits):
-        return data
-    arrays = _arrays(data)
-    labels = arrays.pop("labels", None)
-    if not arrays:
-        raise DataError("data: expected arrays named as the graph's inputs, got none")
-    sizes = Sizes(calibration=asked.calibration, search=asked.search, report=asked.report)
-    return deal(pool(arrays, labels), sizes, origin="data")
+    return data if isinstance(data, Splits) else _arrays(data)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dse.api.given import Candidate, Data, mode_of, source_of, splits_of
+from dse.api.given import Candidate, Data, mode_of, samples_of, source_of
 from dse.data import ZOO_PREFIX
 from dse.errors import DataError
 from dse.evaluate.model import Evaluation, evaluate_model
@@ -131,7 +131,7 @@ class LoadedModel:
             self.assignment(format),
             asked,
             compute=compute,
-            splits=splits_of(data, asked),
+            splits=samples_of(data),
         )
 
     def sensitivity(
@@ -175,7 +175,7 @@ class LoadedModel:
                 if site.role in choice.quantizers
             ],
             compute=compute,
-            splits=splits_of(data, space.data),
+            splits=samples_of(data),
         )
         return score(
             evaluator,

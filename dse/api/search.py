@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from optuna.samplers import BaseSampler
 
-from dse.api.given import Candidate, Data, mode_of, source_of, splits_of
+from dse.api.given import Candidate, Data, mode_of, samples_of, source_of
 from dse.api.loaded import LoadedModel
 from dse.data import ZOO_PREFIX
 from dse.errors import SpaceError
@@ -64,7 +64,8 @@ def search(
             candidates of every region, e.g. `["bf16", "w8a8_fp8", quantizer]`; the first is what
             a region falls back to.
         data: where samples come from, as in a space file; arrays named as the graph's inputs
-            plus `labels`, which are dealt to three splits; or the splits. None: as the space says.
+            plus `labels`, as the graph takes them, which are dealt to three splits; or the
+            splits. None: as the space says.
         evaluate: (run, data) -> a score, or one a sample: quality instead of the divergence from
             full precision. `run(inputs)` gives the quantized network's first output, `data` has
             `inputs` and `labels`. It is called for every assignment; what it raises, or NaN, marks
@@ -100,7 +101,7 @@ def search(
     )
     wanted = _targets(targets)
     chosen, origin, folder = _space(model, space, overrides, wanted)
-    splits = splits_of(data, chosen.data)
+    splits = samples_of(data)
     metric = evaluate
     if metric is not None and not isinstance(metric, Metric):
         metric = Metric(function=metric, goal=goal)

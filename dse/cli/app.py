@@ -75,18 +75,19 @@ def _globals(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
     context.obj = Screen(quiet=quiet)
-    if not quiet:
-        _tell("dse.evaluate")
+    _tell(quiet=quiet)
 
 
-def _tell(name: str) -> None:
-    """Shows what a package has to say before its work starts, apart from results."""
-    logger = logging.getLogger(name)
+def _tell(*, quiet: bool) -> None:
+    """Shows what the package has to say beside results, on stderr: warnings, and what was read."""
+    logger = logging.getLogger("dse")
     if not logger.handlers:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(message)s"))
         logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    for shown in logger.handlers:
+        shown.setLevel(logging.ERROR if quiet else logging.INFO)
+    logging.getLogger("dse.evaluate").setLevel(logging.INFO)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -137,6 +138,7 @@ def _usage(error: Exception) -> str:
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "dse"
     if message.startswith("No such command"):
+        message = message.partition(" Did you mean")[0]
         names = [command.name or "" for command in app.registered_commands]
         message = f"{message.rstrip('.')}{nearest(message.split(chr(39))[1], names)}"
     return f"{message}\nsee: {path} --help"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dse.cli.platform import DEVICE_RUNTIME
-from dse.cli.screen import JsonFlag, Screen, Value
+from dse.cli.screen import JsonFlag, Screen, Value, positive
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -146,7 +146,9 @@ def profile(
         Path,
         typer.Option("-o", "--out", metavar="OPS.csv", help="The table; rows are appended."),
     ],
-    minutes: Annotated[float, typer.Option(min=0.01, help="Stop after about this long.")] = 10.0,
+    minutes: Annotated[
+        float, typer.Option(callback=positive, help="Stop after about this long.")
+    ] = 10.0,
     ops: Annotated[
         Path | None,
         typer.Option(metavar="OPS.csv", help="Measure these operators, not the standard ones."),

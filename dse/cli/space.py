@@ -60,11 +60,13 @@ def check(
     """Check a space: size, variables, ties, native choices."""
     from dse.evaluate.cost_tables import build_costs  # noqa: PLC0415
     from dse.evaluate.described import described_outputs  # noqa: PLC0415
+    from dse.explore.study.methods import check_name  # noqa: PLC0415
     from dse.model import open_model  # noqa: PLC0415
     from dse.space.check import describe  # noqa: PLC0415
 
     screen: Screen = context.obj
     summary = describe(space)
+    check_name(summary.space.search.method, origin=str(space))
     named = summary.space.cost_model
     costed = open_model(named, folder=space.parent) if named else summary.model
     costs = build_costs(
@@ -81,6 +83,8 @@ def check(
     if json:
         screen.json({**_facts(summary), "outputs": outputs, "choices": support.records()})
         return
+    for remark in costs.remarks:
+        screen.remark(remark)
     screen.facts(_facts(summary))
     for output in outputs:
         screen.result(f"output {output}")

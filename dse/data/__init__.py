@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dse.data.layout import batch_name, laid_out
 from dse.data.source import ZOO_PREFIX, check_source
-from dse.data.splits import SPLIT_NAMES, Sizes, deal, load_splits, pool
+from dse.data.splits import SPLIT_NAMES, Sizes, deal, load_splits
 from dse.data.vocabulary import token_table
 
 __all__ = [
@@ -16,6 +16,5 @@ __all__ = [
     "deal",
     "laid_out",
     "load_splits",
-    "pool",
     "token_table",
 ]

@@ -6,15 +6,17 @@ arrays have samples in front; `Split.axes` says where the graph wants them.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from dse.errors import DataError
+from dse.errors import DataError, nearest
 from dse.zoo.split import Split
 
+LOGGER = logging.getLogger(__name__)
 Shape = tuple[int | str | None, ...] | None
 Shapes = Mapping[str, Shape]
 Arrays = Mapping[str, np.ndarray]
@@ -29,6 +31,34 @@ def batch_name(shapes: Iterable[Shape]) -> str | None:
         return called[0]
     first = Counter(shape[0] for shape in known if isinstance(shape[0], str))
     return first.most_common(1)[0][0] if first else None
+
+
+def pooled(arrays: Arrays, shapes: Shapes, where: str) -> Split:
+    """The samples of arrays as the graph takes them, those of an archive or of a program.
+
+    Args:
+        arrays: by input name, and `labels`; others are left out, with a warning.
+        shapes: of the graph's inputs.
+        where: what errors call the arrays.
+
+    Raises:
+        DataError: an input without an array, or what `samples_first` says.
+    """
+    missing = [name for name in shapes if name not in arrays]
+    if missing:
+        hints = "".join(nearest(name, arrays) for name in missing)
+        raise DataError(
+            f"{where}: expected arrays named as the graph's inputs ({', '.join(shapes)}) plus "
+            f"labels, got {', '.join(arrays) or 'nothing'}; missing {', '.join(missing)}{hints}"
+        )
+    known = (*shapes, "labels")
+    for name in (name for name in arrays if name not in known):
+        LOGGER.warning(
+            "%s: array %s is left out: no input of the graph has that name%s",
+            where, name, nearest(name, known),
+        )  # fmt: skip
+    labels = None if "labels" in shapes else arrays.get("labels")
+    return samples_first({name: arrays[name] for name in shapes}, labels, shapes, where)
 
 
 def samples_first(arrays: Arrays, labels: np.ndarray | None, shapes: Shapes, where: str) -> Split:

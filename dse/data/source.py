@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from dse import zoo
-from dse.data.layout import Shapes, check_values, samples_first
+from dse.data.layout import Shapes, check_values, pooled
 from dse.errors import DataError, nearest
 from dse.text.documents import SUFFIXES
 from dse.text.reader import TextReader
@@ -61,7 +61,7 @@ def read_pool(
     if path.is_dir():
         return _image_folder(path, inputs, limit)
     if path.suffix == ".npz":
-        return _npz(path, inputs)
+        return pooled(_arrays(path), inputs, str(path))
     if text is not None and path.suffix in SUFFIXES:
         return text.read(path, samples=limit, sequence=sequence, inputs=inputs)
     if path.suffix in SUFFIXES:
@@ -86,19 +86,6 @@ def _check_known(source: str, path: Path) -> None:
     )
 
 
-def _npz(path: Path, inputs: Shapes) -> Split:
-    arrays = _arrays(path)
-    missing = [name for name in inputs if name not in arrays]
-    if missing:
-        hints = "".join(nearest(name, arrays) for name in missing)
-        raise DataError(
-            f"{path}: expected arrays named as the graph's inputs ({', '.join(inputs)}) plus "
-            f"labels, got {', '.join(arrays) or 'nothing'}; missing {', '.join(missing)}{hints}"
-        )
-    labels = None if "labels" in inputs else arrays.get("labels")
-    return samples_first({name: arrays[name] for name in inputs}, labels, inputs, str(path))
-
-
 def _arrays(path: Path) -> Mapping[str, np.ndarray]:
     stat = _existing(path).stat()
     return _read_arrays(path, stat.st_mtime_ns, stat.st_size)
@@ -107,6 +94,11 @@ def _arrays(path: Path) -> Mapping[str, np.ndarray]:
 @lru_cache(maxsize=1)
 def _read_arrays(path: Path, _changed_ns: int, _size: int) -> Mapping[str, np.ndarray]:
     """The arrays of an archive; kept, as they are checked before the model is loaded."""
+    if not zipfile.is_zipfile(path):
+        raise DataError(
+            f"{path}: cannot be read as an .npz, the archive that numpy.savez writes: it is "
+            "something else, or cut off"
+        )
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
@@ -220,13 +212,7 @@ def _function(source: str, inputs: Shapes) -> Split:
             f"got {type(result).__name__}"
         )
     arrays = {key: np.asarray(value) for key, value in result.items()}
-    labels = None if "labels" in inputs else arrays.pop("labels", None)
-    if set(arrays) != set(inputs):
-        raise DataError(
-            f"{source}: the graph's inputs are {', '.join(inputs)}, the data has "
-            f"{', '.join(arrays)}"
-        )
-    return samples_first(arrays, labels, inputs, source)
+    return pooled(arrays, inputs, source)
 
 
 def _existing(path: Path) -> Path:

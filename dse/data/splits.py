@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from dse import zoo
-from dse.data.layout import Shapes, laid_out
+from dse.data.layout import Arrays, Shapes, check_values, laid_out, pooled
 from dse.data.source import ZOO_PREFIX, read_pool
 from dse.errors import DataError
 from dse.text.reader import TextReader
 from dse.zoo.split import Split, Splits
 
+GIVEN = "data"
+"""What errors call samples that a program handed over."""
 SPLIT_NAMES = ("calibration", "search", "report")
 
 
@@ -69,6 +70,29 @@ def load_splits(
     return checked(splits, inputs, source)
 
 
+def given_splits(
+    given: Splits | Arrays, sizes: Sizes, inputs: Shapes, needed: Sizes | None = None
+) -> Splits:
+    """The splits of what a program handed over: arrays mean what they mean in an archive.
+
+    Args:
+        given: arrays as the graph takes them and `labels`, dealt here; or the splits themselves,
+            which have samples in front.
+        sizes: samples a split.
+        inputs: shape of every graph input.
+        needed: what will do where there are fewer.
+
+    Raises:
+        DataError: arrays that do not fit the graph, or too few samples.
+    """
+    if not isinstance(given, Splits):
+        pool = pooled(given, inputs, GIVEN)
+        for name, values in pool.inputs.items():
+            check_values(values, f"{GIVEN}: {name}")
+        given = deal(pool, sizes, origin=GIVEN, needed=needed)
+    return checked(given, inputs, GIVEN)
+
+
 def checked(splits: Splits, inputs: Shapes, source: str) -> Splits:
     """The splits with samples where the graph wants them.
 
@@ -106,12 +130,6 @@ def deal(pool: Split, sizes: Sizes, *, origin: str, needed: Sizes | None = None)
     edges = np.cumsum([getattr(sizes, name) for name in names])
     parts = dict(zip(names, np.split(order[: edges[-1]], edges[:-1]), strict=True))
     return Splits(**{name: _take(pool, np.sort(part)) for name, part in parts.items()})
-
-
-def pool(inputs: Mapping[str, np.ndarray], labels: np.ndarray | None) -> Split:
-    """Samples of any origin: rows of integers are tokens; one a sample may be a time step."""
-    rows = any(array.dtype.kind in "iu" and array.ndim > 1 for array in inputs.values())
-    return Split(inputs=inputs, labels=labels, kind="tokens" if rows else "images")
 
 
 def _take(split: Split, rows: np.ndarray) -> Split:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dse.evaluate.costs import Costs
@@ -87,8 +87,24 @@ def build_costs(
         targets=tuple(targets),
         variable_of_region=deciding,
         phases=tuple(scenario.phases),
-        remarks=remarks_of(phases),
+        remarks=(*remarks_of(phases), *_only_emulated(targets, deciding)),
     )
+
+
+def _only_emulated(
+    targets: Iterable[TargetCosts], deciding: Mapping[str, int | None]
+) -> Iterator[str]:
+    """Says which targets run no candidate at all, with the first reason."""
+    for target in targets:
+        searched = [one for one in target.table.entries() if deciding.get(one.region) is not None]
+        if searched and all(one.cost.status == "emulated" for one in searched):
+            runtime = target.deployment.runtime.name
+            yield (
+                f"{target.label}: {runtime} runs no candidate natively there, so that its costs "
+                f"are those of falling back ({searched[0].cost.note}); choose another runtime, or "
+                f"candidates that it has (dse legal MODEL --device "
+                f"{target.deployment.device.name}:{runtime})"
+            )
 
 
 def _deployment(target: Target, space: Space, folder: Path, known: Device | None) -> Deployment:

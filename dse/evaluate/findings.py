@@ -19,6 +19,8 @@ from dse.graph.ir.graph import Graph
 from dse.graph.ir.site import Site
 
 FLOATS = ("float", "bfloat")
+SAME = 1e-12
+"""Loss of a constant answer, in nats or spreads, below which all answers are one: rounding."""
 SHOWN = 6
 """Names that a message lists."""
 
@@ -96,6 +98,11 @@ def verdict(quality: Quality, constant: ConstantAnswer, unit: str) -> str:
         return (
             f"the loss is infinite: under this assignment outputs are NaN or infinite on {lost} "
             f"of {quality.samples} samples"
+        )
+    if constant.loss <= SAME:
+        return (
+            "full precision answers the same to every sample that was measured: a loss says "
+            "nothing here, whatever the formats"
         )
     if not constant.as_bad(quality.loss, quality.flip_rate):
         return ""

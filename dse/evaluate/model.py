@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dse.data import Sizes
+from dse.data.layout import Arrays
 from dse.evaluate.findings import verdict
 from dse.evaluate.quality import Quality
 from dse.evaluate.ruin import ConstantAnswer
@@ -41,7 +42,7 @@ def evaluate_model(
     folder: Path = Path(),
     compute: str = "cpu",
     quality: QualityOf = UNSAID,
-    splits: Splits | None = None,
+    splits: Splits | Arrays | None = None,
 ) -> Evaluation:
     """Emulate an assignment on the report split; scales come from the calibration split.
 
@@ -52,7 +53,8 @@ def evaluate_model(
         folder: what relative data paths are relative to.
         compute: `cpu` or `cuda`.
         quality: what the user says about the outputs.
-        splits: the samples themselves, instead of those that `data` names.
+        splits: the samples themselves, or arrays of them as the graph takes them, instead of
+            those that `data` names.
 
     Raises:
         GraphError: no weights, or operators that cannot be executed.

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 from dse.data import Sizes, batch_name, load_splits, token_table
-from dse.data.splits import checked as checked_splits
+from dse.data.layout import Arrays
+from dse.data.splits import given_splits
 from dse.errors import DataError, GraphError
 from dse.evaluate.batches import Feeds, batches
 from dse.evaluate.classify import classify
@@ -49,7 +50,7 @@ def build_evaluator(
     *,
     folder: Path = Path(),
     compute: str = "cpu",
-    splits: Splits | None = None,
+    splits: Splits | Arrays | None = None,
     metric: Metric | None = None,
     quality: QualityOf = UNSAID,
     needed: Sizes | None = None,
@@ -64,7 +65,8 @@ def build_evaluator(
             on the calibration split.
         folder: what relative data paths are relative to.
         compute: `cpu` or `cuda`.
-        splits: the samples themselves, instead of those that `data` names.
+        splits: the samples themselves, or arrays of them as the graph takes them, instead of
+            those that `data` names.
         metric: a user's own measure of quality.
         quality: what the user says about the outputs.
         needed: samples a split that will do where the source has fewer than `data` asks for;
@@ -104,7 +106,7 @@ def build_evaluator(
             text=_text_reader(graph, data.source),
         )
     else:
-        splits = checked_splits(splits, shapes, data.source)
+        splits = given_splits(splits, sizes, shapes, needed)
     measured = splits.search if splits.search.samples else splits.report
     task = classify(graph, measured, quality)
     if metric is not None:

@@ -15,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    field_validator,
     model_validator,
 )
 
@@ -233,6 +234,20 @@ class Search(Section):
         return {("method" if key == "sampler" else key): value for key, value in content.items()}
 
 
+def several(objectives: tuple[str, ...]) -> tuple[str, ...]:
+    """The objectives, if there is anything to trade between them.
+
+    Raises:
+        ValueError: fewer than two.
+    """
+    if len(objectives) < 2:
+        raise ValueError(
+            "expected two columns or more to trade, e.g. quality_loss and latency_s, got "
+            f"{', '.join(objectives) or 'none'}"
+        )
+    return objectives
+
+
 class Space(Section):
     """A whole space file."""
 
@@ -254,10 +269,15 @@ class Space(Section):
     constraints: tuple[str, ...] = ()
     """`<column><=<number>`, e.g. `weight_bytes<=2e9` or `quality_loss<=0.05`; `native-only`, or
     `native_share>=<number>`."""
-    objectives: tuple[str, ...] = Field(default=("quality_loss", "latency_s"), min_length=2)
+    objectives: tuple[str, ...] = ("quality_loss", "latency_s")
     """Columns to minimise; the first is `quality_loss`. With several targets a column without
     its target stands for that of every target."""
     search: Search = Search()
+
+    @field_validator("objectives")
+    @classmethod
+    def _several_objectives(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
+        return several(columns)
 
     @model_validator(mode="after")
     def _parts_of_the_search_split(self) -> Space:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+from dse.sensitivity.table import Score, Sensitivity, warn_of_flat
 from hwmodels.devices.load import device_names
 from hwmodels.formats.catalog import FORMATS, SCHEMES
 from hwmodels.runtimes.load import runtime_names
@@ -183,3 +187,40 @@ def test_compare_writes_one_page(dse: Dse, finished: Path, tmp_path: Path) -> No
     out = tmp_path / "both.html"
     assert dse("compare", finished, other, "-o", out).out == f"{out}\n"
     assert out.is_file()
+
+
+def test_a_method_that_no_search_would_know_is_refused_by_check(dse: Dse, space: Path) -> None:
+    space.write_text(space.read_text().replace("search: {", "search: {method: nsga4, "))
+    outcome = dse("check", space)
+    assert outcome.code == 2
+    assert "search.method: unknown method 'nsga4'; did you mean 'nsga" in outcome.err
+
+
+FLAT = "nothing can be chosen by it"
+
+
+@pytest.mark.parametrize(("flags", "said"), [((), True), (("--quiet",), False)])
+def test_quiet_silences_warnings_too(
+    dse: Dse, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], said: bool, tmp_path: Path
+) -> None:
+    logger = logging.getLogger("dse")
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "propagate", False)
+    dse(*flags, "check", tmp_path / "none.yaml")
+    (handler,) = logger.handlers
+    stream = io.StringIO()
+    handler.setStream(stream)
+    table = Sensitivity(scores=tuple(
+        Score(variable="v", choice=choice, loss=0.5, stderr=0.0, samples=4) for choice in "ab"
+    ))  # fmt: skip
+    warn_of_flat(table)
+    assert (FLAT in stream.getvalue()) is said
+
+
+def test_a_runtime_that_runs_nothing_on_a_device_is_said(dse: Dse, space: Path) -> None:
+    text = space.read_text()
+    target = re.search(r"targets:.*?(?=^\S)", text[1:], re.DOTALL | re.MULTILINE)
+    assert target is not None
+    other = "targets:\n  - {device: h100-sxm, runtime: vela}\n"
+    space.write_text(text.replace(target.group(), other))
+    assert "vela runs no candidate natively there" in dse("check", space).out

@@ -48,6 +48,11 @@ def assert_refused(outcome: object, *parts: str) -> None:
         ("search --out nowhere --resume", ["nowhere: no run is there", "without --resume"]),
         ("predict zoo:byte-gpt --device h100-sxm --price -1", ["--price", "above 0", "-1"]),
         ("predict zoo:byte-gpt --device h100-sxm --price nan", ["--price", "above 0", "nan"]),
+        (
+            "search spaces/smoke.yaml --objective quality_loss",
+            ["two columns or more", "quality_loss"],
+        ),
+        ("profile --device-name x -o x.csv --minutes inf", ["--minutes", "above 0", "inf"]),
         ("check nothing.yaml", ["nothing.yaml: no such space file"]),
         ("report nothing", ["nothing: no such folder"]),
         ("compare spaces", ["at least two"]),

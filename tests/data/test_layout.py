@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from dse.data.layout import batch_name, laid_out, samples_first
+from dse.data.layout import batch_name, laid_out, pooled, samples_first
+from dse.data.splits import Sizes, given_splits, load_splits
 from dse.errors import DataError
 from dse.evaluate.batches import batches
 from dse.zoo.split import Split
@@ -112,3 +115,36 @@ def test_what_is_no_number_is_refused(values: np.ndarray) -> None:
     split = Split(inputs={"x": values}, labels=None, kind="images")
     with pytest.raises(DataError, match="expected numbers"):
         laid_out(split, {"x": None}, "d")
+
+
+def test_arrays_of_a_program_mean_what_they_mean_in_an_archive(tmp_path: Path) -> None:
+    arrays = {"x": X, "state": STATE, "flag": FLAG, "labels": np.arange(10)}
+    shapes = {"x": ("batch", 3), "state": (2, "batch", 4), "flag": (1,)}
+    sizes = Sizes(calibration=2, search=3, report=4)
+    np.savez(tmp_path / "d.npz", **arrays)
+    stored = load_splits("d.npz", sizes, sequence=1, inputs=shapes, folder=tmp_path)
+    given = given_splits(arrays, sizes, shapes)
+    for part in ("calibration", "search", "report"):
+        one, other = getattr(stored, part), getattr(given, part)
+        assert (
+            (one.kind, one.axes)
+            == (other.kind, other.axes)
+            == ("images", {"state": 1, "flag": None})
+        )
+        assert np.array_equal(one.labels, other.labels)
+        for name in shapes:
+            assert np.array_equal(one.inputs[name], other.inputs[name])
+
+
+def test_arrays_that_no_input_takes_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    found = pooled({"x": X, "label": np.arange(10)}, {"x": ("batch", 3)}, "d")
+    assert found.labels is None
+    assert "d: array label is left out" in caplog.text
+    assert "did you mean 'labels'" in caplog.text
+
+
+def test_an_archive_that_is_none_is_refused_without_advice_to_trust_it(tmp_path: Path) -> None:
+    (tmp_path / "d.npz").write_bytes(b"abc")
+    sizes = Sizes(calibration=1, search=1, report=1)
+    with pytest.raises(DataError, match=r"archive that numpy.savez writes: it is"):
+        load_splits("d.npz", sizes, sequence=1, inputs={"x": ("n", 3)}, folder=tmp_path)

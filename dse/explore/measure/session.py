@@ -10,6 +10,7 @@ from pathlib import Path
 from optuna.samplers import BaseSampler
 
 from dse.data import Sizes, check_source
+from dse.data.layout import Arrays
 from dse.evaluate.evaluator import Evaluator
 from dse.evaluate.metric import Metric
 from dse.evaluate.setup import build_evaluator
@@ -63,7 +64,7 @@ def prepare(
     origin: str,
     folder: Path,
     compute: str = "cpu",
-    splits: Splits | None = None,
+    splits: Splits | Arrays | None = None,
     metric: Metric | None = None,
     devices: Mapping[str, Device] | None = None,
     sampler: BaseSampler | None = None,
@@ -76,7 +77,8 @@ def prepare(
         origin: what errors call it.
         folder: what its relative paths are relative to.
         compute: `cpu` or `cuda`.
-        splits: the samples themselves, instead of those that the space names.
+        splits: the samples themselves, or arrays of them as the graph takes them, instead of
+            those that the space names.
         metric: a user's own measure of quality.
         devices: by the name that a target uses, where it is not one of the catalogue or a file.
         sampler: who proposes, instead of the method that the space names.

@@ -22,7 +22,7 @@ from dse.model import Model, open_model
 from dse.space.build import build_problem
 from dse.space.constraint import Constraint
 from dse.space.problem import Point, Problem
-from dse.space.schema import Space
+from dse.space.schema import Space, several
 from hwmodels.devices.device import Device
 
 LOGGER = logging.getLogger(__name__)
@@ -163,7 +163,10 @@ def open_design(
 
 def _objectives(space: Space, costs: Costs, origin: str) -> Objectives:
     """What a space minimises; a column without its target stands for that of every target."""
-    first, *others = space.objectives
+    try:
+        first, *others = several(space.objectives)
+    except ValueError as error:
+        raise SpaceError(f"{origin}: objectives: {error}") from error
     if first != QUALITY:
         raise SpaceError(f"{origin}: objectives.0: expected {QUALITY!r}, got {first!r}")
     labels = [target.label for target in costs.targets] if len(costs.targets) > 1 else []

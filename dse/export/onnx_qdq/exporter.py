@@ -4,11 +4,12 @@ A constant becomes its codes and a DequantizeLinear (two of them where scales ha
 activation passes QuantizeLinear and DequantizeLinear with its calibrated scale; 16-bit floats
 without scales pass a pair of casts; a corrected mean goes into the bias, or is added to the
 output. Where a symmetric integer activation falls below its range, QuantizeLinear goes one step
-further than the emulator does (-128 where the range ends at -127).
+further than the emulator does (-128 where the range ends at -127): a check counts them.
 """
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import onnx
@@ -17,6 +18,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from dse.errors import ExportError
 from dse.export.base import Check, Recipe, Refusal
+from dse.export.onnx_qdq.caveats import SATURATION, SHOWN, saturating
 from dse.export.onnx_qdq.edit import Editor
 from dse.export.onnx_qdq.opset import raised
 from dse.export.onnx_qdq.plan import Plan, plan_of
@@ -26,6 +28,7 @@ from dse.graph.ir.initializer import FileInitializer
 from dse.graph.onnx.load import model_proto
 from dse.graph.onnx.unpack_weight import has_packed_weights
 
+LOGGER = logging.getLogger(__name__)
 EXTERNAL_BYTES = 1 << 30
 """Models above this size keep their weights in a file beside them."""
 
@@ -61,6 +64,9 @@ class OnnxQdq:
         Editor(graph=model.graph, plan=plan).edit()
         RemoveUnusedNodesPass()(model)
         _save(model, out)
+        if names := saturating(plan):
+            more = ", ..." if len(names) > SHOWN else ""
+            LOGGER.warning(SATURATION, len(names), ", ".join(names[:SHOWN]) + more)
 
     def verify(self, recipe: Recipe, out: Path) -> tuple[Check, ...]:
         """Onnx's full checker, its reference evaluator on weights, and runtimes on outputs.

@@ -20,7 +20,8 @@ from dse.export.onnx_qdq.constant import Codes, codes_of
 from dse.export.onnx_qdq.element import BASE_OPSET, ElementType, element_type
 
 STATIC = (
-    "static formats per tensor are written (int8:static, e4m3_tensor:static), and bf16 or fp16"
+    "static formats per tensor are written (w8a8_int8_static, uint8:static, int8:static, "
+    "e4m3_tensor:static), and bf16 or fp16"
 )
 ELEMENTS = (
     "int2, int4, int8, int16 (and unsigned), e2m1, e2m3, e3m2, e4m3, e5m2, bf16 and fp16 have one"
@@ -142,6 +143,9 @@ def _placement(quantize: Quantize, constant: Tensor | None) -> tuple[Placement, 
             instead="the same format without a rounding of its own is written",
         )
     if quantize.quantizer.format.scale is None:
+        if element.type.is_integer():  # a Cast would cut fractions off, and wrap
+            zero = np.array(0).astype(element.type.numpy())
+            return Pair(scale=1.0, zero_point=zero), element.opset
         return CastPair(type=element.type), element.opset
     return _pair(quantize, element), element.opset
 

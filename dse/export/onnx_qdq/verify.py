@@ -17,6 +17,7 @@ from onnx.reference import ReferenceEvaluator
 from dse.errors import ExportError
 from dse.execute.program.feeds import checked
 from dse.export.base import Check, Recipe
+from dse.export.onnx_qdq.caveats import below_range
 from dse.graph.onnx.convert import ONNX_DOMAIN, domain_name
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -125,7 +126,7 @@ def _outputs(recipe: Recipe, path: Path) -> list[Check]:
     ran = [one for one in found if one.check.difference is not None]
     if ran and not any(one.agrees for one in ran):
         raise ExportError("; ".join(f"{one.check.checker}: {one.check.note}" for one in ran))
-    return [one.check for one in found]
+    return [*(one.check for one in found), *below_range(recipe, feeds)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

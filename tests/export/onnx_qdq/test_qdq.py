@@ -238,3 +238,60 @@ def test_openvino_computes_four_bit_weights(weight, tmp_path):
     found = next(check for check in checks if check.checker.startswith("OpenVINO"))
     assert found.difference is not None
     assert found.difference < 1e-6
+
+
+def below(path: Path, feeds: dict[str, np.ndarray]) -> int:
+    """How many codes of -128 ONNX Runtime's QuantizeLinear nodes write."""
+    model = onnx.load(path)
+    codes = [node.output[0] for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    for name in codes:
+        model.graph.output.append(
+            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT8, None)
+        )
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    return sum(int((found == -128).sum()) for found in session.run(codes, feeds))
+
+
+@pytest.mark.parametrize("activation", ["int8:percentile90:static", "int8:static"])
+def test_values_below_a_symmetric_range_are_counted(tmp_path: Path, activation: str) -> None:
+    recipe = mlp_recipe(tmp_path, "int8_channel", activation)
+    path = tmp_path / "q.onnx"
+    (said,) = [check for check in deliver(recipe, "onnx-qdq", path, verify=True)
+               if "symmetric" in check.compared]  # fmt: skip
+    assert recipe.samples is not None
+    expected = below(path, {"x": recipe.samples["x"].numpy()})
+    assert bool(expected) is ("percentile" in activation)
+    assert said.note.startswith(f"{expected} of " if expected else "no value")
+
+
+def test_an_affine_range_has_nothing_to_count(tmp_path: Path) -> None:
+    recipe = mlp_recipe(tmp_path, "int8_channel", "uint8:static")
+    checks = deliver(recipe, "onnx-qdq", tmp_path / "q.onnx", verify=True)
+    assert not [check for check in checks if "symmetric" in check.compared]
+
+
+@pytest.mark.parametrize(
+    ("weight", "activation", "warned"),
+    [("int8_channel", "uint8:static", True), ("int8_channel", None, False),
+     ("uint8_channel", "uint8:static", False), ("int4_channel", "int8:static", False)],
+)  # fmt: skip
+def test_products_that_saturate_without_vnni_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, weight: str, activation: str, warned: bool
+) -> None:
+    deliver(mlp_recipe(tmp_path, weight, activation), "onnx-qdq", tmp_path / "q.onnx")
+    assert ("2 products of 8-bit integers (first, second)" in caplog.text) is warned
+
+
+def test_scales_a_token_are_refused_with_what_would_work(tmp_path: Path) -> None:
+    recipe = mlp_recipe(tmp_path, "int8_channel", "int8_token")
+    with pytest.raises(ExportError, match="w8a8_int8_static"):
+        deliver(recipe, "onnx-qdq", tmp_path / "q.onnx")
+
+
+def test_integers_without_a_scale_are_rounded_and_saturate(tmp_path: Path) -> None:
+    """As a pair of scale 1; a Cast would cut fractions off, and wrap."""
+    recipe = mlp_recipe(tmp_path, "int8_channel", "int4a")
+    (ran,) = [check for check in deliver(recipe, "onnx-qdq", tmp_path / "q.onnx", verify=True)
+              if "ONNX Runtime" in check.checker]  # fmt: skip
+    assert ran.difference is not None
+    assert ran.difference < 1e-5

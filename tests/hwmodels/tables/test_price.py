@@ -203,6 +203,17 @@ def test_the_npu_runs_int8_and_leaves_floats_to_its_host(cnn: Work) -> None:
     assert floats.latency_s > 20 * native.latency_s
 
 
+def test_scales_that_change_with_every_tensor_are_beyond_the_npu(cnn: Work) -> None:
+    """Vela compiles scales into its commands: they are fixed before anything runs."""
+    device, runtime = load_device("ethos-u55"), load_runtime("vela")
+    int8 = {
+        "weight": catalog.quantizer("int8_channel"),
+        "input": catalog.quantizer("int8:dynamic"),
+    }
+    cost = price(_region(cnn, "conv").quantized(int8), device, runtime)  # type: ignore[arg-type]
+    assert cost.status == "emulated"
+
+
 def test_fewer_weight_bits_save_flash_traffic_on_the_npu(cnn: Work) -> None:
     device, runtime = load_device("ethos-u55"), load_runtime("vela")
     costs = [

@@ -1,0 +1,106 @@
+"""Places where programs do something else with a Q/DQ file than the emulator did, said aloud."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dse.execute.emulate import Emulator, static_state
+from dse.execute.operators.step import Quantize
+from dse.export.base import Check, Recipe
+from dse.export.onnx_qdq.constant import Codes
+from dse.export.onnx_qdq.plan import Pair, Plan
+
+BYTE = ("int8", "uint8")
+SATURATION = (
+    "%d products of 8-bit integers (%s): on x86 CPUs with AVX2 or AVX-512 but without VNNI, ONNX "
+    "Runtime's default fusion adds pairs of them in 16 bits, which saturate, so the quantized "
+    "model can lose accuracy there that neither the emulator nor the file has; compare it on the "
+    "CPU that will run it, or switch the fusion off (ORT_DISABLE_ALL)"
+)
+SHOWN = 3
+"""Products that the warning names."""
+
+
+def saturating(plan: Plan) -> tuple[str, ...]:
+    """Nodes that multiply activations of 8-bit integers with weights of int8.
+
+    Fused, ONNX Runtime multiplies unsigned activations with signed weights by VPMADDUBSW there;
+    unsigned weights do not saturate. Source: ONNX Runtime, Quantize ONNX models, "When and why do
+    I need to try U8U8?".
+    """
+    activations, weights = set(), set()
+    for key, placement in plan.placements.items():
+        node = key.rpartition("/")[0]
+        if isinstance(placement, Pair) and placement.zero_point.dtype.name in BYTE:
+            activations.add(node)
+        elif isinstance(placement, Codes) and placement.codes.dtype == np.int8:
+            weights.add(node)
+    return tuple(sorted(activations & weights))
+
+
+def below_range(recipe: Recipe, feeds: Mapping[str, Tensor]) -> Iterator[Check]:
+    """How many values of symmetric integer activations fall below their range.
+
+    QuantizeLinear knows no symmetric range: it writes -128 where the emulator, and hardware with a
+    symmetric one, says -127. A Clip before it would be exact, and end the fusion of the pair into
+    integer kernels that the file is written for.
+    """
+    counters = {
+        key: _Counter(quantize, _limit(quantize))
+        for key, quantize in recipe.bound.items()
+        if recipe.constant(key) is None and _is_symmetric(quantize)
+    }
+    if not counters:
+        return
+    with torch.inference_mode():
+        recipe.program.run(feeds, {**recipe.bound, **counters})
+    low = sum(counter.below for counter in counters.values())
+    total = sum(counter.seen for counter in counters.values())
+    note = (
+        f"{low} of {total} values fall below it: QuantizeLinear takes them one step further than "
+        "the emulator (-128 for -127); affine formats (w8a8_int8_static) mean the same in both"
+        if low
+        else "no value of the samples falls below it"
+    )
+    yield Check(
+        checker="dse", compared=f"symmetric range of {len(counters)} activations", note=note
+    )
+
+
+def _is_symmetric(quantize: Quantize) -> bool:
+    if not isinstance(quantize, Emulator) or quantize.statistics is None:
+        return False
+    element = quantize.quantizer.format.element
+    if quantize.quantizer.format.scale is None:
+        return False
+    return element.kind == "int" and element.signed and element.symmetric
+
+
+def _limit(quantize: Quantize) -> float:
+    """The magnitude from which QuantizeLinear writes the code that a symmetric range has not."""
+    assert isinstance(quantize, Emulator), "only quantizers of ours are symmetric"
+    assert quantize.statistics is not None, "and static ones"
+    state = static_state(quantize.quantizer, quantize.statistics)
+    assert state.scales is not None, "a static format with a scale has one"
+    codes: float = 2.0 ** (quantize.quantizer.format.element.bits - 1)
+    return (codes - 0.5) * float(state.scales.item())
+
+
+@dataclass(eq=False)
+class _Counter:
+    """A quantizer that counts what falls below its range; equal only to itself."""
+
+    quantize: Quantize
+    limit: float
+    below: int = 0
+    seen: int = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.below += int((x < -self.limit).sum())
+        self.seen += x.numel()
+        return self.quantize(x)
