@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 import torch
 
-Tensors = tuple[torch.Tensor, ...]
-
 ALIGNMENT = 256
 """Bytes; what allocators give, so that kernels may load whole vectors."""
 DRAWN = 2**22

@@ -17,8 +17,6 @@ from hwmodels.devices.load import load_device
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.work.work import RegionWork
 
-LANGUAGE_SCHEMES = ("bf16", "w8a8_fp8_dynamic", "w4a16", "w4a4_nvfp4")
-VISION_SCHEMES = ("bf16", "w8a8_fp8", "w8a8_int8_static")
 LIKELY_SIZES = {"batch": 1, "sequence": 512, "past": 0}
 """Values of symbolic dimensions by name, for a first draft; others start at 1."""
 

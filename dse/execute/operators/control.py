@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -16,9 +16,6 @@ class Body(Protocol):
 
     def __call__(self, *inputs: Value) -> tuple[Value, ...]:
         """The body's outputs."""
-
-
-Control = Callable[..., tuple[Value, ...]]
 
 
 def if_(condition: Tensor, *, then_branch: Body, else_branch: Body) -> tuple[Value, ...]:

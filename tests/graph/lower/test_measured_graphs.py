@@ -62,7 +62,6 @@ ARCHITECTURES = {
                          roles=transformer(12, embedding=1, head=1)),
 }  # fmt: skip
 
-LLAMA_ROLES = ("qkv", "rotary", "attention", "o", "gate_up", "down")
 LLAMA_SHAPES = {  # width, heads, key-value heads, head width, feed-forward width
     "llama3_1b": (2048, 32, 8, 64, 8192),
     "llama3_8b": (4096, 32, 8, 128, 14336),
