@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,8 @@ SPACE = "space.yaml"
 """The space of the new run, so that `--resume` can measure more."""
 KEPT = ("metric", "metric_goal", "samples", "reference_metric")
 """What a manifest says of the measurements, which are the old run's."""
+
+LOGGER = logging.getLogger(__name__)
 
 
 def reprice(
@@ -112,8 +115,12 @@ def _taken_over(
         if kept.values:
             study.set_user_attr(f"{ATTRIBUTE}{digest}", kept.to_json(design.problem))
     design = corrected(design, study.user_attrs)
+    other: list[int] = []
     for trial in old.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         point = trial_point(trial, design.problem)
+        if trial.user_attrs.get("digest") != design.problem.assignment(point).digest:
+            other.append(trial.number)  # the new targets run another network in its place
+            continue
         costs = design.objective_costs(np.array([point]))[0].tolist()
         study.add_trial(
             optuna.trial.create_trial(
@@ -122,6 +129,10 @@ def _taken_over(
                 values=[trial.values[0], *costs],
                 user_attrs=_free(trial.user_attrs),
             )
+        )
+    if other:
+        LOGGER.warning(
+            "%d trials are left out: the targets run other networks in their place", len(other)
         )
     return records_of(design, study)
 

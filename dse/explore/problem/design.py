@@ -17,6 +17,7 @@ from dse.explore.problem.constraint import QUALITY, parse_constraints
 from dse.explore.problem.correction import Correction
 from dse.explore.problem.feasible import budgets, check_costs
 from dse.explore.problem.objectives import Objectives
+from dse.explore.problem.substitute import Substitutes
 from dse.explore.solve.solver import Budget, bounded
 from dse.model import Model, open_model
 from dse.space.build import build_problem
@@ -129,17 +130,25 @@ def open_design(
     found = model.analysis.regions
     problem = build_problem(space, found, origin=origin)
     cost_model = open_model(space.cost_model, folder=folder) if space.cost_model else None
-    costs = build_costs(
-        space,
-        problem,
-        found,
-        (cost_model or model).analysis,
-        origin=origin,
-        folder=folder,
-        devices=devices,
-    )
-    for remark in costs.remarks:
+
+    def priced(problem: Problem) -> Costs:
+        return build_costs(
+            space,
+            problem,
+            found,
+            (cost_model or model).analysis,
+            origin=origin,
+            folder=folder,
+            devices=devices,
+        )
+
+    costs = priced(problem)
+    substitutes = Substitutes.of(costs)
+    for remark in (*costs.remarks, *substitutes.remarks(problem)):
         LOGGER.warning("%s", remark)
+    if substitutes.everywhere:
+        problem = substitutes.applied(problem)
+        costs = priced(problem)
     objectives = _objectives(space, costs, origin)
     constraints = parse_constraints(
         space.constraints,
