@@ -23,13 +23,28 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         try:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(data)
-            Path(name).chmod(0o644)
+            Path(name).chmod(0o666 & ~_umask())
             Path(name).replace(path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
         raise WriteError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _umask() -> int:
+    """The permissions that new files do not get; Python tells them only by setting others."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is something at a path; a text that can be no path is nowhere."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, a NUL
+        return False
 
 
 def cache_folder() -> Path:

@@ -8,11 +8,14 @@ from pathlib import Path
 
 from dse import zoo
 from dse.errors import GraphError, nearest
+from dse.files import is_there
 from dse.graph.ir.graph import Graph
 from dse.graph.onnx.load import load
 from dse.graph.patterns.analysis import Analysis
 
 ZOO_PREFIX = "zoo:"
+SHOWN = 200
+"""Characters of a path that a message repeats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +56,13 @@ def open_model(name: str, *, folder: Path = Path()) -> Model:
             weights_note=entry.weights_note,
         )
     path = folder / name
-    if not path.exists() and name in zoo.CATALOGUE:
+    there = is_there(path)
+    if not there and name in zoo.CATALOGUE:
         raise GraphError(f"{name}: no such file; did you mean '{ZOO_PREFIX}{name}'?")
-    if not path.exists():
-        known = [str(found) for found in path.parent.glob("*.onnx")]
-        raise GraphError(f"{path}: no such file{nearest(str(path), known)}")
+    if not there:
+        near = path.parent.glob("*.onnx") if is_there(path.parent) else ()
+        known = [str(found) for found in near]
+        raise GraphError(f"{str(path)[:SHOWN]}: no such file{nearest(str(path), known)}")
     if path.is_dir():
         from dse.imports.folder import open_folder  # noqa: PLC0415 (it imports torch)
 

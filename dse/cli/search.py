@@ -71,7 +71,9 @@ def search(
         typer.Option(metavar="'COLUMN<=NUMBER'", help="Keep to this; repeat for several."),
     ] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Assignments to measure.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Same seed, same front.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**32 - 1, help="Same seed, same front.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="The run folder.  [default: runs/<space>-<time>]"),

@@ -134,6 +134,7 @@ def _facts(summary: SpaceSummary) -> dict[str, Value]:
         "assignments": f"{summary.problem.size:.3g}",
         "uniform": ", ".join(summary.problem.uniforms),
         "trials": summary.space.search.trials,
+        "runs_code_of": ", ".join(summary.code) or "nobody but dse",
     }
 
 

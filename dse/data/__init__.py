@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dse.data.layout import batch_name, laid_out
-from dse.data.source import ZOO_PREFIX, check_source
+from dse.data.source import ZOO_PREFIX, check_source, code_of, is_code
 from dse.data.splits import SPLIT_NAMES, Sizes, deal, load_splits
 from dse.data.vocabulary import token_table
 
@@ -13,7 +13,9 @@ __all__ = [
     "Sizes",
     "batch_name",
     "check_source",
+    "code_of",
     "deal",
+    "is_code",
     "laid_out",
     "load_splits",
     "token_table",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,6 +12,8 @@ import numpy as np
 from dse import zoo
 from dse.data.layout import Shapes, check_values, pooled
 from dse.errors import DataError, nearest
+from dse.files import is_there
+from dse.plugins import PluginError, code_file, named_object
 from dse.text.documents import SUFFIXES
 from dse.text.reader import TextReader
 from dse.zoo.split import Split
@@ -36,14 +37,36 @@ def check_source(source: str, folder: Path = Path()) -> None:
         zoo.resolve(source.removeprefix(ZOO_PREFIX))
         return
     path = folder / source
-    if path.is_dir():
+    if is_there(path) and path.is_dir():
         return
     _check_known(source, path)
+    code_of(source, folder)
     if path.suffix == ".npz":
         for name, values in _arrays(path).items():
             check_values(values, f"{path}: {name}")
     elif path.suffix in (".npy", *SUFFIXES):
         _existing(path)
+
+
+def is_code(source: str, folder: Path) -> bool:
+    """Whether a source is a function that is called."""
+    path = folder / source
+    plain = source.startswith(ZOO_PREFIX) or path.suffix in (*ARRAYS, *SUFFIXES)
+    return not plain and ":" in source and not is_there(path)
+
+
+def code_of(source: str, folder: Path) -> Path | None:
+    """The file that `module:function` runs; None for an installed module, or another source.
+
+    Raises:
+        DataError: neither an installed module nor a file in the folder.
+    """
+    if not is_code(source, folder):
+        return None
+    try:
+        return code_file(source, folder)
+    except PluginError as error:
+        raise DataError(str(error)) from error
 
 
 def read_pool(
@@ -69,13 +92,13 @@ def read_pool(
     if path.suffix == ".npy":
         return _windows(path, _token_ids(path), inputs, sequence, vocabulary)
     _check_known(source, path)
-    return _function(source, inputs)
+    return _function(source, inputs, folder)
 
 
 def _check_known(source: str, path: Path) -> None:
     if path.suffix in (*ARRAYS, *SUFFIXES) or ":" in source:
         return
-    if path.exists():
+    if is_there(path):
         raise DataError(
             f"{source}: expected .npz, .npy, {', '.join(SUFFIXES)}, a folder or module:function"
         )
@@ -193,17 +216,21 @@ def _pixels(dim: int | str | None) -> int:
     return dim if isinstance(dim, int) else DEFAULT_PIXELS
 
 
-def _function(source: str, inputs: Shapes) -> Split:
+def _function(source: str, inputs: Shapes, folder: Path) -> Split:
     """A user's function, called without arguments: a mapping of arrays, or a `Split`."""
-    module_name, _, name = source.partition(":")
     try:
-        function: Callable[[], object] = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise DataError(f"{source}: {error}; expected an importable module:function") from error
+        function = named_object(source, folder)
+    except PluginError as error:
+        raise DataError(str(error)) from error
+    if not callable(function):
+        raise DataError(f"{source}: expected a function, got {type(function).__name__}")
     try:
         result = function()
-    except TypeError as error:
-        raise DataError(f"{source}: {error}; it is called without arguments") from error
+    except (Exception, SystemExit) as error:  # a user's function may raise anything
+        raise DataError(
+            f"{source}: {type(error).__name__}: {error}; it is called without arguments and "
+            "returns a mapping of arrays"
+        ) from error
     if isinstance(result, Split):
         return result
     if not isinstance(result, Mapping):

@@ -63,7 +63,7 @@ def transform(spec: str) -> Transform:
     name, arguments = transform_arguments(spec)
     try:
         return _MAKERS[name](*arguments)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise QuantizeError(f"transform {spec!r}: {error}") from error
 
 
@@ -93,10 +93,14 @@ def _wrapped(outer: Transform, state: QuantizerState, inner: OnRows) -> OnRows:
     return lambda rows: outer.around(rows, inner, state)
 
 
+LARGEST_ROTATION = 8192
+"""Side of the largest rotation that is written out as a matrix: 256 MiB."""
+
+
 def hadamard_matrix(n: int) -> Tensor:
     """The orthonormal Sylvester-Hadamard matrix, (n, n) float32, n a power of two."""
-    if n < 1 or n & (n - 1):
-        raise ValueError(f"size must be a power of two, got {n}")
+    if not 1 <= n <= LARGEST_ROTATION or n & (n - 1):
+        raise ValueError(f"size must be a power of two up to {LARGEST_ROTATION}, got {n}")
     matrix: Tensor = torch.ones(1, 1)
     while matrix.shape[0] < n:
         matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
@@ -145,6 +149,9 @@ def _by_factors(name: str) -> Transform:
 
 
 def _power(k: float) -> Transform:
+    if not (math.isfinite(k) and k > 0):
+        raise ValueError(f"the power must be positive, got {k:g}")
+
     def around(rows: Tensor, quantized: OnRows, _: QuantizerState) -> Tensor:
         values = quantized(torch.sign(rows) * torch.pow(rows.abs(), k))
         return torch.sign(values) * torch.pow(values.abs(), 1 / k)

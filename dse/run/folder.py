@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -40,6 +42,26 @@ def open_folder(folder: Path, identity: Mapping[str, object], *, resume: bool) -
     if folder.exists() and any(folder.iterdir()):
         raise RunError(f"{folder}: exists and is not a run folder; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
+
+
+def check_own(folder: Path) -> None:
+    """A look at everything in a run folder, before something is written there.
+
+    A folder from a stranger could lead our writing elsewhere: into a file by `.lock` or the
+    journal, which are opened in place, or into another folder by `state`.
+
+    Raises:
+        RunError: something in it is a symbolic link, or neither a file nor a folder.
+    """
+    for parent, folders, names in os.walk(folder):
+        for path in (Path(parent) / name for name in (*folders, *names)):
+            kind = path.lstat().st_mode
+            if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+                what = "a symbolic link" if stat.S_ISLNK(kind) else "no file"
+                raise RunError(
+                    f"{path}: is {what}; a run folder that is written to holds its own files "
+                    "only: copy what it leads to"
+                )
 
 
 def continued(folder: Path) -> Manifest:

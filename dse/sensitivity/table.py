@@ -81,12 +81,14 @@ class Sensitivity:
         """
         with path.open(newline="", encoding="utf-8") as stream:
             reader = csv.DictReader(stream)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise RunError(f"{path}: expected the columns {', '.join(COLUMNS)}")
             try:
-                return cls(scores=tuple(_score(row) for row in reader))
-            except (TypeError, ValueError) as error:
+                columns = tuple(reader.fieldnames or ())
+                scores = tuple(map(_score, reader)) if columns == COLUMNS else ()
+            except (TypeError, ValueError, csv.Error) as error:
                 raise RunError(f"{path}: {error}; delete the file to measure it again") from error
+        if columns != COLUMNS:
+            raise RunError(f"{path}: expected the columns {', '.join(COLUMNS)}")
+        return cls(scores=scores)
 
 
 def warn_of_flat(table: Sensitivity) -> None:

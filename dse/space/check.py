@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from dse.data import code_of, is_code
 from dse.model import Model, open_model
+from dse.plugins import code_file
 from dse.space.build import build_problem
 from dse.space.load import load_space
 from dse.space.problem import Problem
@@ -19,6 +21,8 @@ class SpaceSummary:
     space: Space
     model: Model
     problem: Problem
+    code: tuple[str, ...]
+    """What a search would import beside `dse`: the file, or the module that is installed."""
 
     @property
     def site_count(self) -> int:
@@ -41,4 +45,23 @@ def describe(path: str | Path) -> SpaceSummary:
     folder = Path(path).parent
     model = open_model(space.model, folder=folder)
     problem = build_problem(space, model.analysis.regions, origin=str(path))
-    return SpaceSummary(space=space, model=model, problem=problem)
+    return SpaceSummary(
+        space=space, model=model, problem=problem, code=foreign_code(space, folder)
+    )
+
+
+def foreign_code(space: Space, folder: Path) -> tuple[str, ...]:
+    """Other people's code that a search of a space imports. Nothing is imported here.
+
+    Raises:
+        DataError: data of code that is neither installed nor in the space's folder.
+        PluginError: a search method of such code.
+    """
+    found: list[str] = []
+    source = space.data.source
+    if is_code(source, folder):
+        found.append(f"{source} ({code_of(source, folder) or 'installed'})")
+    if ":" in space.search.method:
+        file = code_file(space.search.method, folder)
+        found.append(f"{space.search.method} ({file or 'installed'})")
+    return tuple(found)

@@ -206,7 +206,7 @@ class Search(Section):
 
     trials: int = Field(default=48, ge=1)
     """Measured assignments in all: uniforms, solver candidates and the sampler's."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
     method: str = "front"
     """Who proposes assignments once the solver's are measured: `front`, `nsga2`, `nsga3`, `tpe`,
     `gp`, `random`, a method of another package, a class of `optuna.samplers` or a
@@ -222,7 +222,7 @@ class Search(Section):
     """Share of the search samples, in whole batches, after which an assignment ends that is
     clearly worse than one that costs no more; it counts as that share of a trial. By default
     every assignment is measured on all samples (studies/search_fidelity)."""
-    solver_budgets: int = Field(default=16, ge=1)
+    solver_budgets: int = Field(default=16, ge=1, le=4096)
     """How many cost budgets the knapsack is solved at."""
 
     @model_validator(mode="before")

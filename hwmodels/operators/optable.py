@@ -81,6 +81,8 @@ def checked_table(frame: pd.DataFrame, *, source: str, timed: bool) -> OpTable:
     shapes, first, problems = _checked(frame)
     if timed and not problems:
         problems = _time_problems(frame, shapes)
+    elif "median_us" in frame:
+        problems += _unfit_times(frame)
     if problems:
         shown = problems[:MESSAGES_SHOWN]
         more = len(problems) - len(shown)
@@ -165,13 +167,8 @@ def _row(op: str, text: str, dtype: str) -> tuple[Shape, str]:
 
 
 def _time_problems(frame: pd.DataFrame, shapes: list[Shape]) -> list[str]:
-    times = pd.to_numeric(frame["median_us"], errors="coerce")
     given = frame["median_us"].notna()
-    problems = [
-        f"line {index + 2}: median_us: expected a positive number of microseconds, got "
-        f"{frame['median_us'].iat[int(index)]!r}"
-        for index in np.flatnonzero(given & (times.isna() | (times <= 0) | np.isinf(times)))
-    ]
+    problems = _unfit_times(frame)
     if not given.any():
         problems.append("median_us: every row is empty; expected microseconds in some")
     key = [name for name in ("op", "dtype", "runtime") if name in frame]
@@ -182,3 +179,14 @@ def _time_problems(frame: pd.DataFrame, shapes: list[Shape]) -> list[str]:
         for index in twice.index[twice]
     ]
     return problems
+
+
+def _unfit_times(frame: pd.DataFrame) -> list[str]:
+    """What is given as a time and is none."""
+    times = pd.to_numeric(frame["median_us"], errors="coerce")
+    given = frame["median_us"].notna()
+    return [
+        f"line {index + 2}: median_us: expected a positive number of microseconds, got "
+        f"{str(frame['median_us'].iat[int(index)])[:40]!r}"
+        for index in np.flatnonzero(given & (times.isna() | (times <= 0) | np.isinf(times)))
+    ]

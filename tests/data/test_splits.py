@@ -83,7 +83,7 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, arrays: dict, says: 
     [
         ("nothing.npz", "no such file"),
         ("what", "no such data"),
-        ("os:nothing", "importable module:function"),
+        ("os:nothing", "a module of Python itself"),
         ("torn.npz", "cannot be read"),
     ],
 )

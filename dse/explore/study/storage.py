@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import logging
 import re
+import sqlite3
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,27 @@ class _Unpickled(BaseJournalBackend):
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Write logs."""
         self._backend.append_logs(logs)
+
+
+def local_file(url: str) -> Path | None:
+    """The file that a storage is kept in; None for a server's."""
+    if "://" not in url:
+        return Path(url)
+    scheme, _, rest = url.partition("://")
+    if not scheme.startswith("sqlite"):
+        return Path(rest) if scheme == "unix" else None
+    return Path(rest.removeprefix("/").partition("?")[0])
+
+
+def has_study(file: Path, name: str) -> bool:
+    """Whether a file is an SQLite database with a study of that name; only looks."""
+    address = f"{file.resolve().as_uri()}?mode=ro"
+    try:
+        with closing(sqlite3.connect(address, uri=True)) as database:
+            query = "SELECT 1 FROM studies WHERE study_name = ?"
+            return database.execute(query, (name,)).fetchone() is not None
+    except sqlite3.Error:
+        return False
 
 
 @contextmanager

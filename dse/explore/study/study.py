@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dse.errors import RunError, nearest
 from dse.explore.study.storage import open_journal, retry
-from dse.run.folder import mismatch
+from dse.run.folder import check_own, mismatch
 from dse.space.problem import Point, Problem
 
 STUDY_NAME = "dse"
@@ -46,9 +47,11 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold a run folder for this process; the operating system lets go when the process ends.
 
     Raises:
-        RunError: another process holds it.
+        RunError: another process holds it, or something in it is a symbolic link.
     """
-    with (folder / LOCK).open("w") as stream:
+    check_own(folder)
+    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    with os.fdopen(handle, "w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -32,8 +32,8 @@ def si(value: float | None, unit: str) -> str:
 
 def digits(value: float, significant: int = 3) -> str:
     """A number with that many significant digits, never in exponent form."""
-    if value == 0:
-        return "0"
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
     places = significant - 1 - _exponent(value, significant)
     return f"{round(value, places):.{max(places, 0)}f}"
 
@@ -52,7 +52,7 @@ def loss_text(value: float | None, stderr: float = 0.0) -> str:
         return DASH
     if value == 0 and stderr == 0:
         return "0"
-    if stderr <= 0:
+    if stderr <= 0 or not (math.isfinite(stderr) and math.isfinite(value)):
         return digits(value)
     leading = _exponent(stderr, 2)
     places = max((1 if stderr < 2 * 10.0**leading else 0) - leading, 0)
