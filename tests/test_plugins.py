@@ -8,7 +8,8 @@ import pytest
 from dse.data import check_source
 from dse.data.source import read_pool
 from dse.errors import DataError
-from dse.plugins import PluginError, code_file, named_object
+from dse.plugins import code_file, named_object
+from hwmodels.errors import PluginError
 
 SHAPES = {"x": ("batch", 2)}
 

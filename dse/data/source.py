@@ -13,10 +13,11 @@ from dse import zoo
 from dse.data.layout import Shapes, check_values, pooled
 from dse.errors import DataError, nearest
 from dse.files import is_there
-from dse.plugins import PluginError, code_file, named_object
+from dse.plugins import code_file, named_object
 from dse.text.documents import SUFFIXES
 from dse.text.reader import TextReader
 from dse.zoo.split import Split
+from hwmodels.errors import PluginError
 
 ZOO_PREFIX = "zoo:"
 DEFAULT_PIXELS = 224
