@@ -60,8 +60,12 @@ def fitted_scales(
             f"{quantizer.name}: scales of {quantizer.format.name} are fitted; expected a "
             f"statistic of {', '.join(STATISTICS)}, got {quantizer.statistic}"
         )
+    device = rows.device
+    # A search compares sums, and a GPU adds in another order: on the host, the same weights have
+    # the same scales wherever they are used.
+    rows = rows.cpu()
     count = max(CHUNK // max(rows.shape[1], 1), 1)
-    weights = rows.new_ones(1, 1) if importance is None else importance.to(rows.dtype)
+    weights = rows.new_ones(1, 1) if importance is None else importance.to(rows)
     weights = weights.expand(rows.shape)
     parts = [
         _of_rows(part, weight, quantizer)
@@ -69,8 +73,8 @@ def fitted_scales(
     ]
     offsets = [part.offsets for part in parts if part.offsets is not None]
     return FittedScales(
-        scales=torch.cat([part.scales for part in parts]),
-        offsets=torch.cat(offsets) if offsets else None,
+        scales=torch.cat([part.scales for part in parts]).to(device),
+        offsets=torch.cat(offsets).to(device) if offsets else None,
     )
 
 
