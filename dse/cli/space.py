@@ -79,7 +79,7 @@ def check(
     )
     support = _support(costs)
     read = summary.space
-    outputs = described_outputs(summary.model.graph, read.data, read.quality, space.parent)
+    outputs = described_outputs(summary.model.analysis, read.data, read.quality, space.parent)
     if json:
         screen.json({**_facts(summary), "outputs": outputs, "choices": support.records()})
         return

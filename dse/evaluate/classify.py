@@ -281,6 +281,9 @@ def _float_ends(graph: Graph, name: str) -> Iterator[_End]:
         node = graph.producer.get(waiting.pop(0))
         if node is None or node.op_type == "Shape":
             continue
+        if node.op_type in CHOSEN:  # a look-up of names by the place of the largest
+            yield from _chosen_ends(graph, node)
+            continue
         for value in node.inputs:
             if not value or value in seen or value in graph.initializers:
                 continue

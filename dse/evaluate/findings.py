@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-import networkx as nx
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,16 +12,14 @@ from torch import Tensor
 from dse.errors import DataError
 from dse.evaluate.output import Output
 from dse.evaluate.quality import Quality
+from dse.evaluate.reach import named
 from dse.evaluate.ruin import ConstantAnswer
 from dse.evaluate.task import Task
 from dse.graph.ir.graph import Graph
-from dse.graph.ir.site import Site
 
 FLOATS = ("float", "bfloat")
 SAME = 1e-12
 """Loss of a constant answer, in nats or spreads, below which all answers are one: rounding."""
-SHOWN = 6
-"""Names that a message lists."""
 
 
 def check_defined(output: Output, defined: Sequence[Tensor], graph: Graph, split: str) -> None:
@@ -60,22 +57,6 @@ def _is_sound(values: np.ndarray) -> bool:
         return True
     mask = values.ndim < 2 or set(np.unique(values[~odd])) <= {0.0}
     return mask and bool(np.isneginf(values[odd]).all())
-
-
-def before(graph: Graph, nodes: Iterable[str]) -> frozenset[str]:
-    """Some nodes with all that lead to them."""
-    seen: set[str] = set()
-    for name in nodes:
-        if name not in seen:
-            seen |= {name} | nx.ancestors(graph.dag, name)
-    return frozenset(seen)
-
-
-def unmeasured(graph: Graph, sites: Iterable[Site], values: Iterable[str]) -> tuple[str, ...]:
-    """Nodes with sites from which no measured tensor is reached."""
-    ends = [graph.producer[value].name for value in values if value in graph.producer]
-    seen = before(graph, ends)
-    return tuple(dict.fromkeys(site.node for site in sites if site.node not in seen))
 
 
 def remarks(task: Task) -> Iterator[str]:
@@ -116,10 +97,3 @@ def verdict(quality: Quality, constant: ConstantAnswer, unit: str) -> str:
         f"nothing of the network is left: the loss, {quality.loss:.3g} {unit}, is that of a "
         f"constant answer ({constant.loss:.3g}) or worse{flips}"
     )
-
-
-def named(names: Iterable[str]) -> str:
-    """Some names of many."""
-    listed = list(names)
-    more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
-    return ", ".join(listed[:SHOWN]) + more

@@ -17,8 +17,9 @@ from dse.errors import DataError, GraphError
 from dse.evaluate.batches import Feeds, batches
 from dse.evaluate.classify import classify
 from dse.evaluate.evaluator import TRACE_BYTES, Evaluator
-from dse.evaluate.findings import bad_weights, before, named, remarks, unmeasured
+from dse.evaluate.findings import bad_weights, remarks
 from dse.evaluate.metric import Metric
+from dse.evaluate.reach import before, named, unmeasured, without_untouched
 from dse.evaluate.task import Task
 from dse.evaluate.values import certain
 from dse.execute.memory import GIGA, Caches, Need, checked, memory_need, with_kept
@@ -108,7 +109,8 @@ def build_evaluator(
     else:
         splits = given_splits(splits, sizes, shapes, needed)
     measured = splits.search if splits.search.samples else splits.report
-    task = classify(graph, measured, quality)
+    every = (*sites.values(), *analysis.sites)
+    task = without_untouched(classify(graph, measured, quality), graph, every)
     if metric is not None:
         task = replace(task, outputs=())
     values = [output.value for output in task.outputs]

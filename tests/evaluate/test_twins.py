@@ -41,6 +41,10 @@ WRITTEN: dict[str, Twin] = {
     ),
     "argmax": ("int64[N] y", "y = ArgMax<axis=1, keepdims=0>(z)"),
     "argmax of softmax": ("int64[N, 1] y", "p = Softmax(z) y = ArgMax<axis=1>(p)"),
+    "name of the argmax": (
+        "int64[N, 1] y",
+        "k = ArgMax<axis=1>(z) y = Gather<axis=0>(names, k)",
+    ),
     "argmax as float": ("float[N, 1] y", "k = ArgMax<axis=1>(z) y = Cast<to=1>(k)"),
     "top": ("float[N, 2] y, int64[N, 2] i", "y, i = TopK(z, two)"),
     "both": ("float[N, 6] y, int64[N] k", "y = Softmax(z) k = ArgMax<axis=1, keepdims=0>(z)"),
@@ -61,6 +65,7 @@ def _weights(outputs: int = CLASSES) -> dict[str, np.ndarray]:
         "w2": rng.standard_normal((48, outputs)).astype(np.float32) / 2,
         "axis": np.array([1]),
         "two": np.array([2]),
+        "names": np.arange(CLASSES)[::-1].copy(),
         "zero": np.float32([0]),
         "lost": np.full((1, 1), -np.inf, np.float32),
     }
@@ -249,6 +254,19 @@ def test_a_network_that_answers_the_same_to_everything_is_said(evaluate) -> None
     found = evaluate(WRITTEN["softmax"], weights=weights)
     assert found.quantized.loss == pytest.approx(0, abs=1e-9)
     assert "answers the same to every sample" in found.verdict
+
+
+PASSED_ON: dict[str, Twin] = {
+    "an input": ("float[N, 6] y, float[N, 32] u", "y = Softmax(z) u = Identity(x)"),
+    "a constant": ("float[N, 6] y, float[1] u", "y = Softmax(z) u = Identity(zero)"),
+}
+
+
+@pytest.mark.parametrize("name", PASSED_ON)
+def test_outputs_that_no_format_reaches_dilute_no_loss(evaluate, name: str) -> None:
+    found = evaluate(PASSED_ON[name])
+    assert found.quantized.loss == evaluate(WRITTEN["softmax"]).quantized.loss
+    assert "output u is not counted: no number format reaches it" in found.task.notes
 
 
 def test_labels_beyond_the_classes_are_refused(evaluate) -> None:

@@ -46,9 +46,10 @@ class GpuEstimator:
             WorkError: Operands that no unit of the device multiplies, even widened.
         """
         gpu = GpuFigures.of(device)
-        costs: list[KernelCost | None] = [None] * len(kernels)
-        for kind in dict.fromkeys(kernel.kind for kernel in kernels):
-            chosen = [index for index, kernel in enumerate(kernels) if kernel.kind == kind]
+        costs = [NOTHING if _is_empty(kernel) else None for kernel in kernels]
+        waiting = [index for index, cost in enumerate(costs) if cost is None]
+        for kind in dict.fromkeys(kernels[index].kind for index in waiting):
+            chosen = [index for index in waiting if kernels[index].kind == kind]
             group = [kernels[index] for index in chosen]
             timed = (
                 self._learned(group, device, gpu, runtime)
@@ -100,6 +101,16 @@ class GpuEstimator:
             low_s=latency * np.exp(width * low),
             high_s=latency * np.exp(width * high),
         )
+
+
+NOTHING = KernelCost(
+    latency_s=0.0, low_s=0.0, high_s=0.0, energy_j=0.0, traffic_bytes=0.0, bound="launch"
+)
+"""The cost of a product without rows, as of an empty cache: runtimes launch no kernel for it."""
+
+
+def _is_empty(kernel: Kernel) -> bool:
+    return kernel.kind in ("gemm", "conv2d", "attention") and kernel.macs == 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

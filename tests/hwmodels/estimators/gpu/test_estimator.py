@@ -105,3 +105,12 @@ def test_trees_are_those_of_scikit_learn() -> None:
     boosted = GradientBoostingRegressor(n_estimators=20, random_state=0).fit(inputs, target)
     ours = exported(boosted).predict(inputs.astype(float))
     assert ours == pytest.approx(boosted.predict(inputs), abs=1e-5)
+
+
+def test_a_product_without_rows_costs_nothing_and_leaves_the_others_alone() -> None:
+    """As of an empty cache; its logarithms were NaN."""
+    device, runtime = load_device("h100-sxm"), load_runtime("torch-eager")
+    empty, whole = (_kernel({"M": m, "N": 64, "K": 64}, "bf16") for m in (0, 64))
+    both = GpuEstimator().estimate([empty, whole], device, runtime)
+    assert both[0].latency_s == both[0].traffic_bytes == 0
+    assert both[1] == GpuEstimator().estimate([whole], device, runtime)[0]
