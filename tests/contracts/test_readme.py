@@ -27,7 +27,7 @@ def test_every_link_leads_somewhere() -> None:
 def test_the_commands_that_continuous_integration_runs_are_there() -> None:
     lines = README.splitlines()
     assert "pip install . && dse search spaces/fp4.yaml" in lines
-    assert "pip install -e '.[dev]' && pytest" in lines
+    assert "pip install -e '.[dev]' && pytest -n 2" in lines
 
 
 def test_the_example_is_python_that_imports_what_exists() -> None:
