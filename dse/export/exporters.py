@@ -5,6 +5,7 @@ from __future__ import annotations
 from dse.errors import ExportError, nearest
 from dse.export.base import Exporter
 from dse.export.compressed_tensors.exporter import CompressedTensors
+from dse.export.gguf.exporter import Gguf
 from dse.export.modelopt.exporter import ModelOpt
 from dse.export.neutral import NeutralRecipe
 from dse.export.onnx_qdq.exporter import OnnxQdq
@@ -15,6 +16,7 @@ GROUP = "dse.exporters"
 
 EXPORTERS: dict[str, Exporter] = {
     "compressed-tensors": CompressedTensors(),
+    "gguf": Gguf(),
     "modelopt": ModelOpt(),
     "onnx-qdq": OnnxQdq(),
     "recipe": NeutralRecipe(),

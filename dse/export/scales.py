@@ -27,6 +27,8 @@ class RowScales:
     """Zero points."""
     level: np.float32
     """The second level of a two-level format, else 1."""
+    offsets: FloatArray | None = None
+    """What is added to codes times scales; None where the format has no offsets."""
 
 
 def scales_of(rows: FloatArray, emulator: Emulator) -> RowScales:
@@ -37,7 +39,8 @@ def scales_of(rows: FloatArray, emulator: Emulator) -> RowScales:
     assert state.scales is not None, "a format with a scale has one"
     scales: FloatArray = state.scales.numpy()
     zeros = np.zeros_like(scales) if state.zero_points is None else state.zero_points.numpy()
-    return RowScales(scales=scales, zeros=zeros, level=_level(state))
+    offsets = None if state.offsets is None else state.offsets.numpy()
+    return RowScales(scales=scales, zeros=zeros, level=_level(state), offsets=offsets)
 
 
 def _derived(rows: Tensor, quantizer: Quantizer, state: QuantizerState | None) -> QuantizerState:

@@ -30,6 +30,7 @@ OF_FOLDERS = {
     "folder": {"proj/in1": "e4m3_tensor", "proj/in0": "e4m3_tensor:static"},
     "folder, blocks": {"down_proj/in1": "nvfp4", "o_proj/in1": "nvfp4"},
     "folder, one projection": {"q_proj/in1": "e4m3_tensor"},
+    "folder, packed": {"proj/in1": "q8_0", "q_proj/in1": "q4_1"},
 }
 """The same for Hugging Face folders, by the end of a site's key."""
 
@@ -49,7 +50,11 @@ def accepted(target: str, where: Path) -> Recipe:
     recipe = mlp_recipe(where, "int8_channel", "int8:static")
     if not exporter(target).can_express(recipe):
         return recipe
-    return folders.of("llama", where / "tiny", OF_FOLDERS["folder, blocks"])
+    made = (
+        folders.of("llama", where / f"tiny{number}", formats)
+        for number, formats in enumerate(OF_FOLDERS.values())
+    )
+    return next(one for one in made if not exporter(target).can_express(one))
 
 
 @pytest.fixture(params=EXPORTERS)

@@ -75,8 +75,12 @@ class Layers:
         return sorted(module for module in modules if module not in self.quantized)
 
 
-def layers_of(recipe: Recipe) -> Layers:
+def layers_of(recipe: Recipe, *, fused: bool = True) -> Layers:
     """The layers of a recipe whose model is a Hugging Face folder.
+
+    Args:
+        recipe: the recipe.
+        fused: whether the runtime loads siblings (`q_proj`, `k_proj`, `v_proj`) as one layer.
 
     Raises:
         CheckpointError: the folder is no longer what it was.
@@ -88,7 +92,7 @@ def layers_of(recipe: Recipe) -> Layers:
     # Weights first: an input is written with the weight that it meets.
     for key in sorted(recipe.bound, key=lambda key: (not key.endswith("/in1"), key)):
         sorter.sort(key, recipe.bound[key])
-    sorter.check_whole()
+    sorter.check_whole(fused=fused)
     return found
 
 
@@ -117,7 +121,7 @@ class _Sorter:
         except Inexpressible as why:
             self._refuse(key, why.reason, why.instead)
 
-    def check_whole(self) -> None:
+    def check_whole(self, *, fused: bool) -> None:
         """What holds for all sites together."""
         if len(self.found.precisions) > 1:
             self._refuse(
@@ -126,7 +130,7 @@ class _Sorter:
                 f"{', '.join(sorted(self.found.precisions))}",
                 "one of them at every site that is only cast is written",
             )
-        for group in siblings_of(list(self.linears.values())):
+        for group in siblings_of(list(self.linears.values())) if fused else ():
             self._check_siblings(group)
 
         self._check_caches()

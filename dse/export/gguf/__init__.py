@@ -1,0 +1,1 @@
+"""The target `gguf`: packed blocks, names and metadata as llama.cpp reads them."""

@@ -1,0 +1,173 @@
+"""GGUF files of tiny networks: tensors, names, refusals; transformers and llama.cpp read them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from dse.errors import ExportError
+from dse.export import Check, Recipe, deliver, exporter
+from dse.model import open_model
+from tests.export import folders
+
+SIZES = {"hidden_size": 256, "intermediate_size": 512, "vocab_size": 300}
+MIXED = {
+    "q_proj/in1": "q4_k", "k_proj/in1": "q8_0", "v_proj/in1": "q6_k", "o_proj/in1": "q5_0",
+    "gate_proj/in1": "q4_1", "up_proj/in1": "iq4_nl", "down_proj/in1": "q3_k:output_mse",
+    "layers.1.mlp.down_proj/in1": "q4_k:gptq", "lm_head/in1": "q5_k",
+    "layers.1.self_attn.o_proj/in1": "bf16",
+}  # fmt: skip
+
+
+def tokenizer(folder: Path, size: int) -> None:
+    """A byte-level one that splits digits, as SmolLM's does, smaller than the embedding."""
+    made = Tokenizer(models.BPE())
+    split = (pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.Sequence(list(split)), decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size - 3,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=["<|endoftext|>", "<|im_start|>"],
+        show_progress=False,
+    )
+    made.train_from_iterator(["the quick brown fox jumps over the lazy dog 1234 "] * 9, trainer)
+    made.save(str(folder / "tokenizer.json"))
+    names = {"bos_token": "<|im_start|>", "eos_token": "<|endoftext|>"}
+    config = {**names, "tokenizer_class": "PreTrainedTokenizerFast"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+
+
+def recipe(family: str, where: Path, formats: dict[str, str], **changes: int | None) -> Recipe:
+    folders.folder(family, where, **{**SIZES, **changes})  # type: ignore[arg-type]
+    tokenizer(where, 300)
+    return folders.recipe(open_model(str(where)), formats)
+
+
+def written(recipe: Recipe, out: Path) -> tuple[Check, ...]:
+    return deliver(recipe, "gguf", out, verify=True)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "mistral"])
+def test_every_reader_has_the_emulators_numbers(family: str, tmp_path: Path) -> None:
+    changes = {"sliding_window": None} if family == "mistral" else {}
+    given = recipe(family, tmp_path / "m", MIXED, **changes)
+    checks = written(given, tmp_path / "out.gguf")
+    assert checks[0].difference == 0.0
+    ran = {check.checker.partition(" ")[0]: check for check in checks}
+    if importlib.util.find_spec("accelerate"):
+        assert ran["transformers"].difference is not None
+        assert ran["transformers"].difference < 1e-4
+    if importlib.util.find_spec("xllamacpp"):
+        assert ran["llama.cpp"].difference is not None
+
+
+def test_a_file_says_what_llama_cpp_wants(tmp_path: Path) -> None:
+    given = recipe("llama", tmp_path / "m", MIXED)
+    written(given, tmp_path / "out.gguf")
+    reader = gguf.GGUFReader(tmp_path / "out.gguf")
+    found = {name: field.contents() for name, field in reader.fields.items()}
+    assert found["general.architecture"] == "llama"
+    assert found["llama.attention.head_count_kv"] == 2
+    assert found["tokenizer.ggml.pre"] == "smollm"
+    assert len(found["tokenizer.ggml.tokens"]) == 300
+    assert found["tokenizer.ggml.tokens"][299] == "[PAD299]"
+    assert found["tokenizer.ggml.bos_token_id"] == 1
+    assert found["tokenizer.ggml.eos_token_id"] == 0
+    types = {tensor.name: tensor.tensor_type.name for tensor in reader.tensors}
+    assert types["blk.0.attn_q.weight"] == "Q4_K"
+    assert types["output.weight"] == "Q5_K"
+    assert types["blk.1.attn_output.weight"] == types["token_embd.weight"] == "BF16"
+    assert types["output_norm.weight"] == "F32"
+    lines = (tmp_path / "out.gguf.tensor-types.txt").read_text().splitlines()
+    assert r"^blk\.1\.ffn_down\.weight$=q4_k" in lines
+    assert not any("norm" in line for line in lines)
+
+
+def test_the_file_has_the_bytes_that_formats_count(tmp_path: Path) -> None:
+    formats = {"q_proj/in1": "q4_k", "down_proj/in1": "q6_k", "up_proj/in1": "q5_1"}
+    given = recipe("llama", tmp_path / "m", formats)
+    written(given, tmp_path / "out.gguf")
+    sizes = {one.name: one.n_bytes for one in gguf.GGUFReader(tmp_path / "out.gguf").tensors}
+    counted = {
+        key: one.format.storage_bytes(tuple(given.constant(key).shape), given.bound[key].axes)
+        for key, one in given.assignment
+    }
+    names = {"q_proj": "attn_q", "down_proj": "ffn_down", "up_proj": "ffn_up"}
+    for key, expected in counted.items():
+        block, module = key.split(".")[2], key.partition("/")[0].rpartition(".")[2]
+        assert sizes[f"blk.{block}.{names[module]}.weight"] == expected
+
+
+def test_a_file_that_was_changed_does_not_pass(tmp_path: Path) -> None:
+    given = recipe("llama", tmp_path / "m", {"proj/in1": "q8_0"})
+    out = tmp_path / "out.gguf"
+    written(given, out)
+    reader = gguf.GGUFReader(out)
+    place = next(one for one in reader.tensors if one.name == "blk.0.attn_k.weight").data_offset
+    content = bytearray(out.read_bytes())
+    content[place + 5] ^= 1
+    out.write_bytes(content)
+    with pytest.raises(ExportError, match=r"reads blk\.0\.attn_k\.weight with a difference"):
+        exporter("gguf").verify(given, out)
+
+
+@pytest.mark.parametrize(
+    ("formats", "message"),
+    [
+        ({"q_proj/in1": "nvfp4"}, "no tensor type with the numbers of nvfp4"),
+        ({"q_proj/in1": "int4_g128"}, "no tensor type with the numbers of int4_g128; q8_0"),
+        ({"q_proj/in1": "q8_0", "q_proj/in0": "int8_token"}, "nothing about activations"),
+        ({"q_proj/in1": "q8_0:smooth(0.5)"}, "computes around the codes"),
+        ({"scores/in1": "q8_0"}, "nothing about caches"),
+    ],
+)
+def test_what_has_no_place_is_refused(
+    formats: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    given = recipe("llama", tmp_path / "m", formats)
+    with pytest.raises(ExportError, match=message):
+        deliver(given, "gguf", tmp_path / "made" / "out.gguf")
+    assert not (tmp_path / "made").exists()
+
+
+def test_rows_that_are_no_whole_blocks_are_refused(tmp_path: Path) -> None:
+    given = recipe("llama", tmp_path / "m", {"o_proj/in1": "q4_k"}, hidden_size=64)
+    with pytest.raises(ExportError, match="rows of 64 elements are not whole blocks of 256; q8_0"):
+        deliver(given, "gguf", tmp_path / "out.gguf")
+
+
+@pytest.mark.parametrize(
+    ("family", "message"),
+    [("gpt2", "other tensors for the family gpt2"), ("mistral", "a window of 4 tokens")],
+)
+def test_networks_that_llama_cpp_computes_otherwise_are_refused(
+    family: str, message: str, tmp_path: Path
+) -> None:
+    given = folders.of(family, tmp_path / "m", {})
+    with pytest.raises(ExportError, match=message):
+        deliver(given, "gguf", tmp_path / "out.gguf")
+
+
+def test_a_tokenizer_that_splits_otherwise_is_refused(tmp_path: Path) -> None:
+    given = recipe("llama", tmp_path / "m", {})
+    path = tmp_path / "m" / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["pre_tokenizer"] = {"type": "Whitespace"}
+    path.write_text(json.dumps(content))
+    with pytest.raises(ExportError, match=r"splits text as none of llama.cpp.s pre-tokenizers"):
+        deliver(given, "gguf", tmp_path / "out.gguf")
+
+
+def test_without_a_tokenizer_tokens_are_numbers(tmp_path: Path) -> None:
+    given = folders.of("llama", tmp_path / "m", {"proj/in1": "q8_0"})
+    checks = written(given, tmp_path / "out.gguf")
+    assert checks[0].difference == 0.0
+    fields = gguf.GGUFReader(tmp_path / "out.gguf").fields
+    assert fields["tokenizer.ggml.model"].contents() == "none"
+    assert np.uint32(128) == fields["llama.vocab_size"].contents()
