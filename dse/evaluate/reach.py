@@ -18,17 +18,27 @@ SHOWN = 6
 def before(graph: Graph, nodes: Iterable[str]) -> frozenset[str]:
     """Some nodes with all that lead to them."""
     seen: set[str] = set()
-    for name in nodes:
-        if name not in seen:
+    for name in (_holder(graph, node) for node in nodes):
+        if name and name not in seen:
             seen |= {name} | nx.ancestors(graph.dag, name)
     return frozenset(seen)
+
+
+def _holder(graph: Graph, node: str) -> str:
+    """The graph's own node that holds a node in a body: `loop` of `loop/body/step`."""
+    name = node
+    while name and name not in graph.by_name:
+        name = name.rpartition("/")[0]
+    return name
 
 
 def unmeasured(graph: Graph, sites: Iterable[Site], values: Iterable[str]) -> tuple[str, ...]:
     """Nodes with sites from which no measured tensor is reached."""
     ends = [graph.producer[value].name for value in values if value in graph.producer]
     seen = before(graph, ends)
-    return tuple(dict.fromkeys(site.node for site in sites if site.node not in seen))
+    return tuple(
+        dict.fromkeys(site.node for site in sites if _holder(graph, site.node) not in seen)
+    )
 
 
 def without_untouched(task: Task, graph: Graph, sites: Iterable[Site]) -> Task:
@@ -36,7 +46,7 @@ def without_untouched(task: Task, graph: Graph, sites: Iterable[Site]) -> Task:
 
     Their loss is zero whatever is chosen, and would only dilute that of the others.
     """
-    nodes = {site.node for site in sites}
+    nodes = {_holder(graph, site.node) for site in sites}
     reached = tuple(
         output
         for output in task.outputs
