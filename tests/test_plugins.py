@@ -45,7 +45,9 @@ def test_a_module_of_the_working_directory_is_not_taken_for_an_installed_one(fol
     _write(tmp_path / "elsewhere" / "planted.py")
     with pytest.raises(DataError, match="no module 'planted' is installed"):
         check_source("planted:samples", folder)
-    assert code_file("planted:samples", tmp_path / "elsewhere").name == "planted.py"
+    found = code_file("planted:samples", tmp_path / "elsewhere")
+    assert found is not None
+    assert found.name == "planted.py"
 
 
 @pytest.mark.parametrize("name", ["../out.py:samples", "{}/out.py:samples", "link.py:samples"])

@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -54,9 +55,10 @@ def predicted(rows: pd.DataFrame, link: Callable[[str], Link]) -> np.ndarray:
     """Seconds of each row; of custom tables the better of ring and peer kernel."""
     found = []
     for row in rows.itertuples():
-        seconds = ring_s(str(row.op_name), row.bytes, row.num_gpus, link(str(row.device)))
+        size, gpus = cast("float", row.bytes), cast("int", row.num_gpus)
+        seconds = ring_s(str(row.op_name), size, gpus, link(str(row.device)))
         if row.table == "custom" and link(str(row.device)).name not in collectives.HOST_LINKS:
-            peer = peer_all_reduce_s(row.bytes, row.num_gpus, link(str(row.device)))
+            peer = peer_all_reduce_s(size, gpus, link(str(row.device)))
             seconds = min(seconds, peer)
         found.append(seconds)
     return np.array(found)
@@ -73,8 +75,8 @@ def left_out_link(device: str) -> Link:
     starts = [link.start_s.value for link in others if link.start_s]
     steps = [link.step_s.value for link in others if link.step_s]
     return replace(
-        own_link(device), start_s=_figure(np.mean(np.log(starts))), step_s=_figure(
-            np.mean(np.log(steps)))
+        own_link(device), start_s=_figure(float(np.mean(np.log(starts)))), step_s=_figure(
+            float(np.mean(np.log(steps))))
     )  # fmt: skip
 
 

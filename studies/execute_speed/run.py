@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import onnxruntime
@@ -86,7 +87,7 @@ def candidates(case: Case, threads: int) -> dict[str, Callable[[], object]]:
     regions = analysis.regions
     for name in (*SCHEMES, *EVERYWHERE):
         bound = emulators(uniform_assignment(regions, name), every, calibration)
-        found[name] = lambda bound=bound: program.run(feeds, bound)
+        found[name] = partial(program.run, feeds, bound)
     return found
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import model_compression_toolkit as mct
 import numpy as np
@@ -47,7 +48,7 @@ def restricted(node: object) -> object:
     """A target description without the weight widths that the task does not allow."""
     if isinstance(node, dict):
         found = {key: restricted(value) for key, value in node.items()}
-        options = found.get("quantization_configurations")
+        options: Any = found.get("quantization_configurations")
         if options is not None:
             found["quantization_configurations"] = [o for o in options if allowed(o)] or options
         return found

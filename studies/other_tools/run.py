@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -78,7 +77,7 @@ def prepare(work: Path) -> None:
         images = split.inputs["image"].astype(np.float32)
         arrays |= {name: images, f"{name}_labels": np.asarray(split.labels)}
         arrays[f"{name}_logits"] = session.run(None, {"image": images})[0]
-    np.savez(work / "data.npz", **arrays)
+    np.savez(work / "data.npz", **arrays)  # type: ignore[arg-type]
 
 
 def peer(name: str, python: str, script: str, work: Path, seed: int) -> Search:
@@ -159,4 +158,4 @@ def write(work: Path, searches: list[Search]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

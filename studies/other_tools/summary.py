@@ -62,9 +62,9 @@ def figure(points: pd.DataFrame) -> str:
     """Loss over weight bytes of the first seed as SVG: every recipe, by tool."""
     first = points[points["seed"] == 0]
     sizes = first["weight_bytes"]
-    x = np.interp(sizes, [sizes.min(), sizes.max()], [70, 560])
+    x = np.interp(sizes.to_numpy(float), [sizes.min(), sizes.max()], [70, 560])
     logs = np.log10(first["loss"])
-    y = np.interp(logs, [logs.min(), logs.max()], [330, 30])
+    y = np.interp(logs.to_numpy(float), [logs.min(), logs.max()], [330, 30])
     marks = [
         f'<circle cx="{a:.1f}" cy="{b:.1f}" r="4" fill="{COLOURS[tool]}"/>'
         for a, b, tool in zip(x, y, first["tool"], strict=True)

@@ -100,10 +100,10 @@ def predicted(table: OpTable, device: Device) -> pd.DataFrame:
 def unseen_errors(table: OpTable) -> pd.DataFrame:
     """The shipped estimator on shapes that were not in its tables, by runtime, operator, type."""
     frame = predicted(table, load_device("h100-sxm"))
-    groups = [(("all", "", ""), frame)]
+    groups: list[tuple[tuple[str, ...], pd.DataFrame]] = [(("all", "", ""), frame)]
     groups += [((str(run), "all", ""), rows) for run, rows in frame.groupby("runtime")]
     by = ["runtime", "op", "dtype"]
-    groups += [(tuple(map(str, key)), rows) for key, rows in frame.groupby(by)]  # type: ignore[arg-type]
+    groups += [(tuple(map(str, key)), rows) for key, rows in frame.groupby(by)]
     return pd.DataFrame(
         {
             **dict(zip(by, key, strict=True)),
@@ -164,7 +164,8 @@ def scores(pairs: list[tuple[OpTable, Device]]) -> dict[str, float]:
             }
         )
     frame = pd.DataFrame(found)
-    return {**frame.mean().to_dict(), "sd": frame["median_error_%"].std(ddof=0)}
+    means = {str(name): mean for name, mean in frame.mean().items()}
+    return {**means, "sd": frame["median_error_%"].std(ddof=0)}
 
 
 def energy(table: OpTable) -> pd.DataFrame:

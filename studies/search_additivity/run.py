@@ -64,7 +64,7 @@ def neighbours(table: Benchmark, session: Session) -> list[dict[str, object]]:
     front = np.flatnonzero(nondominated(values))
     front = front[np.argsort(values[front, 1])]
     measured = {
-        split: np.array([_samples(session, table, number, split) for number in front])
+        split: np.array([_samples(session, table, int(number), split) for number in front])
         for split in ("search", "report")
     }
     rows: list[dict[str, object]] = []

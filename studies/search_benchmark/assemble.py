@@ -71,7 +71,7 @@ def main() -> None:
             measured = {key: archive[key] for key in archive.files if key != "report.samples"}
         np.savez_compressed(
             DATA / f"{name}.npz",
-            **measured, **names(session), **costs(session), **sensitivities(session),
+            **measured, **names(session), **costs(session.design), **sensitivities(session),  # type: ignore[arg-type]
         )  # fmt: skip
 
 

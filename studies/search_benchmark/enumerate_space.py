@@ -201,7 +201,7 @@ def save(folder: Path, depth: int, out: Path) -> None:
             content |= {f"{split}.{k}": v for k, v in reduce(losses, kept).items()}
             content["kept"] = kept.astype(np.int32)
     if content:
-        np.savez_compressed(out / f"{folder.name}.npz", **content)
+        np.savez_compressed(out / f"{folder.name}.npz", **content)  # type: ignore[arg-type]
 
 
 def main() -> None:

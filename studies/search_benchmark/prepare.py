@@ -47,7 +47,9 @@ def write(session: Session, out: Path, *, variables: int | None = None) -> None:
         }
         for variable in chosen
     ]
-    model = str(Path(session.design.model.graph.path).resolve().relative_to(HERE.parents[1]))
+    path = session.design.model.graph.path
+    assert path is not None
+    model = str(Path(path).resolve().relative_to(HERE.parents[1]))
     (out / "space.json").write_text(json.dumps({"model": model, "variables": described}))
     save_calibration(session.evaluator.calibration, out)
     feeds = {

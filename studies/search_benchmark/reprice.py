@@ -86,7 +86,7 @@ def main() -> None:
     for name in NAMES:
         path = SPACES / f"{name}.yaml"
         design = open_design(load_space(path), origin=str(path), folder=path.parent)
-        np.savez_compressed(out / f"{name}.npz", **repriced(name, design))
+        np.savez_compressed(out / f"{name}.npz", **repriced(name, design))  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

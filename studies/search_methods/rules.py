@@ -29,7 +29,7 @@ def random(job: Job) -> None:
 def _greedy(job: Job, surrogate: Surrogate) -> None:
     """From the least loss: always the change that saves most cost for its score."""
     uniforms(job)
-    costs = [sum(parts) for parts in zip(*job.additive, strict=True)]
+    costs = [sum(parts, np.zeros(1)) for parts in zip(*job.additive, strict=True)]
     point = [int(np.argmin(losses)) for losses in surrogate.losses]
     while job.trials:
         job.measure([tuple(point)])

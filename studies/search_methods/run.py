@@ -76,6 +76,7 @@ def rows(task: Task, *, deadline: float = math.inf) -> list[Row]:
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     table = load(task.space)
     truth = Truth.of(table.values(task.cost), table)
+    assert table.report_loss is not None
     report = Truth.of(np.column_stack([table.report_loss, table.costs[task.cost]]), table)
     return [
         {

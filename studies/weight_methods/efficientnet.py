@@ -22,6 +22,7 @@ from dse.evaluate.output import Output
 from dse.evaluate.task import Task
 from dse.execute.program.program import Program
 from dse.execute.weights.calibrate import observe
+from dse.execute.weights.learn import WeightStates
 from dse.graph.ir.assignment import Assignment
 from dse.graph.patterns.analysis import Analysis
 from dse.model import open_model
@@ -88,12 +89,14 @@ def measured(model: str, folder: Path) -> Iterator[dict[str, object]]:
     (name,) = graph.outputs
     output = Output(name=name, value=name, kind="logits", reason="a classifier of ImageNet")
     operands = [site for site in by_key.values() if site.role == "activation"]
+    feeds = Feeds(splits.calibration, 16, "cpu")
     evaluator = Evaluator(
         program=program,
         splits=splits,
         task=Task(outputs=(output,)),
         sites=by_key,
-        calibration=observe(program, Feeds(splits.calibration, 16, "cpu")(), operands),
+        calibration=observe(program, feeds(), operands),
+        weights=WeightStates(program, by_key, feeds),
         batch=16,
     )
     rows = [("activations alone", None), ("int8 weights", "int8_channel")]

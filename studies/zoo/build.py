@@ -97,7 +97,7 @@ def build_images(folder: Path) -> None:
     for split, rows in (("search", slice(half)), ("report", slice(half, TEST_IMAGES))):
         arrays[f"{split}_images"] = test[rows]
         arrays[f"{split}_labels"] = test_labels[rows]
-    numpy.savez_compressed(IMAGES_FILE, **arrays)
+    numpy.savez_compressed(IMAGES_FILE, **arrays)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import lzma
 import math
 import time
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors.torch import save_file
@@ -47,7 +48,7 @@ class Muon:
     @torch.no_grad()
     def step(self, rate: float, momentum: float = 0.95) -> None:
         for group, momenta in zip(self.groups, self.momenta, strict=True):
-            gradient = torch.stack([weight.grad for weight in group])
+            gradient = torch.stack(cast("list[Tensor]", [weight.grad for weight in group]))
             momenta.lerp_(gradient, 1 - momentum)
             update = orthogonal(gradient.lerp(momenta, momentum))
             inputs, outputs = update.shape[-2:]

@@ -45,7 +45,7 @@ def main() -> None:
     torch.manual_seed(SEED)
     torch.set_float32_matmul_precision("high")
     images, labels = load(arguments.data, "train", arguments.device)
-    model = ResNet(ResNetConfig()).to(arguments.device, memory_format=torch.channels_last)
+    model = ResNet(ResNetConfig()).to(arguments.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average, steps = train(model, images, labels, arguments, started)
     test_images, test_labels = load(arguments.data, "t10k", arguments.device)
     record = {

@@ -208,6 +208,7 @@ def test_quiet_silences_warnings_too(
     monkeypatch.setattr(logger, "propagate", False)
     dse(*flags, "check", tmp_path / "none.yaml")
     (handler,) = logger.handlers
+    assert isinstance(handler, logging.StreamHandler)
     stream = io.StringIO()
     handler.setStream(stream)
     table = Sensitivity(scores=tuple(

@@ -59,7 +59,7 @@ def test_training_has_its_roles(name: str) -> None:
 
 def test_the_three_products_of_training_have_both_factors() -> None:
     for name in ("fprop", "dgrad", "wgrad"):
-        operands = {role.operands.get(name) for role in ROLES.values()}  # type: ignore[call-overload]
+        operands = {role.operands.get(name) for role in ROLES.values()}
         assert {"input", "weight"} <= operands
 
 

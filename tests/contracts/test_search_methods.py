@@ -40,7 +40,7 @@ def package(monkeypatch: pytest.MonkeyPatch) -> None:
     registered = EntryPoint(name="tossed", value=value, group="dse.methods")
 
     def entry_points(**wanted: str) -> EntryPoints:
-        return EntryPoints([registered]).select(**wanted)
+        return EntryPoints([registered]).select(**wanted)  # type: ignore[arg-type]
 
     monkeypatch.setattr(plugins, "entry_points", entry_points)
     monkeypatch.setattr(EntryPoint, "load", lambda point: of_a_package)

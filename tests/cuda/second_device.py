@@ -31,20 +31,20 @@ _INDEXING = {_aten.index, _aten.index_put, _aten.index_put_, _aten._index_put_im
 class Labelled(Tensor):
     """A tensor of the second device; it shares the memory of `values`."""
 
-    values: Tensor
+    values: Tensor  # type: ignore[assignment]
 
     @staticmethod
     def __new__(cls, values: Tensor) -> Labelled:
-        made: Labelled = Tensor._make_subclass(  # type: ignore[attr-defined]
+        made: Labelled = Tensor._make_subclass(
             cls, values, False, dispatch_device=True, device_for_backend_keys=torch.device(NAME)
         )
         made.values = values
         return made
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls,
         func: Any,
         types: Sequence[type],
@@ -66,7 +66,7 @@ class Labelled(Tensor):
     def __array__(self, *_: object) -> Any:
         return self.numpy()
 
-    def __repr__(self) -> str:
+    def __repr__(self) -> str:  # type: ignore[override]
         return f"Labelled({self.values!r})"
 
     def __format__(self, spec: str) -> str:
@@ -137,7 +137,7 @@ class _Generator(torch.Generator):
 
     def __new__(cls, device: str | torch.device = "cpu") -> _Generator:
         is_second = torch.device(device).type == NAME
-        return super().__new__(cls, device="cpu" if is_second else device)
+        return super().__new__(cls, device="cpu" if is_second else device)  # type: ignore[call-arg]
 
 
 def _made_on_host(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -153,7 +153,7 @@ def _made_on_host(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
 @contextmanager
 def second_device() -> Iterator[str]:
     """The name of a device that exists within the context."""
-    replaced = {
+    replaced: dict[str, Any] = {
         "Generator": _Generator,
         "tensor": _made_on_host(torch.tensor),
         "as_tensor": _made_on_host(torch.as_tensor),

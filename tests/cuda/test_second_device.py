@@ -63,4 +63,5 @@ def test_gradients_flow(device):
     (on_host @ on_host).square().sum().backward()
     (on_device @ on_device).square().sum().backward()
     assert isinstance(on_device.grad, Labelled)
+    assert on_host.grad is not None
     assert torch.equal(on_device.grad.cpu(), on_host.grad)

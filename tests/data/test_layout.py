@@ -121,7 +121,7 @@ def test_arrays_of_a_program_mean_what_they_mean_in_an_archive(tmp_path: Path) -
     arrays = {"x": X, "state": STATE, "flag": FLAG, "labels": np.arange(10)}
     shapes = {"x": ("batch", 3), "state": (2, "batch", 4), "flag": (1,)}
     sizes = Sizes(calibration=2, search=3, report=4)
-    np.savez(tmp_path / "d.npz", **arrays)
+    np.savez(tmp_path / "d.npz", **arrays)  # type: ignore[arg-type]
     stored = load_splits("d.npz", sizes, sequence=1, inputs=shapes, folder=tmp_path)
     given = given_splits(arrays, sizes, shapes)
     for part in ("calibration", "search", "report"):

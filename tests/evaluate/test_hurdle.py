@@ -55,7 +55,7 @@ def test_what_is_clearly_worse_does_not_clear() -> None:
     hurdle = Hurdle(rows=tuple(range(8)), rival=tuple(rival))
     worse = rival[:8] * 1.5
     assert not hurdle.clears(tuple(worse))
-    assert hurdle.estimate(worse) == pytest.approx(rival.mean() + 0.5 * rival[:8].mean())
+    assert hurdle.estimate(tuple(worse)) == pytest.approx(rival.mean() + 0.5 * rival[:8].mean())
     assert hurdle.clears(tuple(rival[:8] * 0.9))
     assert hurdle.clears(tuple(rival[:8] + np.linspace(-0.1, 0.15, 8)))
 

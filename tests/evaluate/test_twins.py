@@ -66,7 +66,7 @@ def _weights(outputs: int = CLASSES) -> dict[str, np.ndarray]:
         "axis": np.array([1]),
         "two": np.array([2]),
         "names": np.arange(CLASSES)[::-1].copy(),
-        "zero": np.float32([0]),
+        "zero": np.array([0], np.float32),
         "lost": np.full((1, 1), -np.inf, np.float32),
     }
 
@@ -96,7 +96,7 @@ def evaluate(tmp_path: Path) -> Callable[..., Evaluation]:
         path = tmp_path / "m.onnx"
         onnx.save(model, path)
         x = np.random.default_rng(1).standard_normal((SAMPLES, DEPTH)).astype(np.float32)
-        np.savez(tmp_path / "d.npz", x=x, **({} if labels is None else {"labels": labels}))
+        np.savez(tmp_path / "d.npz", x=x, **({} if labels is None else {"labels": labels}))  # type: ignore[arg-type]
         graph = load(path)
         data = Data(source=str(tmp_path / "d.npz"), report=24)
         analysis = Analysis(graph)
@@ -165,7 +165,7 @@ BINARY: dict[str, Twin] = {
 @pytest.mark.parametrize("name", BINARY)
 def test_one_logit_is_two_classes(evaluate, name: str) -> None:
     weights = {
-        **_weights(1), "unit": np.float32([[1]]), "half": np.float32([[0.5]]),
+        **_weights(1), "unit": np.array([[1]], np.float32), "half": np.array([[0.5]], np.float32),
     }  # fmt: skip
     labels = np.random.default_rng(2).integers(0, 2, SAMPLES)
     expected = evaluate(BINARY["two classes"], labels=labels, weights=weights)

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -134,13 +135,14 @@ def one_thread() -> Iterator[None]:
 
 
 def _export(name: str, folder: Path) -> Exported:
-    make, inputs, options = MODELS[name]
+    make, inputs, own = MODELS[name]
+    options: dict[str, Any] = {"dynamo": True, "verbose": False, **own}
     torch.manual_seed(0)
     module, fed, path = make().eval(), inputs(), folder / f"{name}.onnx"
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         # The exporters' own code warns of what torch, copyreg and onnxscript deprecate.
         warnings.simplefilter("ignore")
-        torch.onnx.export(module, (fed,), path, **{"dynamo": True, "verbose": False, **options})
+        torch.onnx.export(module, (fed,), path, **options)
     graph = load(path)
     return Exported(
         path=path, graph=graph, program=Program(graph), module=module,
@@ -149,7 +151,7 @@ def _export(name: str, folder: Path) -> Exported:
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Exported]]:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
     """A model of `MODELS` by name."""
     folder = tmp_path_factory.mktemp("exported")
     found: dict[str, Exported] = {}

@@ -7,6 +7,7 @@ import pwd
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from tests.explore.server import free_port
 
@@ -33,7 +34,7 @@ class Server:
         self.port = free_port()
         self._data = folder / "data"
         folder.mkdir()
-        self._as = {"user": USER, "group": USER} if os.getuid() == 0 else {}
+        self._as: dict[str, Any] = {"user": USER, "group": USER} if os.getuid() == 0 else {}
         if self._as:
             shutil.chown(folder, USER)
         self.user = USER if self._as else pwd.getpwuid(os.getuid()).pw_name

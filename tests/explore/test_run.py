@@ -60,12 +60,13 @@ def test_files_agree_with_each_other(finished: Path) -> None:
     assert recommended["trial"] in front.trial.tolist()
     choices = pd.read_csv(finished / "choices.csv").set_index("trial")
     costs = pd.read_csv(finished / "costs.csv", keep_default_na=False)
+    latencies = trials["latency_s"].to_dict()
     for trial, row in choices.iterrows():
         chosen = costs[
             (costs.choice == "fixed") | (costs.choice == costs.variable.map(row.to_dict()))
         ]
         total = chosen.latency_s.astype(float).sum()
-        assert total == pytest.approx(trials.loc[trial, "latency_s"], rel=1e-6)
+        assert total == pytest.approx(latencies[trial], rel=1e-6)
 
 
 def test_effort_is_counted_in_forward_equivalents(finished: Path) -> None:

@@ -64,6 +64,7 @@ def test_a_solution_keeps_its_budget_and_nothing_within_it_is_better(
         if found.gap is None:  # formats of neighbours decide each other's cost
             assert target == VELA
         else:
+            assert found.bound is not None
             assert found.bound <= best * (1 + 1e-6) + 1e-9
             assert found.loss <= best * (1 + found.gap + 1e-6)
 

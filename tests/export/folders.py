@@ -51,5 +51,5 @@ def recipe(model: Model, formats: Mapping[str, str]) -> Recipe:
 
 def of(family: str, where: Path, formats: Mapping[str, str], **changes: int) -> Recipe:
     """A recipe of a fresh folder."""
-    path = folder(family, where, **changes)
+    path = folder(family, where, torch.bfloat16, **changes)
     return recipe(open_model(str(path)), formats)

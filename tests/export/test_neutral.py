@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from dse.errors import ExportError
+from dse.execute.emulate import Emulator
 from dse.export import deliver
 from dse.export.neutral import NeutralRecipe, states_of
 from dse.graph.assignment_json import from_json
@@ -51,10 +52,11 @@ def test_the_states_give_the_emulators_numbers(tmp_path: Path):
     deliver(recipe, "recipe", tmp_path / "r.json")
     states = load_states(tmp_path / "r.safetensors")
     key = "first/in1"
-    found = quantize(
-        recipe.constant(key), recipe.bound[key].quantizer, axes=(0,), state=states[key]
-    )
-    assert torch.equal(found, recipe.bound[key](recipe.constant(key)))
+    weight, emulator = recipe.constant(key), recipe.bound[key]
+    assert weight is not None
+    assert isinstance(emulator, Emulator)
+    found = quantize(weight, emulator.quantizer, axes=(0,), state=states[key])
+    assert torch.equal(found, emulator(weight))
     assert "first/in0" in states, "a static scale"
     assert any(state.output_shift is not None for state in states.values())
 

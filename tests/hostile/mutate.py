@@ -23,8 +23,10 @@ from tests.hostile import seeds
 NUMBERS = (0, 1, -1, 2, 3, 7, 16, 255, 2**16, 2**31 - 1, 2**31, 2**40, 2**62, -(2**63), 10**5)
 TEXTS = ("", ".", "x", "\x00", "²", "\x1b[2J", "a" * 3000, "../x", "/dev/zero", "batch", "float32",
          "nan", "bij,bjk->bik", "{}", "os:abort", "é ü", "-1", "1e400")  # fmt: skip
-VALUES = (None, True, False, 0, -1, 1, 1e308, -1e-320, 2**70, float("inf"), float("nan"), 10**12,
-          "", [], {}, [[]], "x", "int8", "h100-sxm", "w4a16", [1, "a"], {"a": 1})  # fmt: skip
+VALUES: tuple[Any, ...] = (
+    None, True, False, 0, -1, 1, 1e308, -1e-320, 2**70, float("inf"), float("nan"), 10**12,
+    "", [], {}, [[]], "x", "int8", "h100-sxm", "w4a16", [1, "a"], {"a": 1},
+)  # fmt: skip
 OPERATORS = ("Relu", "MatMul", "Gemm", "Conv", "Reshape", "Transpose", "Softmax", "Expand", "Tile",
              "TopK", "Gather", "NonZero", "Range", "ConstantOfShape", "Slice", "Pad", "OneHot",
              "Split", "Concat", "LayerNormalization", "LSTM", "If", "Loop", "Scan", "Floor",
@@ -76,7 +78,7 @@ def _set(message: Message, name: str, value: object) -> None:
         setattr(message, name, value)
 
 
-def _other(rng: random.Random, name: str, value: object) -> object:
+def _other(rng: random.Random, name: str, value: Any) -> object:
     if name == "op_type":
         return rng.choice(OPERATORS)
     if isinstance(value, str):

@@ -167,5 +167,5 @@ def arrays() -> dict[str, np.ndarray]:
 def npz(named: Mapping[str, np.ndarray]) -> bytes:
     """An archive of arrays."""
     stream = io.BytesIO()
-    np.savez(stream, **named)
+    np.savez(stream, **named)  # type: ignore[arg-type]
     return stream.getvalue()

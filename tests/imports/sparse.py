@@ -30,7 +30,7 @@ def save(config: Any, folder: Path) -> Path:
         offsets = [size, size + length]
         shards[-1][name] = {"dtype": "BF16", "shape": list(tensor.shape), "data_offsets": offsets}
         size += length
-    places = {}
+    places: dict[str, str] = {}
     for number, header in enumerate(shards, start=1):
         file = f"model-{number:05}-of-{len(shards):05}.safetensors"
         text = json.dumps(header).encode()

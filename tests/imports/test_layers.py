@@ -12,8 +12,10 @@ import transformers
 from dse.execute.program.program import Program
 from dse.imports import folder as imports
 from dse.imports import layers
+from dse.imports.checkpoint import read_checkpoint
 from dse.imports.folder import open_folder
 from dse.imports.layers import stacks
+from dse.imports.network import build, read_config
 from dse.imports.stamp import UnlikeError
 from tests.imports import families
 
@@ -58,8 +60,8 @@ def test_layers_that_only_look_alike_are_found_out_and_traced(
 ) -> None:
     monkeypatch.setattr(layers, "_kind", lambda layer, listed: "alike")
     folder = families.save("gemma2", tmp_path / "gemma2", num_hidden_layers=5)
-    network = imports.build(imports.read_config(folder), folder)
-    checkpoint = imports.read_checkpoint(folder)
+    network = build(read_config(folder), folder)
+    checkpoint = read_checkpoint(folder)
     with pytest.raises(UnlikeError, match=r"differ|read"):
         imports._exported(network, checkpoint, shorten=True)
     expected = families.reference(folder)(TOKENS).logits

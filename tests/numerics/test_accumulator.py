@@ -39,8 +39,9 @@ def _sequential(a, b, dtype):
 
 @pytest.mark.parametrize(("name", "dtype"), [("fp16", np.float16), ("fp32", np.float32)])
 def test_sequential_sums_are_numpys(pair, name, dtype):
-    got = matmul(*pair, ACCUMULATORS[name])
-    assert np.array_equal(got.numpy(), _sequential(*pair, dtype))
+    a, b = pair
+    got = matmul(a, b, ACCUMULATORS[name])
+    assert np.array_equal(got.numpy(), _sequential(a, b, dtype))
 
 
 def test_the_quire_is_exact(pair):

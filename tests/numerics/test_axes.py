@@ -98,6 +98,8 @@ def test_ratio_scales_are_the_largest_over_powers_of_two():
         calibrated_state(weight, quantizer(f"e2m1@g256/fp32{rule}"), axes=(1,)).scales
         for rule in ("", "-ratio32")
     )
+    assert free is not None
+    assert ratio is not None
     assert (ratio >= free).all()
     assert (ratio < 2 * free).all()
     for rows in ratio.split(32):
@@ -126,12 +128,14 @@ def test_one_scale_of_several_workers_is_the_largest():
     workers = [torch.randn(100) * size for size in (1, 5, 2)]
     state = calibrated_state(workers, chosen, axes=(0,))
     largest = max(worker.abs().max().item() for worker in workers)
+    assert state.scales is not None
     assert state.scales.item() == pytest.approx(largest / 448)
 
 
 def test_mean_channel_range_is_the_mean_of_the_slices():
     x = torch.tensor([[1.0, -2.0], [0.5, 4.0]])
     state = calibrated_state(x, quantizer("int8:mean_channel_range:static"), axes=(1,))
+    assert state.scales is not None
     assert state.scales.item() == pytest.approx((1 + 4) / 2 / 127)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,6 +72,8 @@ def test_rows_without_a_value_leave_the_second_level_to_the_others(bad, path):
     kept = np.ones(x.shape, bool)
     kept[2], kept[4, :16] = False, False
     clean = np.where(kept, x, 0).astype(np.float32)
+    got: Any
+    expected: Any
     if path == "compiled":
         got, expected = quantized(spoilt, "nvfp4"), quantized(clean, "nvfp4")
     else:
@@ -94,7 +97,9 @@ def test_a_tensor_scale_with_nan_is_nan_everywhere(name):
 
 def test_static_scales_saturate_infinities_and_keep_nan():
     state = QuantizerState(scales=torch.full((1, 1), 0.5))
-    got = quantized(np.float32([np.inf, -np.inf, np.nan, 1e9]), "int8:static", state=state)
+    got = quantized(
+        np.array([np.inf, -np.inf, np.nan, 1e9], np.float32), "int8:static", state=state
+    )
     assert got[[0, 1, 3]].tolist() == [63.5, -63.5, 63.5]
     assert math.isnan(got[2])
 
@@ -109,7 +114,7 @@ def test_short_and_oversized_groups_are_groups_of_their_own(name, depth):
 
 
 def test_subnormal_scales_flush_to_zero_or_work():
-    x = np.float32([[1e-45, -2e-45, 0.0, 3e-45]])
+    x = np.array([[1e-45, -2e-45, 0.0, 3e-45]], np.float32)
     assert np.isfinite(quantized(x, "int8_channel")).all()
     assert np.isfinite(quantized(x, "mxfp4")).all()
 

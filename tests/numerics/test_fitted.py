@@ -83,6 +83,7 @@ def test_scales_and_offsets_are_products_of_what_is_stored(name: str, x: torch.T
             for block in part.split(many, dim=1):
                 largest = block.abs().amax(1, keepdim=True).clamp(min=1e-30)
                 steps = block / largest
+                assert format.scale is not None
                 codes = 2**format.scale.encoding.bits
                 whole = [
                     torch.isclose(steps * k, (steps * k).round(), atol=1e-4).all(1)

@@ -81,13 +81,13 @@ def test_error_is_at_most_half_a_step(name, x):
 
 @pytest.mark.parametrize("name", [n for n in ELEMENTS if ENCODINGS[n].has_negative_zero])
 def test_the_sign_of_zero_is_kept(name):
-    got = quantized(np.float32([0.0, -0.0, -1e-45, 1e-45]), name)
+    got = quantized(np.array([0.0, -0.0, -1e-45, 1e-45], np.float32), name)
     assert np.signbit(got).tolist() == [False, True, True, False]
 
 
 @pytest.mark.parametrize("name", [n for n in ELEMENTS if not ENCODINGS[n].has_negative_zero])
 def test_formats_without_negative_zero_have_none(name):
-    got = quantized(np.float32([0.0, -0.0]), name)
+    got = quantized(np.array([0.0, -0.0], np.float32), name)
     assert not np.signbit(got).any()
 
 
@@ -96,7 +96,9 @@ def test_formats_without_negative_zero_have_none(name):
 @given(x=moderate, power=st.integers(-20, 20))
 def test_scaling_by_a_power_of_two_scales_the_result(name, x, power):
     """Where scales are powers of two or float32; others round, and their range is finite."""
-    if FORMATS[name].scale.encoding.name not in ("fp32", "e8m0") or name == "nvfp4":
+    scale = FORMATS[name].scale
+    assert scale is not None
+    if scale.encoding.name not in ("fp32", "e8m0") or name == "nvfp4":
         power = 0
     factor = np.float32(2.0**power)
     x = np.where(np.abs(x) < 1e-3, 0, x).astype(np.float32)

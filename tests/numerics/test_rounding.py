@@ -94,7 +94,7 @@ def test_ties_to_zero_and_away_mirror_each_other(name):
 def test_stochastic_rounding_is_unbiased(name, mode):
     """Mean of n draws within 4 standard errors of the value; 8 bits resolve 1/256 of a step."""
     n = 1 << 18
-    for value in np.float32([0.3, -0.71, 0.013, 0.96]):
+    for value in np.array([0.3, -0.71, 0.013, 0.96], np.float32):
         x = np.full(n, value, np.float32)
         got = quantized(x, f"{name}:{mode}", state=_unit_scale(), seed=3).astype(np.float64)
         low, high = got.min(), got.max()

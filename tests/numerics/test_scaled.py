@@ -174,6 +174,8 @@ def test_ratio_rule_leaves_powers_of_two_between_scales():
     x *= np.exp2(np.arange(8, dtype=np.float32))[:, None] / 3
     state = calibrated_state(torch.from_numpy(x), quantizer("e2m1@g32/fp32-ratio"), axes=(1,))
     exact = calibrated_state(torch.from_numpy(x), quantizer("e2m1@g32/fp32"), axes=(1,))
+    assert state.scales is not None
+    assert exact.scales is not None
     ratio = np.log2((state.scales.max() / state.scales).numpy())
     assert np.array_equal(ratio, np.round(ratio))
     assert (state.scales >= exact.scales).all()
@@ -192,6 +194,7 @@ def test_mse_clipping_never_loses_to_absmax():
 def test_percentile_is_an_order_statistic():
     x = np.arange(1, 101, dtype=np.float32)
     state = calibrated_state(torch.from_numpy(x), quantizer("int8:percentile90.0:static"), axes=())
+    assert state.scales is not None
     assert state.scales.item() == np.float32(90) / np.float32(127)
 
 

@@ -92,7 +92,7 @@ def test_the_ranking_starts_with_the_most_sensitive_variable(
     run: SearchRun, finished: Path
 ) -> None:
     table = pd.read_csv(finished / "sensitivity.csv")
-    worst = table.loc[table["loss"].idxmax(), "variable"]
+    worst = table["variable"][table["loss"].argmax()]
     view = rank_view(run)
     assert view is not None
     first = view.figure.layout.yaxis.ticktext[0]

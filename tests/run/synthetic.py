@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +54,7 @@ MACHINES = (
 )
 
 
-def region_cost(machine: Machine, phase: str, role: str, choice: str) -> dict[str, object]:
+def region_cost(machine: Machine, phase: str, role: str, choice: str) -> dict[str, Any]:
     """Roofline plus a launch and a quantisation cost, of one GEMM group."""
     depth, width = SHAPES[role]
     tokens = PHASES[phase]
@@ -78,7 +80,7 @@ def region_cost(machine: Machine, phase: str, role: str, choice: str) -> dict[st
     }
 
 
-def variables() -> list[dict[str, object]]:
+def variables() -> list[dict[str, Any]]:
     return [
         {
             "name": f"blocks.{block}/{role}",
@@ -93,8 +95,8 @@ def variables() -> list[dict[str, object]]:
     ]
 
 
-def cost_rows() -> list[dict[str, object]]:
-    rows = []
+def cost_rows() -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
     for machine in MACHINES:
         for phase, tokens in PHASES.items():
             where = {"target": machine.name, "phase": phase}
@@ -137,7 +139,7 @@ class Search:
             for v in self.variables
             for choice in CHOICES
         }
-        self.trials: list[dict[str, object]] = []
+        self.trials: list[dict[str, Any]] = []
         self.chosen: dict[int, dict[str, str]] = {}
 
     def price(self, chosen: dict[str, str]) -> dict[str, float]:
@@ -225,10 +227,10 @@ class Search:
             if (row["variable"], row["choice"], row["target"]) == (name, choice, "b200")
         )
 
-    def front(self) -> list[dict[str, object]]:
+    def front(self) -> list[dict[str, Any]]:
         """The trials that no other beats in loss and latency."""
 
-        def cost(trial: dict[str, object]) -> tuple[float, float]:
+        def cost(trial: dict[str, Any]) -> tuple[float, float]:
             return trial["report_quality_loss"], trial["b200.latency_s"]
 
         measured = [t for t in self.trials if t["report_quality_loss"] != ""]
@@ -243,7 +245,7 @@ class Search:
             )
         ]
 
-    def manifest(self) -> dict[str, object]:
+    def manifest(self) -> dict[str, Any]:
         steps = np.cumsum(self.rng.uniform(0.4, 1.2, size=len(self.trials)))
         gained = 1 - np.exp(-steps / 12)
         return {
@@ -284,7 +286,7 @@ class Search:
         }  # fmt: skip
 
 
-def write_csv(path: Path, rows: list[dict[str, object]]) -> None:
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as stream:
         columns = list(dict.fromkeys(key for row in rows for key in row))
         writer = csv.DictWriter(stream, columns, restval="")
@@ -302,7 +304,7 @@ def write_run(folder: Path, *, seed: int = 0) -> Path:
     write_csv(folder / "trials.csv", search.trials)
     write_csv(folder / "front.csv", front)
     write_csv(folder / "costs.csv", search.costs)
-    write_csv(folder / "choices.csv", [{"trial": n} | c for n, c in search.chosen.items()])
+    write_csv(folder / "choices.csv", [{"trial": n, **c} for n, c in search.chosen.items()])
     write_csv(
         folder / "sensitivity.csv",
         [

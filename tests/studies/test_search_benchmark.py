@@ -46,7 +46,7 @@ def test_a_table_priced_anew_has_the_costs_of_today_and_the_losses_that_were_mea
     session: Session, tmp_path: Path
 ) -> None:
     name = session.design.origin.rpartition("/")[2].removesuffix(".yaml")
-    np.savez_compressed(tmp_path / f"{name}.npz", **repriced(name, session, SUMS))
+    np.savez_compressed(tmp_path / f"{name}.npz", **repriced(name, session.design, SUMS))  # type: ignore[arg-type]
     stored, table = load(name), load(name, tmp_path)
     for kept in ("loss", "stderr", "report_loss", "samples", "alone", "gradient"):
         np.testing.assert_array_equal(getattr(table, kept), getattr(stored, kept))

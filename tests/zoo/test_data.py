@@ -40,6 +40,7 @@ def test_splits_are_deterministic(name: str) -> None:
 
 def test_labels_are_the_next_bytes() -> None:
     split = zoo.splits("byte-gpt", sequence=64).search
+    assert split.labels is not None
     np.testing.assert_array_equal(split.inputs["tokens"][:, 1:], split.labels[:, :-1])
     assert split.inputs["tokens"].shape[1] == 64
 

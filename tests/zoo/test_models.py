@@ -28,6 +28,7 @@ def test_byte_gpt_predicts_unseen_text_far_better_than_xz() -> None:
     split = zoo.splits("byte-gpt", limits={"report": 24}).report
     values = logits("byte-gpt", split)
     values -= np.logaddexp.reduce(values, axis=-1, keepdims=True)
+    assert split.labels is not None
     bits = -np.take_along_axis(values, split.labels[..., None], -1).mean() / np.log(2)
     text = b"".join(held_out.texts(held_out.REPORT).values())
     packed = 8 * len(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME)) / len(text)
@@ -39,6 +40,7 @@ def test_byte_gpt_gains_from_context() -> None:
     split = zoo.splits("byte-gpt", limits={"report": 24}).report
     values = logits("byte-gpt", split)
     values -= np.logaddexp.reduce(values, axis=-1, keepdims=True)
+    assert split.labels is not None
     loss = -np.take_along_axis(values, split.labels[..., None], -1)[..., 0]
     assert loss[:, 128:].mean() < loss[:, :32].mean() - 0.2
 

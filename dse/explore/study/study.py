@@ -168,7 +168,7 @@ def owner(trial: FrozenTrial) -> str | None:
     return participant if number == trial.number else None
 
 
-def distributions(problem: Problem) -> dict[str, CategoricalDistribution]:
+def distributions(problem: Problem) -> dict[str, BaseDistribution]:
     """One categorical a variable, over choice names."""
     return {
         variable.name: CategoricalDistribution([choice.name for choice in variable.choices])

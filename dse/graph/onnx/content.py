@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import onnx
-from google.protobuf.message import Message  # type: ignore[import-untyped]
+from google.protobuf.message import Message
 
 from dse.errors import GraphError
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 
 from dse.errors import GraphError
 from dse.graph.ir.graph import Graph

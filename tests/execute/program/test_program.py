@@ -107,7 +107,7 @@ def test_macs_are_those_of_the_layers(exported: Callable[[str], Exported]) -> No
     model = exported("resnet18-dynamo18")
     expected = 0
 
-    def count(module: torch.nn.Module, _: object, output: torch.Tensor) -> None:
+    def count(module: torch.nn.Conv2d | torch.nn.Linear, _: object, output: torch.Tensor) -> None:
         nonlocal expected
         expected += output.numel() * module.weight[0].numel()
 

@@ -19,7 +19,6 @@ from dse.execute.weights.calibrate import (
     observe,
     save_calibration,
 )
-from dse.graph.ir.site import Site
 from dse.graph.patterns.analysis import Analysis
 from tests.execute.conftest import Exported
 
@@ -35,7 +34,7 @@ def test_extrema_are_those_of_all_batches() -> None:
     batches = list(torch.randn(5, 3, 40, 8, generator=torch.Generator().manual_seed(0)))
     found = seen(batches, (2,)).statistics()
     together = torch.stack(batches)
-    assert (found.minimum, found.maximum) == (together.min(), together.max())
+    assert (found.minimum, found.maximum) == (together.min().item(), together.max().item())
     assert found.absmax == together.abs().max()
     assert torch.equal(found.channel_absmax, together.abs().amax((0, 1, 2)))
 
@@ -83,7 +82,7 @@ def test_observed_activations_are_those_of_the_module(llama: Exported) -> None:
         if s.node.endswith("linear") and s.role == "activation"
     )
     expected: list[Tensor] = []
-    layer = llama.module.model.layers[0].self_attn.q_proj
+    layer = llama.module.get_submodule("model.layers.0.self_attn.q_proj")
     handle = layer.register_forward_hook(lambda _, inputs, __: expected.append(inputs[0]))
     with torch.no_grad():
         for feeds in batches(llama):
@@ -111,7 +110,7 @@ def test_sites_of_one_value_share_statistics_and_constants_are_seen(llama: Expor
 
 
 def test_calibration_survives_its_file(llama: Exported, tmp_path: Path) -> None:
-    sites: list[Site] = Analysis(llama.graph).sites[:6]
+    sites = Analysis(llama.graph).sites[:6]
     calibration = observe(llama.program, batches(llama), sites)
     save_calibration(calibration, tmp_path / "state")
     again = load_calibration(tmp_path / "state")

@@ -71,7 +71,7 @@ def constants() -> dict[str, np.ndarray]:
     """Random weights between which channels are scaled by up to two orders of magnitude."""
     rng = np.random.default_rng(0)
     found = {name: rng.standard_normal(size).astype(np.float32) for name, size in SIZES.items()}
-    found["zero"], found["top"] = np.float32(0), np.float32(6)
+    found["zero"], found["top"] = np.array(0, np.float32), np.array(6, np.float32)
     for node, (_, (shift, _), _) in FOLDED.items():
         channels = found[shift].size
         scaled(found, node, 10 ** rng.uniform(-1, 1, channels).astype(np.float32))
@@ -180,6 +180,10 @@ def test_states_are_kept_and_found_again(network, tmp_path):
     again.load(tmp_path)
     for key, chosen_quantizer in settled:
         before, after = states.state(key, chosen_quantizer), again.state(key, chosen_quantizer)
+        assert before is not None
+        assert after is not None
+        assert before.channel_factors is not None
+        assert after.channel_factors is not None
         assert torch.equal(before.channel_factors, after.channel_factors)
 
 

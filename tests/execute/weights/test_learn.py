@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Program:
 
 
 @pytest.fixture(scope="module")
-def sites(network: Program) -> dict[str, Site]:
+def sites(network: Program) -> Mapping[str, Site]:
     return Analysis(network.graph).by_key
 
 
@@ -216,7 +217,12 @@ def test_little_memory_takes_more_passes_to_the_same_numbers(network, sites, fee
     large.prepare(pairs)
     small.prepare(pairs)
     for pair in pairs:
-        assert torch.equal(large.state(*pair).values, small.state(*pair).values)
+        in_one, in_many = large.state(*pair), small.state(*pair)
+        assert in_one is not None
+        assert in_one.values is not None
+        assert in_many is not None
+        assert in_many.values is not None
+        assert torch.equal(in_one.values, in_many.values)
     forward = sum(network.run(batch).macs for batch in feeds)
     assert small.macs - large.macs == 2 * forward
 
@@ -233,7 +239,10 @@ def test_nan_inputs_count_as_zero(network, sites, feeds):
     spoiled["x"][0, 0, 0, 0] = float("nan")
     states = states_of(network, sites, [spoiled])
     state = states.state("conv/in1", quantizer("int4_channel:gptq"))
+    assert state is not None
+    assert state.values is not None
     assert state.values.isfinite().all()
+    assert state.output_shift is not None
     assert state.output_shift.isfinite().all()
 
 
@@ -272,7 +281,10 @@ def test_what_is_learned_is_codes_times_scales(name, network, sites, feeds):
     states = states_of(network, sites, feeds)
     found = bound(Assignment.of({"conv/in1": chosen}), sites, EMPTY, states)
     values = found["conv/in1"](network.constant("kernel"))
-    codes = values / states.state("conv/in1", chosen).scales.reshape(-1, 1, 1, 1)
+    state = states.state("conv/in1", chosen)
+    assert state is not None
+    assert state.scales is not None
+    codes = values / state.scales.reshape(-1, 1, 1, 1)
     torch.testing.assert_close(codes, codes.round(), rtol=0, atol=1e-4)
     assert codes.abs().max() <= chosen.format.element.max + 1e-4
 

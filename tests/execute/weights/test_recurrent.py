@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from torch import Tensor
 
 from dse.errors import AssignmentError
 from dse.execute.emulate import emulators
@@ -67,10 +68,15 @@ def _error(states: WeightStates, key: str, name: str) -> float:
     assignment = Assignment.of({key: quantizer(name)})
     states.prepare(assignment)
     emulate = emulators(assignment, sites, Calibration(statistics={}), states)[key]
-    seen = []
+    seen: list[Tensor] = []
+
+    def keep(x: Tensor) -> Tensor:
+        seen.append(x.clone())
+        return x
+
     with torch.inference_mode():
         for feeds in _batches():
-            program.run(feeds, {product.activation: lambda x: seen.append(x.clone()) or x})
+            program.run(feeds, {product.activation: keep})
     rows = torch.cat([product.rows(x) for x in seen], 1)
     wrong = product.matrix(emulate(weight) - weight)
     return float((rows @ wrong.mT).square().mean())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Program:
 
 
 @pytest.fixture(scope="module")
-def sites(network: Program) -> dict[str, Site]:
+def sites(network: Program) -> Mapping[str, Site]:
     return Analysis(network.graph).by_key
 
 

@@ -71,7 +71,7 @@ def test_actors_find_what_workers_find_though_some_die_with_their_node(
 
 def test_a_node_that_goes_away_takes_no_trial_along(cluster: Cluster, tmp_path: Path) -> None:
     gone = list(cluster.worker_nodes)
-    left = []
+    left: list[int] = []
 
     def leave(done: int) -> None:
         if done >= 4 and not left:

@@ -17,6 +17,7 @@ from dse.export import Check, Recipe, deliver, exporter
 from dse.export.hugging_face.packing import words
 from dse.model import open_model
 from tests.export import folders
+from tests.imports import families
 
 FIVE = {
     "q_proj/in1": "e4m3_channel", "k_proj/in1": "e4m3_channel", "v_proj/in1": "e4m3_channel",
@@ -144,9 +145,7 @@ def test_what_is_not_quantized_stays_as_it_was(tmp_path: Path) -> None:
 
 def test_shards_stay_shards(tmp_path: Path) -> None:
     folder = folders.folder("llama", tmp_path / "in")
-    folders.families.reference(folder).to(torch.bfloat16).save_pretrained(
-        folder, max_shard_size="80kB"
-    )
+    families.reference(folder).to(torch.bfloat16).save_pretrained(folder, max_shard_size="80kB")
     (folder / "model.safetensors").unlink()
     recipe = folders.recipe(open_model(str(folder)), {"proj/in1": "mxfp4"})
     weights, outputs = written(recipe, tmp_path / "out")

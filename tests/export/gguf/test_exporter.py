@@ -12,6 +12,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from dse.errors import ExportError
+from dse.execute.emulate import Emulator
 from dse.export import Check, Recipe, deliver, exporter
 from dse.model import open_model
 from tests.export import folders
@@ -94,10 +95,12 @@ def test_the_file_has_the_bytes_that_formats_count(tmp_path: Path) -> None:
     given = recipe("llama", tmp_path / "m", formats)
     written(given, tmp_path / "out.gguf")
     sizes = {one.name: one.n_bytes for one in gguf.GGUFReader(tmp_path / "out.gguf").tensors}
-    counted = {
-        key: one.format.storage_bytes(tuple(given.constant(key).shape), given.bound[key].axes)
-        for key, one in given.assignment
-    }
+    counted = {}
+    for key, one in given.assignment:
+        constant, emulator = given.constant(key), given.bound[key]
+        assert constant is not None
+        assert isinstance(emulator, Emulator)
+        counted[key] = one.format.storage_bytes(tuple(constant.shape), emulator.axes)
     names = {"q_proj": "attn_q", "down_proj": "ffn_down", "up_proj": "ffn_up"}
     for key, expected in counted.items():
         block, module = key.split(".")[2], key.partition("/")[0].rpartition(".")[2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx
@@ -95,7 +96,8 @@ def test_every_shape_is_what_onnxruntime_computes(write, text):
     path = write(text)
     g = load(path)
     types = bound_types(g, {"batch": 3, "seq": 6})
-    feeds = {name: np.ones(types[name].shape, types[name].dtype) for name in g.inputs}
+    shapes = {name: cast("tuple[int, ...]", types[name].shape) for name in g.inputs}
+    feeds = {name: np.ones(shape, types[name].dtype) for name, shape in shapes.items()}
     found = runtime_shapes(path, feeds)
     assert found
     assert {name: types[name].shape for name in found} == found

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -127,7 +128,7 @@ def exported(network: str, variant: str, folder: Path) -> Path:
     module = CASES[network][0]().eval()
     tokens = torch.randint(0, 96, (2, 8))
     names = ["tokens", "mask"]
-    options = dict(VARIANTS[variant])
+    options: dict[str, Any] = dict(VARIANTS[variant])
     if not options["dynamo"]:
         options["dynamic_axes"] = {name: {0: "batch", 1: "sequence"} for name in names}
     path = folder / f"{network}-{variant}.onnx"
@@ -135,7 +136,7 @@ def exported(network: str, variant: str, folder: Path) -> Path:
         # What torch's and transformers' own code warns about while it is traced.
         for module_name in ("torch", "transformers", "onnxscript", "copyreg"):
             warnings.filterwarnings("ignore", module=rf"{module_name}(\..*)?")
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
         warnings.filterwarnings("ignore", "You are using the legacy TorchScript-based ONNX")
         torch.onnx.export(
             module,

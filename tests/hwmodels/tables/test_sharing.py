@@ -9,7 +9,7 @@ from hwmodels.formats import catalog
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.tables.network import CostTable, PhaseWork
-from hwmodels.work.work import Op, Operand, RegionWork, Work
+from hwmodels.work.work import Op, Operand, OperandName, RegionWork, Work
 
 ROWS, DEPTH = 512, 64
 
@@ -49,7 +49,9 @@ def _regions(repeats: int) -> tuple[RegionWork, ...]:
 
 def _priced(quantizer: Quantizer | None, repeats: int = 1) -> CostTable:
     work = Work(name="tied", regions=_regions(repeats), outputs=("logits",))
-    chosen = {} if quantizer is None else {"weight": quantizer, "input": quantizer}
+    chosen: dict[OperandName, Quantizer] = {}
+    if quantizer is not None:
+        chosen = {"weight": quantizer, "input": quantizer}
     return CostTable.build(
         (PhaseWork(name="call", share=1.0, work=work),),
         {"look_up": ({},), "head": (chosen,)},

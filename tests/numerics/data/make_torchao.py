@@ -47,7 +47,7 @@ def main() -> None:
             if mode.value in ("floor", "ceil", "even", "rceil"):
                 mx = MXTensor.to_mx(x, dtype, 32, mode)
                 arrays[f"{name}-{mode.value}"] = mx.dequantize(torch.float32).numpy()
-    np.savez_compressed(pathlib.Path(__file__).with_name("torchao_0_18.npz"), **arrays)
+    np.savez_compressed(pathlib.Path(__file__).with_name("torchao_0_18.npz"), **arrays)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

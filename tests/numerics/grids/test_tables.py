@@ -48,7 +48,7 @@ def test_posits_are_those_of_softposit(name, fewer_patterns):
 
 
 def test_a_posit_has_no_infinity():
-    got = quantized(np.float32([np.inf, -np.inf, np.nan, 0.0, -0.0]), "posit8_1")
+    got = quantized(np.array([np.inf, -np.inf, np.nan, 0.0, -0.0], np.float32), "posit8_1")
     assert np.isnan(got[:3]).all()
     assert got[3] == got[4] == 0
 
