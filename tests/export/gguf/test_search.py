@@ -1,0 +1,46 @@
+"""A search of a folder ends with a GGUF file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gguf
+import numpy as np
+
+from tests.cli.conftest import Dse
+from tests.export import folders
+from tests.export.gguf.test_exporter import SIZES, tokenizer
+
+SPACE = """
+model: m
+data: {source: data.npz, calibration: 4, search: 4, report: 4}
+scenario: {phases: {one: {share: 1, dims: {batch: 1, sequence: 16}}}}
+targets:
+  - {name: h100, device: h100-sxm, runtime: llama-cpp}
+candidates:
+  - match: {kind: gemm}
+    use:
+      - bf16
+      - {name: q4, weight: q4_k, activation: bf16}
+      - {name: q8, weight: q8_0, activation: bf16}
+  - {match: {}, use: [bf16]}
+objectives: [quality_loss, weight_bytes]
+search: {trials: 4, seed: 0}
+"""
+
+
+def test_a_search_of_a_folder_ends_with_a_file(dse: Dse, tmp_path: Path) -> None:
+    folders.folder("llama", tmp_path / "m", **SIZES)
+    tokenizer(tmp_path / "m", 300)
+    tokens = np.random.default_rng(0).integers(3, 300, (12, 16))
+    np.savez(tmp_path / "data.npz", input_ids=tokens)
+    (tmp_path / "space.yaml").write_text(SPACE)
+    run, out = tmp_path / "run", tmp_path / "out.gguf"
+    searched = dse("search", tmp_path / "space.yaml", "--out", run, "--quiet")
+    assert searched.code == 0, searched.err
+    done = dse("export", run, "--to", "gguf", "-o", out, "--verify")
+    assert done.code == 0, done.err
+    assert "tensors, largest difference 0\n" in done.out
+    assert f"llama-server -m {out}" in done.out
+    types = {tensor.tensor_type.name for tensor in gguf.GGUFReader(out).tensors}
+    assert types & {"Q4_K", "Q8_0"}
