@@ -30,7 +30,7 @@ search: {trials: 4, seed: 0}
 
 
 def test_a_search_of_a_folder_ends_with_a_file(dse: Dse, tmp_path: Path) -> None:
-    folders.folder("llama", tmp_path / "m", **SIZES)
+    folders.folder("llama", tmp_path / "m", **SIZES)  # type: ignore[arg-type]
     tokenizer(tmp_path / "m", 300)
     tokens = np.random.default_rng(0).integers(3, 300, (12, 16))
     np.savez(tmp_path / "data.npz", input_ids=tokens)
