@@ -47,7 +47,7 @@ def boosted_trees(
         compute, memory, rates = light(table)
         devices = [load_device(name) for name in table["device"]]
         more = [
-            [d.memory("l2").capacity_bytes.value for d in devices],
+            [cache.capacity_bytes.value for d in devices if (cache := d.memory("l2"))],
             np.log(np.maximum(compute, memory)),
         ]
         return np.column_stack(

@@ -18,7 +18,7 @@ def scores(
     real: pd.DataFrame,
 ) -> list[dict[str, object]]:
     """One row a runtime; `held` and `real` (of networks) have predictions as `seconds`."""
-    rows = []
+    rows: list[dict[str, object]] = []
     for runtime, group in held.groupby("runtime"):
         threshold = best_threshold(kept[kept["runtime"] == runtime])
         measured = pivot(group, "latency_s")
@@ -51,12 +51,12 @@ def network_regrets(real: pd.DataFrame, threshold: float) -> dict[str, float]:
         chosen = choices(measured, pivot(rows, "seconds"), threshold)
         best = measured.min(axis=1) * calls
         found.append({name: lost(chosen[name] * calls, best) for name in chosen})
-    return pd.DataFrame(found).mean().to_dict()
+    return {str(name): mean for name, mean in pd.DataFrame(found).mean().items()}
 
 
 def choices(measured: pd.DataFrame, predicted: pd.DataFrame, threshold: float) -> pd.DataFrame:
     """Seconds of each shape in the format that each rule picks."""
-    narrow = [name for name in measured if name != "bf16"]
+    narrow = [str(name) for name in measured if name != "bf16"]
     sizes = np.array([m * n * k for m, n, k in measured.index], dtype=float)
     rule = pd.Series(np.where(sizes > threshold, narrow[0], "bf16"), index=measured.index)
     narrowest = pd.Series(narrow[-1], index=measured.index)
@@ -80,7 +80,7 @@ def pivot(table: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def picked(measured: pd.DataFrame, choice: pd.Series) -> pd.Series:
-    columns = measured.columns.get_indexer(choice)
+    columns = measured.columns.get_indexer(pd.Index(choice))
     values = measured.to_numpy()[np.arange(len(measured)), columns]
     return pd.Series(values, index=measured.index)
 

@@ -38,7 +38,8 @@ def few_shot(
         frame = pd.DataFrame(found)
         yield "few_shot", {
             "device": device, "samples_per_group": count, "seeds": len(frame),
-            **frame.mean().to_dict(), "mape_all_sd": frame["mape_all"].std(ddof=0),
+            **{str(name): mean for name, mean in frame.mean().items()},
+            "mape_all_sd": frame["mape_all"].std(ddof=0),
         }  # fmt: skip
     own = fit_model(pool, constants=model.constants)
     yield "few_shot", {

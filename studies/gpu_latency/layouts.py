@@ -66,7 +66,7 @@ def main() -> None:
         frame.to_csv(arguments.output, index=False, float_format="%.4g")
     else:
         frame = predicted(pd.read_csv(arguments.input))
-        error = np.log(frame["predicted_us"] / frame["median_us"])
+        error = (frame["predicted_us"] / frame["median_us"]).map(np.log)
         print(frame.assign(log_ratio=error.round(2)).to_string())
         print(f"mean |log ratio| {error.abs().mean():.3f}")
 
@@ -80,7 +80,7 @@ def predicted(frame: pd.DataFrame) -> pd.DataFrame:
         count = 2 * float(np.prod([int(size) for size in str(row.shape).split("x")]))
         kernel = Kernel(
             kind="pointwise", detail=detail, input_bytes=round(read * count),
-            write_bytes=round(write * count), inputs_are_cold=row.part == "cold",
+            write_bytes=round(write * count), inputs_are_cold=str(row.part) == "cold",
         )  # fmt: skip
         times.append(seconds(kernel) * 1e6)
     return frame.assign(predicted_us=np.round(times, 2))
@@ -100,14 +100,14 @@ def cold_moves() -> Iterator[Row]:
         norm = BatchNorm2d(c).to("cuda", torch.float16).eval()
         calls: dict[str, Map] = {
             "relu": torch.relu, "silu": functional.silu, "batch_norm": norm,
-            "add": lambda x, y=maps[0]: x + y, "bias": lambda x, y=bias: x + y,
-            "scale": lambda x, y=scale: x * y,
+            "add": lambda x, y=maps[0]: x + y, "bias": lambda x, y=bias: x + y,  # type: ignore[misc]
+            "scale": lambda x, y=scale: x * y,  # type: ignore[misc]
             "mean": lambda x: functional.adaptive_avg_pool2d(x, 1),
             "maxpool": lambda x: functional.max_pool2d(x, 3, 2, 1),
             "avgpool2": lambda x: functional.avg_pool2d(x, 2, 2),
-            "cat2": lambda x, y=maps[0]: torch.cat((x, y), 1),
-            "cat4": lambda x, y=maps[0], z=maps[1]: torch.cat((x, y, z, x), 1),
-            "part": lambda x, half=c // 2: functional.silu(_rows(x)[:, :half]),
+            "cat2": lambda x, y=maps[0]: torch.cat((x, y), 1),  # type: ignore[misc]
+            "cat4": lambda x, y=maps[0], z=maps[1]: torch.cat((x, y, z, x), 1),  # type: ignore[misc]
+            "part": lambda x, half=c // 2: functional.silu(_rows(x)[:, :half]),  # type: ignore[misc]
         }  # fmt: skip
         for name, call in calls.items():
             took = replay_us(partial(_each, call, maps))
@@ -132,7 +132,7 @@ def biases() -> Iterator[Row]:
         took, x = {}, _map(n, c, size)
         for biased in (False, True):
             convolution = Conv2d(c, c, k, 1, k // 2, groups=groups, bias=biased)
-            convolution = convolution.to("cuda", torch.float16, memory_format=torch.channels_last)
+            convolution = convolution.to("cuda", torch.float16, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
             links = (convolution,) * CONVOLUTION_LINKS
             took[biased] = replay_us(partial(_chain, links, x)) / CONVOLUTION_LINKS
@@ -144,7 +144,7 @@ def masks() -> Iterator[Row]:
     one = torch.ones(1, 1, 384, 1, device="cuda", dtype=torch.bool).expand(8, 1, 384, 384)
     for name, mask in (("none", None), ("expanded", one), ("full", one.contiguous())):
         took = replay_us(
-            lambda mask=mask: functional.scaled_dot_product_attention(q, q, q, attn_mask=mask)
+            lambda mask=mask: functional.scaled_dot_product_attention(q, q, q, attn_mask=mask)  # type: ignore[misc]
         )
         yield "mask", name, "8x12x384x64", took
 

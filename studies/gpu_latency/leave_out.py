@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import cast
 
 import baseline
 import choice
@@ -95,7 +96,8 @@ def zero_shot(
 def by_cell(device: str, kept: pd.DataFrame, held: pd.DataFrame) -> Iterator[Row]:
     """Errors by runtime and number type, and what the model had to learn them from."""
     known = {tuple(pair) for pair in kept[["runtime", "dtype"]].drop_duplicates().to_numpy()}
-    for (runtime, dtype), rows in held.groupby(["runtime", "dtype"]):
+    for key, rows in held.groupby(["runtime", "dtype"]):
+        runtime, dtype = map(str, cast("tuple[str, str]", key))
         elsewhere = dtype in set(kept["dtype"])
         learned = "measured" if (runtime, dtype) in known else "other runtimes"
         ratio = rows["seconds"] / rows["latency_s"]
@@ -103,7 +105,7 @@ def by_cell(device: str, kept: pd.DataFrame, held: pd.DataFrame) -> Iterator[Row
             "device": device, "runtime": runtime, "dtype": dtype, "rows": len(rows),
             "learned_from": learned if elsewhere or not has_overhead(NUMBER_TYPES[dtype])
             else "analytic only",
-            "bias": np.log(ratio).median(),
+            "bias": ratio.map(np.log).median(),
             "mape": 100 * (ratio - 1).abs().mean(),
         }  # fmt: skip
 

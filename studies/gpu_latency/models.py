@@ -38,6 +38,10 @@ CONV_INPUTS = 2
 """Of a convolution without bias."""
 
 
+def _farthest(errors: pd.Series) -> float:
+    return float(errors.abs().max())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--h100-torch", type=Path, required=True)
@@ -46,14 +50,14 @@ def main() -> None:
     arguments = parser.parse_args()
     measured = pd.concat([pd.read_csv(arguments.h100_torch / name) for name in TABLES])
     rows = [
-        row_of(entry, arguments.graphs)
+        row_of({str(name): value for name, value in entry.items()}, arguments.graphs)
         for entry in measured.to_dict("records")
         if entry["dtype"] in PLAIN
     ]
     frame = pd.DataFrame(rows)
     frame.to_csv(arguments.output / "models.csv", index=False, float_format="%.4g")
     error = frame.groupby(["runtime", "model"])["log_ratio"]
-    print(error.agg(["size", "median", lambda x: x.abs().max()]).round(3).to_string())
+    print(error.agg(["size", "median", _farthest]).round(3).to_string())
     for runtime, group in [*frame.groupby("runtime"), ("all", frame)]:
         ratio = np.exp(group["log_ratio"])
         print(
@@ -97,6 +101,10 @@ class Constant:
     def numpy(self) -> np.ndarray:
         """Never asked for."""
         raise NotImplementedError
+
+    def tobytes(self) -> bytes:
+        """None."""
+        return b""
 
 
 def as_timed(graph: Graph, model: str, *, folded: bool) -> Graph:

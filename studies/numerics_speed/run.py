@@ -58,7 +58,7 @@ class Row:
 
 
 @numba.njit(nogil=True)
-def _copy_loop(x, out):  # type: ignore[no-untyped-def]
+def _copy_loop(x, out):
     for i in range(x.size):
         out[i] = x[i]
 
@@ -104,6 +104,14 @@ def _alone(run: Callable[[], object], threads: int) -> float:
         torch.set_num_threads(threads)
 
 
+def _through(array: np.ndarray, dtype: type) -> np.ndarray:
+    return array.astype(dtype).astype(np.float32)
+
+
+def _cast(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return x.to(dtype).float()
+
+
 def ours(x: torch.Tensor, *, rounds: int) -> list[Row]:
     """`dse.numerics.quantize` with a reused output."""
     out = torch.empty_like(x)
@@ -112,7 +120,7 @@ def ours(x: torch.Tensor, *, rounds: int) -> list[Row]:
         chosen = quantizer(name)
         rows.append(
             measured(
-                "dse", name, lambda q=chosen: quantize(x, q, axes=(1,), out=out), x, rounds=rounds
+                "dse", name, partial(quantize, x, chosen, axes=(1,), out=out), x, rounds=rounds
             )
         )
     return rows
@@ -122,9 +130,7 @@ def peers(x: torch.Tensor, *, rounds: int) -> list[Row]:
     """Other packages, those that are installed; on fewer elements where they are slow."""
     array = x.numpy()
     rows = [
-        measured(
-            "ml_dtypes", name, lambda d=dtype: array.astype(d).astype(np.float32), x, rounds=3
-        )
+        measured("ml_dtypes", name, partial(_through, array, dtype), x, rounds=3)
         for name, dtype in (
             ("e4m3", ml_dtypes.float8_e4m3fn),
             ("e2m1", ml_dtypes.float4_e2m1fn),
@@ -132,7 +138,7 @@ def peers(x: torch.Tensor, *, rounds: int) -> list[Row]:
         )
     ]
     rows += [
-        measured("torch cast", name, lambda d=dtype: x.to(d).float(), x, rounds=rounds)
+        measured("torch cast", name, partial(_cast, x, dtype), x, rounds=rounds)
         for name, dtype in (("e4m3", torch.float8_e4m3fn), ("bf16", torch.bfloat16))
     ]
     scale = x.abs().amax(1) / 127

@@ -46,8 +46,9 @@ def _panel(left: float, distribution: str, rows: pd.DataFrame) -> list[str]:
     ]
     for kernel, colour in COLOURS.items():
         mean = rows[rows["kernel"] == kernel].groupby("depth")[["rms_device", "rms_model"]].mean()
-        points = [(_x(left, depth), _y(row["rms_device"])) for depth, row in mean.iterrows()]
-        model = [(_x(left, depth), _y(row["rms_model"])) for depth, row in mean.iterrows()]
+        across = [_x(left, depth) for depth in mean.index]
+        points = list(zip(across, map(_y, mean["rms_device"]), strict=True))
+        model = list(zip(across, map(_y, mean["rms_model"]), strict=True))
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in model)
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}"/>')
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in points]

@@ -135,7 +135,7 @@ def main() -> None:
     versions = f"torch {torch.__version__}, CUDA {torch.version.cuda}"
     device = f"{torch.cuda.get_device_name()}, {versions}"
     print(f"{len(found)} products on {device}")
-    np.savez_compressed(sys.argv[1], device=np.array(device), **found)
+    np.savez_compressed(sys.argv[1], device=np.array(device), **found)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

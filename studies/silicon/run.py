@@ -19,6 +19,7 @@ from operands import Product, operands, product_of
 from torch import Tensor
 
 from dse.numerics import ACCUMULATORS, Accumulator, matmul
+from hwmodels.formats.quantizer import Rounding
 
 RESULTS = Path(__file__).parent / "results"
 FIT_SEEDS = (0, 1)
@@ -80,8 +81,9 @@ def candidates(kernel: str) -> Iterator[Accumulator]:
     alignments = (11, 12, 13, 14, 15, 0) if fp8 else (23, 24, 25, 26, 0)
     sums = ("e8m12", "e8m13", "e8m14", "fp32") if fp8 else ("fp32",)
     promotions = (0, 64, 128, 256) if fp8 else (0,)
+    roundings: tuple[Rounding, ...] = ("zero", "nearest_even")
     for chunk, alignment, encoding, rounding, promotion in every(
-        chunks, alignments, sums, ("zero", "nearest_even"), promotions
+        chunks, alignments, sums, roundings, promotions
     ):
         yield Accumulator(
             name=f"{chunk}/{alignment}/{encoding}/{rounding}/{promotion}", kind="float",
