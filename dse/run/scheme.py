@@ -14,7 +14,7 @@ GREYS = ("#b8bec6", "#d3d8de", "#9aa2ac", "#e4e7eb")
 # Okabe and Ito, "Color Universal Design" (2008), without black; then three of Paul Tol's "muted".
 COLOURS = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442",
-    "#882255", "#332288", "#999933",
+    "#882255", "#332288", "#999933", "#661100",
 )  # fmt: skip
 
 
