@@ -100,7 +100,7 @@ def search(
         seed=seed,
     )
     wanted = _targets(targets)
-    chosen, origin, folder = _space(model, space, overrides, wanted)
+    chosen, origin, folder = _space(model, space, overrides, wanted, devices)
     splits = samples_of(data)
     metric = evaluate
     if metric is not None and not isinstance(metric, Metric):
@@ -138,7 +138,11 @@ def _target(target: str | Device | Target) -> Target:
 
 
 def _space(
-    model: str | Path | None, space: SpaceLike, overrides: Overrides, targets: tuple[Target, ...]
+    model: str | Path | None,
+    space: SpaceLike,
+    overrides: Overrides,
+    targets: tuple[Target, ...],
+    devices: Mapping[str, Device],
 ) -> tuple[Space, str, Path]:
     """The space, what errors call it, and the folder that its paths are relative to."""
     if isinstance(space, str | Path):
@@ -149,7 +153,7 @@ def _space(
         content = dict(space) if model is None else {**space, "model": _named(model)}
         found, origin, folder = validated(content, origin=ORIGIN), ORIGIN, Path()
     else:
-        return _around(model, space, overrides, targets), ORIGIN, Path()
+        return _around(model, space, overrides, targets, devices), ORIGIN, Path()
     changes: dict[str, object] = {}
     if model is not None:
         changes["model"] = _named(model)
@@ -163,6 +167,7 @@ def _around(
     candidates: Sequence[Candidate],
     overrides: Overrides,
     targets: tuple[Target, ...],
+    devices: Mapping[str, Device],
 ) -> Space:
     """A space with these candidates everywhere, and sensible defaults for the rest."""
     if model is None or overrides.data is None:
@@ -174,6 +179,7 @@ def _around(
         constraints=overrides.constraints,
         trials=overrides.trials or Draft().trials,
         seed=overrides.seed or 0,
+        devices=devices,
     )
     text = space_text(open_model(_named(model)), _named(model), draft)
     drafted = parse_space(text, origin=ORIGIN)

@@ -13,6 +13,7 @@ from dse.model import Model
 from dse.space.build import searched_sites
 from dse.space.native import Platforms, native_uses
 from dse.space.schema import Target
+from hwmodels.devices.device import Device
 from hwmodels.devices.load import load_device
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.work.work import RegionWork
@@ -32,6 +33,8 @@ class Draft:
     trials: int = 48
     seed: int = 0
     dims: dict[str, int] = field(default_factory=dict)
+    devices: Mapping[str, Device] = field(default_factory=dict)
+    """By the name that a target uses, where it is not one of the catalogue or a file."""
 
 
 def space_text(model: Model, location: str, draft: Draft) -> str:
@@ -58,9 +61,9 @@ def space_text(model: Model, location: str, draft: Draft) -> str:
             "",
             *_scenario_lines(model, draft),
             "",
-            *_target_lines(draft.targets),
+            *_target_lines(draft),
             "",
-            *_candidate_lines(found, _works(model, draft), _platforms(draft.targets)),
+            *_candidate_lines(found, _works(model, draft), _platforms(draft)),
             "",
             *_objective_lines(draft),
             "",
@@ -101,19 +104,23 @@ def _scenario_lines(model: Model, draft: Draft) -> list[str]:
     ]
 
 
-def _target_lines(targets: Sequence[Target]) -> list[str]:
+def _target_lines(draft: Draft) -> list[str]:
     lines = ["targets:  # see: dse devices, dse runtimes"]
-    for target in targets:
+    for target in draft.targets:
         name = f"name: {target.name}, " if target.name else ""
-        driver = target.runtime or load_device(target.device).default_runtime
+        driver = target.runtime or _device(draft, target).default_runtime
         lines.append(f"  - {{{name}device: {target.device}, runtime: {driver}}}")
     return lines
 
 
-def _platforms(targets: Sequence[Target]) -> Platforms:
+def _device(draft: Draft, target: Target) -> Device:
+    return draft.devices.get(target.device) or load_device(target.device)
+
+
+def _platforms(draft: Draft) -> Platforms:
     found = []
-    for target in targets:
-        device = load_device(target.device)
+    for target in draft.targets:
+        device = _device(draft, target)
         found.append((device, load_runtime(target.runtime or device.default_runtime)))
     return found
 

@@ -254,8 +254,8 @@ def test_another_package_brings_an_estimator(others_package: Path) -> None:
     [
         ("gpo", r"eyeriss: estimator: unknown estimator 'gpo'.*'gpu'.*Known: array, gpu"),
         ("gpu", r"gpu prices devices of kind cpu, gpu, not 'array'"),
-        ("nothing", r"'nothing' \(acme_models:NOTHING\): expected an Estimator.*got int"),
-        ("absent", r"'absent' \(acme_models:Absent\): .*Absent"),
+        ("nothing", r"estimator: 'nothing': expected an Estimator.*got int"),
+        ("absent", r"absent = acme_models:Absent: .*Absent"),
     ],
 )
 def test_a_wrong_estimator_is_named(others_package: Path, name: str, message: str) -> None:

@@ -144,7 +144,6 @@ SPACE: Mapping[str, object] = {
 }
 """A space that is searched in half a second."""
 
-DEVICE = "op,shape,dtype,median_us"
 TABLE = """op,shape,dtype,median_us
 gemm,"{""M"": 64, ""K"": 64, ""N"": 64}",fp32,12.5
 gemm,"{""M"": 128, ""K"": 64, ""N"": 64}",fp32,20

@@ -19,7 +19,6 @@ from dse.execute.operators import (
     pooling,
     quantization,
     recurrent,
-    recurrent_contrib,
     reduction,
     resize,
     rotary,
@@ -53,7 +52,7 @@ _MICROSOFT: Mapping[str, Mapping[str, Operator]] = {
     "normalisation": normalization.MICROSOFT,
     "attention": {**attention_contrib.MICROSOFT, **rotary.MICROSOFT},
     "quantisation": quantization.MICROSOFT,
-    "recurrent": recurrent_contrib.MICROSOFT,
+    "recurrent": recurrent.MICROSOFT,
 }
 
 FAMILIES: Mapping[str, Mapping[str, Mapping[str, Operator]]] = {

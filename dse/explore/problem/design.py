@@ -21,7 +21,7 @@ from dse.explore.problem.substitute import Substitutes
 from dse.explore.solve.solver import Budget, bounded
 from dse.model import Model, open_model
 from dse.space.build import build_problem
-from dse.space.constraint import Constraint
+from dse.space.constraint import Constraint, parse_constraint
 from dse.space.problem import Point, Problem
 from dse.space.schema import Space, several
 from hwmodels.devices.device import Device
@@ -126,6 +126,8 @@ def open_design(
         DseError, HardwareError: whatever in the space or the model cannot be used.
         InfeasibleError: no assignment satisfies the constraints on cost.
     """
+    for number, text in enumerate(space.constraints):
+        parse_constraint(text, origin=f"{origin}: constraints.{number}")
     model = open_model(space.model, folder=folder)
     found = model.analysis.regions
     problem = build_problem(space, found, origin=origin)

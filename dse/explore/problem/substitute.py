@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dse.evaluate.costs import Costs
@@ -13,6 +13,8 @@ from hwmodels.work.role import ROLES
 
 SUBSTITUTED = STATUS_ORDER.index("substituted")
 WIDE = "bf16"
+NAMED = 3
+"""Variables that a remark names."""
 KEPT = ("weight", "k", "v")
 """Operands that a weight-only kernel reads in the format that was asked for."""
 
@@ -67,15 +69,21 @@ class Substitutes:
         """A sentence for every choice."""
         for (choice, targets), names in _by_choice(problem, self.everywhere).items():
             yield (
-                f"{choice} at {', '.join(names)}: {targets} has no such kernel and runs its "
+                f"{choice} at {_some(names)}: {targets} has no such kernel and runs its "
                 "weights with 16-bit activations; it is measured and priced as that"
             )
         for (choice, targets), names in _by_choice(problem, self.somewhere).items():
             yield (
-                f"{choice} at {', '.join(names)}: priced on {targets} with 16-bit activations, on "
+                f"{choice} at {_some(names)}: priced on {targets} with 16-bit activations, on "
                 "the other targets as it is measured; search each target by itself, or add the "
                 "constraint native-only"
             )
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of them, and how many more there are: large models have hundreds."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def weights_alone(choice: Choice) -> Choice:
