@@ -84,12 +84,17 @@ def _decomposed(flow: Flow, mix: Node) -> Attention | None:
     if not flow.is_product(mix):
         return None
     sides = [factor.index for factor in factors(flow.graph, mix)]
+    if len(sides) != 2:  # a Gemm that adds an activation, or a recurrence over one
+        return None
     for index, other in (sides, sides[::-1]):
         path = _path_from_scores(flow, mix.inputs[index])
         if path is None:
             continue
         scores, between = path
-        first, second = (factor.index for factor in factors(flow.graph, scores))
+        scored = [factor.index for factor in factors(flow.graph, scores)]
+        if len(scored) != 2:
+            continue
+        first, second = scored
         return Attention(
             nodes=frozenset({*between, scores.name, mix.name}),
             scores=scores,
