@@ -173,8 +173,11 @@ def _rows(folder: Path, name: str, *, required: bool = True) -> list[Row]:
                 f"{folder}: {name} is missing: the run has not got that far, or the folder is torn"
             )
         return []
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows: list[Row] = list(csv.DictReader(stream))
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            rows: list[Row] = list(csv.DictReader(stream))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise RunError(f"{path}: expected CSV in UTF-8: {error}: the file is damaged") from error
     for number, row in enumerate(rows, start=2):
         if None in row or None in row.values():
             raise RunError(f"{path}:{number}: the row does not match the header: the file is torn")

@@ -129,7 +129,8 @@ def test_legal_says_who_has_what_is_missing(dse: Dse) -> None:
 def test_init_check_and_annotate_follow_each_other(dse: Dse, tmp_path: Path) -> None:
     space, model, out = (tmp_path / name for name in ("a.yaml", "a.onnx", "b.onnx"))
     shutil.copy("dse/zoo/fashion-resnet/model.onnx", model)
-    written = dse("init", model, "-o", space, "--data", "zoo:fashion-resnet")
+    written = dse("init", model, "-o", space, "--data", "zoo:fashion-resnet", "--target",
+                  "h100-sxm:free")  # fmt: skip
     assert written.code == 0
     assert "model: a.onnx" in space.read_text()
     checked = json.loads(dse("check", space, "--json").out)
