@@ -40,14 +40,11 @@ def read_run(folder: Path) -> SearchRun:
         manifest=manifest,
         points=points,
         front=_cheapest_first(front, manifest.objectives),
-        choices={
-            _trial(row, folder / files.CHOICES): _chosen(row)
-            for row in _rows(folder, files.CHOICES)
-        },
+        choices=_choices(folder, manifest),
         sensitivity=_scores(folder),
         costs=_records(folder, files.COSTS, RegionCost),
         recommendation=_recommendation(folder, files.RECOMMENDED),
-        fronts=tuple(_placed(row) for row in _rows(folder, files.FRONTS, required=False)),
+        fronts=_places(folder),
         robust=_recommendation(folder, files.ROBUST),
     )
 
@@ -214,6 +211,32 @@ def _point(row: Row, path: Path) -> MeasuredPoint:
     )
 
 
+def _choices(folder: Path, manifest: Manifest) -> dict[int, dict[str, str]]:
+    """What every trial chose, by variable; only what the manifest offers."""
+    path = folder / files.CHOICES
+    offered = {variable.name: variable.choices for variable in manifest.variables}
+    found = {}
+    for row in _rows(folder, files.CHOICES):
+        trial = _trial(row, path)
+        chosen = {variable: choice for variable, choice in row.items() if variable != "trial"}
+        for name, choice in chosen.items():
+            if choice not in offered.get(name, ()):
+                raise RunError(
+                    f"{path}: trial {trial}: {name!r} takes {choice!r}, which the manifest "
+                    f"does not offer there ({', '.join(offered.get(name, ())) or 'no variable'})"
+                )
+        found[trial] = chosen
+    return found
+
+
+def _places(folder: Path) -> tuple[FrontPlace, ...]:
+    path = folder / files.FRONTS
+    try:
+        return tuple(_placed(row) for row in _rows(folder, files.FRONTS, required=False))
+    except (KeyError, ValueError) as error:
+        raise RunError(f"{path}: a column is missing or no number ({error})") from error
+
+
 def _placed(row: Row) -> FrontPlace:
     numbers = {key: value for key, cell in row.items() if (value := _number(cell)) is not None}
     excess = {key: value for key, value in numbers.items() if key.endswith(files.EXCESS)}
@@ -244,10 +267,6 @@ def _number(cell: str) -> float | None:
         return float(cell)
     except ValueError:
         return None
-
-
-def _chosen(row: Row) -> Mapping[str, str]:
-    return {variable: choice for variable, choice in row.items() if variable != "trial"}
 
 
 def _cheapest_first(

@@ -25,12 +25,7 @@ def folder(tmp_path_factory):
     return found
 
 
-UNMENDED = pytest.mark.xfail(reason="bytes that are no UTF-8 in some files of a run", strict=False)
-
-
-@pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=UNMENDED if kind == "run" else ()) for kind in CASES]
-)
+@pytest.mark.parametrize("kind", CASES)
 def test_every_hostile_input_is_answered(folder, kind):
     @settings(
         max_examples=IN_ALL * CASES[kind][1] // 100,

@@ -102,6 +102,23 @@ def test_a_cost_that_is_no_number_is_named(folder: Path) -> None:
         read_run(folder)
 
 
+def test_a_choice_that_the_manifest_does_not_offer_is_named(folder: Path) -> None:
+    path = folder / "choices.csv"
+    header, first, *rest = path.read_text().splitlines()
+    trial, chosen, *others = first.split(",")
+    path.write_text("\n".join([header, ",".join([trial, "fp3", *others]), *rest]))
+    assert chosen != "fp3"
+    with pytest.raises(RunError, match=rf"choices\.csv: trial {trial}: .* takes 'fp3'.*not offer"):
+        read_run(folder)
+
+
+def test_a_table_that_is_no_text_is_named(folder: Path) -> None:
+    path = folder / "choices.csv"
+    path.write_bytes(b"\x80" + path.read_bytes())
+    with pytest.raises(RunError, match=r"choices\.csv: expected CSV in UTF-8"):
+        read_run(folder)
+
+
 def test_a_run_without_front_says_how_to_go_on(folder: Path) -> None:
     path = folder / "front.csv"
     path.write_text(path.read_text().splitlines()[0] + "\n")

@@ -27,7 +27,7 @@ from optuna.storages.journal import (
     JournalRedisBackend,
 )
 
-from dse.errors import DseError, StorageError
+from dse.errors import DseError, RunError, StorageError
 
 SILENCE_S = 90
 """A trial that was silent for so long is taken from its process and measured again."""
@@ -53,13 +53,24 @@ def open_journal(path: Path) -> BaseStorage:
 
     What a killed process can leave is repaired first: a torn last line is cut off and the
     journal's own lock is removed.
+
+    Raises:
+        RunError: a line that no killed process leaves: the file was damaged otherwise.
     """
     journal = path.absolute()
     _cut_torn_line(journal)
     # The backend makes its lock beside the file, and finds a stale one by absolute path only.
     Path(f"{journal}.lock").unlink(missing_ok=True)
     lock = JournalFileOpenLock(str(journal))
-    return JournalStorage(_Gathered(JournalFileBackend(str(journal), lock_obj=lock)))
+    backend = JournalFileBackend(str(journal), lock_obj=lock)
+    try:
+        gathered = _Gathered(backend)
+    except ValueError as error:  # of the encoding, or of JSON
+        raise RunError(
+            f"{journal}: expected a JSON object in UTF-8 a line, got something else ({error}); "
+            "the file was damaged: restore it from a copy, or search into a new folder"
+        ) from error
+    return JournalStorage(gathered)
 
 
 @contextmanager

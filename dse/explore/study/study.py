@@ -177,8 +177,22 @@ def distributions(problem: Problem) -> dict[str, BaseDistribution]:
 
 
 def trial_point(trial: FrozenTrial, problem: Problem) -> Point:
-    """The point that a trial measured."""
-    return problem.point(trial.params)
+    """The point that a trial measured.
+
+    Raises:
+        RunError: one of another search.
+    """
+    return _point(trial, trial.params, problem)
+
+
+def _point(trial: FrozenTrial, choices: Mapping[str, str], problem: Problem) -> Point:
+    try:
+        return problem.point(choices)
+    except KeyError as error:
+        raise RunError(
+            f"trial {trial.number} of the study takes variables or choices that the space does "
+            f"not have ({error.args[0]!r}): it is another search's, or damaged"
+        ) from error
 
 
 def running_points(
@@ -241,7 +255,7 @@ def enqueue(
         if trial.state != TrialState.FAIL or _has_failed(trial):
             named = trial.params or trial.system_attrs.get("fixed_params")
             if named and len(named) == len(problem.variables):
-                known.add(problem.point(named))
+                known.add(_point(trial, named, problem))
     space = distributions(problem)
     for point, source in points.items():
         if point not in known:

@@ -110,6 +110,28 @@ def test_a_torn_journal_and_a_trial_in_flight_do_not_stop_a_study(tmp_path: Path
         json.loads(line)
 
 
+@pytest.mark.parametrize("line", [b'{"op_code" 5}\n', b'{"op_code": "\xc3\x28"}\n'])
+def test_a_damaged_line_within_a_journal_is_named(tmp_path: Path, line: bytes) -> None:
+    problem = synthetic_problem()
+    study = open_study(tmp_path, ["loss", "cost"], RandomSampler(seed=0))
+    _run(study, problem, Truth(problem), 1)
+    journal = tmp_path / "study.log"
+    content = journal.read_bytes()
+    journal.write_bytes(line + content)
+    with pytest.raises(RunError, match=r"study.log: expected a JSON object.*damaged"):
+        open_study(tmp_path, ["loss", "cost"], RandomSampler(seed=0))
+    assert journal.read_bytes() == line + content
+
+
+def test_a_trial_of_another_search_is_named(tmp_path: Path) -> None:
+    problem = synthetic_problem()
+    study = open_study(tmp_path, ["loss", "cost"], RandomSampler(seed=0))
+    names = [variable.name for variable in problem.variables]
+    study.enqueue_trial(dict.fromkeys(names, "no such choice"))
+    with pytest.raises(RunError, match=r"trial 0 .*another search's"):
+        enqueue(study, problem, {}, names={})
+
+
 def test_an_interrupted_study_goes_on_as_it_would_have(tmp_path: Path) -> None:
     problem = synthetic_problem()
     truth = Truth(problem)

@@ -191,6 +191,9 @@ def test_digest_is_that_of_the_content_not_of_the_file(tmp_path):
          r"operator Foo of opset 17 \(Foo_0, Foo_2\); operator Bar of opset 17 \(Bar_1\)"),
         ('<ir_version: 8, opset_import: ["" : 99]> g (float[4] x) => (float[4] y) { y = Relu(x) }',
          "opset 99"),
+        ('<ir_version: 8, opset_import: ["" : 1099511627776]> '
+         "g (float[4] x) => (float[4] y) { y = Relu(x) }",
+         "opset 1099511627776"),
         ("g (float x) => (float y) { y = Add(x, x, x) }", "not a valid ONNX model"),
     ],
 )  # fmt: skip
