@@ -86,6 +86,8 @@ def _tell(*, quiet: bool) -> None:
         handler.setFormatter(logging.Formatter("%(message)s"))
         logger.addHandler(handler)
     for shown in logger.handlers:
+        if type(shown) is logging.StreamHandler:
+            shown.stream = sys.stderr  # whoever calls this may have put another there since
         shown.setLevel(logging.ERROR if quiet else logging.INFO)
     logging.getLogger("dse.evaluate").setLevel(logging.INFO)
 

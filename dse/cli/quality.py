@@ -186,7 +186,7 @@ def quality_of(output: str | None, kind: str | None) -> QualityOf:
         SpaceError: no such kind.
     """
     from dse.errors import SpaceError, nearest  # noqa: PLC0415
-    from dse.evaluate.output import KINDS  # noqa: PLC0415
+    from dse.evaluate.outputs.output import KINDS  # noqa: PLC0415
     from dse.space.schema import QualityOf  # noqa: PLC0415
 
     if kind is not None and kind not in KINDS:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dse.data import Sizes, load_splits, token_table
 from dse.errors import DseError
-from dse.evaluate.classify import classify
+from dse.evaluate.outputs.classify import classify
 from dse.evaluate.reach import without_untouched
 from dse.graph.patterns.analysis import Analysis
 from dse.space.schema import Data, QualityOf

@@ -16,6 +16,7 @@ from dse.evaluate.constant import constant_answer
 from dse.evaluate.findings import check_defined
 from dse.evaluate.hurdle import Hurdle
 from dse.evaluate.metric import Inputs, Metric, Run
+from dse.evaluate.outputs.task import Task
 from dse.evaluate.quality import Quality, summarise
 from dse.evaluate.reference import (
     BatchScore,
@@ -26,7 +27,6 @@ from dse.evaluate.reference import (
     set_spread,
 )
 from dse.evaluate.ruin import ConstantAnswer
-from dse.evaluate.task import Task
 from dse.execute.emulate import Emulator, emulators
 from dse.execute.operators.step import Quantize
 from dse.execute.program.program import Program

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from dse.errors import DataError
-from dse.evaluate.output import Output
+from dse.evaluate.outputs.output import Output
+from dse.evaluate.outputs.task import Task
 from dse.evaluate.quality import Quality
 from dse.evaluate.reach import named
 from dse.evaluate.ruin import ConstantAnswer
-from dse.evaluate.task import Task
 from dse.graph.ir.graph import Graph
 
 FLOATS = ("float", "bfloat")

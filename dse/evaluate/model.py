@@ -8,10 +8,10 @@ from pathlib import Path
 from dse.data import Sizes
 from dse.data.layout import Arrays
 from dse.evaluate.findings import verdict
+from dse.evaluate.outputs.task import Task
 from dse.evaluate.quality import Quality
 from dse.evaluate.ruin import ConstantAnswer
 from dse.evaluate.setup import UNSAID, build_evaluator
-from dse.evaluate.task import Task
 from dse.graph.ir.assignment import Assignment
 from dse.graph.patterns.analysis import Analysis
 from dse.space.schema import Data, QualityOf

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dse.evaluate.outputs.task import Task
 from dse.evaluate.reference import BatchScore
-from dse.evaluate.task import Task
 
 SEPARATED = 2.0
 """A paired difference of losses counts beyond so many of its standard errors."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import networkx as nx
 
-from dse.evaluate.task import Task
+from dse.evaluate.outputs.task import Task
 from dse.graph.ir.graph import Graph
 from dse.graph.ir.site import Site
 

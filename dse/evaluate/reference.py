@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dse.evaluate.output import Output
+from dse.evaluate.outputs.output import Output
 
 ROUNDING = 1e-7
 """Relative differences that float32 makes of nothing."""

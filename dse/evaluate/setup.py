@@ -15,13 +15,13 @@ from dse.data.layout import Arrays
 from dse.data.splits import given_splits
 from dse.errors import DataError, GraphError
 from dse.evaluate.batches import Feeds, batches
-from dse.evaluate.classify import classify
 from dse.evaluate.evaluator import TRACE_BYTES, Evaluator
 from dse.evaluate.findings import bad_weights, remarks
 from dse.evaluate.metric import Metric
+from dse.evaluate.outputs.classify import classify
+from dse.evaluate.outputs.task import Task
+from dse.evaluate.outputs.values import certain
 from dse.evaluate.reach import before, named, unmeasured, without_untouched
-from dse.evaluate.task import Task
-from dse.evaluate.values import certain
 from dse.execute.memory import GIGA, Caches, Need, checked, memory_need, with_kept
 from dse.execute.program.compiler import problems
 from dse.execute.program.program import WEIGHT_CACHE_BYTES, Program

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from typing import Any
 
-from dse.evaluate.output import Output
+from dse.evaluate.outputs.output import Output
 from dse.explore.measure.session import Effort, Session
 from dse.explore.problem.design import Design
 from dse.explore.problem.history import history

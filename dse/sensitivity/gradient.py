@@ -25,7 +25,7 @@ from torch import Tensor
 
 from dse.evaluate.batches import Batch, batches
 from dse.evaluate.evaluator import Evaluator, SplitName
-from dse.evaluate.output import Output
+from dse.evaluate.outputs.output import Output
 from dse.execute.emulate import Emulator
 from dse.numerics.precision import exact_float32
 from dse.sensitivity.table import Score, Sensitivity

@@ -18,8 +18,8 @@ from PIL import Image  # type: ignore[import-not-found, unused-ignore]
 
 from dse.evaluate.batches import Feeds
 from dse.evaluate.evaluator import Evaluator
-from dse.evaluate.output import Output
-from dse.evaluate.task import Task
+from dse.evaluate.outputs.output import Output
+from dse.evaluate.outputs.task import Task
 from dse.execute.program.program import Program
 from dse.execute.weights.calibrate import observe
 from dse.execute.weights.learn import WeightStates

@@ -9,7 +9,8 @@ from scipy.special import expit, softmax
 from scipy.stats import entropy
 
 from dse.evaluate.constant import constant_answer
-from dse.evaluate.output import Output
+from dse.evaluate.outputs.output import Output
+from dse.evaluate.outputs.task import Task
 from dse.evaluate.quality import Quality, summarise
 from dse.evaluate.reference import (
     DistributionReference,
@@ -18,7 +19,6 @@ from dse.evaluate.reference import (
     set_spread,
 )
 from dse.evaluate.ruin import ConstantAnswer
-from dse.evaluate.task import Task
 
 
 def _output(kind: str = "logits", **more: object) -> Output:

@@ -65,8 +65,11 @@ def test_sections_without_data_are_left_out(folder: Path) -> None:
 def test_the_question_is_text_not_markup(folder: Path) -> None:
     path = folder / "manifest.json"
     content = json.loads(path.read_text()) | {"question": "</script><script>alert(1)</script>"}
+    name = content["variables"][0]["name"]
     content["variables"][0]["name"] = "</script><b>"
     path.write_text(json.dumps(content))
+    choices = folder / "choices.csv"
+    choices.write_text(choices.read_text().replace(f",{name},", ",</script><b>,"))
     text = write_report(folder).read_text(encoding="utf-8")
     assert "<script>alert" not in text
     assert "</script><b>" not in text

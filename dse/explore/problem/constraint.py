@@ -32,7 +32,7 @@ def parse_constraints(
     parsed: list[Constraint] = []
     for number, text in enumerate(texts):
         where = f"{origin}: constraints.{number}"
-        asked = _parsed(text, where)
+        asked = parse_bound(text, origin=where)
         found = _columns(asked.column, columns, targets)
         if not found:
             known = [QUALITY, *columns]
@@ -51,10 +51,19 @@ def parse_constraints(
     return tuple(parsed)
 
 
-def _parsed(text: str, where: str) -> Constraint:
+def parse_bound(text: str, *, origin: str) -> Constraint:
+    """The bound that a text of a space says, `native-only` among them, whatever the column.
+
+    Args:
+        text: as users write it.
+        origin: where errors say that it stands.
+
+    Raises:
+        SpaceError: not of the form `<column><=<number>`.
+    """
     if text.strip() in NATIVE_ONLY:
         return Constraint(column=NATIVE_SHARE, limit=1.0, at_least=True)
-    return parse_constraint(text, origin=where)
+    return parse_constraint(text, origin=origin)
 
 
 def _columns(column: str, known: Sequence[str], targets: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 from dse.errors import SpaceError, nearest
 from dse.evaluate.cost_tables import build_costs
 from dse.evaluate.costs import Costs
-from dse.explore.problem.constraint import QUALITY, parse_constraints
+from dse.explore.problem.constraint import QUALITY, parse_bound, parse_constraints
 from dse.explore.problem.correction import Correction
 from dse.explore.problem.feasible import budgets, check_costs
 from dse.explore.problem.objectives import Objectives
@@ -21,7 +21,7 @@ from dse.explore.problem.substitute import Substitutes
 from dse.explore.solve.solver import Budget, bounded
 from dse.model import Model, open_model
 from dse.space.build import build_problem
-from dse.space.constraint import Constraint, parse_constraint
+from dse.space.constraint import Constraint
 from dse.space.problem import Point, Problem
 from dse.space.schema import Space, several
 from hwmodels.devices.device import Device
@@ -127,7 +127,7 @@ def open_design(
         InfeasibleError: no assignment satisfies the constraints on cost.
     """
     for number, text in enumerate(space.constraints):
-        parse_constraint(text, origin=f"{origin}: constraints.{number}")
+        parse_bound(text, origin=f"{origin}: constraints.{number}")
     model = open_model(space.model, folder=folder)
     found = model.analysis.regions
     problem = build_problem(space, found, origin=origin)

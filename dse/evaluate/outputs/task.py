@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dse.evaluate.output import Output
+from dse.evaluate.outputs.output import Output
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dse.evaluate.output import Output
-from dse.evaluate.task import Task
+from dse.evaluate.outputs.output import Output
+from dse.evaluate.outputs.task import Task
 from dse.space.schema import OutputKind
 
 NEAR_ONE = 1e-3

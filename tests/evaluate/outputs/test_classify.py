@@ -9,8 +9,8 @@ import onnx
 import pytest
 from onnx import parser
 
-from dse.evaluate.classify import classify
-from dse.evaluate.output import Output
+from dse.evaluate.outputs.classify import classify
+from dse.evaluate.outputs.output import Output
 from dse.graph.onnx.load import load
 from dse.space.schema import QualityOf
 from dse.zoo.split import Split
