@@ -43,7 +43,7 @@ _HOMES = {
     "Device": "hwmodels.devices.device",
     "Quantizer": "hwmodels.formats.quantizer",
 }
-"""Where a name is at home; it is imported when it is first used, since most need torch."""
+"""The module of a name; it is imported when it is first used, since most need torch."""
 
 
 def __getattr__(name: str) -> object:

@@ -48,6 +48,6 @@ def is_there(path: Path) -> bool:
 
 
 def cache_folder() -> Path:
-    """Where exported models are kept: `$XDG_CACHE_HOME/dse` (default `~/.cache/dse`)."""
+    """The folder of exported models: `$XDG_CACHE_HOME/dse` (default `~/.cache/dse`)."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "dse"

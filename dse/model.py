@@ -26,7 +26,7 @@ class Model:
     graph: Graph
     description: str = ""
     weights_note: str = ""
-    """What a reader must know about the weights, e.g. that they were quantized before."""
+    """A remark on the weights that a reader must know, e.g. that they were quantized before."""
 
     @cached_property
     def analysis(self) -> Analysis:

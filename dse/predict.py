@@ -1,4 +1,4 @@
-"""What a model costs on a device: `dse predict`, without torch and without weights."""
+"""Cost of a model on a device: `dse predict`, without torch and without weights."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Prediction:
     serving: Mapping[str, float]
     """Serving numbers by column (`hwmodels.tables.served`); empty without a request."""
     remarks: tuple[str, ...]
-    """What was assumed about the network, and what of it is not in the price."""
+    """Assumptions about the network, and parts of it that are not in the price."""
     validated: bool
     """Whether the device's predictions were compared with measurements."""
     note: str
@@ -52,7 +52,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """How the model is deployed."""
+    """The deployment of the model."""
 
     dims: Mapping[str, int]
     """Values of the symbolic dimensions; a request fills in what is missing."""
@@ -66,7 +66,7 @@ class Usage:
     """Format of the KV cache, whatever the scheme; None: the scheme's."""
 
     def deployment(self, device: Device, runtime: Runtime) -> Deployment:
-        """Where the model runs."""
+        """The place of the model."""
         return Deployment(
             device=device,
             runtime=runtime,
@@ -176,7 +176,7 @@ def _chosen(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Calls:
-    """What is called, whatever the formats and the device."""
+    """The model's call, whatever the formats and the device."""
 
     phases: tuple[PhaseWork, ...]
     exchange: Exchange | None

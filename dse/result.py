@@ -33,7 +33,7 @@ class FrontPoint:
     values: Mapping[str, float]
     """Every number of `front.csv` by its column; what was not measured is missing."""
     choices: Mapping[str, str]
-    """What every variable took."""
+    """The choice of every variable."""
     assignment: Mapping[str, object]
     """As `dse evaluate --assignment` takes it: `{"model": ..., "default": ..., "sites": ...}`."""
 

@@ -1,1 +1,1 @@
-"""What hardware sees: number formats as bits, work, devices, kernels and their cost."""
+"""Hardware's view: number formats as bits, work, devices, kernels and their cost."""

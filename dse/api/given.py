@@ -1,4 +1,4 @@
-"""What a program hands over where a file has names: data, and objects as candidates."""
+"""Arguments of a program where a file has names: data, and objects as candidates."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from dse.zoo.split import Split, Splits
 from hwmodels.formats.quantizer import Quantizer
 
 Data = str | Path | Mapping[str, ArrayLike] | Splits | None
-"""Where samples come from, as in a space file; arrays named as the graph's inputs plus `labels`;
+"""Origin of samples, as in a space file; arrays named as the graph's inputs plus `labels`;
 or the splits themselves, with samples in front. None: as something else says. Arrays are read as
 those of an .npz: as the graph takes them, all samples in one."""
 Candidate = str | Quantizer | Mode
 """A scheme, a format, or what else a region can take: for weight and activation alike, or a mode
 that says which operand takes what."""
 GIVEN = "given"
-"""What the run folder says of data that a program handed over, with their digest."""
+"""The run folder's name for data that a program handed over, with their digest."""
 
 
 def mode_of(candidate: Candidate) -> str | Mode:
-    """What a space file would say of a candidate: a quantizer is a mode of both operands."""
+    """A space file's entry for a candidate: a quantizer is a mode of both operands."""
     if isinstance(candidate, Quantizer):
         name = re.sub(r"[^A-Za-z0-9_.-]+", "-", candidate.name)
         return Mode.model_validate({"name": name, "weight": candidate, "activation": candidate})
@@ -36,7 +36,7 @@ def mode_of(candidate: Candidate) -> str | Mode:
 
 
 def source_of(data: Data) -> str | None:
-    """What the space calls the data; what a program hands over is named by its digest."""
+    """The space's name for the data; what a program hands over is named by its digest."""
     if data is None:
         return None
     if isinstance(data, str | Path):

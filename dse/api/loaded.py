@@ -58,7 +58,7 @@ class LoadedModel:
     """A model with what can be asked about it."""
 
     source: str
-    """What `dse.load` opens again, from any folder."""
+    """The path or name that `dse.load` opens again, from any folder."""
     model: Model
     """The graph, and what must be said about it."""
 

@@ -34,7 +34,7 @@ from hwmodels.devices.device import Device
 SpaceLike = Space | str | Path | Mapping[str, Any] | Sequence[Candidate]
 Evaluate = Callable[[Run, Split], Any] | Metric
 ORIGIN = "dse.search"
-"""What errors call a space that is in no file."""
+"""Name in errors of a space that is in no file."""
 
 
 def search(

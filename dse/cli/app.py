@@ -35,7 +35,7 @@ FAILED, WRONG_INPUT = 1, 2
 
 WRONG_PATH = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError,
               PermissionError)  # fmt: skip
-"""What an operating system says of a path that a user gave and nobody checked before."""
+"""Errors of an operating system about a path that a user gave and nobody checked before."""
 
 GLOBAL_FLAGS = ("--quiet", "--debug")
 """May stand anywhere on the line."""
@@ -122,7 +122,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _described(error: Exception) -> tuple[str, int]:
-    """What to tell about an error, and the exit code."""
+    """Message and exit code of an error."""
     if isinstance(error, StorageError):
         return str(error), FAILED
     if isinstance(error, DseError | HardwareError):
@@ -133,7 +133,7 @@ def _described(error: Exception) -> tuple[str, int]:
 
 
 def _usage(error: Exception) -> str:
-    """What is wrong with the line, the nearest command, and where to read on."""
+    """The fault of a command line, the nearest command, and where to read on."""
     message = error.format_message()  # type: ignore[attr-defined]
     if not message:
         return "no command given; see: dse --help"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dse.export.base import Check
 
 TARGETS = "compressed-tensors, gguf, modelopt, onnx-qdq, recipe"
-"""What `--help` says, which loads no exporter."""
+"""Text of `--help`, which loads no exporter."""
 
 
 def export(

@@ -40,7 +40,7 @@ PROGRESS_EVERY = 50
 
 
 class Compute(StrEnum):
-    """What is measured."""
+    """The device that is measured."""
 
     cpu = "cpu"
     cuda = "cuda"

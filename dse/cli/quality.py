@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Method(StrEnum):
-    """How choices are scored."""
+    """The way in which choices are scored."""
 
     direct = "direct"
     gradient = "gradient"
@@ -180,7 +180,7 @@ def sensitivity(
 
 
 def quality_of(output: str | None, kind: str | None) -> QualityOf:
-    """What the command line says about outputs.
+    """The command line's account of outputs.
 
     Raises:
         SpaceError: no such kind.

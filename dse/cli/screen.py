@@ -1,4 +1,4 @@
-"""What commands print: tables for people or JSON for programs, results apart from remarks."""
+"""Output of commands: tables for people or JSON for programs, results apart from remarks."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Screen:
-    """Where a command prints."""
+    """The screen of a command."""
 
     quiet: bool = False
 

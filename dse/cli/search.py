@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Compute(StrEnum):
-    """Where networks are executed."""
+    """The device on which networks are executed."""
 
     cpu = "cpu"
     cuda = "cuda"
@@ -227,7 +227,7 @@ def _command(folder: Path, parallelism: Parallelism, compute: Compute) -> str:
 
 
 def _say_failures(folder: Path) -> None:
-    """How many trials failed, and why the first did."""
+    """Number of trials that failed, and the first one's reason."""
     from dse.run.files import FAILURES  # noqa: PLC0415
     from dse.run.read import read_failures  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Which axis of an input counts samples: the first, another one, or none.
+"""The axis of an input that counts samples: the first, another one, or none.
 
 Recurrent states have it in the middle, flags such as `use_cache_branch` not at all. Within `dse`
 arrays have samples in front; `Split.axes` says where the graph wants them.
@@ -118,7 +118,7 @@ def laid_out(split: Split, shapes: Shapes, where: str) -> Split:
 
 
 def _count(arrays: Arrays, shapes: Shapes, where: str) -> int:
-    """How many samples there are."""
+    """Number of samples."""
     name = batch_name(shapes.values())
     for one, shape in shapes.items():
         axis = _declared(shape, name)

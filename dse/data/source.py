@@ -27,7 +27,7 @@ BYTES = 256
 COLOURS = (1, 3)
 """Channels that a picture can have."""
 UNREADABLE = (ValueError, OSError, zipfile.BadZipFile, NotImplementedError, EOFError, KeyError)
-"""What numpy and zipfile raise for a file that is none of theirs."""
+"""Errors of numpy and zipfile about a file that is none of theirs."""
 
 ARRAYS = (".npz", ".npy")
 

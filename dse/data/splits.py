@@ -15,13 +15,13 @@ from dse.text.reader import TextReader
 from dse.zoo.split import Split, Splits
 
 GIVEN = "data"
-"""What errors call samples that a program handed over."""
+"""Name in errors of samples that a program handed over."""
 SPLIT_NAMES = ("calibration", "search", "report")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """How many samples each split has; none where nobody looks at it."""
+    """Number of samples of each split; none where nobody looks at it."""
 
     calibration: int
     search: int

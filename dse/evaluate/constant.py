@@ -1,4 +1,4 @@
-"""What a network would lose that gives the same answer to every input: the measure of ruin."""
+"""Loss of a network that gives the same answer to every input: the measure of ruin."""
 
 from __future__ import annotations
 

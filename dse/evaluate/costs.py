@@ -1,4 +1,4 @@
-"""What an assignment costs on every target: look-ups into tables that are built once.
+"""Costs of an assignment on every target: look-ups into tables that are built once.
 
 The quality model's decision variables are mapped to the regions of the graph that costs are
 computed on, which is the same graph or a `cost_model`.
@@ -15,7 +15,7 @@ from dse.evaluate.target_costs import MORE_IS_BETTER, TargetCosts, is_additive, 
 from dse.space.problem import Problem
 
 FIXED = "fixed"
-"""What the cost table calls the choice of a region that is not searched."""
+"""The cost table's name for the choice of a region that is not searched."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Costs:
     """Cost region -> index of the variable that decides it; None for what is not searched."""
     phases: tuple[str, ...]
     remarks: tuple[str, ...] = ()
-    """What was assumed about the network, and what of it is not in the price."""
+    """Assumptions about the network, and parts of it that are not in the price."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -76,7 +76,7 @@ class Costs:
         return is_additive(column)
 
     def additive(self, column: str) -> tuple[np.ndarray, ...]:
-        """What each variable's choices add to a column: one array a variable.
+        """Shares that each variable's choices add to a column: one array a variable.
 
         Couplings between regions count in equal parts: exact where a table has none, a guide for
         the solver elsewhere, whose solutions are priced exactly afterwards. Of a column that is
@@ -93,7 +93,7 @@ class Costs:
         return tuple(arrays)
 
     def fixed(self, column: str) -> float:
-        """What `additive` adds to: the regions that are not searched, or the fallback's value."""
+        """The base of `additive`: the regions that are not searched, or the fallback's value."""
         target, name = self._split(column)
         if not target.is_priced_by_region(name):
             return float(self.totals(np.array([self.problem.fallback]), [column])[0, 0])
@@ -138,7 +138,7 @@ class Costs:
         ]
 
     def _changes(self, column: str) -> tuple[np.ndarray, ...]:
-        """What each choice changes in a column when it alone leaves the fallback."""
+        """Changes of a column by each choice when it alone leaves the fallback."""
         sizes = [len(variable.choices) for variable in self.problem.variables]
         points = np.repeat(np.array([self.problem.fallback]), sum(sizes), axis=0)
         owner = np.repeat(np.arange(len(sizes)), sizes)

@@ -15,12 +15,12 @@ from hwmodels.tables.serving import UTILISATION, Demand
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """Where a model runs."""
+    """The device and runtime of a model."""
 
     device: Device
     runtime: Runtime
     gpus: int = 1
-    """How many share the network (tensor parallelism)."""
+    """Number of devices that share the network (tensor parallelism)."""
     utilisation: float = UTILISATION
     """Share of a GPU's memory that may be filled."""
     price_usd_per_h: float | None = None

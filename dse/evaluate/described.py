@@ -1,4 +1,4 @@
-"""What the outputs of a space's model are taken for, before anything is run: `dse check`."""
+"""The outputs of a space's model as they are taken, before anything is run: `dse check`."""
 
 from __future__ import annotations
 

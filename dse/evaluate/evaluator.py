@@ -54,7 +54,7 @@ class _Batch:
     trace: Trace | None
 
     def score(self, outputs: Mapping[str, Tensor]) -> BatchScore:
-        """How far outputs are off, all together."""
+        """Distance of the outputs, all together."""
         scores = [one.score(outputs[one.output.value]) for one in self.references]
         return combined(scores, self._weights)
 
@@ -81,11 +81,11 @@ class Evaluator:
     sites: Mapping[str, Site]
     calibration: Calibration
     weights: WeightStates
-    """What the calibration split decides about weights: learned roundings, corrected means."""
+    """Decisions of the calibration split about weights: learned roundings, corrected means."""
     batch: int = 8
     device: str = "cpu"
     first_output: str = ""
-    """What a user's metric gets of a run: the graph's first output."""
+    """The part of a run that a user's metric gets: the graph's first output."""
     metric: Metric | None = None
     """A user's own measure of quality, instead of the divergence from full precision."""
     trace_bytes: int = TRACE_BYTES
@@ -97,7 +97,7 @@ class Evaluator:
     """Of full precision, by split and samples."""
 
     def __getstate__(self) -> dict[str, object]:
-        """What it was made of; a copy in another process begins afresh."""
+        """The arguments it was made of; a copy in another process begins afresh."""
         fresh = {"macs": 0, "_batches": {}, "_forward_macs": {}, "_scores": {}}
         return {**self.__dict__, **fresh}
 
@@ -165,16 +165,16 @@ class Evaluator:
         return summarise([batch.own_score() for batch in prepared], self.task)
 
     def constant(self, split: SplitName) -> ConstantAnswer:
-        """What a network would lose on a split that gives the same answer to every input."""
+        """Loss on a split of a network that gives the same answer to every input."""
         return constant_answer([batch.references for batch in self._prepared(split)])
 
     def spread(self, place: int) -> float:
-        """What errors of an output without a distribution count against, on the search split."""
+        """Spread that errors of an output without a distribution count against, search split."""
         found = self._prepared("search")[0].references[place]
         return found.scale if isinstance(found, RegressionReference) else 1.0
 
     def samples(self, split: SplitName) -> int:
-        """How many samples a split has."""
+        """Number of samples of a split."""
         found: Split = getattr(self.splits, split)
         return found.samples
 
@@ -184,7 +184,7 @@ class Evaluator:
         return self._forward_macs[split]
 
     def first_outputs(self) -> Mapping[str, Tensor]:
-        """What full precision gives for the first batch that is measured."""
+        """The full-precision outputs of the first batch that is measured."""
         measured = self.splits.search if self.splits.search.samples else self.splits.report
         with torch.inference_mode():
             batch = next(batches(measured, self.batch, self.device))
@@ -311,7 +311,7 @@ class Evaluator:
         return _Batch(feeds=batch.feeds, references=references, trace=trace)
 
     def _settle(self, found: Sequence[_Batch], split: SplitName) -> None:
-        """What takes all batches of a split: spreads, and whether there is anything to compare.
+        """Figures of all batches of a split: spreads, and whether there is anything to compare.
 
         Raises:
             DataError: an output that full precision leaves undefined everywhere.

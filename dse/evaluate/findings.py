@@ -1,4 +1,4 @@
-"""What a reader of a loss must know, by name: undefined outputs, bad weights, unseen layers."""
+"""Findings on a loss, by name: undefined outputs, bad weights, unseen layers."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _is_sound(values: np.ndarray) -> bool:
 
 
 def remarks(task: Task) -> Iterator[str]:
-    """What was assumed about outputs because nothing says what they are."""
+    """Assumptions about outputs of which nothing says what they are."""
     alike: dict[tuple[str, str], list[str]] = {}
     for output in task.outputs:
         if not output.certain:

@@ -18,7 +18,7 @@ normal distribution, one-sided."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hurdle:
-    """What the first samples of a measurement must not be clearly worse than."""
+    """The records that the first samples of a measurement must not be clearly worse than."""
 
     rows: tuple[int, ...]
     """Numbers of the samples that are measured first, ascending (see `first_rows`)."""

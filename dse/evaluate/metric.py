@@ -48,7 +48,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """What a user calls quality."""
+    """A user's own measure of quality."""
 
     function: Callable[[Run, Split], Any]
     """(run, data) -> a number, or one number a sample, which makes comparisons paired."""
@@ -74,7 +74,7 @@ class Metric:
         return scores
 
     def quality(self, scores: NDArray[np.float64], reference: NDArray[np.float64]) -> Quality:
-        """How far scores fall behind those of full precision; negative where they are ahead.
+        """Distance of scores behind those of full precision; negative where they are ahead.
 
         Without one number a sample the standard error is not known: NaN.
         """

@@ -26,11 +26,11 @@ class Evaluation:
     quantized: Quality
     reference: Quality
     constant: ConstantAnswer
-    """What a network loses that answers the same to every input."""
+    """Loss of a network that answers the same to every input."""
 
     @property
     def verdict(self) -> str:
-        """What must be said of the loss; empty where it is a loss like any other."""
+        """Remarks on the loss; empty where it is a loss like any other."""
         return verdict(self.quantized, self.constant, self.task.unit)
 
 

@@ -40,7 +40,7 @@ def phase_work(analysis: Analysis, dims: Mapping[str, int], ways: int) -> Work:
 
 
 def remarks_of(phases: Sequence[PhaseWork]) -> tuple[str, ...]:
-    """What was assumed about a network in any phase, and what of it is not priced."""
+    """Assumptions about a network in any phase, and parts of it that are not priced."""
     return tuple(dict.fromkeys(note for phase in phases for note in phase.work.notes))
 
 

@@ -1,4 +1,4 @@
-"""How far a quantized model's outputs are from the full-precision model's on the same inputs.
+"""Distance of a quantized model's outputs from the full-precision model's on the same inputs.
 
 Losses are paired: one number a sample, so that the standard error is over samples (sequences or
 images) and differences between assignments are far less noisy than the losses themselves.

@@ -24,7 +24,7 @@ TINY = torch.finfo(torch.float32).tiny
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchScore:
-    """What one batch contributes, one value a sample; NaN where there is nothing to compare."""
+    """One batch's share, one value a sample; NaN where there is nothing to compare."""
 
     losses: Tensor
     flips: Tensor

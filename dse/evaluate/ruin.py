@@ -13,7 +13,7 @@ RARE = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConstantAnswer:
-    """What a network that answers the same to every input would lose."""
+    """Loss of a network that answers the same to every input."""
 
     loss: float
     flip_rate: float

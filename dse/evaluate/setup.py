@@ -153,7 +153,7 @@ def build_evaluator(
 
 
 def _text_reader(graph: Graph, source: str) -> TextReader | None:
-    """How the model reads its data, if they are text."""
+    """The reader of the model's data, if they are text."""
     return reader_of(graph) if Path(source).suffix in SUFFIXES else None
 
 
@@ -234,7 +234,7 @@ def _in_batches_of(graph: Graph, data: Data, sizes: Sizes) -> Data:
 
 
 def _told(need: Need, graph: Graph, budgets: Caches) -> Caches:
-    """What caches may take, once the need is checked and said."""
+    """Bytes that caches may take, once the need is checked and said."""
     granted = checked(need, graph).caches
     LOGGER.log(logging.INFO if need.is_large else logging.DEBUG, "%s", need)
     if granted == need.caches:

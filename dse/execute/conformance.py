@@ -136,7 +136,7 @@ def _listed(value: Value) -> list[Tensor]:
 
 
 def _difference(result: Tensor, expected: Tensor, case: TestCase) -> str | None:
-    """Why two tensors differ; 16-bit results may be two units in the last place apart."""
+    """The difference of two tensors; 16-bit results may be two units in the last place apart."""
     if result.dtype != expected.dtype or result.shape != expected.shape:
         got = f"{result.dtype} {list(result.shape)}"
         return f"{got}, expected {expected.dtype} {list(expected.shape)}"

@@ -117,7 +117,7 @@ def run(
 
 
 def identity(design: Design) -> Mapping[str, object]:
-    """What two runs must share for one to continue the other, or to take part in it."""
+    """The facts that two runs must share for one to continue the other, or to take part in it."""
     return {
         "dse": dse.__version__,
         "model_digest": design.model.graph.digest,
@@ -220,7 +220,7 @@ def _trials(
 
 
 def _planned(design: Design, surrogate: Surrogate) -> dict[Point, str]:
-    """What is measured before any method speaks, with its source.
+    """Assignments that are measured before any method speaks, with their source.
 
     Without solutions that some target cannot run: the solver sees limits, not infinities.
     """

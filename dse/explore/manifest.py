@@ -1,4 +1,4 @@
-"""What a run is, with what it was made and what it took: `manifest.json`."""
+"""A run, with what it was made and what it took: `manifest.json`."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _effort(session: Session, effort: Effort, records: Sequence[Record]) -> dict
 
 
 def _constant(session: Session) -> dict[str, float | None]:
-    """What an answer that is always the same would lose; nothing under a user's own metric."""
+    """Loss of an answer that is always the same; nothing under a user's own metric."""
     if session.evaluator.metric is not None:
         return {}
     found = session.evaluator.constant("report")

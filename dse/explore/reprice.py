@@ -35,7 +35,7 @@ from dse.space.schema import Space
 SPACE = "space.yaml"
 """The space of the new run, so that `--resume` can measure more."""
 KEPT = ("metric", "metric_goal", "samples", "reference_metric")
-"""What a manifest says of the measurements, which are the old run's."""
+"""A manifest's entries on the measurements, which are the old run's."""
 
 LOGGER = logging.getLogger(__name__)
 

@@ -34,7 +34,7 @@ from dse.run.read import read_manifest, read_space
 from dse.sensitivity.table import Sensitivity, finite
 
 SAME = ("dse", "model_digest", "space")
-"""What a manifest and a shared study must agree on (`dse.explore.loop.identity`)."""
+"""Facts that a manifest and a shared study must agree on (`dse.explore.loop.identity`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +145,7 @@ def check_model(run: Path, manifest: Manifest, design: Design) -> None:
 
 
 def _url(run: Path, manifest: Manifest, given: str | None) -> str | None:
-    """Where a run's study is shared; None where it is in the folder."""
+    """The storage that shares a run's study; None where it is in the folder."""
     kept = manifest.storage
     if kept is None:
         if given is not None:

@@ -21,7 +21,7 @@ PREDICTED = "predicted_"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What was measured of one assignment."""
+    """The measurements of one assignment."""
 
     digest: str
     point: Point

@@ -25,12 +25,12 @@ from hwmodels.runtimes.platform import split_platform
 from hwmodels.yaml_file import SUFFIXES
 
 RUNS = Path("runs")
-"""Where run folders go when no place is given."""
+"""The folder of run folders when no place is given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overrides:
-    """What the command line says on top of a space file; empty means as the file says."""
+    """The command line's additions to a space file; empty means as the file says."""
 
     targets: tuple[str, ...] = ()
     """`device`, `device:runtime`, or a YAML file with `targets`."""
@@ -102,7 +102,7 @@ def _source(
 
 
 def default_folder(source: str) -> Path:
-    """Where a search of `source` that begins now goes when no place is given."""
+    """The folder of a search of `source` that begins now when no place is given."""
     path = Path(source)
     stem = (path.resolve().name if path.is_dir() else path.stem).removeprefix("zoo:")
     return RUNS / f"{stem}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"

@@ -46,7 +46,7 @@ class Solution:
 
     @property
     def gap(self) -> float | None:
-        """How far loss and bound are apart, as a share of the loss."""
+        """Distance of loss and bound, as a share of the loss."""
         if self.bound is None:
             return None
         return max(0.0, self.loss - self.bound) / self.loss if self.loss else 0.0
@@ -115,7 +115,7 @@ def _predicted(surrogate: Surrogate, point: Point) -> float:
 
 
 def _check(design: Design, values: Mapping[str, float]) -> None:
-    """What is no sum must hold as well."""
+    """A check of whatever is no sum; it must hold as well."""
     broken = [one for one in design.constraints if one.excess(values[one.column]) > TOLERANCE]
     if broken:
         shown = ", ".join(f"{one.column} {values[one.column]:.4g}" for one in broken)

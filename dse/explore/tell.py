@@ -27,7 +27,7 @@ from dse.run.write import write_manifest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
-    """What a run has learnt from measurements made outside."""
+    """A run's gain from measurements made outside."""
 
     told: tuple[Result, ...]
     new: int

@@ -76,7 +76,7 @@ def assignment_json(design: Design, record: Record) -> dict[str, object]:
 
 
 def _write_chosen(out: Path, design: Design, front: Sequence[Record]) -> None:
-    """What is recommended, and with several targets a front each and the robust assignment.
+    """The recommended point, and with several targets a front each and the robust assignment.
 
     Where nothing is feasible, what an earlier front recommended is removed.
     """

@@ -25,7 +25,7 @@ EXPORTERS: dict[str, Exporter] = {
 
 
 def exporter_names() -> tuple[str, ...]:
-    """What `--to` takes: ours, then those of installed packages."""
+    """Names that `--to` takes: ours, then those of installed packages."""
     return tuple(dict.fromkeys([*EXPORTERS, *plugin_names(GROUP)]))
 
 

@@ -85,7 +85,7 @@ class NeutralRecipe:
 
 
 def states_of(bound: Mapping[str, Quantize]) -> dict[str, QuantizerState]:
-    """What calibration gave or learned, by site; sites whose scales are dynamic have nothing.
+    """Values that calibration gave or learned, by site; dynamic scales have none.
 
     The correction of a mean stands where it is added: at a bias, or at an output.
     """
@@ -131,7 +131,7 @@ def emulated_only(recipe: Recipe) -> list[str]:
 
 @cache
 def _layouts() -> tuple[OperandLayout, ...]:
-    """What kernels take; an architect's runtime, which takes everything, is none."""
+    """Device and runtime of kernels; an architect's runtime, which takes everything, is none."""
     plain = OperandLayout(elements=PLAIN_ELEMENTS)
     shipped = [load_runtime(name) for name in runtime_names()]
     modes = [mode for one in shipped if not one.every_combination for mode in one.modes]

@@ -28,7 +28,7 @@ class RowScales:
     level: np.float32
     """The second level of a two-level format, else 1."""
     offsets: FloatArray | None = None
-    """What is added to codes times scales; None where the format has no offsets."""
+    """Addends of codes times scales; None where the format has no offsets."""
 
 
 def scales_of(rows: FloatArray, emulator: Emulator) -> RowScales:

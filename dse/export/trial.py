@@ -35,13 +35,13 @@ SAMPLES = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """What an export did."""
+    """The outcome of an export."""
 
     trial: int
     path: Path
     """The file or folder that was written."""
     checks: tuple[Check, ...] = ()
-    """What checkers said; empty where none was asked."""
+    """Verdicts of checkers; empty where none was asked."""
     launch: str = ""
     """The command that serves it, where one does."""
 

@@ -14,7 +14,7 @@ KEY = "dse.import"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What a graph does not show."""
+    """Facts that a graph does not show."""
 
     family: str
     """`model_type` of the configuration."""
@@ -25,9 +25,9 @@ class Facts:
     causal: bool
     """Whether its output predicts the next token."""
     output: str
-    """What `transformers` calls the graph's output: `logits`, `last_hidden_state`, ..."""
+    """`transformers`' name of the graph's output: `logits`, `last_hidden_state`, ..."""
     folder: str = ""
-    """Where tokenizer and configuration lie, relative to the graph's file; or absolute."""
+    """Folder of tokenizer and configuration, relative to the graph's file; or absolute."""
 
     @property
     def text(self) -> str:

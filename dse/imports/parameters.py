@@ -21,7 +21,7 @@ from dse.imports.checkpoint import Checkpoint
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What one parameter (or several, made together) comes from."""
+    """Origin of one parameter (or of several, made together)."""
 
     target: str
     """The parameter, the first of several."""
@@ -50,7 +50,7 @@ class Source:
 
 
 def sources(network: Any, checkpoint: Checkpoint) -> tuple[Source, ...]:
-    """Where every parameter of a network comes from.
+    """Origin of every parameter of a network.
 
     Raises:
         CheckpointError: Parameters that no tensor makes.

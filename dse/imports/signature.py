@@ -1,4 +1,4 @@
-"""What a network takes and gives: names, example inputs, dynamic sizes, by kind of network."""
+"""Arguments and results of a network: names, example inputs, dynamic sizes, by kind of network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dse.imports.parameters import Source, assembled
 BATCH, SEQUENCE = 2, 5
 """Sizes of the example: unequal, and none of them 0 or 1, which torch specialises on."""
 OUTPUTS = ("logits", "logits_per_image", "last_hidden_state", "prediction_logits", "image_embeds")
-"""What is taken of a network's results: the first that it has."""
+"""Results of a network that are taken: the first that it has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Signature:
     inputs: Mapping[str, Tensor]
     dims: Mapping[str, Mapping[int, str]]
     keywords: Mapping[str, Any]
-    """What the network is called with besides."""
+    """Further arguments of the network's call."""
 
 
 def signature(network: Any) -> Signature:
@@ -113,6 +113,6 @@ class Assembled(nn.Module):
 
 
 def output_name(result: Any) -> str:
-    """Which of a network's results a graph gives."""
+    """Results of a network that a graph gives."""
     names = [name for name, value in result.items() if isinstance(value, Tensor)]
     return next((name for name in OUTPUTS if name in names), names[0])

@@ -26,7 +26,7 @@ from hwmodels.formats.quantizer import Encoding, Format, Quantizer
 CHUNK = 1 << 18
 """Elements that are searched together: they stay in a core's cache."""
 TRIES = tuple(step / 10 for step in range(-9, 10))
-"""Where the largest value is tried, in steps of the grid beyond its end."""
+"""Trial places of the largest value, in steps of the grid beyond its end."""
 STATISTICS = ("absmax", "minmax", "mse", "output_mse")
 Nearest = Callable[[Tensor], Tensor]
 """Values in units of their scale -> the nearest code's value, as float32."""

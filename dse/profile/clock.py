@@ -27,7 +27,7 @@ WARM_CALLS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repeats:
-    """How often and how long."""
+    """Number and length of repetitions."""
 
     replays: int = 7
     replay_s: float = 3e-3

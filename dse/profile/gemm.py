@@ -21,7 +21,7 @@ SMALLEST_SCALE = 1e-12
 GROUP = 128
 """Elements along K that share a scale in 4-bit weights."""
 INNER_TILES = 8
-"""How many 16-wide tiles of K torch's packed int4 layout keeps together."""
+"""Number of 16-wide tiles of K that torch's packed int4 layout keeps together."""
 
 
 def _dense(dtype: torch.dtype) -> Callable[[Sizes, torch.device], Built]:

@@ -30,7 +30,7 @@ class Lane:
     """The least seconds a unit of work that was seen."""
     failures: int = 0
     reason: str = ""
-    """Why it was given up."""
+    """The reason why it was given up."""
 
     def take(self) -> Operator:
         """The first that is expected to be short enough, else the smallest."""

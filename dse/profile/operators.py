@@ -28,7 +28,7 @@ class Work:
 
 
 def work_of(operator: Operator, device: torch.device) -> Work:
-    """What to call for an operator; compiled where its runtime says so.
+    """The function to call for an operator; compiled where its runtime says so.
 
     Constants (scales, weights of norms) are made here and stay the same between calls.
 

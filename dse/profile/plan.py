@@ -1,4 +1,4 @@
-"""What to measure: operators by queue, one queue an operator, number type and runtime."""
+"""The plan of a measurement: operators by queue; a queue an operator, number type, runtime."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Operator:
 
     @property
     def queue(self) -> tuple[str, str, str]:
-        """What shares a time budget."""
+        """The part that shares a time budget."""
         return self.op, self.dtype, self.runtime
 
 

@@ -31,7 +31,7 @@ class Row:
     watts: float | None
     clock_mhz: int | None
     spent_s: float
-    """What the measurement took, which a resumed profile goes on counting from."""
+    """Effort of the measurement, which a resumed profile goes on counting from."""
     device: str
     software: str
 

@@ -28,7 +28,7 @@ it takes as long as twenty rows."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """What was measured."""
+    """The measurements."""
 
     path: Path
     measured: int

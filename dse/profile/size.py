@@ -1,4 +1,4 @@
-"""How much work an operator is, to guess how long it will take."""
+"""The amount of work of an operator, to guess how long it will take."""
 
 from __future__ import annotations
 

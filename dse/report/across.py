@@ -1,4 +1,4 @@
-"""What holds on every target: the fronts of several, and the assignments that are good on all."""
+"""Fronts of several targets, and the assignments that are good on all."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Across:
     """The fronts of several targets."""
 
     sizes: str
-    """How many points each front has."""
+    """Number of points of each front."""
     columns: tuple[str, ...]
     rows: tuple[RobustRow, ...]
     sentence: str

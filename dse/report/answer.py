@@ -28,7 +28,7 @@ def answer(run: SearchRun) -> str:
 
 
 def caveats(run: SearchRun) -> list[str]:
-    """What a reader must know before believing the numbers."""
+    """Remarks that a reader must know before believing the numbers."""
     manifest = run.manifest
     found = [f"Proxy: {manifest.proxy}."] if manifest.proxy else []
     notes = {manifest.model.name: manifest.model.weights_note}
@@ -84,7 +84,7 @@ def _sentences(run: SearchRun, point: MeasuredPoint) -> Iterator[str]:
 
 
 def _what(run: SearchRun, point: MeasuredPoint) -> str:
-    """Which formats where, at which loss."""
+    """Formats and their places, at a loss."""
     place = f"On {_place(run).title}, " if run.manifest.targets else ""
     loss = loss_text(point.loss, point.stderr)
     shares = _joined(_shares(run, point))
@@ -160,7 +160,7 @@ def _compared(factor: float, better: str, baseline: str) -> str:
 
 
 def _cheapest(run: SearchRun, point: MeasuredPoint) -> Iterator[str]:
-    """What going all the way to the cheapest uniform assignment would cost in quality."""
+    """Cost in quality of going all the way to the cheapest uniform assignment."""
     axes = {axis.column: axis for axis in cost_axes(run)}
     axis = axes.get(run.cost_objectives[0]) if run.cost_objectives else None
     priced = [p for p in run.uniforms if axis and p.columns.get(axis.column)]

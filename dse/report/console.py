@@ -72,7 +72,7 @@ def _native(run: SearchRun) -> str:
 
 
 def _against(run: SearchRun) -> str:
-    """What the factors beside latencies are counted from."""
+    """The base of the factors beside latencies."""
     return f"; × against {run.title(run.reference)}" if run.reference else ""
 
 

@@ -1,4 +1,4 @@
-"""Where the numbers of a run come from, as label and text."""
+"""Provenance of the numbers of a run, as label and text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dse.run.search_run import SearchRun
 
 
 def facts(run: SearchRun) -> list[tuple[str, str]]:
-    """What was run on what, with which versions, in the order a reader asks."""
+    """Model, devices and versions of a run, in the order a reader asks."""
     manifest, samples = run.manifest, run.manifest.samples
     lines = [
         ("space", manifest.space_file),

@@ -19,7 +19,7 @@ RowKind = Literal["front", "uniform", "recommended"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """What is shown, and what is sorted by."""
+    """The text that is shown, and the value that is sorted by."""
 
     text: str
     sort: float | str
@@ -127,7 +127,7 @@ def _cost(value: float | None, unit: str) -> Cell:
 
 
 def _formats(run: SearchRun, point: MeasuredPoint) -> Cell:
-    """How many variables take which scheme, in words and as a coloured strip."""
+    """Number of variables that take each scheme, in words and as a coloured strip."""
     chosen = run.chosen(point)
     if not chosen:
         return Cell(text=DASH, sort="")

@@ -1,4 +1,4 @@
-"""What was asked, with what, and what it took: `manifest.json`."""
+"""The question, the means and the effort of a run: `manifest.json`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TargetEntry(FileModel):
     """Whether the cost model was compared with measurements on this device."""
     note: str = ""
     figures: Mapping[str, int] = Field(default_factory=dict)
-    """How many of the device's figures are measured, from a datasheet, scaled or assumed."""
+    """Number of the device's figures that are measured, from a datasheet, scaled or assumed."""
 
     @property
     def title(self) -> str:
@@ -97,12 +97,12 @@ class Manifest(FileModel):
     versions: Mapping[str, str] = Field(default_factory=dict)
     created: str = ""
     updated: str = ""
-    """When measurements made outside were taken in."""
+    """The times when measurements made outside were taken in."""
     status: Status = "complete"
     seed: int = 0
     question: str = ""
     space_file: str = ""
-    """What errors call the space: its file, where it has one."""
+    """Name of the space in errors: its file, where it has one."""
     model: ModelEntry
     cost_model: ModelEntry | None = None
     proxy: str = ""
@@ -116,14 +116,14 @@ class Manifest(FileModel):
     space: Mapping[str, object] = Field(default_factory=dict)
     """The space as its file would say it; with version and digest what a run is told apart by."""
     storage: str | None = None
-    """Where the study is shared, without its password; None where it is in the folder."""
+    """Storage of a shared study, without its password; None where it is in the folder."""
     study: str | None = None
     """Its name there."""
     metric: str
     metric_goal: Literal["minimise", "maximise"] = "minimise"
     reference_metric: float | None = None
     outputs: tuple[OutputEntry, ...] = ()
-    """What losses are read from; empty under a user's own metric."""
+    """Outputs that losses are read from; empty under a user's own metric."""
     loss_unit: str = ""
     constant_loss: float | None = None
     """On the report split, of a network that answers the same to every input."""
@@ -150,7 +150,7 @@ class Manifest(FileModel):
 
     @property
     def background(self) -> str:
-        """What the space says beside its question."""
+        """The content of the space beside its question."""
         return self.question.removeprefix(self.asked).strip()
 
     @property

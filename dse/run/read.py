@@ -126,7 +126,7 @@ def read_failures(folder: Path) -> Mapping[int, str]:
 
 
 def _remedy(folder: Path, manifest: Manifest) -> str:
-    """What to do about a run without a front."""
+    """Advice about a run without a front."""
     if manifest.status == "complete":
         limits = ", ".join(manifest.constraints) or "nothing"
         return f": no assignment that was measured keeps to the constraints ({limits})"
@@ -212,7 +212,7 @@ def _point(row: Row, path: Path) -> MeasuredPoint:
 
 
 def _choices(folder: Path, manifest: Manifest) -> dict[int, dict[str, str]]:
-    """What every trial chose, by variable; only what the manifest offers."""
+    """Choices of every trial, by variable; only what the manifest offers."""
     path = folder / files.CHOICES
     offered = {variable.name: variable.choices for variable in manifest.variables}
     found = {}

@@ -37,5 +37,5 @@ def colours(choices: Sequence[str]) -> dict[str, str]:
 
 
 def formats_phrase(names: Sequence[str]) -> str:
-    """Which formats, on how many variables, the most frequent first: `nvfp4 18, bf16 7`."""
+    """Formats with the number of their variables, the most frequent first: `nvfp4 18, bf16 7`."""
     return ", ".join(f"{name} {count}" for name, count in Counter(names).most_common())

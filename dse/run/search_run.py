@@ -56,13 +56,13 @@ class SearchRun:
         return tuple(one for one in self.manifest.variables if len(one.choices) > 1)
 
     def chosen(self, point: MeasuredPoint) -> Mapping[str, str]:
-        """What a point gives to the variables that had a choice; empty where it is not known."""
+        """A point's gift to the variables that had a choice; empty where it is not known."""
         taken = self.choices.get(point.trial, {})
         return {one.name: taken[one.name] for one in self.searched if taken.get(one.name)}
 
     @cached_property
     def loss_unit(self) -> str:
-        """What losses are: a KL divergence, or an error where the output is no distribution."""
+        """The kind of losses: a KL divergence, or an error where the output is no distribution."""
         if self.manifest.loss_unit:
             return self.manifest.loss_unit
         distribution = any("flip_rate" in point.columns for point in self.points)
@@ -83,7 +83,7 @@ class SearchRun:
 
     @property
     def reference(self) -> MeasuredPoint | None:
-        """What speed-ups are counted from.
+        """The base of speed-ups.
 
         Uniform bf16; else the full-precision model; else, where a device has neither, the uniform
         assignment that loses least.

@@ -57,7 +57,7 @@ class Probe:
 
     @property
     def value(self) -> Tensor:
-        """What passed."""
+        """The batch that passed."""
         assert self._seen is not None
         return self._seen.detach()
 

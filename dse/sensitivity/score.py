@@ -24,7 +24,7 @@ def score(
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Sensitivity:
-    """What each choice costs in quality when only one variable takes it, on the search split.
+    """Cost in quality of each choice when only one variable takes it, on the search split.
 
     Args:
         evaluator: model, data and calibration.

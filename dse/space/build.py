@@ -15,7 +15,7 @@ from hwmodels.formats.quantizer import Quantizer
 from hwmodels.work.role import ROLES, SEARCHED_ROLES
 
 EXAMPLE_FORMAT = "bf16"
-"""What the error about unmatched regions suggests."""
+"""Suggestion of the error about unmatched regions."""
 
 
 def build_problem(space: Space, regions: Sequence[Region], *, origin: str = "space") -> Problem:

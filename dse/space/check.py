@@ -1,4 +1,4 @@
-"""What a space amounts to, before anything is run: `dse check`."""
+"""The size and sense of a space, before anything is run: `dse check`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SpaceSummary:
     model: Model
     problem: Problem
     code: tuple[str, ...]
-    """What a search would import beside `dse`: the file, or the module that is installed."""
+    """Imports of a search beside `dse`: the file, or the module that is installed."""
 
     @property
     def site_count(self) -> int:

@@ -29,7 +29,7 @@ class Constraint:
         return self.excess(values.get(self.column, math.nan)) <= 0
 
     def excess(self, value: float) -> float:
-        """How far beyond the limit a value is, as a share of the limit; at most 0 within it."""
+        """Excess of a value over the limit, as a share of the limit; at most 0 within it."""
         beyond = self.limit - value if self.at_least else value - self.limit
         return beyond / (abs(self.limit) or 1.0)
 

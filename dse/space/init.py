@@ -24,7 +24,7 @@ LIKELY_SIZES = {"batch": 1, "sequence": 512, "past": 0}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """What a user said on the command line about a model without a space file."""
+    """A user's command line about a model without a space file."""
 
     targets: tuple[Target, ...] = (Target(device="h100-sxm", runtime="vllm"),)
     data: str = ""
@@ -126,7 +126,7 @@ def _platforms(draft: Draft) -> Platforms:
 
 
 def _works(model: Model, draft: Draft) -> dict[str, RegionWork]:
-    """What regions have to do at the draft's sizes: a kernel may want multiples of some."""
+    """Sizes of regions at the draft's dimensions: a kernel may want multiples of some."""
     work = lower(model.analysis, _dims(model, draft))
     return {region.name: region for region in work.regions}
 

@@ -20,7 +20,7 @@ EIGHT_BITS_OF_MAPS = (("w8a8_fp8",), ("w8a8_int8_static", "w8a8_int8"))
 NARROW = (("w4a16",), ("w4a4_nvfp4", "w4a4_mxfp4"))
 """Of each group the first that runs."""
 WITHOUT_FLOATS = (("w8a8_int8_static",), ("w8a8_int8",), ("int8",))
-"""What stands in for 16-bit floats where a target has none: heads and attention take it too."""
+"""The stand-in for 16-bit floats where a target has none: heads and attention take it too."""
 
 Platforms = Sequence[tuple[Device, Runtime]]
 

@@ -13,7 +13,7 @@ from hwmodels.formats.quantizer import Quantizer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What a variable can take: a quantizer for some operand roles."""
+    """A choice of a variable: a quantizer for some operand roles."""
 
     name: str
     quantizers: Mapping[str, Quantizer]
@@ -50,7 +50,7 @@ class Problem:
 
     @property
     def size(self) -> int:
-        """How many assignments there are."""
+        """Number of assignments."""
         total = 1
         for variable in self.variables:
             total *= len(variable.choices)

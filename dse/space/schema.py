@@ -45,7 +45,7 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """Where calibration, search and report samples come from."""
+    """Origin of calibration, search and report samples."""
 
     source: str
     """A zoo name (`zoo:byte-gpt`), an `.npz` whose arrays are named as the graph's inputs (plus
@@ -68,14 +68,14 @@ OutputKind = Literal["logits", "log_probabilities", "probabilities", "binary", "
 
 
 class QualityOf(Section):
-    """What the loss is read from, where the graph and the data do not say it or say it wrong."""
+    """The output that the loss is read from, where graph and data say nothing or say it wrong."""
 
     output: str | None = None
     """The only output that counts; by default all do."""
     kind: OutputKind | None = None
-    """What `output` (or every output) is."""
+    """The kind of `output` (or of every output)."""
     kinds: dict[str, OutputKind] = Field(default_factory=dict)
-    """What single outputs are."""
+    """Kinds of single outputs."""
     weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
         default_factory=dict
     )
@@ -86,13 +86,13 @@ class Phase(Section):
     """One way the model is called, with its symbolic dimensions bound."""
 
     share: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    """How often this phase runs in one unit of work; costs are summed weighted by it."""
+    """Number of times that this phase runs in a unit of work; costs are summed weighted by it."""
     dims: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     """Value of every symbolic dimension of the cost graph."""
 
 
 class Scenario(Section):
-    """How the model is used where it is deployed: binds sizes for the cost only."""
+    """The model's use where it is deployed: binds sizes for the cost only."""
 
     phases: dict[Name, Phase] = Field(min_length=1)
     """With one phase of many tokens (prefill) and one of a single token (decoding), serving
@@ -113,7 +113,7 @@ class Target(Section):
     runtime: str | None = None
     """A runtime name (`dse runtimes`) or a runtime file; the device's own where none is given."""
     price_usd_per_h: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """What one GPU costs; the device file's figure where none is given."""
+    """Price of one GPU; the device file's figure where none is given."""
 
     @model_validator(mode="before")
     @classmethod
@@ -160,12 +160,12 @@ class TargetList(BaseModel):
 
 
 class Match(Section):
-    """Which regions a rule speaks of; every given field must match, patterns are globs."""
+    """The regions that a rule speaks of; every given field must match, patterns are globs."""
 
     name: str = "*"
     """Region name, e.g. `blocks.0/*`."""
     kind: str = "*"
-    """What its main op is: gemm, conv2d, attention."""
+    """Kind of its main op: gemm, conv2d, attention."""
     role: str = "*"
     """qkv, o, gate_up, down, fc1, fc2, head, conv, attention, ..."""
     blocks: tuple[int, int] | None = None
@@ -198,7 +198,7 @@ class Tie(Section):
 
     match: Match
     name: Name
-    """What the joint variable is called."""
+    """Name of the joint variable."""
 
 
 class Search(Section):
@@ -214,7 +214,7 @@ class Search(Section):
     arguments: dict[str, object] = Field(default_factory=dict)
     """Of the method, e.g. `{population_size: 16}` of `nsga2`."""
     sensitivity: Literal["gradient", "direct"] = "gradient"
-    """How every region x choice is scored before assignments are measured: all by one backward
+    """The scoring of every region x choice before assignments are measured: all by one backward
     pass, or each by an evaluation of its own."""
     sensitivity_samples: int = Field(default=8, ge=1)
     """Search samples that every region x choice is scored on alone."""
@@ -223,7 +223,7 @@ class Search(Section):
     clearly worse than one that costs no more; it counts as that share of a trial. By default
     every assignment is measured on all samples (studies/search_fidelity)."""
     solver_budgets: int = Field(default=16, ge=1, le=4096)
-    """How many cost budgets the knapsack is solved at."""
+    """Number of cost budgets at which the knapsack is solved."""
 
     @model_validator(mode="before")
     @classmethod
@@ -252,13 +252,13 @@ class Space(Section):
     """A whole space file."""
 
     question: str = Field(default="", exclude=True)
-    """What the space asks; the first paragraph of the file's first comment where it is not
+    """The question of the space; the first paragraph of the file's first comment where it is not
     given."""
     model: str
     """An ONNX file (relative to the space file) or a zoo name (`zoo:byte-gpt`)."""
     data: Data
     quality: QualityOf = QualityOf()
-    """What the outputs are and how much each counts."""
+    """Meaning and weight of the outputs."""
     cost_model: str | None = None
     """A second graph that costs are computed on, weight-free if you like; regions correspond by
     role and relative depth. Everything printed then says so."""

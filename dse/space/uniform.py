@@ -12,7 +12,7 @@ from hwmodels.formats.quantizer import Quantizer
 from hwmodels.work.role import region_role
 
 WIDE = "bf16"
-"""What a scheme leaves the rest in, and what no scheme at all means."""
+"""The scheme of the rest, and the meaning of no scheme at all."""
 
 
 def uniform_assignment(regions: Sequence[Region], name: str) -> Assignment:

@@ -21,7 +21,7 @@ TOKENS, MASK, TYPES = "input_ids", "attention_mask", "token_type_ids"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextReader:
-    """What a language model needs to know to read text."""
+    """A language model's needs in order to read text."""
 
     tokenizer: Tokenizer
     context: int | None

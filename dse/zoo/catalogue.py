@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZooModel:
-    """What is known about one model without opening it."""
+    """The facts about one model that are known without opening it."""
 
     name: str
     description: str
@@ -25,7 +25,7 @@ class ZooModel:
     """A shape is a graph without weights: it can be priced, not run."""
     licence: str
     weights_note: str
-    """Where the weights come from and what a reader of results must know about them."""
+    """Origin of the weights, and what a reader of results must know about them."""
     requires: tuple[str, ...] = ()
     """Packages to install before `path` works; empty for an embedded model."""
 

@@ -19,12 +19,12 @@ class Split:
     """Next tokens (samples, sequence), classes (samples), or None where nothing is known."""
     kind: Literal["tokens", "images"]
     axes: Mapping[str, int | None] = field(default_factory=dict)
-    """Where the graph wants the samples of an input, if not in front; None: all samples share one
+    """The axis where the graph wants the samples of an input, if not in front; None: all share one
     value, which has no axis for them."""
 
     @property
     def samples(self) -> int:
-        """How many there are."""
+        """Number of samples."""
         return len(next(iter(self.inputs.values()), ()))
 
 

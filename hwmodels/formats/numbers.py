@@ -39,7 +39,7 @@ def sorted_values(encoding: Encoding) -> Values:
 
 
 def borders(encoding: Encoding) -> Values:
-    """Where nearest rounding changes, between each value of `sorted_values` and the next.
+    """Borders of nearest rounding, between each value of `sorted_values` and the next.
 
     Posits and takums round on their bit string: the border is the code that one more bit would
     add, and no nonzero value becomes zero (Posit Standard 2022, section 4.1). Elsewhere it is the

@@ -95,12 +95,12 @@ class Format:
     """The second level of a two-level format (NVFP4): one per tensor."""
     zero_point: Encoding | None = None
     offset: Encoding | None = None
-    """What is added to codes times scale: a number of its own for each group, where a zero point
+    """Addend of codes times scale: a number of its own for each group, where a zero point
     is a multiple of the scale. One without a sign is subtracted (GGUF's minimum)."""
     super_group: int = 0
     """Elements along the contraction axis under one `super_scale`; a multiple of `group`."""
     super_scale: Encoding | None = None
-    """What multiplies the codes of scales, and in another copy those of offsets."""
+    """Factors of the codes of scales, and in another copy of those of offsets."""
     source: str = ""
 
     def __post_init__(self) -> None:

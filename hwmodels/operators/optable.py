@@ -182,7 +182,7 @@ def _time_problems(frame: pd.DataFrame, shapes: list[Shape]) -> list[str]:
 
 
 def _unfit_times(frame: pd.DataFrame) -> list[str]:
-    """What is given as a time and is none."""
+    """Texts that are given as a time and are none."""
     times = pd.to_numeric(frame["median_us"], errors="coerce")
     given = frame["median_us"].notna()
     return [

@@ -44,7 +44,7 @@ PEER_GROWTH = 0.023
 SECOND_SHOT = 3.67
 """r: latency of the two-shot kernel over that of the one-shot kernel."""
 DEFAULT_START_S = 6.9e-6
-"""Where the device file has no figure: geometric mean over A100, H100 and B200."""
+"""Figures where the device file has none: geometric mean over A100, H100 and B200."""
 DEFAULT_STEP_S = 0.92e-6
 HOST_LINKS = ("pcie",)
 HOST_CONTENTION = 2.0

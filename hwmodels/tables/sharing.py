@@ -84,7 +84,7 @@ class Sharing:
         )
 
     def _times(self, regions: Iterable[int]) -> int:
-        """How often a value is converted that several regions want: as often as the busiest."""
+        """Number of conversions of a value that several regions want: as often as the busiest."""
         return max(self.repeats[index] for index in regions)
 
     def _shared(

@@ -50,7 +50,7 @@ class CostEstimate:
     bound: Bound = "launch"
     status: Status = "native"
     notes: tuple[Note, ...] = ()
-    """Why the status is not native: what is missing, and who has it."""
+    """The reason why the status is not native: what is missing, and who has it."""
     parts: tuple[tuple[str, CostEstimate], ...] = ()
 
     @property

@@ -145,7 +145,7 @@ class RegionRole:
 
     name: str
     split: Split = "none"
-    """What one of several GPUs keeps of the weight: some outputs or some inputs. A projection to
+    """The part of the weight that one of several GPUs keeps: outputs or inputs. A projection to
     queries, keys or values is split by heads."""
     is_feed_forward: bool = False
     """It belongs to the block of the attention before it."""

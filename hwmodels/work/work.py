@@ -167,7 +167,7 @@ class RegionWork:
     reads: tuple[Operand, ...]
     writes: tuple[Operand, ...]
     repeats: int = 1
-    """How often a call executes it: iterations of a loop; 0 for a branch that is not taken, whose
+    """Number of its executions in a call: iterations of a loop; 0 for a branch not taken, whose
     weights are stored all the same."""
 
     @property
@@ -201,7 +201,7 @@ class Work:
     outputs: tuple[str, ...]
     """Values that stay alive to the end."""
     notes: tuple[str, ...] = ()
-    """What a reader of its price must know: sizes that were assumed, what is not in it."""
+    """Remarks that a reader of its price must know: sizes that were assumed, parts not in it."""
 
     @property
     def macs(self) -> int:

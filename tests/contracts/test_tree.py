@@ -75,3 +75,10 @@ def _absent(module: str, names: list[str]) -> list[str]:
         if not hasattr(found, name) and f"{module}.{name}" not in sys.modules
         and importlib.util.find_spec(f"{module}.{name}") is None
     ]  # fmt: skip
+
+
+def test_a_docstring_opens_with_the_noun() -> None:
+    asks = re.compile(r'^\s*r?"""(?:What|Which|How|Where|Why|When)\b', re.MULTILINE)
+    modules = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    found = [path for path in modules if asks.search(path.read_text(encoding="utf-8"))]
+    assert found == []

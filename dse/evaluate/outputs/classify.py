@@ -1,4 +1,4 @@
-"""What the outputs of a graph are, decided once: by the user, the graph's end, labels, names.
+"""The meaning of a graph's outputs, decided once: by the user, the graph's end, labels, names.
 
 A network says the same with logits, probabilities, log-probabilities, or the index of the largest;
 so the loss is read where all of these are the same, at the tensor before the last operator.
@@ -25,11 +25,11 @@ from dse.zoo.split import Split
 BYTES = 256
 """Vocabulary of a byte-level model: its cross-entropy is quoted in bits per byte."""
 STATE = ("present", "new_state", "state_out")
-"""How outputs begin that are kept for the next call."""
+"""Beginnings of outputs that are kept for the next call."""
 
 
 def classify(graph: Graph, split: Split, asked: QualityOf) -> Task:
-    """What each output is and how much it counts.
+    """The meaning and the weight of each output.
 
     Args:
         graph: the model.
@@ -139,7 +139,7 @@ def _repeated(graph: Graph, name: str, found: Mapping[str, Output]) -> str:
 
 
 def _outputs(graph: Graph, name: str, labels: Labels, kind: OutputKind | None) -> Iterator[Output]:
-    """What one output is scored at; several tensors where it is made of indices."""
+    """The tensors that one output is scored at; several where it is made of indices."""
     for end in ends(graph, name):
         shape = shape_of(graph, end.value)
         if shape is not None and not shape:

@@ -21,7 +21,7 @@ SHIFTED_OPSET = 13
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """Where a loss is read, and what stood after it."""
+    """The place where a loss is read, and what stood after it."""
 
     value: str
     kind: OutputKind | None
@@ -31,7 +31,7 @@ class End:
 
 
 def ends(graph: Graph, name: str) -> Iterator[End]:
-    """Where an output is read: before its last operator, if that only says it in another way."""
+    """Places to read an output: before its last operator, if that only says it in another way."""
     value = before_moves(graph, name)
     node = graph.producer.get(value)
     match node.op_type if node is not None else "":

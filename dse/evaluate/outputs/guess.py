@@ -28,7 +28,7 @@ CLASSIFIERS = {
     "fc": 10,
     "head": 10,
 }
-"""What the last layer of a classifier is called in the modules that people export, and how many
+"""Names of a classifier's last layer in the modules that people export, and how many
 classes at least make the name speak for itself: two numbers of an `fc` can be anything."""
 CUSTOMARY = frozenset({10, 100, 200, 1000, 1001, 11221, 21841, 21843})
 """Sizes of well-known label sets (CIFAR, Tiny ImageNet, ImageNet-1k with and without background,
@@ -57,7 +57,7 @@ def guess(graph: Graph, name: str, value: str, labels: Labels) -> tuple[OutputKi
 
 
 def _classes(graph: Graph, value: str, shape: Sequence[object] | None) -> str | None:
-    """What makes a last linear layer look like a classifier's, if anything does."""
+    """The sign by which a last linear layer looks like a classifier's, if there is one."""
     size = shape[-1] if shape and len(shape) == 2 else None
     if not isinstance(size, int) or not _ends_linear(graph, value):
         return None

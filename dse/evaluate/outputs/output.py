@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 KINDS: tuple[OutputKind, ...] = get_args(OutputKind)
 
 UNITS = {"regression": "of the reference's spread"}
-"""What a loss of a kind is counted in; of the others in `NATS`."""
+"""Units of losses by kind; of the others in `NATS`."""
 NATS = "nats per position"
 
 
@@ -28,7 +28,7 @@ class Output:
     """The tensor that is read: the output itself, or what its last operators were given."""
     kind: OutputKind
     reason: str
-    """Why it is taken for that, in words."""
+    """The reason why it is taken for that, in words."""
     axis: int = -1
     """The axis of the classes in `value`."""
     flat: bool = False
@@ -47,7 +47,7 @@ class Output:
 
     @property
     def unit(self) -> str:
-        """What its loss is counted in."""
+        """Unit of its loss."""
         return UNITS.get(self.kind, NATS)
 
     def __str__(self) -> str:

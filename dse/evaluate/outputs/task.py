@@ -9,7 +9,7 @@ from dse.evaluate.outputs.output import Output
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What the outputs mean."""
+    """The meaning of the outputs."""
 
     outputs: tuple[Output, ...] = ()
     """Those that the loss is the weighted mean of."""
@@ -20,7 +20,7 @@ class Task:
     higher_is_better: bool = False
     """Of a user's own metric."""
     notes: tuple[str, ...] = ()
-    """What was assumed or left out, in words."""
+    """Assumptions and omissions, in words."""
 
     @property
     def distribution(self) -> bool:
@@ -29,10 +29,10 @@ class Task:
 
     @property
     def goal(self) -> str:
-        """Which way the metric improves."""
+        """The direction in which the metric improves."""
         return "maximise" if self.metric == "accuracy" or self.higher_is_better else "minimise"
 
     @property
     def unit(self) -> str:
-        """What losses are counted in."""
+        """Unit of losses."""
         return ", averaged with those ".join(dict.fromkeys(one.unit for one in self.outputs))

@@ -13,7 +13,7 @@ from dse.evaluate.outputs.task import Task
 from dse.space.schema import OutputKind
 
 NEAR_ONE = 1e-3
-"""How far the sum of 16-bit probabilities is from 1 at most."""
+"""The largest distance of a sum of 16-bit probabilities from 1."""
 
 
 def certain(task: Task, outputs: Mapping[str, Tensor]) -> Task:

@@ -21,7 +21,7 @@ def generate(
     decode: Decode,
     stop: Sequence[str],
 ) -> list[str]:
-    """What a causal network writes after each prompt, the most likely token each time.
+    """The text of a causal network after each prompt, the most likely token each time.
 
     Args:
         logits: the network.

@@ -28,7 +28,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """What a network says of a request."""
+    """A network's answer to a request."""
 
     logprob: float
     """Sum over the target, in nats."""

@@ -215,4 +215,4 @@ KINDS: Mapping[str, Callable[[TaskEntry, Sequence[Record], Network], ByMetric]] 
     "retrieval": _generation,
     "function": _function,
 }
-"""What measures each kind of task."""
+"""The measure of each kind of task."""

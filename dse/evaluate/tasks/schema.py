@@ -35,11 +35,11 @@ class TaskEntry(Section):
     length: int | None = Field(default=None, ge=2)
     """Tokens of a window of `perplexity`; by default the model's context, at most 2048."""
     max_tokens: int = Field(default=32, ge=1)
-    """How many tokens are generated at most."""
+    """The most tokens that are generated."""
     stop: tuple[str, ...] = ("\n\n",)
-    """Where a generated answer ends, besides the end-of-text token."""
+    """Texts that end a generated answer, besides the end-of-text token."""
     match: Literal["exact", "contains"] | None = None
-    """How an answer is compared; by default `exact`, of `retrieval` `contains`."""
+    """The comparison of answers; by default `exact`, of `retrieval` `contains`."""
     function: str | None = None
     """`module:function`, of kind `function`: (run, records, tokenizer) -> a number a record."""
 

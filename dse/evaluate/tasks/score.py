@@ -39,7 +39,7 @@ class Scores:
 
     @property
     def slope(self) -> float:
-        """How much the measure changes with the ratio."""
+        """Change of the measure with the ratio."""
         return self.measure if self.exponential else 1.0
 
     @property

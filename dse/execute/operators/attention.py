@@ -37,7 +37,7 @@ def _repeated(x: Tensor, heads: int) -> Tensor:
 def _allowed(
     queries: int, keys: int, offset: Tensor, *, causal: bool, left: int, right: int
 ) -> Tensor | None:
-    """Where query i (at absolute position offset + i) may see key j; None where everywhere.
+    """The mask by which query i (at position offset + i) may see key j; None where everywhere.
 
     offset: scalar, or (B, 1, 1, 1) -> (queries, keys) or (B, 1, queries, keys).
     """

@@ -62,7 +62,7 @@ def round_half_even(x: Tensor) -> Tensor:
 
 
 def is_infinite(x: Tensor, *, detect_negative: int = 1, detect_positive: int = 1) -> Tensor:
-    """Where x is infinite with a wanted sign."""
+    """A mask of x that is infinite with a wanted sign."""
     x = x.float() if x.element_size() == 1 else x
     infinite = torch.isinf(x)
     if not detect_negative:
@@ -73,7 +73,7 @@ def is_infinite(x: Tensor, *, detect_negative: int = 1, detect_positive: int = 1
 
 
 def is_nan(x: Tensor) -> Tensor:
-    """Where x is NaN."""
+    """A mask of x that is NaN."""
     return torch.isnan(x.float() if x.element_size() == 1 else x)
 
 

@@ -118,12 +118,12 @@ def _arg(x: Tensor, axis: int, keepdims: int, last: int, *, largest: bool) -> Te
 
 
 def argmax(x: Tensor, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Tensor:
-    """Where the largest element stands, the first (or last) of equals."""
+    """Index of the largest element, the first (or last) of equals."""
     return _arg(x, axis, keepdims, select_last_index, largest=True)
 
 
 def argmin(x: Tensor, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Tensor:
-    """Where the smallest element stands, the first (or last) of equals."""
+    """Index of the smallest element, the first (or last) of equals."""
     return _arg(x, axis, keepdims, select_last_index, largest=False)
 
 

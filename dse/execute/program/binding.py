@@ -50,7 +50,7 @@ def operator_of(node: Node) -> Operator | None:
 
 
 def problem(node: Node, graph: Graph) -> str | None:
-    """Why a node cannot be executed, without its name; None where it can."""
+    """The reason why a node cannot be executed, without its name; None where it can."""
     what = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
     operator = operator_of(node)
     if operator is None:

@@ -48,7 +48,7 @@ class Block:
         return found | {step.name: step for step in (*self.folded, *self.steps) if step.name}
 
     def constant(self, value: str) -> Value:
-        """What a value is that depends on constants only, in a body too; None for others."""
+        """A value that depends on constants only, in a body too; None for others."""
         slot = self.slots.get(value)
         if slot is not None and slot in self.constants:
             return self.constants[slot]
@@ -99,7 +99,7 @@ class Guests(Protocol):
 
     @property
     def plan(self) -> Course:
-        """What a pass executes."""
+        """The steps that a pass executes."""
 
     def hooks(self) -> Hooks:
         """Those of one pass."""

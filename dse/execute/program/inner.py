@@ -20,7 +20,7 @@ class Inside:
     plan: Plan
     weights: WeightCache
     place: str
-    """What the body is called in the cache of weights."""
+    """The body's name in the cache of weights."""
 
     def hooks(self) -> Hooks:
         """Hooks for one pass through the body."""

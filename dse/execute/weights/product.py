@@ -212,6 +212,6 @@ def _integers(attributes: Mapping[str, object], name: str) -> Sequence[int] | No
 
 
 def zeros_for(product: Product, device: torch.device, *, second: bool) -> Tensor:
-    """Where sums over rows (or over their outer products) start."""
+    """Starts of sums over rows (or over their outer products)."""
     shape = (product.groups, product.depth, *([product.depth] if second else []))
     return torch.zeros(shape, device=device, dtype=torch.float32 if second else torch.float64)

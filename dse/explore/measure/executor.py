@@ -1,4 +1,4 @@
-"""What measures: the seam between a search, which asks and tells, and whoever runs the network."""
+"""The seam between a search, which asks and tells, and whoever runs the network."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ class Job:
     """One measurement."""
 
     key: int
-    """What the outcome is told apart by."""
+    """The key that tells outcomes apart."""
     assignment: Assignment
     split: SplitName = "search"
     samples: int | None = None
     """The first so many of the split; all by default."""
     hurdle: Hurdle | None = None
-    """What has to be cleared for more than a first look."""
+    """The hurdle to clear for more than a first look."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of a job."""
+    """The result of a job."""
 
     key: int
     quality: Quality | None
@@ -42,7 +42,7 @@ class Outcome:
     """Executed for it, the full-precision reference apart."""
     seconds: float = 0.0
     error: str = ""
-    """Why it failed."""
+    """The reason why it failed."""
 
 
 class Deaths:

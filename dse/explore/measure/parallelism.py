@@ -1,4 +1,4 @@
-"""How far a search is spread: workers of one process, and processes of one study."""
+"""Spread of a search: workers of one process, and processes of one study."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Parallelism:
     join: bool = False
     """Take part in a study that exists, instead of making one."""
     silence_s: int = SILENCE_S
-    """What a process may be silent for before others measure its trials again; a pause of the
+    """The longest silence of a process before others measure its trials again; a pause of the
     machine or the network should be shorter."""
 
     def title(self, origin: str) -> str | None:
-        """What the shared study is called; None where none is shared.
+        """Name of the shared study; None where none is shared.
 
         Args:
             origin: what errors call the space.
@@ -51,7 +51,7 @@ class Parallelism:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """What a command line says of it that no run folder remembers.
+        """Options of a command line that no run folder remembers.
 
         A password is hidden here as everywhere: whoever pastes the command puts it back.
         """
@@ -95,7 +95,7 @@ class Parallelism:
 
 @contextmanager
 def started(evaluator: Evaluator, parallelism: Parallelism) -> Iterator[Executor]:
-    """What measures, stopped at the end whatever happens.
+    """The executor that measures, stopped at the end whatever happens.
 
     Raises:
         RunError: no Ray, or an evaluator that cannot be copied to other processes.

@@ -19,7 +19,7 @@ from dse.explore.study.study import open_study, retry_lost, share_study
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Participant:
-    """What a process has to take part with."""
+    """The means by which a process takes part."""
 
     study: optuna.Study
     storage: BaseStorage | None
@@ -28,7 +28,7 @@ class Participant:
     """Who measures for it."""
     name: str
     silence_s: int
-    """What others may be silent for."""
+    """The longest silence of others."""
 
 
 @contextmanager

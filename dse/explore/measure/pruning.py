@@ -1,4 +1,4 @@
-"""Which trials may end after a first look, and what is known of those that did.
+"""Trials that may end after a first look, and what is known of those that did.
 
 A trial is compared, sample by sample, with the best measured assignment that costs no more in any
 objective. What it is compared with is settled when it is asked for and written into the trial, so
@@ -45,7 +45,7 @@ class Pruner:
         self._rows = first_rows(self.samples, evaluator.batch, share)
 
     def hurdle(self, trial: optuna.Trial, point: Point) -> Hurdle | None:
-        """What a trial has to clear; None where it is measured in full, whatever comes of it."""
+        """The hurdle of a trial; None where it is measured in full, whatever comes of it."""
         attributes = trial.user_attrs
         if not self._rows or attributes.get("source") in BASELINE:
             return None

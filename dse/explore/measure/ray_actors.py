@@ -30,7 +30,7 @@ RESTART_S = 0.2
 
 
 class Actor:
-    """What runs on the cluster."""
+    """The actors on the cluster."""
 
     def __init__(self, evaluator: bytes) -> None:
         torch.set_num_threads(1)

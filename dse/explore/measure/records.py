@@ -1,4 +1,4 @@
-"""What was measured: told to the study, and read back as records."""
+"""Measurements: told to the study, and read back as records."""
 
 from __future__ import annotations
 

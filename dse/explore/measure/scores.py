@@ -33,7 +33,7 @@ def sensitivity_table(
     shared: bool,
     progress: Count,
 ) -> Sensitivity:
-    """What every choice costs alone: kept in the run folder, and in a study that others share.
+    """Cost of every choice alone: kept in the run folder, and in a study that others share.
 
     A process that joins takes the table that it finds there. One that finds none scores itself,
     so that none waits for another.
@@ -54,7 +54,7 @@ def sensitivity_table(
 
 
 def sensitivity_macs(study: optuna.Study) -> int:
-    """What all processes spent on sensitivities."""
+    """Effort of all processes for sensitivities."""
     spent = study.user_attrs.items()
     return sum(int(macs) for key, macs in spent if key.startswith(SENSITIVITY_MACS))
 

@@ -39,7 +39,7 @@ ATTEMPTS_PER_TRIAL = 20
 POLL_S = 0.2
 """Between looks at a shared study while others measure what is left."""
 NAMING_S = 10.0
-"""How long a proposal of another process may take, before it is not waited for."""
+"""The longest wait for a proposal of another process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class Asked:
     planned: bool
     """Its point was queued before any sampler spoke."""
     hurdle: Hurdle | None = None
-    """What its first samples must clear."""
+    """The hurdle that its first samples must clear."""
 
 
 class Trials:
@@ -192,7 +192,7 @@ class Trials:
         return left > 0 and spent + self._whole <= self._total * self._whole
 
     def _with(self, known: Mapping[Point, int], running: set[Point]) -> dict[Point, int]:
-        """What is settled, and what is being measured: that may take all samples."""
+        """Samples that are settled, and those being measured: that may take all samples."""
         return {**dict.fromkeys(running, self._whole), **known}
 
     def _must_wait(self, trials: list[FrozenTrial]) -> bool:

@@ -1,1 +1,1 @@
-"""What is searched: objectives, constraints, records, and which points make the front."""
+"""The problem of a search: objectives, constraints, records, and which points make the front."""

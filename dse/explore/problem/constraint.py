@@ -12,7 +12,7 @@ from dse.space.constraint import Constraint, parse_constraint
 QUALITY = "quality_loss"
 NATIVE_SHARE = "native_share"
 NATIVE_ONLY = ("native-only", "native_only")
-"""What `native_share>=1` may be called."""
+"""Other names of `native_share>=1`."""
 
 
 def parse_constraints(

@@ -1,4 +1,4 @@
-"""What costs measured outside teach about predicted ones, by variable and choice.
+"""Lessons of costs measured outside for predicted ones, by variable and choice.
 
 A cost is what the regions add up to, so totals that were measured for a few assignments move the
 entries of the table: the same re-fit that the quality surrogate gets, with the cost table as its
@@ -18,7 +18,7 @@ from dse.explore.solve.surrogate import Surrogate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Correction:
-    """What is added to one predicted cost column."""
+    """Addend of one predicted cost column."""
 
     parts: tuple[np.ndarray, ...]
     """Of each variable's choices; last, of what is not searched: one array with one entry."""
@@ -26,7 +26,7 @@ class Correction:
     """Median of measured over predicted, before the correction."""
 
     def of(self, points: np.ndarray) -> np.ndarray:
-        """What is added for (points, variables) choice indices."""
+        """Addends of (points, variables) choice indices."""
         return Surrogate(losses=self.parts).predict(_with_fixed(points))
 
 

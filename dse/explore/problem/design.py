@@ -1,4 +1,4 @@
-"""What is searched, priced and constrained: everything of a search but the measuring."""
+"""The searched, priced and constrained: everything of a search but the measuring."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Design:
 
     space: Space
     origin: str
-    """What errors call the space: its file."""
+    """Name of the space in errors: its file."""
     folder: Path
-    """What the space's relative paths are relative to."""
+    """The folder that the space's relative paths start from."""
     model: Model
     cost_model: Model | None
     problem: Problem
@@ -173,7 +173,7 @@ def open_design(
 
 
 def _objectives(space: Space, costs: Costs, origin: str) -> Objectives:
-    """What a space minimises; a column without its target stands for that of every target."""
+    """Objectives of a space; a column without its target stands for that of every target."""
     try:
         first, *others = several(space.objectives)
     except ValueError as error:

@@ -131,7 +131,7 @@ def satisfied(constraints: Sequence[Constraint], records: Sequence[Record]) -> n
 
 
 def record_values(record: Record) -> Mapping[str, float]:
-    """What constraints bound: the loss on the search split and the costs."""
+    """The values that constraints bound: the loss on the search split and the costs."""
     return {**record.costs, QUALITY: record.search.loss}
 
 

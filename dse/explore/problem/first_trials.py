@@ -1,4 +1,4 @@
-"""Which assignments are measured before any sampler speaks: uniforms and the solver's."""
+"""Assignments that are measured before any sampler speaks: uniforms and the solver's."""
 
 from __future__ import annotations
 

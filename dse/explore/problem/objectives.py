@@ -1,4 +1,4 @@
-"""What is minimised: quality and cost columns; and the fronts that they make, one a target."""
+"""Objectives: quality and cost columns; and the fronts that they make, one a target."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Objectives:
         return {**parts, ROBUST: np.column_stack([values[:, 0], worst])}
 
     def _unit(self, column: str) -> float:
-        """What a column counts in on the robust front; 1 where the first choice gives no unit."""
+        """Unit of a column on the robust front; 1 where the first choice gives no unit."""
         base = self.base[column]
         return base if math.isfinite(base) and base > 0 else 1.0
 

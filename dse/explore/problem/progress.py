@@ -1,4 +1,4 @@
-"""What a search reports while it runs; the command line shows it, tests and scripts ignore it."""
+"""Progress of a search; the command line shows it, tests and scripts ignore it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Stage = Literal["setup", "sensitivity", "trials", "report", "write"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """Where a search is."""
+    """The state of a search."""
 
     stage: Stage
     done: int = 0

@@ -1,4 +1,4 @@
-"""Which trials are on the front: paired tests on the search split, the report split decides."""
+"""Trials of the front: paired tests on the search split, the report split decides."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dse.space.constraint import Constraint
 def contenders(
     records: Sequence[Record], objectives: Objectives, *, feasible: np.ndarray
 ) -> list[int]:
-    """Which records the report split decides on: uniforms and what is near the front.
+    """Records that the report split decides on: uniforms and what is near the front.
 
     A record is out when a feasible one that costs no more is better beyond the noise: losses of
     two assignments are paired, sample by sample, so that differences far smaller than either

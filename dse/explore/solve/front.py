@@ -29,7 +29,7 @@ def hypervolume(values: np.ndarray, reference: np.ndarray) -> float:
 
 
 def improvements(candidates: np.ndarray, front: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """What each candidate alone would add to the hypervolume of a front.
+    """Hypervolume that each candidate alone would add to that of a front.
 
     Args:
         candidates: (candidates, objectives).

@@ -1,4 +1,4 @@
-"""What a point is worth before it is measured: the hypervolume that it should add."""
+"""Worth of a point before it is measured: the hypervolume that it should add."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Fronts = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
 
 def gains(predicted: np.ndarray, values: np.ndarray, fronts: Fronts) -> np.ndarray:
-    """What each predicted point would add to the hypervolume of what is measured.
+    """Hypervolume that each predicted point would add to that of what is measured.
 
     Gains of several fronts are added up, each as a share of its box. Where no point should help,
     how near each comes to helping: negative.

@@ -14,7 +14,7 @@ STDOUT = 1
 
 @contextmanager
 def without_stdout() -> Iterator[None]:
-    """What is written to file descriptor 1 meanwhile is lost.
+    """A context that loses whatever is written to file descriptor 1 meanwhile.
 
     HiGHS leaves a debugging line there when it repairs a solution
     (`HighsMipSolverData::transformNewIntegerFeasibleSolution`), whatever its options; it would

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 PRIOR_WEIGHT = 0.1
-"""How strongly a re-fit holds each entry to its prior, relative to one measured assignment:
+"""Strength by which a re-fit holds each entry to its prior, relative to one measured assignment:
 entries are off by tens of per cent, totals by a few (studies/search_methods)."""
 
 PIVOTS = 50
@@ -70,7 +70,7 @@ class Surrogate:
 
     @property
     def _offsets(self) -> np.ndarray:
-        """Where each variable's entries begin when all are joined: (variables,)."""
+        """Start of each variable's entries when all are joined: (variables,)."""
         return np.cumsum([0, *(len(entries) for entries in self.losses[:-1])])
 
     def _indicator(self, points: np.ndarray) -> np.ndarray:

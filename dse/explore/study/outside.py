@@ -23,7 +23,7 @@ USER = "user"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutsideMeasurement:
-    """What was told of one assignment."""
+    """An outside account of one assignment."""
 
     point: Point
     values: Mapping[str, float]
@@ -37,7 +37,7 @@ class OutsideMeasurement:
 
     @property
     def without_costs(self) -> OutsideMeasurement:
-        """What holds on every target."""
+        """Values that hold on every target."""
         kept = {name: v for name, v in self.values.items() if name in QUALITY_COLUMNS}
         return replace(self, values=kept)
 

@@ -33,7 +33,7 @@ def everything_allowed(points: np.ndarray, losses: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchTask:
-    """What a search method may know of a search, besides its study."""
+    """Facts of a search that a method may know, besides its study."""
 
     problem: Problem
     """The decision variables."""
@@ -42,12 +42,12 @@ class SearchTask:
     costs: CostFunction
     """Exact cost objectives of points."""
     additive: Sequence[Sequence[np.ndarray]]
-    """What the cost objectives are made of: of each one array of choices a variable."""
+    """Parts of the cost objectives: of each one array of choices a variable."""
     seed: int
     fronts: Fronts = field(default=one_front)
     """Objective values as the fronts that count, by name."""
     allowed: Mask = field(default=everything_allowed)
-    """Which points may be on a front."""
+    """The points that may be on a front."""
 
     @classmethod
     def of(cls, design: Design, surrogate: Surrogate) -> SearchTask:

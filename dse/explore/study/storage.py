@@ -1,4 +1,4 @@
-"""Where a study is kept: in the run folder's journal, or in a storage that machines share."""
+"""The place of a study: in the run folder's journal, or in a storage that machines share."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SILENCE_S = 90
 BEATS = 4
 """In that time a process says so often that it still works on its trials."""
 MAX_RETRIES = 3
-"""How often a trial that was lost with its process is tried again."""
+"""Number of new attempts at a trial that was lost with its process."""
 REDIS = ("redis://", "rediss://", "unix://")
 DRIVERS = {
     "postgresql": "postgresql+psycopg",  # SQLAlchemy's own default differs between its versions
@@ -44,7 +44,7 @@ DRIVERS = {
 PACKAGES = {"postgresql": "psycopg[binary]", "mysql": "pymysql", "mariadb": "pymysql"}
 PASSWORD = re.compile(r"(?<=:)[^:@/]*(?=@)")
 HIDDEN = "***"
-"""What is shown instead."""
+"""The text that is shown instead."""
 _TOGETHER: ContextVar[bool] = ContextVar("written_together", default=False)
 
 
@@ -200,7 +200,7 @@ def retry() -> RetryHeartbeatStaleTrialCallback:
 
 @contextmanager
 def translated(where: str) -> Iterator[None]:
-    """What goes wrong with a storage or a disk meanwhile is told in one line.
+    """A context that tells in one line what goes wrong with a storage or a disk meanwhile.
 
     Args:
         where: the storage's URL, or the run folder.
@@ -231,12 +231,12 @@ def shown(url: str) -> str:
 
 
 def lasting(url: str) -> str:
-    """What a manifest says of a storage: no password, and the whole path of a journal."""
+    """A manifest's name of a storage: no password, and the whole path of a journal."""
     return shown(url) if "://" in url else str(Path(url).absolute())
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What storages raise that cannot be reached or written, of the libraries that are here."""
+    """Errors of storages that cannot be reached or written, of the libraries that are here."""
     found: list[type[Exception]] = [OSError, optuna.exceptions.StorageInternalError]
     for module, name in (("sqlalchemy.exc", "SQLAlchemyError"), ("redis", "RedisError")):
         try:

@@ -299,7 +299,7 @@ def _name_metrics(study: optuna.Study, objectives: Sequence[str]) -> None:
 
 
 def _identity(study: optuna.Study) -> Mapping[str, object]:
-    """What the study's founder wrote; it may have made the study a moment ago."""
+    """The entry of the study's founder, who may have made the study a moment ago."""
     for _ in range(10):
         found = study.user_attrs.get(IDENTITY)
         if isinstance(found, Mapping):

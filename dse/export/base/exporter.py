@@ -12,7 +12,7 @@ from dse.export.base.refusal import Refusal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """What one checker said about what was written."""
+    """A checker's verdict on what was written."""
 
     checker: str
     """Program and version, `ONNX Runtime 1.32.0`."""
@@ -22,7 +22,7 @@ class Check:
     """The largest absolute difference from the emulator's numbers; None where no number was
     compared."""
     note: str = ""
-    """What a reader must know: what was not run, and why."""
+    """Remarks that a reader must know: what was not run, and why."""
 
 
 @runtime_checkable
@@ -48,7 +48,7 @@ class Exporter(Protocol):
     """One line for `--help` and the documents: what is written, and who reads it."""
 
     def can_express(self, recipe: Recipe) -> tuple[Refusal, ...]:
-        """What the target cannot say, and where; empty where it says all."""
+        """Parts that the target cannot say, and where; empty where it says all."""
 
     def write(self, recipe: Recipe, out: Path) -> None:
         """Write a recipe that `can_express` has nothing against.
@@ -58,7 +58,7 @@ class Exporter(Protocol):
         """
 
     def verify(self, recipe: Recipe, out: Path) -> tuple[Check, ...]:
-        """What checkers say about what `write` wrote at `out`.
+        """Verdicts of checkers on what `write` wrote at `out`.
 
         Raises:
             ExportError: one of them computes something else than the emulator.

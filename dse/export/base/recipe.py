@@ -1,4 +1,4 @@
-"""What an exporter gets: one assignment with everything that was found for it."""
+"""An exporter's input: one assignment with everything that was found for it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Recipe:
     program: Program
     """The model, with weights; `program.graph.path` is the file that it came from."""
     assignment: Assignment
-    """Which quantizer stands at which site; other sites keep the model's precision."""
+    """The quantizer of each site; other sites keep the model's precision."""
     bound: Mapping[str, Quantize]
-    """What the emulator computes at a site: its quantizer with calibrated scales and learned
+    """The emulator's quantizer of a site, with calibrated scales and learned
     values, and corrections of means, as `dse.execute.quantizers.bound` says."""
     trial: int | None = None
     """Its number in the run."""

@@ -1,4 +1,4 @@
-"""What a target cannot express, and the message that says so."""
+"""Refusals of what a target cannot express, and the message that says so."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Refusal:
 
     reason: str
     instead: str
-    """What would work there."""
+    """An alternative that would work there."""
     site: str = ""
-    """Where; empty where it is the whole model."""
+    """The site; empty where it is the whole model."""
     format: str = ""
     """The quantizer that stands there."""
 

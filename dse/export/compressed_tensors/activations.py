@@ -31,7 +31,7 @@ KNOWN = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Met:
-    """What is said about the activation that meets a weight."""
+    """The entry of the activation that meets a weight."""
 
     arguments: Mapping[str, Any]
     """`QuantizationArgs`."""

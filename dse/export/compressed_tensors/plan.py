@@ -28,7 +28,7 @@ SHARED = ("weight_global_scale", "input_global_scale", "input_scale")
 
 @dataclass(slots=True, kw_only=True)
 class Plan:
-    """What the folder will hold; whole only where nothing is refused."""
+    """The content of a folder; whole only where nothing is refused."""
 
     layers: Layers
     packed: dict[str, Packed] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Plan:
 
     @property
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """What is written for each quantized layer."""
+        """Tensors that are written for each quantized layer."""
         return {
             module: {**one.tensors, **(self.met[module].tensors if module in self.met else {})}
             for module, one in self.packed.items()

@@ -1,4 +1,4 @@
-"""What compressed-tensors and transformers read in a folder, against the emulator."""
+"""Checks of a folder by compressed-tensors and transformers, against the emulator."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def _emulated(recipe: Recipe, layer: Layer) -> Tensor:
 
 
 def _reference(recipe: Recipe, plan: Plan, *, caches: bool) -> dict[str, Quantize]:
-    """What the network that was loaded computes, of what stands at sites.
+    """Quantizers of the network that was loaded, of what stands at sites.
 
     Casts of activations are left out, since it runs in float32, and caches where it keeps plain
     ones.

@@ -18,7 +18,7 @@ from dse.export.gguf.verify import checks
 from dse.export.gguf.vocabulary import write_vocabulary
 
 TENSOR_TYPES = ".tensor-types.txt"
-"""What the companion's name ends with."""
+"""End of the companion's name."""
 
 
 class Gguf:

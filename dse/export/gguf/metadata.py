@@ -1,4 +1,4 @@
-"""What llama.cpp must know of a network beside its tensors: family, sizes, rotary positions."""
+"""Metadata that llama.cpp needs beside the tensors: family, sizes, rotary positions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dse.imports.network import read_config
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """How llama.cpp computes a family of `transformers`."""
+    """llama.cpp's way to compute a family of `transformers`."""
 
     arch: str
     """Its architecture there."""

@@ -1,4 +1,4 @@
-"""What stands in a GGUF file, decided and checked before one is written."""
+"""The plan of a GGUF file, decided and checked before one is written."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NO_FOLDER = Refusal(
 COMPUTED = re.compile(r"\.rotary_emb\.inv_freq$")
 """Stored tensors that runtimes compute."""
 ROUNDINGS = ("requant", "requant_floor")
-"""What computes with other scales than its format's."""
+"""Methods that compute with other scales than their format's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class Entry:
     stored: str
     """In the checkpoint."""
     layer: Layer | None = None
-    """Where its weight is quantized."""
+    """The sites where its weight is quantized."""
     type: TensorType | None = None
     """The blocks of such a weight."""
     heads: int = 0
@@ -149,7 +149,7 @@ def _refused(recipe: Recipe, layers: Layers) -> Iterator[Refusal]:
 
 
 def _why_not(recipe: Recipe, layer: Layer) -> tuple[str, str] | None:
-    """Why blocks cannot hold a weight, and what would work."""
+    """The reason why blocks cannot hold a weight, and what would work."""
     quantizer = layer.weight.quantizer
     found = type_of(quantizer.format)
     if found is None:
@@ -245,6 +245,6 @@ def _stored(layers: Layers, name: str) -> Tensor:
 
 
 def _order(rows: int, heads: int) -> npt.NDArray[np.int64]:
-    """Which row stands where: in each head, pairs of what were two halves."""
+    """The order of rows: in each head, pairs of what were two halves."""
     order = np.arange(rows)
     return order.reshape(heads, 2, -1).swapaxes(1, 2).reshape(-1) if heads else order

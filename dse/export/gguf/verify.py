@@ -1,4 +1,4 @@
-"""What gguf-py, transformers and llama.cpp read in a file, against the emulator."""
+"""Checks of a file by gguf-py, transformers and llama.cpp, against the emulator."""
 
 from __future__ import annotations
 

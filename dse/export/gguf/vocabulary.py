@@ -19,12 +19,12 @@ PATTERNS: Mapping[str, str] = {
     _LLAMA_3: "llama-bpe",
     _LLAMA_3.replace(r"\p{N}{1,3}", r"\p{N}"): "qwen2",
 }
-"""How text is split before merges: expressions by llama.cpp's name (`llama-vocab.cpp`)."""
+"""Expressions that split text before merges, by llama.cpp's name (`llama-vocab.cpp`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vocabulary:
-    """What stands under `tokenizer.ggml` in a file."""
+    """The entries under `tokenizer.ggml` of a file."""
 
     content: Mapping[str, Any]
     """Of tokenizer.json."""

@@ -27,7 +27,7 @@ LEFT_BEHIND = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """What a folder gets beside what it keeps."""
+    """Additions to a folder beside what it keeps."""
 
     layers: Layers
     packed: Mapping[str, Mapping[str, Tensor]]

@@ -1,4 +1,4 @@
-"""Which layers of a folder a server has a kernel for, as the catalogue of runtimes knows it."""
+"""Layers of a folder that a server has a kernel for, as the catalogue of runtimes knows it."""
 
 from __future__ import annotations
 

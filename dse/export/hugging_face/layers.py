@@ -1,4 +1,4 @@
-"""What an assignment does to the linear layers of a folder, and what has no place there."""
+"""The linear layers of a folder under an assignment, and the parts that have no place there."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class _Sorter:
             self._refuse(key, why.reason, why.instead)
 
     def check_whole(self, *, fused: bool) -> None:
-        """What holds for all sites together."""
+        """The facts that hold for all sites together."""
         if len(self.found.precisions) > 1:
             self._refuse(
                 "",
@@ -240,7 +240,7 @@ def _module(node: str) -> str:
 
 
 def _kind(layer: Layer | None) -> str:
-    """What must be equal where layers are loaded as one: formats, not how codes were chosen."""
+    """The part that must be equal where layers load as one: formats, not how codes were chosen."""
     if layer is None:
         return "not quantized"
     if layer.input is None:

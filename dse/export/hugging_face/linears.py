@@ -12,7 +12,7 @@ from dse.imports.checkpoint import Checkpoint
 
 PRODUCTS = ("MatMul", "Gemm")
 ON_THE_WAY = ("Cast", "Transpose", "Identity")
-"""What stands between a stored tensor and the product that reads it."""
+"""Operators between a stored tensor and the product that reads it."""
 FUSED: tuple[tuple[str, ...], ...] = (
     ("q_proj", "k_proj", "v_proj"),
     ("query", "key", "value"),

@@ -28,7 +28,7 @@ FP8, FP8_ROWS, NVFP4, NVFP4_WEIGHT = (
     "FP8", "FP8_PER_CHANNEL_PER_TOKEN", "NVFP4", "W4A16_NVFP4"
 )  # fmt: skip
 MIXED = frozenset({FP8, NVFP4, NVFP4_WEIGHT})
-"""What vLLM executes where layers differ; it leaves those of other algorithms unquantized there,
+"""Algorithms that vLLM executes where layers differ; it leaves layers of others unquantized there,
 without a word."""
 KNOWN = (
     "e4m3_tensor with e4m3_tensor:static, nvfp4 with nvfp4:static, nvfp4 alone are written, and "

@@ -25,7 +25,7 @@ vLLM takes the largest and rounds FP8 weights again."""
 
 @dataclass(slots=True, kw_only=True)
 class Plan:
-    """What the folder will hold; whole only where nothing is refused."""
+    """The content of a folder; whole only where nothing is refused."""
 
     layers: Layers
     quantized: dict[str, Quantized] = field(default_factory=dict)
@@ -136,7 +136,7 @@ def _add_caches(plan: Plan, names: Mapping[str, str]) -> None:
 
 
 def _silent(plan: Plan) -> Iterable[Refusal]:
-    """What vLLM would leave unquantized without a word."""
+    """Layers that vLLM would leave unquantized without a word."""
     if plan.algorithm == MIXED_PRECISION:
         for module, one in plan.quantized.items():
             if one.algorithm not in MIXED:

@@ -44,7 +44,7 @@ def saturating(plan: Plan) -> tuple[str, ...]:
 
 
 def below_range(recipe: Recipe, feeds: Mapping[str, Tensor]) -> Iterator[Check]:
-    """How many values of symmetric integer activations fall below their range.
+    """Number of values of symmetric integer activations that fall below their range.
 
     QuantizeLinear knows no symmetric range: it writes -128 where the emulator, and hardware with a
     symmetric one, says -127. A Clip before it would be exact, and end the fusion of the pair into

@@ -23,7 +23,7 @@ Array = npt.NDArray[np.generic]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Codes:
-    """What a DequantizeLinear node is made of; `codes` times `scale` is the quantized constant."""
+    """Operands of a DequantizeLinear node; `codes` times `scale` is the quantized constant."""
 
     codes: Array
     """In the ONNX type's numpy dtype, shaped as the constant."""
@@ -32,7 +32,7 @@ class Codes:
     the numpy dtype of the format's own scale encoding, so that files have the bytes that the
     cost model counts."""
     level: np.float32 | None = None
-    """What multiplies `scale`: the second level of a two-level format (NVFP4)."""
+    """The factor of `scale`: the second level of a two-level format (NVFP4)."""
     zero_point: Array | None = None
     """Shaped as `scale`, in the dtype of the codes; None where it is zero and costs bytes."""
     axis: int = 0
@@ -130,7 +130,7 @@ def _codes(values: FloatArray, scales: FloatArray, zeros: FloatArray) -> FloatAr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Place:
-    """Where scales stand: `kept` axes have their own, along `contracted` ones each group has."""
+    """Places of scales: `kept` axes have their own, along `contracted` ones each group has."""
 
     shape: tuple[int, ...]
     kept: tuple[int, ...]

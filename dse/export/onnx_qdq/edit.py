@@ -47,7 +47,7 @@ class Editor:
     def _operand(
         self, value: ir.Value, node: ir.Node, placement: Placement, type: ir.DataType
     ) -> ir.Value:
-        """What an operand of `node` reads instead of `value`."""
+        """The value that an operand of `node` reads instead of `value`."""
         match placement:
             case Codes():
                 return self._before(node, self._dequantized(str(value.name), placement, type))
@@ -130,7 +130,7 @@ class Editor:
         return self._typed(nodes, type)
 
     def _scale(self, name: str, codes: Codes) -> tuple[list[ir.Node], ir.Value, dict[str, int]]:
-        """What makes the scale, the value that has it, and what its type asks of the reader.
+        """Nodes that make the scale, the value that has it, and what its type asks of the reader.
 
         Only E8M0 is taken as it is, the output's type said; other narrow floats become float32.
         """

@@ -1,4 +1,4 @@
-"""What stands at each site of a Q/DQ model, decided and checked before a model is touched."""
+"""The plan of a Q/DQ model, site by site, decided and checked before a model is touched."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ Placement = Codes | StoredValues | CastPair | Pair | Sum
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What stands at each site, and the opset that it needs."""
+    """Placements of all sites, and the opset that they need."""
 
     placements: Mapping[str, Placement]
     types: Mapping[str, ir.DataType]
     """The model's own type at each site: what its readers expect."""
     opset: int
     refused: tuple[Refusal, ...] = ()
-    """What has no place; the placements are whole only without."""
+    """Sites that have no place; the placements are whole only without."""
 
 
 def plan_of(recipe: Recipe) -> Plan:
@@ -121,7 +121,7 @@ def _changes(placement: Placement, type: ir.DataType) -> bool:
 
 
 def _placement(quantize: Quantize, constant: Tensor | None) -> tuple[Placement, int]:
-    """What stands at one site, and the opset it needs.
+    """Placement of one site, and the opset it needs.
 
     Raises:
         Inexpressible: Q/DQ has no way to say it.

@@ -1,4 +1,4 @@
-"""What other hands' programs say about a Q/DQ model: onnx, ONNX Runtime, OpenVINO."""
+"""Checks of a Q/DQ model by other hands' programs: onnx, ONNX Runtime, OpenVINO."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class _Reader:
         self._stored = {tensor.name: tensor for tensor in model.graph.initializer}
 
     def value(self, name: str) -> npt.NDArray[Any]:
-        """What stands at a value that depends on initializers only."""
+        """The tensor at a value that depends on initializers only."""
         if name in self._stored:
             return np.asarray(onnx.numpy_helper.to_array(self._stored[name]))
         node = self._made[name]
@@ -110,7 +110,7 @@ class _Reader:
 
 
 def _outputs(recipe: Recipe, path: Path) -> list[Check]:
-    """What runtimes that are installed compute on samples, against the emulator."""
+    """Results of installed runtimes on samples, against the emulator."""
     if recipe.samples is None:
         return [_unrun("runtimes", "there are no samples to run")]
     typed = checked(recipe.graph, recipe.samples, torch.device("cpu"))
@@ -154,7 +154,7 @@ class _Emulated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Outcome:
-    """What a runtime did with the samples.
+    """The check of what a runtime did with the samples.
 
     One that agrees is enough: OpenVINO alone computes static 8-bit floats and 16-bit integers of
     activations otherwise, from files that ONNX Runtime and the reference evaluator read alike.

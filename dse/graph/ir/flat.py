@@ -20,7 +20,7 @@ SCAN_SINCE = 9
 """The first opset whose Scan has no batch axis."""
 
 Scope = tuple[tuple[str, str], ...]
-"""Where a node stands: (control-flow node, attribute) of every body around it, outermost first."""
+"""Place of a node: (control-flow node, attribute) of every body around it, outermost first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What of a graph's control flow a call executes, and how often; what lies beside is stored."""
+"""The part of a graph's control flow that a call executes, and how often; the rest is stored."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Course:
         return cls(flat=flat, bound=bound, flow=replace(flow, graph=graph), types=types)
 
     def times(self, node: str) -> int:
-        """How often a call executes a node."""
+        """Number of executions of a node in a call."""
         total = 1
         for control, attribute in self.flat.scopes.get(node, ()):
             if self.bound.taken.get(control, attribute) != attribute:
@@ -60,7 +60,7 @@ class Course:
         return self.runs(region.nodes[0])
 
     def repeats(self, region: Region) -> int:
-        """How often a call executes a region."""
+        """Number of executions of a region in a call."""
         return self.times(region.nodes[0])
 
     def is_seam(self, region: Region) -> bool:

@@ -40,14 +40,14 @@ class Bound:
     taken: Mapping[str, str]
     """The attribute of the branch that each If takes."""
     trips: Mapping[str, int]
-    """How often each Loop and Scan runs."""
+    """Number of runs of each Loop and Scan."""
     notes: tuple[str, ...]
-    """What a reader of a price must know of this: choices that nobody made."""
+    """Remarks that a reader of a price must know: choices that nobody made."""
 
 
 @dataclass(kw_only=True)
 class Walk:
-    """What is known so far."""
+    """The knowledge so far."""
 
     model: Graph
     dims: dict[str, int]
@@ -60,7 +60,7 @@ class Walk:
     """Nodes visited in all, those of trials too: bodies in bodies are visited again and again."""
 
     def bound(self) -> Bound:
-        """What was found."""
+        """The findings."""
         types = {v: k.type for v, k in self.known.items() if isinstance(k.type, TensorType)}
         return Bound(types=types, taken=self.taken, trips=self.trips, notes=tuple(self.notes))
 
@@ -304,7 +304,7 @@ def _may_end_early(node: Node) -> bool:
 
 
 def _grown(first: Known, after: Known, times: float) -> Known:
-    """What a carried value is after some iterations, if each adds as much as the first."""
+    """A carried value after some iterations, if each adds as much as the first."""
     before, now = first.type, after.type
     if not isinstance(before, TensorType) or not isinstance(now, TensorType):
         return Known(type=now)

@@ -47,7 +47,7 @@ def check_content(model: onnx.ModelProto, *, where: str) -> None:
 
 
 def _faults(message: Message, place: str) -> Iterator[str]:
-    """What is wrong with a message and those in it; `place` names what holds it."""
+    """Faults of a message and of those in it; `place` names what holds it."""
     try:
         fields = message.ListFields()
         place = _place(message, place)
@@ -109,7 +109,7 @@ def _tensor_faults(tensor: onnx.TensorProto) -> Iterator[str]:
 
 
 def _lengths(tensor: onnx.TensorProto) -> tuple[int, int, str]:
-    """What a tensor's sizes need, what is there, and in what."""
+    """Bytes that a tensor's sizes need, those that are there, and their field."""
     count = math.prod(tensor.dims)
     if tensor.data_type == _STRING:
         return count, len(tensor.string_data), "texts"

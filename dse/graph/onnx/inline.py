@@ -38,7 +38,7 @@ def inlined(model: onnx.ModelProto, *, where: str) -> onnx.ModelProto:
 
 
 class _Unfolded:
-    """How many nodes functions unfold to, each function looked at once."""
+    """Number of nodes that functions unfold to, each function looked at once."""
 
     def __init__(self, model: onnx.ModelProto, where: str) -> None:
         self._functions = {(f.domain, f.name, f.overload): f for f in model.functions}

@@ -47,7 +47,7 @@ class Scaling(NamedTuple):
     two_level: bool
     """The element is x * ((1 / tensor scale) / scale), as NVFP4 kernels have it, not x / scale."""
     grid: Grid
-    """Where rule ROUNDED rounds to."""
+    """The grid that rule ROUNDED rounds to."""
 
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)

@@ -1,4 +1,4 @@
-"""Which variable takes which scheme at which point of the front."""
+"""The scheme of each variable at each point of the front."""
 
 from __future__ import annotations
 

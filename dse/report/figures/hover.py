@@ -1,4 +1,4 @@
-"""What a point of a plot says when the pointer rests on it."""
+"""Text of a plot's point when the pointer rests on it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dse.run.search_run import SearchRun
 
 
 def hover(run: SearchRun, point: MeasuredPoint) -> str:
-    """What a point is, in a few lines."""
+    """A point in a few lines."""
     split = "report split" if point.on_report else "search split only"
     lines = [
         f"<b>{html.escape(point.title)}</b> · {html.escape(point.source)}",

@@ -1,4 +1,4 @@
-"""Where the name of a point stands, so that names and points do not overlap."""
+"""Places for the names of points, so that names and points do not overlap."""
 
 from __future__ import annotations
 

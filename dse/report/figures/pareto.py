@@ -26,7 +26,7 @@ PLOT = (780, 380)
 FRAME = Box(-50, -15, PLOT[0] + 50, PLOT[1] + 20)
 
 NOWHERE = (-1e6, -1e6)
-"""Where points stand that the plot cannot show."""
+"""The margin for points that the plot cannot show."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What the search spent and what it got for it."""
+"""Effort and gain of the search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each choice costs in quality, variable by variable."""
+"""Cost of each choice in quality, variable by variable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the predicted time goes: by role, and by what bounds each region."""
+"""Shares of the predicted time: by role, and by what bounds each region."""
 
 from __future__ import annotations
 

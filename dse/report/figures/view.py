@@ -40,7 +40,7 @@ class View:
     name: str
     figure: go.Figure
     label: str
-    """What a screen reader says."""
+    """Text of a screen reader."""
     buttons: tuple[tuple[Button, ...], ...] = ()
     keys: tuple[Key, ...] = ()
     tools: bool = False

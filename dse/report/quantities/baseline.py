@@ -1,4 +1,4 @@
-"""What a point is compared with: uniform assignments of no greater loss."""
+"""Baselines of a point: uniform assignments of no greater loss."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dse.run.search_run import SearchRun
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gain:
-    """How a point stands against a baseline in one cost column."""
+    """A point against a baseline in one cost column."""
 
     baseline: MeasuredPoint
     column: str

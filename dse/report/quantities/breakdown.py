@@ -30,7 +30,7 @@ class Breakdown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Support:
-    """How one choice runs on one target, over the regions that could take it."""
+    """One choice on one target, over the regions that could take it."""
 
     choice: str
     target: str
@@ -45,7 +45,7 @@ class Support:
 
 
 def breakdown(run: SearchRun, point: MeasuredPoint, *, target: str, phase: str) -> Breakdown:
-    """Where the time of `point` goes. Couplings between regions are not in the table."""
+    """Shares of the time of `point`. Couplings between regions are not in the table."""
     chosen = run.choices.get(point.trial, {})
     roles, bounds = defaultdict[str, float](float), defaultdict[str, float](float)
     variable_roles = {variable.name: variable.role for variable in run.manifest.variables}

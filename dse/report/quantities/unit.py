@@ -7,7 +7,7 @@ import math
 PREFIXES = {-12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
 
 UNITS = {"_bytes_per_s": "B/s", "_s": "s", "_j": "J", "_bytes": "B"}
-"""How names of columns end, and the unit that says; the longest first."""
+"""Ends of columns' names, and the unit that says; the longest first."""
 
 MOST_DECIMALS = 5
 """Beyond these, a power of ten is split off."""

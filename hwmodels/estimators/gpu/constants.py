@@ -63,7 +63,7 @@ class ConvolutionConstants:
     ramp_cycles: float = 8300.0
     """Of kernels with more than one tap, launch included."""
     unaligned_efficiency: float = 0.030
-    """Where a tap has no whole vector of channels (`MATRIX_CHANNELS`): an image's three."""
+    """Share where a tap has no whole vector of channels (`MATRIX_CHANNELS`): an image's three."""
     unaligned_ramp_cycles: float = 13500.0
     depthwise_efficiency: float = 0.067
     """Share of the vector unit's rate: a channel meets its own taps only, so that each loaded
@@ -91,7 +91,7 @@ class AttentionConstants:
     fp32_step_cycles: float = 150.0
     """Per key that one block walks along: decoding is not split along the keys."""
     fp32_expansions: float = 4.75
-    """How often keys and values move, repeated for every query head, where heads are grouped."""
+    """Number of moves of keys and values, repeated for every query head where they are grouped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +114,7 @@ class SkeletonConstants:
     """Share of the last-level cache's bandwidth; the least determined constant, because the tables
     of some devices hardly show their cache (`RIDGE` in `hwmodels.fit.skeleton`)."""
     core_bytes_per_cycle: float = 64.0
-    """What one core draws at most, by its bytes in flight."""
+    """The most that one core draws, by its bytes in flight."""
     split_cycles: float = 4000.0
     """The reduction of a split along K."""
     step_cycles: float = 1.0
