@@ -20,7 +20,7 @@ from dse.export.base import Check, Recipe
 from dse.export.compressed_tensors.plan import Plan
 from dse.export.hugging_face.folder import CONFIG, read_tensors
 from dse.export.hugging_face.kernels import without_kernel
-from dse.export.hugging_face.layers import Layer
+from dse.export.hugging_face.layers import emulated_weight
 from dse.imports.checkpoint import read_json
 from dse.imports.signature import output_name
 from dse.imports.trace import quiet
@@ -60,7 +60,7 @@ def _weights(recipe: Recipe, plan: Plan, out: Path) -> Check:
     tensors = read_tensors(out)
     worst = 0.0
     for module, scheme in _schemes(out, checker).items():
-        wanted = _emulated(recipe, plan.layers.quantized[module])
+        wanted = emulated_weight(recipe, plan.layers.quantized[module])
         found = _unpacked(module, scheme, tensors)
         difference = (found - wanted).abs()
         if found.shape != wanted.shape or bool((difference > BF16_ULP * wanted.abs()).any()):
@@ -183,14 +183,7 @@ def _restore(recipe: Recipe, plan: Plan, network: Any) -> None:
     activation behind them on the next step: a tenth of its noise, which could hide a mistake.
     """
     for module, layer in plan.layers.quantized.items():
-        network.get_submodule(module).weight.data.copy_(_emulated(recipe, layer))
-
-
-def _emulated(recipe: Recipe, layer: Layer) -> Tensor:
-    """The emulator's weight: (outputs, depth)."""
-    constant = recipe.constant(layer.linear.weight_key)
-    assert constant is not None, "a linear layer has a constant weight"
-    return layer.linear.product.matrix(layer.weight(constant.detach().float()))[0]
+        network.get_submodule(module).weight.data.copy_(emulated_weight(recipe, layer))
 
 
 def _reference(recipe: Recipe, plan: Plan, *, caches: bool) -> dict[str, Quantize]:

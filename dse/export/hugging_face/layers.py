@@ -234,6 +234,13 @@ class _Sorter:
         layer.input = emulator
 
 
+def emulated_weight(recipe: Recipe, layer: Layer) -> Tensor:
+    """The weight that the emulator has of a layer: (outputs, depth) float32."""
+    constant = recipe.constant(layer.linear.weight_key)
+    assert constant is not None, "a linear layer has a constant weight"
+    return layer.linear.product.matrix(layer.weight(constant.detach().float()))[0]
+
+
 def _module(node: str) -> str:
     """The module that a node's name begins with."""
     return node.rpartition(".")[0]

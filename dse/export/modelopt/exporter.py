@@ -11,7 +11,7 @@ from torch import Tensor
 from dse.errors import ExportError
 from dse.export.base import Check, Recipe, Refusal
 from dse.export.hugging_face.folder import read_tensors, write_folder, write_json
-from dse.export.hugging_face.layers import NO_FOLDER
+from dse.export.hugging_face.layers import NO_FOLDER, emulated_weight
 from dse.export.modelopt.plan import Plan, plan_of
 from hwmodels.formats.encodings import ENCODINGS
 
@@ -52,11 +52,8 @@ class ModelOpt:
         plan, tensors = _plan(recipe), read_tensors(out)
         worst = 0.0
         for module, layer in plan.layers.quantized.items():
-            constant = recipe.constant(layer.linear.weight_key)
-            assert constant is not None, "a linear layer has a constant weight"
-            emulated = layer.weight(constant.detach().float())
             found = _decoded(tensors, module)
-            difference = float((found - layer.linear.product.matrix(emulated)[0]).abs().max())
+            difference = float((found - emulated_weight(recipe, layer)).abs().max())
             if difference:
                 raise ExportError(f"{module} is read with a difference of {difference:.3g}")
             worst = max(worst, difference)

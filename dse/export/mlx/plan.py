@@ -1,0 +1,113 @@
+"""A folder in MLX's format, decided before anything is written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from dse.export.base import Inexpressible, Recipe, Refusal
+from dse.export.hugging_face.folder import Contents, network_entries
+from dse.export.hugging_face.layers import Layers, layers_of
+from dse.export.mlx.modes import Packed, packed
+
+READ = "model*.safetensors"
+"""The files that mlx-lm reads."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Plan:
+    """What the folder will hold; whole only where nothing is refused."""
+
+    layers: Layers
+    packed: dict[str, Packed] = field(default_factory=dict)
+    """By module."""
+    refused: list[Refusal] = field(default_factory=list)
+
+    @property
+    def bias_bytes(self) -> int:
+        """Bytes of biases whose formats have no offsets: the cost model does not count them."""
+        return sum(
+            one.tensors["biases"].nbytes
+            for module, one in self.packed.items()
+            if "biases" in one.tensors
+            and self.layers.quantized[module].weight.quantizer.format.offset is None
+        )
+
+    def contents(self, source: Path) -> Contents:
+        """The folder to write."""
+        entries = network_entries(source, self.layers)
+        if self.packed:
+            entries["quantization"] = self._quantization()
+        tensors = {module: one.tensors for module, one in self.packed.items()}
+        return Contents(layers=self.layers, packed=tensors, config=entries)
+
+    def _quantization(self) -> dict[str, Any]:
+        """The commonest settings, then those of every layer by name."""
+        counted = Counter(tuple(one.settings.items()) for one in self.packed.values())
+        (common, _), *_ = counted.most_common(1)
+        return {
+            **dict(common),
+            **dict.fromkeys(self.layers.kept, False),
+            **{module: one.settings for module, one in self.packed.items()},
+        }
+
+
+def plan_of(recipe: Recipe) -> Plan | None:
+    """The plan of a recipe; None where its model is no Hugging Face folder.
+
+    Raises:
+        CheckpointError: the folder is no longer what it was.
+    """
+    if recipe.checkpoint is None:
+        return None
+    layers = layers_of(recipe, fused=False)
+    plan = Plan(layers=layers, refused=[*layers.refused, *_unsaid(recipe, layers)])
+    names = {key: quantizer.name for key, quantizer in recipe.assignment}
+    for module, layer in layers.quantized.items():
+        key = layer.linear.weight_key
+        weight = recipe.constant(key)
+        assert weight is not None, "a linear layer has a constant weight"
+        try:
+            plan.packed[module] = packed(layer, weight)
+        except Inexpressible as why:
+            plan.refused.append(
+                Refusal(
+                    reason=why.reason, instead=why.instead, site=key, format=names.get(key, "")
+                )
+            )
+    return plan
+
+
+def _unsaid(recipe: Recipe, layers: Layers) -> Iterator[Refusal]:
+    """Sites that the layers have, and a folder has no place for."""
+    names = {key: quantizer.name for key, quantizer in recipe.assignment}
+    for layer in layers.quantized.values():
+        if layer.input is not None:
+            key = layer.linear.input_key
+            yield Refusal(
+                reason="mlx-lm multiplies activations in 16 bits, or those of the whole network "
+                "in the mode of its weights with scales by a rule of its own",
+                instead="bf16 or fp16 is written",
+                site=key,
+                format=names.get(key, ""),
+            )
+    for caches in layers.caches.values():
+        for cache in caches.values():
+            yield Refusal(
+                reason="a folder says nothing about caches: mlx-lm quantizes them as its command "
+                "line says (--kv-bits), in affine groups",
+                instead="bf16 or fp16 is written",
+                site=cache.key,
+                format=names.get(cache.key, ""),
+            )
+    files = {tensor.file for tensor in layers.checkpoint.tensors.values()}
+    for file in sorted(files):
+        if not fnmatch(file, READ):
+            yield Refusal(
+                reason=f"mlx-lm reads files named {READ}, and the folder has {file}",
+                instead="the same folder with its files (and those in its index) renamed is read",
+            )
