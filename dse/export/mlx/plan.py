@@ -20,7 +20,7 @@ READ = "model*.safetensors"
 
 @dataclass(slots=True, kw_only=True)
 class Plan:
-    """What the folder will hold; whole only where nothing is refused."""
+    """The content of the folder; whole only where nothing is refused."""
 
     layers: Layers
     packed: dict[str, Packed] = field(default_factory=dict)
