@@ -1,4 +1,4 @@
-"""What MLX and mlx-lm read in a folder, against the emulator."""
+"""Checks of a folder by MLX and mlx-lm, against the emulator."""
 
 from __future__ import annotations
 
