@@ -10,10 +10,12 @@ from dse.errors import AssignmentError
 from dse.evaluate.deployment import Deployment
 from dse.evaluate.phases import Exchange, exchange_of, growing_steps, phase_work, remarks_of
 from dse.evaluate.request import Request
+from dse.graph.annotations import annotations_of
 from dse.graph.assignment_json import from_json
 from dse.graph.ir.assignment import Assignment
 from dse.graph.ir.graph import Graph
 from dse.graph.ir.site import Region
+from dse.graph.onnx.load import load
 from dse.graph.patterns.analysis import Analysis
 from dse.space.build import searched_sites
 from dse.space.uniform import WIDE, uniform_assignment
@@ -239,13 +241,32 @@ def _of_assignment(
 
 
 def load_assignment(path: Path, graph: Graph) -> Assignment:
-    """The assignment of a JSON file.
+    """The assignment of a JSON file, or the one that an annotated ONNX file has chosen.
 
     Raises:
-        AssignmentError: no such file, not JSON, or it does not fit the model.
+        AssignmentError: no such file, not JSON, nothing chosen, or it does not fit the model.
+        GraphError: an ONNX file that cannot be used.
     """
+    if path.suffix == ".onnx":
+        return _annotated_assignment(path, graph)
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise AssignmentError(f"{path}: cannot be read: {error.strerror}") from error
     return from_json(text, graph, catalog.quantizer)
+
+
+def _annotated_assignment(path: Path, graph: Graph) -> Assignment:
+    """The assignment that an ONNX file's annotations have chosen."""
+    other = load(path)
+    if other.digest != graph.digest:
+        raise AssignmentError(
+            f"{path}: is another model: its digest is {other.digest[:16]}, that of the model to "
+            f"price or measure {graph.digest[:16]}"
+        )
+    annotations = annotations_of(Analysis(other))
+    if annotations is None or not annotations.chosen:
+        raise AssignmentError(
+            f"{path}: has no chosen formats; write them with: dse annotate RUN --trial N -o FILE"
+        )
+    return Assignment.of(annotations.chosen)

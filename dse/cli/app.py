@@ -14,6 +14,7 @@ import typer
 
 from dse import __version__
 from dse.cli import (
+    annotate,
     catalogue,
     cost,
     export,
@@ -52,8 +53,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for module in (
-    search, solve, outside, imports, space, cost, measure, quality, report, export, formats,
-    catalogue,
+    search, solve, outside, imports, space, annotate, cost, measure, quality, report, export,
+    formats, catalogue,
 ):  # fmt: skip
     for command in module.COMMANDS:
         app.command(name=command.__name__.removesuffix("_").replace("_", "-"))(command)

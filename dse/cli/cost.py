@@ -36,7 +36,8 @@ Format = Annotated[
     typer.Option(metavar="NAME", help="A scheme or format, see: dse formats. Repeat for several."),
 ]
 AssignmentFile = Annotated[
-    Path | None, typer.Option(metavar="A.json", help="One format a site instead.")
+    Path | None,
+    typer.Option(metavar="A.json", help="One format a site instead; or an annotated model's."),
 ]
 Dim = Annotated[
     list[str] | None, typer.Option(metavar="NAME=N", help="The value of a symbolic dimension.")

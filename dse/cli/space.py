@@ -1,4 +1,4 @@
-"""`dse init`, `dse check`, `dse annotate`: space files and what they say of a model."""
+"""`dse init`, `dse check`: space files and what they say of a model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from dse.cli.screen import JsonFlag, Rows, Screen, Value
 if TYPE_CHECKING:
     from dse.evaluate.costs import Costs
     from dse.space.check import SpaceSummary
-    from dse.space.problem import Problem
 
 Model = Annotated[
     str,
@@ -53,32 +52,42 @@ def init(
 
 def check(
     context: typer.Context,
-    space: Annotated[Path, typer.Argument(metavar="SPACE.yaml", help="A space file.")],
+    space: Annotated[
+        Path, typer.Argument(metavar="SPACE.yaml", help="A space file, or an annotated model.")
+    ],
+    target: Annotated[
+        list[str] | None,
+        typer.Option("--target", "--device", metavar=DEVICE_RUNTIME, help="Of a model's space."),
+    ] = None,
+    data: Annotated[str, typer.Option(help="Of a model's space.")] = "",
     *,
     json: JsonFlag = False,
 ) -> None:
     """Check a space: size, variables, ties, native choices."""
     from dse.evaluate.cost_tables import build_costs  # noqa: PLC0415
     from dse.evaluate.described import described_outputs  # noqa: PLC0415
+    from dse.explore.run import Overrides, open_space  # noqa: PLC0415
     from dse.model import open_model  # noqa: PLC0415
-    from dse.space.check import describe  # noqa: PLC0415
+    from dse.space.check import summarised  # noqa: PLC0415
 
     screen: Screen = context.obj
-    summary = describe(space)
+    overrides = Overrides(targets=tuple(target or ()), data=data or None)
+    opened, _, folder = open_space(str(space), overrides, needs_data=False)
+    summary = summarised(opened, origin=str(space), folder=folder)
     _check_method(summary.space.search.method, str(space))
     named = summary.space.cost_model
-    costed = open_model(named, folder=space.parent) if named else summary.model
+    costed = open_model(named, folder=folder) if named else summary.model
     costs = build_costs(
         summary.space,
         summary.problem,
         summary.model.analysis.regions,
         costed.analysis,
         origin=str(space),
-        folder=space.parent,
+        folder=folder,
     )
     support = _support(costs)
     read = summary.space
-    outputs = described_outputs(summary.model.analysis, read.data, read.quality, space.parent)
+    outputs = described_outputs(summary.model.analysis, read.data, read.quality, folder)
     if json:
         screen.json({**_facts(summary), "outputs": outputs, "choices": support.records()})
         return
@@ -91,33 +100,7 @@ def check(
     screen.table(support)
 
 
-def annotate(
-    context: typer.Context,
-    model: Model,
-    space: Annotated[Path, typer.Option(metavar="SPACE.yaml", help="Where candidates stand.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT.onnx", help="To write.")],
-) -> None:
-    """Write candidate formats into a model's metadata."""
-    from dse.graph.annotate import annotate as write_annotated  # noqa: PLC0415
-    from dse.model import open_model  # noqa: PLC0415
-    from dse.space.build import build_problem  # noqa: PLC0415
-    from dse.space.load import load_space  # noqa: PLC0415
-
-    screen: Screen = context.obj
-    opened = open_model(model)
-    problem = build_problem(load_space(space), opened.analysis.regions, origin=str(space))
-    candidates = _candidates(problem)
-    source = opened.graph.path or Path(model)
-    if Path(model).is_dir():
-        from dse.imports.folder import write_graph  # noqa: PLC0415
-
-        write_graph(Path(model), out)
-        source = out
-    write_annotated(source, candidates, out)
-    screen.remark(f"wrote {out}: candidates of {len(candidates)} sites")
-
-
-COMMANDS = (init, check, annotate)
+COMMANDS = (init, check)
 
 
 def _facts(summary: SpaceSummary) -> dict[str, Value]:
@@ -154,18 +137,6 @@ def _support(costs: Costs) -> Rows:
             for key, by_region in statuses.items()
         ),
     )  # fmt: skip
-
-
-def _candidates(problem: Problem) -> dict[str, tuple[str, ...]]:
-    """The quantizers that some choice puts at each site."""
-    found: dict[str, dict[str, None]] = {}
-    for variable in problem.variables:
-        for site in variable.sites:
-            for choice in variable.choices:
-                if site.role in choice.quantizers:
-                    name = choice.quantizers[site.role].name
-                    found.setdefault(site.key, {})[name] = None
-    return {key: tuple(names) for key, names in found.items()}
 
 
 def _check_method(name: str, origin: str) -> None:

@@ -108,8 +108,16 @@ def default_folder(source: str) -> Path:
     return RUNS / f"{stem}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
 
 
-def open_space(source: str, overrides: Overrides) -> tuple[Space, str, Path]:
+def open_space(
+    source: str, overrides: Overrides, *, needs_data: bool = True
+) -> tuple[Space, str, Path]:
     """A space with its origin and the folder that its paths are relative to.
+
+    Args:
+        source: a space file; or a model, for which one is drafted: with the candidates that its
+            annotations name, where it has any.
+        overrides: what the command line says.
+        needs_data: whether a model without data is an error; otherwise the draft has a gap.
 
     Raises:
         DataError: a model without data.
@@ -124,16 +132,17 @@ def open_space(source: str, overrides: Overrides) -> tuple[Space, str, Path]:
             f"{source}: expected a space (.yaml), a model (.onnx), a Hugging Face folder or "
             "zoo:NAME"
         )
-    if not overrides.data:
+    if not overrides.data and needs_data:
         raise DataError(
             f"{source}: a model needs --data (a zoo name, an .npz, a token file, a folder of "
             "images by class, or module:function); or write a space with: dse init"
         )
-    check_source(overrides.data)
+    if overrides.data:
+        check_source(overrides.data)
     model = open_model(source)
     draft = Draft(
         targets=parse_targets(overrides.targets) or Draft().targets,
-        data=overrides.data,
+        data=overrides.data or "",
         objectives=overrides.objectives,
         constraints=overrides.constraints,
         trials=overrides.trials or Draft().trials,

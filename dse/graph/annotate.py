@@ -1,4 +1,4 @@
-"""Candidate formats as metadata of an ONNX file."""
+"""Annotations written into an ONNX file; `dse.graph.annotations` reads them."""
 
 from __future__ import annotations
 
@@ -14,21 +14,32 @@ from onnx.external_data_helper import uses_external_data
 
 from dse.errors import GraphError, WriteError, nearest
 from dse.files import write_atomically
+from dse.graph.annotations import (
+    CANDIDATES,
+    CHOSEN,
+    KEYS,
+    TIES,
+    VERSION,
+    VERSION_KEY,
+    Annotations,
+    Formats,
+)
+from dse.graph.assignment_json import quantizer_spec
 from dse.graph.ir.initializer import external_path
 from dse.graph.onnx.load import load
 from dse.graph.onnx.order import name_nodes
 from dse.graph.patterns.analysis import Analysis
 
-KEY = "dse.candidates"
-"""Of the model's metadata: all candidates as JSON. Of a node's: `dse.candidates.in1` and so on."""
+Specs = Mapping[str, object]
+"""What JSON says, by site."""
 
 
-def annotate(path: Path, candidates: Mapping[str, tuple[str, ...]], out: Path) -> None:
-    """Writes a copy of a model whose metadata names the candidate formats of every site.
+def annotate(path: Path, annotations: Annotations, out: Path) -> None:
+    """Writes a copy of a model whose metadata name the formats of its sites.
 
-    The graph is not touched: the copy computes the same and has the same digest. External data
-    is copied along if `out` is in another folder. Nothing is half-written: the model appears
-    last and at once.
+    The graph is not touched: the copy computes the same and has the same digest. Earlier
+    annotations are replaced. External data is copied along if `out` is in another folder. Nothing
+    is half-written: the model appears last and at once.
 
     Raises:
         GraphError: The model cannot be read, a site does not exist, or external data of another
@@ -36,9 +47,9 @@ def annotate(path: Path, candidates: Mapping[str, tuple[str, ...]], out: Path) -
         WriteError: The folder cannot be written.
     """
     graph = load(path)
-    _check_sites(Analysis(graph), candidates)
+    _check_sites(Analysis(graph), annotations)
     model = onnx.load_model_from_string(path.read_bytes())
-    _write_metadata(model, candidates)
+    _write_metadata(model, annotations)
     try:
         _copy_external(model, path.parent, out.parent)
     except OSError as error:
@@ -46,41 +57,43 @@ def annotate(path: Path, candidates: Mapping[str, tuple[str, ...]], out: Path) -
     write_atomically(out, model.SerializeToString())
 
 
-def read_annotations(path: Path) -> dict[str, tuple[str, ...]]:
-    """The candidates that `annotate` wrote, by site; empty for a model without any.
-
-    Raises:
-        GraphError: The model cannot be read, or its metadata are not candidates.
-    """
-    text = load(path).metadata.get(KEY, "{}")
-    try:
-        content = json.loads(text)
-        return {str(site): tuple(map(str, names)) for site, names in content.items()}
-    except (AttributeError, TypeError, ValueError) as error:
-        message = f"{path}: metadata {KEY!r} is not a JSON object of format lists: {error}"
-        raise GraphError(f"{message}; annotate the model again") from error
-
-
-def _check_sites(analysis: Analysis, candidates: Mapping[str, tuple[str, ...]]) -> None:
+def _check_sites(analysis: Analysis, annotations: Annotations) -> None:
     known = {site.key for site in (*analysis.sites, *analysis.other_sites)}
-    unknown = [f"{key!r}{nearest(key, known)}" for key in candidates if key not in known]
+    named = {*annotations.candidates, *annotations.chosen, *sum(annotations.ties.values(), ())}
+    unknown = [f"{key!r}{nearest(key, known)}" for key in sorted(named - known)]
     if unknown:
         raise GraphError(
             f"{analysis.graph.path}: sites that the model does not have: {', '.join(unknown)}"
         )
 
 
-def _write_metadata(model: onnx.ModelProto, candidates: Mapping[str, tuple[str, ...]]) -> None:
-    text = json.dumps({site: list(names) for site, names in sorted(candidates.items())})
-    _set(model.metadata_props, KEY, text)
+def _write_metadata(model: onnx.ModelProto, annotations: Annotations) -> None:
+    """The whole at the model, and beside it at the nodes, where viewers show it."""
+    candidates = {site: _listed(formats) for site, formats in annotations.candidates.items()}
+    chosen = {site: quantizer_spec(found) for site, found in annotations.chosen.items()}
+    stated: dict[str, Specs] = {
+        CANDIDATES: candidates, CHOSEN: chosen, TIES: dict(annotations.ties),
+    }  # fmt: skip
+    _remove(model.metadata_props, KEYS)
+    _set(model.metadata_props, VERSION_KEY, str(VERSION))
+    for key, specs in stated.items():
+        if specs:
+            _set(model.metadata_props, key, json.dumps(specs, sort_keys=True))
     named = onnx.GraphProto()
     named.node.extend(model.graph.node)
     name_nodes(named)
     by_name = {name.name: node for name, node in zip(named.node, model.graph.node, strict=True)}
-    for site, names in candidates.items():
-        node, _, operand = site.rpartition("/")
-        if node in by_name:  # a node of a model-local function is not in the file's own graph
-            _set(by_name[node].metadata_props, f"{KEY}.{operand}", ",".join(names))
+    for node in by_name.values():
+        _remove(node.metadata_props, (CANDIDATES, CHOSEN))
+    for key in (CANDIDATES, CHOSEN):
+        for site, spec in stated[key].items():
+            name, _, operand = site.rpartition("/")
+            if name in by_name:  # nodes of bodies and functions are not in the file's own graph
+                _set(by_name[name].metadata_props, f"{key}.{operand}", json.dumps(spec))
+
+
+def _listed(formats: Formats) -> list[object]:
+    return [None if one is None else quantizer_spec(one) for one in formats]
 
 
 def _set(entries: object, key: str, value: str) -> None:
@@ -90,6 +103,18 @@ def _set(entries: object, key: str, value: str) -> None:
             entry.value = value
             return
     entries.add(key=key, value=value)  # type: ignore[attr-defined]
+
+
+def _remove(entries: object, keys: tuple[str, ...]) -> None:
+    """Removes keys, and those that go on with a dot, from a protobuf list of string pairs."""
+    kept = [
+        (entry.key, entry.value)
+        for entry in entries  # type: ignore[attr-defined]
+        if not any(entry.key == key or entry.key.startswith(f"{key}.") for key in keys)
+    ]
+    del entries[:]  # type: ignore[attr-defined]
+    for key, value in kept:
+        entries.add(key=key, value=value)  # type: ignore[attr-defined]
 
 
 def _copy_external(model: onnx.ModelProto, source: Path, target: Path) -> None:

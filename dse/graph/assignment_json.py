@@ -31,7 +31,7 @@ def to_json(
     return {
         "model": graph.digest,
         "default": default,
-        "sites": {key: _spec(quantizer) for key, quantizer in assignment},
+        "sites": {key: quantizer_spec(quantizer) for key, quantizer in assignment},
     }
 
 
@@ -110,7 +110,7 @@ def _quantizers(
     return found
 
 
-def _spec(quantizer: Quantizer) -> object:
+def quantizer_spec(quantizer: Quantizer) -> str | dict[str, object]:
     """The quantizer's name if that says all, else an object."""
     try:
         if catalog.quantizer(quantizer.name) == quantizer:

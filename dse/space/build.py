@@ -171,16 +171,16 @@ def _variable(
     choices: Mapping[int, tuple[Choice, ...]],
     origin: str,
 ) -> Variable:
-    rules = {ruled[region.name] for region in members}
-    if len(rules) > 1:
+    first = members[0]
+    rules = sorted({ruled[region.name] for region in members})
+    if any(choices[rule] != choices[ruled[first.name]] for rule in rules):
         raise SpaceError(
             f"{origin}: ties: the regions of {name!r} have candidates from rules "
-            f"{', '.join(map(str, sorted(rules)))}; one rule must match them all"
+            f"{', '.join(map(str, rules))}, which differ; one rule must match them all"
         )
-    first = members[0]
     sites = tuple(site for region in members for site in searched_sites(region))
     roles = {site.role for site in sites}
-    offered = _distinct(choices[rules.pop()], roles)
+    offered = _distinct(choices[rules[0]], roles)
     return Variable(
         name=name,
         kind=first.kind,

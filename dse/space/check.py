@@ -41,10 +41,22 @@ def describe(path: str | Path) -> SpaceSummary:
     Raises:
         DseError, HardwareError: whatever of it cannot be used.
     """
-    space = load_space(path)
-    folder = Path(path).parent
+    return summarised(load_space(path), origin=str(path), folder=Path(path).parent)
+
+
+def summarised(space: Space, *, origin: str, folder: Path) -> SpaceSummary:
+    """A space with its model and decision variables.
+
+    Args:
+        space: from a file, or drafted for a model.
+        origin: names it in errors.
+        folder: what its paths are relative to.
+
+    Raises:
+        DseError, HardwareError: whatever of it cannot be used.
+    """
     model = open_model(space.model, folder=folder)
-    problem = build_problem(space, model.analysis.regions, origin=str(path))
+    problem = build_problem(space, model.analysis.regions, origin=origin)
     return SpaceSummary(
         space=space, model=model, problem=problem, code=foreign_code(space, folder)
     )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dse.errors import GraphError
+from dse.graph.annotations import annotations_of
 from dse.graph.ir.site import Region
 from dse.graph.lower.work import lower
 from dse.graph.onnx.dimension import dimensions
 from dse.model import Model
+from dse.space.annotated import annotated_candidates
 from dse.space.build import searched_sites
 from dse.space.native import Platforms, native_uses
-from dse.space.schema import Target
+from dse.space.schema import Rule, Target, Tie
 from hwmodels.devices.device import Device
 from hwmodels.devices.load import load_device
 from hwmodels.runtimes.load import load_runtime
@@ -63,7 +66,7 @@ def space_text(model: Model, location: str, draft: Draft) -> str:
             "",
             *_target_lines(draft),
             "",
-            *_candidate_lines(found, _works(model, draft), _platforms(draft)),
+            *(_annotated_lines(model, location) or _native_lines(model, found, draft)),
             "",
             *_objective_lines(draft),
             "",
@@ -134,6 +137,31 @@ def _works(model: Model, draft: Draft) -> dict[str, RegionWork]:
 def _dims(model: Model, draft: Draft) -> dict[str, int]:
     likely = {name: LIKELY_SIZES.get(name, 1) for name in dimensions(model.graph)}
     return likely | draft.dims
+
+
+def _annotated_lines(model: Model, location: str) -> list[str]:
+    """The candidates that the model's own metadata name; nothing where there are none."""
+    annotations = annotations_of(model.analysis)
+    if annotations is None or not annotations.candidates:
+        return []
+    found = annotated_candidates(annotations, model.analysis.regions, origin=location)
+    return [
+        "# What the model's annotations name (docs/annotations.md); the first rule that matches a",
+        "# region wins.",
+        "candidates:",
+        *(_flow(rule) for rule in found.rules),
+        *(["ties:"] if found.ties else []),
+        *(_flow(tie) for tie in found.ties),
+    ]
+
+
+def _flow(entry: Rule | Tie) -> str:
+    """A list entry on one line: JSON is YAML."""
+    return f"  - {json.dumps(entry.model_dump(mode='json', exclude_unset=True))}"
+
+
+def _native_lines(model: Model, found: Sequence[Region], draft: Draft) -> list[str]:
+    return _candidate_lines(found, _works(model, draft), _platforms(draft))
 
 
 def _candidate_lines(

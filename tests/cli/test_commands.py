@@ -13,7 +13,7 @@ import pytest
 
 from dse.sensitivity.table import Score, Sensitivity, warn_of_flat
 from hwmodels.devices.load import device_names
-from hwmodels.formats.catalog import FORMATS, SCHEMES
+from hwmodels.formats.catalog import FORMATS, SCHEMES, quantizer
 from hwmodels.runtimes.load import runtime_names
 from tests.cli.conftest import Dse
 
@@ -138,11 +138,16 @@ def test_init_check_and_annotate_follow_each_other(dse: Dse, tmp_path: Path) -> 
     assert {row["choice"] for row in checked["choices"]} >= {"bf16", "w8a8_fp8"}
     annotated = dse("annotate", model, "--space", space, "-o", out)
     assert annotated.code == 0
-    from dse.graph.annotate import read_annotations  # noqa: PLC0415
+    from dse.graph.annotations import read_annotations  # noqa: PLC0415
 
-    candidates = read_annotations(out)
-    assert len(candidates) == checked["sites"]
-    assert all(names[0] == "bf16" for names in candidates.values())
+    found = read_annotations(out)
+    assert found is not None
+    assert len(found.candidates) == checked["sites"]
+    assert all(formats[0] == quantizer("bf16") for formats in found.candidates.values())
+    again = json.loads(dse("check", out, "--target", "h100-sxm:free", "--json").out)
+    assert (again["variables"], again["assignments"]) == (
+        checked["variables"], checked["assignments"],
+    )  # fmt: skip
 
 
 def test_check_prints_for_people(dse: Dse) -> None:

@@ -1,4 +1,4 @@
-"""Candidate formats in a model's metadata."""
+"""Annotations written into a model."""
 
 from __future__ import annotations
 
@@ -10,12 +10,21 @@ import onnxruntime
 import pytest
 
 from dse.errors import GraphError, WriteError
-from dse.graph.annotate import annotate, read_annotations
+from dse.graph.annotate import annotate
+from dse.graph.annotations import Annotations, read_annotations
 from dse.graph.onnx.load import load
+from hwmodels.formats.catalog import quantizer
 
 TEXT = "g (float[n, 4] x) => (float[n, 2] y) <float[4, 2] w = {1, 2, 3, 4, 5, 6, 7, 8}> " \
        "{ h = MatMul(x, w) y = Relu(h) }"  # fmt: skip
-CANDIDATES = {"MatMul_0/in1": ("mxfp4", "nvfp4", "bf16"), "MatMul_0/in0": ("mxfp8_e4m3",)}
+CANDIDATES = Annotations(
+    candidates={
+        "MatMul_0/in1": (quantizer("mxfp4"), quantizer("nvfp4:gptq"), None),
+        "MatMul_0/in0": (quantizer("mxfp8"),),
+    },
+    chosen={"MatMul_0/in1": quantizer("mxfp4")},
+    ties={"all": ("MatMul_0/in1",)},
+)
 
 
 def make_external(path: Path) -> None:
@@ -49,25 +58,27 @@ def test_nodes_carry_the_candidates_of_their_operands(write, tmp_path):
     node = onnx.load(tmp_path / "out.onnx").graph.node[0]
     found = {entry.key: entry.value for entry in node.metadata_props}
     assert found == {
-        "dse.candidates.in0": "mxfp8_e4m3",
-        "dse.candidates.in1": "mxfp4,nvfp4,bf16",
+        "dse.candidates.in0": '["mxfp8"]',
+        "dse.candidates.in1": '["mxfp4", "nvfp4:gptq", null]',
+        "dse.chosen.in1": '"mxfp4"',
     }
 
 
 def test_annotating_again_replaces(write, tmp_path):
     path = write(TEXT)
     annotate(path, CANDIDATES, path)
-    annotate(path, {"MatMul_0/in1": ("int8",)}, path)
-    assert read_annotations(path) == {"MatMul_0/in1": ("int8",)}
+    fewer = Annotations(candidates={"MatMul_0/in1": (quantizer("int8_channel"),)})
+    annotate(path, fewer, path)
+    assert read_annotations(path) == fewer
 
 
 def test_a_model_without_annotations_has_none(write):
-    assert read_annotations(write(TEXT)) == {}
+    assert read_annotations(write(TEXT)) is None
 
 
 def test_an_unknown_site_is_refused_and_nothing_written(write, tmp_path):
     with pytest.raises(GraphError, match=r"'MatMul_0/in9'; did you mean 'MatMul_0/in"):
-        annotate(write(TEXT), {"MatMul_0/in9": ("int8",)}, tmp_path / "out.onnx")
+        annotate(write(TEXT), Annotations(ties={"t": ("MatMul_0/in9",)}), tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()
 
 
@@ -96,12 +107,3 @@ def test_external_data_of_another_model_are_not_overwritten(write, tmp_path):
     with pytest.raises(GraphError, match="exists and differs"):
         annotate(path, CANDIDATES, other / "out.onnx")
     assert (other / "w.bin").read_bytes() == b"something else"
-
-
-def test_broken_annotations_are_an_error(write):
-    path = write(TEXT)
-    model = onnx.load(path)
-    model.metadata_props.add(key="dse.candidates", value="[1, 2")
-    onnx.save(model, path)
-    with pytest.raises(GraphError, match="annotate the model again"):
-        read_annotations(path)

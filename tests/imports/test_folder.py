@@ -16,10 +16,13 @@ from safetensors import safe_open
 
 from dse.errors import CheckpointError, GraphError
 from dse.execute.program.program import Program
+from dse.graph.annotations import read_annotations
 from dse.graph.onnx.load import load
 from dse.graph.patterns.analysis import Analysis
 from dse.imports.folder import open_folder, write_graph
 from dse.model import open_model
+from dse.space.annotate import annotated_copy, drafted
+from dse.space.schema import Target
 from tests.imports import families
 
 TOKENS = torch.tensor([[5, 3, 99, 7, 0, 64, 21], [1, 2, 3, 4, 5, 6, 7]])
@@ -42,6 +45,16 @@ def test_initializers_are_the_checkpoints_bytes(llama: Path) -> None:
             expected = shard.get_tensor(item.name)
         got = np.asarray(item.numpy()).view(np.uint16)
         np.testing.assert_array_equal(got, expected.view(torch.uint16).numpy())
+
+
+def test_an_imported_graph_carries_the_candidates_of_a_draft(llama: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(llama, tmp_path / "llama"))
+    opened, out = open_model(str(folder)), tmp_path / "llama.onnx"
+    stated = drafted(opened, (Target(device="b200-sxm", runtime="vllm"),))
+    annotated_copy(opened, str(folder), stated, out)
+    assert read_annotations(out) == stated
+    assert any(len(formats) > 2 for formats in stated.candidates.values())
+    assert load(out).digest == opened.graph.digest
 
 
 def test_tied_weights_are_one(llama: Path) -> None:
