@@ -17,7 +17,7 @@ from dse.space.schema import Space, Target
 
 
 def offered(model: Model, space: Path) -> Annotations:
-    """What the space of a file offers a model, whichever model the file names.
+    """The candidates that a space file offers a model, whichever model it names.
 
     Raises:
         DseError, HardwareError: the space cannot be used, or does not fit the model.
@@ -26,7 +26,7 @@ def offered(model: Model, space: Path) -> Annotations:
 
 
 def drafted(model: Model, targets: Sequence[Target]) -> Annotations:
-    """What runs natively on every target: the candidates of a first draft.
+    """The candidates of a first draft: formats that every target runs natively.
 
     Raises:
         DseError, HardwareError: an unknown target, or a model without products.

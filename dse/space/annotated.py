@@ -25,7 +25,7 @@ KEPT = "kept"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnnotatedCandidates:
-    """What a space file would say under `candidates` and `ties`."""
+    """The entries of a space file under `candidates` and `ties`."""
 
     rules: tuple[Rule, ...]
     ties: tuple[Tie, ...]
@@ -193,7 +193,7 @@ def _use(place: Mapping[str, Quantizer | None], *, taken: Container[str]) -> str
 
 
 def _offers(name: str, roles: Iterable[str]) -> Mapping[str, Quantizer]:
-    """What a choice of that name gives these roles; nothing where it is none."""
+    """The quantizers that a choice of that name gives these roles; none where it is no choice."""
     try:
         choice = resolve_choice(name)
     except HardwareError:
