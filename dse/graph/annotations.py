@@ -42,7 +42,7 @@ Stated = TypeVar("Stated")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Annotations:
-    """What a model's metadata say about the formats of its tensors, by site key."""
+    """Formats of tensors that a model's metadata name, by site key."""
 
     candidates: Mapping[str, Formats] = field(default_factory=dict)
     """Entries at one place of the lists of one kernel's operands go together; a list of one entry
@@ -182,7 +182,7 @@ class _Reader:
         at_nodes: Mapping[str, Mapping[str, str]],
         read: Callable[[str, str, object], Stated | None],
     ) -> dict[str, Stated]:
-        """What a key says of every site, at the model or at the node; both must say the same."""
+        """The values of a key by site, from the model or the node; both must say the same."""
         found: dict[str, Stated] = {}
         for site, spec in stated.items():
             if self._is_site(key, site) and (value := read(key, site, spec)) is not None:
