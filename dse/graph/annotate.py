@@ -31,7 +31,7 @@ from dse.graph.onnx.order import name_nodes
 from dse.graph.patterns.analysis import Analysis
 
 Specs = Mapping[str, object]
-"""What JSON says, by site."""
+"""JSON values by site."""
 
 
 def annotate(path: Path, annotations: Annotations, out: Path) -> None:
