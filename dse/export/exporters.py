@@ -10,6 +10,7 @@ from dse.export.mlx.exporter import Mlx
 from dse.export.modelopt.exporter import ModelOpt
 from dse.export.neutral import NeutralRecipe
 from dse.export.onnx_qdq.exporter import OnnxQdq
+from dse.export.torchao.exporter import TorchAo
 from hwmodels.plugins import plugin, plugin_names
 
 GROUP = "dse.exporters"
@@ -22,6 +23,7 @@ EXPORTERS: dict[str, Exporter] = {
     "modelopt": ModelOpt(),
     "onnx-qdq": OnnxQdq(),
     "recipe": NeutralRecipe(),
+    "torchao": TorchAo(),
 }
 """The shipped ones, by what stands behind `--to`."""
 

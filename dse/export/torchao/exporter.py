@@ -1,0 +1,95 @@
+"""The target `torchao`: a configuration that names every module, in JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dse.export.base import Check, Inexpressible, Recipe, Refusal
+from dse.export.hugging_face.layers import NO_FOLDER, Layers, layers_of
+from dse.export.torchao.configs import Config, config_of, configuration
+from dse.export.torchao.verify import checks
+
+
+class TorchAo:
+    """Formats of linear layers by name; torchao works out codes and scales when it loads it."""
+
+    summary = "a torchao FqnToConfig as JSON; scales are recomputed from the network's weights"
+
+    def can_express(self, recipe: Recipe) -> tuple[Refusal, ...]:
+        """Formats without a configuration, and whatever was learned about values."""
+        plan = _plan(recipe)
+        return (NO_FOLDER,) if plan is None else tuple(plan.refused)
+
+    def write(self, recipe: Recipe, out: Path) -> None:
+        """Write the file.
+
+        Raises:
+            OSError: it cannot be written there.
+        """
+        plan = _plan(recipe)
+        assert plan is not None, "can_express has asked for a folder"
+        out.write_text(json.dumps(configuration(plan.configs), indent=1) + "\n", encoding="utf-8")
+
+    def verify(self, recipe: Recipe, out: Path) -> tuple[Check, ...]:
+        """The weights and outputs of the network that torchao quantizes.
+
+        Raises:
+            ExportError: they are further from the emulator's than scales of another rule explain.
+        """
+        plan = _plan(recipe)
+        assert plan is not None, "can_express has asked for a folder"
+        return checks(recipe, plan.layers, out)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Plan:
+    layers: Layers
+    configs: dict[str, Config] = field(default_factory=dict)
+    """By module."""
+    refused: list[Refusal] = field(default_factory=list)
+
+
+def _plan(recipe: Recipe) -> _Plan | None:
+    if recipe.checkpoint is None:
+        return None
+    layers = layers_of(recipe, fused=False)
+    plan = _Plan(layers=layers, refused=[*layers.refused, *_unsaid(recipe, layers)])
+    given = recipe.assignment.as_dict()
+    for module, layer in layers.quantized.items():
+        key = layer.linear.weight_key
+        try:
+            plan.configs[module] = config_of(layer, given)
+        except Inexpressible as why:
+            plan.refused.append(
+                Refusal(
+                    reason=why.reason,
+                    instead=why.instead,
+                    site=key,
+                    format=given[key].name if key in given else "",
+                )
+            )
+    return plan
+
+
+def _unsaid(recipe: Recipe, layers: Layers) -> Iterator[Refusal]:
+    """Parts of a recipe that a configuration has no place for."""
+    names = {key: quantizer.name for key, quantizer in recipe.assignment}
+    for caches in layers.caches.values():
+        for cache in caches.values():
+            yield Refusal(
+                reason="torchao quantizes modules, and a cache of keys or values is none",
+                instead="bf16 or fp16 is written",
+                site=cache.key,
+                format=names.get(cache.key, ""),
+            )
+    for linear in layers.linears.values():
+        if linear.bias in layers.replaced:
+            yield Refusal(
+                reason="a configuration holds no tensors, and this layer's bias was corrected",
+                instead="the same with 'uncorrected' is written",
+                site=linear.weight_key,
+                format=names.get(linear.weight_key, ""),
+            )

@@ -1,0 +1,107 @@
+"""Configurations for torchao: what it reads, what it makes of them, what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dse.errors import ExportError
+from dse.export import deliver, exporter
+from dse.model import Model, open_model
+from tests.export import folders
+
+pytest.importorskip("torchao")
+
+WEIGHTS = {
+    "q_proj/in1": "int8_channel", "k_proj/in1": "int4_g32", "v_proj/in1": "uint4_g32",
+    "o_proj/in1": "nvfp4", "gate_proj/in1": "e4m3_channel", "up_proj/in1": "int3_channel",
+    "down_proj/in1": "e4m3_tensor", "lm_head/in1": "int8",
+}  # fmt: skip
+DYNAMIC = {
+    "q_proj/in1": "int8_channel", "q_proj/in0": "int8_token",
+    "o_proj/in1": "int4_g32", "o_proj/in0": "uint8_token",
+    "gate_proj/in1": "mxfp8", "gate_proj/in0": "mxfp8",
+    "down_proj/in1": "mxfp4", "down_proj/in0": "mxfp4",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return open_model(str(folders.folder("llama", tmp_path_factory.mktemp("folder") / "m")))
+
+
+@pytest.mark.parametrize(("formats", "count"), [(WEIGHTS, 15), (DYNAMIC, 8)])
+def test_torchao_comes_near_the_emulators_numbers(
+    formats: dict[str, str], count: int, model: Model, tmp_path: Path
+) -> None:
+    given = folders.recipe(model, formats)
+    weights, outputs = deliver(given, "torchao", tmp_path / "q.json", verify=True)
+    assert weights.compared == f"{count} weights"
+    assert weights.difference is not None
+    assert "scales are recomputed" in weights.note
+    assert outputs.compared == "outputs"
+
+
+def test_power_of_two_scales_are_the_emulators(model: Model, tmp_path: Path) -> None:
+    formats = {"proj/in1": "e2m1@g32/e8m0-even", "proj/in0": "e2m1@g32/e8m0-even"}
+    weights, _ = deliver(
+        folders.recipe(model, formats), "torchao", tmp_path / "q.json", verify=True
+    )
+    assert weights.difference == 0.0
+
+
+def test_what_a_cpu_has_no_kernel_for_is_told(model: Model, tmp_path: Path) -> None:
+    formats = {
+        "o_proj/in1": "e4m3_channel", "o_proj/in0": "e4m3_token", "down_proj/in1": "int8_channel",
+    }  # fmt: skip
+    given = folders.recipe(model, formats)
+    weights, outputs = deliver(given, "torchao", tmp_path / "q.json", verify=True)
+    assert weights.compared == "2 weights"
+    assert "2 more need a GPU (Float8 dynamic quantization requires" in weights.note
+    assert outputs.note == "not run: they need a GPU"
+
+
+def test_modules_are_named_in_full(model: Model, tmp_path: Path) -> None:
+    deliver(folders.recipe(model, {"o_proj/in1": "int4_g32"}), "torchao", tmp_path / "q.json")
+    document = json.loads((tmp_path / "q.json").read_text())
+    assert document["_type"] == "FqnToConfig"
+    assert list(document["_data"]["fqn_to_config"]) == [
+        f"model.layers.{layer}.self_attn.o_proj" for layer in (0, 1)
+    ]
+
+
+def test_another_configuration_does_not_pass(model: Model, tmp_path: Path) -> None:
+    given = folders.recipe(model, {"o_proj/in1": "int8_channel"})
+    other = folders.recipe(model, {"o_proj/in1": "int3_channel"})
+    deliver(other, "torchao", tmp_path / "q.json")
+    with pytest.raises(ExportError, match="more than recomputed scales explain"):
+        exporter("torchao").verify(given, tmp_path / "q.json")
+
+
+@pytest.mark.parametrize(
+    ("formats", "message"),
+    [
+        ({"o_proj/in1": "int4_g32:gptq"}, "holds no gptq codes"),
+        ({"o_proj/in1": "int8_channel:mse"}, "the largest magnitude of what it sees, not mse"),
+        ({"o_proj/in1": "int8_channel:hadamard"}, "computes around the codes"),
+        ({"o_proj/in1": "e4m3_tensor", "o_proj/in0": "e4m3_tensor:static"}, "calibrated scales"),
+        ({"o_proj/in1": "int4_g32", "o_proj/in0": "int8_token"}, "of int4_g32 with int8_token"),
+        ({"o_proj/in1": "nf4_g64"}, "no configuration of nf4_g64 with 16-bit activations"),
+        ({"scores/in1": "e4m3_tensor:static", "mix/in1": "e4m3_tensor:static"}, "is none"),
+    ],
+)
+def test_what_torchao_cannot_say_is_refused_and_leaves_nothing(
+    formats: dict[str, str], message: str, model: Model, tmp_path: Path
+) -> None:
+    with pytest.raises(ExportError) as caught:
+        deliver(folders.recipe(model, formats), "torchao", tmp_path / "q.json")
+    assert message in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_corrected_bias_is_refused(tmp_path: Path) -> None:
+    given = folders.of("qwen2", tmp_path / "m", {"q_proj/in1": "int4_channel:bias_corrected"})
+    with pytest.raises(ExportError, match="this layer's bias was corrected"):
+        deliver(given, "torchao", tmp_path / "q.json")
