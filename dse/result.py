@@ -123,7 +123,8 @@ class Front(Sequence[FrontPoint]):
                 f"has {', '.join(self._range(limit.column) for limit in limits)}"
             )
         bounded = {limit.column for limit in limits}
-        loss, *costs = self.objectives
+        loss = self.objectives[0]
+        costs = [name for name in self.objectives if not name.endswith(QUALITY)]
         if self.metric in bounded or any(name.endswith(QUALITY) for name in bounded):
             left = [name for name in costs if name not in bounded]
         else:

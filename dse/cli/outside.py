@@ -32,9 +32,9 @@ def propose(
 
     screen: Screen = context.obj
     found = propose(run, number, out, storage=storage)
-    columns = ("digest", "file", "quality_loss", *found[0].costs)
+    columns = ("digest", "file", *found[0].losses, *found[0].costs)
     rows: tuple[tuple[Value, ...], ...] = tuple(
-        (p.digest, p.file.name, p.loss, *p.costs.values()) for p in found
+        (p.digest, p.file.name, *p.losses.values(), *p.costs.values()) for p in found
     )
     screen.table(Rows(columns=columns, rows=rows), as_json=json)
     if json:

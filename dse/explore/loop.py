@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,14 +19,15 @@ from dse.errors import RunError, StorageError, WriteError
 from dse.explore.manifest import session_manifest
 from dse.explore.measure.parallelism import Parallelism
 from dse.explore.measure.participant import Participant, taking_part
-from dse.explore.measure.pruning import Pruner, pruned_of
+from dse.explore.measure.pruning import BASELINE, Pruner, pruned_of
 from dse.explore.measure.records import (
+    Wanted,
     failures_of,
     measure_report,
     records_of,
-    reported,
     stage_macs,
     trial_macs,
+    unreported,
 )
 from dse.explore.measure.scores import sensitivity_macs, sensitivity_table
 from dse.explore.measure.session import Effort, Session
@@ -47,8 +49,9 @@ from dse.run.files import resume_command
 from dse.run.folder import continued, open_folder
 from dse.run.manifest import Status as RunStatus
 from dse.run.write import write_failures, write_manifest
-from dse.sensitivity.table import finite
 from dse.space.problem import Point
+
+LOGGER = logging.getLogger(__name__)
 
 
 def run(
@@ -136,11 +139,11 @@ def _run(
     """All records, and the front."""
     study = participant.study
     with _stage(effort, "sensitivity", progress):
-        surrogate = _surrogate(session, effort, out, participant, progress)
+        surrogates = _surrogates(session, effort, out, participant, progress)
     session = replace(session, design=corrected(session.design, study.user_attrs))
     effort.stage_macs["sensitivity"] = sensitivity_macs(study)
     with _stage(effort, "trials", progress):
-        _trials(session, participant, surrogate, progress)
+        _trials(session, participant, surrogates, progress)
     with _stage(effort, "report", progress):
         records = _decide(session.design, participant, progress)
     effort.stage_macs.update(stage_macs(study))
@@ -148,10 +151,10 @@ def _run(
     return records, _written(session, out, study, records)
 
 
-def _surrogate(
+def _surrogates(
     session: Session, effort: Effort, out: Path, participant: Participant, progress: Progress
-) -> Surrogate:
-    """Losses of every choice alone, measured now or before."""
+) -> tuple[Surrogate, ...]:
+    """Losses of every choice alone, measured now or before: of each loss that is an objective."""
     forward = session.evaluator.forward_macs("search")
     effort.stage_macs["calibration"] = session.evaluator.weights.macs
     effort.stage_macs["reference"] = forward * participant.executor.replicas
@@ -164,7 +167,7 @@ def _surrogate(
         shared=participant.storage is not None,
         progress=lambda done, total: progress(Status(stage="sensitivity", done=done, total=total)),
     )
-    return Surrogate(losses=finite(table.losses(session.design.problem)))
+    return session.design.losses(table)
 
 
 def _written(
@@ -194,12 +197,15 @@ def _stage(effort: Effort, stage: Stage, progress: Progress) -> Iterator[None]:
 
 
 def _trials(
-    session: Session, participant: Participant, surrogate: Surrogate, progress: Progress
+    session: Session,
+    participant: Participant,
+    surrogates: Sequence[Surrogate],
+    progress: Progress,
 ) -> None:
     """Measure until the study has as many trials as asked for, or the space is spent."""
     design, study = session.design, participant.study
     search, problem = design.space.search, design.problem
-    planned = _planned(design, surrogate)
+    planned = _planned(design, surrogates)
     names = {point: name for name, point in problem.uniforms.items()}
     enqueue(study, problem, planned, names=names)
     heartbeat = None
@@ -208,10 +214,10 @@ def _trials(
     trials = Trials(
         design,
         study,
-        session.proposer(surrogate),
+        session.proposer(surrogates),
         participant.executor,
         min(max(search.trials, len(planned)), problem.size),
-        pruner=Pruner(session, study, search.prune_at) if search.prune_at else None,
+        pruner=_pruner(session, study),
         heartbeat=heartbeat,
         participant=participant.name,
     )
@@ -219,14 +225,27 @@ def _trials(
         trials.run(lambda done, total: _show(study, progress, done, total))
 
 
-def _planned(design: Design, surrogate: Surrogate) -> dict[Point, str]:
+def _pruner(session: Session, study: optuna.Study) -> Pruner | None:
+    """Who ends trials after a first look; nobody where one trial is about several networks."""
+    share = session.design.space.search.prune_at
+    if share and session.design.objectives.searched:
+        LOGGER.warning(
+            "search.prune_at is not used: the objectives are of targets that execute different "
+            "networks (%s)", ", ".join(session.design.objectives.losses)
+        )  # fmt: skip
+        return None
+    return Pruner(session, study, share) if share else None
+
+
+def _planned(design: Design, surrogates: Sequence[Surrogate]) -> dict[Point, str]:
     """Assignments that are measured before any method speaks, with their source.
 
     Without solutions that some target cannot run: the solver sees limits, not infinities.
     """
-    search = design.space.search
+    search, objectives = design.space.search, design.objectives
     planned = planned_points(
-        design.problem, surrogate, design.additive, design.budgets,
+        design.problem, [surrogates[objectives.place(column)] for column in objectives.costs],
+        design.additive, design.budgets,
         trials=search.trials, budgets=search.solver_budgets,
     )  # fmt: skip
     costs = design.objective_costs(np.array(list(planned)))
@@ -241,19 +260,49 @@ def _planned(design: Design, surrogate: Surrogate) -> dict[Point, str]:
 def _decide(design: Design, participant: Participant, progress: Progress) -> list[Record]:
     """Measure the contenders on the report split; what another run or process measured is kept.
 
+    First what the objectives are about, then what other targets execute in place of the front's
+    points and of the uniforms, which stand beside their costs in every table.
+    """
+    records = records_of(design, participant.study)
+    chosen = contenders(records, design.objectives, feasible=feasibility(design, records))
+    wanted = [
+        (records[index].trial, network)
+        for index in chosen
+        for network in design.searched(records[index].point)
+    ]
+    _report(wanted, participant, progress)
+    records = records_of(design, participant.study)
+    _report(beside(design, records), participant, progress)
+    return records_of(design, participant.study)
+
+
+def _report(wanted: Sequence[Wanted], participant: Participant, progress: Progress) -> None:
+    """Measure networks on the report split.
+
     Where several processes do this at once, each takes them in another order.
     """
-    study = participant.study
-    records = records_of(design, study)
-    chosen = contenders(records, design.objectives, feasible=feasibility(design, records))
+    wanted, study = list(wanted), participant.study
     if participant.storage is not None:
-        random.Random(participant.name).shuffle(chosen)
-    while missing := [i for i in chosen if not reported(study, records[i])]:
-        progress(Status(stage="report", done=len(chosen) - len(missing), total=len(chosen)))
-        batch = [records[index] for index in missing[: participant.executor.slots]]
-        measure_report(design, study, participant.executor, batch)
-    progress(Status(stage="report", done=len(chosen), total=len(chosen)))
-    return records_of(design, study)
+        random.Random(participant.name).shuffle(wanted)
+    total = len({network.digest for _, network in wanted})
+    while missing := unreported(study, wanted):
+        progress(Status(stage="report", done=total - len(missing), total=total))
+        measure_report(study, participant.executor, missing[: participant.executor.slots])
+    if total:
+        progress(Status(stage="report", done=total, total=total))
+
+
+def beside(design: Design, records: Sequence[Record]) -> list[Wanted]:
+    """The networks of targets without an objective, in place of the front and the uniforms."""
+    front = front_indices(records, design.objectives, feasible=feasibility(design, records))
+    uniform = [index for index, record in enumerate(records) if record.source in BASELINE]
+    return [
+        (records[index].trial, network)
+        for index in dict.fromkeys([*front, *uniform])
+        for network in design.networks.elsewhere(
+            records[index].point, design.networks.apart
+        ).values()
+    ]
 
 
 def _show(study: optuna.Study, progress: Progress, done: int, total: int) -> None:

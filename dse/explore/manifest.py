@@ -15,6 +15,7 @@ from dse.evaluate.outputs.output import Output
 from dse.explore.measure.session import Effort, Session
 from dse.explore.problem.design import Design
 from dse.explore.problem.history import history
+from dse.explore.problem.objectives import report_losses
 from dse.explore.problem.records import Record
 from dse.run.files import FORMAT
 from dse.run.manifest import (
@@ -56,17 +57,23 @@ def described(design: Design, identity: Mapping[str, object], **facts: Any) -> M
         ),
         cost_model=_cost_model(design),
         proxy=_proxy(design),
-        objectives=("report_quality_loss", *design.objectives.costs),
+        objectives=(*report_losses(design.objectives), *design.objectives.costs),
         constraints=tuple(str(constraint) for constraint in design.constraints),
-        targets=tuple(
-            TargetEntry.model_validate(target) for target in design.costs.describe_targets()
-        ),
+        targets=tuple(_target(design, target) for target in design.costs.describe_targets()),
         phases=tuple(
             PhaseEntry(name=name, share=phase.share, dims=phase.dims)
             for name, phase in design.space.scenario.phases.items()
         ),
         variables=_variables(design),
         **{**identity, **facts},
+    )
+
+
+def _target(design: Design, described: Mapping[str, object]) -> TargetEntry:
+    label = str(described["name"])
+    apart = label in design.networks.apart
+    return TargetEntry.model_validate(
+        {**described, "apart": apart, "substituted": design.networks.choices(label)}
     )
 
 

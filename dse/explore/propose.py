@@ -33,8 +33,8 @@ class Proposal:
     point: Point
     digest: str
     file: Path
-    loss: float
-    """Predicted."""
+    losses: Mapping[str, float]
+    """Predicted, by column: `quality_loss`, and those of targets with other networks."""
     costs: Mapping[str, float]
     """Predicted, every column."""
 
@@ -88,9 +88,9 @@ def _next_points(past: RestoredRun, count: int) -> list[Point]:
     if not records:
         raise RunError(f"{past.folder}: nothing is measured yet; begin with: dse search")
     points = np.array([record.point for record in records])
-    losses = np.array([record.search.loss for record in records])
+    losses = design.objectives.search_values(records)[:, : len(design.objectives.losses)]
     values = np.column_stack([losses, design.objective_costs(points)])
-    sampler = FrontSampler(SearchTask.of(design, past.surrogate))
+    sampler = FrontSampler(SearchTask.of(design, past.surrogates))
     settled = {one.point for one in pruned_of(design, past.study)}
     measured = {record.point for record in records} | settled
     pending = [point for point in proposed(past).values() if point not in measured]
@@ -107,20 +107,21 @@ def _next_points(past: RestoredRun, count: int) -> list[Point]:
 
 def _proposals(past: RestoredRun, points: Sequence[Point], out: Path) -> tuple[Proposal, ...]:
     design, records = past.design, past.records
-    surrogate = past.surrogate.refitted(
-        np.array([record.point for record in records]),
-        [record.search.loss for record in records],
-    )
-    losses = surrogate.predict(np.array(points)).tolist()
+    measured = np.array([record.point for record in records])
+    values = design.objectives.search_values(records)
+    columns = [
+        surrogate.refitted(measured, values[:, place]).predict(np.array(points)).tolist()
+        for place, surrogate in enumerate(past.surrogates)
+    ]
     found = []
-    for point, loss in zip(points, losses, strict=True):
+    for point, *losses in zip(points, *columns, strict=True):
         digest = design.problem.assignment(point).digest
         found.append(
             Proposal(
                 point=point,
                 digest=digest,
                 file=out / f"{digest}.json",
-                loss=loss,
+                losses=dict(zip(design.objectives.losses, losses, strict=True)),
                 costs=design.total(point),
             )
         )
@@ -136,8 +137,10 @@ def _write(past: RestoredRun, proposals: Sequence[Proposal], out: Path) -> None:
         {
             "digest": one.digest,
             "file": one.file.name,
-            f"{PREDICTED}quality_loss": one.loss,
-            **{f"{PREDICTED}{column}": value for column, value in one.costs.items()},
+            **{
+                f"{PREDICTED}{column}": value
+                for column, value in (*one.losses.items(), *one.costs.items())
+            },
         }
         for one in proposals
     ]

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
+from dse.evaluate.quality import Quality
 from dse.explore.loop import identity
 from dse.explore.manifest import described
-from dse.explore.measure.records import REPORT_ATTRIBUTE, records_of
+from dse.explore.measure.records import (
+    MEASUREMENT,
+    REPORT_ATTRIBUTE,
+    measured_attributes,
+    measured_digest,
+    measured_qualities,
+    objective_values,
+    records_of,
+)
 from dse.explore.problem.design import Design, open_design
 from dse.explore.problem.feasible import check_front, check_measured, satisfied
 from dse.explore.problem.records import Record
@@ -105,36 +113,63 @@ def unreported(run: Path) -> int:
 def _taken_over(
     design: Design, old: optuna.Study, out: Path, *, same_targets: bool
 ) -> list[Record]:
-    """The old study's completed trials in the new run's study, priced anew."""
-    study = open_study(out, ["quality_loss", *design.objectives.costs])
+    """The old study's completed trials in the new run's study, priced anew.
+
+    A measurement is that of a network: the new targets may execute the same one in place of
+    another assignment, or another one in place of the same.
+    """
+    study = open_study(out, design.objectives.names)
     for key, content in old.user_attrs.items():
         if key.startswith(REPORT_ATTRIBUTE):
             study.set_user_attr(key, _free(content))
+    trials = old.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    known = {
+        digest: quality
+        for trial in trials
+        for digest, quality in measured_qualities(trial).items()
+    }
+    networks = {trial.user_attrs["digest"]: measured_digest(trial) for trial in trials}
     for digest, told in outside_measurements(old.user_attrs, design.problem).items():
         kept = told if same_targets else told.without_costs
-        if kept.values:
-            study.set_user_attr(f"{ATTRIBUTE}{digest}", kept.to_json(design.problem))
+        same = networks.get(digest) in (None, design.networks.measured(told.point).digest)
+        if kept.values and same:
+            name = design.problem.assignment(told.point).digest
+            study.set_user_attr(f"{ATTRIBUTE}{name}", kept.to_json(design.problem))
     design = corrected(design, study.user_attrs)
-    other: list[int] = []
-    for trial in old.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        point = trial_point(trial, design.problem)
-        if trial.user_attrs.get("digest") != design.problem.assignment(point).digest:
-            other.append(trial.number)  # the new targets run another network in its place
-            continue
-        costs = design.objective_costs(np.array([point]))[0].tolist()
-        study.add_trial(
-            optuna.trial.create_trial(
-                params=trial.params,
-                distributions=dict(distributions(design.problem)),
-                values=[trial.values[0], *costs],
-                user_attrs=_free(trial.user_attrs),
-            )
-        )
-    if other:
+    taken = [trial for trial in map(_again(design, known), trials) if trial is not None]
+    for trial in taken:
+        study.add_trial(trial)
+    if other := len(trials) - len(taken):
         LOGGER.warning(
-            "%d trials are left out: the targets run other networks in their place", len(other)
+            "%d trials are left out: the targets run other networks in their place", other
         )
     return records_of(design, study)
+
+
+def _again(
+    design: Design, known: Mapping[str, Quality]
+) -> Callable[[FrozenTrial], FrozenTrial | None]:
+    """A trial -> the same point in another run; None where a network was not measured."""
+
+    def again(trial: FrozenTrial) -> FrozenTrial | None:
+        point = trial_point(trial, design.problem)
+        main, *others = (network.digest for network in design.searched(point))
+        if not {main, *others} <= known.keys():
+            return None
+        more = {digest: known[digest] for digest in others}
+        attributes = {
+            name: value for name, value in trial.user_attrs.items() if name not in MEASUREMENT
+        }
+        attributes["digest"] = design.problem.assignment(point).digest
+        attributes |= measured_attributes(design, point, known[main], more)
+        return optuna.trial.create_trial(
+            params=trial.params,
+            distributions=dict(distributions(design.problem)),
+            values=objective_values(design, point, known),
+            user_attrs=_free(attributes),
+        )
+
+    return again
 
 
 def _free(attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,7 +199,8 @@ def _unreported(design: Design, records: Sequence[Record]) -> int:
     """Assignments that may belong on the front and were not measured on the report split."""
     feasible = satisfied(design.constraints, records)
     found = contenders(records, design.objectives, feasible=feasible)
-    return sum(records[index].report is None for index in found)
+    losses = design.objectives.losses
+    return sum(any(records[i].reported(name) is None for name in losses) for i in found)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -31,7 +31,7 @@ from dse.run.files import SENSITIVITY
 from dse.run.folder import mismatch
 from dse.run.manifest import Manifest
 from dse.run.read import read_manifest, read_space
-from dse.sensitivity.table import Sensitivity, finite
+from dse.sensitivity.table import Sensitivity
 
 SAME = ("dse", "model_digest", "space")
 """Facts that a manifest and a shared study must agree on (`dse.explore.loop.identity`)."""
@@ -53,15 +53,23 @@ class RestoredRun:
 
     @property
     def surrogate(self) -> Surrogate:
-        """The quality surrogate before any assignment was measured.
+        """The surrogate of the primary target's loss before any assignment was measured.
+
+        Raises:
+            RunError: as `surrogates`.
+        """
+        return self.surrogates[0]
+
+    @property
+    def surrogates(self) -> tuple[Surrogate, ...]:
+        """One for each loss that is an objective, before any assignment was measured.
 
         Raises:
             RunError: no sensitivity table, or one of another problem.
         """
         path = self.folder / SENSITIVITY
         try:
-            table = Sensitivity.read(path)
-            return Surrogate(losses=finite(table.losses(self.design.problem)))
+            return self.design.losses(Sensitivity.read(path))
         except FileNotFoundError:
             raise RunError(f"{path}: no such file; the run has not got that far") from None
         except KeyError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dse.errors import RunError, nearest
 from dse.explore.problem.constraint import NATIVE_SHARE
-from dse.explore.problem.records import QUALITY_COLUMNS
+from dse.explore.problem.records import QUALITY_COLUMNS, elsewhere_columns
 from dse.space.problem import Point
 
 KEYS = ("digest", "trial")
@@ -35,6 +35,7 @@ def read_results(
     trials: Mapping[int, str],
     columns: Sequence[str],
     targets: Sequence[str],
+    apart: Sequence[str] = (),
 ) -> tuple[Result, ...]:
     """The measurements of a CSV file.
 
@@ -48,6 +49,7 @@ def read_results(
         trials: trial -> digest.
         columns: cost columns.
         targets: their prefixes, for hints.
+        apart: those of them that have loss columns of their own.
 
     Raises:
         RunError: no such file, wrong columns, an unknown or repeated assignment, a value that is
@@ -62,7 +64,8 @@ def read_results(
         raise RunError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise RunError(f"{path}: cannot be read as CSV: {error}") from error
-    allowed = [*QUALITY_COLUMNS, *(name for name in columns if not name.endswith(NATIVE_SHARE))]
+    qualities = [*QUALITY_COLUMNS, *elsewhere_columns(apart, "")]
+    allowed = [*qualities, *(name for name in columns if not name.endswith(NATIVE_SHARE))]
     problems = _header_problems(header, allowed, targets)
     if problems:
         raise RunError("\n".join(f"{path}: {problem}" for problem in problems))
@@ -145,13 +148,19 @@ def _values(
             value = float(text)
         except ValueError:
             value = math.nan
-        positive = value >= 0 if name in QUALITY_COLUMNS else value > 0
+        positive = value >= 0 if _is_quality(name) else value > 0
         if not (math.isfinite(value) and positive):
             errors.append(f"{name}: expected a finite positive number, got {text!r}")
         values[name] = value
-    for loss, stderr in zip(QUALITY_COLUMNS[::2], QUALITY_COLUMNS[1::2], strict=True):
+    qualities = [name for name in allowed if _is_quality(name)]
+    for loss, stderr in zip(qualities[::2], qualities[1::2], strict=True):
         if stderr in values and loss not in values:
             errors.append(f"{stderr}: without {loss}")
     if not values:
         errors.append("no measurement in the row")
     return values
+
+
+def _is_quality(column: str) -> bool:
+    """Whether a column is a loss or its error, of whatever target."""
+    return column.rpartition(".")[2] in QUALITY_COLUMNS

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from dse.errors import InfeasibleError, RunError, SpaceError
-from dse.explore.problem.constraint import QUALITY
+from dse.explore.problem.constraint import is_loss
 from dse.explore.problem.design import Design
 from dse.explore.problem.proxy_scores import scores_from_proxy
 from dse.explore.restore import restored_to_read
@@ -87,7 +87,8 @@ def solve(design: Design, surrogate: Surrogate, *, gap: float = GAP) -> Solution
         costs = design.total(found.point)
         excess = [max(0.0, one.excess(costs[one.column])) for one in added]
         if max(excess) <= TOLERANCE:
-            _check(design, {**costs, QUALITY: _predicted(surrogate, found.point)})
+            losses = dict.fromkeys(design.objectives.losses, _predicted(surrogate, found.point))
+            _check(design, {**costs, **losses})
             return Solution(
                 point=found.point,
                 digest=design.problem.assignment(found.point).digest,
@@ -107,7 +108,7 @@ def solve(design: Design, surrogate: Surrogate, *, gap: float = GAP) -> Solution
 
 
 def _priced(design: Design) -> list[Constraint]:
-    return [one for one in design.constraints if one.column != QUALITY]
+    return [one for one in design.constraints if not is_loss(one.column)]
 
 
 def _predicted(surrogate: Surrogate, point: Point) -> float:

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import optuna
 
+from dse.errors import RunError
+from dse.evaluate.quality import Quality
 from dse.explore.measure.pruning import pruned_of
-from dse.explore.measure.records import quality_json
+from dse.explore.measure.records import measured_attributes, objective_values
+from dse.explore.problem.design import Design
 from dse.explore.problem.feasible import check_measured, satisfied
 from dse.explore.problem.records import Record
 from dse.explore.problem.selection import front_indices
@@ -62,7 +64,9 @@ def tell(run: str | Path, results: str | Path, *, storage: str | None = None) ->
             trials={r.trial: r.digest for r in before} | {p.trial: p.digest for p in ended},
             columns=past.design.costs.columns,
             targets=[target.label for target in past.design.costs.targets],
+            apart=past.design.networks.apart,
         )
+        _check_losses(past.design, [one for one in told if one.digest not in known])
         for one in told:
             _keep(past, one, new=one.digest not in known)
         design = corrected(past.design, past.study.user_attrs)
@@ -84,23 +88,60 @@ def _keep(past: RestoredRun, result: Result, *, new: bool) -> None:
     earlier = past.study.user_attrs.get(key, {"values": {}})["values"]
     told = OutsideMeasurement(point=result.point, values={**earlier, **result.values})
     past.study.set_user_attr(key, told.to_json(design.problem))
-    if not new or told.quality is None:
+    known = _told_qualities(design, told)
+    main = design.networks.measured(result.point).digest
+    if not new or main not in known:
         return
-    names = [variable.name for variable in design.problem.variables]
-    costs = design.objective_costs(np.array([result.point]))[0].tolist()
+    quality = known[main]
+    others = {digest: one for digest, one in known.items() if digest != main}
     past.study.add_trial(
         optuna.trial.create_trial(
-            params=dict(zip(names, design.problem.choices(result.point), strict=True)),
+            params=design.problem.named(result.point),
             distributions=dict(distributions(design.problem)),
-            values=[told.quality.loss, *costs],
+            values=objective_values(design, result.point, known),
             user_attrs={
                 "source": USER,
                 "digest": result.digest,
-                "quality": quality_json(told.quality),
                 "macs": 0,
+                **dict(measured_attributes(design, result.point, quality, others)),
             },
         )
     )
+
+
+def _told_qualities(design: Design, told: OutsideMeasurement) -> dict[str, Quality]:
+    """Digest of a network -> the loss on the search split that was told of it."""
+    networks = design.networks
+    found = {networks.measured(told.point).digest: told.quality()}
+    for label, network in networks.elsewhere(told.point, networks.apart).items():
+        found[network.digest] = told.quality(label) or found.get(network.digest)
+    return {digest: quality for digest, quality in found.items() if quality is not None}
+
+
+def _check_losses(design: Design, new: Sequence[Result]) -> None:
+    """A new trial needs a loss of every network that an objective is about.
+
+    Raises:
+        RunError: rows that lack one; nothing is taken then.
+    """
+    problems = []
+    for one in new:
+        told = OutsideMeasurement(point=one.point, values=one.values)
+        known = _told_qualities(design, told)
+        missing = [
+            f"{label}.quality_loss"
+            for label, network in design.networks.elsewhere(
+                one.point, design.objectives.searched
+            ).items()
+            if network.digest not in known
+        ]
+        if told.quality() is not None and missing:
+            problems.append(
+                f"digest {one.digest}: quality_loss without {', '.join(missing)}: that target "
+                "executes another network, and its loss is an objective; give both"
+            )
+    if problems:
+        raise RunError("\n".join(problems))
 
 
 def _rewrite(past: RestoredRun, records: Sequence[Record]) -> tuple[Record, ...]:

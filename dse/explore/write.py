@@ -10,7 +10,13 @@ from dse.explore.measure.pruning import PRUNED_COLUMNS, Pruned
 from dse.explore.measure.session import Session
 from dse.explore.problem.design import Design
 from dse.explore.problem.fronts import front_places, robust
-from dse.explore.problem.records import DETAIL_COLUMNS, QUALITY_COLUMNS, Record
+from dse.explore.problem.objectives import report_losses
+from dse.explore.problem.records import (
+    DETAIL_COLUMNS,
+    QUALITY_COLUMNS,
+    Record,
+    elsewhere_columns,
+)
 from dse.explore.problem.selection import least_native_share, runnable, tied_with_uniform
 from dse.explore.solve.front import knee
 from dse.graph.assignment_json import to_json
@@ -41,7 +47,8 @@ def write_tables(
         metric: the task's metric; may be empty.
     """
     numbers = [
-        *QUALITY_COLUMNS, *DETAIL_COLUMNS, *([metric] if metric else []), *design.costs.columns,
+        *QUALITY_COLUMNS, *DETAIL_COLUMNS, *([metric] if metric else []),
+        *elsewhere_columns(design.networks.apart, metric), *design.costs.columns,
     ]  # fmt: skip
     points = {record.trial: record.point_entry(metric) for record in records}
     run_writer.write_trials(out, list(points.values()), numbers)
@@ -107,7 +114,7 @@ def _recommended(design: Design, front: Sequence[Record]) -> Recommendation:
     """The knee of what the front has on the report split that every target runs natively."""
     offered = runnable(front, design.constraints)
     record = offered[knee(design.objectives.report_values(offered))]
-    columns = " and ".join(["report_quality_loss", *design.objectives.costs])
+    columns = " and ".join([*report_losses(design.objectives), *design.objectives.costs])
     among = f"the front's {len(offered)} points"
     if len(offered) < len(front):
         among = f"{len(offered)} of the front's {len(front)} points, those that {_share(record)}"

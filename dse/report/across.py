@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dse.report.quantities.unit import digits, loss_text, si, unit_of
+from dse.report.quantities.losses import losses_text
+from dse.report.quantities.unit import digits, si, unit_of
 from dse.run.entries import FrontPlace
 from dse.run.search_run import SearchRun
 
@@ -54,7 +55,7 @@ def _row(run: SearchRun, place: FrontPlace) -> RobustRow:
     point = run.by_trial[place.trial]
     return RobustRow(
         title=run.title(point),
-        loss=loss_text(point.loss, point.stderr),
+        loss=losses_text(run, point),
         costs=tuple(
             f"{si(point.columns.get(column), unit_of(column))} (+{_percent(excess)})"
             for column, excess in place.excess.items()
@@ -71,7 +72,7 @@ def _sentence(run: SearchRun, robust: list[FrontPlace]) -> str:
     above = max(place.excess.values())
     return (
         f"Robust over {targets}: {run.title(point)}, at a loss of "
-        f"{loss_text(point.loss, point.stderr)}, on none above {_percent(place.worst_ratio)} of "
+        f"{losses_text(run, point)}, on none above {_percent(place.worst_ratio)} of "
         f"the cost of the first choice everywhere, and at most {_percent(above)} above a target's "
         "own front."
     )

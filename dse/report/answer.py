@@ -36,6 +36,7 @@ def caveats(run: SearchRun) -> list[str]:
     found += [f"Loss is read from {one.title or one.name}." for one in manifest.outputs]
     if ruined := _ruined(run):
         found.append(ruined)
+    found += [_other_network(run, target) for target in run.apart]
     unchecked = [target.name for target in manifest.targets if not target.validated]
     if unchecked:
         found.append(
@@ -50,6 +51,17 @@ def caveats(run: SearchRun) -> list[str]:
     if manifest.status != "complete":
         found.append(f"The run is {manifest.status}: the front may still move.")
     return found
+
+
+def _other_network(run: SearchRun, target: TargetEntry) -> str:
+    """The missing kernels for which a target executes another network, and its loss column."""
+    for one, other in ((target, run.primary), (run.primary, target)):
+        if lacking := [name for name in one.substituted if name not in other.substituted]:
+            return (
+                f"{one.name} has no kernel for {_joined(lacking)} and runs those weights with "
+                f"16-bit activations: what {target.name} loses is in {target.name}.quality_loss."
+            )
+    return f"What {target.name} loses is in {target.name}.quality_loss."
 
 
 def _ruined(run: SearchRun) -> str:
@@ -77,6 +89,7 @@ def _ruined(run: SearchRun) -> str:
 
 def _sentences(run: SearchRun, point: MeasuredPoint) -> Iterator[str]:
     yield _what(run, point)
+    yield from (_elsewhere(run, point, target) for target in run.apart)
     yield from _gains(run, point)
     yield from _cheapest(run, point)
     if point.tied:
@@ -85,7 +98,7 @@ def _sentences(run: SearchRun, point: MeasuredPoint) -> Iterator[str]:
 
 def _what(run: SearchRun, point: MeasuredPoint) -> str:
     """Formats and their places, at a loss."""
-    place = f"On {_place(run).title}, " if run.manifest.targets else ""
+    place = f"On {run.primary.title}, " if run.manifest.targets else ""
     loss = loss_text(point.loss, point.stderr)
     shares = _joined(_shares(run, point))
     return f"{place}{shares} at a loss of {loss} {run.loss_unit}{_metric(run, point)}."
@@ -111,11 +124,20 @@ def _share(kind: str, chosen: Mapping[str, str]) -> str:
     return f"{most} of {counts.total()} {NOUNS.get(kind, kind)} run in {first}{rest}"
 
 
-def _place(run: SearchRun) -> TargetEntry:
-    """The target of the first cost objective."""
-    column = run.cost_objectives[0] if run.cost_objectives else ""
-    named = {target.name: target for target in run.manifest.targets}
-    return named.get(column.split(".")[0], run.manifest.targets[0])
+def _elsewhere(run: SearchRun, point: MeasuredPoint, target: TargetEntry) -> str:
+    """The network that a target executes in the point's place, and its loss."""
+    chosen = run.chosen(point).values()
+    wide = run.primary.substituted, target.substituted
+    changed = sum((choice in wide[0]) != (choice in wide[1]) for choice in chosen)
+    if not changed:
+        return f"On {target.name} the same network runs."
+    loss = point.loss_on(target.name)
+    measured = f"its loss is {loss_text(loss, point.stderr_on(target.name))}"
+    where = target if any(choice in target.substituted for choice in chosen) else run.primary
+    return (
+        f"{where.name} runs {changed} of these with 16-bit activations, so that on {target.name} "
+        f"it is another network: {'its loss was not measured' if loss is None else measured}."
+    )
 
 
 def _metric(run: SearchRun, point: MeasuredPoint) -> str:

@@ -29,11 +29,17 @@ def cards(run: SearchRun) -> list[Card]:
     value, _, error = loss_text(point.loss, point.stderr).partition(" ± ")
     found = [
         Card(
-            label="quality loss",
+            label=f"quality loss on {run.primary.name}" if run.apart else "quality loss",
             value=value,
             detail=f"± {error} {run.loss_unit}" if error else run.loss_unit,
         )
     ]
+    for target in run.apart:
+        value, _, error = loss_text(
+            point.loss_on(target.name), point.stderr_on(target.name)
+        ).partition(" ± ")
+        detail = f"± {error} {run.loss_unit}" if error else run.loss_unit
+        found.append(Card(label=f"quality loss on {target.name}", value=value, detail=detail))
     if metric is not None:
         whole = run.manifest.reference_metric
         detail = f"{digits(whole, 4)} unquantised" if whole is not None else ""

@@ -18,7 +18,8 @@ from dse.report.figures.pareto import staircase
 from dse.report.figures.view import Button, View
 from dse.report.html import page
 from dse.report.quantities.axis import Axis, cost_axes
-from dse.report.quantities.unit import digits, loss_text, si
+from dse.report.quantities.losses import losses_text
+from dse.report.quantities.unit import digits, si
 from dse.run.read import read_run
 from dse.run.search_run import SearchRun
 
@@ -118,10 +119,12 @@ def _view(entries: Sequence[Entry], axes: Sequence[Axis]) -> View:
 
 def _trace(entry: Entry, axis: Axis) -> go.Scatter:
     """The points of a front that are not dominated in this cost and in loss."""
-    points = staircase(entry.run.front, axis.column)
+    owner = entry.run.owner(axis.column)
+    points = staircase(entry.run.front, axis.column, owner=owner)
+    losses = [point.loss_on(owner) for point in points]
     return go.Scatter(
         x=[axis.scaled(point) for point in points],
-        y=[point.loss if point.loss and point.loss > 0 else None for point in points],
+        y=[loss if loss and loss > 0 else None for loss in losses],
         mode="lines+markers", name=html.escape(entry.label), hoverinfo="text",
         hovertext=[f"{html.escape(entry.label)}<br>{hover(entry.run, p)}" for p in points],
         line={"shape": "hv", "color": entry.colour, "width": 1.4},
@@ -139,6 +142,6 @@ def _line(entry: Entry, axes: Sequence[Axis]) -> Line:
         forwards=digits(run.manifest.forwards),
         front=len(run.front),
         recommended=run.title(point) if point else "",
-        loss=loss_text(point.loss, point.stderr) if point else "",
+        loss=losses_text(run, point) if point else "",
         costs=tuple(si(columns.get(axis.column), axis.unit) for axis in axes),
     )

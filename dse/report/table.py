@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from dse.report.quantities.losses import loss_heading
 from dse.report.quantities.unit import DASH, digits, loss_text, percent, ratio, si
 from dse.run.entries import MeasuredPoint
 from dse.run.manifest import TargetEntry
@@ -48,14 +49,15 @@ class Table:
 def front_table(run: SearchRun) -> Table:
     """The front, cheapest first, then the uniform assignments that are not on it.
 
-    Energy is that of the first target; a target's native share comes where it is ever below one.
+    Energy is that of the first target; a target's native share comes where it is ever below one,
+    its loss where it may execute another network.
     """
     front = {point.trial for point in run.front}
     beside = tuple(point for point in run.uniforms if point.trial not in front)
     points = (*run.front, *beside)
     columns = {
         "point": [_name(run, point) for point in points],
-        "loss": [_loss(point) for point in points],
+        loss_heading(run): [_loss(point) for point in points],
         **_metric(run, points),
         **_costs(run, points),
         "formats": [_formats(run, point) for point in points],
@@ -82,7 +84,12 @@ def _name(run: SearchRun, point: MeasuredPoint) -> Cell:
 
 def _loss(point: MeasuredPoint) -> Cell:
     detail = "" if point.on_report else "search split"
-    return Cell(text=loss_text(point.loss, point.stderr), sort=_order(point.loss), detail=detail)
+    return replace(_loss_on(point, ""), detail=detail)
+
+
+def _loss_on(point: MeasuredPoint, target: str) -> Cell:
+    loss = point.loss_on(target)
+    return Cell(text=loss_text(loss, point.stderr_on(target)), sort=_order(loss))
 
 
 def _metric(run: SearchRun, points: Sequence[MeasuredPoint]) -> dict[str, list[Cell]]:
@@ -102,6 +109,8 @@ def _costs(run: SearchRun, points: Sequence[MeasuredPoint]) -> dict[str, list[Ce
     columns: dict[str, list[Cell]] = {}
     first = run.manifest.targets[0].name
     for target in run.manifest.targets:
+        if target.apart:
+            columns[f"{target.name} loss"] = [_loss_on(point, target.name) for point in points]
         columns[f"{target.name} latency"] = [_latency(run, point, target) for point in points]
         if target.name == first:
             columns["energy"] = [_cost(point.cost("energy_j", first), "J") for point in points]

@@ -43,13 +43,29 @@ class MeasuredPoint(FileModel):
     @property
     def loss(self) -> float | None:
         """In `Run.loss_unit`; on the report split where that was measured."""
-        return self.columns.get("report_quality_loss", self.columns.get("quality_loss"))
+        return self.loss_on("")
 
     @property
     def stderr(self) -> float:
         """Standard error of `loss`; 0 where it is unknown."""
-        key = "report_quality_stderr" if self.on_report else "quality_stderr"
-        return self.columns.get(key, 0.0)
+        return self.stderr_on("")
+
+    def loss_on(self, target: str) -> float | None:
+        """The loss of what a target executes; None where it was not measured.
+
+        Args:
+            target: one that may execute another network (`SearchRun.owner`); empty for the
+                network that `quality_loss` is of.
+        """
+        prefix = f"{target}." if target else ""
+        measured = self.columns.get(f"{prefix}quality_loss")
+        return self.columns.get(f"{prefix}report_quality_loss", measured)
+
+    def stderr_on(self, target: str) -> float:
+        """Standard error of `loss_on`; 0 where it is unknown."""
+        prefix = f"{target}." if target else ""
+        split = "report_" if f"{prefix}report_quality_loss" in self.columns else ""
+        return self.columns.get(f"{prefix}{split}quality_stderr", 0.0)
 
     def cost(self, quantity: Quantity, target: str, phase: str = "") -> float | None:
         """A cost on one target, of one phase or of the whole scenario; None where unknown.

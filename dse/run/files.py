@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 FORMAT = 1
@@ -21,9 +22,20 @@ FAILURES = "failures.csv"
 PRUNED = "pruned.csv"
 STATE = "state"
 LOSS_COLUMNS = ("report_quality_loss", "report_quality_stderr")
-"""Of `fronts.csv`, before the objectives' costs."""
+"""Of `fronts.csv`, before the objectives' costs; of other targets' networks `<target>.` is before
+them."""
 EXCESS = ".excess"
 """Suffix of the columns that say how far a cost is above its own front."""
+
+
+def loss_columns(targets: Sequence[str] = ()) -> tuple[str, ...]:
+    """The loss columns of `fronts.csv` where some targets execute other networks."""
+    return (*LOSS_COLUMNS, *(f"{label}.{name}" for label in targets for name in LOSS_COLUMNS))
+
+
+def is_loss(column: str) -> bool:
+    """Whether a column is a loss or its error, of whatever target."""
+    return column.rpartition(".")[2] in LOSS_COLUMNS
 
 
 def resume_command(folder: Path, *options: str) -> str:

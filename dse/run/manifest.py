@@ -26,7 +26,12 @@ class TargetEntry(FileModel):
     """Whether the cost model was compared with measurements on this device."""
     note: str = ""
     figures: Mapping[str, int] = Field(default_factory=dict)
-    """Number of the device's figures that are measured, from a datasheet, scaled or assumed."""
+    """Number of the device's figures are measured, from a datasheet, scaled or assumed."""
+    apart: bool = False
+    """Whether it may execute another network than the one that `quality_loss` is of: its losses
+    stand in columns `<name>.quality_loss` and so on."""
+    substituted: tuple[str, ...] = ()
+    """Choices that it executes with 16-bit activations, and some other target as asked."""
 
     @property
     def title(self) -> str:

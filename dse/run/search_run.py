@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from dse.run.entries import FrontPlace, MeasuredPoint, Recommendation, RegionCost
-from dse.run.manifest import Manifest, VariableEntry
+from dse.run.manifest import Manifest, TargetEntry, VariableEntry
 from dse.run.scheme import short_names
 from dse.sensitivity.table import Score
 
@@ -92,6 +92,23 @@ class SearchRun:
         whole = (point for point in self.points if point.source == "reference")
         least = min(self.uniforms, key=lambda point: point.loss or 0.0, default=None)
         return named.get("bf16") or next(whole, None) or least
+
+    @property
+    def primary(self) -> TargetEntry:
+        """The target whose network `quality_loss` is of: that of the first cost objective."""
+        column = self.cost_objectives[0] if self.cost_objectives else ""
+        named = {target.name: target for target in self.manifest.targets}
+        return named.get(column.split(".")[0], self.manifest.targets[0])
+
+    @cached_property
+    def apart(self) -> tuple[TargetEntry, ...]:
+        """The targets that may execute another network, with a loss of its own."""
+        return tuple(target for target in self.manifest.targets if target.apart)
+
+    def owner(self, column: str) -> str:
+        """The target whose loss belongs to a cost column; empty for `quality_loss` itself."""
+        found = (one.name for one in self.apart if column.startswith(f"{one.name}."))
+        return next(found, "")
 
     @property
     def cost_objectives(self) -> tuple[str, ...]:

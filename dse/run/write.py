@@ -72,8 +72,8 @@ def write_fronts(folder: Path, places: Sequence[FrontPlace]) -> None:
     if not places:
         path.unlink(missing_ok=True)
         return
-    losses = files.LOSS_COLUMNS
-    costs = [name for name in places[0].columns if name not in losses]
+    losses = [name for name in places[0].columns if files.is_loss(name)]
+    costs = [name for name in places[0].columns if not files.is_loss(name)]
     rows = [
         {
             **dict(place),

@@ -27,7 +27,9 @@ def lookahead(table: Benchmark, cost: str, workers: int, seed: int) -> list[floa
     """
     job = Job(table=table, columns=(cost,), budget=float("inf"), seed=seed)
     problem, surrogate = problem_of(table), job.gradient()
-    planned = planned_points(problem, surrogate, job.additive, (), trials=TRIALS[-1], budgets=16)
+    planned = planned_points(
+        problem, [surrogate] * len(job.additive), job.additive, (), trials=TRIALS[-1], budgets=16
+    )
     task = SearchTask(
         problem=problem, surrogate=surrogate, costs=job.costs, additive=job.additive, seed=seed
     )

@@ -114,7 +114,12 @@ def searched(
     planned: Mapping[tuple[int, ...], str] = dict.fromkeys(problem.uniforms.values(), "uniform")
     if sampler == "front":
         planned = planned_points(
-            problem, prior, session.design.additive, (), trials=TRIALS, budgets=16
+            problem,
+            [prior] * len(session.design.additive),
+            session.design.additive,
+            (),
+            trials=TRIALS,
+            budgets=16,
         )
         task = SearchTask(
             problem=problem,

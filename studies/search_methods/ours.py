@@ -30,7 +30,9 @@ def _task(job: Job, surrogate: Surrogate) -> SearchTask:
 
 def _search(job: Job, surrogate: Surrogate) -> None:
     problem = problem_of(job.table)
-    planned = planned_points(problem, surrogate, job.additive, (), trials=job.trials, budgets=16)
+    planned = planned_points(
+        problem, [surrogate] * len(job.additive), job.additive, (), trials=job.trials, budgets=16
+    )
     optimise(job, FrontSampler(_task(job, surrogate)), planned)
 
 

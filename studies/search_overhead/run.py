@@ -22,11 +22,13 @@ from dse.explore.measure.executor import Job, Outcome
 from dse.explore.measure.trials import Trials
 from dse.explore.problem.design import Design
 from dse.explore.problem.first_trials import planned_points
+from dse.explore.problem.networks import Networks
 from dse.explore.problem.objectives import Objectives
 from dse.explore.solve.surrogate import Surrogate
 from dse.explore.study.front_sampler import FrontSampler
 from dse.explore.study.proposer import Proposer, SearchTask
 from dse.explore.study.study import JOURNAL, enqueue, open_study
+from dse.graph.ir.assignment import Assignment
 from dse.space.problem import Choice, Point, Problem, Variable
 
 HERE = Path(__file__).parent
@@ -60,6 +62,15 @@ class Simulated:
         alone = np.sort(rng.gamma(0.5, 1e-3, size=(VARIABLES, CHOICES)), axis=1)
         cost = np.sort(rng.uniform(0.3, 1.0, size=(VARIABLES, CHOICES)), axis=1)[:, ::-1] * 1e-5
         return cls(problem=Problem(variables=variables), alone=alone, cost=cost)
+
+    @property
+    def networks(self) -> Networks:
+        """One target, which executes what is asked for."""
+        return Networks(primary="", problems={"": self.problem}, places={"": frozenset()})
+
+    def searched(self, point: Point) -> tuple[Assignment, ...]:
+        """The network that a point's loss is of."""
+        return (self.networks.measured(point),)
 
     def loss(self, point: Point) -> float:
         """The measured loss: neighbours interact."""
@@ -124,7 +135,7 @@ def search(seed: int) -> dict[str, float]:
     additive = [list(simulated.cost)]
     planned, solver_s = timed(
         lambda: planned_points(
-            simulated.problem, prior, additive, (), trials=EVALUATIONS, budgets=BUDGETS
+            simulated.problem, [prior], additive, (), trials=EVALUATIONS, budgets=BUDGETS
         )
     )
     with TemporaryDirectory() as folder:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from dse.evaluate.evaluator import Evaluator, SplitName
@@ -29,6 +29,8 @@ class Job:
     """The first so many of the split; all by default."""
     hurdle: Hurdle | None = None
     """The hurdle to clear for more than a first look."""
+    others: tuple[Assignment, ...] = ()
+    """Further networks that the same trial is about, measured alike."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,8 @@ class Outcome:
     seconds: float = 0.0
     error: str = ""
     """The reason why it failed."""
+    others: Mapping[str, Quality] = field(default_factory=dict)
+    """Of the further networks, by their digest."""
 
 
 class Deaths:
@@ -121,6 +125,10 @@ def measured(evaluator: Evaluator, job: Job) -> Outcome:
         quality = evaluator.measure(
             job.assignment, job.split, samples=job.samples, hurdle=job.hurdle
         )
+        others = {
+            other.digest: evaluator.measure(other, job.split, samples=job.samples)
+            for other in job.others
+        }
     except Exception as error:
         return Outcome(key=job.key, quality=None, error=f"{type(error).__name__}: {error}")
     return Outcome(
@@ -128,6 +136,7 @@ def measured(evaluator: Evaluator, job: Job) -> Outcome:
         quality=quality,
         macs=evaluator.macs - before,
         seconds=time.monotonic() - started,
+        others=others,
     )
 
 

@@ -55,7 +55,7 @@ def taking_part(
         RunError: no such study to join, one of that name to make, or it is another search's.
         StorageError: the storage or the disk fails, here or while the participant works.
     """
-    objectives = ["quality_loss", *session.design.objectives.costs]
+    objectives = session.design.objectives.names
     with (
         translated(parallelism.storage or str(out)),
         started(session.evaluator, parallelism) as executor,

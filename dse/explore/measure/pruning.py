@@ -62,7 +62,7 @@ class Pruner:
         for trial in sorted(done, key=lambda one: (one.values[0], one.number)):
             if len(_losses(trial)) == self.samples and (np.array(trial.values[1:]) <= own).all():
                 known = np.array([trial_point(trial, self._design.problem)])
-                if self._design.allowed(known, np.array(trial.values[:1])).all():
+                if self._design.allowed(known, np.array([trial.values[:1]])).all():
                     return trial.number
         return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,14 +14,21 @@ from dse.evaluate.hurdle import Hurdle
 from dse.evaluate.quality import Quality
 from dse.explore.measure.executor import Executor, Job, Outcome, outcomes
 from dse.explore.problem.design import Design
-from dse.explore.problem.records import Record
+from dse.explore.problem.records import Elsewhere, Record
 from dse.explore.study.outside import outside_measurements, with_measurements
 from dse.explore.study.study import ERROR, ESTIMATE, trial_point
+from dse.graph.ir.assignment import Assignment
 from dse.space.problem import Point
 
 REPORT_ATTRIBUTE = "report."
-"""Prefix of the study attributes that hold what was measured on the report split, by digest:
-Optuna does not let a finished trial change."""
+"""Prefix of the study attributes that hold what was measured on the report split, by the digest
+of the network: Optuna does not let a finished trial change."""
+MEASURED = "measured"
+"""Trial attribute: the digest of the network that its quality is of."""
+OTHERS = "others"
+"""Trial attribute: the qualities of further networks, by digest."""
+MEASUREMENT = ("quality", MEASURED, OTHERS)
+"""The trial attributes that say what was measured."""
 
 
 def tell(
@@ -40,47 +47,102 @@ def tell(
     has told meanwhile, which had taken this one for dead, is left as it is.
     """
     with suppress(optuna.exceptions.UpdateFinishedTrialError):
-        trial.set_user_attr("digest", design.problem.assignment(point).digest)
+        digest = design.problem.assignment(point).digest
+        trial.set_user_attr("digest", digest)
         trial.set_user_attr("macs", outcome.macs)
         trial.set_user_attr("seconds", outcome.seconds)
         quality = outcome.quality
         if quality is not None:
-            trial.set_user_attr("quality", quality_json(quality))
-        if quality is None or not math.isfinite(quality.loss):
-            loss = "" if quality is None else f"quality_loss is {quality.loss}"
-            trial.set_user_attr(ERROR, outcome.error or loss)
+            for name, content in measured_attributes(design, point, quality, outcome.others):
+                trial.set_user_attr(name, content)
+        if error := outcome.error or _not_finite(outcome):
+            trial.set_user_attr(ERROR, error)
             study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
-        elif hurdle is not None and quality.samples < len(hurdle.rival):
+        elif hurdle is not None and quality is not None and quality.samples < len(hurdle.rival):
             trial.set_user_attr(ESTIMATE, hurdle.estimate(quality.losses))
             study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
-        else:
-            costs = design.total(point)
-            values = [quality.loss, *(costs[column] for column in design.objectives.costs)]
+        elif quality is not None:
+            known = {design.networks.measured(point).digest: quality, **outcome.others}
+            values = objective_values(design, point, known)
             study.tell(trial, values, skip_if_finished=True)
 
 
-def measure_report(
-    design: Design, study: optuna.Study, executor: Executor, records: Sequence[Record]
-) -> None:
-    """Measure records on the report split and keep what came of it in the study."""
-    digests = {record.trial: record.digest for record in records}
+def _not_finite(outcome: Outcome) -> str:
+    """Says which loss is no number, if one is."""
+    found = [one.loss for one in (outcome.quality, *outcome.others.values()) if one is not None]
+    return next((f"quality_loss is {loss}" for loss in found if not math.isfinite(loss)), "")
+
+
+def measured_attributes(
+    design: Design, point: Point, quality: Quality, others: Mapping[str, Quality]
+) -> Iterator[tuple[str, Any]]:
+    """The attributes of a trial that say what was measured, and of which networks."""
+    yield "quality", quality_json(quality)
+    measured = design.networks.measured(point).digest
+    if measured != design.problem.assignment(point).digest:
+        yield MEASURED, measured
+    if others:
+        yield OTHERS, {digest: quality_json(one) for digest, one in others.items()}
+
+
+def measured_digest(trial: FrozenTrial) -> str:
+    """The digest of the network that a trial's quality is of."""
+    return str(trial.user_attrs.get(MEASURED, trial.user_attrs["digest"]))
+
+
+def measured_qualities(trial: FrozenTrial) -> dict[str, Quality]:
+    """Digest of a network -> its quality on the search split, of all that a trial has measured."""
+    known = trial.user_attrs
+    found = {digest: _from_json(one) for digest, one in known.get(OTHERS, {}).items()}
+    return {measured_digest(trial): _from_json(known["quality"]), **found}
+
+
+def objective_values(design: Design, point: Point, known: Mapping[str, Quality]) -> list[float]:
+    """The values that Optuna is told of a point: its losses, then its costs.
+
+    Args:
+        design: what is searched.
+        point: choice indices.
+        known: qualities by the digest of the network; those of the objectives among them.
+    """
+    labels = (design.networks.primary, *design.objectives.searched)
+    found = design.networks.elsewhere(point, labels).values()
+    costs = design.total(point)
+    return [
+        *(known[network.digest].loss for network in found),
+        *(costs[column] for column in design.objectives.costs),
+    ]
+
+
+Wanted = tuple[int, Assignment]
+"""A trial, and a network that it is about."""
+
+
+def measure_report(study: optuna.Study, executor: Executor, wanted: Sequence[Wanted]) -> None:
+    """Measure networks on the report split and keep what came of it in the study."""
     jobs = [
-        Job(key=one.trial, assignment=design.problem.assignment(one.point), split="report")
-        for one in records
+        Job(key=key, assignment=network, split="report") for key, (_, network) in enumerate(wanted)
     ]
     for outcome in outcomes(executor, jobs):
+        trial, network = wanted[outcome.key]
         quality = outcome.quality
         content: dict[str, Any] = {"macs": outcome.macs}
         if quality is None:
-            content |= {"error": outcome.error, "trial": outcome.key}
+            content |= {"error": outcome.error, "trial": trial}
         else:
             content["quality"] = quality_json(quality)
-        study.set_user_attr(f"{REPORT_ATTRIBUTE}{digests[outcome.key]}", content)
+        study.set_user_attr(f"{REPORT_ATTRIBUTE}{network.digest}", content)
 
 
-def reported(study: optuna.Study, record: Record) -> bool:
-    """Whether a record was measured on the report split, successfully or not."""
-    return f"{REPORT_ATTRIBUTE}{record.digest}" in study.user_attrs
+def unreported(study: optuna.Study, wanted: Iterable[Wanted]) -> list[Wanted]:
+    """The networks that the report split has not seen, successfully or not; each once."""
+    known = study.user_attrs
+    missing = {
+        network.digest: (trial, network)
+        for trial, network in wanted
+        if f"{REPORT_ATTRIBUTE}{network.digest}" not in known
+    }
+    return list(missing.values())
 
 
 def records_of(design: Design, study: optuna.Study) -> list[Record]:
@@ -136,18 +198,32 @@ def stage_macs(study: optuna.Study) -> dict[str, int]:
 
 def _record(design: Design, trial: FrozenTrial, reports: Mapping[str, Any]) -> Record:
     point = trial_point(trial, design.problem)
-    digest = trial.user_attrs["digest"]
-    report = reports.get(f"{REPORT_ATTRIBUTE}{digest}")
+    known = trial.user_attrs
+    networks, searched = design.networks, measured_qualities(trial)
+    own = measured_digest(trial)
+
+    def measured(digest: str) -> Elsewhere:
+        report = reports.get(f"{REPORT_ATTRIBUTE}{digest}", {})
+        return Elsewhere(
+            search=searched.get(digest),
+            report=_from_json(report["quality"]) if "quality" in report else None,
+            same=digest == own,
+        )
+
     return Record(
         trial=trial.number,
         point=point,
-        source=trial.user_attrs["source"],
-        name=trial.user_attrs.get("name", ""),
-        digest=digest,
-        search=_from_json(trial.user_attrs["quality"]),
+        source=known["source"],
+        name=known.get("name", ""),
+        digest=known["digest"],
+        search=_from_json(known["quality"]),
         costs=design.total(point),
-        macs=int(trial.user_attrs["macs"]),
-        report=_from_json(report["quality"]) if report and "quality" in report else None,
+        macs=int(known["macs"]),
+        report=measured(own).report,
+        elsewhere={
+            label: measured(network.digest)
+            for label, network in networks.elsewhere(point, networks.apart).items()
+        },
     )
 
 

@@ -67,7 +67,7 @@ def _scored(session: Session, executor: Executor, progress: Count) -> tuple[Sens
     before = evaluator.macs
     table = score(
         evaluator,
-        session.design.problem,
+        session.design.scored,
         search.sensitivity,
         samples=search.sensitivity_samples,
         seed=search.seed,
@@ -78,7 +78,7 @@ def _scored(session: Session, executor: Executor, progress: Count) -> tuple[Sens
 
 def _measured(session: Session, executor: Executor, progress: Count) -> tuple[Sensitivity, int]:
     """Every choice measured alone, by all workers; one that fails counts as an infinite loss."""
-    problem, samples = session.design.problem, session.design.space.search.sensitivity_samples
+    problem, samples = session.design.scored, session.design.space.search.sensitivity_samples
     pairs = [
         (variable, choice)
         for variable, offered in enumerate(problem.variables)

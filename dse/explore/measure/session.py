@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,17 +32,17 @@ class Session:
     evaluator: Evaluator
     method: SearchMethod
 
-    def proposer(self, surrogate: Surrogate) -> Proposer:
+    def proposer(self, surrogates: Sequence[Surrogate]) -> Proposer:
         """The search method at work.
 
         Args:
-            surrogate: losses of every choice alone.
+            surrogates: losses of every choice alone, of each loss that is an objective.
 
         Raises:
             SpaceError: arguments that the method does not take.
         """
         arguments = self.design.space.search.arguments
-        task = SearchTask.of(self.design, surrogate)
+        task = SearchTask.of(self.design, surrogates)
         return proposer_of(self.method, task, arguments, origin=self.design.origin)
 
 
@@ -95,7 +95,7 @@ def prepare(
     sites = {site.key: site for variable in design.problem.variables for site in variable.sites}
     quantizers = [
         (site.key, choice.quantizers[site.role])
-        for variable in design.problem.variables
+        for variable in design.networks.scored(design.networks.apart).variables
         for choice in variable.choices
         for site in variable.sites
         if site.role in choice.quantizers

@@ -137,8 +137,13 @@ class Trials:
         return None
 
     def _job(self, asked: Asked) -> Job:
-        assignment = self._design.problem.assignment(asked.point)
-        return Job(key=asked.trial.number, assignment=assignment, hurdle=asked.hurdle)
+        assignment, *others = self._design.searched(asked.point)
+        return Job(
+            key=asked.trial.number,
+            assignment=assignment,
+            hurdle=asked.hurdle,
+            others=tuple(others),
+        )
 
     def _next(self) -> optuna.Trial:
         with warnings.catch_warnings():

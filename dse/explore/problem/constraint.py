@@ -7,16 +7,27 @@ from dataclasses import replace
 
 from dse.errors import SpaceError, nearest
 from dse.evaluate.target_costs import MORE_IS_BETTER
+from dse.explore.problem.records import LOSS
 from dse.space.constraint import Constraint, parse_constraint
 
-QUALITY = "quality_loss"
+QUALITY = LOSS
 NATIVE_SHARE = "native_share"
 NATIVE_ONLY = ("native-only", "native_only")
 """Other names of `native_share>=1`."""
 
 
+def is_loss(column: str) -> bool:
+    """Whether a column is the loss of some target's network."""
+    return column.rpartition(".")[2] == LOSS
+
+
 def parse_constraints(
-    texts: Sequence[str], columns: Sequence[str], *, origin: str, targets: Sequence[str] = ()
+    texts: Sequence[str],
+    columns: Sequence[str],
+    *,
+    origin: str,
+    losses: Sequence[str] = (LOSS,),
+    targets: Sequence[str] = (),
 ) -> tuple[Constraint, ...]:
     """The constraints of a space.
 
@@ -24,6 +35,7 @@ def parse_constraints(
         texts: as users write them.
         columns: cost columns that may be bounded.
         origin: what errors call the space.
+        losses: loss columns that are objectives; `quality_loss` bounds all of them.
         targets: prefixes of columns; a column without one is bounded on all of them.
 
     Raises:
@@ -33,9 +45,10 @@ def parse_constraints(
     for number, text in enumerate(texts):
         where = f"{origin}: constraints.{number}"
         asked = parse_bound(text, origin=where)
-        found = _columns(asked.column, columns, targets)
+        found = _columns(asked.column, losses, columns, targets)
         if not found:
-            known = [QUALITY, *columns]
+            known = [*losses, *columns]
+            _check_loss(asked.column, targets, where)
             raise SpaceError(
                 f"{where}: unknown column {asked.column!r}{nearest(asked.column, known)} "
                 f"(known: {', '.join(known)})"
@@ -66,8 +79,22 @@ def parse_bound(text: str, *, origin: str) -> Constraint:
     return parse_constraint(text, origin=origin)
 
 
-def _columns(column: str, known: Sequence[str], targets: Sequence[str]) -> list[str]:
+def _columns(
+    column: str, losses: Sequence[str], known: Sequence[str], targets: Sequence[str]
+) -> list[str]:
     """The columns that a name stands for: itself, or one a target."""
-    if column == QUALITY or column in known:
+    if column == LOSS:
+        return list(losses)
+    if column in (*losses, *known):
         return [column]
     return [name for target in targets if (name := f"{target}.{column}") in known]
+
+
+def _check_loss(column: str, targets: Sequence[str], where: str) -> None:
+    """A loss of a target that no objective is about is measured for the front alone."""
+    label = column.removesuffix(LOSS).removesuffix(".")
+    if is_loss(column) and label in targets:
+        raise SpaceError(
+            f"{where}: {column} is no objective, or the same as {LOSS}: bound {LOSS}, or make a "
+            f"cost of {label} an objective, e.g. {label}.latency_s"
+        )

@@ -16,10 +16,14 @@ from dse.evaluate.costs import Costs
 from dse.explore.problem.constraint import QUALITY, parse_bound, parse_constraints
 from dse.explore.problem.correction import Correction
 from dse.explore.problem.feasible import budgets, check_costs
+from dse.explore.problem.networks import Networks
 from dse.explore.problem.objectives import Objectives
 from dse.explore.problem.substitute import Substitutes
 from dse.explore.solve.solver import Budget, bounded
+from dse.explore.solve.surrogate import Surrogate
+from dse.graph.ir.assignment import Assignment
 from dse.model import Model, open_model
+from dse.sensitivity.table import Sensitivity, finite
 from dse.space.build import build_problem
 from dse.space.constraint import Constraint
 from dse.space.problem import Point, Problem
@@ -41,6 +45,9 @@ class Design:
     model: Model
     cost_model: Model | None
     problem: Problem
+    """The decisions as they are asked for: assignments, digests and exports say this."""
+    networks: Networks
+    """The networks that targets execute in its place: these are measured."""
     costs: Costs
     objectives: Objectives
     constraints: tuple[Constraint, ...]
@@ -50,6 +57,27 @@ class Design:
     def corrected(self, corrections: Mapping[str, Correction]) -> Design:
         """The design with other corrections of its costs."""
         return replace(self, corrections=corrections)
+
+    @property
+    def scored(self) -> Problem:
+        """The problem whose choices are scored alone: of every network that is an objective."""
+        return self.networks.scored(self.objectives.searched)
+
+    def losses(self, table: Sensitivity) -> tuple[Surrogate, ...]:
+        """The scores of a table as a surrogate for each loss that is an objective.
+
+        Raises:
+            KeyError: the table is of another problem.
+        """
+        labels = (self.networks.primary, *self.objectives.searched)
+        problems = [self.networks.named(label) for label in labels]
+        return tuple(Surrogate(losses=finite(table.losses(problem))) for problem in problems)
+
+    def searched(self, point: Point) -> tuple[Assignment, ...]:
+        """The networks that a point's losses are of, each once; the primary target's first."""
+        found = self.networks.elsewhere(point, self.objectives.searched)
+        every = [self.networks.measured(point), *found.values()]
+        return tuple({one.digest: one for one in every}.values())
 
     def total(self, point: Point) -> dict[str, float]:
         """Every cost column of a point, corrected; what is no number is infinite."""
@@ -99,12 +127,13 @@ class Design:
 
         Args:
             points: (points, variables) choice indices.
-            losses: (points,) measured or predicted.
+            losses: (points,) measured or predicted; (points, losses) where several are objectives.
         """
         kept = np.ones(len(points), dtype=bool)
+        by_name = dict(zip(self.objectives.losses, losses.reshape(len(points), -1).T, strict=True))
         for constraint in self.constraints:
-            if constraint.column == QUALITY:
-                values = losses
+            if constraint.column in by_name:
+                values = by_name[constraint.column]
             else:
                 values = self.totals(points, [constraint.column])[:, 0]
             kept &= np.array([constraint.holds({constraint.column: v}) for v in values.tolist()])
@@ -151,11 +180,12 @@ def open_design(
     if substitutes.everywhere:
         problem = substitutes.applied(problem)
         costs = priced(problem)
-    objectives = _objectives(space, costs, origin)
+    objectives, networks = _objectives(space, costs, substitutes, origin)
     constraints = parse_constraints(
         space.constraints,
         costs.columns,
         origin=origin,
+        losses=objectives.losses,
         targets=[target.label for target in costs.targets],
     )
     check_costs(constraints, costs)
@@ -166,14 +196,42 @@ def open_design(
         model=model,
         cost_model=cost_model,
         problem=problem,
+        networks=networks,
         costs=costs,
         objectives=objectives,
         constraints=constraints,
     )
 
 
-def _objectives(space: Space, costs: Costs, origin: str) -> Objectives:
-    """Objectives of a space; a column without its target stands for that of every target."""
+def _objectives(
+    space: Space, costs: Costs, substitutes: Substitutes, origin: str
+) -> tuple[Objectives, Networks]:
+    """Objectives of a space, and the networks that its losses are of."""
+    columns = _cost_columns(space, costs, origin)
+    labels = [target.label for target in costs.targets]
+    prefixes = labels if len(labels) > 1 else []
+    owners = {column: _owner(column, prefixes) or labels[0] for column in columns}
+    networks = Networks.of(
+        costs.problem,
+        substitutes,
+        targets=labels,
+        primary=next(iter(owners.values()), labels[0]),
+    )
+    stand_ins = {column: networks.stand_in(label) for column, label in owners.items()}
+    losses = tuple(dict.fromkeys([networks.primary, *stand_ins.values()]))
+    base = costs.totals(np.array([costs.problem.fallback]), list(columns))[0].tolist()
+    objectives = Objectives(
+        costs=columns,
+        losses=(QUALITY, *(f"{label}.{QUALITY}" for label in losses[1:])),
+        loss_of={column: losses.index(label) for column, label in stand_ins.items()},
+        views=_views(columns, prefixes),
+        base=dict(zip(columns, base, strict=True)),
+    )
+    return objectives, networks
+
+
+def _cost_columns(space: Space, costs: Costs, origin: str) -> tuple[str, ...]:
+    """Cost objectives; a column without its target stands for that of every target."""
     try:
         first, *others = several(space.objectives)
     except ValueError as error:
@@ -192,11 +250,12 @@ def _objectives(space: Space, costs: Costs, origin: str) -> Objectives:
                 f"(known: {', '.join(costs.bounded_columns)})"
             )
         columns.update(dict.fromkeys(found))
-    views = _views(tuple(columns), labels)
-    base = costs.totals(np.array([costs.problem.fallback]), list(columns))[0].tolist()
-    return Objectives(
-        costs=tuple(columns), views=views, base=dict(zip(columns, base, strict=True))
-    )
+    return tuple(columns)
+
+
+def _owner(column: str, labels: Sequence[str]) -> str:
+    """The target of a column; empty where columns name none."""
+    return next((label for label in labels if column.startswith(f"{label}.")), "")
 
 
 def _views(columns: Sequence[str], labels: Sequence[str]) -> Mapping[str, tuple[str, ...]]:

@@ -10,8 +10,8 @@ import numpy as np
 
 from dse.errors import InfeasibleError
 from dse.evaluate.costs import Costs
-from dse.explore.problem.constraint import QUALITY
-from dse.explore.problem.records import Record
+from dse.explore.problem.constraint import is_loss
+from dse.explore.problem.records import LOSS, Record
 from dse.explore.solve.solver import Budget, bounded, nearest
 from dse.space.constraint import Constraint
 from dse.space.problem import Point
@@ -37,7 +37,7 @@ def budgets(constraints: Sequence[Constraint], costs: Costs) -> tuple[Budget, ..
     return tuple(
         budget(constraint, costs)
         for constraint in constraints
-        if constraint.column != QUALITY and costs.is_additive(constraint.column)
+        if not is_loss(constraint.column) and costs.is_additive(constraint.column)
     )
 
 
@@ -50,7 +50,7 @@ def check_costs(constraints: Sequence[Constraint], costs: Costs) -> None:
         InfeasibleError: no assignment satisfies them; says which, how far the nearest one is, and
             what to relax.
     """
-    priced = [one for one in constraints if one.column != QUALITY]
+    priced = [one for one in constraints if not is_loss(one.column)]
     for constraint in priced:
         point = _nearest([constraint], costs)
         found = _values(point, [constraint], costs)[constraint.column]
@@ -131,8 +131,13 @@ def satisfied(constraints: Sequence[Constraint], records: Sequence[Record]) -> n
 
 
 def record_values(record: Record) -> Mapping[str, float]:
-    """The values that constraints bound: the loss on the search split and the costs."""
-    return {**record.costs, QUALITY: record.search.loss}
+    """The values that constraints bound: the losses on the search split and the costs."""
+    elsewhere = {
+        f"{label}.{LOSS}": found.search.loss
+        for label, found in record.elsewhere.items()
+        if found.search is not None
+    }
+    return {**record.costs, LOSS: record.search.loss, **elsewhere}
 
 
 def _nearest(constraints: Sequence[Constraint], costs: Costs) -> Point:

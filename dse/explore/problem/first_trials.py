@@ -17,7 +17,7 @@ prior alone, the sampler's from everything measured so far (studies/search_metho
 
 def planned_points(
     problem: Problem,
-    surrogate: Surrogate,
+    surrogates: Sequence[Surrogate],
     additive: Sequence[Sequence[np.ndarray]],
     constraints: Sequence[Budget],
     *,
@@ -28,10 +28,18 @@ def planned_points(
 
     Every uniform assignment comes first; then solutions of the knapsack, evenly over the budgets
     of each cost objective, as many as fit.
+
+    Args:
+        problem: the decision variables.
+        surrogates: of each cost objective, the losses of choices where that cost is.
+        additive: what each cost objective is made of.
+        constraints: on costs that add up.
+        trials: how many there will be.
+        budgets: solutions of each cost objective.
     """
     planned: dict[Point, str] = dict.fromkeys(problem.uniforms.values(), "uniform")
     solutions: dict[Point, None] = {}
-    for costs in additive:
+    for surrogate, costs in zip(surrogates, additive, strict=True):
         found = sweep(surrogate.losses, costs, budgets, constraints=constraints)
         solutions.update((point, None) for point in found if point not in planned)
     room = max(0, int((trials - len(planned)) * SOLVER_SHARE + 0.5))

@@ -10,7 +10,7 @@ from dse.explore.problem.objectives import ROBUST, Objectives
 from dse.explore.problem.records import Record
 from dse.explore.solve.front import knee, nondominated
 from dse.run.entries import FrontPlace
-from dse.run.files import LOSS_COLUMNS
+from dse.run.files import loss_columns
 
 
 def front_places(objectives: Objectives, front: Sequence[Record]) -> list[FrontPlace]:
@@ -39,7 +39,7 @@ def front_places(objectives: Objectives, front: Sequence[Record]) -> list[FrontP
                     worst_ratio=float(worst[index]),
                     columns={
                         column: columns[column]
-                        for column in (*LOSS_COLUMNS, *objectives.costs)
+                        for column in (*loss_columns(objectives.searched), *objectives.costs)
                         if column in columns
                     },
                     excess={column: float(found[index]) for column, found in excess.items()},
@@ -66,11 +66,10 @@ def robust(objectives: Objectives, front: Sequence[Record]) -> tuple[Record, str
 def _excess(objectives: Objectives, front: Sequence[Record]) -> Mapping[str, np.ndarray]:
     """Column -> (front,) cost above the least at no greater loss, as a share of that."""
     values = objectives.report_values(front)
-    losses = values[:, 0]
-    no_worse = losses[None, :] <= losses[:, None]
     found = {}
-    for place, column in enumerate(objectives.costs, start=1):
-        costs = values[:, place]
+    for place, column in enumerate(objectives.costs, start=len(objectives.losses)):
+        losses, costs = values[:, objectives.place(column)], values[:, place]
+        no_worse = losses[None, :] <= losses[:, None]
         least = np.where(no_worse, costs[None, :], np.inf).min(axis=1)
         # Of a cost that can be nothing, anything is infinitely more.
         ratio = np.divide(costs, least, out=np.full_like(costs, np.inf), where=least > 0)

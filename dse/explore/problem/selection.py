@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -36,11 +36,29 @@ def _beaten(
     index: int, records: Sequence[Record], objectives: Objectives, feasible: np.ndarray
 ) -> bool:
     values = objectives.search_values(records)
-    own = values[index]
-    rivals = np.flatnonzero(feasible & (values[:, 1:] <= own[1:]).all(axis=1)).tolist()
+    first = len(objectives.losses)
+    no_dearer = (values[:, first:] <= values[index, first:]).all(axis=1)
+    rivals = np.flatnonzero(feasible & no_dearer).tolist()
+    own = records[index]
     return any(
-        better(records[rival].search, records[index].search) for rival in rivals if rival != index
+        _better_everywhere(records[rival], own, objectives, Record.searched)
+        for rival in rivals
+        if rival != index
     )
+
+
+def _better_everywhere(
+    first: Record,
+    second: Record,
+    objectives: Objectives,
+    read: Callable[[Record, str], Quality | None],
+) -> bool:
+    """Whether a record loses less in every loss that is an objective, beyond the noise.
+
+    What is not measured is not better.
+    """
+    pairs = [(read(first, column), read(second, column)) for column in objectives.losses]
+    return all(one and other and better(one, other) for one, other in pairs)
 
 
 def front_indices(
@@ -50,7 +68,8 @@ def front_indices(
     values = objectives.report_values(records)
     usable = np.flatnonzero(np.isfinite(values).all(axis=1) & feasible)
     kept = usable[nondominated(values[usable])]
-    return sorted((int(index) for index in kept), key=lambda index: (values[index, 1], index))
+    first = len(objectives.losses)
+    return sorted((int(index) for index in kept), key=lambda index: (values[index, first], index))
 
 
 def least_native_share(record: Record) -> float:
@@ -84,9 +103,15 @@ def tied_with_uniform(record: Record, records: Sequence[Record], objectives: Obj
         if other.source != "uniform" or other.report is None or other.point == record.point:
             continue
         theirs = np.array([other.costs[column] for column in objectives.costs])
-        if (theirs <= own).all() and not better(record.report, other.report):
+        if (theirs <= own).all() and not _apart(record, other, objectives):
             return True
     return False
+
+
+def _apart(record: Record, other: Record, objectives: Objectives) -> bool:
+    """Whether a record loses less on the report split in some loss, beyond the noise."""
+    pairs = [(record.reported(name), other.reported(name)) for name in objectives.losses]
+    return any(one and rival and better(one, rival) for one, rival in pairs)
 
 
 def better(first: Quality, second: Quality) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dse.evaluate.costs import Costs
@@ -42,7 +42,8 @@ class Substitutes:
                     if variable is None:
                         continue
                     for choice in range(table.choice_counts[region]):
-                        if table.status[region, choice] == SUBSTITUTED:
+                        status = table.status[region, choice]
+                        if status == SUBSTITUTED and _differs(costs.problem, variable, choice):
                             found.setdefault((variable, choice), {})[target.label] = None
         labels = {place: tuple(targets) for place, targets in found.items()}
         count = len(costs.targets)
@@ -51,19 +52,13 @@ class Substitutes:
             somewhere={place: names for place, names in labels.items() if len(names) < count},
         )
 
+    def on(self, target: str) -> frozenset[Place]:
+        """The choices that a target runs otherwise than some other target does."""
+        return frozenset(place for place, labels in self.somewhere.items() if target in labels)
+
     def applied(self, problem: Problem) -> Problem:
         """The problem whose choices are what every target runs in their place."""
-        variables = tuple(
-            replace(
-                variable,
-                choices=tuple(
-                    weights_alone(choice) if (at, index) in self.everywhere else choice
-                    for index, choice in enumerate(variable.choices)
-                ),
-            )
-            for at, variable in enumerate(problem.variables)
-        )
-        return Problem(variables=variables)
+        return substituted(problem, self.everywhere)
 
     def remarks(self, problem: Problem) -> Iterator[str]:
         """A sentence for every choice."""
@@ -74,9 +69,9 @@ class Substitutes:
             )
         for (choice, targets), names in _by_choice(problem, self.somewhere).items():
             yield (
-                f"{choice} at {_some(names)}: priced on {targets} with 16-bit activations, on "
-                "the other targets as it is measured; search each target by itself, or add the "
-                "constraint native-only"
+                f"{choice} at {_some(names)}: {targets} has no such kernel and runs its weights "
+                "with 16-bit activations, the other targets run it as it is: two networks, each "
+                "priced and measured as what it is (columns TARGET.quality_loss)"
             )
 
 
@@ -95,6 +90,30 @@ def weights_alone(choice: Choice) -> Choice:
             role: quantizer if ROLES[role].operands["fprop"] in KEPT else wide[role]
             for role, quantizer in choice.quantizers.items()
         },
+    )
+
+
+def _differs(problem: Problem, variable: int, choice: int) -> bool:
+    """Whether a choice has other activations than 16-bit ones."""
+    found = problem.variables[variable].choices[choice]
+    return weights_alone(found).quantizers != found.quantizers
+
+
+def substituted(problem: Problem, places: Collection[Place]) -> Problem:
+    """The problem whose choices at some places keep their weights alone."""
+    if not places:
+        return problem
+    return Problem(
+        variables=tuple(
+            replace(
+                variable,
+                choices=tuple(
+                    weights_alone(choice) if (at, index) in places else choice
+                    for index, choice in enumerate(variable.choices)
+                ),
+            )
+            for at, variable in enumerate(problem.variables)
+        )
     )
 
 

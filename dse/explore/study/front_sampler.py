@@ -23,7 +23,7 @@ from dse.explore.study.study import (
     PROPOSED,
     distributions,
     failed_points,
-    known_loss,
+    known_losses,
     queue,
     running_points,
     trial_point,
@@ -83,7 +83,8 @@ class FrontSampler(BaseSampler):
             but: the trial that asks, which is not pending.
         """
         trials = study.get_trials(deepcopy=False)
-        done = [(one, loss) for one in trials if (loss := known_loss(one)) is not None]
+        count = len(self._task.surrogates)
+        done = [(one, found) for one in trials if (found := known_losses(one, count)) is not None]
         if not done:
             return None
         known = self._known.setdefault(study, {})
@@ -92,9 +93,9 @@ class FrontSampler(BaseSampler):
                 known[one.number] = encoded(np.array([trial_point(one, self._problem)]))[0]
         # In the order of the points, not of the trials: a resumed study measures the same points
         # in another order, and must propose the same.
-        ordered = sorted((known[one.number], loss) for one, loss in done)
+        ordered = sorted((known[one.number], losses) for one, losses in done)
         points = decoded([code for code, _ in ordered], len(self._space))
-        values = np.column_stack([[loss for _, loss in ordered], self._task.costs(points)])
+        values = np.column_stack([[losses for _, losses in ordered], self._task.costs(points)])
         pending = sorted(running_points(trials, self._problem, but=but))
         return self.proposal(points, values, pending, failed_points(trials, self._problem))
 
@@ -136,28 +137,37 @@ class FrontSampler(BaseSampler):
             failed: points that another try would fail for, too.
         """
         rng = np.random.default_rng([self._task.seed, len(points) + len(pending) + len(failed)])
-        surrogate = self._task.surrogate.refitted(points, values[:, 0])
+        losses = len(self._task.surrogates)
+        fitted = [
+            one.refitted(points, values[:, place])
+            for place, one in enumerate(self._task.surrogates)
+        ]
         known = {*encoded(points), *encoded(np.array([*pending, *failed], dtype=np.int64))}
         if pending:
             waiting = np.array(pending)
-            believed = np.column_stack([surrogate.predict(waiting), self._task.costs(waiting)])
+            believed = self._believed(fitted, waiting)
             points, values = np.vstack([points, waiting]), np.vstack([values, believed])
         finite = np.isfinite(values).all(axis=1)
         points, values = points[finite], values[finite]
         if not len(points):
             return self._unknown(known, rng)
-        usable = self._task.allowed(points, values[:, 0])
+        usable = self._task.allowed(points, values[:, :losses])
         # While nothing satisfies the constraints, whatever is near the front leads there.
         points, values = (points[usable], values[usable]) if usable.any() else (points, values)
         elite = points[nondominated(values)]
-        pool = {*encoded(self._neighbours(elite, rng)), *self._solutions(surrogate, rng)}
+        pool = {*encoded(self._neighbours(elite, rng)), *self._solutions(fitted, rng)}
         fresh = sorted(pool - known) or encoded(np.array([self._unknown(known, rng)]))
         candidates = decoded(fresh, points.shape[1])
-        predicted = np.column_stack([surrogate.predict(candidates), self._task.costs(candidates)])
-        allowed = self._task.allowed(candidates, predicted[:, 0])
+        predicted = self._believed(fitted, candidates)
+        allowed = self._task.allowed(candidates, predicted[:, :losses])
         kept = np.flatnonzero(allowed if allowed.any() else ~allowed)
         best = kept[np.argmax(gains(predicted[kept], values, self._task.fronts))]
         return tuple(candidates[best].tolist())
+
+    def _believed(self, fitted: Sequence[Surrogate], points: np.ndarray) -> np.ndarray:
+        """(points, objectives): predicted losses, exact costs."""
+        losses = [one.predict(points) for one in fitted]
+        return np.column_stack([*losses, self._task.costs(points)])
 
     def _neighbours(self, elite: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Points that differ from the front in one or two variables, or mix two of its points."""
@@ -174,14 +184,19 @@ class FrontSampler(BaseSampler):
                 point[column] = rng.integers(sizes[column])
         return found
 
-    def _solutions(self, surrogate: Surrogate, rng: np.random.Generator) -> set[bytes]:
-        """The predicted front of loss against each cost, and against random mixtures of them."""
+    def _solutions(self, fitted: Sequence[Surrogate], rng: np.random.Generator) -> set[bytes]:
+        """The predicted front of loss against each cost, and against random mixtures of them.
+
+        Against a cost counts the loss of its own target; against a mixture the first.
+        """
         found: set[bytes] = set()
         spans = [sum(float(np.ptp(entries)) for entries in costs) for costs in self._task.additive]
         weights = np.eye(len(spans))
         if len(spans) > 1:
             weights = np.vstack([weights, rng.dirichlet(np.ones(len(spans)), size=MIXTURES)])
-        for row in weights / np.maximum(spans, np.finfo(float).tiny):
+        owners = self._task.loss_of_cost or (0,) * len(spans)
+        for place, row in enumerate(weights / np.maximum(spans, np.finfo(float).tiny)):
+            surrogate = fitted[owners[place]] if place < len(owners) else fitted[0]
             mixed = [
                 sum((w * entries for w, entries in zip(row, parts, strict=True)), np.zeros(1))
                 for parts in zip(*self._task.additive, strict=True)

@@ -12,7 +12,7 @@ import numpy as np
 from dse.evaluate.quality import Quality
 from dse.explore.problem.correction import Correction, fitted
 from dse.explore.problem.design import Design
-from dse.explore.problem.records import QUALITY_COLUMNS, Record
+from dse.explore.problem.records import QUALITY_COLUMNS, Elsewhere, Record
 from dse.space.problem import Point, Problem
 
 ATTRIBUTE = "told."
@@ -41,16 +41,17 @@ class OutsideMeasurement:
         kept = {name: v for name, v in self.values.items() if name in QUALITY_COLUMNS}
         return replace(self, values=kept)
 
-    @property
-    def quality(self) -> Quality | None:
-        """The loss on the search split."""
-        return _quality(self.values, "quality_loss", "quality_stderr")
+    def quality(self, target: str = "") -> Quality | None:
+        """The loss on the search split.
 
-    @property
-    def report(self) -> Quality | None:
+        Args:
+            target: one that executes another network; the primary one by default.
+        """
+        return _quality(self.values, target, "")
+
+    def report(self, target: str = "") -> Quality | None:
         """The loss on the report split; outside there need be no splits, so else the other."""
-        own = _quality(self.values, "report_quality_loss", "report_quality_stderr")
-        return own or self.quality
+        return _quality(self.values, target, "report_") or self.quality(target)
 
 
 def outside_measurements(
@@ -100,18 +101,32 @@ def with_measurements(
 def _amended(record: Record, told: OutsideMeasurement | None) -> Record:
     if told is None:
         return record
-    costs = {name: v for name, v in told.values.items() if name not in QUALITY_COLUMNS}
+    costs = {name: v for name, v in told.values.items() if name in record.costs}
     return replace(
         record,
         source=record.source if record.source == "uniform" else USER,
-        search=told.quality or record.search,
-        report=told.report or record.report,
+        search=told.quality() or record.search,
+        report=told.report() or record.report,
+        elsewhere={
+            label: _amended_elsewhere(found, told, label)
+            for label, found in record.elsewhere.items()
+        },
         costs={**record.costs, **costs},
         measured_outside=tuple(told.values),
     )
 
 
-def _quality(values: Mapping[str, float], loss: str, stderr: str) -> Quality | None:
+def _amended_elsewhere(found: Elsewhere, told: OutsideMeasurement, label: str) -> Elsewhere:
+    """The qualities on a target; what is told of a network holds wherever it runs."""
+    search, report = told.quality(label), told.report(label)
+    if found.same:
+        search, report = search or told.quality(), report or told.report()
+    return replace(found, search=search or found.search, report=report or found.report)
+
+
+def _quality(values: Mapping[str, float], target: str, split: str) -> Quality | None:
+    prefix = f"{target}." if target else ""
+    loss, stderr = f"{prefix}{split}quality_loss", f"{prefix}{split}quality_stderr"
     if loss not in values:
         return None
     return Quality(

@@ -18,7 +18,7 @@ from dse.space.problem import Problem
 CostFunction = Callable[[np.ndarray], np.ndarray]
 """(points, variables) choice indices -> (points, cost objectives), exact."""
 Mask = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""(points, variables) and (points,) losses -> (points,) booleans."""
+"""(points, variables) and (points,) or (points, losses) losses -> (points,) booleans."""
 
 
 def one_front(values: np.ndarray) -> Mapping[str, np.ndarray]:
@@ -44,17 +44,29 @@ class SearchTask:
     additive: Sequence[Sequence[np.ndarray]]
     """Parts of the cost objectives: of each one array of choices a variable."""
     seed: int
+    others: tuple[Surrogate, ...] = ()
+    """As `surrogate`, of each further loss that is an objective: what other targets execute."""
+    loss_of_cost: tuple[int, ...] = ()
+    """Of each cost objective which loss is its target's; the first of all by default."""
     fronts: Fronts = field(default=one_front)
     """Objective values as the fronts that count, by name."""
     allowed: Mask = field(default=everything_allowed)
     """The points that may be on a front."""
 
+    @property
+    def surrogates(self) -> tuple[Surrogate, ...]:
+        """One a loss."""
+        return (self.surrogate, *self.others)
+
     @classmethod
-    def of(cls, design: Design, surrogate: Surrogate) -> SearchTask:
+    def of(cls, design: Design, surrogates: Sequence[Surrogate]) -> SearchTask:
         """The task of a design, with its corrections and constraints."""
+        first, *others = surrogates
         return cls(
             problem=design.problem,
-            surrogate=surrogate,
+            surrogate=first,
+            others=tuple(others),
+            loss_of_cost=tuple(design.objectives.place(one) for one in design.objectives.costs),
             costs=design.objective_costs,
             additive=design.additive,
             seed=design.space.search.seed,

@@ -219,10 +219,21 @@ def is_pruned(trial: FrozenTrial) -> bool:
 
 
 def known_loss(trial: FrozenTrial) -> float | None:
-    """The loss of a trial that was measured, in full or in part; None of any other."""
+    """The first loss of a trial that was measured, in full or in part; None of any other."""
+    found = known_losses(trial, 1)
+    return None if found is None else found[0]
+
+
+def known_losses(trial: FrozenTrial, count: int) -> tuple[float, ...] | None:
+    """The losses of a trial that was measured, in full or in part; None of any other.
+
+    Args:
+        trial: of a study.
+        count: how many losses are objectives; only with one do trials end after a first look.
+    """
     if trial.state == TrialState.COMPLETE:
-        return float(trial.values[0])
-    return float(trial.user_attrs[ESTIMATE]) if is_pruned(trial) else None
+        return tuple(trial.values[:count])
+    return (float(trial.user_attrs[ESTIMATE]),) if is_pruned(trial) else None
 
 
 def _has_failed(trial: FrozenTrial) -> bool:

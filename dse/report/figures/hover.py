@@ -6,7 +6,8 @@ import html
 
 from dse.report.quantities.axis import cost_axes
 from dse.report.quantities.baseline import against_reference
-from dse.report.quantities.unit import digits, loss_text, ratio, si
+from dse.report.quantities.losses import losses_text
+from dse.report.quantities.unit import digits, ratio, si
 from dse.run.entries import MeasuredPoint
 from dse.run.scheme import formats_phrase
 from dse.run.search_run import SearchRun
@@ -17,7 +18,7 @@ def hover(run: SearchRun, point: MeasuredPoint) -> str:
     split = "report split" if point.on_report else "search split only"
     lines = [
         f"<b>{html.escape(point.title)}</b> · {html.escape(point.source)}",
-        f"loss {loss_text(point.loss, point.stderr)} ({split})",
+        f"loss {html.escape(losses_text(run, point))} ({split})",
     ]
     metric = point.columns.get(run.manifest.metric)
     if metric is not None:

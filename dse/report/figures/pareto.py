@@ -44,7 +44,12 @@ class Group:
     @property
     def y(self) -> list[float | None]:
         """Loss; None at zero or below, which a logarithmic axis cannot show."""
-        return [point.loss if point.loss and point.loss > 0 else None for point in self.points]
+        return [loss if loss and loss > 0 else None for loss in self.losses]
+
+    @property
+    def losses(self) -> list[float | None]:
+        """Of what the axis' target executes."""
+        return [point.loss_on(self.axis.owner) for point in self.points]
 
 
 def pareto_view(run: SearchRun) -> View:
@@ -71,13 +76,27 @@ def pareto_view(run: SearchRun) -> View:
     return View(name="pareto", figure=figure, label=label, buttons=(costs, scales), tools=True)
 
 
-def staircase(points: Iterable[MeasuredPoint], column: str) -> tuple[MeasuredPoint, ...]:
-    """The points that no other beats in this cost and in loss, cheapest first."""
-    known = [p for p in points if p.loss is not None and column in p.columns]
+def staircase(
+    points: Iterable[MeasuredPoint], column: str, *, owner: str = ""
+) -> tuple[MeasuredPoint, ...]:
+    """The points that no other beats in this cost and in loss, cheapest first.
+
+    Args:
+        points: any.
+        column: a cost.
+        owner: the target whose loss belongs to it (`SearchRun.owner`).
+    """
+    known = [
+        (point.columns[column], loss, place, point)
+        for place, point in enumerate(points)
+        if (loss := point.loss_on(owner)) is not None and column in point.columns
+    ]
     kept: list[MeasuredPoint] = []
-    for point in sorted(known, key=lambda p: (p.columns[column], p.loss)):
-        if not kept or point.loss < kept[-1].loss:  # type: ignore[operator]
+    least = math.inf
+    for _, loss, _, point in sorted(known, key=lambda entry: entry[:3]):
+        if not kept or loss < least:
             kept.append(point)
+            least = loss
     return tuple(kept)
 
 
@@ -89,7 +108,7 @@ def _groups(run: SearchRun, axis: Axis) -> tuple[Group, Group, Group, Group, Gro
     )
     own = tuple(point for point in run.front if point.source != "uniform")
     star = (run.recommended,) if run.recommended else ()
-    steps = staircase((*run.front, *run.uniforms), axis.column)
+    steps = staircase((*run.front, *run.uniforms), axis.column, owner=axis.owner)
     members = (cloud, steps, own, run.uniforms, star)
     return tuple(Group(points=points, axis=axis) for points in members)  # type: ignore[return-value]
 
@@ -147,8 +166,11 @@ def _star(run: SearchRun, group: Group) -> go.Scatter:
 
 def _error_bars(group: Group) -> dict[str, object]:
     """One standard error; downwards never to zero, which a logarithmic axis cannot show."""
-    up = [point.stderr for point in group.points]
-    down = [min(p.stderr, 0.9 * p.loss) if p.loss else 0.0 for p in group.points]
+    up = [point.stderr_on(group.axis.owner) for point in group.points]
+    down = [
+        min(error, 0.9 * loss) if loss else 0.0
+        for error, loss in zip(up, group.losses, strict=True)
+    ]
     return {
         "type": "data", "array": up, "arrayminus": down, "symmetric": False,
         "thickness": 1, "width": 2, "color": theme.QUIET,
@@ -191,9 +213,11 @@ def _places(run: SearchRun, group: Group) -> list[str]:
     """Text positions of the uniform points, for the nominal plot with a logarithmic loss axis."""
     every = {point.trial: point for point in (*run.points, *run.front)}.values()
     shown = {
-        point.trial: (cost, math.log(point.loss))
+        point.trial: (cost, math.log(loss))
         for point in every
-        if point.loss and (cost := group.axis.scaled(point)) is not None
+        if (loss := point.loss_on(group.axis.owner))
+        and loss > 0
+        and (cost := group.axis.scaled(point)) is not None
     }
     xs, ys = ([values[axis] for values in shown.values()] for axis in (0, 1))
 

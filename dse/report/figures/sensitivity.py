@@ -23,7 +23,7 @@ ROW = 20
 
 def heat_view(run: SearchRun) -> View | None:
     """Variable × choice, the colour on a logarithmic scale; None without sensitivities."""
-    positive = [s for s in run.sensitivity if s.loss > 0]
+    positive = [s for s in _primary(run) if s.loss > 0]
     if not positive:
         return None
     rows = [v for v in run.manifest.variables if any(s.variable == v.name for s in positive)]
@@ -48,9 +48,14 @@ def heat_view(run: SearchRun) -> View | None:
     return View(name="heat", figure=figure, label="Heat map of the loss of every single change")
 
 
+def _primary(run: SearchRun) -> list[Score]:
+    """The scores of what `quality_loss` is of, without those of other targets' networks."""
+    return [score for score in run.sensitivity if score.choice in run.manifest.choices]
+
+
 def rank_view(run: SearchRun) -> View | None:
     """The most sensitive variables first, with standard errors; None without sensitivities."""
-    positive = [s for s in run.sensitivity if s.loss > 0]
+    positive = [s for s in _primary(run) if s.loss > 0]
     if not positive:
         return None
     worst: dict[str, float] = defaultdict(float)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dse.report.quantities.unit import unit_of
 from dse.run.entries import MeasuredPoint
@@ -32,6 +32,8 @@ class Axis:
     better: str
     power: int
     """Values are shown in 10**power of the unit."""
+    owner: str = ""
+    """The target whose loss belongs to it, where it executes another network."""
 
     @property
     def unit(self) -> str:
@@ -74,7 +76,10 @@ def cost_axes(run: SearchRun) -> tuple[Axis, ...]:
             found.setdefault(values, column)
     quantities = Counter(column.rpartition(".")[2] for column in found.values())
     return tuple(
-        _axis(column, values, alone=quantities[column.rpartition(".")[2]] == 1)
+        replace(
+            _axis(column, values, alone=quantities[column.rpartition(".")[2]] == 1),
+            owner=run.owner(column),
+        )
         for values, column in found.items()
     )
 

@@ -19,12 +19,21 @@ class Gain:
     """Cost of the baseline over cost of the point: above 1 the point is cheaper."""
 
 
-def rivals(run: SearchRun, point: MeasuredPoint) -> tuple[MeasuredPoint, ...]:
+def rivals(
+    run: SearchRun, point: MeasuredPoint, *, on: str = "", of: str = ""
+) -> tuple[MeasuredPoint, ...]:
     """The uniform assignments, and the reference, whose loss is no greater than the point's.
 
     Two standard errors of the difference are granted, the errors taken as independent.
+
+    Args:
+        run: the run.
+        point: the point.
+        on: the target whose network the rivals are (`SearchRun.owner`).
+        of: that of the point.
     """
-    if point.loss is None:
+    own = point.loss_on(of)
+    if own is None:
         return ()
     candidates = {
         p.trial: p for p in (*run.uniforms, *((run.reference,) if run.reference else ()))
@@ -33,8 +42,8 @@ def rivals(run: SearchRun, point: MeasuredPoint) -> tuple[MeasuredPoint, ...]:
         rival
         for rival in candidates.values()
         if rival.trial != point.trial
-        and rival.loss is not None
-        and rival.loss <= point.loss + 2 * math.hypot(rival.stderr, point.stderr)
+        and (loss := rival.loss_on(on)) is not None
+        and loss <= own + 2 * math.hypot(rival.stderr_on(on), point.stderr_on(of))
     )
 
 
@@ -47,7 +56,8 @@ def gain(run: SearchRun, point: MeasuredPoint, column: str, *, of: str = "") -> 
         column: the rival's cost column.
         of: the point's cost column, where the two are compared across targets.
     """
-    priced = [rival for rival in rivals(run, point) if rival.columns.get(column)]
+    same = {"on": run.owner(column), "of": run.owner(of or column)}
+    priced = [rival for rival in rivals(run, point, **same) if rival.columns.get(column)]
     own = point.columns.get(of or column)
     if not priced or not own:
         return None

@@ -12,7 +12,7 @@ def test_uniforms_come_first_and_solutions_share_what_is_left() -> None:
     problem = synthetic_problem()
     truth = Truth(problem)
     surrogate = Surrogate(losses=tuple(truth.alone))
-    planned = planned_points(problem, surrogate, [list(truth.cost)], [], trials=23, budgets=16)
+    planned = planned_points(problem, [surrogate], [list(truth.cost)], [], trials=23, budgets=16)
     sources = list(planned.values())
     assert list(planned)[:3] == list(problem.uniforms.values())
     assert sources[:3] == ["uniform"] * 3
@@ -27,7 +27,7 @@ def test_solutions_respect_a_budget_that_uniforms_may_break() -> None:
     budget = Budget(costs=tuple(truth.cost), limit=limit)
     surrogate = Surrogate(losses=tuple(truth.alone))
     planned = planned_points(
-        problem, surrogate, [list(truth.cost)], [budget], trials=30, budgets=8
+        problem, [surrogate], [list(truth.cost)], [budget], trials=30, budgets=8
     )
     solved = np.array([point for point, source in planned.items() if source == "surrogate"])
     assert len(solved)
