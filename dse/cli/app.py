@@ -1,13 +1,16 @@
 """The `dse` program: its commands, its global options, and the boundary that turns errors to text.
 
-Exit codes: 0 done, 1 the work failed, 2 the input is wrong, 130 interrupted.
+Exit codes: 0 done, 1 the work failed, 2 the input is wrong, 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+import threading
 from collections.abc import Sequence
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -28,7 +31,7 @@ from dse.cli import (
     solve,
     space,
 )
-from dse.cli.screen import INTERRUPTED, Screen
+from dse.cli.screen import Screen, Terminated, stopped_code
 from dse.errors import DseError, StorageError, nearest
 from hwmodels.errors import HardwareError
 
@@ -96,17 +99,23 @@ def _tell(*, quiet: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     flags_first = sorted(given, key=lambda argument: argument not in GLOBAL_FLAGS)
     sys.exit(run(flags_first))
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise Terminated
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line; every error becomes one message on stderr and an exit code."""
     try:
         return int(app(list(arguments), standalone_mode=False, prog_name="dse") or 0)
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort) as error:
         _complain("interrupted")
-        return INTERRUPTED
+        return stopped_code(error)
     except BrokenPipeError:
         # Whoever read the output has seen enough. The stream must not be flushed again at exit.
         sys.stdout = None

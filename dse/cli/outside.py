@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from dse.cli.password import with_password
 from dse.cli.screen import JsonFlag, Rows, Screen, Value
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of: dse search.")]
 Storage = Annotated[
     str | None,
-    typer.Option(metavar="URL", help="Of a shared study, where it has a password."),
+    typer.Option(
+        metavar="URL", callback=with_password, help="Of a shared study, where it has a password."
+    ),
 ]
 
 
@@ -29,6 +33,7 @@ def propose(
 ) -> None:
     """Write the next assignments worth measuring outside."""
     from dse.explore.propose import INDEX, propose  # noqa: PLC0415
+    from dse.explore.study.storage import lasting  # noqa: PLC0415
 
     screen: Screen = context.obj
     found = propose(run, number, out, storage=storage)
@@ -41,10 +46,11 @@ def propose(
         return
     if len(found) < number:
         screen.remark(f"{len(found)} of {number}: the space has no more that is not measured")
-    where = " --storage URL" if storage else ""
+    where = ("--storage", lasting(storage)) if storage else ()
+    command = shlex.join(["dse", "tell", str(run), "RESULTS.csv", *where])
     screen.remark(
         f"predicted values, also in {out / INDEX}; measure any of quality_loss and the cost "
-        f"columns, write them beside the digest into a CSV, and: dse tell {run} RESULTS.csv{where}"
+        f"columns, write them beside the digest into a CSV, and: {command}"
     )
 
 

@@ -15,8 +15,18 @@ from dse.report.quantities.unit import si, unit_of, without_unit
 if TYPE_CHECKING:
     from rich.console import Console
 
-INTERRUPTED = 130
-"""Exit code of what the user stopped: 128 + SIGINT."""
+INTERRUPTED, TERMINATED = 130, 143
+"""Exit codes of what was stopped: 128 + SIGINT or SIGTERM."""
+
+
+class Terminated(KeyboardInterrupt):
+    """Stopped by SIGTERM, as job schedulers do: what Ctrl-C would leave is left."""
+
+
+def stopped_code(error: BaseException) -> int:
+    """The exit code of what was stopped."""
+    return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
+
 
 Value = str | int | float | bool | None
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

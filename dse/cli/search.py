@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dse.cli.password import with_password
 from dse.cli.platform import DEVICE_RUNTIME
-from dse.cli.screen import INTERRUPTED, JsonFlag, Screen
+from dse.cli.screen import JsonFlag, Screen, stopped_code
 
 if TYPE_CHECKING:
     from dse.explore import Overrides
@@ -95,7 +96,11 @@ def search(
     ] = ExecutorName.local,
     storage: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Keep the study there, for other machines to join."),
+        typer.Option(
+            metavar="URL",
+            callback=with_password,
+            help="Keep the study there, for other machines to join.",
+        ),
     ] = None,
     study: Annotated[
         str | None, typer.Option(metavar="NAME", help="Its name.  [default: the space's]")
@@ -210,12 +215,12 @@ def _run(
                 parallelism=parallelism,
                 progress=progress,
             ).folder
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         hint = ""
         if folder is not None and (folder / MANIFEST).is_file():
             hint = f"; go on with: {_command(folder, parallelism, compute)}"
         typer.echo(f"dse: interrupted{hint}", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(stopped_code(error)) from None
 
 
 def _command(folder: Path, parallelism: Parallelism, compute: Compute) -> str:

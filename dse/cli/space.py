@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -47,7 +48,8 @@ def init(
     draft = Draft(targets=parse_targets(target or ()) or Draft().targets, data=data)
     text = space_text(opened, location, draft)
     write_atomically(out, text)
-    screen.remark(f"wrote {out}; read it, then: dse check {out} && dse search {out}")
+    path = shlex.quote(str(out))
+    screen.remark(f"wrote {out}; read it, then: dse check {path} && dse search {path}")
 
 
 def check(

@@ -82,7 +82,7 @@ def run(
     """
     parallelism = parallelism or Parallelism()
     if resume:
-        parallelism = parallelism.resumed(continued(out))
+        parallelism = parallelism.resumed(out, continued(out))
     parallelism.check()
     design, effort, where = session.design, Effort(), parallelism.storage
     with shared(where, silence_s=parallelism.silence_s) if where else nullcontext() as storage:

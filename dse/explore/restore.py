@@ -19,8 +19,7 @@ from dse.explore.solve.surrogate import Surrogate
 from dse.explore.study.outside import corrected
 from dse.explore.study.storage import (
     HIDDEN,
-    has_study,
-    local_file,
+    check_named,
     open_journal,
     shared,
     shown,
@@ -165,24 +164,9 @@ def _url(run: Path, manifest: Manifest, given: str | None) -> str | None:
         raise RunError(
             f"{run}: its trials are in {kept}; give that URL with its password: --storage URL"
         )
-    if given is None and not _is_own(run, manifest):
-        raise RunError(
-            f"{run}: its trials are in {kept}, outside of the folder; if you know that place, "
-            f"name it: --storage {kept}"
-        )
+    if given is None:
+        check_named(run, kept, str(manifest.study))
     return given or kept
-
-
-def _is_own(run: Path, manifest: Manifest) -> bool:
-    """Whether opening a run's storage writes to no file but its own.
-
-    A manifest from a stranger could name any file, which would be created or get tables. One
-    outside of the folder must be a database that has the study already.
-    """
-    file = local_file(str(manifest.storage))
-    if file is None or file.resolve().is_relative_to(run.resolve()):
-        return True
-    return has_study(file, str(manifest.study))
 
 
 @contextmanager

@@ -72,15 +72,16 @@ def build(config: Any, folder: Path) -> Any:
 
 def _network_class(config: Any, folder: Path) -> Any:
     transformers = _transformers(folder)
-    names = list(getattr(config, "architectures", None) or ())
+    names = getattr(config, "architectures", None)
+    if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
+        raise CheckpointError(
+            f"{folder / CONFIG}: architectures: expected a list with the class of the network, "
+            f"got {names!r}"
+        )
     for name in names:
         cls = getattr(transformers, name, None)
         if isinstance(cls, type) and issubclass(cls, nn.Module):
             return cls
-    if not names:
-        raise CheckpointError(
-            f"{folder / CONFIG}: expected 'architectures', the class of the network"
-        )
     raise CheckpointError(
         f"{folder / CONFIG}: architecture {names[0]!r} is not in transformers "
         f"{transformers.__version__}; code that comes with a model is never run"

@@ -9,10 +9,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dse.cli.screen import INTERRUPTED
+import pytest
+
+from dse.cli.screen import INTERRUPTED, TERMINATED
 from tests.cli.conftest import Dse
 
-DSE = (sys.executable, "-c", "from dse.cli import main; main()")
+# Shells start jobs in the background with SIGINT ignored.
+PROGRAM = """
+import signal
+from dse.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main()
+"""
+DSE = (sys.executable, "-c", PROGRAM)
 
 
 def test_a_finished_search_prints_its_front_and_its_report(
@@ -29,7 +38,12 @@ def test_a_finished_search_prints_its_front_and_its_report(
     assert "--resume" in again.err
 
 
-def test_an_interrupted_search_says_how_to_go_on(space: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)]
+)
+def test_a_search_that_is_stopped_says_how_to_go_on(
+    space: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
     out = tmp_path / "run"
     command = [*DSE, "search", str(space), "--out", str(out), "--trials", "40"]
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
@@ -38,10 +52,10 @@ def test_an_interrupted_search_says_how_to_go_on(space: Path, tmp_path: Path) ->
         for line in process.stderr:
             if "hypervolume" in line:
                 break
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         rest = process.stderr.read()
-    assert process.returncode == INTERRUPTED
-    assert f"go on with: dse search --out {out} --resume" in rest
+    assert process.returncode == code
+    assert f"dse: interrupted; go on with: dse search --out {out} --resume" in rest
     assert "Traceback" not in rest
     assert json.loads((out / "manifest.json").read_text())["status"] == "interrupted"
 

@@ -58,7 +58,7 @@ def test_a_shared_study_goes_on_outside(dse: Dse, space: Path, tmp_path: Path) -
     run, storage = tmp_path / "run", f"sqlite:///{tmp_path / 'study.db'}"
     assert dse("search", space, "--out", run, "--trials", 4, "--storage", storage).code == 0
     found = dse("propose", run, "-n", 1, "-o", tmp_path / "next", "--storage", storage)
-    assert f"dse tell {run} RESULTS.csv --storage URL" in found.out
+    assert f"dse tell {run} RESULTS.csv --storage {storage}" in found.out
     results = tmp_path / "results.csv"
     digest = next((tmp_path / "next").glob("*.json")).stem
     results.write_text(f"digest,quality_loss\n{digest},0.1\n")

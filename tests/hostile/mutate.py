@@ -1,7 +1,6 @@
 """Mutations that keep the structure of an input, so that they get past its first reader.
 
-Every function takes a `random.Random`: hypothesis hands out one that it can shrink and replay, the
-study one that is seeded by the case's number.
+Every function takes a `random.Random`, which is seeded by the case's number.
 """
 
 from __future__ import annotations
@@ -163,11 +162,40 @@ def yaml_file(rng: random.Random, content: Any) -> bytes:
     return flipped(rng, text) if rng.random() < 0.2 else text
 
 
-def device(rng: random.Random) -> bytes:
-    """A device file made of a shipped one."""
-    folder = Path(__file__).parents[2] / "hwmodels" / "devices"
-    shipped = sorted(folder.rglob("*.yaml"))
-    return yaml_file(rng, yaml.safe_load(rng.choice(shipped).read_text()))
+def shipped(rng: random.Random, catalogue: str) -> bytes:
+    """A file made of one of the package's `devices` or `runtimes`."""
+    folder = Path(__file__).parents[2] / "hwmodels" / catalogue
+    path = rng.choice(sorted(folder.rglob("*.yaml")))
+    return yaml_file(rng, yaml.safe_load(path.read_text()))
+
+
+def json_file(rng: random.Random, path: Path) -> bytes:
+    """A JSON file with changed content."""
+    return json.dumps(tree(rng, json.loads(path.read_bytes()))).encode()
+
+
+def checkpoint_file(rng: random.Random, path: Path) -> bytes:
+    """A configuration, or a file of weights of which the header or the bytes are changed."""
+    if path.suffix == ".json":
+        return json_file(rng, path)
+    content = path.read_bytes()
+    if rng.random() < 0.3:
+        return flipped(rng, content)
+    size = int.from_bytes(content[:8], "little")
+    header = json.dumps(tree(rng, json.loads(content[8 : 8 + size]))).encode()
+    return len(header).to_bytes(8, "little") + header + content[8 + size :]
+
+
+def text_file(rng: random.Random, path: Path) -> bytes:
+    """A tokenizer, tasks, records or text: changed in its structure, where it has one."""
+    if path.suffix == ".json" and rng.random() < 0.8:
+        return json_file(rng, path)
+    if path.suffix == ".yaml":
+        return yaml_file(rng, yaml.safe_load(path.read_text()))
+    if path.suffix == ".jsonl" and rng.random() < 0.8:
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        return "\n".join(map(json.dumps, tree(rng, records))).encode()
+    return flipped(rng, path.read_bytes())
 
 
 def table(rng: random.Random, text: str) -> bytes:
@@ -212,7 +240,9 @@ def run_file(rng: random.Random, path: Path) -> bytes:
     """A file of a run folder, changed as its kind allows."""
     content = path.read_bytes()
     if path.suffix == ".json" and rng.random() < 0.8:
-        return json.dumps(tree(rng, json.loads(content))).encode()
+        return json_file(rng, path)
+    if path.suffix == ".safetensors":
+        return checkpoint_file(rng, path)
     if path.suffix == ".csv" and rng.random() < 0.8:
         return table(rng, content.decode())
     return flipped(rng, content)

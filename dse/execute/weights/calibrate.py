@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -169,17 +169,20 @@ def load_calibration(folder: Path) -> Calibration:
     path = folder / FILE
     if not path.is_file():
         raise RunError(f"{path}: does not exist; calibrate again")
-    with safe_open(path, framework="pt") as file:
-        digest = (file.metadata() or {}).get("digest")
-        names = {name.rpartition(":")[0] for name in file.keys()}  # noqa: SIM118
-        calibration = Calibration(statistics={
-            key: _read(
-                file.get_tensor(f"{key}:bounds"),
-                file.get_tensor(f"{key}:channel_absmax"),
-                file.get_tensor(f"{key}:sample"),
-            )
-            for key in sorted(names)
-        })  # fmt: skip
+    try:
+        with safe_open(path, framework="pt") as file:
+            digest = (file.metadata() or {}).get("digest")
+            names = {name.rpartition(":")[0] for name in file.keys()}  # noqa: SIM118
+            calibration = Calibration(statistics={
+                key: _read(
+                    file.get_tensor(f"{key}:bounds"),
+                    file.get_tensor(f"{key}:channel_absmax"),
+                    file.get_tensor(f"{key}:sample"),
+                )
+                for key in sorted(names)
+            })  # fmt: skip
+    except (SafetensorError, ValueError) as error:
+        raise RunError(f"{path}: no readable calibration ({error}); calibrate again") from error
     if digest != calibration.digest:
         raise RunError(f"{path}: digest {calibration.digest}, expected {digest}; calibrate again")
     return calibration

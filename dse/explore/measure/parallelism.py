@@ -13,7 +13,7 @@ from dse.errors import RunError
 from dse.evaluate.evaluator import Evaluator
 from dse.explore.measure.executor import Executor, InProcess
 from dse.explore.measure.workers import Workers
-from dse.explore.study.storage import HIDDEN, SILENCE_S, shown
+from dse.explore.study.storage import HIDDEN, SILENCE_S, check_named, lasting
 from dse.run.manifest import Manifest
 
 NAME_FILE = ".peer"
@@ -51,24 +51,27 @@ class Parallelism:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """Options of a command line that no run folder remembers.
+        """Options of a command line that goes on with a run.
 
-        A password is hidden here as everywhere: whoever pastes the command puts it back.
+        A password is hidden here as everywhere: the command line asks for it again.
         """
         found: list[str] = []
-        if self.storage is not None and shown(self.storage) != self.storage:
-            found += ["--storage", shown(self.storage)]
+        if self.storage is not None:
+            found += ["--storage", lasting(self.storage)]
+        if self.study is not None:
+            found += ["--study", self.study]
         if self.executor != "local":
             found += ["--executor", self.executor]
         if self.workers is not None:
             found += ["--workers", str(self.workers)]
         return tuple(found)
 
-    def resumed(self, manifest: Manifest) -> Parallelism:
+    def resumed(self, folder: Path, manifest: Manifest) -> Parallelism:
         """The same, with the storage and the study of the run that is continued.
 
         Raises:
-            RunError: the study is shared, and its URL has a password that nobody gave.
+            RunError: the study is shared, and its URL has a password that nobody gave, or is a
+                file outside of the folder that nobody named.
         """
         if manifest.storage is None:
             return self
@@ -77,6 +80,8 @@ class Parallelism:
                 f"--resume: the trials are in {manifest.storage}; give that URL with its "
                 "password: --storage URL"
             )
+        if self.storage is None:
+            check_named(folder, manifest.storage, str(manifest.study))
         return replace(
             self, storage=self.storage or manifest.storage, study=self.study or manifest.study
         )

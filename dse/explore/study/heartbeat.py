@@ -14,6 +14,7 @@ from optuna.storages import BaseStorage, RDBStorage, fail_stale_trials
 from optuna.trial import TrialState
 
 from dse.errors import StorageError
+from dse.explore.study.patience import at_once
 from dse.explore.study.storage import BEATS, SILENCE_S, retry, translated
 from dse.explore.study.study import owner
 
@@ -116,7 +117,7 @@ class Heartbeat:
         while not self._stop.wait(self._interval):
             for identifier in list(self._mine.values()):
                 # What is wrong with the storage the main thread will find out, and say.
-                with suppress(StorageError, optuna.exceptions.UpdateFinishedTrialError):
+                with suppress(StorageError, optuna.exceptions.UpdateFinishedTrialError), at_once():
                     self._beat(identifier)
 
     def _beat(self, identifier: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import re
+import shlex
 import sqlite3
 import warnings
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from optuna.storages.journal import (
 )
 
 from dse.errors import DseError, RunError, StorageError
+from dse.explore.study.patience import PatientDatabase, PatientJournal, at_once
 
 SILENCE_S = 90
 """A trial that was silent for so long is taken from its process and measured again."""
@@ -96,14 +98,14 @@ def shared(url: str, *, silence_s: int = SILENCE_S) -> Iterator[BaseStorage]:
 
 
 def _opened(url: str, silence_s: int) -> BaseStorage:
-    with translated(url), warnings.catch_warnings():
+    with translated(url), at_once(), warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if url.startswith(REDIS):
-            storage: BaseStorage = JournalStorage(_Unpickled(JournalRedisBackend(url)))
+            storage: BaseStorage = PatientJournal(_Unpickled(JournalRedisBackend(url)))
         elif "://" not in url:
             storage = JournalStorage(JournalFileBackend(url))
         else:
-            storage = RDBStorage(
+            storage = PatientDatabase(
                 _with_driver(url),
                 # A connection that was idle while a long measurement ran may be gone.
                 engine_kwargs={"pool_pre_ping": True},
@@ -149,6 +151,24 @@ def has_study(file: Path, name: str) -> bool:
             return database.execute(query, (name,)).fetchone() is not None
     except sqlite3.Error:
         return False
+
+
+def check_named(run: Path, url: str, study: str) -> None:
+    """A look at the storage that a run's manifest names, before it is opened.
+
+    A manifest from a stranger could name any file, which would be created or get tables. One
+    outside of the folder must be a database that has the study already.
+
+    Raises:
+        RunError: it is another file outside of the run folder.
+    """
+    file = local_file(url)
+    if file is None or file.resolve().is_relative_to(run.resolve()) or has_study(file, study):
+        return
+    raise RunError(
+        f"{run}: its trials are in {url}, outside of the folder; if you know that place, "
+        f"name it: {shlex.join(['--storage', url])}"
+    )
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from dse.errors import GraphError
 from dse.graph.ir.attribute import integer, integers
 from dse.graph.ir.graph import Graph, Node, TensorType
 from dse.graph.ir.operators import CONVOLUTIONS, FUSED_ATTENTION
@@ -42,7 +43,12 @@ def macs_by_node(graph: Graph, types: Mapping[str, TensorType]) -> Mapping[str, 
 
 
 def loops(graph: Graph, node: Node, types: Mapping[str, TensorType]) -> tuple[Loops, ...]:
-    """The matrix products that a contracting node consists of."""
+    """The matrix products that a contracting node consists of.
+
+    Raises:
+        GraphError: An operand has other axes than where the model was read.
+    """
+    _check_ranks(graph, node, types)
     if node.op_type in CONVOLUTIONS:
         return (_convolution(graph, node, types),)
     if node.op_type in FUSED_ATTENTION:
@@ -57,6 +63,20 @@ def loops(graph: Graph, node: Node, types: Mapping[str, TensorType]) -> tuple[Lo
     if node.op_type == "Einsum":
         return (_einsum(node, types),)
     return (_matmul(graph, node, types),)
+
+
+def _check_ranks(graph: Graph, node: Node, types: Mapping[str, TensorType]) -> None:
+    """The same axes as in the graph: a body may be run on something else than it declares."""
+    for value in node.inputs:
+        declared, bound = graph.types.get(value), types.get(value)
+        if declared is None or bound is None or declared.shape is None or bound.shape is None:
+            continue
+        if len(declared.shape) != len(bound.shape):
+            raise GraphError(
+                f"{graph.path or graph.name}: node {node.name} ({node.op_type}): {value!r} is "
+                f"declared with {len(declared.shape)} axes, but what it is run on has "
+                f"{len(bound.shape)}"
+            )
 
 
 def sizes(types: Mapping[str, TensorType], value: str) -> tuple[int, ...]:

@@ -83,14 +83,16 @@ def packed_weight(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto
     """The weights of a MatMulNBits or GatherBlockQuantized node.
 
     Raises:
-        ValueError: they are no constants, of other sizes than the attributes say, of other bits
-            than 2, 4 and 8, or in the layout of one device; the message says which.
+        ValueError: they are missing, no constants, of other sizes than the attributes say, of
+            other bits than 2, 4 and 8, or in the layout of one device; the message says which.
     """
     inputs = [*node.input, *[""] * (6 - len(node.input))]
     given = {attribute.name: attribute.i for attribute in node.attribute}
     data, scales, zero_points, group_index = inputs[1:5]
     if node.op_type != "MatMulNBits":
         data, scales, zero_points, group_index = inputs[0], inputs[2], inputs[3], ""
+    if not (data and scales and node.output):
+        raise ValueError("expected weights, scales and an output")
     missing = [n for n in (data, scales, zero_points, group_index) if n and n not in constants]
     if missing:
         raise ValueError(f"needs {', '.join(missing)} as an initializer")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from dse.errors import StorageError
 from dse.explore.loop import run
 from dse.explore.measure.parallelism import Parallelism
 from dse.explore.problem.progress import Status
+from dse.explore.study import patience
 from dse.explore.study.storage import shared
 from dse.explore.study.study import is_settled
 from tests.explore import metrics, redis_server
@@ -79,8 +81,8 @@ def test_the_trials_of_a_process_that_was_killed_are_measured_by_one_that_joins(
     pd.testing.assert_frame_equal(front(tmp_path / "folder"), front(tmp_path / "second"))
 
 
-def test_a_server_that_goes_away_ends_the_run_and_it_resumes(
-    server: redis_server.Server, tmp_path: Path
+def test_a_server_that_stays_away_ends_the_run_and_it_resumes(
+    server: redis_server.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(
         session(metrics.fidelity),
@@ -88,10 +90,17 @@ def test_a_server_that_goes_away_ends_the_run_and_it_resumes(
         parallelism=Parallelism(storage=server.url, study="a"),
     )
     cut = Parallelism(storage=server.url, study="cut")
+    starting = threading.Timer(1.0, server.start)
 
     def stop(status: Status) -> None:
-        if status.stage == "trials" and status.done == 4:
+        """The first time for a second, then for longer than anybody waits."""
+        if status.stage == "trials" and status.done == 2 and starting.ident is None:
             server.stop()
+            monkeypatch.setattr(patience, "PATIENCE_S", 60)
+            starting.start()
+        if status.stage == "trials" and status.done == 6:
+            server.stop()
+            monkeypatch.setattr(patience, "PATIENCE_S", 0)
 
     with pytest.raises(StorageError) as caught:
         run(session(metrics.fidelity), tmp_path / "cut", parallelism=cut, progress=stop)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -21,6 +23,7 @@ from dse.errors import RunError, StorageError
 from dse.explore.loop import run
 from dse.explore.measure.parallelism import Parallelism
 from dse.explore.problem.progress import Status
+from dse.explore.study import patience
 from dse.explore.study.storage import shared, shown
 from dse.explore.study.study import is_settled
 from tests.explore import metrics, postgresql
@@ -159,11 +162,44 @@ def test_another_model_space_or_version_is_refused_with_the_reason(
         run(session(metrics.fidelity, trials=3), tmp_path / "missing", parallelism=missing)
 
 
-def test_a_database_that_goes_away_ends_the_run_and_it_resumes(
-    database: Database, tmp_path: Path
+@pytest.fixture(scope="module")
+def whole(database: Database, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    run(
+        session(metrics.fidelity),
+        folder,
+        parallelism=Parallelism(storage=database.url, study="whole"),
+    )
+    return folder
+
+
+def test_a_database_that_is_back_soon_costs_only_time(
+    database: Database,
+    whole: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    whole = Parallelism(storage=database.url, study="whole")
-    run(session(metrics.fidelity), tmp_path / "whole", parallelism=whole)
+    restarts = iter([threading.Timer(1.0, database.server.start)])
+
+    def restart(status: Status) -> None:
+        if status.stage == "trials" and status.done == 4 and (starting := next(restarts, None)):
+            database.server.stop()
+            starting.start()
+
+    parallelism = Parallelism(storage=database.url, study="patient")
+    run(session(metrics.fidelity), tmp_path / "run", parallelism=parallelism, progress=restart)
+    said = [message for message in caplog.messages if "the storage's server is" in message]
+    assert "away; waiting for it up to 60 s" in said[0]
+    assert "back after" in said[-1]
+    assert sorted(database.points("patient")) == sorted(database.points("whole"))
+    pd.testing.assert_frame_equal(front(whole), front(tmp_path / "run"))
+
+
+def test_a_database_that_stays_away_ends_the_run_and_it_resumes(
+    database: Database, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "PATIENCE_S", 0)
     cut = Parallelism(storage=database.url, study="cut")
 
     def stop(status: Status) -> None:
@@ -172,12 +208,14 @@ def test_a_database_that_goes_away_ends_the_run_and_it_resumes(
 
     with pytest.raises(StorageError) as caught:
         run(session(metrics.fidelity), tmp_path / "cut", parallelism=cut, progress=stop)
-    assert f"go on with: dse search --out {tmp_path / 'cut'} --resume" in str(caught.value)
+    hidden = shlex.quote(shown(database.url))
+    command = f"dse search --out {tmp_path / 'cut'} --resume --storage {hidden} --study cut"
+    assert f"go on with: {command}" in str(caught.value)
     assert "secret" not in str(caught.value)
     database.server.start()
     run(session(metrics.fidelity), tmp_path / "cut", resume=True, parallelism=cut)
     assert sorted(database.points("cut")) == sorted(database.points("whole"))
-    pd.testing.assert_frame_equal(front(tmp_path / "whole"), front(tmp_path / "cut"))
+    pd.testing.assert_frame_equal(front(whole), front(tmp_path / "cut"))
 
 
 def test_an_unreachable_database_is_told_before_anything_is_written(tmp_path: Path) -> None:
