@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,12 +35,15 @@ class Model:
         return Analysis(self.graph)
 
 
-def open_model(name: str, *, folder: Path = Path()) -> Model:
+def open_model(
+    name: str, *, folder: Path = Path(), ranks: Mapping[str, int] | None = None
+) -> Model:
     """The model of a name.
 
     Args:
         name: `zoo:<name>`, or the path of an ONNX file or a Hugging Face folder.
         folder: what a relative path is relative to.
+        ranks: axes of inputs that the file gives no shape, where somebody knows them.
 
     Raises:
         GraphError: no such zoo model or file, or a file that cannot be used.
@@ -67,4 +71,4 @@ def open_model(name: str, *, folder: Path = Path()) -> Model:
         from dse.imports.folder import open_folder  # noqa: PLC0415 (it imports torch)
 
         return Model(name=path.resolve().name, graph=open_folder(path))
-    return Model(name=path.stem, graph=load(path))
+    return Model(name=path.stem, graph=load(path, ranks=ranks))

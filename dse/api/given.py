@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dse.data import SPLIT_NAMES
+from dse.data import SPLIT_NAMES, given_ranks, source_ranks
 from dse.space.schema import Mode
 from dse.zoo.split import Split, Splits
 from hwmodels.formats.quantizer import Quantizer
@@ -59,6 +59,12 @@ def _arrays(data: Mapping[str, ArrayLike] | Splits) -> dict[str, NDArray[Any]]:
         if split.labels is not None:
             found[f"{part}/labels"] = split.labels
     return found
+
+
+def ranks_of(data: Data) -> Mapping[str, int]:
+    """The axes of a model's inputs by name, as far as the data show them."""
+    samples = samples_of(data)
+    return source_ranks(str(data or "")) if samples is None else given_ranks(samples)
 
 
 def samples_of(data: Data) -> Splits | Mapping[str, NDArray[Any]] | None:

@@ -39,18 +39,19 @@ Formats = str | Path | Quantizer | Mapping[str, object] | FrontPoint
 file or object of an assignment, or a point of a front."""
 
 
-def load(source: str | Path) -> LoadedModel:
+def load(source: str | Path, *, ranks: Mapping[str, int] | None = None) -> LoadedModel:
     """Open a model.
 
     Args:
         source: `zoo:<name>`, or the path of an ONNX file or of a Hugging Face folder.
+        ranks: the number of axes of inputs that the file gives no shape, by name.
 
     Raises:
         GraphError: no such model, or one that cannot be used.
     """
     text = str(source)
     named = text if text.startswith(ZOO_PREFIX) else str(Path(text).resolve())
-    return LoadedModel(source=named, model=open_model(text))
+    return LoadedModel(source=named, model=open_model(text, ranks=ranks))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

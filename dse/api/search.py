@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from optuna.samplers import BaseSampler
 
-from dse.api.given import Candidate, Data, mode_of, samples_of, source_of
+from dse.api.given import Candidate, Data, mode_of, ranks_of, samples_of, source_of
 from dse.api.loaded import LoadedModel
 from dse.data import ZOO_PREFIX
 from dse.errors import SpaceError
@@ -100,7 +100,9 @@ def search(
         seed=seed,
     )
     wanted = _targets(targets)
-    chosen, origin, folder = _space(model, space, overrides, wanted, devices)
+    chosen, origin, folder = _space(
+        model, space, overrides, targets=wanted, devices=devices, ranks=ranks_of(data)
+    )
     splits = samples_of(data)
     metric = evaluate
     if metric is not None and not isinstance(metric, Metric):
@@ -141,8 +143,10 @@ def _space(
     model: str | Path | None,
     space: SpaceLike,
     overrides: Overrides,
+    *,
     targets: tuple[Target, ...],
     devices: Mapping[str, Device],
+    ranks: Mapping[str, int],
 ) -> tuple[Space, str, Path]:
     """The space, what errors call it, and the folder that its paths are relative to."""
     if isinstance(space, str | Path):
@@ -153,7 +157,8 @@ def _space(
         content = dict(space) if model is None else {**space, "model": _named(model)}
         found, origin, folder = validated(content, origin=ORIGIN), ORIGIN, Path()
     else:
-        return _around(model, space, overrides, targets, devices), ORIGIN, Path()
+        around = _around(model, space, overrides, targets=targets, devices=devices, ranks=ranks)
+        return around, ORIGIN, Path()
     changes: dict[str, object] = {}
     if model is not None:
         changes["model"] = _named(model)
@@ -166,8 +171,10 @@ def _around(
     model: str | Path | None,
     candidates: Sequence[Candidate],
     overrides: Overrides,
+    *,
     targets: tuple[Target, ...],
     devices: Mapping[str, Device],
+    ranks: Mapping[str, int],
 ) -> Space:
     """A space with these candidates everywhere, and sensible defaults for the rest."""
     if model is None or overrides.data is None:
@@ -181,7 +188,7 @@ def _around(
         seed=overrides.seed or 0,
         devices=devices,
     )
-    text = space_text(open_model(_named(model)), _named(model), draft)
+    text = space_text(open_model(_named(model), ranks=ranks), _named(model), draft)
     drafted = parse_space(text, origin=ORIGIN)
     use = tuple(mode_of(candidate) for candidate in candidates)
     if not use:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dse.cli.dims import Dim, bound, parsed
 from dse.cli.platform import DEVICE_RUNTIME
 from dse.cli.screen import JsonFlag, Rows, Screen, Value, positive
 from dse.report.quantities.unit import si
 
 if TYPE_CHECKING:
-    from dse.graph.ir.graph import Graph
     from dse.predict import Prediction
     from hwmodels.work.cost import CostEstimate
 
@@ -38,9 +38,6 @@ Format = Annotated[
 AssignmentFile = Annotated[
     Path | None,
     typer.Option(metavar="A.json", help="One format a site instead; or an annotated model's."),
-]
-Dim = Annotated[
-    list[str] | None, typer.Option(metavar="NAME=N", help="The value of a symbolic dimension.")
 ]
 Runtime = Annotated[
     str | None,
@@ -108,20 +105,22 @@ def predict(
     With --prompt also what serving takes: time to first token and per token, batch, price.
     """
     from dse.evaluate.request import Request  # noqa: PLC0415
+    from dse.graph.onnx.rank import ranks_in  # noqa: PLC0415
     from dse.model import open_model  # noqa: PLC0415
     from dse.predict import Usage, load_assignment  # noqa: PLC0415
     from dse.predict import predict as predictions  # noqa: PLC0415
     from hwmodels.formats import catalog  # noqa: PLC0415
 
     screen: Screen = context.obj
-    graph = open_model(model).graph
+    dims = parsed(dim or ())
+    graph = open_model(model, ranks=ranks_in(dims)).graph
     request = Request(prompt=prompt, generate=generate, batch=batch) if prompt else None
     found = predictions(
         graph,
         device,
         format or (),
         usage=Usage(
-            dims=bound(graph, dim or (), partly=request is not None),
+            dims=bound(graph, dims, partly=request is not None),
             request=request,
             gpus=tensor_parallel,
             utilisation=memory_utilisation,
@@ -175,18 +174,20 @@ def legal(
     json: JsonFlag = False,
 ) -> None:
     """Formats that run natively on a device, and why others do not."""
+    from dse.graph.onnx.rank import ranks_in  # noqa: PLC0415
     from dse.model import open_model  # noqa: PLC0415
     from dse.predict import Usage, load_assignment  # noqa: PLC0415
     from dse.predict import predict as predictions  # noqa: PLC0415
     from hwmodels.formats.catalog import SCHEMES  # noqa: PLC0415
 
     screen: Screen = context.obj
-    graph = open_model(model).graph
+    dims = parsed(dim or ())
+    graph = open_model(model, ranks=ranks_in(dims)).graph
     found = predictions(
         graph,
         [device],
         () if assignment else ("bf16", *SCHEMES),
-        usage=Usage(dims=bound(graph, dim or (), likely=True), gpus=tensor_parallel),
+        usage=Usage(dims=bound(graph, dims, likely=True), gpus=tensor_parallel),
         runtime=runtime,
         assignment=load_assignment(assignment, graph) if assignment else None,
     )
@@ -196,36 +197,6 @@ def legal(
 
 
 COMMANDS = (predict, legal)
-
-
-def bound(
-    graph: Graph, given: list[str] | tuple[()], *, likely: bool = False, partly: bool = False
-) -> dict[str, int]:
-    """The symbolic dimensions of `NAME=N` texts.
-
-    Where `likely`, the others are at usual values; where `partly`, they may be missing.
-
-    Raises:
-        GraphError: a text that is no such pair, or a name that the graph does not have.
-    """
-    from dse.errors import GraphError, nearest  # noqa: PLC0415
-    from dse.graph.onnx.dimension import choices, dimensions  # noqa: PLC0415
-    from dse.space.init import LIKELY_SIZES  # noqa: PLC0415
-
-    names = dimensions(graph)
-    dims = {name: LIKELY_SIZES.get(name, 1) for name in names} if likely else {}
-    for text in given:
-        name, _, number = text.partition("=")
-        if not number.isdigit():
-            raise GraphError(f"--dim {text}: expected NAME=N with a whole number N")
-        if name not in names and name not in choices(graph):
-            known = ", ".join(names) or "none"
-            raise GraphError(f"--dim {text}: no such dimension{nearest(name, names)} ({known})")
-        dims[name] = int(number)
-    if not partly and (missing := [name for name in names if name not in dims]):
-        wanted = " ".join(f"--dim {name}=N" for name in missing)
-        raise GraphError(f"{graph.path or graph.name}: sizes are needed: add {wanted}")
-    return dims
 
 
 def _totals(found: tuple[Prediction, ...]) -> Rows:

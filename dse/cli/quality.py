@@ -77,7 +77,7 @@ def evaluate(
     """Emulate a format or an assignment, measure quality."""
     if (format is None) == (assignment is None):
         raise typer.BadParameter("give either --format or --assignment")
-    from dse.data import check_source  # noqa: PLC0415
+    from dse.data import check_source, source_ranks  # noqa: PLC0415
     from dse.evaluate.model import evaluate_model  # noqa: PLC0415
     from dse.evaluate.tasks.run import evaluate_tasks  # noqa: PLC0415
     from dse.evaluate.tasks.schema import load_tasks  # noqa: PLC0415
@@ -90,7 +90,7 @@ def evaluate(
     entries = load_tasks(tasks) if tasks is not None else ()
     source = data_of(model, data or _text_of(entries))
     check_source(source)
-    opened = open_model(model)
+    opened = open_model(model, ranks=source_ranks(source))
     if assignment is not None:
         chosen = load_assignment(assignment, opened.graph)
     else:

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dse.cli.dims import Dim, check_names, parsed
 from dse.cli.platform import DEVICE_RUNTIME
 from dse.cli.screen import JsonFlag, Rows, Screen, Value
 
 if TYPE_CHECKING:
     from dse.evaluate.costs import Costs
+    from dse.model import Model as OpenedModel
     from dse.space.check import SpaceSummary
+    from dse.space.schema import Space
 
 Model = Annotated[
     str,
@@ -26,27 +29,43 @@ Model = Annotated[
 def init(
     context: typer.Context,
     model: Model,
+    *,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="SPACE.yaml", help="To write.")],
     target: Annotated[
         list[str] | None,
         typer.Option("--target", "--device", metavar=DEVICE_RUNTIME, help="Repeat for several."),
     ] = None,
     data: Annotated[str, typer.Option(help="Where samples come from.")] = "",
+    dim: Dim = None,
 ) -> None:
     """Write a commented space for a model."""
+    from dse.data import source_ranks  # noqa: PLC0415
     from dse.errors import SpaceError  # noqa: PLC0415
     from dse.explore.run import parse_targets  # noqa: PLC0415
     from dse.files import write_atomically  # noqa: PLC0415
+    from dse.graph.onnx.rank import ranks_in  # noqa: PLC0415
     from dse.model import open_model  # noqa: PLC0415
     from dse.space.init import Draft, space_text  # noqa: PLC0415
+    from dse.space.load import parse_space  # noqa: PLC0415
 
     screen: Screen = context.obj
     if out.exists():
         raise SpaceError(f"{out}: exists already; choose another --out")
-    opened = open_model(model)
+    dims = parsed(dim or ())
+    if data and Path(data).exists():
+        data = os.path.relpath(data, out.parent)
+    opened = open_model(model, ranks={**source_ranks(data, out.parent), **ranks_in(dims)})
+    check_names(opened.graph, dims)
     location = model if model.startswith("zoo:") else os.path.relpath(model, out.parent)
-    draft = Draft(targets=parse_targets(target or ()) or Draft().targets, data=data)
+    draft = Draft(
+        targets=parse_targets(target or ()) or Draft().targets,
+        data=data,
+        folder=out.parent,
+        dims=dims,
+    )
     text = space_text(opened, location, draft)
+    for remark in _remarks(parse_space(text, origin=str(out)), opened, out):
+        screen.remark(remark)
     write_atomically(out, text)
     path = shlex.quote(str(out))
     screen.remark(f"wrote {out}; read it, then: dse check {path} && dse search {path}")
@@ -69,16 +88,15 @@ def check(
     from dse.evaluate.cost_tables import build_costs  # noqa: PLC0415
     from dse.evaluate.described import described_outputs  # noqa: PLC0415
     from dse.explore.run import Overrides, open_space  # noqa: PLC0415
-    from dse.model import open_model  # noqa: PLC0415
     from dse.space.check import summarised  # noqa: PLC0415
+    from dse.space.opened import cost_model_of  # noqa: PLC0415
 
     screen: Screen = context.obj
     overrides = Overrides(targets=tuple(target or ()), data=data or None)
     opened, _, folder = open_space(str(space), overrides, needs_data=False)
     summary = summarised(opened, origin=str(space), folder=folder)
     _check_method(summary.space.search.method, str(space))
-    named = summary.space.cost_model
-    costed = open_model(named, folder=folder) if named else summary.model
+    costed = cost_model_of(summary.space, folder) or summary.model
     costs = build_costs(
         summary.space,
         summary.problem,
@@ -100,6 +118,18 @@ def check(
         screen.result(f"output {output}")
     screen.result("")
     screen.table(support)
+
+
+def _remarks(space: Space, opened: OpenedModel, out: Path) -> tuple[str, ...]:
+    """What a reader of the drafted space must know of its targets and of the model's price."""
+    from dse.evaluate.cost_tables import build_costs  # noqa: PLC0415
+    from dse.space.build import build_problem  # noqa: PLC0415
+
+    regions = opened.analysis.regions
+    problem = build_problem(space, regions, origin=str(out))
+    return build_costs(
+        space, problem, regions, opened.analysis, origin=str(out), folder=out.parent
+    ).remarks
 
 
 COMMANDS = (init, check)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dse.data.layout import batch_name, laid_out
+from dse.data.ranks import given_ranks, source_ranks
+from dse.data.sizes import source_sizes
 from dse.data.source import ZOO_PREFIX, check_source, code_of, is_code
 from dse.data.splits import SPLIT_NAMES, Sizes, deal, load_splits
 from dse.data.vocabulary import token_table
@@ -15,8 +17,11 @@ __all__ = [
     "check_source",
     "code_of",
     "deal",
+    "given_ranks",
     "is_code",
     "laid_out",
     "load_splits",
+    "source_ranks",
+    "source_sizes",
     "token_table",
 ]

@@ -43,7 +43,7 @@ def check_source(source: str, folder: Path = Path()) -> None:
     _check_known(source, path)
     code_of(source, folder)
     if path.suffix == ".npz":
-        for name, values in _arrays(path).items():
+        for name, values in archive(path).items():
             check_values(values, f"{path}: {name}")
     elif path.suffix in (".npy", *SUFFIXES):
         _existing(path)
@@ -85,7 +85,7 @@ def read_pool(
     if path.is_dir():
         return _image_folder(path, inputs, limit)
     if path.suffix == ".npz":
-        return pooled(_arrays(path), inputs, str(path))
+        return pooled(archive(path), inputs, str(path))
     if text is not None and path.suffix in SUFFIXES:
         return text.read(path, samples=limit, sequence=sequence, inputs=inputs)
     if path.suffix in SUFFIXES:
@@ -110,7 +110,12 @@ def _check_known(source: str, path: Path) -> None:
     )
 
 
-def _arrays(path: Path) -> Mapping[str, np.ndarray]:
+def archive(path: Path) -> Mapping[str, np.ndarray]:
+    """The arrays of an `.npz`, by name.
+
+    Raises:
+        DataError: no such file, or one that cannot be read.
+    """
     stat = _existing(path).stat()
     return _read_arrays(path, stat.st_mtime_ns, stat.st_size)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from dse.data import check_source
+from dse.data import check_source, source_ranks
 from dse.errors import DataError, SpaceError
 from dse.explore.loop import run
 from dse.explore.measure.parallelism import Parallelism
@@ -139,7 +139,7 @@ def open_space(
         )
     if overrides.data:
         check_source(overrides.data)
-    model = open_model(source)
+    model = open_model(source, ranks=source_ranks(overrides.data or ""))
     draft = Draft(
         targets=parse_targets(overrides.targets) or Draft().targets,
         data=overrides.data or "",

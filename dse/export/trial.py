@@ -23,10 +23,11 @@ from dse.export.deliver import deliver
 from dse.export.exporters import exporter
 from dse.graph.assignment_json import from_json
 from dse.graph.ir.graph import Graph
-from dse.model import Model, open_model
+from dse.model import Model
 from dse.run.entries import FrontAssignment, Recommendation
 from dse.run.files import STATE
 from dse.run.read import read_front, read_manifest, read_recommendation, read_space
+from dse.space.opened import searched_model
 from hwmodels.formats import catalog
 
 SAMPLES = 2
@@ -147,7 +148,7 @@ def model_of(folder: Path) -> Model:
         RunError: it is not where it was, or it is another one by now.
     """
     space, beside = read_space(folder)
-    model = open_model(space.model, folder=beside)
+    model = searched_model(space, beside)
     if model.graph.digest != read_manifest(folder).model_digest:
         raise RunError(f"{folder}: was made with another {space.model}; search that one again")
     return model

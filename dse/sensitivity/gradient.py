@@ -36,15 +36,18 @@ BACKWARD_FORWARDS = 2
 
 
 class Probe:
-    """Stands at a site like a quantizer; keeps what passes and its gradient."""
+    """Stands at a site like a quantizer; keeps what passes and its gradient.
+
+    In the body of a Loop it is passed in every iteration, in a branch that is not taken never.
+    """
 
     def __init__(self) -> None:
-        self._seen: Tensor | None = None
+        self._seen: list[Tensor] = []
 
     def reset(self) -> None:
-        """Forgets the gradient, before that of another output."""
-        if self._seen is not None:
-            self._seen.grad = None
+        """Forgets the gradients, before those of another output."""
+        for seen in self._seen:
+            seen.grad = None
 
     def __call__(self, x: Tensor) -> Tensor:
         """X, as something that a gradient reaches; integers, which have none, as they are."""
@@ -52,20 +55,18 @@ class Probe:
             return x
         tracked = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
         tracked.retain_grad()
-        self._seen = tracked
+        self._seen.append(tracked)
         return tracked
 
     @property
-    def value(self) -> Tensor:
-        """The batch that passed."""
-        assert self._seen is not None
-        return self._seen.detach()
+    def values(self) -> list[Tensor]:
+        """The batches that passed, in order."""
+        return [seen.detach() for seen in self._seen]
 
     @property
-    def gradient(self) -> Tensor:
-        """The gradient with respect to it; zeros where nothing depends on it."""
-        assert self._seen is not None
-        return torch.zeros_like(self._seen) if self._seen.grad is None else self._seen.grad
+    def gradients(self) -> list[Tensor]:
+        """The gradients with respect to it; zeros where nothing depends on it."""
+        return [torch.zeros_like(s) if s.grad is None else s.grad for s in self._seen]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,10 +205,12 @@ def _energy(operands: tuple[_Operand, ...], probes: Mapping[str, Probe]) -> floa
     """Sum of squared gradient times squared error over all elements of all operands."""
     total = 0.0
     for operand in operands:
-        value = probes[operand.sites[0]].value
-        gradient = sum((probes[key].gradient for key in operand.sites), torch.zeros_like(value))
-        error = operand.emulator(value) - value
-        total += float((gradient * error).square().sum(dtype=torch.float64))
+        read = [probes[key] for key in operand.sites]
+        gradients = zip(*(probe.gradients for probe in read), strict=True)
+        for value, parts in zip(read[0].values, gradients, strict=True):
+            gradient = torch.stack(parts).sum(dim=0)
+            error = operand.emulator(value) - value
+            total += float((gradient * error).square().sum(dtype=torch.float64))
     return total
 
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dse.data import code_of, is_code
-from dse.model import Model, open_model
+from dse.model import Model
 from dse.plugins import code_file
 from dse.space.build import build_problem
 from dse.space.load import load_space
+from dse.space.opened import searched_model, with_ranks
 from dse.space.problem import Problem
 from dse.space.schema import Space
 
@@ -55,7 +56,8 @@ def summarised(space: Space, *, origin: str, folder: Path) -> SpaceSummary:
     Raises:
         DseError, HardwareError: whatever of it cannot be used.
     """
-    model = open_model(space.model, folder=folder)
+    model = searched_model(space, folder)
+    space = with_ranks(space, model.graph)
     problem = build_problem(space, model.analysis.regions, origin=origin)
     return SpaceSummary(
         space=space, model=model, problem=problem, code=foreign_code(space, folder)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from dse.data import source_sizes
 from dse.errors import GraphError
 from dse.graph.annotations import annotations_of
 from dse.graph.ir.site import Region
 from dse.graph.lower.work import lower
-from dse.graph.onnx.dimension import dimensions
+from dse.graph.onnx.dimension import dimensions, named_shape
+from dse.graph.onnx.rank import SUFFIX
 from dse.model import Model
 from dse.space.annotated import annotated_candidates
 from dse.space.build import searched_sites
@@ -36,6 +39,8 @@ class Draft:
     trials: int = 48
     seed: int = 0
     dims: dict[str, int] = field(default_factory=dict)
+    folder: Path = Path()
+    """What the data's path is relative to."""
     devices: Mapping[str, Device] = field(default_factory=dict)
     """By the name that a target uses, where it is not one of the catalogue or a file."""
 
@@ -136,7 +141,11 @@ def _works(model: Model, draft: Draft) -> dict[str, RegionWork]:
 
 def _dims(model: Model, draft: Draft) -> dict[str, int]:
     likely = {name: LIKELY_SIZES.get(name, 1) for name in dimensions(model.graph)}
-    return likely | draft.dims
+    named = {value: named_shape(model.graph, value) or () for value in model.graph.inputs}
+    shown = source_sizes(draft.data, draft.folder, named) if draft.data else {}
+    told = {f"{value}{SUFFIX}": rank for value, rank in model.graph.told_ranks.items()}
+    known = {name: size for name, size in shown.items() if name in likely}
+    return likely | known | told | draft.dims
 
 
 def _annotated_lines(model: Model, location: str) -> list[str]:

@@ -26,6 +26,8 @@ BYTES = 256
 """Vocabulary of a byte-level model: its cross-entropy is quoted in bits per byte."""
 STATE = ("present", "new_state", "state_out")
 """Beginnings of outputs that are kept for the next call."""
+NEXT = ("n", "new", "next")
+"""Ends of the name of an input's next value."""
 
 
 def classify(graph: Graph, split: Split, asked: QualityOf) -> Task:
@@ -113,13 +115,24 @@ def _check_names(graph: Graph, asked: QualityOf) -> None:
 
 def _is_state(graph: Graph, name: str) -> bool:
     """Whether an output is an input grown by what is new: kept for the next call."""
-    if name.startswith(STATE) and len(graph.outputs) > 1:
+    if len(graph.outputs) > 1 and (name.startswith(STATE) or _renames_input(graph, name)):
         return True
     node = graph.producer.get(name)
     return (
         node is not None
         and node.op_type == "Concat"
         and any(value in graph.inputs for value in node.inputs)
+    )
+
+
+def _renames_input(graph: Graph, name: str) -> bool:
+    """Whether an output is called as an input with something behind it: `state`, `stateN`."""
+    rank = shape_of(graph, name)
+    return any(
+        name.startswith(given)
+        and name.removeprefix(given).lower().strip("_") in NEXT
+        and (rank is None or len(rank) == len(shape_of(graph, given) or ()))
+        for given in graph.inputs
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dse.graph.ir.graph import Dim, Graph, Node
@@ -14,6 +14,8 @@ SAME_VALUES = frozenset(
 """Operators that move or rename values and change none."""
 CHOSEN = frozenset({"ArgMax", "TopK", "Hardmax"})
 """Operators that keep the place of the largest."""
+SAID_BY: Mapping[str, OutputKind] = {"Softmax": "probabilities", "LogSoftmax": "log_probabilities"}
+"""What a last operator makes of its output."""
 FLOATS = ("float", "bfloat")
 SHIFTED_OPSET = 13
 """From here on Softmax and LogSoftmax normalise one axis, and the last one by default."""
@@ -49,12 +51,46 @@ def ends(graph: Graph, name: str) -> Iterator[End]:
             yield from ends(graph, node.inputs[0])
         case kept if kept in CHOSEN and node is not None:
             yield from _chosen_ends(graph, node)
+        case "If" if (kind := _kind_of_branches(graph, value)) is not None:
+            # A tensor inside of a body cannot be read, so the output itself is.
+            reason = "both branches of an If end so"
+            yield End(value=name, kind=kind, reason=reason)
         case _ if not is_float(graph, name):
             yield from _float_ends(graph, name)
         case "Cast" if node is not None and not is_float(graph, node.inputs[0]):
             yield from _float_ends(graph, node.inputs[0])
         case _:
             yield End(value=name, kind=None, reason="")
+
+
+def _kind_of_branches(graph: Graph, value: str) -> OutputKind | None:
+    """What an If gives, where all of its branches end alike in what says so."""
+    kinds = set(_branch_kinds(graph, value))
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def _branch_kinds(graph: Graph, value: str) -> Iterator[OutputKind | None]:
+    value = before_moves(graph, value)
+    node = graph.producer.get(value)
+    bodies = [] if node is None else [b for b in node.attributes.values() if isinstance(b, Graph)]
+    if node is None or (node.op_type != "If" and bodies):
+        yield None
+    elif bodies:
+        at = node.outputs.index(value)
+        for body in bodies:
+            yield from _branch_kinds(body, body.outputs[at])
+    elif node.op_type == "Sigmoid" and is_single(shape_of(graph, value)):
+        yield "probabilities"
+    elif node.op_type in SAID_BY and _is_last(graph, _softmax_end(graph, node)):
+        yield SAID_BY[node.op_type]
+    else:
+        yield None
+
+
+def _is_last(graph: Graph, end: End) -> bool:
+    """Whether classes are the last axis alone."""
+    shape = shape_of(graph, end.value)
+    return (end.axis == -1 and not end.flat) or (shape is not None and end.axis == len(shape) - 1)
 
 
 def _softmax_end(graph: Graph, node: Node) -> End:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from optuna.samplers import BaseSampler
 
-from dse.data import Sizes, check_source
+from dse.data import Sizes, check_source, given_ranks
 from dse.data.layout import Arrays
 from dse.evaluate.evaluator import Evaluator
 from dse.evaluate.metric import Metric
@@ -91,7 +91,8 @@ def prepare(
     method = _method(space, sampler, origin=origin, folder=folder)
     if splits is None:
         check_source(space.data.source, folder)
-    design = open_design(space, origin=origin, folder=folder, devices=devices)
+    ranks = None if splits is None else given_ranks(splits)
+    design = open_design(space, origin=origin, folder=folder, devices=devices, ranks=ranks)
     sites = {site.key: site for variable in design.problem.variables for site in variable.sites}
     quantizers = [
         (site.key, choice.quantizers[site.role])

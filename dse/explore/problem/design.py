@@ -22,10 +22,11 @@ from dse.explore.problem.substitute import Substitutes
 from dse.explore.solve.solver import Budget, bounded
 from dse.explore.solve.surrogate import Surrogate
 from dse.graph.ir.assignment import Assignment
-from dse.model import Model, open_model
+from dse.model import Model
 from dse.sensitivity.table import Sensitivity, finite
 from dse.space.build import build_problem
 from dse.space.constraint import Constraint
+from dse.space.opened import cost_model_of, searched_model, with_ranks
 from dse.space.problem import Point, Problem
 from dse.space.schema import Space, several
 from hwmodels.devices.device import Device
@@ -141,7 +142,12 @@ class Design:
 
 
 def open_design(
-    space: Space, *, origin: str, folder: Path, devices: Mapping[str, Device] | None = None
+    space: Space,
+    *,
+    origin: str,
+    folder: Path,
+    devices: Mapping[str, Device] | None = None,
+    ranks: Mapping[str, int] | None = None,
 ) -> Design:
     """The model, variables and cost tables that a space names; no data are read.
 
@@ -150,6 +156,7 @@ def open_design(
         origin: what errors call it.
         folder: what its relative paths are relative to.
         devices: by the name that a target uses, where it is not one of the catalogue or a file.
+        ranks: axes of inputs that the model's file gives no shape, where a program knows them.
 
     Raises:
         DseError, HardwareError: whatever in the space or the model cannot be used.
@@ -157,10 +164,11 @@ def open_design(
     """
     for number, text in enumerate(space.constraints):
         parse_bound(text, origin=f"{origin}: constraints.{number}")
-    model = open_model(space.model, folder=folder)
+    model = searched_model(space, folder, ranks)
+    space = with_ranks(space, model.graph)
     found = model.analysis.regions
     problem = build_problem(space, found, origin=origin)
-    cost_model = open_model(space.cost_model, folder=folder) if space.cost_model else None
+    cost_model = cost_model_of(space, folder)
 
     def priced(problem: Problem) -> Costs:
         return build_costs(

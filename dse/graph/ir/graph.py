@@ -98,6 +98,8 @@ class Graph:
     """Version by domain; the ONNX domain is the empty string."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     path: Path | None = None
+    told_ranks: Mapping[str, int] = field(default_factory=dict)
+    """The axes of inputs that the file gives no shape, as whoever loaded it said."""
 
     @cached_property
     def digest(self) -> str:

@@ -37,6 +37,8 @@ class Course:
             if node.name in flat.aliases and node.inputs[0] in types:
                 types.setdefault(node.outputs[0], types[node.inputs[0]])
         graph = replace(flow.graph, nodes=nodes)
+        # Constants of a branch that is not taken are stored too, and nothing was bound in it.
+        types = {**flow.graph.types, **types}
         return cls(flat=flat, bound=bound, flow=replace(flow, graph=graph), types=types)
 
     def times(self, node: str) -> int:

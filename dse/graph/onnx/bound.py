@@ -70,7 +70,9 @@ class Walk:
         Raises:
             GraphError: sizes that do not fit, or that nothing bounds.
         """
-        self.known.update({name: _constant(item) for name, item in graph.initializers.items()})
+        self.known.update(
+            {name: constant_known(item) for name, item in graph.initializers.items()}
+        )
         for node in graph.nodes:
             self._count(node)
             for value, item in zip(node.outputs, self._outputs(graph, node), strict=True):
@@ -284,7 +286,8 @@ def _agreed(inferred: TensorType | None, declared: TensorType | None) -> TensorT
     return replace(inferred, shape=tuple(a if isinstance(a, int) else b for a, b in pairs))
 
 
-def _constant(initializer: Initializer) -> Known:
+def constant_known(initializer: Initializer) -> Known:
+    """The type of a constant, and its data where it is small."""
     size = math.prod(size for size in initializer.type.shape or () if isinstance(size, int))
     small = initializer.has_data and size <= MAX_ELEMENTS
     return Known(type=initializer.type, data=initializer.numpy() if small else None)

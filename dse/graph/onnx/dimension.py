@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from dse.errors import GraphError, nearest
 from dse.graph.ir.graph import Dim, Graph
+from dse.graph.onnx.rank import SUFFIX, rank_problems
 
 OPERATORS: Mapping[type[ast.operator], Callable[[int, int], int]] = {
     ast.Add: operator.add,
@@ -39,10 +40,10 @@ def dimensions(graph: Graph) -> tuple[str, ...]:
 def choices(graph: Graph) -> frozenset[str]:
     """Names that may be bound besides `dimensions`: what only a run would tell.
 
-    Branches of an If and iterations of a Loop by its name (of an If also by its condition's), and
-    sizes of values inside, by declared name or as `<value>.<axis>`.
+    Branches of an If and iterations of a Loop by its name (of an If also by its condition's),
+    sizes of values inside, by declared name or as `<value>.<axis>`, and ranks of inputs.
     """
-    found: set[str] = set()
+    found = {f"{value}{SUFFIX}" for value in graph.inputs}
     for node in graph.nodes:
         bodies = [body for body in node.attributes.values() if isinstance(body, Graph)]
         if bodies:
@@ -85,12 +86,18 @@ def check(graph: Graph, dims: Mapping[str, int]) -> None:
         for name, size in dims.items()
         if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= LARGEST
     ]
+    problems += rank_problems(((value, _rank(graph, value)) for value in graph.inputs), dims)
     if problems:
         named = ", ".join(known) if known else "none, every size is fixed"
         raise GraphError(
             f"{graph.path or graph.name}: dimensions: {'; '.join(problems)}; "
             f"dimensions of the graph: {named}"
         )
+
+
+def _rank(graph: Graph, value: str) -> int | None:
+    kind = graph.types.get(value)
+    return None if kind is None or kind.shape is None else len(kind.shape)
 
 
 def bound(size: Dim, dims: Mapping[str, int]) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +14,13 @@ from dse.errors import GraphError
 from dse.graph.ir.graph import Graph
 from dse.graph.ir.initializer import from_proto
 from dse.graph.onnx.attributes import check_attributes
+from dse.graph.onnx.complete import completed
 from dse.graph.onnx.content import check_content
 from dse.graph.onnx.convert import ONNX_DOMAIN, Source, domain_name, graph_of
 from dse.graph.onnx.inline import inlined
 from dse.graph.onnx.order import bodies, name_nodes, sort_nodes
 from dse.graph.onnx.packed_attention import unpack_attentions
+from dse.graph.onnx.rank import give_ranks
 from dse.graph.onnx.scopes import qualify
 from dse.graph.onnx.unpack_weight import unpack_weights
 
@@ -41,7 +43,9 @@ MAX_BYTES = 2**31 - 1
 """A protobuf message cannot be longer."""
 
 
-def load(path: str | Path, *, data: Path | None = None) -> Graph:
+def load(
+    path: str | Path, *, data: Path | None = None, ranks: Mapping[str, int] | None = None
+) -> Graph:
     """The graph of an ONNX file, checked, inlined, sorted, typed; weights stay in their files.
 
     External data that is absent makes a graph without weights. A node without a name is called
@@ -50,6 +54,7 @@ def load(path: str | Path, *, data: Path | None = None) -> Graph:
     Args:
         path: the file.
         data: the folder of external data; by default the file's own.
+        ranks: the number of axes of inputs that the file gives no shape, by name.
 
     Raises:
         GraphError: The file is missing or not ONNX, the graph is invalid (a cycle, undefined or
@@ -69,12 +74,13 @@ def load(path: str | Path, *, data: Path | None = None) -> Graph:
     unpack_weights(model.graph, tensors, where=str(path))
     sort_nodes(model.graph, where=str(path))
     _check_operators(model, path)
-    _check_inputs(model, path)
+    told = give_ranks(model.graph, ranks or {}, where=str(path))
     model = _checked(_typed(model, path), path)
     graph = graph_of(model.graph, replace(source, opsets=_opsets(model)), initializers=tensors)
     check_attributes(graph, where=str(path))
+    graph = completed(graph)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    return replace(graph, metadata=metadata, path=path)
+    return replace(graph, metadata=metadata, path=path, told_ranks=told)
 
 
 def model_proto(path: Path) -> onnx.ModelProto:
@@ -291,14 +297,3 @@ def _typed(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
         return onnx.shape_inference.infer_shapes(model, strict_mode=False, data_prop=True)
     except (onnx.shape_inference.InferenceError, ValueError) as error:
         raise GraphError(f"{path}: shapes do not fit: {' '.join(str(error).split())}") from error
-
-
-def _check_inputs(model: onnx.ModelProto, path: Path) -> None:
-    unknown = [
-        value.name
-        for value in model.graph.input
-        if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape")
-    ]
-    if unknown:
-        message = f"{path}: inputs without a shape: {', '.join(unknown)}"
-        raise GraphError(f"{message}; export the model with shapes (sizes may be symbolic)")
