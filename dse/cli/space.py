@@ -121,7 +121,7 @@ def check(
 
 
 def _remarks(space: Space, opened: OpenedModel, out: Path) -> tuple[str, ...]:
-    """What a reader of the drafted space must know of its targets and of the model's price."""
+    """Remarks on a drafted space: its targets, and assumptions of the model's price."""
     from dse.evaluate.cost_tables import build_costs  # noqa: PLC0415
     from dse.space.build import build_problem  # noqa: PLC0415
 

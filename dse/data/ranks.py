@@ -1,4 +1,4 @@
-"""How many axes a model's inputs have, as the data show."""
+"""The number of axes of a model's inputs, as the data show."""
 
 from __future__ import annotations
 

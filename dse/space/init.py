@@ -40,7 +40,7 @@ class Draft:
     seed: int = 0
     dims: dict[str, int] = field(default_factory=dict)
     folder: Path = Path()
-    """What the data's path is relative to."""
+    """The folder of the data's relative path."""
     devices: Mapping[str, Device] = field(default_factory=dict)
     """By the name that a target uses, where it is not one of the catalogue or a file."""
 

@@ -15,7 +15,7 @@ SAME_VALUES = frozenset(
 CHOSEN = frozenset({"ArgMax", "TopK", "Hardmax"})
 """Operators that keep the place of the largest."""
 SAID_BY: Mapping[str, OutputKind] = {"Softmax": "probabilities", "LogSoftmax": "log_probabilities"}
-"""What a last operator makes of its output."""
+"""The kind of the output of a last operator."""
 FLOATS = ("float", "bfloat")
 SHIFTED_OPSET = 13
 """From here on Softmax and LogSoftmax normalise one axis, and the last one by default."""
@@ -64,7 +64,7 @@ def ends(graph: Graph, name: str) -> Iterator[End]:
 
 
 def _kind_of_branches(graph: Graph, value: str) -> OutputKind | None:
-    """What an If gives, where all of its branches end alike in what says so."""
+    """The kind of what an If gives, where all of its branches end alike in what says so."""
     kinds = set(_branch_kinds(graph, value))
     return kinds.pop() if len(kinds) == 1 else None
 

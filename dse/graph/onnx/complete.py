@@ -67,7 +67,7 @@ class _Completion:
                     self.known[value] = found
 
     def _found(self, graph: Graph, node: Node) -> Iterator[Known]:
-        """What is known of each result: what follows where that has a rank, else the file's."""
+        """The knowledge of each result: what follows where that has a rank, else the file's."""
         followed = self._outputs(graph, node)
         for at, value in enumerate(node.outputs):
             found = followed[at] if at < len(followed) else UNKNOWN
@@ -110,7 +110,7 @@ class _Completion:
             return ()  # sizes that do not fit are named where they are bound
 
     def _control(self, node: Node) -> tuple[Known, ...]:
-        """What a node with bodies gives: of an If what both branches agree on."""
+        """The results of a node with bodies: of an If what both branches agree on."""
         ends: list[tuple[Known, ...]] = []
         for body in _bodies(node):
             skipped = LOOP_HEAD if node.op_type == "Loop" else 0
@@ -158,7 +158,7 @@ def _any_size(known: Known) -> TensorType | None:
 
 
 def _agreed(pair: Iterable[Known]) -> Known:
-    """What the ends of both branches have in common."""
+    """The common part of the ends of both branches."""
     first, *others = (one.type for one in pair)
     if not isinstance(first, TensorType) or first.shape is None:
         return UNKNOWN
