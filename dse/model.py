@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 
 from dse import zoo
@@ -15,6 +15,8 @@ from dse.graph.onnx.load import load
 from dse.graph.patterns.analysis import Analysis
 
 ZOO_PREFIX = "zoo:"
+PAST = "past"
+"""The size that only a graph with a key-value cache has."""
 SHOWN = 200
 """Characters of a path that a message repeats."""
 
@@ -28,6 +30,28 @@ class Model:
     description: str = ""
     weights_note: str = ""
     """A remark on the weights that a reader must know, e.g. that they were quantized before."""
+
+    served: Callable[[], Graph] | None = None
+    """Makes the graph with keys and values of earlier positions as inputs, where there is one."""
+
+    def priced(self, dims: Iterable[str], *, answers: bool = False) -> Model:
+        """The model in the form that these sizes speak of.
+
+        Args:
+            dims: names of sizes; with `past` among them it keeps keys and values between calls.
+            answers: whether it reads a prompt and writes an answer.
+
+        Raises:
+            GraphError: it has such a form by its kind, but cannot be exported so.
+        """
+        if self.served is None or not (answers or PAST in dims):
+            return self
+        return replace(self, graph=self._served, served=None)
+
+    @cached_property
+    def _served(self) -> Graph:
+        assert self.served is not None
+        return self.served()
 
     @cached_property
     def analysis(self) -> Analysis:
@@ -70,5 +94,9 @@ def open_model(
     if path.is_dir():
         from dse.imports.folder import open_folder  # noqa: PLC0415 (it imports torch)
 
-        return Model(name=path.resolve().name, graph=open_folder(path))
+        return Model(
+            name=path.resolve().name,
+            graph=open_folder(path),
+            served=partial(open_folder, path, served=True),
+        )
     return Model(name=path.stem, graph=load(path, ranks=ranks))

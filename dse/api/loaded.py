@@ -86,7 +86,8 @@ class LoadedModel:
         Args:
             device: a name or file, with its runtime if you like (`h100-sxm:vllm`), or a device.
             format: what every site takes.
-            dims: the value of every symbolic dimension.
+            dims: the value of every symbolic dimension; with `past` a Hugging Face decoder reads
+                and writes its key-value cache.
             runtime: a name or file; the device's own by default.
 
         Raises:
@@ -96,7 +97,7 @@ class LoadedModel:
         """
         named = isinstance(format, str) and not _is_file(format)
         (found,) = predictions(
-            self.model.graph,
+            self.model.priced(dims or ()).graph,
             (_platform(device, runtime) if isinstance(device, Device) else device,),
             (str(format),) if named else (),
             usage=Usage(dims=dict(dims or {})),

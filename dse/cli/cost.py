@@ -113,8 +113,9 @@ def predict(
 
     screen: Screen = context.obj
     dims = parsed(dim or ())
-    graph = open_model(model, ranks=ranks_in(dims)).graph
     request = Request(prompt=prompt, generate=generate, batch=batch) if prompt else None
+    opened = open_model(model, ranks=ranks_in(dims))
+    graph = opened.priced(dims, answers=request is not None).graph
     found = predictions(
         graph,
         device,
@@ -182,7 +183,7 @@ def legal(
 
     screen: Screen = context.obj
     dims = parsed(dim or ())
-    graph = open_model(model, ranks=ranks_in(dims)).graph
+    graph = open_model(model, ranks=ranks_in(dims)).priced(dims).graph
     found = predictions(
         graph,
         [device],

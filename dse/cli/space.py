@@ -55,6 +55,7 @@ def init(
     if data and Path(data).exists():
         data = os.path.relpath(data, out.parent)
     opened = open_model(model, ranks={**source_ranks(data, out.parent), **ranks_in(dims)})
+    opened = opened.priced(dims)
     check_names(opened.graph, dims)
     location = model if model.startswith("zoo:") else os.path.relpath(model, out.parent)
     draft = Draft(
@@ -96,14 +97,16 @@ def check(
     opened, _, folder = open_space(str(space), overrides, needs_data=False)
     summary = summarised(opened, origin=str(space), folder=folder)
     _check_method(summary.space.search.method, str(space))
-    costed = cost_model_of(summary.space, folder) or summary.model
+    cost_model = cost_model_of(summary.space, folder)
+    costed = cost_model or summary.model
     costs = build_costs(
         summary.space,
         summary.problem,
         summary.model.analysis.regions,
-        costed.analysis,
+        costed.priced(summary.space.scenario.dims).analysis,
         origin=str(space),
         folder=folder,
+        same_network=cost_model is None,
     )
     support = _support(costs)
     read = summary.space

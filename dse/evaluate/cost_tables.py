@@ -11,7 +11,7 @@ from dse.evaluate.phases import exchange_of, growing_steps, phase_work, remarks_
 from dse.evaluate.target_costs import TargetCosts
 from dse.graph.ir.site import Region
 from dse.graph.patterns.analysis import Analysis
-from dse.graph.patterns.correspond import correspond
+from dse.graph.patterns.correspond import correspond, correspond_by_name
 from dse.space.operands import operand_quantizers
 from dse.space.problem import Problem
 from dse.space.schema import Space, Target
@@ -33,6 +33,7 @@ def build_costs(
     origin: str,
     folder: Path,
     devices: Mapping[str, Device] | None = None,
+    same_network: bool = False,
 ) -> Costs:
     """Cost tables of a problem on every target of a space.
 
@@ -44,6 +45,7 @@ def build_costs(
         origin: what errors call the space.
         folder: what relative device and runtime files are relative to.
         devices: by the name that a target uses, where it is not one of the catalogue or a file.
+        same_network: the graph is another form of the model that quality is measured on.
 
     Raises:
         GraphError: a symbolic size that the scenario does not bind.
@@ -59,10 +61,10 @@ def build_costs(
         )
         for name, phase in scenario.phases.items()
     )
+    match = correspond_by_name if same_network else correspond
     deciding = _variables_of_regions(
         problem,
-        quality_regions,
-        analysis.regions,
+        match(tuple(quality_regions), analysis.regions),
         [region.name for region in phases[0].work.regions],
     )
     choices = {region: _operand_choices(problem, owner) for region, owner in deciding.items()}
@@ -133,8 +135,7 @@ def _operand_choices(
 
 def _variables_of_regions(
     problem: Problem,
-    quality_regions: Sequence[Region],
-    cost_regions: Sequence[Region],
+    counterpart: Mapping[str, str | None],
     worked: Sequence[str],
 ) -> dict[str, int | None]:
     """Index of the variable that decides each cost region that has work to do.
@@ -146,5 +147,4 @@ def _variables_of_regions(
         for index, variable in enumerate(problem.variables)
         for region in variable.regions
     }
-    counterpart = correspond(tuple(quality_regions), tuple(cost_regions))
     return {name: owner.get(counterpart.get(name) or "") for name in worked}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,14 @@ from dse.graph.ir.graph import Graph
 from dse.graph.onnx.load import load
 from dse.imports.checkpoint import Checkpoint, StoredTensor, read_checkpoint
 from dse.imports.facts import KEY, Facts, with_folder
+from dse.imports.latent import leave_compressed
 from dse.imports.layers import Stack, shortened, stacks
 from dse.imports.network import CONFIG, build, read_config
 from dse.imports.parameters import Source, aliases, assembled, check_complete, sources
-from dse.imports.signature import Assembled, is_causal, signature
+from dse.imports.signature import PAST, PRESENT, Assembled, Signature, is_causal, signature
 from dse.imports.stamp import UnlikeError, layer_weights, stamp
 from dse.imports.tidy import tidy
-from dse.imports.trace import optimise, traced
+from dse.imports.trace import optimise, quiet, traced
 
 NETWORK, STORED = "network.", "stored."
 """Attributes of `Assembled`: what names of its parts begin with."""
@@ -40,17 +42,23 @@ TORCH_TYPES = {
 }  # fmt: skip
 
 
-def open_folder(folder: Path) -> Graph:
+def open_folder(folder: Path, *, served: bool = False) -> Graph:
     """The graph of a folder, with its weights; exported once, then read from the cache.
+
+    Args:
+        folder: configuration and weights.
+        served: the graph has keys and values of earlier positions as inputs
+            (`past_key_values.<layer>.<part>`) and those of the next call as outputs.
 
     Raises:
         GraphError: Something in the folder cannot be used, or its family cannot be exported.
     """
     checkpoint = _checkpoint(folder)
-    path = cache_folder() / "imports" / f"{_digest(checkpoint)}.onnx"
+    form = "-served" if served else ""
+    path = cache_folder() / "imports" / f"{_digest(checkpoint)}{form}.onnx"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, _bytes(export_folder(folder, checkpoint)))
+        write_atomically(path, _bytes(export_folder(folder, checkpoint, served=served)))
     return with_folder(load(path, data=folder), folder)
 
 
@@ -77,7 +85,7 @@ def write_graph(folder: Path, path: Path) -> None:
     write_atomically(path, _bytes(model))
 
 
-def export_folder(folder: Path, checkpoint: Checkpoint) -> ir.Model:
+def export_folder(folder: Path, checkpoint: Checkpoint, *, served: bool = False) -> ir.Model:
     """The graph of a folder; initialisers refer to its safetensors files, relative to it.
 
     Raises:
@@ -85,13 +93,15 @@ def export_folder(folder: Path, checkpoint: Checkpoint) -> ir.Model:
     """
     config = read_config(folder)
     try:
-        model = _exported(build(config, folder), checkpoint, shorten=True)
+        model = _exported(build(config, folder), checkpoint, shorten=True, served=served)
     except UnlikeError:
-        model = _exported(build(config, folder), checkpoint, shorten=False)
+        model = _exported(build(config, folder), checkpoint, shorten=False, served=served)
     return model
 
 
-def _exported(network: Any, checkpoint: Checkpoint, *, shorten: bool) -> ir.Model:
+def _exported(
+    network: Any, checkpoint: Checkpoint, *, shorten: bool, served: bool = False
+) -> ir.Model:
     """The network's graph.
 
     Raises:
@@ -114,9 +124,15 @@ def _exported(network: Any, checkpoint: Checkpoint, *, shorten: bool) -> ir.Mode
     heard: list[str] = []
     module = Assembled(network, _of(stored, kept), kept, tied, asked.keywords, tell=heard.append)
     _forget_parameters(network)
-    model = _traced(module, asked.inputs, asked.dims, mode, checkpoint.folder)
+    if served:
+        asked = _with_cache(module, asked, mode, checkpoint.folder)
+    model = _traced(module, asked, mode, checkpoint.folder)
     model.graph.outputs[0].name = heard[-1]
     _name_weights(model.graph, module.names)
+    if served:
+        from dse.imports.cache import ask_one  # noqa: PLC0415
+
+        ask_one(model.graph)
     optimise(model)
     tidy(model, root=NETWORK)
     for stack in repeated:
@@ -199,24 +215,56 @@ def _forget_parameters(network: Any) -> None:
             module._parameters[name] = None
 
 
-def _traced(
-    module: Assembled,
-    inputs: Mapping[str, Tensor],
-    dims: Mapping[str, Any],
-    mode: FakeTensorMode,
-    folder: Path,
-) -> ir.Model:
+def _with_cache(
+    module: Assembled, asked: Signature, mode: FakeTensorMode, folder: Path
+) -> Signature:
+    """The signature with the keys and values of earlier positions, as one run leaves them.
+
+    Raises:
+        CheckpointError: The network keeps none, or something else beside them.
+    """
+    from dse.imports.cache import DIMS, example, new_cache  # noqa: PLC0415
+
+    network = module.network
+    cache = new_cache(network) if is_causal(network) else None
+    leave_compressed(network)
+    with _refusals(module, folder), mode, quiet():
+        inputs = {name: mode.from_tensor(value) for name, value in asked.inputs.items()}
+        module.result(inputs, cache)
+    past = example(cache) if cache is not None else {}
+    if not past:
+        raise CheckpointError(
+            f"{folder}: {type(network).__name__} keeps no keys and values between calls, so it "
+            "has no past; leave --dim past and --prompt out"
+        )
+    return Signature(
+        inputs={**asked.inputs, **past},
+        dims={**asked.dims, **dict.fromkeys(past, DIMS)},
+        keywords=asked.keywords,
+    )
+
+
+def _traced(module: Assembled, asked: Signature, mode: FakeTensorMode, folder: Path) -> ir.Model:
+    past = [name for name in asked.inputs if name.startswith(PAST)]
+    outputs = ("output", *(name.replace(PAST, PRESENT, 1) for name in past))
+    with _refusals(module, folder):
+        fake = {name: mode.from_tensor(value) for name, value in asked.inputs.items()}
+        model = traced(module, {"inputs": fake}, {"inputs": dict(asked.dims)}, outputs)
+    for value, name in zip(model.graph.inputs, asked.inputs, strict=True):
+        value.name = name
+    return model
+
+
+@contextmanager
+def _refusals(module: Assembled, folder: Path) -> Iterator[None]:
+    """Says of whatever the exporter raises which network it was."""
     try:
-        fake = {name: mode.from_tensor(value) for name, value in inputs.items()}
-        model = traced(module, {"inputs": fake}, {"inputs": dict(dims)}, ("output",))
+        yield
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(
             f"{folder}: {type(module.network).__name__} cannot be exported: {reason}"
         ) from error
-    for value, name in zip(model.graph.inputs, inputs, strict=True):
-        value.name = name
-    return model
 
 
 def _name_weights(graph: ir.Graph, names: Sequence[str]) -> None:

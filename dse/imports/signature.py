@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from dse.imports.parameters import Source, assembled
 
 BATCH, SEQUENCE = 2, 5
 """Sizes of the example: unequal, and none of them 0 or 1, which torch specialises on."""
+PAST, PRESENT = "past_key_values", "present"
+"""How the names of a graph's caches begin: before a call, and after it."""
 OUTPUTS = ("logits", "logits_per_image", "last_hidden_state", "prediction_logits", "image_embeds")
 """Results of a network that are taken: the first that it has."""
 
@@ -67,7 +70,10 @@ def _tokens() -> Tensor:
 
 
 class Assembled(nn.Module):
-    """A network whose parameters are made of stored tensors in every forward pass."""
+    """A network whose parameters are made of stored tensors in every forward pass.
+
+    Caches among the inputs (`dse.imports.cache`) make those of the next call outputs.
+    """
 
     def __init__(
         self,
@@ -77,7 +83,7 @@ class Assembled(nn.Module):
         tied: Sequence[tuple[str, ...]],
         keywords: Mapping[str, Any],
         *,
-        tell: Callable[[str], None],
+        tell: Callable[[str], None] = lambda name: None,
     ) -> None:
         """`tell` hears the result's name: attributes are restored after a trace."""
         super().__init__()
@@ -92,24 +98,43 @@ class Assembled(nn.Module):
     def __repr__(self) -> str:  # torch's exporter prints it; the network's own would read weights
         return type(self.network).__name__
 
-    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
-        """The network's main output."""
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor | tuple[Tensor, ...]:
+        """The network's main output, and the caches where some are among the inputs."""
+        from dse.imports.cache import content, filled  # noqa: PLC0415
+
+        past = {name: value for name, value in inputs.items() if name.startswith(PAST)}
+        if not past:
+            return self.result(inputs, self._no_cache())
+        cache = filled(self.network, past)
+        rest = {name: value for name, value in inputs.items() if name not in past}
+        value = self.result(rest, cache)
+        return value, *content(cache, PRESENT).values()
+
+    def result(self, inputs: Mapping[str, Tensor], cache: Any) -> Tensor:
+        """The network's main output; `cache` holds the keys and values afterwards."""
         stored = dict(zip(self.names, self.stored, strict=True))
         parameters = assembled(self.network, stored, self.made_from, self.tied)
+        keywords = {**self.keywords, **self._cache_keyword(cache)}
         with RealPairs():
             result = torch.func.functional_call(
-                self.network, parameters, (), {**inputs, **self.keywords, **self._cache()}
+                self.network, parameters, (), {**inputs, **keywords}
             )
         name = output_name(result)
         self.tell(name)
         value: Tensor = result[name]
         return value
 
-    def _cache(self) -> dict[str, Any]:
+    def _cache_keyword(self, cache: Any) -> dict[str, Any]:
+        """What the network calls its cache; transformers renamed it in version 5."""
+        known = inspect.signature(self.network.forward).parameters
+        name = "cache" if "cache" in known else "past_key_values"
+        return {} if cache is None else {name: cache}
+
+    def _no_cache(self) -> Any:
         from transformers import DynamicCache  # noqa: PLC0415
 
         # With a cache, even an empty one, transformers does not look for packed sequences.
-        return {"past_key_values": DynamicCache()} if is_causal(self.network) else {}
+        return DynamicCache() if is_causal(self.network) else None
 
 
 def output_name(result: Any) -> str:

@@ -20,6 +20,12 @@ class Layer:
 
     nodes: list[ir.Node] = field(default_factory=list)
     made: set[ir.Value] = field(default_factory=set)
+    past: list[ir.Value] = field(default_factory=list)
+    """Inputs of the graph that are read here alone: keys and values of earlier positions."""
+
+    def present(self, graph: ir.Graph) -> list[ir.Value]:
+        """Outputs of the graph that are made here: what the next call finds as `past`."""
+        return [value for value in graph.outputs if self.past and value in self.made]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +57,16 @@ def stamp(model: ir.Model, stack: Stack, weights: Weights) -> None:
     for number, source in enumerate(stack.representatives, start=stack.traced):
         copied = {results[source - 1]: previous}
         copied |= dict(_other_weights(graph, weights.names[source], weights.names[number]))
+        copied |= {value: _other_past(graph, value, number) for value in layers[source].past}
+        made = layers[source].present(graph)
         names = _renaming(stack, weights, source, number)
+        names |= {str(value.name): _numbered(value, number) for value in made}
         for node in layers[source].nodes:
             copy = _copy(node, copied, names)
             graph.insert_after(place, copy)
             place = copy
         previous = copied[results[source]]
+        graph.outputs.extend(copied[value] for value in made)
     for node, index in tail:
         node.replace_input_with(index, previous)
     for index, value in enumerate(graph.outputs):
@@ -75,10 +85,16 @@ def _layers(graph: ir.Graph, stack: Stack, weights: Weights) -> list[Layer]:
         for name in weights.names[number]:
             owner[graph.initializers[name]] = number
     layers = [Layer() for _ in range(stack.traced)]
+    for value in graph.inputs:
+        at = _reader(value, stack)
+        if at is not None:
+            owner[value] = at
+            layers[at].past.append(value)
     for node in graph:
         at = _scope(node, stack)
         sources = {owner[value] for value in node.inputs if value in owner}
-        if not sources:
+        # Caches of all layers are equally long: the length of one is nobody's own.
+        if not sources or (node.op_type == "Shape" and node.inputs[0] in graph.inputs):
             continue
         if at is None and len(sources) == 1 and _is_static(node):
             at = next(iter(sources))
@@ -89,6 +105,34 @@ def _layers(graph: ir.Graph, stack: Stack, weights: Weights) -> list[Layer]:
         layers[at].nodes.append(node)
         layers[at].made.update(node.outputs)
     return layers
+
+
+def _reader(value: ir.Value, stack: Stack) -> int | None:
+    """The layer whose cache an input is; its size may be asked for elsewhere.
+
+    Raises:
+        UnlikeError: it is not numbered as the layer is.
+    """
+    places = {_scope(node, stack) for node in value.consumers() if node.op_type != "Shape"}
+    if None in places or len(places) != 1:
+        return None
+    (at,) = places
+    if f".{at}." not in str(value.name):
+        raise UnlikeError(f"layer {at} reads {value.name}")
+    return at
+
+
+def _numbered(value: ir.Value, number: int) -> str:
+    """The name of the same cache of another layer."""
+    start, _, rest = str(value.name).partition(".")
+    return f"{start}.{number}.{rest.partition('.')[2]}"
+
+
+def _other_past(graph: ir.Graph, value: ir.Value, number: int) -> ir.Value:
+    """The same input of another layer, added to the graph."""
+    other = ir.Value(name=_numbered(value, number), shape=value.shape, type=value.type)
+    graph.inputs.append(other)
+    return other
 
 
 def _scope(node: ir.Node, stack: Stack) -> int | None:
@@ -137,6 +181,7 @@ def _check_twins(
     if len(one) != len(other):
         raise UnlikeError(f"layers {first} and {second} have {len(one)} and {len(other)} nodes")
     alike[str(results[first - 1].name)] = str(results[second - 1].name)
+    alike |= {str(value.name): _numbered(value, second) for value in layers[first].past}
     for a, b in zip(one, other, strict=True):
         if (a.op_type, a.domain, _attributes(a)) != (b.op_type, b.domain, _attributes(b)):
             raise UnlikeError(f"{a.name} and {b.name} differ")

@@ -102,6 +102,11 @@ class Scenario(Section):
     memory_utilisation: float = Field(default=UTILISATION, gt=0, le=1)
     """Share of a GPU's memory that weights, KV cache and activations may fill."""
 
+    @property
+    def dims(self) -> frozenset[str]:
+        """The names of sizes that any phase binds."""
+        return frozenset(name for phase in self.phases.values() for name in phase.dims)
+
 
 class Target(Section):
     """A device with the runtime that drives it; `device` or `device:runtime` for short."""

@@ -121,16 +121,25 @@ class AttentionLoops:
     keys: int
     depth: int
     causal: bool = False
+    window: int | None = None
+    """Keys that a query sees at most: sliding-window attention."""
+
+    @property
+    def reach(self) -> int:
+        """Keys of the query that sees most."""
+        return self.keys if self.window is None else min(self.keys, self.window)
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates of both products.
 
-        Causal attention counts the lower triangle only, which is what its kernels compute.
+        Causal attention counts what is not masked, which is what its kernels compute: of a
+        query with j positions before it min(j + 1, window) keys.
         """
-        pairs = self.queries * self.keys
+        pairs = self.queries * self.reach
         if self.causal:
-            pairs -= self.queries * (self.queries - 1) // 2
+            short = max(self.reach - 1 - max(self.keys - self.queries, 0), 0)
+            pairs -= short * (short + 1) // 2
         return 2 * self.batch * self.heads * self.depth * pairs
 
 
@@ -203,6 +212,7 @@ def contraction_loops(
                 keys=s["L"],
                 depth=s["D"],
                 causal=bool(s.get("causal", 0)),
+                window=s.get("window"),
             )
 
 

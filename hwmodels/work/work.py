@@ -88,7 +88,8 @@ class Op:
     """One operation with its loop sizes.
 
     `sizes` are those of the operator table (`docs/design.md`, section 6): gemm M, K, N; bmm
-    B, M, K, N; attention B, H, HK, S, L, D, causal; conv2d N, C, H, W, O, OH, OW, kh, kw, groups
+    B, M, K, N; attention B, H, HK, S, L, D, causal (and window, the keys that a query sees at
+    most); conv2d N, C, H, W, O, OH, OW, kh, kw, groups
     (and sh, sw, dh, dw, strides and dilations, 1 where they are absent); row-wise ops rows, cols;
     embedding vocab, dim, tokens. A `grouped_gemm`, one weight
     matrix an expert, has E (experts), M (rows of all experts together: tokens x topk), K, N and
@@ -116,7 +117,8 @@ class Op:
             case "bmm":
                 return s["B"] * s["M"] * s["K"] * s["N"]
             case "attention":
-                return 2 * s["B"] * s["H"] * s["S"] * s["L"] * s["D"]
+                seen = min(s["L"], s.get("window", s["L"]))
+                return 2 * s["B"] * s["H"] * s["S"] * seen * s["D"]
             case "conv2d":
                 taps = s["C"] // s["groups"] * s["kh"] * s["kw"]
                 return s["N"] * s["O"] * s["OH"] * s["OW"] * taps

@@ -47,6 +47,11 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
 HEADS = {"bert": "Model", "clip": "Model", "vit": "ForImageClassification", "gpt2": "LMHeadModel"}
 
 
+def depth(family: str) -> str:
+    """The configuration's name of the number of layers."""
+    return "n_layer" if family == "gpt2" else "num_hidden_layers"
+
+
 def save(family: str, folder: Path, *, dtype: torch.dtype = torch.float32, **changes: Any) -> Path:
     """Saves a tiny network of a family; its weights are large enough to matter everywhere."""
     name, sizes = CONFIGS[family]

@@ -169,16 +169,18 @@ def open_design(
     found = model.analysis.regions
     problem = build_problem(space, found, origin=origin)
     cost_model = cost_model_of(space, folder)
+    priced_model = (cost_model or model).priced(space.scenario.dims)
 
     def priced(problem: Problem) -> Costs:
         return build_costs(
             space,
             problem,
             found,
-            (cost_model or model).analysis,
+            priced_model.analysis,
             origin=origin,
             folder=folder,
             devices=devices,
+            same_network=cost_model is None,
         )
 
     costs = priced(problem)

@@ -12,6 +12,7 @@ from dse.graph.ir.graph import Graph, Initializer, Node
 from dse.graph.ir.operators import FUSED_ATTENTION
 from dse.graph.lower.loops import attention_sizes, loops, past_input, sizes
 from dse.graph.lower.operand import Values
+from dse.graph.lower.window import window
 from dse.graph.patterns.attention import Attention, cache_write, source
 from dse.graph.patterns.attention import Operand as Input
 from dse.graph.patterns.flow import Flow
@@ -31,13 +32,17 @@ SAME_SHAPE = ("Expand", "Where", "Cast", "Not", "And", "Or", "Mul", "Sub", "Add"
 def attention_op(values: Values, attention: Attention) -> Op:
     """The attention of all its nodes; keys and values are read as the cache that they are.
 
-    Sizes: B, H, HK (key and value heads), S, L, D, causal. A graph that merges batch and heads
-    into one axis counts as one batch. Probabilities stay in the kernel.
+    Sizes: B, H, HK (key and value heads), S, L, D, causal, and window where fewer positions than
+    L are seen: no more are kept and read. A graph that merges batch and heads into one axis
+    counts as one batch. Probabilities stay in the kernel.
     """
     size = _sizes(values, attention)
     depth = size.pop("DV")
+    seen = window(values, attention.mix, _masks(values.flow, attention))
+    if seen is not None and seen < size["L"]:
+        size["window"] = seen
     heads = (size["B"], size["H"], size["S"])
-    kv_heads = (size["B"], size["HK"], size["L"])
+    kv_heads = (size["B"], size["HK"], size.get("window", size["L"]))
     q = values.operand("q", source(values.flow, attention, attention.q), axes=(3,),
                        shape=(*heads, size["D"]))  # fmt: skip
     output = values.operand("output", attention.output, shape=(*heads, depth))
@@ -49,7 +54,14 @@ def attention_op(values: Values, attention: Attention) -> Op:
         operands=(
             q,
             _cached(values, attention, "k", attention.k, (*kv_heads, size["D"]), axis=3),
-            _cached(values, attention, "v", attention.v, (*kv_heads, depth), axis=2),
+            _cached(
+                values,
+                attention,
+                "v",
+                attention.v,
+                (*kv_heads, _width(values, attention, size["D"], depth)),
+                axis=2,
+            ),
             output,
         ),
     )
@@ -77,6 +89,12 @@ def _kv_heads(values: Values, attention: Attention, size: Mapping[str, int]) -> 
     """Key heads before a graph repeats them for every query head."""
     keys = math.prod(sizes(values.types, source(values.flow, attention, attention.k)))
     return max(keys // max(size["B"] * size["L"] * size["D"], 1), 1)
+
+
+def _width(values: Values, attention: Attention, keys: int, channels: int) -> int:
+    """Channels of a cached value: values may be a part of what is kept as keys (MLA)."""
+    k, v = (source(values.flow, attention, given) for given in (attention.k, attention.v))
+    return max(keys, channels) if values.root(k) == values.root(v) else channels
 
 
 def appended(values: Values, attention: Attention) -> Iterator[str]:

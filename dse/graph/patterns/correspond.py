@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-from dse.graph.ir.site import Region
+from dse.graph.ir.site import Region, Site
 
 Item = TypeVar("Item")
 
@@ -24,6 +24,27 @@ def correspond(source: Sequence[Region], target: Sequence[Region]) -> Mapping[st
         given = [region for region in source if (region.kind, region.role) == part]
         found |= _within_role(given, wanted)
     return {region.name: found[region.name] for region in target}
+
+
+def correspond_by_name(
+    source: Sequence[Region], target: Sequence[Region]
+) -> Mapping[str, str | None]:
+    """For every region of a network the region of another form of it.
+
+    Products have the names of their modules in every form, so that they find each other whatever
+    stands around them; None for products that only one form has. Other regions go by role.
+    """
+    owner = {site.node: region.name for region in source for site in _weights(region)}
+    found = dict(correspond(source, target))
+    for region in target:
+        nodes = [site.node for site in _weights(region)]
+        if nodes:
+            found[region.name] = next((owner[node] for node in nodes if node in owner), None)
+    return found
+
+
+def _weights(region: Region) -> list[Site]:
+    return [site for site in region.sites if site.role == "weight"]
 
 
 def _within_role(given: Sequence[Region], wanted: Sequence[Region]) -> dict[str, str | None]:

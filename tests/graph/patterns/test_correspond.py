@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dse.graph.ir.site import Region
-from dse.graph.patterns.correspond import correspond
+from dataclasses import replace
+
+from dse.graph.ir.site import Region, Site
+from dse.graph.patterns.correspond import correspond, correspond_by_name
 
 
 def region(name: str, role: str, block: int | None, depth: float, kind: str = "gemm") -> Region:
@@ -61,3 +63,17 @@ def test_outside_of_blocks_the_nearest_depth_decides():
 def test_every_target_region_has_an_entry_in_order():
     target = network(5, "qkv", "o")
     assert list(correspond(network(2, "qkv"), target)) == [r.name for r in target]
+
+
+def product(name: str, role: str, node: str) -> Region:
+    weight = Site(
+        node=node, operand="in1", value=f"{node}.weight", role="weight", shape=(4, 4),
+        contraction_axes=(0,),
+    )  # fmt: skip
+    return replace(region(name, role, 0, 0.0), sites=(weight,))
+
+
+def test_forms_of_one_network_correspond_by_module():
+    source = (product("a/q", "q", "q_proj"), product("a/o", "o", "o_proj"))
+    target = (product("b/o", "o", "absorbed"), product("b/linear", "linear", "o_proj"))
+    assert correspond_by_name(source, target) == {"b/o": None, "b/linear": "a/o"}
