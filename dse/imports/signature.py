@@ -16,7 +16,7 @@ from dse.imports.parameters import Source, assembled
 BATCH, SEQUENCE = 2, 5
 """Sizes of the example: unequal, and none of them 0 or 1, which torch specialises on."""
 PAST, PRESENT = "past_key_values", "present"
-"""How the names of a graph's caches begin: before a call, and after it."""
+"""Beginnings of the names of a graph's caches: before a call, and after it."""
 OUTPUTS = ("logits", "logits_per_image", "last_hidden_state", "prediction_logits", "image_embeds")
 """Results of a network that are taken: the first that it has."""
 
@@ -125,7 +125,7 @@ class Assembled(nn.Module):
         return value
 
     def _cache_keyword(self, cache: Any) -> dict[str, Any]:
-        """What the network calls its cache; transformers renamed it in version 5."""
+        """The keyword that a network takes its cache by; transformers renamed it in version 5."""
         known = inspect.signature(self.network.forward).parameters
         name = "cache" if "cache" in known else "past_key_values"
         return {} if cache is None else {name: cache}

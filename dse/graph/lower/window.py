@@ -88,7 +88,7 @@ def _position(values: Values, value: str) -> Position | None:
 
 
 def _shift(values: Values, value: str) -> int:
-    """What is added to positions as a constant."""
+    """The constant that is added to positions."""
     node = values.flow.graph.producer.get(value)
     if node is None:
         return 0
