@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
 from dse.imports.latent import is_latent
-from dse.imports.signature import PAST
+from dse.imports.names import PAST
 
 POSITIONS = 3
 """Cached positions of the example: unequal to its other sizes."""

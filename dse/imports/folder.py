@@ -23,9 +23,10 @@ from dse.imports.checkpoint import Checkpoint, StoredTensor, read_checkpoint
 from dse.imports.facts import KEY, Facts, with_folder
 from dse.imports.latent import leave_compressed
 from dse.imports.layers import Stack, shortened, stacks
+from dse.imports.names import PAST, PRESENT
 from dse.imports.network import CONFIG, build, read_config
 from dse.imports.parameters import Source, aliases, assembled, check_complete, sources
-from dse.imports.signature import PAST, PRESENT, Assembled, Signature, is_causal, signature
+from dse.imports.signature import Assembled, Signature, is_causal, signature
 from dse.imports.stamp import UnlikeError, layer_weights, stamp
 from dse.imports.tidy import tidy
 from dse.imports.trace import optimise, quiet, traced

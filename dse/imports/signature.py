@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from dse.imports.complex import RealPairs
+from dse.imports.names import PAST, PRESENT
 from dse.imports.parameters import Source, assembled
 
 BATCH, SEQUENCE = 2, 5
 """Sizes of the example: unequal, and none of them 0 or 1, which torch specialises on."""
-PAST, PRESENT = "past_key_values", "present"
-"""Beginnings of the names of a graph's caches: before a call, and after it."""
 OUTPUTS = ("logits", "logits_per_image", "last_hidden_state", "prediction_logits", "image_embeds")
 """Results of a network that are taken: the first that it has."""
 
