@@ -29,7 +29,9 @@ from dse.evaluate.reference import (
 from dse.evaluate.ruin import ConstantAnswer
 from dse.execute.emulate import Emulator, emulators
 from dse.execute.operators.step import Quantize
+from dse.execute.program.passage import Kept, Origin
 from dse.execute.program.program import Program
+from dse.execute.program.recent import RecentTensors
 from dse.execute.program.trace import Trace
 from dse.execute.quantizers import bound
 from dse.execute.weights.calibrate import Calibration
@@ -48,10 +50,11 @@ TRACE_BYTES = 2 << 30
 class _Batch:
     """One batch with what the full-precision run left."""
 
-    feeds: dict[str, Tensor]
     references: tuple[DistributionReference | RegressionReference, ...]
     """One an output of the task."""
-    trace: Trace | None
+    trace: Trace
+    kept: Kept
+    """What assignments before have left of their runs."""
 
     def score(self, outputs: Mapping[str, Tensor]) -> BatchScore:
         """Distance of the outputs, all together."""
@@ -89,16 +92,19 @@ class Evaluator:
     metric: Metric | None = None
     """A user's own measure of quality, instead of the divergence from full precision."""
     trace_bytes: int = TRACE_BYTES
-    """Kept of full precision on the search split, all batches together."""
+    """Kept of runs on the search split, all batches together."""
     macs: int = 0
     _batches: dict[SplitName, list[_Batch]] = field(default_factory=dict)
     _forward_macs: dict[SplitName, int] = field(default_factory=dict)
     _scores: dict[tuple[SplitName, int], NDArray[np.float64]] = field(default_factory=dict)
     """Of full precision, by split and samples."""
+    _kept: RecentTensors[tuple[str, Origin]] = field(default_factory=lambda: RecentTensors(0))
+    """What assignments have left at passages of the network, all batches together."""
 
     def __getstate__(self) -> dict[str, object]:
         """The arguments it was made of; a copy in another process begins afresh."""
-        fresh = {"macs": 0, "_batches": {}, "_forward_macs": {}, "_scores": {}}
+        fresh: dict[str, object] = {"macs": 0, "_batches": {}, "_forward_macs": {}, "_scores": {}}
+        fresh["_kept"] = RecentTensors(0)
         return {**self.__dict__, **fresh}
 
     def prepare(self, quantizers: Iterable[tuple[str, Quantizer]]) -> None:
@@ -237,11 +243,7 @@ class Evaluator:
         """Batches by number -> how far the quantized network is off there."""
         scores = {}
         for number, batch in some.items():
-            if batch.trace is not None:
-                execution = self.program.rerun(batch.trace, bound)
-            else:
-                with torch.inference_mode():
-                    execution = self.program.run(batch.feeds, bound)
+            execution = self.program.rerun(batch.trace, bound, kept=batch.kept)
             self.macs += execution.macs
             scores[number] = batch.score(execution.outputs)
         return scores
@@ -277,25 +279,36 @@ class Evaluator:
     def _prepared(self, split: SplitName) -> list[_Batch]:
         if split not in self._batches:
             before = self.macs
-            keep = split == "search" and self.metric is None
-            data = getattr(self.splits, split)
-            found = [
-                self._prepare(batch, keep=keep) for batch in batches(data, self.batch, self.device)
-            ]
+            found = self._traced(split)
             self._settle(found, split)
             self._batches[split] = found
             self._forward_macs[split] = self.macs - before
         return self._batches[split]
 
-    def _prepare(self, batch: Batch, *, keep: bool) -> _Batch:
-        count = -(-self.samples("search") // self.batch)
+    def _traced(self, split: SplitName) -> list[_Batch]:
+        """The batches of a split after their full-precision run; the search split's keep values.
+
+        What earlier assignments leave gets as much memory again, as far as there is some left.
+        """
+        data: Split = getattr(self.splits, split)
+        keep = split == "search" and self.metric is None
+        count = -(-data.samples // self.batch)
+        found = [
+            self._prepare(
+                batch,
+                keep_bytes=self.trace_bytes // count if keep else 0,
+                name=f"{split} {number}",
+            )
+            for number, batch in enumerate(batches(data, self.batch, self.device))
+        ]
         if keep:
-            trace = self.program.trace(batch.feeds, keep_bytes=self.trace_bytes // count)
-            execution = trace.execution
-        else:
-            trace = None
-            with torch.inference_mode():
-                execution = self.program.run(batch.feeds)
+            held = sum(batch.trace.bytes for batch in found)
+            self._kept.limit_bytes = max(0, min(held, self.trace_bytes - held))
+        return found
+
+    def _prepare(self, batch: Batch, *, keep_bytes: int, name: str) -> _Batch:
+        trace = self.program.trace(batch.feeds, keep_bytes=keep_bytes)
+        execution = trace.execution
         self.macs += execution.macs
         task = self.task
         references = tuple(
@@ -308,7 +321,8 @@ class Evaluator:
             )
             for output in task.outputs
         )
-        return _Batch(feeds=batch.feeds, references=references, trace=trace)
+        kept = Kept(tensors=self._kept, feeds=name)
+        return _Batch(references=references, trace=trace, kept=kept)
 
     def _settle(self, found: Sequence[_Batch], split: SplitName) -> None:
         """Figures of all batches of a split: spreads, and whether there is anything to compare.

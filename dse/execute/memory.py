@@ -35,7 +35,7 @@ class Caches:
     weight_bytes: int = 0
     """Quantized weights."""
     trace_bytes: int = 0
-    """Values of full precision that a changed assignment starts from."""
+    """Values of full precision, and of earlier assignments, that a changed one starts from."""
 
     @property
     def bytes(self) -> int:
@@ -145,7 +145,8 @@ def with_kept(
     values = sum(_bytes(types[v]) for node in graph.nodes for v in node.outputs if v in types)
     caches = Caches(
         weight_bytes=min(budgets.weight_bytes, sum(sizes.values())),
-        trace_bytes=min(budgets.trace_bytes, batches * values),
+        # As much of earlier assignments as of full precision.
+        trace_bytes=min(budgets.trace_bytes, 2 * batches * values),
     )
     learned = sum(size for (_, quantizer), size in sizes.items() if quantizer.is_learned)
     return replace(need, learned_bytes=learned, caches=caches)

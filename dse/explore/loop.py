@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -267,7 +267,7 @@ def _decide(design: Design, participant: Participant, progress: Progress) -> lis
     chosen = contenders(records, design.objectives, feasible=feasibility(design, records))
     wanted = [
         (records[index].trial, network)
-        for index in chosen
+        for index in _neighbouring(records, chosen)
         for network in design.searched(records[index].point)
     ]
     _report(wanted, participant, progress)
@@ -277,9 +277,9 @@ def _decide(design: Design, participant: Participant, progress: Progress) -> lis
 
 
 def _report(wanted: Sequence[Wanted], participant: Participant, progress: Progress) -> None:
-    """Measure networks on the report split.
+    """Measure networks on the report split, in this order.
 
-    Where several processes do this at once, each takes them in another order.
+    Where several processes do this at once, each takes them in another one.
     """
     wanted, study = list(wanted), participant.study
     if participant.storage is not None:
@@ -298,11 +298,16 @@ def beside(design: Design, records: Sequence[Record]) -> list[Wanted]:
     uniform = [index for index, record in enumerate(records) if record.source in BASELINE]
     return [
         (records[index].trial, network)
-        for index in dict.fromkeys([*front, *uniform])
+        for index in _neighbouring(records, {*front, *uniform})
         for network in design.networks.elsewhere(
             records[index].point, design.networks.apart
         ).values()
     ]
+
+
+def _neighbouring(records: Sequence[Record], chosen: Iterable[int]) -> list[int]:
+    """Records in the order of their points: neighbours share most of what a network computes."""
+    return sorted(chosen, key=lambda index: (records[index].point, index))
 
 
 def _show(study: optuna.Study, progress: Progress, done: int, total: int) -> None:

@@ -15,7 +15,7 @@ from dse.execute.operators.step import Overwriting, Quantize, Sharing, overwrite
 from dse.numerics.scales import largest_finite
 
 TILE = 1 << 18
-"""Scores of a tile: 1 MiB of float32, half of a core's second-level cache."""
+"""Scores of a tile a thread: 1 MiB of float32, half of a core's second-level cache."""
 
 ROWS = 64
 """Most rows of a tile: of fewer rows, a causal mask hides more keys from all."""
@@ -133,18 +133,17 @@ def _mixed(tiles: _Tiles, value: Tensor, quantize: Overwriting) -> Tensor:
         largest = torch.stack([x.amax() for _, x in parts]).amax()
         if not bool(largest.isfinite()):
             largest = torch.stack([largest_finite(x) for _, x in parts]).amax()
-    for (first, heads, rows), probabilities in parts:
-        weights = quantize.overwrite(probabilities, largest=largest)
-        torch.bmm(
-            weights.reshape(-1, *weights.shape[-2:]),
-            value[first, heads, : weights.shape[-1]],
-            out=y[first, heads, rows],
-        )
+    for (some, heads, rows), probabilities in parts:
+        found = quantize.overwrite(probabilities, largest=largest)
+        keys, mixed = found.shape[-1], y[some, heads, rows]
+        weights = found.reshape(*mixed.shape[:-1], keys)
+        for left, right, out in zip(weights, value[some, heads, :keys], mixed, strict=True):
+            torch.bmm(left, right, out=out)
     return y
 
 
-Place = tuple[int, slice, slice]
-"""Index of the first axis, the heads and the rows that a tile covers."""
+Place = tuple[slice, slice, slice]
+"""What a tile covers of the first axis, of the heads and of the rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,9 +165,9 @@ class _Tiles:
     def whole(self) -> Tensor:
         """All probabilities, (N, H, S, L)."""
         found = self.query.new_zeros(*self.query.shape[:-1], self.key.shape[-1])
-        for (first, heads, rows), probabilities in self:
-            tile = probabilities.reshape(-1, *probabilities.shape[-2:])
-            found[first, heads, rows, : tile.shape[-1]] = tile
+        for at, probabilities in self:
+            part = found[at][..., : probabilities.shape[-1]]
+            part.copy_(probabilities.reshape(part.shape))
         return found
 
     def __iter__(self) -> Iterator[tuple[Place, Tensor]]:
@@ -185,27 +184,33 @@ class _Tiles:
     def _places(self) -> Iterator[tuple[Place, _Span]]:
         count, heads = self.query.shape[:2]
         for span in self.spans:
-            some = self._heads(span)
-            for first, head in product(range(count), range(0, heads, some)):
-                yield (first, slice(head, head + some), span.rows), span
+            many, few = self._extent(span)
+            for first, head in product(range(0, count, many), range(0, heads, few)):
+                yield (slice(first, first + many), slice(head, head + few), span.rows), span
 
-    def _heads(self, span: _Span) -> int:
-        """The number of heads that fit a tile."""
-        tile = TILE if self.query.device.type == "cpu" else DEVICE_TILE
-        return max(1, min(self.query.shape[1], tile // max(1, span.scores)))
+    def _extent(self, span: _Span) -> tuple[int, int]:
+        """Indices of the first axis, and of heads, that fit a tile: all heads before a second."""
+        count, heads = self.query.shape[:2]
+        on_host = self.query.device.type == "cpu"
+        room = TILE * torch.get_num_threads() if on_host else DEVICE_TILE
+        fit = max(1, room // max(1, span.scores))
+        return max(1, min(count, fit // max(1, heads))), min(heads, fit)
 
     def _size(self, span: _Span) -> int:
-        return self._heads(span) * span.scores
+        return math.prod(self._extent(span)) * span.scores
 
     def _tile(self, at: Place, span: _Span, memory: Tensor) -> Tensor:
-        """The probabilities of a place, (heads, rows, keys) behind axes of length one."""
+        """The probabilities of a place, in as many axes as those of the whole have."""
         query, key = self.query[at], self.key[at[:2]][..., : span.keys]
-        shape = (*query.shape[:2], span.keys)
+        shape = (*query.shape[:3], span.keys)
         scores = memory[: math.prod(shape)].view(shape)
-        torch.bmm(query, key, out=scores)
+        for left, right, out in zip(query, key, scores, strict=True):
+            torch.bmm(left, right, out=out)
         if self.bias is not None and span.clear < span.keys:
             scores[..., span.clear :] += self.bias[at][..., span.clear : span.keys]
         torch.softmax(scores, -1, out=scores)
         if self.blind is not None:
             scores.masked_fill_(self.blind[at], 0)
-        return scores.reshape(*(1,) * (self.axes - 3), *shape)
+        if self.axes < len(shape):
+            return scores.flatten(0, len(shape) - self.axes)
+        return scores.reshape(*(1,) * (self.axes - len(shape)), *shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -119,8 +120,8 @@ def expand(x: Tensor, target: Tensor) -> Tensor:
 
 def broadcast_shape(*shapes: Sequence[int]) -> torch.Size:
     """The shape that tensors of these shapes broadcast to."""
-    found: torch.Size = torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]
-    return found
+    # torch's own function imports its symbolic shapes and sympy: half a second.
+    return torch.Size(np.broadcast_shapes(*(tuple(shape) for shape in shapes)))
 
 
 def tile(x: Tensor, repeats: Tensor) -> Tensor:

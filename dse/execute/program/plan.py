@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from torch import Tensor
@@ -14,11 +14,15 @@ from dse.execute.operators.step import ABSENT, Quantize, Step, overwrites
 from dse.execute.program.block import Block, last_uses
 from dse.execute.program.fusion import fused, fusions
 from dse.execute.program.hooks import Hook, Readings, placed
+from dse.execute.program.passage import Kept, Origin, Origins, passages
 from dse.execute.program.trace import Trace
 from dse.graph.patterns.analysis import Analysis
 
 RECENT = 4
 """Plans that are kept: an assignment meets batch after batch."""
+
+_Pair = tuple[Mapping[str, Quantize], Mapping[str, Quantize]]
+"""The quantizers of a trace, and those of a run that starts from it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +39,22 @@ class Plan:
     """Slots that the steps write."""
     own: frozenset[int]
     """Slots that are read through equal quantizers only, so that results may take their memory."""
+    origins: Mapping[int, Origin] = field(default_factory=dict)
+    """Of slots whose values serve later runs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Change:
+    """What an assignment changes of a trace, whatever the trace's feeds and values."""
+
+    steps: tuple[Step, ...]
+    """All of a run, fused where they can be."""
+    hooks: Mapping[int, Hook]
+    computed: frozenset[int]
+    stale: frozenset[int]
+    """Slots whose values can differ from the trace's."""
+    origins: Mapping[int, Origin]
+    """Of the passages among them."""
 
 
 class Planner:
@@ -46,6 +66,8 @@ class Planner:
         self.fusions = fusions(block, analysis) if analysis else ()
         self._by_name = block.nodes
         self._recent: deque[tuple[Mapping[str, Quantize], Plan]] = deque(maxlen=RECENT)
+        self._changes: deque[tuple[_Pair, _Change]] = deque(maxlen=RECENT)
+        self._origins = Origins()
 
     def whole(self, quantizers: Mapping[str, Quantize]) -> Plan:
         """The steps from the inputs to the outputs.
@@ -64,38 +86,75 @@ class Planner:
         self._recent.appendleft((dict(quantizers), plan))
         return plan
 
-    def difference(self, trace: Trace, quantizers: Mapping[str, Quantize]) -> Plan:
+    def difference(
+        self, trace: Trace, quantizers: Mapping[str, Quantize], kept: Kept | None = None
+    ) -> Plan:
         """The steps that lead from the trace's values to the outputs of an assignment.
+
+        Where `kept` has the value of a passage, they start there.
 
         Raises:
             AssignmentError: a key names no operand.
         """
-        stale = self.stale(trace, quantizers)
-        universe = self._active(placed({**trace.quantizers, **quantizers}, self._by_name))
-        computed = _written(universe)
-        universe, hooks = fused(universe, placed(quantizers, self._by_name), self.fusions)
+        change = self._change(trace.quantizers, quantizers)
         wanted = set(self._block.outputs)
         given: dict[int, Value] = {}
         steps: list[Step] = []
-        for step in reversed(universe):
+
+        for step in reversed(change.steps):
             needed = wanted.intersection(step.outputs) - {ABSENT}
-            if not needed:
-                continue
-            if needed.isdisjoint(stale) and all(slot in trace.values for slot in needed):
-                given.update((slot, trace.values[slot]) for slot in needed)
+            found = _known(needed, trace, change, kept)
+            if len(found) == len(needed):
+                given |= found
             else:
                 steps.append(step)
                 wanted.update(step.inputs)
-        return self._plan(tuple(reversed(steps)), hooks, given=given, computed=computed)
+        plan = self._plan(
+            tuple(reversed(steps)), change.hooks, given=given, computed=change.computed
+        )
+        if kept is None:
+            return plan
+        return replace(plan, own=plan.own - change.origins.keys(), origins=change.origins)
 
-    def stale(self, trace: Trace, quantizers: Mapping[str, Quantize]) -> set[int]:
+    def stale(self, trace: Trace, quantizers: Mapping[str, Quantize]) -> frozenset[int]:
         """Slots whose values can differ from the trace's."""
-        changed = self._changed(trace, quantizers)
+        return self._change(trace.quantizers, quantizers).stale
+
+    def _change(
+        self, before: Mapping[str, Quantize], quantizers: Mapping[str, Quantize]
+    ) -> _Change:
+        """The change from one assignment to another; an assignment meets batch after batch."""
+        pair = (before, quantizers)
+        for known, change in self._changes:
+            if known == pair:
+                return change
+        hooks = placed(quantizers, self._by_name)
+        whole = self._active(placed({**before, **quantizers}, self._by_name))
+        stale = self._stale(whole, before, quantizers)
+        steps, moved = fused(whole, hooks, self.fusions)
+        ways = passages(steps, stale - self._block.constants.keys(), self._block.outputs)
+        change = _Change(
+            steps=steps,
+            hooks=moved,
+            computed=_written(whole),
+            stale=stale,
+            origins=self._origins.of(ways, whole, hooks),
+        )
+        self._changes.appendleft(((dict(before), dict(quantizers)), change))
+        return change
+
+    def _stale(
+        self,
+        steps: Sequence[Step],
+        before: Mapping[str, Quantize],
+        quantizers: Mapping[str, Quantize],
+    ) -> frozenset[int]:
+        changed = self._changed(before, quantizers)
         found: set[int] = set()
-        for step in self._active(placed({**trace.quantizers, **quantizers}, self._by_name)):
+        for step in steps:
             if step.index in changed or not found.isdisjoint(step.inputs):
                 found.update(step.outputs)
-        return found - {ABSENT}
+        return frozenset(found - {ABSENT})
 
     @cached_property
     def _plain(self) -> Plan:
@@ -142,14 +201,30 @@ class Planner:
         ]  # fmt: skip
         return (*again, *copies, *block.steps)
 
-    def _changed(self, trace: Trace, quantizers: Mapping[str, Quantize]) -> Mapping[int, Hook]:
-        keys = {*trace.quantizers, *quantizers}
+    def _changed(
+        self, before: Mapping[str, Quantize], quantizers: Mapping[str, Quantize]
+    ) -> Mapping[int, Hook]:
         different = {
-            key: quantizers.get(key, trace.quantizers.get(key))
-            for key in keys
-            if quantizers.get(key) != trace.quantizers.get(key)
+            key: quantizers.get(key, before.get(key))
+            for key in {*before, *quantizers}
+            if quantizers.get(key) != before.get(key)
         }
         return placed(different, self._by_name)  # type: ignore[arg-type]
+
+
+def _known(
+    slots: Iterable[int], trace: Trace, change: _Change, kept: Kept | None
+) -> dict[int, Value]:
+    """The values of slots that need no step: unchanged ones, and passages met before."""
+    found: dict[int, Value] = {}
+    for slot in slots:
+        if slot not in change.stale and slot in trace.values:
+            found[slot] = trace.values[slot]
+        elif kept is not None and slot in change.origins:
+            value = kept.get(change.origins[slot])
+            if value is not None:
+                found[slot] = value
+    return found
 
 
 def _written(steps: tuple[Step, ...]) -> frozenset[int]:

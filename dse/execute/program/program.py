@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -15,6 +16,7 @@ from dse.execute.program.compiler import Compiler, problems
 from dse.execute.program.feeds import checked
 from dse.execute.program.hooks import Hooks
 from dse.execute.program.inner import entered
+from dse.execute.program.passage import Kept
 from dse.execute.program.plan import Plan, Planner
 from dse.execute.program.run import Record, run_steps
 from dse.execute.program.trace import Execution, Recorder, Trace
@@ -93,21 +95,32 @@ class Program:
         inputs = checked(self.graph, feeds, self.device)
         recorder = Recorder(keep_bytes)
         with torch.inference_mode():
-            execution = self._execute(plan, inputs, record=recorder)
+            execution = self._execute(_unwritten(plan), inputs, record=recorder)
         return _trace(inputs, quantizers, execution, recorder)
 
-    def rerun(self, trace: Trace, quantizers: Mapping[str, Quantize]) -> Execution:
+    def rerun(
+        self, trace: Trace, quantizers: Mapping[str, Quantize], *, kept: Kept | None = None
+    ) -> Execution:
         """The result of `run` for the trace's feeds, from the nodes that can differ.
 
         Only what lies downstream of a site whose quantizer is not the trace's is executed, and
         what the trace has dropped of its inputs; bit-identical to a full run.
 
+        Args:
+            trace: where to start.
+            quantizers: by site key.
+            kept: what earlier reruns of this trace's feeds have left, to start from where that is
+                further on; takes what this one leaves.
+
         Raises:
             AssignmentError: a key names no operand.
         """
-        plan = self._planner.difference(trace, quantizers)
+        plan = self._planner.difference(trace, quantizers, kept)
+        record: Record | None = None
+        if kept is not None:
+            record = lambda step, _, outputs, __: kept.take(step, outputs, plan.origins)  # noqa: E731
         with torch.inference_mode():
-            return self._execute(plan, trace.feeds)
+            return self._execute(plan, trace.feeds, record=record)
 
     def retrace(
         self,
@@ -124,7 +137,7 @@ class Program:
             if slot not in stale:
                 recorder.add(slot, value, trace.costs[slot])
         with torch.inference_mode():
-            execution = self._execute(plan, trace.feeds, record=recorder)
+            execution = self._execute(_unwritten(plan), trace.feeds, record=recorder)
         return _trace(trace.feeds, dict(quantizers), execution, recorder)
 
     def constant(self, value: str) -> Tensor | None:
@@ -149,7 +162,7 @@ class Program:
                 constant=lambda slot: slot in block.constants and slot not in plan.computed,
                 weights=self._weights,
                 enter=lambda step, sites: entered(step, sites, self._weights),
-                own=plan.own if record is None else frozenset(),
+                own=plan.own,
             )
         with exact_float32(self.device):
             macs = run_steps(plan.steps, plan.frees, values, hooks=hooks, record=record)
@@ -158,6 +171,11 @@ class Program:
             for name, slot in zip(self.graph.outputs, block.outputs, strict=True)
         }
         return Execution(outputs=outputs, macs=macs)  # type: ignore[arg-type]
+
+
+def _unwritten(plan: Plan) -> Plan:
+    """The plan without results that take the memory of a value: all are kept as they were."""
+    return replace(plan, own=frozenset())
 
 
 def _trace(

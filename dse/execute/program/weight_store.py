@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dse.execute.operators.step import Quantize
+from dse.execute.program.recent import RecentTensors
 
 
 class WeightCache:
     """The least recently used entries go first when the limit is reached."""
 
     def __init__(self, limit_bytes: int) -> None:
-        self._limit_bytes = limit_bytes
-        self._bytes = 0
-        self._entries: OrderedDict[tuple[str, int, Quantize], Tensor] = OrderedDict()
+        self._kept: RecentTensors[tuple[str, int, Quantize]] = RecentTensors(limit_bytes)
 
     @property
     def bytes(self) -> int:
         """Bytes of all entries."""
-        return self._bytes
+        return self._kept.bytes
 
     def inside(self, place: str) -> PlacedCache:
         """The same cache for a body, whose slots have numbers of their own."""
@@ -36,25 +34,15 @@ class WeightCache:
         `place` is the body that the slot is one of.
         """
         key = (place, slot, quantize)
-        if key in self._entries:
-            self._entries.move_to_end(key)
-            return self._entries[key]
+        known = self._kept.get(key)
+        if known is not None:
+            return known
         # An inference tensor could not take part in a later backward pass.
         with torch.inference_mode(False):
             result = quantize(weight)
         if not result.requires_grad and result is not weight:
-            self._keep(key, result)
+            self._kept.keep(key, result)
         return result
-
-    def _keep(self, key: tuple[str, int, Quantize], result: Tensor) -> None:
-        size = result.numel() * result.element_size()
-        if size > self._limit_bytes:
-            return
-        self._entries[key] = result
-        self._bytes += size
-        while self._bytes > self._limit_bytes:
-            _, old = self._entries.popitem(last=False)
-            self._bytes -= old.numel() * old.element_size()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
