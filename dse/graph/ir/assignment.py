@@ -6,11 +6,12 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from hwmodels.formats.quantizer import Quantizer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Assignment:
     """Sorted (site key, quantizer) pairs; a site that is not named keeps the model's precision.
 
@@ -36,7 +37,7 @@ class Assignment:
         merged: dict[str, Quantizer | None] = {**dict(self.sites), **changes}
         return Assignment.of({key: value for key, value in merged.items() if value is not None})
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """16 hex digits that are the same for equal assignments, in every process."""
         text = json.dumps([[key, repr(quantizer)] for key, quantizer in self.sites])
