@@ -22,11 +22,12 @@ Origin = tuple[int, tuple[int, ...]]
 
 
 def passages(
-    steps: Sequence[Step], changed: Collection[int], outputs: Iterable[int]
+    steps: Sequence[Step], changed: Collection[int], outputs: Collection[int]
 ) -> tuple[int, ...]:
     """Slots that alone lead on: after one, no other changed value is read or given out.
 
     Of several without a contraction between them the last: the others cost nothing to make again.
+    Outputs are none: they lead nowhere, and are the largest values of a language model.
     """
     left = Counter(slot for step in steps for slot in step.inputs)
     left.update(outputs)
@@ -44,7 +45,7 @@ def passages(
             found.pop()
         found += ahead
         contracted = False
-    return tuple(found)
+    return tuple(slot for slot in found if slot not in outputs)
 
 
 class Origins:

@@ -56,6 +56,8 @@ def test_what_stands_alike_up_to_a_layer_is_not_run_again(
     early = model.program.rerun(trace, {**everywhere, keys[0]: Grid(2**-4)}, kept=left)
     assert 0 < late.macs < first.macs / 2
     assert early.macs == first.macs
+    outputs = {model.program._block.slots[name] for name in model.graph.outputs}
+    assert outputs.isdisjoint(slot for _, (slot, _) in left.tensors._entries)
 
 
 def _macs(model: Exported, trace: Trace, left: Kept, sites: dict[str, Quantize]) -> int:
