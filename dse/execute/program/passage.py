@@ -49,7 +49,7 @@ def passages(
 
 
 class Origins:
-    """Names what stands before a slot; hooks that are equal have one number."""
+    """Names of what stands before a slot; hooks that are equal have one number."""
 
     def __init__(self) -> None:
         self._numbers: dict[tuple[int, Hook], int] = {}

@@ -45,7 +45,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Change:
-    """What an assignment changes of a trace, whatever the trace's feeds and values."""
+    """The change that an assignment makes of a trace, whatever the trace's feeds and values."""
 
     steps: tuple[Step, ...]
     """All of a run, fused where they can be."""
