@@ -54,7 +54,7 @@ class _Batch:
     """One an output of the task."""
     trace: Trace
     kept: Kept
-    """What assignments before have left of their runs."""
+    """Values that earlier assignments have left."""
 
     def score(self, outputs: Mapping[str, Tensor]) -> BatchScore:
         """Distance of the outputs, all together."""
@@ -99,7 +99,7 @@ class Evaluator:
     _scores: dict[tuple[SplitName, int], NDArray[np.float64]] = field(default_factory=dict)
     """Of full precision, by split and samples."""
     _kept: RecentTensors[tuple[str, Origin]] = field(default_factory=lambda: RecentTensors(0))
-    """What assignments have left at passages of the network, all batches together."""
+    """Values that assignments have left at passages of the network, all batches together."""
 
     def __getstate__(self) -> dict[str, object]:
         """The arguments it was made of; a copy in another process begins afresh."""

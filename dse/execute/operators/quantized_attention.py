@@ -143,7 +143,7 @@ def _mixed(tiles: _Tiles, value: Tensor, quantize: Overwriting) -> Tensor:
 
 
 Place = tuple[slice, slice, slice]
-"""What a tile covers of the first axis, of the heads and of the rows."""
+"""The indices of the first axis, the heads and the rows that a tile covers."""
 
 
 @dataclass(frozen=True, kw_only=True)
