@@ -6,6 +6,7 @@ from dse.errors import ExportError, nearest
 from dse.export.base import Exporter
 from dse.export.compressed_tensors.exporter import CompressedTensors
 from dse.export.gguf.exporter import Gguf
+from dse.export.litert.exporter import LiteRt
 from dse.export.mlx.exporter import Mlx
 from dse.export.modelopt.exporter import ModelOpt
 from dse.export.neutral import NeutralRecipe
@@ -19,6 +20,7 @@ GROUP = "dse.exporters"
 EXPORTERS: dict[str, Exporter] = {
     "compressed-tensors": CompressedTensors(),
     "gguf": Gguf(),
+    "litert": LiteRt(),
     "mlx": Mlx(),
     "modelopt": ModelOpt(),
     "onnx-qdq": OnnxQdq(),

@@ -71,7 +71,7 @@ def accepted(target: str, make: Make) -> Recipe:
     return next(one for one in recipes if not exporter(target).can_express(one))
 
 
-CONSUMERS = {"mlx": "mlx", "torchao": "torchao"}
+CONSUMERS = {"litert": "ai_edge_litert", "mlx": "mlx", "torchao": "torchao"}
 """What reads a target's files, where it is no dependency of another part."""
 
 
