@@ -205,7 +205,10 @@ def _energy(operands: tuple[_Operand, ...], probes: Mapping[str, Probe]) -> floa
     """Sum of squared gradient times squared error over all elements of all operands."""
     total = 0.0
     for operand in operands:
-        read = [probes[key] for key in operand.sites]
+        # Nothing passes in the branch of an If that is not taken.
+        read = [probes[key] for key in operand.sites if probes[key].values]
+        if not read:
+            continue
         gradients = zip(*(probe.gradients for probe in read), strict=True)
         for value, parts in zip(read[0].values, gradients, strict=True):
             gradient = torch.stack(parts).sum(dim=0)

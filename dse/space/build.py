@@ -35,7 +35,10 @@ def build_problem(space: Space, regions: Sequence[Region], *, origin: str = "spa
         raise SpaceError("\n".join(problems))
     groups: dict[str, list[Region]] = {}
     for region in searchable:
-        groups.setdefault(tied.get(region.name, region.name), []).append(region)
+        # A branch of an If that reads the same weights has no decision of its own.
+        own = region.twin or region.name
+        name = tied.get(region.name) or tied.get(own) or own
+        groups.setdefault(name, []).append(region)
     variables = tuple(
         _variable(name, members, ruled, choices, origin) for name, members in groups.items()
     )
@@ -173,10 +176,12 @@ def _variable(
 ) -> Variable:
     first = members[0]
     rules = sorted({ruled[region.name] for region in members})
+    names = [region.name for region in members]
     if any(choices[rule] != choices[ruled[first.name]] for rule in rules):
         raise SpaceError(
-            f"{origin}: ties: the regions of {name!r} have candidates from rules "
-            f"{', '.join(map(str, rules))}, which differ; one rule must match them all"
+            f"{origin}: {_held(members)}: the regions of {name!r} have candidates from rules "
+            f"{', '.join(map(str, rules))}, which differ; one rule must match them all "
+            f"({', '.join(names)})"
         )
     sites = tuple(site for region in members for site in searched_sites(region))
     roles = {site.role for site in sites}
@@ -185,12 +190,18 @@ def _variable(
         name=name,
         kind=first.kind,
         role=first.role,
-        block=first.block if len(members) == 1 else None,
+        block=first.block if all(one.twin == first.name for one in members[1:]) else None,
         relative_depth=first.relative_depth,
-        regions=tuple(region.name for region in members),
+        regions=tuple(names),
         sites=sites,
         choices=offered,
     )
+
+
+def _held(members: Sequence[Region]) -> str:
+    """The part of a space because of which regions are one variable."""
+    shared = any(region.twin for region in members)
+    return "candidates (branches of one If share these weights)" if shared else "ties"
 
 
 def _distinct(choices: Sequence[Choice], roles: set[str]) -> tuple[Choice, ...]:

@@ -46,7 +46,17 @@ class Recipe:
 
     def constant(self, key: str) -> Tensor | None:
         """The constant that stands at a site; None where an activation does."""
-        node, _, operand = key.rpartition("/")
-        if not operand.startswith("in"):
+        if not key.rpartition("/")[2].startswith("in"):
             return None
-        return self.program.constant(self.graph.by_name[node].inputs[int(operand[2:])])
+        return self.program.constant(self.value(key))
+
+    def value(self, key: str) -> str:
+        """The value at a site; one that a body takes from outside has a name of its own there."""
+        node, _, operand = key.rpartition("/")
+        found = self.program.analysis.flat.graph.by_name[node]
+        side = found.inputs if operand.startswith("in") else found.outputs
+        return side[int(operand.lstrip("inout"))]
+
+    def is_nested(self, key: str) -> bool:
+        """Whether a site stands in the body of an If, a Loop or a Scan."""
+        return key.rpartition("/")[0] not in self.graph.by_name

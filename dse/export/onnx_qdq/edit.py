@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,11 +27,13 @@ class Editor:
     graph: ir.Graph
     plan: Plan
     _shared: dict[tuple[ir.Value, object], ir.Value] = field(default_factory=dict)
+    _stored: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = field(default_factory=dict)
+    """Codes and scales by type, shape and digest: a weight that is read twice is stored once."""
     _made: int = 0
 
     def edit(self) -> None:
         """Inputs before outputs: what an output's pair writes is what all readers see."""
-        nodes = {node.name: node for node in self.graph}
+        nodes = {node.name: node for node in ir.traversal.RecursiveGraphIterator(self.graph)}
         outputs_last = sorted(self.plan.placements, key=lambda key: "/out" in key)
         for key in outputs_last:
             name, _, operand = key.rpartition("/")
@@ -68,9 +71,10 @@ class Editor:
             nodes = self._pair(value, placement, type)
             producer = value.producer()
             if producer is None:
-                self.graph.insert_before(self.graph[0], nodes)
+                given = _graph_of(value.graph) or self.graph
+                given.insert_before(given[0], nodes)
             else:
-                self.graph.insert_after(producer, nodes)
+                _around(producer).insert_after(producer, nodes)
             self._shared[value, shared] = nodes[-1].outputs[0]
         return self._shared[value, shared]
 
@@ -84,7 +88,7 @@ class Editor:
         source = value
         if isinstance(placement, Sum):
             addend = self._constant(f"{name}_correction", placement.addend.astype(type.numpy()))
-            nodes.append(ir.node("Add", [value, addend], name=self._name("correct")))
+            nodes.append(self._node("correct", "Add", [value, addend]))
             source = nodes[-1].outputs[0]
             then = placement.then
         else:
@@ -96,10 +100,11 @@ class Editor:
         result.name, result.shape, result.type = name, value.shape, value.type
         for user, index in readers:
             user.replace_input_with(index, result)
-        for index, output in enumerate(self.graph.outputs):
+        around = _around(node)
+        for index, output in enumerate(around.outputs):
             if output is value:
-                self.graph.outputs[index] = result
-        self.graph.insert_after(node, nodes)
+                around.outputs[index] = result
+        around.insert_after(node, nodes)
 
     def _pair(
         self, value: ir.Value, placement: CastPair | Pair, type: ir.DataType
@@ -113,9 +118,9 @@ class Editor:
         scale = self._constant(f"{value.name}_scale", np.float32(placement.scale))
         zero = self._constant(f"{value.name}_zero_point", placement.zero_point)
         source = nodes[-1].outputs[0] if nodes else value
-        quantize = ir.node("QuantizeLinear", [source, scale, zero], name=self._name("quantize"))
+        quantize = self._node("quantize", "QuantizeLinear", [source, scale, zero])
         read = [quantize.outputs[0], scale, zero]
-        nodes += [quantize, ir.node("DequantizeLinear", read, name=self._name("dequantize"))]
+        nodes += [quantize, self._node("dequantize", "DequantizeLinear", read)]
         return self._typed(nodes, type)
 
     def _dequantized(self, name: str, codes: Codes, type: ir.DataType) -> list[ir.Node]:
@@ -125,8 +130,7 @@ class Editor:
         if codes.zero_point is not None:
             read.append(self._constant(f"{name}_zero_point", codes.zero_point))
         attributes |= {"axis": codes.axis} | ({"block_size": codes.block} if codes.block else {})
-        what = self._name("dequantize")
-        nodes.append(ir.node("DequantizeLinear", read, attributes, name=what))
+        nodes.append(self._node("dequantize", "DequantizeLinear", read, attributes))
         return self._typed(nodes, type)
 
     def _scale(self, name: str, codes: Codes) -> tuple[list[ir.Node], ir.Value, dict[str, int]]:
@@ -137,8 +141,7 @@ class Editor:
         stored = self._constant(f"{name}_scale", codes.scale)
         if codes.level is not None:
             level = self._constant(f"{name}_level", codes.level)
-            what = self._name("dequantize")
-            nodes = [ir.node("DequantizeLinear", [stored, level], name=what)]
+            nodes = [self._node("dequantize", "DequantizeLinear", [stored, level])]
         elif stored.dtype == FLOAT:
             return [], stored, {}
         elif stored.dtype == ir.DataType.FLOAT8E8M0:
@@ -152,28 +155,54 @@ class Editor:
         return nodes if type == FLOAT else [*nodes, self._cast(nodes[-1].outputs[0], type)]
 
     def _cast(self, value: ir.Value, type: ir.DataType) -> ir.Node:
-        return ir.node("Cast", [value], {"to": int(type)}, name=self._name("cast"))
+        return self._node("cast", "Cast", [value], {"to": int(type)})
+
+    def _node(
+        self,
+        what: str,
+        op_type: str,
+        inputs: list[ir.Value],
+        attributes: dict[str, int] | None = None,
+    ) -> ir.Node:
+        """A node whose result has a name that no body of the graph has."""
+        self._made += 1
+        made = ir.node(op_type, inputs, attributes or {}, name=f"dse_{what}_{self._made}")
+        made.outputs[0].name = f"{made.name}_result"
+        return made
 
     def _before(self, node: ir.Node, made: list[ir.Node]) -> ir.Value:
-        self.graph.insert_before(node, made)
+        _around(node).insert_before(node, made)
         return made[-1].outputs[0]
 
     def _constant(self, name: str, array: npt.NDArray[np.generic] | np.generic) -> ir.Value:
+        array = np.ascontiguousarray(array)
+        digest = hashlib.sha256(array.tobytes()).digest() if array.ndim else b""
+        key = array.dtype.name, array.shape, digest
+        if array.ndim and key in self._stored:
+            return self._stored[key]
         unique = self._unique(name)
-        tensor = ir.tensor(np.asarray(array), name=unique)
+        tensor = ir.tensor(array, name=unique)
         value = ir.Value(
             name=unique, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=tensor.shape
         )
         self.graph.register_initializer(value)
+        self._stored[key] = value
         return value
 
     def _unique(self, name: str) -> str:
         self._made += 1
         return name if name not in self.graph.initializers else f"{name}_{self._made}"
 
-    def _name(self, what: str) -> str:
-        self._made += 1
-        return f"dse_{what}_{self._made}"
+
+def _around(node: ir.Node) -> ir.Graph:
+    """The graph that a node is in: the model's, or a body."""
+    found = _graph_of(node.graph)
+    assert found is not None, "nodes of a model are in graphs"
+    return found
+
+
+def _graph_of(found: ir.Graph | ir.Function | None) -> ir.Graph | None:
+    return found if isinstance(found, ir.Graph) else None
 
 
 def _identity(pair: Pair) -> tuple[float, str, float]:

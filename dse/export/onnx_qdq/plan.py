@@ -101,10 +101,7 @@ def _type_at(recipe: Recipe, key: str, constant: Tensor | None) -> ir.DataType:
     """The type that a site has in the model."""
     if constant is not None:
         return _OF_TORCH[constant.dtype]
-    name, _, operand = key.rpartition("/")
-    node = recipe.graph.by_name[name]
-    side = node.inputs if operand.startswith("in") else node.outputs
-    known = recipe.graph.types.get(side[int(operand.lstrip("inout"))])
+    known = recipe.program.analysis.flat.graph.types.get(recipe.value(key))
     return _OF_TORCH[BY_NAME[known.dtype].carrier] if known else ir.DataType.FLOAT
 
 
@@ -182,6 +179,12 @@ def _element(emulator: Emulator) -> ElementType:
 
 def _pair(emulator: Emulator, element: ElementType) -> Pair:
     quantizer = emulator.quantizer
+    if emulator.statistics is not None and not emulator.statistics.sample.numel():
+        raise Inexpressible(
+            "calibration saw no value there: its branch did not run, so that its scale is unknown",
+            instead="data that take the branch, or a choice whose activations are no static "
+            "formats, is written",
+        )
     if emulator.statistics is None or quantizer.format.tensor_scale is not None:
         raise Inexpressible(
             "its scales are worked out while the network runs; only those that calibration gave "

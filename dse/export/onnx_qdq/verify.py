@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +23,7 @@ from dse.execute.program.feeds import checked
 from dse.export.base import Check, Recipe
 from dse.export.onnx_qdq.caveats import below_range
 from dse.graph.onnx.convert import ONNX_DOMAIN, domain_name
+from dse.graph.onnx.order import bodies
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Run = Callable[[Path, Arrays], tuple[str, Arrays | str]]
@@ -58,7 +59,7 @@ def _structure(path: Path) -> Check:
 def _weights(recipe: Recipe, path: Path) -> Check:
     """Every constant as onnx's reference evaluator reads it, against the emulator."""
     model = onnx.load(path)
-    by_name = {node.name: node for node in model.graph.node}
+    by_name = {node.name: node for graph in _graphs(model.graph) for node in graph.node}
     reader = _Reader(model)
     worst, count = 0.0, 0
     for key, quantize in recipe.bound.items():
@@ -81,6 +82,14 @@ def _weights(recipe: Recipe, path: Path) -> Check:
     )
 
 
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph and the bodies in it; names hold across them all."""
+    yield graph
+    for node in graph.node:
+        for body in bodies(node):
+            yield from _graphs(body)
+
+
 class _Reader:
     """Constants of a graph as the reference evaluator computes them."""
 
@@ -88,8 +97,9 @@ class _Reader:
         opsets = {domain_name(one.domain): one.version for one in model.opset_import}
         opset = max(opsets[ONNX_DOMAIN], EVALUATED_OPSET)
         self._opsets = [onnx.helper.make_opsetid(ONNX_DOMAIN, opset)]
-        self._made = {value: node for node in model.graph.node for value in node.output}
-        self._stored = {tensor.name: tensor for tensor in model.graph.initializer}
+        graphs = list(_graphs(model.graph))
+        self._made = {out: node for graph in graphs for node in graph.node for out in node.output}
+        self._stored = {tensor.name: tensor for graph in graphs for tensor in graph.initializer}
 
     def value(self, name: str) -> npt.NDArray[Any]:
         """The tensor at a value that depends on initializers only."""

@@ -49,3 +49,6 @@ class Region:
     nodes: tuple[str, ...]
     sites: tuple[Site, ...]
     """Sites of the contracting nodes: weights, activations, attention operands."""
+    twin: str = ""
+    """The first region that multiplies the same weights in another branch of the same If: one of
+    them runs, and their weights are stored once."""

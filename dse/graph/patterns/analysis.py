@@ -17,6 +17,7 @@ from dse.graph.patterns.partition import Partition, partition
 from dse.graph.patterns.pointwise import Pointwise, pointwise
 from dse.graph.patterns.regions import regions
 from dse.graph.patterns.sites import contraction_sites, other_sites, quantized_nodes
+from dse.graph.patterns.twins import with_twins
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +77,7 @@ class Analysis:
         Every node is in exactly one region. Side computation (sizes, masks, rotary tables, folded
         weights) is the last region, `shape`, if there is any.
         """
-        return regions(self.partition, self.sites)
+        return with_twins(regions(self.partition, self.sites), self.flat, self.flow)
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:
