@@ -1,6 +1,7 @@
 """Design-space exploration for low-precision deep learning.
 
-`dse.search` gives a `Front`, `dse.load` a `LoadedModel`; docs/api.md shows both.
+`dse.search` gives a `Front`, `dse.load` and `dse.from_torch` a `LoadedModel`; docs/api.md shows
+them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dse.api.loaded import LoadedModel, load
+    from dse.api.module import from_torch
     from dse.api.search import search
     from dse.evaluate.metric import Metric, Run
     from dse.explore.measure.parallelism import Parallelism
@@ -23,12 +25,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Device", "Front", "FrontPoint", "LoadedModel", "Metric", "Mode", "Parallelism", "Quantizer",
-    "Run", "Space", "Split", "Splits", "Target", "__version__", "load", "search",
+    "Run", "Space", "Split", "Splits", "Target", "__version__", "from_torch", "load",
+    "search",
 ]  # fmt: skip
 
 _HOMES = {
     "LoadedModel": "dse.api.loaded",
     "load": "dse.api.loaded",
+    "from_torch": "dse.api.module",
     "search": "dse.api.search",
     "Metric": "dse.evaluate.metric",
     "Run": "dse.evaluate.metric",

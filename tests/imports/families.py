@@ -37,14 +37,35 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
         "num_experts_per_tok": 2, "moe_intermediate_size": 48, "first_k_dense_replace": 1,
         "n_shared_experts": 1, "n_group": 1, "topk_group": 1, "topk_method": "greedy",
     }),
+    "gemma3_text": ("Gemma3Text", {**WIDE, "sliding_window": 4, "query_pre_attn_scalar": 16,
+                                   "layer_types": ["sliding_attention", "full_attention"] * 2}),
+    "smollm3": ("SmolLM3", {**GROUPED, "no_rope_layer_interval": 2, "pad_token_id": 0}),
+    "qwen2_moe": ("Qwen2Moe", {**GROUPED, **MIXTURE, "moe_intermediate_size": 48,
+                               "shared_expert_intermediate_size": 32}),
     "bert": ("Bert", SIZES),
+    "roberta": ("Roberta", {**SIZES, "max_position_embeddings": 130, "pad_token_id": 1}),
+    "whisper": ("Whisper", {
+        "d_model": 64, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4, "encoder_ffn_dim": 96, "decoder_ffn_dim": 96,
+        "vocab_size": 128, "max_source_positions": 8, "max_target_positions": 64,
+        "num_mel_bins": 8, "decoder_start_token_id": 1, "pad_token_id": 0, "bos_token_id": 1,
+        "eos_token_id": 2,
+    }),
     "clip": ("CLIP", {
         "text_config": {**SIZES, "eos_token_id": 2},
         "vision_config": {**SIZES, "image_size": 32, "patch_size": 8}, "projection_dim": 32,
     }),
     "vit": ("ViT", {**SIZES, "image_size": 32, "patch_size": 8, "num_labels": 10}),
 }  # fmt: skip
-HEADS = {"bert": "Model", "clip": "Model", "vit": "ForImageClassification", "gpt2": "LMHeadModel"}
+HEADS = {
+    "bert": "Model",
+    "clip": "Model",
+    "roberta": "Model",
+    "vit": "ForImageClassification",
+    "gpt2": "LMHeadModel",
+    "whisper": "ForConditionalGeneration",
+    "gemma3_text": "ForCausalLM",
+}
 
 
 def depth(family: str) -> str:
@@ -58,7 +79,7 @@ def save(family: str, folder: Path, *, dtype: torch.dtype = torch.float32, **cha
     config = getattr(transformers, f"{name}Config")(**{**sizes, **changes})
     head = HEADS.get(family, "ForCausalLM")
     torch.manual_seed(0)
-    network = getattr(transformers, f"{name}{head}")(config).eval()
+    network = getattr(transformers, f"{name.removesuffix('Text')}{head}")(config).eval()
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.ndim > 1:
