@@ -9,6 +9,11 @@ from collections.abc import Callable, Generator, Sequence
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # A process a core: threads of two processes would wait for each other at every barrier, and
+    # spin. Before torch is imported, here and in the processes that tests start.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 FORBID_SKIPS = "DSE_FORBID_SKIPS"
 """Set by `.ci/run`, which installs what marked tests need. No script can install a GPU."""
 
