@@ -235,10 +235,10 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
             _scheme("w8a8_fp8", "e4m3_tensor", "e4m3_tensor:static", _VLLM),
             _scheme("w8a8_fp8_dynamic", "e4m3_channel", "e4m3_token", _VLLM),
             _scheme("w4a8_fp8", "int4_g128", "e4m3_token", _VLLM),
-            _scheme("w4a4_nvfp4", "nvfp4", "nvfp4", NVFP4),
-            _scheme("w4a4_mxfp4", "mxfp4", "mxfp4", OCP_MX),
+            _scheme("w4a4_nvfp4", "nvfp4", "nvfp4:static", _VLLM),
+            _scheme("w4a4_mxfp4", "mxfp4", "e2m1@g32/e8m0-even", _VLLM),
             _scheme("w6a6_mxfp6", "mxfp6", "mxfp6", OCP_MX),
-            _scheme("w8a8_mxfp8", "mxfp8", "mxfp8", OCP_MX),
+            _scheme("w8a8_mxfp8", "mxfp8", "e4m3@g32/e8m0-rceil", _VLLM),
         )
     }
 )

@@ -37,7 +37,11 @@ def recipe(model: Model, formats: Mapping[str, str]) -> Recipe:
         ends = [end for end in formats if site.key.endswith(end)]
         if ends:
             found[site.key] = quantizer(formats[max(ends, key=len)])
-    assignment = Assignment.of(found)
+    return recipe_of_assignment(model, Assignment.of(found))
+
+
+def recipe_of_assignment(model: Model, assignment: Assignment) -> Recipe:
+    """The model with an assignment, calibrated on random tokens."""
     split = Split(inputs=dict.fromkeys(model.graph.inputs, TOKENS), labels=None, kind="tokens")
     evaluator = build_evaluator(
         model.analysis,

@@ -25,8 +25,17 @@ from hwmodels.formats.quantizer import Format
 
 KNOWN = (
     "static per tensor (int8:static, e4m3_tensor:static), dynamic per token (int8_token, "
-    "e4m3_token) and nvfp4:static are written"
+    "e4m3_token), nvfp4:static, e2m1@g32/e8m0-even and e4m3@g32/e8m0-rceil are written"
 )
+
+MX_RULES = {"e2m1": "even", "e2m3": "even", "e4m3": "rceil"}
+"""How the package's `generate_mx_scales` comes from the largest magnitude to E8M0, by element.
+
+It rounds the magnitude to the mantissa bits of E2M1 (E2M3 for 6 bits) and takes the exponent. For
+4 and 6 bits that is rule `even`. For E4M3, whose largest number has one bit of mantissa less than
+that asks for, it is the first power of two by which nothing saturates; only a magnitude that is
+the largest number itself, to the last bit, gets twice that, which moves what rounds to a
+subnormal number and nothing else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,18 +121,18 @@ def _dynamic(format: Format) -> Met:
 def _microscaled(format: Format) -> Met:
     """MX activations where the emulator rounds scales as the consumer does.
 
-    It rounds the largest magnitude to the mantissa bits of E2M1 (E2M3 for 6 bits) and takes the
-    exponent, which is rule `even`, but not for E4M3, which has more of them.
+    Raises:
+        Inexpressible: no MX format of the package, or another rule of scales than its own.
     """
     assert format.scale is not None, "the caller has found E8M0"
     name = element_name(format.element)
     if format.granularity != "group" or format.group != MX_GROUP or name is None:
         raise _unknown(format)
-    if format.scale.rule != "even" or name == "e4m3":
+    if format.scale.rule != MX_RULES[name]:
         raise Inexpressible(
             "compressed-tensors works out E8M0 scales of activations by a rule of its own, which "
-            f"is 'even' for 4 and 6 bits, not '{format.scale.rule}' of {format.element.name}",
-            instead="e2m1@g32/e8m0-even is written, or bf16",
+            f"for {format.element.name} is '{MX_RULES[name]}', not '{format.scale.rule}'",
+            instead=f"{name}@g32/e8m0-{MX_RULES[name]} is written, or bf16",
         )
     return Met(
         arguments={

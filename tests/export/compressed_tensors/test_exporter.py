@@ -9,13 +9,20 @@ import numpy as np
 import pytest
 import torch
 from compressed_tensors.compressors.pack_quantized.helpers import unpack_from_int32
+from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
+from compressed_tensors.quantization.quant_scheme import preset_name_to_scheme
+from compressed_tensors.quantization.utils.mxfp_utils import generate_mx_scales
 from safetensors.torch import load_file, save_file
 
 from dse.errors import ExportError
 from dse.execute.emulate import Emulator
 from dse.export import Check, Recipe, deliver, exporter
+from dse.export.compressed_tensors.activations import MX_RULES
 from dse.export.hugging_face.packing import words
 from dse.model import open_model
+from dse.numerics.scales import derived_scales
+from dse.space.uniform import uniform_assignment
+from hwmodels.formats.catalog import quantizer
 from tests.export import folders
 from tests.imports import families
 
@@ -43,6 +50,13 @@ CASES = {
     "casts": {"proj/in1": "bf16", "proj/in0": "bf16", "scores/in1": "bf16"},
     "some left alone": {"down_proj/in1": "int4_g128", "down_proj/in0": "bf16"},
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose attention is two groups of 128 wide."""
+    where = tmp_path_factory.mktemp("wide") / "in"
+    return folders.folder("qwen3", where, hidden_size=128, head_dim=64)
 
 
 def written(recipe: Recipe, out: Path) -> tuple[Check, ...]:
@@ -90,6 +104,51 @@ def test_outputs_equal_the_emulators(case: str, tmp_path: Path) -> None:
     assert outputs.difference is not None
     if "of its own" in outputs.note:
         assert case in ("int8 per token", "int4 and int8")
+
+
+PRESETS = {
+    "w4a16": "W4A16", "w8a8_int8": "INT8", "w8a8_fp8": "FP8", "w8a8_fp8_dynamic": "FP8_DYNAMIC",
+    "w4a8_fp8": "W4AFP8", "w4a4_nvfp4": "NVFP4", "w4a4_mxfp4": "MXFP4", "w8a8_mxfp8": "MXFP8",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", PRESETS)
+def test_a_scheme_of_the_catalogue_is_the_preset_of_its_source(
+    scheme: str, wide: Path, tmp_path: Path
+) -> None:
+    model = open_model(str(wide))
+    recipe = folders.recipe_of_assignment(
+        model, uniform_assignment(model.analysis.regions, scheme)
+    )
+    weights, outputs = written(recipe, tmp_path / "out")
+    assert weights.difference is not None
+    assert outputs.difference is not None
+    config = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
+    found = next(
+        QuantizationScheme.model_validate(group)
+        for group in config["config_groups"].values()
+        if "model.layers.0.self_attn.o_proj" in group["targets"]
+    )
+    wanted = preset_name_to_scheme(PRESETS[scheme], ["Linear"])
+    assert _said(found.weights) == _said(wanted.weights)
+    assert _said(found.input_activations) == _said(wanted.input_activations)
+
+
+def _said(arguments: QuantizationArgs | None) -> object:
+    """What a runtime computes by; observers are who calibrated, types of zero points unused."""
+    return arguments and arguments.model_dump(exclude={"observer", "observer_kwargs", "zp_dtype"})
+
+
+@pytest.mark.parametrize(("name", "rule"), MX_RULES.items())
+def test_scales_of_mx_activations_are_those_of_the_package(name: str, rule: str) -> None:
+    format = quantizer(f"{name}@g32/e8m0-{rule}").format
+    largest = torch.rand(4096, generator=torch.Generator().manual_seed(0)).mul(40).sub(20).exp2()
+    edges = torch.tensor([1.0, 1.5, 1.7499999, 1.7500001, 1.875, 1.9375, 1.9999999])
+    largest = torch.cat([largest, edges, edges * 2.0**-90, edges * 2.0**90])
+    blocks = torch.nn.functional.pad(largest[:, None], (0, 31))
+    scales = derived_scales(blocks, quantizer(f"{name}@g32/e8m0-{rule}")).scales
+    exponents = generate_mx_scales(largest, format.element.bits) - 127
+    assert torch.equal(scales.flatten(), exponents.exp2())
 
 
 def test_a_corrected_mean_goes_into_the_bias(tmp_path: Path) -> None:
@@ -202,7 +261,9 @@ REFUSED = {
     "a level in flight": (
         {"o_proj/in1": "nvfp4", "o_proj/in0": "nvfp4"}, "takes a calibrated one",
     ),
-    "a rule of its own": ({"o_proj/in1": "mxfp4", "o_proj/in0": "mxfp4"}, "not 'floor' of e2m1"),
+    "a rule of its own": (
+        {"o_proj/in1": "mxfp4", "o_proj/in0": "mxfp4"}, "for e2m1 is 'even', not 'floor'",
+    ),
     "one scale in flight": (
         {"o_proj/in1": "e4m3_channel", "o_proj/in0": "e4m3_tensor"}, "per token only",
     ),

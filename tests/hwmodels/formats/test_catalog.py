@@ -147,9 +147,9 @@ def test_schemes_carry_their_name(name):
         ("w8a8_int8_static", "int8_channel", "uint8:static"),
         ("w8a8_fp8", "e4m3_tensor", "e4m3_tensor:static"),
         ("w8a8_fp8_dynamic", "e4m3_channel", "e4m3_token"),
-        ("w4a8_fp8", "int4_g128", "e4m3_token"), ("w4a4_nvfp4", "nvfp4", "nvfp4"),
-        ("w4a4_mxfp4", "mxfp4", "mxfp4"), ("w6a6_mxfp6", "mxfp6", "mxfp6"),
-        ("w8a8_mxfp8", "mxfp8", "mxfp8"),
+        ("w4a8_fp8", "int4_g128", "e4m3_token"), ("w4a4_nvfp4", "nvfp4", "nvfp4:static"),
+        ("w4a4_mxfp4", "mxfp4", "e2m1@g32/e8m0-even"), ("w6a6_mxfp6", "mxfp6", "mxfp6"),
+        ("w8a8_mxfp8", "mxfp8", "e4m3@g32/e8m0-rceil"),
     ],
 )  # fmt: skip
 def test_a_scheme_is_what_its_source_says(name, weight, operand):
