@@ -61,7 +61,7 @@ class WeightStates:
         self._batches = batches
         self._memory_bytes = memory_bytes
         self._states: dict[str, QuantizerState] = {}
-        self._levels: dict[str, QuantizerState | None] = {}
+        self._shared: dict[str, QuantizerState | None] = {}
         self.macs = 0
         """Multiply-accumulates spent on passes over the calibration data and on learning."""
 
@@ -106,28 +106,26 @@ class WeightStates:
             if wish.identity not in self._states:
                 self.prepare([(key, quantizer)])
             return self._states[wish.identity]
-        return self._shared_level(key, quantizer)
+        return self._shared_scale(key, quantizer)
 
-    def _shared_level(self, key: str, quantizer: Quantizer) -> QuantizerState | None:
-        """One second-level scale for the matrices that multiply one value (q, k, v; gate, up).
+    def _shared_scale(self, key: str, quantizer: Quantizer) -> QuantizerState | None:
+        """One scale of the tensor for the matrices that multiply one value (q, k, v; gate, up).
 
         Runtimes load them as one matrix, which has one.
         """
         product, format = self._products.get(key), quantizer.format
-        if product is None or product.is_convolution or format.tensor_scale is None:
-            return None
-        if quantizer.transforms:  # they change the values that the scale is for
+        if product is None or product.is_convolution or not _is_shared(quantizer):
             return None
         place = f"{product.operand!r}={format!r}"
-        if place not in self._levels:
+        if place not in self._shared:
             largest = [
-                float(largest_finite(self._weight(other)))
+                largest_finite(self._weight(other))
                 for other, sibling in self._products.items()
                 if sibling.operand == product.operand
             ]
-            level = tensor_scale_of(max(largest), format)
-            self._levels[place] = QuantizerState(tensor_scale=level) if len(largest) > 1 else None
-        return self._levels[place]
+            several = len(largest) > 1
+            self._shared[place] = _of_tensor(max(largest), quantizer) if several else None
+        return self._shared[place]
 
     def product(self, key: str) -> Product | None:
         """The product that a weight takes part in."""
@@ -281,8 +279,8 @@ class WeightStates:
             return state, found
         self.macs += product.groups * learned_macs(outputs, product.depth, quantizer)
         try:
-            level = self._shared_level(wish.key, quantizer)
-            given = None if level is None else level.tensor_scale
+            shared = self._shared_scale(wish.key, quantizer)
+            given = None if shared is None else shared.tensor_scale
             state = learned_state(matrix, second, quantizer, tensor_scale=given)
         except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
             raise AssignmentError(
@@ -298,3 +296,26 @@ class WeightStates:
         if not quantizer.is_dynamic:
             state = calibrated_state(weight, quantizer, axes=axes, state=state)
         return quantize(weight, quantizer, axes=axes, state=state)
+
+
+def _is_shared(quantizer: Quantizer) -> bool:
+    """Whether a weight has a scale of the tensor that a merged matrix has once.
+
+    Of floats: integers lose steps where a sibling is larger, and runtimes keep theirs by channel.
+    """
+    format = quantizer.format
+    if quantizer.transforms or format.scale is None:  # they change the values it is for
+        return False
+    if format.tensor_scale is not None:
+        return True
+    settled = quantizer.settled(weight=True)
+    per_tensor = format.granularity == "tensor" and format.element.kind == "float"
+    return per_tensor and settled.statistic == "absmax" and settled.correction == "uncorrected"
+
+
+def _of_tensor(largest: Tensor, quantizer: Quantizer) -> QuantizerState:
+    """The state with the scale of a tensor whose largest magnitude is given."""
+    if quantizer.format.tensor_scale is not None:
+        return QuantizerState(tensor_scale=tensor_scale_of(largest, quantizer.format))
+    static = quantizer.settled(weight=True).replaced(timing="static")
+    return calibrated_state(largest.reshape(1, 1), static, axes=(1,))

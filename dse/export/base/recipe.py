@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -13,6 +14,8 @@ from dse.execute.program.program import Program
 from dse.graph.ir.assignment import Assignment
 from dse.graph.ir.graph import Graph
 from dse.imports.facts import facts_of
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,20 @@ class Recipe:
     """Its number in the run."""
     samples: Mapping[str, Tensor] | None = None
     """Feeds that a check compares outputs on; None where there are none."""
+
+    _made: dict[Callable[[Recipe], Any], Any] = field(
+        init=False, default_factory=dict, repr=False, compare=False
+    )
+
+    def once(self, make: Callable[[Recipe], T]) -> T:
+        """The result of a function of the recipe, worked out at its first call.
+
+        Asking what a target cannot express, writing and verifying go by one plan.
+        """
+        if make not in self._made:
+            self._made[make] = make(self)
+        found: T = self._made[make]
+        return found
 
     @property
     def graph(self) -> Graph:

@@ -25,10 +25,12 @@ class Refusal:
 class Inexpressible(Exception):  # noqa: N818 (never seen by users: it becomes a `Refusal`)
     """A quantizer that a target has no way to say."""
 
-    def __init__(self, reason: str, *, instead: str) -> None:
+    def __init__(self, reason: str, *, instead: str, site: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
         self.instead = instead
+        self.site = site
+        """The site that it is about, where that is another than the one being written."""
 
 
 def refusal(target: str, refused: Iterable[Refusal]) -> str:

@@ -29,7 +29,7 @@ KNOWN = (
 )
 
 MX_RULES = {"e2m1": "even", "e2m3": "even", "e4m3": "rceil"}
-"""How the package's `generate_mx_scales` comes from the largest magnitude to E8M0, by element.
+"""Rules by which the package's `generate_mx_scales` makes an E8M0 of a largest magnitude.
 
 It rounds the magnitude to the mantissa bits of E2M1 (E2M3 for 6 bits) and takes the exponent. For
 4 and 6 bits that is rule `even`. For E4M3, whose largest number has one bit of mantissa less than

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from dse.export.base import Check, Recipe, Refusal
-from dse.export.compressed_tensors.plan import Plan, plan_of
+from dse.export.compressed_tensors.plan import contents, plan
 from dse.export.compressed_tensors.verify import checks
 from dse.export.hugging_face.folder import write_folder
 from dse.export.hugging_face.kernels import without_kernel
@@ -26,8 +26,7 @@ class CompressedTensors:
 
     def can_express(self, recipe: Recipe) -> tuple[Refusal, ...]:
         """Formats without a packing, sites that are no linear layers, siblings that differ."""
-        plan = plan_of(recipe)
-        return (NO_FOLDER,) if plan is None else tuple(plan.refused)
+        return (NO_FOLDER,) if recipe.checkpoint is None else tuple(recipe.once(plan).refused)
 
     def write(self, recipe: Recipe, out: Path) -> None:
         """Write the folder.
@@ -35,9 +34,8 @@ class CompressedTensors:
         Raises:
             OSError: it cannot be written there.
         """
-        plan, source = _plan(recipe), recipe.checkpoint
-        assert source is not None, "can_express has asked for one"
-        write_folder(source, out, plan.contents(source))
+        assert recipe.checkpoint is not None, "can_express has asked for one"
+        write_folder(recipe.checkpoint, out, contents(recipe.once(plan), recipe.checkpoint))
 
     def verify(self, recipe: Recipe, out: Path) -> tuple[Check, ...]:
         """The package's own schema and decompression, and transformers on samples.
@@ -45,18 +43,12 @@ class CompressedTensors:
         Raises:
             ExportError: it computes something else than the emulator.
         """
-        return checks(recipe, _plan(recipe), out)
+        return checks(recipe, recipe.once(plan), out)
 
     def launch(self, recipe: Recipe, out: Path) -> str:
         """`vllm serve`, where vLLM has a kernel for every layer."""
-        plan = _plan(recipe)
-        if without_kernel(plan.layers, SERVER):
+        found = recipe.once(plan)
+        if without_kernel(found.layers, SERVER):
             return ""
-        cache = " --kv-cache-dtype fp8" if plan.cache_scales else ""
+        cache = " --kv-cache-dtype fp8" if found.cache_scales else ""
         return f"vllm serve {shlex.quote(str(out))}{cache}"
-
-
-def _plan(recipe: Recipe) -> Plan:
-    plan = plan_of(recipe)
-    assert plan is not None, "can_express has asked for a folder"
-    return plan

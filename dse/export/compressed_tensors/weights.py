@@ -19,7 +19,6 @@ from dse.export.hugging_face.rows import (
     element_name,
     is_element,
     is_nvfp4,
-    rows_of,
     scales_as,
     shared_exponents,
 )
@@ -41,19 +40,18 @@ class Packed:
     """By what stands behind the module's name."""
 
 
-def packed(layer: Layer, weight: Tensor, *, fused: bool) -> Packed:
+def packed(layer: Layer, rows: Rows, *, fused: bool) -> Packed:
     """A layer's weight.
 
     Args:
         layer: the layer with its quantizers.
-        weight: the constant at its site.
+        rows: the codes of its weight.
         fused: whether runtimes load it as one with others. They give such layers one scale per
             tensor and round again, so that theirs is written once per output channel instead.
 
     Raises:
         Inexpressible: compressed-tensors has no packing for it.
     """
-    rows = rows_of(weight, layer.weight, axis=layer.weight.axes[0])
     format = layer.weight.quantizer.format
     fixed = MX_GROUP if _has_shared_exponents(format) else NV_GROUP if is_nvfp4(format) else 0
     group, depth = fixed or rows.group, rows.codes.shape[1]
@@ -62,6 +60,12 @@ def packed(layer: Layer, weight: Tensor, *, fused: bool) -> Packed:
             f"groups of {group} do not divide the depth of {depth}, and compressed-tensors has no "
             "short ones",
             instead="a group that divides it, or one scale per channel, is written",
+        )
+    if layer.linear.stack is not None and len(rows.codes) % max(format.block_rows, 1):
+        raise Inexpressible(
+            f"blocks of {format.block_rows} rows do not divide the {len(rows.codes)} outputs of "
+            "an expert",
+            instead="one scale per channel or group is written",
         )
     if format.element.kind == "int":
         return _integers(layer, rows)

@@ -17,6 +17,8 @@ from dse.export.gguf.plan import Entry, Plan, plan_of
 from dse.export.gguf.verify import checks
 from dse.export.gguf.vocabulary import write_vocabulary
 
+FREQUENCIES = "rope_freqs.weight"
+"""The tensor of factors that wavelengths of rotary positions are multiplied by."""
 TENSOR_TYPES = ".tensor-types.txt"
 """End of the companion's name."""
 
@@ -32,7 +34,7 @@ class Gguf:
         Raises:
             ExportError: gguf-py is not installed.
         """
-        return tuple(plan_of(recipe).refused)
+        return tuple(recipe.once(plan_of).refused)
 
     def write(self, recipe: Recipe, out: Path) -> None:
         """Write the file, and beside it a line for each tensor that llama-quantize reads.
@@ -41,7 +43,7 @@ class Gguf:
             ExportError: a weight that is not codes times scales.
             OSError: it cannot be written there.
         """
-        plan = plan_of(recipe)
+        plan = recipe.once(plan_of)
         _write(plan, out)
         types = out.with_name(out.name + TENSOR_TYPES)
         types.write_text("".join(f"{line}\n" for line in tensor_types(plan)), encoding="utf-8")
@@ -52,7 +54,7 @@ class Gguf:
         Raises:
             ExportError: one of them computes something else than the emulator.
         """
-        return checks(plan_of(recipe), out)
+        return checks(recipe.once(plan_of), out)
 
     def launch(self, recipe: Recipe, out: Path) -> str:
         """`llama-server`."""
@@ -67,7 +69,7 @@ def tensor_types(plan: Plan) -> list[str]:
     return [
         f"^{re.escape(entry.name)}$={_type_name(plan, entry).lower()}"
         for entry in plan.entries
-        if entry.layer is not None or plan.plain(entry).dim() > 1
+        if entry.layers or plan.plain(entry).dim() > 1
     ]
 
 
@@ -89,6 +91,8 @@ def _write(plan: Plan, out: Path) -> None:
     write_metadata(writer, network, plan.recipe.name)
     write_vocabulary(writer, plan.vocabulary, folder, network.config.vocab_size)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    if network.frequency_factors is not None:
+        writer.add_tensor(FREQUENCIES, network.frequency_factors)
     for entry in plan.entries:
         _add(writer, plan, entry)
     try:
@@ -103,11 +107,11 @@ def _add(writer: Any, plan: Plan, entry: Entry) -> None:
     import gguf  # noqa: PLC0415 (an extra)
 
     kind = gguf.GGMLQuantizationType[_type_name(plan, entry)]
-    if entry.layer is not None:
+    if entry.layers:
         try:
             content = plan.packed(entry)
         except Inexpressible as why:
-            key = entry.layer.linear.weight_key
+            key = entry.layers[0].linear.weight_key
             raise ExportError(f"gguf: {key}: {why.reason}; {why.instead}") from why
     else:
         value = plan.plain(entry).contiguous()

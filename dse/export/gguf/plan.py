@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from dse.export.gguf.metadata import Network, network_of
 from dse.export.gguf.types import HELD, TYPES, TensorType, type_of
 from dse.export.gguf.vocabulary import Vocabulary, vocabulary_of
 from dse.export.hugging_face.layers import Layer, Layers, layers_of
+from dse.export.hugging_face.linears import EXPERT
 from dse.export.scales import scales_of
 
 NO_FOLDER = Refusal(
@@ -29,6 +30,8 @@ NO_FOLDER = Refusal(
 )
 COMPUTED = re.compile(r"\.rotary_emb\.inv_freq$")
 """Stored tensors that runtimes compute."""
+ROUTER = "ffn_gate_inp.weight"
+"""The end of a name: llama.cpp keeps what chooses experts in float32."""
 ROUNDINGS = ("requant", "requant_floor")
 """Methods that compute with other scales than their format's."""
 
@@ -39,14 +42,32 @@ class Entry:
 
     name: str
     """In the file."""
-    stored: str
-    """In the checkpoint."""
-    layer: Layer | None = None
-    """The sites where its weight is quantized."""
+    stored: tuple[str, ...]
+    """In the checkpoint: one tensor, or one of each expert, which the file has as a stack."""
+    layers: tuple[Layer, ...] = ()
+    """The layers of these where their weights are quantized."""
     type: TensorType | None = None
-    """The blocks of such a weight."""
+    """The blocks of such weights."""
     heads: int = 0
     """Heads whose rows change places."""
+
+    @property
+    def is_stack(self) -> bool:
+        """Whether it has the matrices of several experts."""
+        return len(self.stored) > 1
+
+    def order(self, rows: int) -> npt.NDArray[np.int64]:
+        """Places of the tensor's rows among those of what the graph multiplies."""
+        stacks = [layer.linear.stack for layer in self.layers if layer.linear.stack is not None]
+        if not stacks:
+            return _order(rows, self.heads)
+        return np.concatenate(
+            [one.expert * one.outputs + np.arange(one.first, one.last) for one in stacks]
+        )
+
+    def shaped(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Rows in the shape of the file: (experts, outputs, ...) of a stack."""
+        return rows.reshape(len(self.stored), -1, *rows.shape[1:]) if self.is_stack else rows
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,34 +87,52 @@ class Plan:
         Raises:
             Inexpressible: a weight that is not codes times scales.
         """
-        assert entry.layer is not None
-        assert entry.type is not None
-        rows, values = _matrices(self.recipe, entry.layer)
-        found = scales_of(rows, entry.layer.weight)
+        assert entry.type is not None, "a quantized weight has one"
+        emulator = entry.layers[0].weight
+        rows, values = self._matrices(entry)
+        found = scales_of(rows, emulator)
         shape = (len(rows), rows.shape[1] // entry.type.format.group)
         scales, offsets = (
             part if part is None else np.ascontiguousarray(np.broadcast_to(part, shape))
             for part in (found.scales, found.offsets)
         )
         assert scales is not None
-        return packed(values, scales, offsets, entry.type)[_order(len(rows), entry.heads)]
+        return entry.shaped(packed(values, scales, offsets, entry.type)[entry.order(len(rows))])
 
     def plain(self, entry: Entry) -> Tensor:
         """A tensor without blocks in the type that it has in the file; vectors are float32."""
         assert self.layers is not None
-        value = self.layers.replaced.get(entry.stored)
-        if value is None:
-            value = _stored(self.layers, entry.stored)
-        value = value.float() if value.dim() == 1 else value
+        parts = [self.layers.replaced.get(name) for name in entry.stored]
+        values = [
+            _stored(self.layers, name) if part is None else part
+            for name, part in zip(entry.stored, parts, strict=True)
+        ]
+        if entry.is_stack:
+            return torch.stack(values)
+        value = values[0]
+        if value.dim() == 1 or entry.name.endswith(ROUTER):
+            value = value.float()
         return value[torch.from_numpy(_order(len(value), entry.heads))]
 
     def values(self, entry: Entry) -> npt.NDArray[np.float32]:
         """The float32 values that a reader must find."""
-        if entry.layer is None:
+        if not entry.layers:
             found: npt.NDArray[np.float32] = self.plain(entry).float().numpy()
             return found
-        values = _matrices(self.recipe, entry.layer)[1]
-        return values[_order(len(values), entry.heads)]
+        values = self._matrices(entry)[1]
+        return entry.shaped(values[entry.order(len(values))])
+
+    def _matrices(self, entry: Entry) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Rows of what the graph multiplies, in full precision and as the emulator has them."""
+        layer = entry.layers[0]
+        weight = self.recipe.constant(layer.linear.weight_key)
+        assert weight is not None, "a linear layer has a constant weight"
+        plain = weight.detach().float().cpu()
+        rows, values = (
+            np.ascontiguousarray(part.movedim(_axis(layer.weight), -1).flatten(0, -2).numpy())
+            for part in (plain, layer.weight(plain))
+        )
+        return rows, values
 
 
 def plan_of(recipe: Recipe) -> Plan:
@@ -182,28 +221,39 @@ def _name(plan: Plan, folder: Path) -> None:
     table = _table(plan.network)
     layers = {one.linear.weight: one for one in plan.layers.quantized.values()}
     unshared = [name for name, one in layers.items() if one.linear.tied]
-    for stored in [*plan.layers.checkpoint.tensors, *unshared]:
-        if COMPUTED.search(stored):
-            continue
-        name = table.get_name(stored, try_suffixes=(".weight", ".bias"))
+    for called, stored in _joined([*plan.layers.checkpoint.tensors, *unshared]).items():
+        name = table.get_name(called, try_suffixes=(".weight", ".bias"))
         if name is None:
             plan.refused.append(
                 Refusal(
-                    reason=f"llama.cpp's {plan.network.family.arch} has no tensor for {stored}",
+                    reason=f"llama.cpp's {plan.network.family.arch} has no tensor for {called}",
                     instead="a checkpoint without it is written",
                 )
             )
             continue
-        layer = layers.get(stored)
+        found = tuple(layers[one] for one in stored if one in layers)
         plan.entries.append(
             Entry(
                 name=name,
                 stored=stored,
-                layer=layer,
-                type=None if layer is None else type_of(layer.weight.quantizer.format),
-                heads=plan.network.permuted_heads(stored),
+                layers=found,
+                type=type_of(found[0].weight.quantizer.format) if found else None,
+                heads=plan.network.permuted_heads(called),
             )
         )
+
+
+def _joined(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Stored tensors by the name that gguf-py's table has: those of experts together."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for name in names:
+        match = EXPERT.fullmatch(name.removesuffix(".weight"))
+        if match:
+            called, number = f"{match['experts']}.{match['name']}.weight", int(match["number"])
+            found.setdefault(called, []).append((number, name))
+        elif not COMPUTED.search(name):
+            found[name] = [(0, name)]
+    return {called: tuple(name for _, name in sorted(parts)) for called, parts in found.items()}
 
 
 def _table(network: Network) -> Any:
@@ -216,22 +266,8 @@ def _table(network: Network) -> Any:
 
 
 def _axis(emulator: Emulator) -> int:
-    """The axis of a matrix that is summed over."""
-    return emulator.axes[0] % 2 if emulator.axes else 1
-
-
-def _matrices(
-    recipe: Recipe, layer: Layer
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """(outputs, depth) of a weight in full precision, and as the emulator has it."""
-    weight = recipe.constant(layer.linear.weight_key)
-    assert weight is not None, "a linear layer has a constant weight"
-    weight = weight.detach().float().cpu()
-    parts = (weight, layer.weight(weight))
-    if _axis(layer.weight) == 0:
-        parts = (parts[0].T, parts[1].T)
-    rows, values = (np.ascontiguousarray(part.numpy()) for part in parts)
-    return rows, values
+    """The axis of a weight that is summed over."""
+    return emulator.axes[0] if emulator.axes else -1
 
 
 def _stored(layers: Layers, name: str) -> Tensor:

@@ -93,6 +93,9 @@ def _transformers(plan: Plan, out: Path, samples: dict[str, Tensor], wanted: Ten
     import transformers  # noqa: PLC0415 (an extra)
 
     checker = f"transformers {transformers.__version__}"
+    assert plan.network is not None, "a file was written"
+    if unread := plan.network.unread:
+        return _unrun(checker, f"its reader of GGUF leaves out {unread}")
     try:
         network = _loaded(out)
     except Exception as error:  # whatever a version lacks
@@ -153,7 +156,8 @@ def _llama_cpp(plan: Plan, out: Path, samples: dict[str, Tensor], wanted: Tensor
 def _next_token(out: Path, tokens: list[int], size: int) -> np.ndarray[Any, Any] | str:
     """Log-probabilities by token, or why it does not run."""
     script = str(Path(__file__).with_name("llama_cpp.py"))
-    asked = [sys.executable, script, str(out), str(size), *map(str, tokens)]
+    # -P: else the modules beside the script would be taken for Python's own (`types`).
+    asked = [sys.executable, "-P", script, str(out), str(size), *map(str, tokens)]
     done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "GGML_ASSERT" in line]

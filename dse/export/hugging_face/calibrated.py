@@ -48,7 +48,7 @@ def differing_scales(
         tensors: what is written for each module.
         names: of those tensors that runtimes keep once.
     """
-    for group in siblings_of(list(layers.linears.values())):
+    for group in siblings_of(layers.linears.values()):
         for name in names:
             values = {
                 linear.module: float(tensors[linear.module][name])

@@ -8,7 +8,7 @@ from dse.export.hugging_face.layers import Layer, Layers
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.runtimes.runtime import Runtime
-from hwmodels.work.work import OperandName
+from hwmodels.work.work import OperandName, OpKind
 
 HALF = "bf16"
 
@@ -28,4 +28,5 @@ def _runs(layer: Layer, runtime: Runtime) -> bool:
     operands: dict[OperandName, Quantizer] = {"weight": layer.weight.quantizer}
     if layer.input is not None:
         operands["input"] = layer.input.quantizer
-    return any(mode.accepts("gemm", operands, HALF) for mode in runtime.modes)
+    kind: OpKind = "gemm" if layer.linear.stack is None else "grouped_gemm"
+    return any(mode.accepts(kind, operands, HALF) for mode in runtime.modes)

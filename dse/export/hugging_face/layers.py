@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,7 +12,7 @@ from dse.execute.emulate import Emulator
 from dse.execute.operators.step import Quantize
 from dse.execute.quantizers import Shift
 from dse.export.base import Inexpressible, Recipe, Refusal
-from dse.export.hugging_face.linears import Linear, linears_of, siblings_of
+from dse.export.hugging_face.linears import Linear, linears_of, mixtures_of, siblings_of
 from dse.export.hugging_face.rows import is_element
 from dse.graph.ir.site import Site
 from dse.imports.checkpoint import Checkpoint, read_checkpoint
@@ -50,7 +50,7 @@ class Layers:
 
     checkpoint: Checkpoint
     linears: Mapping[str, Linear]
-    """Every linear layer of the network, by the site of its weight."""
+    """Every linear layer of the network, by module."""
     quantized: dict[str, Layer] = field(default_factory=dict)
     """By module."""
     caches: dict[str, dict[str, Cache]] = field(default_factory=dict)
@@ -71,23 +71,41 @@ class Layers:
     @property
     def kept(self) -> list[str]:
         """Linear layers that stay as they are."""
-        modules = (linear.module for linear in self.linears.values())
-        return sorted(module for module in modules if module not in self.quantized)
+        return sorted(module for module in self.linears if module not in self.quantized)
+
+    @property
+    def by_weight(self) -> dict[str, list[Layer]]:
+        """Quantized layers by the site of their weight; experts share one."""
+        found: dict[str, list[Layer]] = {}
+        for layer in self.quantized.values():
+            found.setdefault(layer.linear.weight_key, []).append(layer)
+        return found
+
+    @property
+    def fused(self) -> set[str]:
+        """Modules that runtimes load as one with others."""
+        linears = list(self.linears.values())
+        groups = [*siblings_of(linears), *mixtures_of(linears).values()]
+        return {linear.module for group in groups for linear in group}
 
 
-def layers_of(recipe: Recipe, *, fused: bool = True) -> Layers:
+def layers_of(recipe: Recipe, *, fused: bool = True, experts: bool = True) -> Layers:
     """The layers of a recipe whose model is a Hugging Face folder.
 
     Args:
         recipe: the recipe.
         fused: whether the runtime loads siblings (`q_proj`, `k_proj`, `v_proj`) as one layer.
+        experts: whether the target says matrices of experts; else they are none of its layers.
 
     Raises:
         CheckpointError: the folder is no longer what it was.
     """
     assert recipe.checkpoint is not None, "the caller has asked"
     checkpoint = read_checkpoint(recipe.checkpoint)
-    found = Layers(checkpoint=checkpoint, linears=linears_of(recipe, checkpoint))
+    linears = linears_of(recipe, checkpoint)
+    if not experts:
+        linears = {name: one for name, one in linears.items() if one.stack is None}
+    found = Layers(checkpoint=checkpoint, linears=linears)
     sorter = _Sorter(recipe=recipe, found=found)
     # Weights first: an input is written with the weight that it meets.
     for key in sorted(recipe.bound, key=lambda key: (not key.endswith("/in1"), key)):
@@ -103,12 +121,15 @@ class _Sorter:
     recipe: Recipe
     found: Layers
     sites: Mapping[str, Site] = field(init=False)
-    linears: dict[str, Linear] = field(init=False)
+    linears: dict[str, list[Linear]] = field(init=False)
+    """By node; several where the node multiplies a stack of experts."""
     names: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
         self.sites = self.recipe.program.analysis.by_key
-        self.linears = {linear.product.node.name: linear for linear in self.found.linears.values()}
+        self.linears = {}
+        for linear in self.found.linears.values():
+            self.linears.setdefault(linear.node.name, []).append(linear)
         self.names = {key: quantizer.name for key, quantizer in self.recipe.assignment}
         self.found.attentions = {
             _module(site.node) for site in self.sites.values() if site.role in CACHES
@@ -130,10 +151,18 @@ class _Sorter:
                 f"{', '.join(sorted(self.found.precisions))}",
                 "one of them at every site that is only cast is written",
             )
-        for group in siblings_of(list(self.linears.values())) if fused else ():
+        for group in self._fused_groups() if fused else ():
             self._check_siblings(group)
-
         self._check_caches()
+
+    def _fused_groups(self) -> Iterator[Sequence[Linear]]:
+        """Layers that must have one format; of a mixture one expert, since they share sites."""
+        linears = list(self.found.linears.values())
+        for group in siblings_of(linears):
+            if group[0].stack is None:
+                yield group
+        for mixture in mixtures_of(linears).values():
+            yield [one for one in mixture if one.stack is None or one.stack.expert == 0]
 
     def _check_caches(self) -> None:
         found = self.found.caches
@@ -170,17 +199,18 @@ class _Sorter:
 
     def _place(self, key: str, quantize: Quantize) -> None:
         node = key.rpartition("/")[0]
-        linear = self.linears.get(node)
+        linears = self.linears.get(node, [])
         if isinstance(quantize, Shift):
-            self._correct(linear, quantize)
+            self._correct(linears, quantize)
         elif not isinstance(quantize, Emulator):
             raise Inexpressible("is no quantizer of ours", instead="a format of the catalogue is")
         elif quantize.quantizer.format.scale is None:
-            self._cast(key, linear, quantize)
-        elif linear is not None and key == linear.weight_key:
-            self.found.quantized[linear.module] = Layer(linear=linear, weight=quantize)
-        elif linear is not None and key == linear.input_key:
-            self._meet(linear, quantize)
+            self._cast(key, linears, quantize)
+        elif linears and key == linears[0].weight_key:
+            for linear in linears:
+                self.found.quantized[linear.module] = Layer(linear=linear, weight=quantize)
+        elif linears and key == linears[0].input_key:
+            self._meet(linears, quantize)
         elif (site := self.sites.get(key)) is not None and site.role in CACHES:
             cache = Cache(key=key, quantize=quantize)
             self.found.caches.setdefault(_module(node), {})[CACHES[site.role]] = cache
@@ -191,15 +221,15 @@ class _Sorter:
                 instead="bf16 or fp16 is written",
             )
 
-    def _correct(self, linear: Linear | None, shift: Shift) -> None:
-        stored = None if linear is None else self.found.checkpoint.tensors.get(linear.bias)
-        if linear is None or stored is None:
+    def _correct(self, linears: Sequence[Linear], shift: Shift) -> None:
+        linear = linears[0] if len(linears) == 1 else None
+        if linear is None or linear.bias not in self.found.checkpoint.tensors:
             raise Inexpressible(
                 "the layer has no bias that could take its corrected mean",
                 instead="the same with 'uncorrected' is written",
             )
         if shift.then is not None:
-            self._place(f"{linear.product.node.name}/out0", shift.then)
+            self._place(f"{linear.node.name}/out0", shift.then)
         bias = self._stored(linear.bias)
         self.found.replaced[linear.bias] = bias + shift.shift.float().reshape(bias.shape)
 
@@ -208,7 +238,7 @@ class _Sorter:
         assert value is not None, "the graph's initializers have the names of the checkpoint"
         return value.detach().float()
 
-    def _cast(self, key: str, linear: Linear | None, emulator: Emulator) -> None:
+    def _cast(self, key: str, linears: Sequence[Linear], emulator: Emulator) -> None:
         element = emulator.quantizer.format.element
         name = next((name for name in PRECISIONS if is_element(element, name)), None)
         if name is None or emulator.quantizer.rounding != "nearest_even":
@@ -217,28 +247,29 @@ class _Sorter:
                 instead="bf16 or fp16 is written",
             )
         self.found.precisions.add(name)
-        if linear is not None and key == linear.weight_key and not linear.tied:
+        if linears and key == linears[0].weight_key and not linears[0].tied:
             weight = self.recipe.constant(key)
             assert weight is not None, "a linear layer has a constant weight"
-            values = linear.product.matrix(emulator(weight.detach().float()))[0]
-            self.found.replaced[linear.weight] = values.to(getattr(torch, PRECISIONS[name]))
+            values = emulator(weight.detach().float()).to(getattr(torch, PRECISIONS[name]))
+            self.found.replaced |= {one.weight: one.matrix(values) for one in linears}
 
-    def _meet(self, linear: Linear, emulator: Emulator) -> None:
-        layer = self.found.quantized.get(linear.module)
-        if layer is None:
-            raise Inexpressible(
-                "an activation is quantized together with the weight that it meets, and this "
-                "weight is not",
-                instead="bf16 or fp16 is written, or a quantized weight",
-            )
-        layer.input = emulator
+    def _meet(self, linears: Sequence[Linear], emulator: Emulator) -> None:
+        for linear in linears:
+            layer = self.found.quantized.get(linear.module)
+            if layer is None:
+                raise Inexpressible(
+                    "an activation is quantized together with the weight that it meets, and this "
+                    "weight is not",
+                    instead="bf16 or fp16 is written, or a quantized weight",
+                )
+            layer.input = emulator
 
 
 def emulated_weight(recipe: Recipe, layer: Layer) -> Tensor:
     """The weight that the emulator has of a layer: (outputs, depth) float32."""
     constant = recipe.constant(layer.linear.weight_key)
     assert constant is not None, "a linear layer has a constant weight"
-    return layer.linear.product.matrix(layer.weight(constant.detach().float()))[0]
+    return layer.linear.matrix(layer.weight(constant.detach().float()))
 
 
 def _module(node: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ml_dtypes
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dse.execute.emulate import Emulator
 from dse.export.base import Inexpressible
+from dse.export.hugging_face.linears import Stack
 from dse.export.scales import FloatArray, scales_of, spread
 from hwmodels.formats.encodings import ENCODINGS
 from hwmodels.formats.quantizer import Encoding, Format, Quantizer
@@ -48,6 +49,18 @@ class Rows:
         outputs = self.codes.shape[0]
         return np.ascontiguousarray(np.broadcast_to(self.scales, (outputs, self.scales.shape[1])))
 
+    def part(self, stack: Stack | None) -> Rows:
+        """The rows of one matrix in a stack of experts; all where it lies in none."""
+        if stack is None:
+            return self
+        place = slice(
+            stack.expert * stack.outputs + stack.first, stack.expert * stack.outputs + stack.last
+        )
+        scales, zeros = (
+            part[place] if len(part) > 1 else part for part in (self.scales, self.zeros)
+        )
+        return replace(self, codes=self.codes[place], scales=scales, zeros=zeros)
+
 
 def is_element(found: Encoding, name: str) -> bool:
     """Whether an encoding has the values of the catalogue's, whatever its own name."""
@@ -74,22 +87,22 @@ def is_nvfp4(format: Format) -> bool:
     )
 
 
-def rows_of(matrix: Tensor, emulator: Emulator, *, axis: int) -> Rows:
+def rows_of(weight: Tensor, emulator: Emulator) -> Rows:
     """The codes of a weight under its emulator, which decides the values.
 
     Args:
-        matrix: the weight as the product reads it, two axes.
+        weight: what the product reads: a matrix, or a stack of them, whose rows follow each other.
         emulator: the quantizer at the site, bound to it.
-        axis: the axis that is summed over.
 
     Raises:
         Inexpressible: the values are not codes times scales, or the element has no codes.
     """
     refuse_transforms(emulator.quantizer)
     format = emulator.quantizer.format
+    plain = weight.detach().float()
     rows, values = (
-        np.ascontiguousarray((part if axis == 1 else part.T).float().numpy())
-        for part in (matrix.detach(), emulator(matrix.detach().float()))
+        np.ascontiguousarray(part.movedim(emulator.axes[0], -1).flatten(0, -2).numpy())
+        for part in (plain, emulator(plain))
     )
     depth = rows.shape[1]
     group = min(format.group, depth) if format.granularity in ("group", "block") else depth

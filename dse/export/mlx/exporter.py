@@ -22,7 +22,7 @@ class Mlx:
 
     def can_express(self, recipe: Recipe) -> tuple[Refusal, ...]:
         """Formats without a mode, and what is no weight of a linear layer."""
-        plan = plan_of(recipe)
+        plan = recipe.once(plan_of)
         return (NO_FOLDER,) if plan is None else tuple(plan.refused)
 
     def write(self, recipe: Recipe, out: Path) -> None:
@@ -49,6 +49,6 @@ class Mlx:
 
 
 def _plan(recipe: Recipe) -> Plan:
-    plan = plan_of(recipe)
+    plan = recipe.once(plan_of)
     assert plan is not None, "can_express has asked for a folder"
     return plan

@@ -71,7 +71,7 @@ def packed(layer: Layer, weight: Tensor) -> Packed:
     mode = _mode(format)
     if mode == "affine":
         return _affine(weight, emulator)
-    return _floats(mode, rows_of(weight, emulator, axis=axis), format)
+    return _floats(mode, rows_of(weight, emulator), format)
 
 
 def _mode(format: Format) -> str:

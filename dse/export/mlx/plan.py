@@ -64,7 +64,7 @@ def plan_of(recipe: Recipe) -> Plan | None:
     """
     if recipe.checkpoint is None:
         return None
-    layers = layers_of(recipe, fused=False)
+    layers = layers_of(recipe, fused=False, experts=False)
     plan = Plan(layers=layers, refused=[*layers.refused, *_unsaid(recipe, layers)])
     names = {key: quantizer.name for key, quantizer in recipe.assignment}
     for module, layer in layers.quantized.items():

@@ -17,7 +17,7 @@ from dse.errors import ExportError
 from dse.execute.program.feeds import checked
 from dse.export.base import Check, Recipe
 from dse.export.hugging_face.folder import CONFIG
-from dse.export.hugging_face.layers import emulated_weight
+from dse.export.hugging_face.plan import emulated
 from dse.export.mlx.plan import READ, Plan
 from dse.imports.checkpoint import read_json
 from dse.imports.trace import quiet
@@ -62,9 +62,8 @@ def _weights(recipe: Recipe, plan: Plan, out: Path) -> Check:
     for path in sorted(out.glob(READ)):
         stored |= mx.load(str(path))
     worst = 0.0
-    for module, layer in plan.layers.quantized.items():
+    for module, wanted in emulated(recipe, plan.layers):
         found = torch.from_numpy(np.array(_unpacked(stored, module, settings[module])))
-        wanted = emulated_weight(recipe, layer)
         difference = float((found - wanted).abs().max())
         if difference:
             raise ExportError(f"{checker} reads {module} with a difference of {difference:.3g}")

@@ -19,7 +19,6 @@ from dse.export.hugging_face.rows import (
     is_element,
     is_nvfp4,
     refuse_transforms,
-    rows_of,
     scales_as,
 )
 from hwmodels.formats.quantizer import Format
@@ -45,7 +44,7 @@ class Quantized:
     """By what stands behind the module's name. Scales multiply."""
 
 
-def quantized(layer: Layer, weight: Tensor) -> Quantized:
+def quantized(layer: Layer, rows: Rows) -> Quantized:
     """A layer's weight and the scale of its input.
 
     Raises:
@@ -53,7 +52,6 @@ def quantized(layer: Layer, weight: Tensor) -> Quantized:
     """
     format = layer.weight.quantizer.format
     found = _algorithm(layer)
-    rows = rows_of(weight, layer.weight, axis=layer.weight.axes[0])
     if found in (NVFP4, NVFP4_WEIGHT):
         tensors = _float4(format, rows)
     else:

@@ -11,8 +11,9 @@ from torch import Tensor
 from dse.errors import ExportError
 from dse.export.base import Check, Recipe, Refusal
 from dse.export.hugging_face.folder import read_tensors, write_folder, write_json
-from dse.export.hugging_face.layers import NO_FOLDER, emulated_weight
-from dse.export.modelopt.plan import Plan, plan_of
+from dse.export.hugging_face.layers import NO_FOLDER
+from dse.export.hugging_face.plan import emulated
+from dse.export.modelopt.plan import algorithm_of, contents, document, plan
 from hwmodels.formats.encodings import ENCODINGS
 
 DOCUMENT = "hf_quant_config.json"
@@ -28,8 +29,7 @@ class ModelOpt:
 
     def can_express(self, recipe: Recipe) -> tuple[Refusal, ...]:
         """Formats that no algorithm has, and layers that vLLM would leave out or round again."""
-        plan = plan_of(recipe)
-        return (NO_FOLDER,) if plan is None else tuple(plan.refused)
+        return (NO_FOLDER,) if recipe.checkpoint is None else tuple(recipe.once(plan).refused)
 
     def write(self, recipe: Recipe, out: Path) -> None:
         """Write the folder.
@@ -37,11 +37,11 @@ class ModelOpt:
         Raises:
             OSError: it cannot be written there.
         """
-        plan, source = _plan(recipe), recipe.checkpoint
+        found, source = recipe.once(plan), recipe.checkpoint
         assert source is not None, "can_express has asked for one"
-        write_folder(source, out, plan.contents(source))
-        if plan.algorithm:
-            write_json(out / DOCUMENT, plan.document())
+        write_folder(source, out, contents(found, source))
+        if algorithm_of(found):
+            write_json(out / DOCUMENT, document(found))
 
     def verify(self, recipe: Recipe, out: Path) -> tuple[Check, ...]:
         """Every weight decoded from the file, since no consumer of the format runs on a CPU.
@@ -49,18 +49,17 @@ class ModelOpt:
         Raises:
             ExportError: it holds other values than the emulator has.
         """
-        plan, tensors = _plan(recipe), read_tensors(out)
+        layers, tensors = recipe.once(plan).layers, read_tensors(out)
         worst = 0.0
-        for module, layer in plan.layers.quantized.items():
-            found = _decoded(tensors, module)
-            difference = float((found - emulated_weight(recipe, layer)).abs().max())
+        for module, wanted in emulated(recipe, layers):
+            difference = float((_decoded(tensors, module) - wanted).abs().max())
             if difference:
                 raise ExportError(f"{module} is read with a difference of {difference:.3g}")
             worst = max(worst, difference)
         return (
             Check(
                 checker="decoded from the file",
-                compared=f"{len(plan.quantized)} weights",
+                compared=f"{len(layers.quantized)} weights",
                 difference=worst,
                 note="outputs not run: no consumer of ModelOpt's format computes on a CPU",
             ),
@@ -70,12 +69,6 @@ class ModelOpt:
         """The commands of TensorRT-LLM and vLLM."""
         where = shlex.quote(str(out))
         return f"trtllm-serve {where} (or: vllm serve {where})"
-
-
-def _plan(recipe: Recipe) -> Plan:
-    plan = plan_of(recipe)
-    assert plan is not None, "can_express has asked for a folder"
-    return plan
 
 
 def _decoded(tensors: dict[str, Tensor], module: str) -> Tensor:

@@ -43,7 +43,7 @@ class OnnxQdq:
 
     def can_express(self, recipe: Recipe) -> tuple[Refusal, ...]:
         """Formats, timings and transforms without Q/DQ, and models that have no place for it."""
-        plan = plan_of(recipe)
+        plan = recipe.once(plan_of)
         if plan.refused:
             return plan.refused
         try:
@@ -58,7 +58,7 @@ class OnnxQdq:
         Raises:
             OSError: it cannot be written there.
         """
-        plan = plan_of(recipe)
+        plan = recipe.once(plan_of)
         model = ir.from_proto(_source(recipe, plan))
         ir.external_data.set_base_dir(model.graph, _data_folder(recipe.graph))
         Editor(graph=model.graph, plan=plan).edit()

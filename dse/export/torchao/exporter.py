@@ -55,7 +55,7 @@ class _Plan:
 def _plan(recipe: Recipe) -> _Plan | None:
     if recipe.checkpoint is None:
         return None
-    layers = layers_of(recipe, fused=False)
+    layers = layers_of(recipe, fused=False, experts=False)
     plan = _Plan(layers=layers, refused=[*layers.refused, *_unsaid(recipe, layers)])
     given = recipe.assignment.as_dict()
     for module, layer in layers.quantized.items():

@@ -141,7 +141,7 @@ def _difference(recipe: Recipe, layers: Layers, network: Any, module: str, check
     layer = layers.quantized[module]
     constant = recipe.constant(layer.linear.weight_key)
     assert constant is not None, "a linear layer has a constant weight"
-    plain = layer.linear.product.matrix(constant.detach().float())[0]
+    plain = layer.linear.matrix(constant.detach().float())
     wanted, found = emulated_weight(recipe, layer), weight.dequantize().float()
     _judge(found, wanted, plain, f"{checker} comes to other values of {module}")
     return float((found - wanted).abs().max())

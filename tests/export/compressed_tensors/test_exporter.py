@@ -226,6 +226,49 @@ def test_siblings_of_which_one_is_plain_are_refused(tmp_path: Path) -> None:
     assert "model.layers.0.mlp.up_proj: not quantized" in refused(recipe, tmp_path / "out")
 
 
+MIXTURES = {
+    "mixtral": {
+        "experts.matmul/in1": "nvfp4", "experts.matmul/in0": "nvfp4:static",
+        "experts.matmul_1/in1": "nvfp4", "experts.matmul_1/in0": "nvfp4:static",
+    },
+    "qwen3_moe": {
+        "experts.matmul/in1": "e4m3_tensor", "experts.matmul/in0": "e4m3_tensor:static",
+        "experts.matmul_1/in1": "e4m3_tensor", "experts.matmul_1/in0": "e4m3_tensor:static",
+        "o_proj/in1": "int4_g32",
+    },
+}  # fmt: skip
+"""Formats of experts by family: checkpoints keep one matrix each, the graph stacks of them."""
+
+
+@pytest.mark.parametrize("family", MIXTURES)
+def test_experts_are_written_one_by_one(family: str, tmp_path: Path) -> None:
+    recipe = folders.of(
+        family, tmp_path / "in", MIXTURES[family], num_hidden_layers=1, moe_intermediate_size=64
+    )
+    weights, outputs = written(recipe, tmp_path / "out")
+    assert weights.compared.split()[0] == ("12" if family == "mixtral" else "13")
+    assert outputs.difference is not None
+    assert outputs.difference <= last_place(recipe)
+    assert "of weights alone" in outputs.note
+    config = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
+    targets = {name for group in config["config_groups"].values() for name in group["targets"]}
+    stored = load_file(tmp_path / "in" / "model.safetensors")
+    experts = {name.removesuffix(".weight") for name in stored if ".experts." in name}
+    assert experts <= targets
+    # The names by which vLLM asks for the scheme of a mixture.
+    parent = next(iter(experts)).split(".experts.")[0]
+    asked = {f"{parent}.experts.0.{name}_proj" for name in ("gate", "up", "down")}
+    assert asked <= targets
+
+
+def test_experts_of_one_mixture_have_one_format(tmp_path: Path) -> None:
+    recipe = folders.of("mixtral", tmp_path / "in", {"experts.matmul/in1": "int4_g32"},
+                        num_hidden_layers=1)  # fmt: skip
+    message = refused(recipe, tmp_path / "out")
+    assert "experts.0.w1: int4_g32" in message
+    assert "experts.0.w2: not quantized" in message
+
+
 def test_scales_per_tensor_are_per_channel_where_layers_are_loaded_as_one(tmp_path: Path) -> None:
     recipe = folders.of("llama", tmp_path / "in", STATIC)
     written(recipe, tmp_path / "out")

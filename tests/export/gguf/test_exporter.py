@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -10,10 +9,12 @@ import gguf
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from dse.errors import ExportError
 from dse.execute.emulate import Emulator
 from dse.export import Check, Recipe, deliver, exporter
+from dse.export.gguf.metadata import Network, network_of
 from dse.model import open_model
 from tests.export import folders
 
@@ -44,7 +45,7 @@ def tokenizer(folder: Path, size: int) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
 
 
-def recipe(family: str, where: Path, formats: dict[str, str], **changes: int | None) -> Recipe:
+def recipe(family: str, where: Path, formats: dict[str, str], **changes: object) -> Recipe:
     folders.folder(family, where, **{**SIZES, **changes})  # type: ignore[arg-type]
     tokenizer(where, 300)
     return folders.recipe(open_model(str(where)), formats)
@@ -54,18 +55,79 @@ def written(recipe: Recipe, out: Path) -> tuple[Check, ...]:
     return deliver(recipe, "gguf", out, verify=True)
 
 
+def by_checker(checks: tuple[Check, ...]) -> dict[str, Check]:
+    return {check.checker.partition(" ")[0]: check for check in checks}
+
+
 @pytest.mark.parametrize("family", ["llama", "qwen2", "mistral"])
 def test_every_reader_has_the_emulators_numbers(family: str, tmp_path: Path) -> None:
+    for needed in ("accelerate", "xllamacpp"):  # continuous integration has them and skips none
+        pytest.importorskip(needed)
     changes = {"sliding_window": None} if family == "mistral" else {}
     given = recipe(family, tmp_path / "m", MIXED, **changes)
-    checks = written(given, tmp_path / "out.gguf")
-    assert checks[0].difference == 0.0
-    ran = {check.checker.partition(" ")[0]: check for check in checks}
-    if importlib.util.find_spec("accelerate"):
-        assert ran["transformers"].difference is not None
-        assert ran["transformers"].difference < 1e-4
-    if importlib.util.find_spec("xllamacpp"):
-        assert ran["llama.cpp"].difference is not None
+    ran = by_checker(written(given, tmp_path / "out.gguf"))
+    assert ran["gguf-py"].difference == 0.0
+    assert ran["transformers"].difference is not None
+    assert ran["transformers"].difference < 1e-4
+    assert ran["llama.cpp"].difference is not None
+
+
+BASE: dict[str, object] = {"rope_theta": 100.0, "factor": 4.0}
+"""Waves that sixteen positions tell apart."""
+UNREAD: dict[str, tuple[str, dict[str, object]]] = {
+    "llama 3.1": ("llama", {"rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                            "original_max_position_embeddings": 32}),
+    "linear": ("llama", {"rope_type": "linear"}),
+    "yarn": ("qwen2", {"rope_type": "yarn", "original_max_position_embeddings": 32}),
+}  # fmt: skip
+"""Scaled rotary positions, which transformers does not read in GGUF files."""
+
+
+@pytest.mark.parametrize("case", UNREAD)
+def test_llama_cpp_scales_rotary_positions_as_the_folder_says(case: str, tmp_path: Path) -> None:
+    pytest.importorskip("xllamacpp")
+    family, rotary = UNREAD[case]
+    given = recipe(family, tmp_path / "m", {}, num_hidden_layers=1,
+                   rope_parameters={**BASE, **rotary})  # fmt: skip
+    ran = by_checker(written(given, tmp_path / "out.gguf"))
+    assert "leaves out scalings" in ran["transformers"].note
+    assert ran["llama.cpp"].difference is not None
+    # Without the scaling outputs differ by 3.
+    assert ran["llama.cpp"].difference < 0.1
+
+
+def test_frequency_factors_are_those_of_transformers(tmp_path: Path) -> None:
+    rotary = {**BASE, **UNREAD["llama 3.1"][1], "rope_theta": 500000.0}
+    folders.folder("llama", tmp_path, rope_parameters=rotary)  # type: ignore[arg-type]
+    found = network_of(tmp_path)
+    assert isinstance(found, Network)
+    scaled, _ = ROPE_INIT_FUNCTIONS["llama3"](found.config, device="cpu")
+    plain = 500000.0 ** -(np.arange(0, found.head_size, 2) / found.head_size)
+    assert found.frequency_factors == pytest.approx(plain / scaled.numpy(), rel=1e-5)
+
+
+MIXTURES = {
+    "mixtral": {"intermediate_size": 256},
+    "qwen3_moe": {"moe_intermediate_size": 256, "norm_topk_prob": True},
+}
+
+
+@pytest.mark.parametrize("family", MIXTURES)
+def test_experts_are_stacks(family: str, tmp_path: Path) -> None:
+    pytest.importorskip("xllamacpp")
+    formats = {"experts.matmul/in1": "q4_k", "experts.matmul_1/in1": "q8_0"}
+    given = recipe(family, tmp_path / "m", formats, num_hidden_layers=1, **MIXTURES[family])
+    ran = by_checker(written(given, tmp_path / "out.gguf"))
+    assert ran["gguf-py"].difference == 0.0
+    assert ran["llama.cpp"].difference is not None
+    tensors = {one.name: one for one in gguf.GGUFReader(tmp_path / "out.gguf").tensors}
+    for name, kind, shape in (
+        ("gate", "Q4_K", [256, 256, 4]), ("up", "Q4_K", [256, 256, 4]),
+        ("down", "Q8_0", [256, 256, 4]),
+    ):  # fmt: skip
+        one = tensors[f"blk.0.ffn_{name}_exps.weight"]
+        assert (one.tensor_type.name, one.shape.tolist()) == (kind, shape)
+    assert tensors["blk.0.ffn_gate_inp.weight"].tensor_type.name == "F32"
 
 
 def test_a_file_says_what_llama_cpp_wants(tmp_path: Path) -> None:
@@ -147,12 +209,16 @@ def test_rows_that_are_no_whole_blocks_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("family", "message"),
-    [("gpt2", "other tensors for the family gpt2"), ("mistral", "a window of 4 tokens")],
+    [
+        ("gpt2", "other tensors for the family gpt2"),
+        ("mistral", "a window of 4 tokens"),
+        ("qwen3_moe", "do not sum to 1 \\(norm_topk_prob\\)"),
+    ],
 )
 def test_networks_that_llama_cpp_computes_otherwise_are_refused(
     family: str, message: str, tmp_path: Path
 ) -> None:
-    given = folders.of(family, tmp_path / "m", {})
+    given = folders.of(family, tmp_path / "m", {}, num_hidden_layers=1)
     with pytest.raises(ExportError, match=message):
         deliver(given, "gguf", tmp_path / "out.gguf")
 

@@ -104,6 +104,48 @@ def test_one_algorithm_of_rows_is_written_where_all_layers_have_it(tmp_path: Pat
     assert document["quant_algo"] == "FP8_PER_CHANNEL_PER_TOKEN"
 
 
+def test_layers_that_are_loaded_as_one_have_one_scale(tmp_path: Path) -> None:
+    recipe = written({"proj/in1": "e4m3_tensor", "proj/in0": "e4m3_tensor:static"}, tmp_path)
+    tensors = load_file(tmp_path / "out" / "model.safetensors")
+    place = "model.layers.0.self_attn"
+    scales = {float(tensors[f"{place}.{name}_proj.weight_scale"]) for name in "qkv"}
+    weights = [recipe.constant(f"{place}.{name}_proj/in1") for name in "qkv"]
+    largest = max(float(weight.abs().max()) for weight in weights if weight is not None)
+    assert len(scales) == 1
+    assert scales.pop() == pytest.approx(largest / 448)
+
+
+@pytest.mark.parametrize("formats", [NV, {"proj/in1": "e4m3_tensor"}])
+def test_experts_are_written_one_by_one(formats: dict[str, str], tmp_path: Path) -> None:
+    weight = formats["proj/in1"]
+    of_experts = {
+        f"experts.{name}/{operand}": weight if operand == "in1" else f"{weight}:static"
+        for name in ("matmul", "matmul_1")
+        for operand in ("in0", "in1")
+    }
+    recipe = folders.of("mixtral", tmp_path / "in", of_experts, num_hidden_layers=1)
+    checks = deliver(recipe, "modelopt", tmp_path / "out", verify=True)
+    assert [(one.compared, one.difference) for one in checks] == [("12 weights", 0.0)]
+    tensors = load_file(tmp_path / "out" / "model.safetensors")
+    stack = recipe.bound["model.layers.0.mlp.experts.matmul/in1"]
+    constant = recipe.constant("model.layers.0.mlp.experts.matmul/in1")
+    assert constant is not None
+    values = stack(constant.float()).mT.reshape(-1, 64)
+    parts = [
+        read(tensors, f"model.layers.0.block_sparse_moe.experts.{number}.{name}")
+        for number in range(4)
+        for name in ("w1", "w3")
+    ]
+    assert torch.equal(torch.cat(parts), values)
+
+
+def test_experts_that_stay_are_excluded_as_a_whole(tmp_path: Path) -> None:
+    recipe = folders.of("mixtral", tmp_path / "in", {"o_proj/in1": "nvfp4"}, num_hidden_layers=1)
+    deliver(recipe, "modelopt", tmp_path / "out")
+    entry = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
+    assert "model.layers.0.block_sparse_moe.experts" in entry["ignore"]
+
+
 REFUSED = {
     "integers": ({"o_proj/in1": "int8_channel"}, "load no algorithm of ModelOpt"),
     "weights of FP8 alone": ({"o_proj/in1": "e4m3_tensor"}, "and 16-bit activations"),
@@ -112,7 +154,7 @@ REFUSED = {
         "unquantized without a word",
     ),
     "rounded again": (
-        {"proj/in1": "e4m3_tensor", "proj/in0": "e4m3_tensor:static"},
+        {"proj/in1": "e4m3_tensor:gptq", "proj/in0": "e4m3_tensor:static"},
         "one weight_scale, and theirs differ (model.layers.0.self_attn.q_proj",
     ),
     "a level in flight": ({"o_proj/in1": "nvfp4", "o_proj/in0": "nvfp4"}, "a calibrated one"),
