@@ -12,11 +12,18 @@ from dse.cli.password import with_password
 from dse.cli.screen import JsonFlag, Rows, Screen, Value
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of: dse search.")]
+BENCHED = "compressed-tensors, gguf, modelopt"
+"""For `--help`, which loads no exporter."""
 Storage = Annotated[
     str | None,
     typer.Option(
         metavar="URL", callback=with_password, help="Of a shared study, where it has a password."
     ),
+]
+
+
+TargetLabel = Annotated[
+    str, typer.Option(metavar="LABEL", help="The run's target that is measured on.")
 ]
 
 
@@ -28,15 +35,32 @@ def propose(
     out: Annotated[
         Path, typer.Option("-o", "--out", metavar="DIR", help="Where the assignments go.")
     ],
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="EXPORTER", help=f"Export them, with a script that measures them: {BENCHED}."
+        ),
+    ] = "",
+    target: TargetLabel = "",
     storage: Storage = None,
     json: JsonFlag = False,
 ) -> None:
     """Write the next assignments worth measuring outside."""
-    from dse.explore.propose import INDEX, propose  # noqa: PLC0415
-    from dse.explore.study.storage import lasting  # noqa: PLC0415
-
     screen: Screen = context.obj
-    found = propose(run, number, out, storage=storage)
+    remarks: tuple[str, ...] = ()
+    if to:
+        from dse.export.loop.deliver import propose_to  # noqa: PLC0415
+
+        done = propose_to(run, number, out, to=to, target=target, storage=storage)
+        found, remarks = done.proposals, done.remarks
+    else:
+        from dse.explore.propose import propose  # noqa: PLC0415
+
+        if target:
+            raise typer.BadParameter(
+                "--target: says where exported models are measured: give --to"
+            )
+        found = propose(run, number, out, storage=storage)
     columns = ("digest", "file", *found[0].losses, *found[0].costs)
     rows: tuple[tuple[Value, ...], ...] = tuple(
         (p.digest, p.file.name, *p.losses.values(), *p.costs.values()) for p in found
@@ -46,8 +70,28 @@ def propose(
         return
     if len(found) < number:
         screen.remark(f"{len(found)} of {number}: the space has no more that is not measured")
+    for remark in remarks:
+        screen.remark(remark)
+    _say_next(screen, run, out, exported=bool(to), storage=storage)
+
+
+def _say_next(
+    screen: Screen, run: Path, out: Path, *, exported: bool, storage: str | None
+) -> None:
+    from dse.explore.propose import INDEX  # noqa: PLC0415
+    from dse.explore.study.storage import lasting  # noqa: PLC0415
+
     where = ("--storage", lasting(storage)) if storage else ()
-    command = shlex.join(["dse", "tell", str(run), "RESULTS.csv", *where])
+    results = str(out) if exported else "RESULTS.csv"
+    command = shlex.join(["dse", "tell", str(run), results, *where])
+    if exported:
+        from dse.export.loop.script import FILE  # noqa: PLC0415
+
+        screen.remark(
+            f"predicted values, also in {out / INDEX}; where the models are to run: "
+            f"{out / FILE}, and then: {command}"
+        )
+        return
     screen.remark(
         f"predicted values, also in {out / INDEX}; measure any of quality_loss and the cost "
         f"columns, write them beside the digest into a CSV, and: {command}"
@@ -58,9 +102,14 @@ def tell(
     context: typer.Context,
     run: Run,
     results: Annotated[
-        Path, typer.Argument(metavar="RESULTS.csv", help="Columns: digest or trial, and values.")
+        Path,
+        typer.Argument(
+            metavar="RESULTS",
+            help="A CSV with digest or trial, and values; or a folder of what tools wrote.",
+        ),
     ],
     *,
+    target: TargetLabel = "",
     storage: Storage = None,
     json: JsonFlag = False,
 ) -> None:
@@ -71,12 +120,14 @@ def tell(
     from dse.report.records import front_rows  # noqa: PLC0415
 
     screen: Screen = context.obj
-    lesson = tell(run, results, storage=storage)
+    lesson = tell(run, results, storage=storage, target=target)
     page = write_report(run)
     if json:
         screen.json(front_rows(run))
         return
     screen.remark(f"{len(lesson.told)} assignments told, {lesson.new} of them new trials")
+    for remark in lesson.remarks:
+        screen.remark(remark)
     for column, ratio in lesson.ratios.items():
         screen.remark(f"{column}: measured over predicted was {ratio:.3g}; predictions corrected")
     if screen.quiet:

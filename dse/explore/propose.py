@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from dse.errors import RunError
 from dse.explore.measure.pruning import pruned_of
+from dse.explore.problem.design import Design
 from dse.explore.restore import RestoredRun, restored_to_continue
 from dse.explore.results_csv import PREDICTED
 from dse.explore.study.front_sampler import FrontSampler
@@ -17,13 +19,16 @@ from dse.explore.study.outside import OutsideMeasurement
 from dse.explore.study.proposer import SearchTask
 from dse.explore.study.study import locked
 from dse.graph.assignment_json import to_json
+from dse.graph.ir.assignment import Assignment
 from dse.run.read import read_manifest
 from dse.run.write import write_json, write_table
-from dse.space.problem import Point
+from dse.space.problem import Point, Problem
 
 PROPOSED = "proposed."
 """Prefix of the study attributes that hold proposals, by digest."""
 INDEX = "proposals.csv"
+MOST_IN_VAIN = 64
+"""Proposals in a row that may come out as what is known already, once they are changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,33 +44,57 @@ class Proposal:
     """Predicted, every column."""
 
 
+class Recipient(Protocol):
+    """A taker of proposals that does more than write a file; it may refuse parts of them."""
+
+    def refused(self, assignment: Assignment) -> Mapping[str, str]:
+        """Site -> why it is not taken as it is; empty where all of it is."""
+
+    def write(self, proposals: Sequence[Proposal], design: Design) -> None:
+        """Write what it makes of proposals.
+
+        Raises:
+            DseError: it cannot; nothing is proposed then.
+        """
+
+
 def propose(
-    run: str | Path, count: int, out: str | Path, *, storage: str | None = None
+    run: str | Path,
+    count: int,
+    out: str | Path,
+    *,
+    storage: str | None = None,
+    recipient: Recipient | None = None,
 ) -> tuple[Proposal, ...]:
     """The next assignments to measure, written as assignment files with an index.
 
     The same choice that a search makes: by predicted hypervolume gain, what was proposed before
-    counting as if it came out as predicted.
+    counting as if it came out as predicted. A region whose choice a recipient does not take gets
+    the first one of the space that it takes.
 
     Args:
         run: a run folder.
         count: how many; fewer where the space has no more.
         out: where to: `proposals.csv` and one `<digest>.json` each.
         storage: the URL of a shared study whose manifest hides a password.
+        recipient: what else proposals are written for.
 
     Raises:
         StorageError: a shared study cannot be reached.
         RunError: the run cannot be read, `out` has proposals already, or nothing is left.
+        DseError: the recipient takes none, or cannot write them.
     """
     run, out = Path(run), Path(out)
     if (out / INDEX).exists():
         raise RunError(f"{out / INDEX}: exists already; choose another -o")
     read_manifest(run)
     with locked(run), restored_to_continue(run, storage) as past:
-        points = _next_points(past, count)
+        points = _next_points(past, count, recipient)
         if not points:
             raise RunError(f"{run}: every assignment of the space is measured or proposed")
         found = _proposals(past, points, out)
+        if recipient is not None:
+            recipient.write(found, past.design)
         _write(past, found, out)
         for one in found:
             content = OutsideMeasurement(point=one.point, values={}).to_json(past.design.problem)
@@ -82,7 +111,7 @@ def proposed(past: RestoredRun) -> dict[str, Point]:
     }
 
 
-def _next_points(past: RestoredRun, count: int) -> list[Point]:
+def _next_points(past: RestoredRun, count: int, recipient: Recipient | None) -> list[Point]:
     """Points that are neither measured nor proposed, the most promising first."""
     design, records = past.design, past.records
     if not records:
@@ -95,14 +124,71 @@ def _next_points(past: RestoredRun, count: int) -> list[Point]:
     measured = {record.point for record in records} | settled
     pending = [point for point in proposed(past).values() if point not in measured]
     left = design.problem.size - len(measured) - len(set(pending))
+    fitting = None if recipient is None else _Fitting(problem=design.problem, recipient=recipient)
     found: list[Point] = []
-    while len(found) < min(count, left):
-        point = sampler.proposal(points, values, pending, settled)
-        if point in measured or point in pending:
-            break
+    vain = 0
+    while len(found) < min(count, left) and vain < MOST_IN_VAIN:
+        drawn = sampler.proposal(points, values, pending, settled)
+        point = drawn if fitting is None else fitting.fitted(drawn)
+        if point is None or point in measured or point in pending:
+            if fitting is None:
+                break
+            settled, vain = {*settled, drawn}, vain + 1
+            continue
         found.append(point)
         pending.append(point)
+    if not found and fitting is not None and fitting.reasons:
+        raise RunError(
+            f"{past.folder}: nothing new can be proposed that is taken as it is: "
+            + "; ".join(fitting.reasons)
+        )
     return found
+
+
+@dataclass(kw_only=True)
+class _Fitting:
+    """Points changed to what a recipient takes, with what is known of it so far."""
+
+    problem: Problem
+    recipient: Recipient
+    forbidden: set[tuple[int, int]] = field(default_factory=set)
+    """Variable and choice."""
+    reasons: dict[str, None] = field(default_factory=dict)
+
+    def fitted(self, point: Point) -> Point | None:
+        """The point with other choices where its own are refused; None where there are none."""
+        while True:
+            changed = self._allowed(point)
+            if changed is None:
+                return None
+            point = changed
+            refused = self.recipient.refused(self.problem.assignment(point))
+            if not refused:
+                return point
+            self.reasons |= dict.fromkeys(refused.values())
+            fresh = self._blamed(point, refused) - self.forbidden
+            if not fresh:
+                return None
+            self.forbidden |= fresh
+
+    def _blamed(self, point: Point, refused: Mapping[str, str]) -> set[tuple[int, int]]:
+        return {
+            (place, point[place])
+            for place, variable in enumerate(self.problem.variables)
+            if any(site.key in refused for site in variable.sites)
+        }
+
+    def _allowed(self, point: Point) -> Point | None:
+        found = []
+        for place, (variable, choice) in enumerate(
+            zip(self.problem.variables, point, strict=True)
+        ):
+            wanted = (choice, *range(len(variable.choices)))
+            kept = next((c for c in wanted if (place, c) not in self.forbidden), None)
+            if kept is None:
+                return None
+            found.append(kept)
+        return tuple(found)
 
 
 def _proposals(past: RestoredRun, points: Sequence[Point], out: Path) -> tuple[Proposal, ...]:

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import optuna
 
+from dse.bench.folder import partial_files, read_folder
+from dse.bench.plan import read_plan
 from dse.errors import RunError
 from dse.evaluate.quality import Quality
+from dse.explore.bench_results import folder_results
 from dse.explore.measure.pruning import pruned_of
 from dse.explore.measure.records import measured_attributes, objective_values
 from dse.explore.problem.design import Design
@@ -20,16 +23,19 @@ from dse.explore.problem.selection import front_indices
 from dse.explore.propose import proposed
 from dse.explore.restore import RestoredRun, restored_to_continue
 from dse.explore.results_csv import Result, read_results
+from dse.explore.scores import keep_reference, losses_of
 from dse.explore.study.outside import ATTRIBUTE, USER, OutsideMeasurement, corrected
 from dse.explore.study.study import distributions, locked
+from dse.explore.workload import Workload, workload
 from dse.explore.write import write_tables
 from dse.run.read import read_manifest
 from dse.run.write import write_manifest
+from dse.space.problem import Point
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
-    """A run's gain from measurements made outside."""
+    """A lesson that measurements made outside have taught a run."""
 
     told: tuple[Result, ...]
     new: int
@@ -37,36 +43,49 @@ class Update:
     ratios: Mapping[str, float]
     """Cost column -> median of measured over predicted, before the re-fit."""
     front: tuple[Record, ...]
+    remarks: tuple[str, ...] = ()
+    """Lines on what was measured and not told, and on what scores say of losses."""
 
 
-def tell(run: str | Path, results: str | Path, *, storage: str | None = None) -> Update:
+def tell(
+    run: str | Path, results: str | Path, *, storage: str | None = None, target: str = ""
+) -> Update:
     """Take measurements into a run: re-fit what predicts, decide the front again, rewrite tables.
 
     Args:
         run: a run folder.
         results: a CSV with a column `digest` or `trial`, and any of the loss and cost columns of
-            `trials.csv`; see `read_results`.
+            `trials.csv`, see `read_results`; or a folder of what tools wrote, see `read_folder`.
         storage: the URL of a shared study whose manifest hides a password.
+        target: of a folder, the target that was measured on; by default the one that the
+            proposals were written for, or the run's only one.
 
     Raises:
         StorageError: a shared study cannot be reached.
-        RunError: the run or the file cannot be used; nothing is changed then.
+        RunError: the run or the results cannot be used; nothing is changed then.
         InfeasibleError: nothing that was measured satisfies the constraints.
     """
-    run = Path(run)
+    run, results = Path(run), Path(results)
     read_manifest(run)
     with locked(run), restored_to_continue(run, storage) as past:
         before, ended = past.records, pruned_of(past.design, past.study)
         known = {record.digest: record.point for record in before}
-        told = read_results(
-            Path(results),
-            {**proposed(past), **{one.digest: one.point for one in ended}, **known},
-            trials={r.trial: r.digest for r in before} | {p.trial: p.digest for p in ended},
-            columns=past.design.costs.columns,
-            targets=[target.label for target in past.design.costs.targets],
-            apart=past.design.networks.apart,
-        )
-        _check_losses(past.design, [one for one in told if one.digest not in known])
+        every = {**proposed(past), **{one.digest: one.point for one in ended}, **known}
+        remarks: tuple[str, ...] = ()
+        if target and not results.is_dir():
+            raise RunError(f"--target: the columns of {results} say their targets")
+        if results.is_dir():
+            told, remarks = _told_by_tools(past, results, every, target)
+        else:
+            told = read_results(
+                results,
+                every,
+                trials={r.trial: r.digest for r in before} | {p.trial: p.digest for p in ended},
+                columns=past.design.costs.columns,
+                targets=[target.label for target in past.design.costs.targets],
+                apart=past.design.networks.apart,
+            )
+            _check_losses(past.design, [one for one in told if one.digest not in known])
         for one in told:
             _keep(past, one, new=one.digest not in known)
         design = corrected(past.design, past.study.user_attrs)
@@ -79,18 +98,60 @@ def tell(run: str | Path, results: str | Path, *, storage: str | None = None) ->
         new=len(records) - len(before),
         ratios={column: one.ratio for column, one in design.corrections.items()},
         front=front,
+        remarks=remarks,
     )
+
+
+def _told_by_tools(
+    past: RestoredRun, folder: Path, known: Mapping[str, Point], target: str
+) -> tuple[tuple[Result, ...], tuple[str, ...]]:
+    """The results in a folder, with losses of those that only scores were measured of."""
+    measured = read_folder(folder)
+    work = _workload(past, folder, target)
+    found = folder_results(measured, known, work)
+    if not found.results and not found.reference:
+        raise RunError("\n".join(found.remarks))
+    keep_reference(past, found.reference)
+    unended = tuple(f"{file}: was begun and not ended; not told" for file in partial_files(folder))
+    if work is not None and work.loss_prefix:
+        # Predicted losses are those of the network that other targets execute.
+        return found.results, (*found.remarks, *unended)
+    told = {
+        one.digest: OutsideMeasurement(
+            point=one.point, values={**_earlier(past, one.digest), **one.values}
+        )
+        for one in found.results
+    }
+    scored = losses_of(past, told)
+    results = {one.digest: one for one in found.results}
+    for digest, (loss, error) in scored.losses.items():
+        one = results.get(digest) or Result(digest=digest, point=known[digest], values={})
+        values = {**one.values, "quality_loss": loss, "quality_stderr": error}
+        results[digest] = replace(one, values=values)
+    return tuple(results.values()), (*found.remarks, *unended, *scored.remarks)
+
+
+def _workload(past: RestoredRun, folder: Path, target: str) -> Workload | None:
+    """Sizes and columns of the target that was measured on; None where nothing says which."""
+    labels = [one.label for one in past.design.costs.targets]
+    label = target or read_plan(folder).target or (labels[0] if len(labels) == 1 else "")
+    return workload(past.design, label) if label else None
+
+
+def _earlier(past: RestoredRun, digest: str) -> Mapping[str, float]:
+    content = past.study.user_attrs.get(f"{ATTRIBUTE}{digest}", {"values": {}})
+    values: Mapping[str, float] = content["values"]
+    return values
 
 
 def _keep(past: RestoredRun, result: Result, *, new: bool) -> None:
     """Put what was told into the study; a quality of something new makes a trial."""
-    design, key = past.design, f"{ATTRIBUTE}{result.digest}"
-    earlier = past.study.user_attrs.get(key, {"values": {}})["values"]
-    told = OutsideMeasurement(point=result.point, values={**earlier, **result.values})
-    past.study.set_user_attr(key, told.to_json(design.problem))
+    design, values = past.design, {**_earlier(past, result.digest), **result.values}
+    told = OutsideMeasurement(point=result.point, values=values)
+    past.study.set_user_attr(f"{ATTRIBUTE}{result.digest}", told.to_json(design.problem))
     known = _told_qualities(design, told)
     main = design.networks.measured(result.point).digest
-    if not new or main not in known:
+    if not new or main not in known or _missing(design, told):
         return
     quality = known[main]
     others = {digest: one for digest, one in known.items() if digest != main}
@@ -118,6 +179,17 @@ def _told_qualities(design: Design, told: OutsideMeasurement) -> dict[str, Quali
     return {digest: quality for digest, quality in found.items() if quality is not None}
 
 
+def _missing(design: Design, told: OutsideMeasurement) -> list[str]:
+    """The losses of networks that an objective is about and nothing was told of."""
+    known = _told_qualities(design, told)
+    networks = design.networks.elsewhere(told.point, design.objectives.searched)
+    return [
+        f"{label}.quality_loss"
+        for label, network in networks.items()
+        if network.digest not in known
+    ]
+
+
 def _check_losses(design: Design, new: Sequence[Result]) -> None:
     """A new trial needs a loss of every network that an objective is about.
 
@@ -127,14 +199,7 @@ def _check_losses(design: Design, new: Sequence[Result]) -> None:
     problems = []
     for one in new:
         told = OutsideMeasurement(point=one.point, values=one.values)
-        known = _told_qualities(design, told)
-        missing = [
-            f"{label}.quality_loss"
-            for label, network in design.networks.elsewhere(
-                one.point, design.objectives.searched
-            ).items()
-            if network.digest not in known
-        ]
+        missing = _missing(design, told)
         if told.quality() is not None and missing:
             problems.append(
                 f"digest {one.digest}: quality_loss without {', '.join(missing)}: that target "

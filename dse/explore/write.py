@@ -14,6 +14,7 @@ from dse.explore.problem.objectives import report_losses
 from dse.explore.problem.records import (
     DETAIL_COLUMNS,
     QUALITY_COLUMNS,
+    SCORE,
     Record,
     elsewhere_columns,
 )
@@ -49,6 +50,7 @@ def write_tables(
     numbers = [
         *QUALITY_COLUMNS, *DETAIL_COLUMNS, *([metric] if metric else []),
         *elsewhere_columns(design.networks.apart, metric), *design.costs.columns,
+        *sorted({name for record in records for name in record.costs if name.startswith(SCORE)}),
     ]  # fmt: skip
     points = {record.trial: record.point_entry(metric) for record in records}
     run_writer.write_trials(out, list(points.values()), numbers)

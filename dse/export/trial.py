@@ -15,13 +15,14 @@ from dse.evaluate.batches import batches
 from dse.execute.operators.operator import Value
 from dse.execute.program.program import Program
 from dse.execute.quantizers import bound
-from dse.execute.weights.calibrate import load_calibration
+from dse.execute.weights.calibrate import Calibration, load_calibration
 from dse.execute.weights.learn import FILE as WEIGHTS_FILE
 from dse.execute.weights.learn import WeightStates
 from dse.export.base import Check, Launchable, Recipe
 from dse.export.deliver import deliver
 from dse.export.exporters import exporter
 from dse.graph.assignment_json import from_json
+from dse.graph.ir.assignment import Assignment
 from dse.graph.ir.graph import Graph
 from dse.model import Model
 from dse.run.entries import FrontAssignment, Recommendation
@@ -30,6 +31,8 @@ from dse.run.read import read_front, read_manifest, read_recommendation, read_sp
 from dse.space.opened import searched_model
 from hwmodels.formats import catalog
 
+Feeds = Callable[[], Iterable[Mapping[str, Value]]]
+"""Batches of calibration data, each time anew."""
 SAMPLES = 2
 """Samples that checkers compare outputs on, where the model does not ask for more."""
 
@@ -85,24 +88,73 @@ def recipe_of(folder: Path, trial: int | None) -> Recipe:
         ExportError: the model has no weights here.
     """
     chosen = chosen_trial(folder, trial)
-    model = model_of(folder)
-    if not model.graph.has_weights:
-        missing = ", ".join(model.graph.absent_files)
-        raise ExportError(f"{model.name}: has no weights here ({missing} is absent)")
-    program = Program(model.graph, analysis=model.analysis)
-    by_key = model.analysis.by_key
-    state = folder / STATE
-    weights = WeightStates(program, by_key, _missing(folder))
-    if (state / WEIGHTS_FILE).exists():
-        weights.load(state)
-    assignment = from_json(json.dumps(chosen.assignment), model.graph, catalog.quantizer)
-    return Recipe(
-        name=model.name,
-        program=program,
-        assignment=assignment,
-        bound=bound(assignment, by_key, load_calibration(state), weights),
-        trial=chosen.trial,
-    )
+    source = RecipeSource.of(folder, _missing(folder))
+    assignment = from_json(json.dumps(chosen.assignment), source.model.graph, catalog.quantizer)
+    return source.recipe(assignment, trial=chosen.trial)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeSource:
+    """The model of a run with what calibration found, from which assignments become recipes."""
+
+    model: Model
+    program: Program
+    calibration: Calibration
+    weights: WeightStates
+
+    @classmethod
+    def of(cls, folder: Path, feeds: Feeds) -> RecipeSource:
+        """The source of a run.
+
+        Args:
+            folder: the run folder.
+            feeds: calibration data for what the run did not learn.
+
+        Raises:
+            RunError: no run folder, or another model by now.
+            ExportError: the model has no weights here.
+        """
+        model, state = model_of(folder), folder / STATE
+        if not model.graph.has_weights:
+            missing = ", ".join(model.graph.absent_files)
+            raise ExportError(f"{model.name}: has no weights here ({missing} is absent)")
+        program = Program(model.graph, analysis=model.analysis)
+        weights = WeightStates(program, model.analysis.by_key, feeds)
+        if (state / WEIGHTS_FILE).exists():
+            weights.load(state)
+        return cls(
+            model=model, program=program, calibration=load_calibration(state), weights=weights
+        )
+
+    def recipe(self, assignment: Assignment, *, trial: int | None = None) -> Recipe:
+        """An assignment with everything that was found for it."""
+        by_key = self.model.analysis.by_key
+        return Recipe(
+            name=self.model.name,
+            program=self.program,
+            assignment=assignment,
+            bound=bound(assignment, by_key, self.calibration, self.weights),
+            trial=trial,
+        )
+
+
+def calibration_feeds(folder: Path) -> Feeds:
+    """The calibration split of a run, read when it is asked for."""
+
+    def feeds() -> Iterable[Mapping[str, Value]]:
+        space, beside = read_space(folder)
+        data, graph = space.data, model_of(folder).graph
+        sizes = Sizes(calibration=data.calibration, search=data.search, report=data.report)
+        splits = load_splits(
+            data.source,
+            sizes,
+            sequence=data.sequence,
+            inputs={name: graph.types[name].shape or () for name in graph.inputs},
+            folder=beside,
+        )
+        return (batch.feeds for batch in batches(splits.calibration, data.batch, "cpu"))
+
+    return feeds
 
 
 def _samples(folder: Path, graph: Graph) -> Mapping[str, Tensor] | None:
@@ -154,7 +206,7 @@ def model_of(folder: Path) -> Model:
     return model
 
 
-def _missing(folder: Path) -> Callable[[], Iterable[Mapping[str, Value]]]:
+def _missing(folder: Path) -> Feeds:
     """Calibration data, which an export does not have: the run's state must hold everything."""
 
     def fail() -> Iterable[Mapping[str, Value]]:

@@ -14,6 +14,12 @@ from dse.run.manifest import TargetEntry
 from dse.run.scheme import colours, formats_phrase
 from dse.run.search_run import SearchRun
 
+SCORE, STDERR = "score.", "_stderr"
+"""Begin and end of the columns of tasks' scores and their standard errors."""
+LOSSES = {"quality_loss", "report_quality_loss"}
+MEASURED = "measured"
+"""Stands beside a number that was measured outside: others are emulated, or predicted."""
+
 RowKind = Literal["front", "uniform", "recommended"]
 """On the front, a uniform assignment that is not, or the point to take."""
 
@@ -59,6 +65,7 @@ def front_table(run: SearchRun) -> Table:
         "point": [_name(run, point) for point in points],
         loss_heading(run): [_loss(point) for point in points],
         **_metric(run, points),
+        **_scores(points),
         **_costs(run, points),
         "formats": [_formats(run, point) for point in points],
     }
@@ -84,6 +91,8 @@ def _name(run: SearchRun, point: MeasuredPoint) -> Cell:
 
 def _loss(point: MeasuredPoint) -> Cell:
     detail = "" if point.on_report else "search split"
+    if LOSSES & set(point.told):
+        detail = MEASURED
     return replace(_loss_on(point, ""), detail=detail)
 
 
@@ -103,6 +112,27 @@ def _metric(run: SearchRun, points: Sequence[MeasuredPoint]) -> dict[str, list[C
             for value in values
         ]
     }
+
+
+def _scores(points: Sequence[MeasuredPoint]) -> dict[str, list[Cell]]:
+    """Scores of tasks that were measured outside, with their standard errors."""
+    names = dict.fromkeys(
+        name for point in points for name in point.told if name.startswith(SCORE)
+    )
+    return {
+        name.removeprefix(SCORE).replace("_", " "): [_score(point, name) for point in points]
+        for name in names
+        if not name.endswith(STDERR)
+    }
+
+
+def _score(point: MeasuredPoint, name: str) -> Cell:
+    value, error = point.columns.get(name), point.columns.get(f"{name}{STDERR}")
+    return Cell(
+        text=DASH if value is None else digits(value, 4),
+        sort=_order(value),
+        detail="" if error is None else f"± {digits(error, 2)}",
+    )
 
 
 def _costs(run: SearchRun, points: Sequence[MeasuredPoint]) -> dict[str, list[Cell]]:
@@ -128,6 +158,8 @@ def _latency(run: SearchRun, point: MeasuredPoint, target: TargetEntry) -> Cell:
     value = point.cost("latency_s", target.name)
     whole = run.reference.cost("latency_s", target.name) if run.reference else None
     speed = ratio(whole / value) if whole and value else ""
+    if {"latency_s", f"{target.name}.latency_s"} & set(point.told):
+        speed = f"{speed} {MEASURED}".lstrip()
     return Cell(text=si(value, "s"), sort=_order(value), detail=speed)
 
 

@@ -221,3 +221,24 @@ def test_scores_of_a_run_are_those_that_its_measurements_corrected(run: Path) ->
             return float(np.abs(surrogate.predict(points) - measured).mean())
 
         assert missed(surrogate_of(run, past.design)) < missed(past.surrogate)
+
+
+def test_the_front_marks_what_was_measured(run: Path, tmp_path: Path) -> None:
+    first, *_ = propose(run, 1, tmp_path / "next")
+    values = {"quality_loss": [1e-7], "h100-sxm.latency_s": [1e-6]}
+    tell(run, _results(tmp_path, digest=[first.digest], **values))
+    console = Console(file=io.StringIO(), width=240)
+    print_front(run, console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    marked = [line for line in text.splitlines() if "measured" in line and "#" in line]
+    assert [line.count("measured") for line in marked] == [2], text
+    assert f"#{_trials(run).trial[first.digest]}" in marked[0]
+
+
+def test_one_measured_latency_corrects_the_scale_of_all(run: Path, tmp_path: Path) -> None:
+    before = _trials(run)
+    column = "h100-sxm.latency_s"
+    told = before.index[:1]
+    tell(run, _results(tmp_path, digest=told, **{column: before[column][told] * 3}))
+    after = _trials(run)
+    np.testing.assert_allclose(after[column], before[column] * 3, rtol=1e-6)

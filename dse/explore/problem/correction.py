@@ -1,8 +1,9 @@
 """Lessons of costs measured outside for predicted ones, by variable and choice.
 
 A cost is what the regions add up to, so totals that were measured for a few assignments move the
-entries of the table: the same re-fit that the quality surrogate gets, with the cost table as its
-prior. What couples neighbours stays as predicted.
+entries of the table: the same re-fit that the quality surrogate gets. Its prior is the table times
+one factor, since a cost model's errors on one device go mostly one way: without it what was never
+measured would stay cheap beside what was. What couples neighbours stays as predicted.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Correction:
 
 
 def fitted(costs: Costs, column: str, points: np.ndarray, measured: Sequence[float]) -> Correction:
-    """The correction that explains measured totals while staying near the table.
+    """The correction that explains measured totals while staying near the table's proportions.
 
     Args:
         costs: the tables.
@@ -46,7 +47,9 @@ def fitted(costs: Costs, column: str, points: np.ndarray, measured: Sequence[flo
     wanted = np.asarray(measured, dtype=float)
     # A measured total below its couplings says nothing of the parts.
     explained = np.where(wanted > coupled, wanted - coupled, wanted)
-    after = prior.refitted(extended, explained)
+    scale = float(np.median(explained / prior.predict(extended)))
+    scaled = Surrogate(losses=tuple(part * scale for part in prior.losses))
+    after = scaled.refitted(extended, explained)
     return Correction(
         parts=tuple(new - old for new, old in zip(after.losses, prior.losses, strict=True)),
         ratio=float(np.median(wanted / predicted)),

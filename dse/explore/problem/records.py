@@ -11,6 +11,8 @@ from dse.space.problem import Point
 
 LOSS = "quality_loss"
 QUALITY_COLUMNS = (LOSS, "quality_stderr", "report_quality_loss", "report_quality_stderr")
+SCORE, STDERR = "score.", "_stderr"
+"""Prefix of the columns of tasks' scores, and the end of those of their standard errors."""
 DETAIL_COLUMNS = ("p99_loss", "flip_rate")
 
 

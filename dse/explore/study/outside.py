@@ -12,7 +12,7 @@ import numpy as np
 from dse.evaluate.quality import Quality
 from dse.explore.problem.correction import Correction, fitted
 from dse.explore.problem.design import Design
-from dse.explore.problem.records import QUALITY_COLUMNS, Elsewhere, Record
+from dse.explore.problem.records import QUALITY_COLUMNS, SCORE, Elsewhere, Record
 from dse.space.problem import Point, Problem
 
 ATTRIBUTE = "told."
@@ -38,7 +38,11 @@ class OutsideMeasurement:
     @property
     def without_costs(self) -> OutsideMeasurement:
         """Values that hold on every target."""
-        kept = {name: v for name, v in self.values.items() if name in QUALITY_COLUMNS}
+        kept = {
+            name: value
+            for name, value in self.values.items()
+            if name in QUALITY_COLUMNS or name.startswith(SCORE)
+        }
         return replace(self, values=kept)
 
     def quality(self, target: str = "") -> Quality | None:
@@ -101,7 +105,11 @@ def with_measurements(
 def _amended(record: Record, told: OutsideMeasurement | None) -> Record:
     if told is None:
         return record
-    costs = {name: v for name, v in told.values.items() if name in record.costs}
+    costs = {
+        name: value
+        for name, value in told.values.items()
+        if name in record.costs or name.startswith(SCORE)
+    }
     return replace(
         record,
         source=record.source if record.source == "uniform" else USER,

@@ -1,0 +1,1 @@
+"""Readers of what scorers and benchmarks of runtimes write, as it is."""

@@ -1,0 +1,1 @@
+"""Proposals as models that a runtime loads, and the script that measures them there."""
