@@ -20,7 +20,10 @@ ROWS = (
 
 
 def test_scores_of_lm_eval_have_names_errors_and_a_direction(tmp_path: Path) -> None:
-    metrics = {"arc_easy": {"acc": (0.71, 0.01)}, "wikitext": {"word_perplexity": (12.5, None)}}
+    metrics: outputs.Metrics = {
+        "arc_easy": {"acc": (0.71, 0.01)},
+        "wikitext": {"word_perplexity": (12.5, None)},
+    }
     reading = read_file(outputs.lm_eval(tmp_path, metrics, model="abc"))
     assert reading.figures == (
         Score(name="arc_easy.acc", value=0.71, stderr=0.01, higher_is_better=True),
