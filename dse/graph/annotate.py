@@ -26,6 +26,7 @@ from dse.graph.annotations import (
 )
 from dse.graph.assignment_json import quantizer_spec
 from dse.graph.ir.initializer import external_path
+from dse.graph.ir.text_link import followed
 from dse.graph.onnx.load import load
 from dse.graph.onnx.order import name_nodes
 from dse.graph.patterns.analysis import Analysis
@@ -48,7 +49,7 @@ def annotate(path: Path, annotations: Annotations, out: Path) -> None:
     """
     graph = load(path)
     _check_sites(Analysis(graph), annotations)
-    model = onnx.load_model_from_string(path.read_bytes())
+    model = onnx.load_model_from_string(followed(path).read_bytes())
     _write_metadata(model, annotations)
     try:
         _copy_external(model, path.parent, out.parent)

@@ -17,6 +17,7 @@ from typing import TypeVar
 import onnx
 
 from dse.errors import GraphError, nearest
+from dse.graph.ir.text_link import followed
 from dse.graph.onnx.load import load
 from dse.graph.onnx.order import bodies, name_nodes
 from dse.graph.patterns.analysis import Analysis
@@ -90,7 +91,7 @@ class _Reader:
 
     def annotations(self) -> Annotations | None:
         """The annotations; of no meaning where there are problems."""
-        model = onnx.load_model(self.path, load_external_data=False)
+        model = onnx.load_model(followed(self.path), load_external_data=False)
         entries = {entry.key: entry.value for entry in model.metadata_props}
         at_nodes = self._at_nodes(model)
         if not at_nodes and not entries.keys() & set(KEYS):

@@ -9,12 +9,18 @@ from dse.space.build import resolve_choice
 from dse.space.operands import operand_quantizers
 from hwmodels.devices.device import Device
 from hwmodels.runtimes.execution import execution
+from hwmodels.runtimes.load import load_runtime
 from hwmodels.runtimes.runtime import Runtime
 from hwmodels.work.cost import AS_ASKED
 from hwmodels.work.role import region_role
 from hwmodels.work.work import CONTRACTING, RegionWork
 
 BASELINE = "bf16"
+FLOAT = "fp32"
+WIDE = (BASELINE, "fp16", FLOAT)
+"""Floats that a region keeps, the first that runs."""
+UNITS = "free"
+"""The runtime that runs whatever a device's units multiply."""
 EIGHT_BITS = (("w8a8_fp8_dynamic",), ("w8a8_int8", "w8a8_int8_static"))
 EIGHT_BITS_OF_MAPS = (("w8a8_fp8",), ("w8a8_int8_static", "w8a8_int8"))
 NARROW = (("w4a16",), ("w4a4_nvfp4", "w4a4_mxfp4"))
@@ -30,7 +36,8 @@ def native_uses(
 ) -> tuple[str, ...]:
     """Candidates for regions of one kind and role, those that all targets run natively.
 
-    Where there is none, what is usual: it is priced as what would happen instead.
+    Where a runtime has none, or nothing narrower than a float, those that the devices' units
+    multiply; where these have none, what is usual: it is priced as what would happen instead.
 
     Args:
         regions: of one kind and role.
@@ -38,20 +45,48 @@ def native_uses(
         platforms: the targets.
     """
     held = [works[region.name] for region in regions if region.name in works]
-    wide = _runs(BASELINE, held, platforms)
     first = regions[0]
     kept = first.kind == "attention" or region_role(first.role).is_kept
-    if wide and kept:
-        return (BASELINE,)
     eight = EIGHT_BITS_OF_MAPS if first.kind == "conv2d" else EIGHT_BITS
-    groups = (*eight, *NARROW) if wide else WITHOUT_FLOATS
-    native = [
-        next((name for name in group if _runs(name, held, platforms)), "") for group in groups
-    ]
-    found = tuple(name for name in native if name)
-    if wide or found:
-        return (BASELINE, *found) if wide else found
+    free = load_runtime(UNITS)
+    units = [(device, free) for device, _ in platforms]
+    found = _running(held, platforms, eight, kept=kept)
+    if found and (kept or len(found) > 1 or found[0] not in WIDE):
+        return found
+    more = _running(held, units, eight, kept=kept)
+    if found or more:
+        return found + tuple(name for name in more if not found or name not in WIDE)
     return (BASELINE,) if kept else (BASELINE, *(group[0] for group in (*eight, *NARROW[:1])))
+
+
+def _running(
+    works: Sequence[RegionWork],
+    platforms: Platforms,
+    eight: tuple[Sequence[str], ...],
+    *,
+    kept: bool,
+) -> tuple[str, ...]:
+    """The widest float that all targets run, and of each group what they run too."""
+    wide = _first(WIDE, works, platforms)
+    if wide == FLOAT and not all(_is_built_for(FLOAT, device) for device, _ in platforms):
+        wide = ""
+    if wide and kept:
+        return (wide,)
+    groups: tuple[Sequence[str], ...] = (*eight, *NARROW) if wide else WITHOUT_FLOATS
+    if wide == FLOAT:
+        groups = eight  # weight-only schemes keep 16-bit activations
+    found = [_first(group, works, platforms) for group in groups]
+    return tuple(name for name in (wide, *found) if name)
+
+
+def _is_built_for(element: str, device: Device) -> bool:
+    """Whether the units that multiply matrices take an element; a vector unit is a way out."""
+    matrix = [unit for unit in device.units if unit.role == "matrix"]
+    return any(rate.accepts(element, element) for unit in matrix for rate in unit.rates)
+
+
+def _first(names: Iterable[str], works: Iterable[RegionWork], platforms: Platforms) -> str:
+    return next((name for name in names if _runs(name, works, platforms)), "")
 
 
 def _runs(name: str, works: Iterable[RegionWork], platforms: Platforms) -> bool:

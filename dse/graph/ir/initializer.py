@@ -13,6 +13,7 @@ import onnx
 
 from dse.errors import GraphError
 from dse.graph.ir.graph import TensorType
+from dse.graph.ir.text_link import blobs_of, followed
 
 # onnx_ir brings sympy, a third of a second: it is imported by the tensors that only it can read.
 if TYPE_CHECKING:
@@ -168,24 +169,14 @@ def external_path(folder: Path, location: str, *, where: str) -> Path:
         path.exists()  # a name that is too long shows only here
     except (OSError, ValueError, RuntimeError) as error:
         raise GraphError(f"{where}: external data at {location[:80]!r}: {error}") from None
-    inside = any(path.is_relative_to(root) for root in (base, *_blobs(base)))
+    blobs = blobs_of(base)
+    roots = (base,) if blobs is None else (base, blobs)
+    inside = any(path.is_relative_to(root) for root in roots)
     escapes = not inside or ".." in Path(location).parts
     if not location or Path(location).is_absolute() or "\\" in location or escapes:
         message = f"{where}: external data at {location!r} is outside the model's folder {base}"
         raise GraphError(f"{message}; move it beside the model and save the model again")
-    return path
-
-
-def _blobs(folder: Path) -> tuple[Path, ...]:
-    """The target of a snapshot's links in Hugging Face's cache: the same repository's blobs.
-
-    The folder may lie below the snapshot, as `onnx/` does.
-    """
-    for snapshots in folder.parents:
-        repository = snapshots.parent
-        if snapshots.name == "snapshots" and "--" in repository.name:
-            return (repository / "blobs",)
-    return ()
+    return followed(path)
 
 
 def _integer(entries: dict[str, str], key: str, what: str) -> int | None:

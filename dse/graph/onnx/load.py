@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from dse.errors import GraphError
 from dse.graph.ir.graph import Graph
 from dse.graph.ir.initializer import from_proto
+from dse.graph.ir.text_link import followed
 from dse.graph.onnx.attributes import check_attributes
 from dse.graph.onnx.complete import completed
 from dse.graph.onnx.content import check_content
@@ -105,7 +106,7 @@ def _read(path: Path) -> onnx.ModelProto:
     if size > MAX_BYTES:
         message = f"{path}: {size} bytes, more than a protobuf file can have"
         raise GraphError(f"{message}; save the model with external data")
-    content = path.read_bytes()
+    content = followed(path).read_bytes()
     for start, what in FOREIGN.items():
         if content.startswith(start):
             raise GraphError(

@@ -278,6 +278,39 @@ def test_a_snapshot_of_the_hub_s_cache_loads_wherever_the_model_lies_in_it(tmp_p
     np.testing.assert_array_equal(g.initializers["w"].numpy(), np.ones((4, 2)))
 
 
+def written_as_text(link: Path, target: str) -> None:
+    """As git writes a link where there are none (core.symlinks=false)."""
+    link.unlink()
+    link.write_text(target)
+
+
+@pytest.mark.parametrize("below", ["", "onnx"])
+def test_links_that_are_written_as_text_lead_to_the_same_blobs(tmp_path, below):
+    path = hub(tmp_path, below)
+    up = "../../../blobs" if below else "../../blobs"
+    written_as_text(path, f"{up}/graph")
+    written_as_text(path.parent / "weights.bin", f"{up}/data")
+    np.testing.assert_array_equal(load(path).initializers["w"].numpy(), np.ones((4, 2)))
+    written_as_text(path, f"{up}/gone")
+    with pytest.raises(GraphError, match=r"written as text, to .*gone, which is not there"):
+        load(path)
+
+
+@pytest.mark.parametrize("target", ["../../../../outside", "/etc/hostname", "../../blobs/../../x"])
+def test_text_that_leads_elsewhere_is_no_link(tmp_path, target):
+    path = hub(tmp_path, "")
+    (tmp_path / "outside").write_bytes((path.parent / "m.onnx").read_bytes())
+    written_as_text(path, target)
+    with pytest.raises(GraphError, match="not an ONNX file"):
+        load(path)
+
+
+def test_a_pointer_of_git_lfs_is_named(tmp_path):
+    (tmp_path / "m.onnx").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(GraphError, match="git lfs pull"):
+        load(tmp_path / "m.onnx")
+
+
 def test_links_of_a_snapshot_to_anywhere_else_are_refused(tmp_path):
     path = hub(tmp_path, "onnx")
     data = path.parent / "weights.bin"
