@@ -155,10 +155,7 @@ def _level(x: Floats, quantizer: Quantizer, state: QuantizerState) -> float:
         return 1.0
     if state.tensor_scale is not None:
         return state.tensor_scale
-    largest = _absmax(x)
-    if not math.isfinite(largest):
-        largest = float(largest_finite(torch.from_numpy(x)))
-    return tensor_scale_of(largest, quantizer.format)
+    return tensor_scale_of(_largest(x), quantizer.format)
 
 
 def _tensor_scale(
@@ -168,13 +165,19 @@ def _tensor_scale(
     if quantizer.format.scale is None:
         return _ONE, _ZERO
     if derived:
-        scale = compiled.scale_of(np.float32(_absmax(vector.x)), vector.scaling)
+        scale = compiled.scale_of(np.float32(_largest(vector.x)), vector.scaling)
         return np.full((1, 1), scale, np.float32), _ZERO
     return _arrays(scales_of(source.reshape(1, -1), quantizer, state, 1.0))
 
 
 def _arrays(found: GroupScales) -> tuple[Floats, Floats]:
     return found.scales.numpy(), found.points.numpy()
+
+
+def _largest(x: Floats) -> float:
+    """The largest magnitude of the values that are numbers."""
+    largest = _absmax(x)
+    return largest if math.isfinite(largest) else float(largest_finite(torch.from_numpy(x)))
 
 
 def _absmax(x: Floats) -> float:

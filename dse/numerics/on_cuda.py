@@ -138,7 +138,7 @@ def _is_derived_simply(scaling: Scaling) -> bool:
 
 
 def _largest(flat: Tensor) -> Tensor:
-    """The largest magnitude as one float32 on the device; NaN if there is a NaN."""
+    """The largest magnitude of the values that are numbers, as one float32 on the device."""
     from dse.numerics.triton import kernels as fused  # noqa: PLC0415 - imports triton
 
     bits = torch.zeros(1, dtype=torch.int32, device=flat.device)

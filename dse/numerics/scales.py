@@ -67,7 +67,7 @@ def tensor_scale_of(largest: Tensor | float, format: Format) -> float:
 def largest_finite(x: Tensor) -> Tensor:
     """The largest magnitude of the values that are numbers; 0 where none is.
 
-    A second-level scale is taken from it: padding that is NaN costs its own groups, not the rest.
+    Scales of whole tensors are taken from it: padding that is NaN costs itself, not the rest.
     """
     return torch.where(x.isfinite(), x.abs(), 0.0).amax() if x.numel() else x.new_zeros(())
 
@@ -81,8 +81,8 @@ def derived_scales(
 ) -> GroupScales:
     """Scales that the statistic of each group asks for.
 
-    A group with a NaN or an Inf has scale NaN; a group of zeros has scale 0, or the smallest one
-    of a scale encoding without zero.
+    A group with a NaN or an Inf has scale NaN, a whole tensor that of its numbers; a group of
+    zeros has scale 0, or the smallest one of a scale encoding without zero.
 
     Args:
         rows: (slices, depth) float32; granularity `tensor` takes the whole as one row.
@@ -94,6 +94,8 @@ def derived_scales(
     if quantizer.is_fitted:
         fit = fitted_scales(rows, quantizer, importance)
         return GroupScales(scales=fit.scales, offsets=fit.offsets)
+    if format.granularity == "tensor":
+        rows = torch.where(rows.isfinite(), rows, 0.0)
     depth = rows.shape[1]
     group = group_length(format, depth)
     scaling = scaling_of(format, group=group, tensor_scale=tensor_scale)

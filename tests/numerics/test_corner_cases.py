@@ -88,11 +88,26 @@ def test_rows_without_a_value_leave_the_second_level_to_the_others(bad, path):
     assert np.array_equal(np.asarray(got)[kept], np.asarray(expected)[kept])
 
 
-@pytest.mark.parametrize("name", ["int8", "e4m3_tensor"])
-def test_a_tensor_scale_with_nan_is_nan_everywhere(name):
-    x = np.ones((2, 64), np.float32)
-    x[1, 3] = np.nan
-    assert np.isnan(quantized(x, name)).all()
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["int8", "e4m3_tensor", "uint8", "posit8_1", "int4:mse"])
+@pytest.mark.parametrize("path", ["compiled", "torch"])
+def test_the_scale_of_a_tensor_is_that_of_its_numbers(name, bad, path):
+    x = np.random.default_rng(0).standard_normal((6, 64)).astype(np.float32)
+    spoilt, kept = x.copy(), np.ones(x.shape, bool)
+    spoilt[2], kept[2] = bad, False
+    clean = np.where(kept, x, 0).astype(np.float32)
+    chosen, layout = kernel_quantizer(quantizer(name)), layout_of(torch.from_numpy(x), (1,))
+    got, expected = (
+        quantized(one, name)
+        if path == "compiled"
+        else quantize_on_device(
+            torch.from_numpy(one), chosen, layout, QuantizerState(), out=None, seed=0
+        ).numpy()
+        for one in (spoilt, clean)
+    )
+    assert np.array_equal(got[kept], expected[kept])
+    # Posits have no infinity: it is not a real.
+    assert np.isnan(got[2]).all() == (np.isnan(bad) or name.startswith("posit"))
 
 
 def test_static_scales_saturate_infinities_and_keep_nan():

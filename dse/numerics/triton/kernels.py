@@ -80,12 +80,13 @@ def span_kernel(
 
 @triton.jit
 def largest_kernel(x_ptr, bits_ptr, count, BLOCK: tl.constexpr):
-    """The bits of the largest magnitude, NaN above Inf, into an int32 that was zero."""
+    """The bits of the largest finite magnitude into an int32 that was zero."""
     place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     x = tl.load(x_ptr + place, mask=place < count, other=0.0).to(tl.float32)
     # Magnitudes order as their bits do, and integers have an atomic maximum on every device; it
     # also makes the result the same in whatever order the programs run.
-    tl.atomic_max(bits_ptr, tl.max(bits_of(tl.abs(x)).to(tl.int32), axis=0))
+    magnitude = tl.where(tl.abs(x) < float("inf"), tl.abs(x), 0.0)  # false for NaN too
+    tl.atomic_max(bits_ptr, tl.max(bits_of(magnitude).to(tl.int32), axis=0))
 
 
 @triton.jit
