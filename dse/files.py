@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from dse.errors import WriteError
+from dse.errors import DseError, WriteError
+
+RUST_ERROR = "(os error "
+"""The end of the text of an operating system's error in what safetensors raises."""
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -17,19 +22,45 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     Raises:
         WriteError: it cannot be written there (no such folder, no permission, the disk is full).
     """
-    data = content.encode() if isinstance(content, str) else content
-    try:
+    with written_atomically(path) as place:
+        place.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def written_atomically(path: Path) -> Iterator[Path]:
+    """An empty file beside `path` for a library to write to; it takes the place at the end.
+
+    Raises:
+        WriteError: as `write_atomically`.
+    """
+    with writing(path):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
         try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
+            yield Path(name)
             Path(name).chmod(0o666 & ~_umask())
             Path(name).replace(path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
-    except OSError as error:
-        raise WriteError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Whatever a library says meanwhile of a place that cannot be written, as one error.
+
+    Raises:
+        WriteError: instead of an `OSError`, or of an error of Rust's that tells of one.
+    """
+    try:
+        yield
+    except DseError:
+        raise
+    except Exception as error:
+        if not isinstance(error, OSError) and RUST_ERROR not in str(error):
+            raise
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise WriteError(f"{path}: cannot be written: {reason}") from error
 
 
 def _umask() -> int:

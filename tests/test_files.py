@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from dse.errors import WriteError
-from dse.files import write_atomically
+from dse.cli import app
+from dse.errors import RunError, StorageError, WriteError
+from dse.files import write_atomically, writing, written_atomically
 
 
 @pytest.mark.parametrize("content", ["text ±", b"\x00bytes"])
@@ -27,3 +31,43 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(WriteError, match=r"nowhere/page: cannot be written: No such file"):
         write_atomically(tmp_path / "nowhere" / "page", "text")
+
+
+def test_what_a_library_writes_takes_its_place_at_the_end(tmp_path: Path) -> None:
+    with written_atomically(tmp_path / "state") as place:
+        save_file({"a": np.zeros(2)}, place)
+        assert not (tmp_path / "state").exists()
+    assert [found.name for found in tmp_path.iterdir()] == ["state"]
+
+
+def test_a_library_of_rust_that_finds_no_place_says_so_as_well(tmp_path: Path) -> None:
+    refused = pytest.raises(WriteError, match=r"weights: cannot be written: .*No such file")
+    with refused, writing(tmp_path / "weights"):
+        save_file({"a": np.zeros(2)}, tmp_path / "nowhere" / "weights")
+
+
+def test_other_errors_pass(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="mine"), writing(tmp_path):
+        raise RunError("mine")
+    with pytest.raises(ZeroDivisionError), writing(tmp_path):
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (errno.ENOSPC, app.FAILED),
+        (errno.EDQUOT, app.FAILED),
+        (errno.EIO, app.FAILED),
+        (errno.ENOENT, app.WRONG_INPUT),
+        (errno.EACCES, app.WRONG_INPUT),
+    ],
+)
+@pytest.mark.parametrize("kind", [WriteError, StorageError])
+def test_a_full_disk_has_one_exit_code_and_a_wrong_path_another(
+    kind: type[WriteError | StorageError], number: int, code: int
+) -> None:
+    error = kind("go on with")
+    error.__cause__ = WriteError("cannot be written")
+    error.__cause__.__cause__ = OSError(number, "said by the kernel")
+    assert app.described(error) == ("go on with", code)

@@ -33,7 +33,7 @@ from dse.cli import (
     space,
 )
 from dse.cli.screen import Screen, Terminated, stopped_code
-from dse.errors import DseError, StorageError, nearest
+from dse.errors import DseError, StorageError, WriteError, nearest
 from hwmodels.errors import HardwareError
 
 FAILED, WRONG_INPUT = 1, 2
@@ -132,20 +132,27 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         if "--debug" in arguments:
             raise
-        message, code = _described(error)
+        message, code = described(error)
         _complain(message)
         return code
 
 
-def _described(error: Exception) -> tuple[str, int]:
+def described(error: Exception) -> tuple[str, int]:
     """Message and exit code of an error."""
-    if isinstance(error, StorageError):
-        return str(error), FAILED
+    if isinstance(error, StorageError | WriteError):
+        return str(error), WRONG_INPUT if isinstance(_first(error), WRONG_PATH) else FAILED
     if isinstance(error, DseError | HardwareError):
         return str(error), WRONG_INPUT
     if isinstance(error, WRONG_PATH):
         return f"{error.filename}: {error.strerror}", WRONG_INPUT
     return f"{type(error).__name__}: {error}\nthe work failed; run it again with --debug", FAILED
+
+
+def _first(error: BaseException) -> BaseException:
+    """The error that led to an error: of a path that is wrong, or of a disk that is full."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _usage(error: Exception) -> str:

@@ -30,8 +30,10 @@ from dse.explore.problem.selection import contenders, front_indices
 from dse.explore.restore import check_model, study_to_read
 from dse.explore.run import Overrides, SearchResult, default_folder, overridden
 from dse.explore.study.outside import ATTRIBUTE, corrected, outside_measurements
+from dse.explore.study.storage import translated
 from dse.explore.study.study import distributions, locked, open_study, trial_point
 from dse.explore.write import write_tables
+from dse.files import write_atomically, writing
 from dse.run.files import SENSITIVITY, STATE
 from dse.run.folder import open_folder
 from dse.run.read import read_manifest, read_space
@@ -83,15 +85,16 @@ def reprice(
     known = {**identity(design), "storage": None, "study": None}
     with study_to_read(run, storage) as old:
         open_folder(out, known, resume=False)
-        with locked(out):
+        with locked(out), translated(str(out)):
             records = _taken_over(design, old, out, same_targets=not overrides.targets)
     chosen = front_indices(
         records, design.objectives, feasible=satisfied(design.constraints, records)
     )
     front = tuple(records[index] for index in chosen)
-    (out / SPACE).write_text(space_yaml(space), encoding="utf-8")
+    write_atomically(out / SPACE, space_yaml(space))
     for name in (SENSITIVITY, STATE):
-        _copy(run / name, out / name)
+        with writing(out / name):
+            _copy(run / name, out / name)
     write_tables(out, design, records, front, metric=manifest.metric)
     kept = {name: getattr(manifest, name) for name in KEPT}
     facts = {

@@ -71,8 +71,6 @@ class RestoredRun:
             return self.design.losses(Sensitivity.read(path))
         except FileNotFoundError:
             raise RunError(f"{path}: no such file; the run has not got that far") from None
-        except KeyError as error:
-            raise RunError(f"{path}: has no score of {error}; is it of another run?") from None
 
 
 @contextmanager

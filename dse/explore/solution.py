@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dse.errors import InfeasibleError, RunError, SpaceError
+from dse.errors import InfeasibleError, SpaceError
 from dse.explore.problem.constraint import is_loss
 from dse.explore.problem.design import Design
 from dse.explore.problem.proxy_scores import scores_from_proxy
@@ -160,14 +160,7 @@ def surrogate_of(scores: Path, design: Design) -> Surrogate:
     """
     if scores.is_dir():
         return scores_from_proxy(*_proxy(scores), design.problem)
-    try:
-        return Surrogate(losses=finite(Sensitivity.read(scores).losses(design.problem)))
-    except KeyError as error:
-        variable, choice = error.args[0]
-        raise RunError(
-            f"{scores}: has no row of variable {variable!r} and choice {choice!r}; a table has a "
-            "row for each choice of each variable (see: dse check)"
-        ) from None
+    return Surrogate(losses=finite(Sensitivity.read(scores).losses(design.problem)))
 
 
 def _proxy(run: Path) -> tuple[Surrogate, Problem]:

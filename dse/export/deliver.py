@@ -8,9 +8,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from dse.errors import ExportError, WriteError
+from dse.errors import ExportError
 from dse.export.base import Check, Recipe, refusal
 from dse.export.exporters import exporter
+from dse.files import writing
 
 
 def deliver(recipe: Recipe, target: str, out: Path, *, verify: bool = False) -> tuple[Check, ...]:
@@ -29,23 +30,18 @@ def deliver(recipe: Recipe, target: str, out: Path, *, verify: bool = False) -> 
         What the checkers said; nothing without `verify`.
 
     Raises:
-        ExportError: the target is unknown or cannot express the recipe, or a checker computes
-            something else than the emulator.
+        ExportError: the target is unknown or cannot express the recipe, the folder is in use, or
+            a checker computes something else than the emulator.
         WriteError: it cannot be written.
     """
     chosen = exporter(target)
     if refused := chosen.can_express(recipe):
         raise ExportError(refusal(target, refused))
     if out.is_dir() and any(out.iterdir()):
-        raise WriteError(f"{out}: is a folder with files in it; choose another -o")
-    try:
-        with _staged(out) as staging:
-            chosen.write(recipe, staging)
-            return chosen.verify(recipe, staging) if verify else ()
-    except WriteError:
-        raise
-    except OSError as error:
-        raise WriteError(f"{out}: cannot be written: {error.strerror or error}") from error
+        raise ExportError(f"{out}: is a folder with files in it; choose another -o")
+    with writing(out), _staged(out) as staging:
+        chosen.write(recipe, staging)
+        return chosen.verify(recipe, staging) if verify else ()
 
 
 @contextlib.contextmanager

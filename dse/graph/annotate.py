@@ -12,8 +12,8 @@ from pathlib import Path
 import onnx
 from onnx.external_data_helper import uses_external_data
 
-from dse.errors import GraphError, WriteError, nearest
-from dse.files import write_atomically
+from dse.errors import GraphError, nearest
+from dse.files import write_atomically, writing
 from dse.graph.annotations import (
     CANDIDATES,
     CHOSEN,
@@ -51,10 +51,8 @@ def annotate(path: Path, annotations: Annotations, out: Path) -> None:
     _check_sites(Analysis(graph), annotations)
     model = onnx.load_model_from_string(followed(path).read_bytes())
     _write_metadata(model, annotations)
-    try:
+    with writing(out):
         _copy_external(model, path.parent, out.parent)
-    except OSError as error:
-        raise WriteError(f"{out}: cannot be written: {error.strerror}") from error
     write_atomically(out, model.SerializeToString())
 
 

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from dse.files import written_atomically
 from dse.numerics.grids.errors import StateError
 from dse.numerics.grids.state import TENSORS, QuantizerState
 
@@ -22,7 +23,8 @@ def save_states(states: Mapping[str, QuantizerState], path: Path) -> str:
     tensors = _flattened(states)
     digest = _digest(tensors)
     sites = {f"site.{index}": site for index, site in enumerate(sorted(states))}
-    save_file(tensors, path, metadata={"version": VERSION, "digest": digest, **sites})
+    with written_atomically(path) as place:
+        save_file(tensors, place, metadata={"version": VERSION, "digest": digest, **sites})
     return digest
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self
 
-from dse.errors import WriteError
+from dse.files import writing
 from dse.profile.plan import Operator
 from hwmodels.errors import MeasurementError
 
@@ -60,14 +60,12 @@ class Recorder:
             raise MeasurementError(
                 f"{path}: rows are appended to it: expected a name that ends in .csv"
             )
-        try:
+        with writing(path):
             if path.exists() and path.stat().st_size:
                 _cut_torn_line(path)
             if not path.exists() or not path.stat().st_size:
                 path.write_text(HEADER, encoding="utf-8")
             return cls(path=path, spent_s=_read(path, device))
-        except OSError as error:
-            raise WriteError(f"{path}: cannot be written: {error.strerror}") from error
 
     def add(self, operator: Operator, row: Row) -> None:
         """Appends a row and has it on disk when this returns."""

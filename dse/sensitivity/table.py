@@ -6,7 +6,7 @@ import csv
 import io
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -38,14 +38,24 @@ class Sensitivity:
     """Scores of every choice of every variable, in the order of the problem."""
 
     scores: tuple[Score, ...]
+    origin: str = field(default="sensitivities", compare=False)
+    """The file, as errors call it."""
 
     def losses(self, problem: Problem) -> tuple[np.ndarray, ...]:
         """One array of choice losses a variable.
 
         Raises:
-            KeyError: the table is of another problem.
+            RunError: the table is of another problem.
         """
         known = {(score.variable, score.choice): score.loss for score in self.scores}
+        for variable in problem.variables:
+            for choice in variable.choices:
+                if (variable.name, choice.name) not in known:
+                    raise RunError(
+                        f"{self.origin}: has no row of variable {variable.name!r} and choice "
+                        f"{choice.name!r}; a table has a row for each choice of each variable "
+                        "(see: dse check)"
+                    )
         return tuple(
             np.array([known[variable.name, choice.name] for choice in variable.choices])
             for variable in problem.variables
@@ -88,7 +98,7 @@ class Sensitivity:
                 raise RunError(f"{path}: {error}; delete the file to measure it again") from error
         if columns != COLUMNS:
             raise RunError(f"{path}: expected the columns {', '.join(COLUMNS)}")
-        return cls(scores=scores)
+        return cls(scores=scores, origin=str(path))
 
 
 def warn_of_flat(table: Sensitivity) -> None:

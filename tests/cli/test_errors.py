@@ -41,7 +41,7 @@ def assert_refused(outcome: object, *parts: str) -> None:
         ("search zoo:byte-gpt", ["--data"]),
         ("search README.md", ["expected a space (.yaml), a model (.onnx)", "zoo:NAME"]),
         ("search spaces/smoke.yaml --out /proc/run", ["/proc/run"]),
-        ("search spaces/fp4.yaml --constraint weight_bytes<1", ["constraints.0"]),
+        ("search spaces/fp4.yaml --constraint weight_bytes<1", ["constraints.1"]),
         ("search spaces/smoke.yaml --objective quality_loss --objective latncy_s", ["did you"]),
         ("search zoo:byte-gtp --data zoo:byte-gpt", ["did you mean 'byte-gpt'?"]),
         ("search spaces/smoke.yaml --resume", ["--out"]),

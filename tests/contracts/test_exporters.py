@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dse.errors import ExportError, WriteError
+from dse.errors import ExportError
 from dse.export import EXPORTERS, Exporter, Recipe, deliver, exporter
 from dse.export.neutral import NeutralRecipe
 from dse.model import Model, open_model
@@ -150,7 +150,7 @@ def test_an_interruption_leaves_what_was_there(
 def test_a_folder_with_files_is_not_written_over(target: str, make: Make, tmp_path: Path) -> None:
     recipe = accepted(target, make)
     (tmp_path / "mine").write_text("mine")
-    with pytest.raises(WriteError, match="is a folder with files in it"):
+    with pytest.raises(ExportError, match="is a folder with files in it"):
         deliver(recipe, target, tmp_path)
 
 

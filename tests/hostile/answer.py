@@ -27,7 +27,7 @@ CPU_S = 10
 """Seconds of CPU that an answer may take."""
 MEMORY_BYTES = 2 * 2**30
 """What an answer may occupy beside what its process has."""
-WALL_S = 120
+WALL_S = 600
 """When a child that waits for something that never comes is given up."""
 CHILD_ANSWERS = 50
 """How many lines a child answers, so that what one of them left behind goes."""
@@ -191,7 +191,7 @@ def _note_tracebacks() -> None:
     """Has the boundary show where an error came from that it did not expect."""
     from dse.cli import app  # noqa: PLC0415 (imported in the parent)
 
-    described = app._described
+    described = app.described
 
     def noted(error: Exception) -> tuple[str, int]:
         message, code = described(error)
@@ -199,7 +199,7 @@ def _note_tracebacks() -> None:
             traceback.print_exception(error, file=sys.stderr)
         return message, code
 
-    app._described = noted
+    app.described = noted
 
 
 def _code(arguments: Sequence[str]) -> int:

@@ -16,6 +16,7 @@ from torch import Tensor
 from dse.errors import RunError
 from dse.execute.operators.operator import Value
 from dse.execute.program.program import Program
+from dse.files import writing, written_atomically
 from dse.graph.ir.site import Site
 
 SAMPLE = 1 << 14
@@ -150,14 +151,16 @@ def observe(
 
 def save_calibration(calibration: Calibration, folder: Path) -> None:
     """Writes `calibration.safetensors` into a folder, which is made if need be."""
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Tensor] = {}
     for key, found in calibration.statistics.items():
         bounds = [found.minimum, found.maximum]
         tensors[f"{key}:bounds"] = torch.tensor(bounds, dtype=torch.float64)
         tensors[f"{key}:channel_absmax"] = found.channel_absmax.clone()
         tensors[f"{key}:sample"] = found.sample.clone()
-    save_file(tensors, folder / FILE, metadata={"digest": calibration.digest})
+    with written_atomically(folder / FILE) as place:
+        save_file(tensors, place, metadata={"digest": calibration.digest})
 
 
 def load_calibration(folder: Path) -> Calibration:

@@ -161,7 +161,7 @@ def serve(evaluator: bytes, pipe: Connection, number: int, threads: int) -> None
     while True:
         try:
             job: Job = pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):  # reset, where the search was killed
             return
         pipe.send(measured(copy, job))
 
