@@ -11,6 +11,7 @@ from dse.export.mlx.exporter import Mlx
 from dse.export.modelopt.exporter import ModelOpt
 from dse.export.neutral import NeutralRecipe
 from dse.export.onnx_qdq.exporter import OnnxQdq
+from dse.export.tensorrt.exporter import TensorRt
 from dse.export.torchao.exporter import TorchAo
 from hwmodels.plugins import plugin, plugin_names
 
@@ -25,6 +26,7 @@ EXPORTERS: dict[str, Exporter] = {
     "modelopt": ModelOpt(),
     "onnx-qdq": OnnxQdq(),
     "recipe": NeutralRecipe(),
+    "tensorrt": TensorRt(),
     "torchao": TorchAo(),
 }
 """The shipped ones, by what stands behind `--to`."""

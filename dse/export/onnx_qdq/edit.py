@@ -10,9 +10,19 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from dse.export.onnx_qdq.constant import Codes
-from dse.export.onnx_qdq.plan import CastPair, Pair, Placement, Plan, StoredValues, Sum
+from dse.export.onnx_qdq.plan import (
+    CastPair,
+    DynamicBlocks,
+    Pair,
+    Placement,
+    Plan,
+    StoredValues,
+    Sum,
+)
 
 FLOAT = ir.DataType.FLOAT
+TENSORRT = "trt"
+"""The domain of TensorRT's own operators."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,6 +72,8 @@ class Editor:
                 return self._before(node, [self._cast(stored, type)])
             case CastPair() | Pair():
                 return self._passed(value, placement, type)
+            case DynamicBlocks():
+                return self._before(node, self._blocks(value, placement, type))
             case Sum():
                 raise AssertionError("only outputs are summed")
 
@@ -133,6 +145,25 @@ class Editor:
         nodes.append(self._node("dequantize", "DequantizeLinear", read, attributes))
         return self._typed(nodes, type)
 
+    def _blocks(
+        self, value: ir.Value, placement: DynamicBlocks, type: ir.DataType
+    ) -> list[ir.Node]:
+        """TensorRT's operator gives codes and block scales; both are read by DequantizeLinear."""
+        level = self._constant(f"{value.name}_level", np.float32(placement.level))
+        where = {"axis": placement.axis, "block_size": placement.block}
+        dynamic = self._node(
+            "quantize",
+            "TRT_FP4DynamicQuantize",
+            [value, level],
+            {**where, "scale_type": int(ir.DataType.FLOAT8E4M3FN)},
+            domain=TENSORRT,
+            outputs=2,
+        )
+        codes, scales = dynamic.outputs
+        read = self._node("dequantize", "DequantizeLinear", [scales, level])
+        values = self._node("dequantize", "DequantizeLinear", [codes, read.outputs[0]], where)
+        return self._typed([dynamic, read, values], type)
+
     def _scale(self, name: str, codes: Codes) -> tuple[list[ir.Node], ir.Value, dict[str, int]]:
         """Nodes that make the scale, the value that has it, and what its type asks of the reader.
 
@@ -163,11 +194,18 @@ class Editor:
         op_type: str,
         inputs: list[ir.Value],
         attributes: dict[str, int] | None = None,
+        *,
+        domain: str = "",
+        outputs: int = 1,
     ) -> ir.Node:
-        """A node whose result has a name that no body of the graph has."""
+        """A node whose results have names that no body of the graph has."""
         self._made += 1
-        made = ir.node(op_type, inputs, attributes or {}, name=f"dse_{what}_{self._made}")
-        made.outputs[0].name = f"{made.name}_result"
+        name = f"dse_{what}_{self._made}"
+        made = ir.node(
+            op_type, inputs, attributes or {}, domain=domain, num_outputs=outputs, name=name
+        )
+        for number, output in enumerate(made.outputs):
+            output.name = f"{name}_result{number or ''}"
         return made
 
     def _before(self, node: ir.Node, made: list[ir.Node]) -> ir.Value:
@@ -175,7 +213,7 @@ class Editor:
         return made[-1].outputs[0]
 
     def _constant(self, name: str, array: npt.NDArray[np.generic] | np.generic) -> ir.Value:
-        array = np.ascontiguousarray(array)
+        array = np.asarray(array, order="C")  # a scalar keeps having no axes
         digest = hashlib.sha256(array.tobytes()).digest() if array.ndim else b""
         key = array.dtype.name, array.shape, digest
         if array.ndim and key in self._stored:

@@ -10,6 +10,7 @@ further than the emulator does (-128 where the range ends at -127): a check coun
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
@@ -19,7 +20,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from dse.errors import ExportError
 from dse.export.base import Check, Recipe, Refusal
 from dse.export.onnx_qdq.caveats import SATURATION, SHOWN, saturating
-from dse.export.onnx_qdq.edit import Editor
+from dse.export.onnx_qdq.edit import TENSORRT, Editor
 from dse.export.onnx_qdq.opset import raised
 from dse.export.onnx_qdq.plan import Plan, plan_of
 from dse.export.onnx_qdq.verify import checks
@@ -44,13 +45,7 @@ class OnnxQdq:
     def can_express(self, recipe: Recipe) -> tuple[Refusal, ...]:
         """Formats, timings and transforms without Q/DQ, and models that have no place for it."""
         plan = recipe.once(plan_of)
-        if plan.refused:
-            return plan.refused
-        try:
-            _source(recipe, plan)
-        except ExportError as error:
-            return (Refusal(reason=str(error), instead="the target 'recipe' takes every model"),)
-        return ()
+        return plan.refused or unwritable(recipe, plan)
 
     def write(self, recipe: Recipe, out: Path) -> None:
         """Write the model of a recipe with Q/DQ where the emulator quantizes.
@@ -59,11 +54,7 @@ class OnnxQdq:
             OSError: it cannot be written there.
         """
         plan = recipe.once(plan_of)
-        model = ir.from_proto(_source(recipe, plan))
-        ir.external_data.set_base_dir(model.graph, _data_folder(recipe.graph))
-        Editor(graph=model.graph, plan=plan).edit()
-        RemoveUnusedNodesPass()(model)
-        _save(model, out)
+        write_model(recipe, plan, out)
         if names := saturating(plan):
             more = ", ..." if len(names) > SHOWN else ""
             LOGGER.warning(SATURATION, len(names), ", ".join(names[:SHOWN]) + more)
@@ -75,6 +66,33 @@ class OnnxQdq:
             ExportError: one of them finds the model invalid, or computes something else.
         """
         return checks(recipe, out)
+
+
+def unwritable(recipe: Recipe, plan: Plan) -> tuple[Refusal, ...]:
+    """Reasons why a model has no place for a plan that has one for every site."""
+    try:
+        _source(recipe, plan)
+    except ExportError as error:
+        return (Refusal(reason=str(error), instead="the target 'recipe' takes every model"),)
+    return ()
+
+
+def write_model(
+    recipe: Recipe, plan: Plan, out: Path, *, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write the model of a recipe with what a plan says at its sites.
+
+    Raises:
+        OSError: it cannot be written there.
+    """
+    model = ir.from_proto(_source(recipe, plan))
+    ir.external_data.set_base_dir(model.graph, _data_folder(recipe.graph))
+    Editor(graph=model.graph, plan=plan).edit()
+    RemoveUnusedNodesPass()(model)
+    if any(node.domain == TENSORRT for node in model.graph.all_nodes()):
+        model.opset_imports[TENSORRT] = 1
+    model.metadata_props.update(metadata or {})
+    _save(model, out)
 
 
 def _source(recipe: Recipe, plan: Plan) -> onnx.ModelProto:

@@ -60,7 +60,20 @@ class Sum:
     then: CastPair | Pair | None
 
 
-Placement = Codes | StoredValues | CastPair | Pair | Sum
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DynamicBlocks:
+    """An activation that an operator of TensorRT quantizes to NVFP4 while the network runs.
+
+    No plan of plain Q/DQ has one; the target `tensorrt` puts it in.
+    """
+
+    level: float
+    """The calibrated scale of the tensor; block scales are worked out under it."""
+    block: int
+    axis: int
+
+
+Placement = Codes | StoredValues | CastPair | Pair | Sum | DynamicBlocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

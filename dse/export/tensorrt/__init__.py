@@ -1,0 +1,1 @@
+"""ONNX with Q/DQ as NVIDIA's TensorRT accepts it."""
