@@ -30,6 +30,9 @@ from hwmodels.work.cost import CostEstimate
 from hwmodels.work.role import ROLES
 from hwmodels.work.work import OperandName
 
+SHOWN = 3
+"""Sites that a remark names."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
@@ -131,8 +134,10 @@ def predict(
     lowered = {region.name for region in phases[0].work.regions}
     found = [region for region in analysis.regions if region.name in lowered]
     chosen = _chosen(found, formats, assignment, usage.kv)
+    aside = _unpriced(analysis, assignment)
     exchange = exchange_of(phases) if usage.request else None
     calls = _Calls(
+        aside=aside,
         phases=phases,
         exchange=exchange,
         steps=growing_steps(analysis, dims["decode"], usage.gpus) if exchange else (),
@@ -180,6 +185,8 @@ def _chosen(
 class _Calls:
     """The model's call, whatever the formats and the device."""
 
+    aside: tuple[str, ...]
+    """Remarks on what an assignment names and no price holds."""
     phases: tuple[PhaseWork, ...]
     exchange: Exchange | None
     steps: tuple[PhaseWork, ...]
@@ -196,7 +203,7 @@ class _Calls:
         table = deployment.table(self.phases, choices)
         served = self.exchange and deployment.served(table, self.exchange, self.steps, choices)
         device = deployment.device
-        remarks = remarks_of(self.phases)
+        remarks = (*remarks_of(self.phases), *self.aside)
         for index, label in enumerate(chosen):
             assignment = dict.fromkeys(names, index)
             yield Prediction(
@@ -210,6 +217,20 @@ class _Calls:
                 validated=bool(device.validated),
                 note=device.note,
             )
+
+
+def _unpriced(analysis: Analysis, assignment: Assignment | None) -> tuple[str, ...]:
+    """Says which formats of an assignment stand where nothing is priced by format."""
+    given = assignment.as_dict() if assignment is not None else {}
+    names = [key for key in given if key not in analysis.by_key]
+    if not names:
+        return ()
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return (
+        f"not priced: formats at {', '.join(names[:SHOWN])}{more}: only operands of products are; "
+        "a table of a look-up counts in 16 bits, beside the copy of a product that reads it in "
+        "fewer",
+    )
 
 
 def _of_assignment(

@@ -63,7 +63,7 @@ def evaluate_model(
     evaluator = build_evaluator(
         analysis,
         data,
-        analysis.by_key,
+        analysis.sites_with(key for key, _ in assignment),
         tuple(assignment),
         folder=folder,
         compute=compute,

@@ -53,7 +53,7 @@ def evaluate_tasks(
     evaluator = build_evaluator(
         analysis,
         data,
-        analysis.by_key,
+        analysis.sites_with(key for key, _ in assignment),
         tuple(assignment),
         folder=folder,
         compute=compute,

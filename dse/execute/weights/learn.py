@@ -19,11 +19,12 @@ from dse.errors import AssignmentError
 from dse.execute.operators.operator import Value
 from dse.execute.program.program import Program
 from dse.execute.weights.equalize import Equalization, equalization, sides_of
-from dse.execute.weights.moments import Moments, observe_moments
+from dse.execute.weights.moments import Moments, observe_moments, together
 from dse.execute.weights.need import Wish
 from dse.execute.weights.product import Product, products_of
 from dse.execute.weights.smooth import smoothing_of, smoothing_strength
 from dse.graph.ir.assignment import Assignment
+from dse.graph.ir.operators import LAYOUT
 from dse.graph.ir.site import Site
 from dse.numerics import (
     QuantizerState,
@@ -82,13 +83,27 @@ class WeightStates:
             if not wish.needs_data:
                 self._states[wish.identity] = self._factors(wish, None)
         for part in self._passes([wish for wish in missing if wish.needs_data]):
-            second = frozenset(wish.product.operand for wish in part if wish.needs_second)
-            found, macs = observe_moments(
-                self._program, self._batches(), [wish.product for wish in part], second=second
+            second = frozenset(
+                product.operand
+                for wish in part
+                if wish.needs_second
+                for product in self._readers(wish)
             )
+            products = [product for wish in part for product in self._readers(wish)]
+            found, macs = observe_moments(self._program, self._batches(), products, second=second)
             self.macs += macs
             for wish in part:
-                self._states[wish.identity] = self._state(wish, found[wish.product.operand])
+                operands = dict.fromkeys(product.operand for product in self._readers(wish))
+                moments = together([found[operand] for operand in operands])
+                self._states[wish.identity] = self._state(wish, moments)
+
+    def _readers(self, wish: Wish) -> Sequence[Product]:
+        """The products whose rows decide about a wish: all that multiply its weight alike."""
+        if wish.key == wish.product.activation or sides_of(wish.quantizer) is not None:
+            return (wish.product,)
+        if smoothing_strength(wish.quantizer) is not None:
+            return (wish.product,)
+        return tuple(self._products[key] for key in self._shared[wish.key])
 
     def settled(self, assignment: Assignment) -> Assignment:
         """The assignment as it stands at sites: equalised where both neighbours ask for it.
@@ -175,6 +190,10 @@ class WeightStates:
         corrects = quantizer.settled(weight=True).correction == "bias_corrected"
         # Nobody asked: only where a bias takes the shift for nothing.
         corrects &= product.has_bias or quantizer.correction != "auto"
+        if not scaled:
+            # One weight is stored once, so that what is learned about it is one, too.
+            key = self._shared[key][0]
+            product = self._products[key]
         wish = Wish(key=key, quantizer=quantizer, product=product, corrects=corrects)
         if wish.needs_data or scaled:
             yield wish
@@ -197,6 +216,37 @@ class WeightStates:
         }
         return products_of(self._program.analysis.flat.graph, shapes)
 
+    @cached_property
+    def _shared(self) -> Mapping[str, Sequence[str]]:
+        """The products that multiply one stored weight in the same way, for each of them."""
+        groups: dict[tuple[object, ...], list[str]] = {}
+        for key, product in self._products.items():
+            site, flow = self._sites[key], self._program.analysis.flow
+            groups.setdefault(
+                (
+                    flow.back(site.value, LAYOUT), site.contraction_axes, product.weight_shape,
+                    product.groups, product.node.op_type, product.of_hidden, product.scale,
+                    product.node.attributes.get("transB"), product.has_bias, product.bias is None,
+                ),
+                [],
+            ).append(key)  # fmt: skip
+        parts = [part for group in groups.values() for part in self._alike(group)]
+        return {key: part for part in parts for key in part}
+
+    def _alike(self, keys: Sequence[str]) -> list[list[str]]:
+        """Sites in groups of equal values: layouts can make others of one constant."""
+        found: list[list[str]] = []
+        for key in keys:
+            same = (
+                part for part in found if torch.equal(self._weight(part[0]), self._weight(key))
+            )
+            part = next(same, None) if found else None
+            if part is None:
+                found.append([key])
+            else:
+                part.append(key)
+        return found
+
     def _passes(self, wishes: list[Wish]) -> Iterator[list[Wish]]:
         """Wishes in parts whose outer products fit into memory together."""
         part: list[Wish] = []
@@ -204,10 +254,13 @@ class WeightStates:
         for wish in sorted(wishes, key=lambda wish: (wish.needs_second, wish.identity)):
             product = wish.product
             size = 4 * product.groups * product.depth**2 if wish.needs_second else 0
-            grown = {**held, product.operand: max(size, held.get(product.operand, 0))}
+            grown = dict(held)
+            for reader in self._readers(wish):
+                grown[reader.operand] = max(size, held.get(reader.operand, 0))
             if part and sum(grown.values()) > self._memory_bytes:
                 yield part
-                part, grown = [], {product.operand: size}
+                part = []
+                grown = {reader.operand: size for reader in self._readers(wish)}
             part.append(wish)
             held = grown
         if part:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
@@ -39,6 +40,14 @@ class Moments:
             self._outer.baddbmm_(rows.mT, rows)
         return x
 
+    def add(self, other: Moments) -> None:
+        """Takes in what another one has seen of rows of the same depth."""
+        self._count += other._count
+        self._sum += other._sum
+        self.largest = torch.maximum(self.largest, other.largest)
+        if self._outer is not None and other._outer is not None:
+            self._outer += other._outer
+
     @property
     def mean(self) -> Tensor:
         """(groups, depth) float64; zeros where nothing was seen."""
@@ -56,6 +65,17 @@ class Moments:
     def macs(self) -> int:
         """Multiply-accumulates spent on outer products."""
         return 0 if self._outer is None else self._count * self._outer.numel()
+
+
+def together(parts: Sequence[Moments]) -> Moments:
+    """Moments of all the rows that one weight multiplies; the parts stay as they are."""
+    first, *others = parts
+    if not others:
+        return first
+    found = copy.deepcopy(first)
+    for other in others:
+        found.add(other)
+    return found
 
 
 def observe_moments(

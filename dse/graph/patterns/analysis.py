@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -96,6 +96,12 @@ class Analysis:
         They sum over no axis. Constants (gains, biases, tables) have the role `weight`.
         """
         return tuple(other_sites(self.flow))
+
+    def sites_with(self, keys: Iterable[str]) -> Mapping[str, Site]:
+        """The sites of contracting nodes by key, and the other ones that an assignment names."""
+        wanted = set(keys) - self.by_key.keys()
+        others = {site.key: site for site in self.other_sites if site.key in wanted}
+        return {**self.by_key, **others} if wanted else self.by_key
 
     @cached_property
     def by_key(self) -> Mapping[str, Site]:

@@ -8,7 +8,7 @@ from dse.graph.ir.graph import Graph, Node
 from dse.graph.ir.site import Site
 from dse.graph.patterns.attention import Attention
 from dse.graph.patterns.contraction import Factor, factors, is_contracting, shape
-from dse.graph.patterns.flow import FLOATS, Flow
+from dse.graph.patterns.flow import FLOATS, Flow, is_lookup
 
 
 def other_sites(flow: Flow) -> Iterator[Site]:
@@ -91,8 +91,14 @@ def _inputs(flow: Flow, node: Node) -> Iterator[Site]:
                 value=value,
                 role="weight" if value in flow.static else "activation",
                 shape=kind.shape or (),
-                contraction_axes=(),
+                # A row of a table is what a product would sum over: scales lie along it.
+                contraction_axes=(1,) if index == 0 and _is_table(flow, node) else (),
             )
+
+
+def _is_table(flow: Flow, node: Node) -> bool:
+    """Whether a node looks rows of a table up."""
+    return node.op_type == "Gather" and is_lookup(flow.graph, node, flow.static)
 
 
 def _outputs(flow: Flow, node: Node) -> Iterator[Site]:

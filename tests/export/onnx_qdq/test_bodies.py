@@ -173,3 +173,27 @@ def test_the_emulator_takes_the_branch_that_runs(evaluator: Evaluators) -> None:
     plain = made.program.run(feeds).outputs["y"]
     assert not torch.equal(made.program.run(feeds, made.bound(taken)).outputs["y"], plain)
     assert torch.equal(made.program.run(feeds, made.bound(other)).outputs["y"], plain)
+
+
+@pytest.mark.parametrize("weight", ["int4_channel", "int4_channel:gptq"])
+def test_what_is_learned_about_a_shared_weight_is_one(
+    evaluator: Evaluators, weight: str, tmp_path: Path
+) -> None:
+    assignment = _assignment(MERGED, weight)
+    made = evaluator(MERGED, assignment)
+    bound = made.bound(assignment)
+    for name, constant in (("up", "w"), ("down", "v")):
+        values = made.program.constant(constant)
+        assert values is not None
+        first, second = (
+            bound[f"pick/{branch}_branch/{name}/in1"](values.clone())
+            for branch in ("then", "else")
+        )
+        assert torch.equal(first, second)
+    OnnxQdq().write(_recipe(made, assignment), tmp_path / "out.onnx")
+    codes = [
+        tensor
+        for tensor in onnx.load(tmp_path / "out.onnx").graph.initializer
+        if tensor.data_type == onnx.TensorProto.INT4
+    ]
+    assert len(codes) == 3
