@@ -271,14 +271,18 @@ def _sinks(runtime: Runtime) -> frozenset[str]:
 def _stored_as(operand: Operand) -> str:
     """The name of a constant's format, equal for readers that can share one copy.
 
-    A table that an embedding reads as it is and a head as bf16 is stored once.
+    A table that an embedding reads as it is and a head as bf16 is stored once. Scales that lie
+    along another axis (a matrix and its transpose, multiplied by channels) make another copy.
     """
     quantizer = operand.quantizer
     if quantizer is None or (
         is_plain(quantizer) and quantizer.format.element.bits == operand.bits
     ):
         return ""
-    return quantizer.name
+    if quantizer.format.scale is None or quantizer.format.granularity == "tensor":
+        return quantizer.name
+    lengths = [operand.shape[axis] for axis in operand.contraction_axes]
+    return f"{quantizer.name}@{','.join(map(str, lengths))}"
 
 
 def _constants(ops: Sequence[Op]) -> list[Constant]:

@@ -103,7 +103,7 @@ class WeightStates:
             return (wish.product,)
         if smoothing_strength(wish.quantizer) is not None:
             return (wish.product,)
-        return tuple(self._products[key] for key in self._shared[wish.key])
+        return tuple(self._products[key] for key in self._alike[wish.key])
 
     def settled(self, assignment: Assignment) -> Assignment:
         """The assignment as it stands at sites: equalised where both neighbours ask for it.
@@ -192,7 +192,7 @@ class WeightStates:
         corrects &= product.has_bias or quantizer.correction != "auto"
         if not scaled:
             # One weight is stored once, so that what is learned about it is one, too.
-            key = self._shared[key][0]
+            key = self._alike[key][0]
             product = self._products[key]
         wish = Wish(key=key, quantizer=quantizer, product=product, corrects=corrects)
         if wish.needs_data or scaled:
@@ -217,35 +217,39 @@ class WeightStates:
         return products_of(self._program.analysis.flat.graph, shapes)
 
     @cached_property
-    def _shared(self) -> Mapping[str, Sequence[str]]:
+    def _alike(self) -> Mapping[str, Sequence[str]]:
         """The products that multiply one stored weight in the same way, for each of them."""
         groups: dict[tuple[object, ...], list[str]] = {}
         for key, product in self._products.items():
-            site, flow = self._sites[key], self._program.analysis.flow
-            groups.setdefault(
-                (
-                    flow.back(site.value, LAYOUT), site.contraction_axes, product.weight_shape,
-                    product.groups, product.node.op_type, product.of_hidden, product.scale,
-                    product.node.attributes.get("transB"), product.has_bias, product.bias is None,
-                ),
-                [],
-            ).append(key)  # fmt: skip
-        parts = [part for group in groups.values() for part in self._alike(group)]
+            groups.setdefault(self._use(key, product), []).append(key)
+        parts = [part for group in groups.values() for part in self._of_equal_values(group)]
         return {key: part for part in parts for key in part}
 
-    def _alike(self, keys: Sequence[str]) -> list[list[str]]:
-        """Sites in groups of equal values: layouts can make others of one constant."""
+    def _use(self, key: str, product: Product) -> tuple[object, ...]:
+        """The constant behind a weight, and how a product multiplies it."""
+        site = self._sites[key]
+        return (
+            self._program.analysis.flow.back(site.value, LAYOUT), site.contraction_axes,
+            product.weight_shape, product.groups, product.node.op_type, product.of_hidden,
+            product.scale, product.node.attributes.get("transB"), product.has_bias,
+            product.bias is None,
+        )  # fmt: skip
+
+    def _of_equal_values(self, keys: Sequence[str]) -> list[list[str]]:
+        """Sites in groups of equal weights: layouts can make others of one constant."""
         found: list[list[str]] = []
         for key in keys:
-            same = (
-                part for part in found if torch.equal(self._weight(part[0]), self._weight(key))
-            )
-            part = next(same, None) if found else None
+            part = next((part for part in found if self._is_same(part[0], key)), None)
             if part is None:
                 found.append([key])
             else:
                 part.append(key)
         return found
+
+    def _is_same(self, first: str, second: str) -> bool:
+        if self._sites[first].value == self._sites[second].value:
+            return True
+        return torch.equal(self._weight(first), self._weight(second))
 
     def _passes(self, wishes: list[Wish]) -> Iterator[list[Wish]]:
         """Wishes in parts whose outer products fit into memory together."""

@@ -75,3 +75,60 @@ def test_what_is_repeated_costs_its_time_again_and_its_bytes_once() -> None:
     assert parts[1] == pytest.approx(3 * parts[0])
     assert parts[2] == 0
     assert once.weight_bytes == thrice.weight_bytes == never.weight_bytes
+
+
+def _product(name: str, shape: tuple[int, int], reads: str, writes: str) -> RegionWork:
+    """Eight rows times one orientation of the table."""
+    depth, outputs = shape
+    rows = Operand(name="input", value=reads, shape=(8, depth), contraction_axes=(1,))
+    table = Operand(
+        name="weight", value="table", shape=shape, contraction_axes=(0,), is_weight=True
+    )
+    made = Operand(name="output", value=writes, shape=(8, outputs))
+    op = Op(
+        name=name,
+        kind="gemm",
+        sizes={"M": 8, "K": depth, "N": outputs},
+        operands=(rows, table, made),
+    )
+    return RegionWork(name=name, kind="gemm", role="linear", ops=(op,),
+                      reads=(rows, table), writes=(made,))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "copies"),
+    [("int8_channel", 2), ("mxfp4", 2), ("int4_g32", 2), ("int8", 1), ("e4m3_tensor", 1)],
+)
+def test_a_matrix_and_its_transpose_share_a_copy_where_scales_have_no_axis(
+    name: str, copies: int
+) -> None:
+    quantizer = catalog.quantizer(name)
+    forth = _product("forth", (ROWS, DEPTH), "x", "h")
+    back = _product("back", (DEPTH, ROWS), "h", "y")
+    table = CostTable.build(
+        (PhaseWork(name="call", share=1.0,
+                   work=Work(name="tied", regions=(forth, back), outputs=("y",))),),
+        {"forth": ({"weight": quantizer},), "back": ({"weight": quantizer},)},
+        load_device("h100-sxm"),
+        load_runtime("free"),
+    )  # fmt: skip
+    stored = [
+        quantizer.format.storage_bytes(shape, (0,)) for shape in ((ROWS, DEPTH), (DEPTH, ROWS))
+    ]
+    assert table.total({"forth": 0, "back": 0}).weight_bytes == sum(stored[:copies])
+
+
+def test_products_that_multiply_one_weight_alike_store_it_once() -> None:
+    quantizer = catalog.quantizer("int4_g32")
+    first, second = (_product(name, (DEPTH, ROWS), "x", name) for name in ("a", "b"))
+    work = Work(name="shared", regions=(first, second), outputs=("a", "b"))
+    table = CostTable.build(
+        (PhaseWork(name="call", share=1.0, work=work),),
+        {"a": ({"weight": quantizer}, {}), "b": ({"weight": quantizer}, {})},
+        load_device("h100-sxm"),
+        load_runtime("free"),
+    )
+    once = quantizer.format.storage_bytes((DEPTH, ROWS), (0,))
+    assert once == ROWS * DEPTH // 2 + 2 * ROWS * DEPTH // 32
+    assert table.total({"a": 0, "b": 0}).weight_bytes == once
+    assert table.total({"a": 0, "b": 1}).weight_bytes == once + 2 * ROWS * DEPTH
