@@ -29,6 +29,7 @@ from dse.explore.problem.records import Record
 from dse.explore.problem.selection import contenders, front_indices
 from dse.explore.restore import check_model, study_to_read
 from dse.explore.run import Overrides, SearchResult, default_folder, overridden
+from dse.explore.scores import REFERENCE
 from dse.explore.study.outside import ATTRIBUTE, corrected, outside_measurements
 from dse.explore.study.storage import translated
 from dse.explore.study.study import distributions, locked, open_study, trial_point
@@ -125,6 +126,8 @@ def _taken_over(
     for key, content in old.user_attrs.items():
         if key.startswith(REPORT_ATTRIBUTE):
             study.set_user_attr(key, _free(content))
+        elif key.startswith(REFERENCE):
+            study.set_user_attr(key, content)
     trials = old.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     known = {
         digest: quality

@@ -107,7 +107,7 @@ def _degradations(
 def _expected(
     past: RestoredRun, told: Mapping[str, OutsideMeasurement]
 ) -> tuple[dict[str, float], float]:
-    """Digest -> loss, measured in emulation or else predicted; the share that predictions err."""
+    """Digest -> loss: told, else emulated, else predicted; and the share that predictions err."""
     records = past.records
     points = np.array([record.point for record in records])
     losses = np.array([record.search.loss for record in records])
@@ -115,6 +115,12 @@ def _expected(
     expected = {
         digest: float(surrogate.predict(np.array([one.point]))[0]) for digest, one in told.items()
     }
-    emulated = {record.digest: record.search.loss for record in records}
-    error = relative_error(surrogate.predict(points), losses)
-    return {digest: emulated.get(digest, loss) for digest, loss in expected.items()}, error
+    expected |= {
+        record.digest: record.search.loss for record in records if record.digest in expected
+    }
+    expected |= {
+        digest: quality.loss
+        for digest, one in told.items()
+        if (quality := one.quality()) is not None
+    }
+    return expected, relative_error(surrogate.predict(points), losses)

@@ -47,7 +47,8 @@ def fitted(costs: Costs, column: str, points: np.ndarray, measured: Sequence[flo
     wanted = np.asarray(measured, dtype=float)
     # A measured total below its couplings says nothing of the parts.
     explained = np.where(wanted > coupled, wanted - coupled, wanted)
-    scale = float(np.median(explained / prior.predict(extended)))
+    summed = prior.predict(extended)
+    scale = float(np.median(explained[summed > 0] / summed[summed > 0])) if summed.any() else 1.0
     scaled = Surrogate(losses=tuple(part * scale for part in prior.losses))
     after = scaled.refitted(extended, explained)
     return Correction(

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from dse.export.loop.steps import HERE, Step
 
 FILE = "measure.sh"
-SETTING = re.compile(r"\$[A-Z]+")
+SETTING = re.compile(r"\$(?:PORT|TASKS|TEXT)\b")
+"""The variables that commands may name; any other dollar is a dollar."""
+SPECIAL = re.compile(r'[\\"`$]')
+"""Characters that mean something between double quotes."""
 
 HEAD = """\
 #!/usr/bin/env bash
@@ -128,7 +131,7 @@ def script(
         lines += ["", SERVER]
     for section in sections:
         lines += ["", f"# {section.title}", *_section(section)]
-    lines += ["", 'echo "then: ' + tell.replace('"', '\\\\"') + '" >&2', "exit $failed", ""]
+    lines += ["", f"echo {shlex.quote(f'then: {tell}')} >&2", "exit $failed", ""]
     return "\n".join(lines)
 
 
@@ -161,5 +164,5 @@ def _word(word: str) -> str:
         return word if word == HERE else shlex.quote(word)
     parts = SETTING.split(word)
     names = SETTING.findall(word)
-    quoted = [part.replace("\\", "\\\\").replace('"', '\\"').replace("`", "\\`") for part in parts]
+    quoted = [SPECIAL.sub(r"\\\g<0>", part) for part in parts]
     return '"' + "".join(a + b for a, b in zip(quoted, [*names, ""], strict=True)) + '"'

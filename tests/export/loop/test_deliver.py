@@ -16,6 +16,9 @@ from transformers import AutoModelForCausalLM
 
 from dse.bench.folder import RESULTS
 from dse.errors import ExportError, RunError, WriteError
+from dse.explore.reprice import reprice
+from dse.explore.restore import restored_to_read
+from dse.explore.run import Overrides
 from dse.explore.tell import tell
 from dse.export.loop.deliver import propose_to
 from tests.bench import outputs
@@ -159,6 +162,12 @@ def test_scores_beyond_their_noise_make_trials(run: Path, tmp_path: Path) -> Non
         2e3 * first.losses["quality_loss"] * factor, rel=0.05
     )
     assert (after.quality_stderr[[one.digest for one in done.proposals]] > 0).all()
+    other = tmp_path / "other"
+    reprice(run, overrides=Overrides(targets=("a100-sxm-80gb:vllm",)), out=other)
+    kept = pd.read_csv(other / "trials.csv").set_index("digest")
+    assert kept["score.arc.acc"].dropna().to_dict() == after["score.arc.acc"].dropna().to_dict()
+    with restored_to_read(other) as past:
+        assert past.study.user_attrs["reference.score.arc.acc"]["value"] == 0.8
 
 
 def test_proposals_have_only_what_the_exporter_can_say(run: Path, tmp_path: Path) -> None:
