@@ -48,7 +48,8 @@ def fitted(costs: Costs, column: str, points: np.ndarray, measured: Sequence[flo
     # A measured total below its couplings says nothing of the parts.
     explained = np.where(wanted > coupled, wanted - coupled, wanted)
     summed = prior.predict(extended)
-    scale = float(np.median(explained[summed > 0] / summed[summed > 0])) if summed.any() else 1.0
+    usable = summed > 0
+    scale = float(np.median(explained[usable] / summed[usable])) if usable.any() else 1.0
     scaled = Surrogate(losses=tuple(part * scale for part in prior.losses))
     after = scaled.refitted(extended, explained)
     return Correction(
