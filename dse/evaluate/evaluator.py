@@ -29,11 +29,12 @@ from dse.evaluate.reference import (
 from dse.evaluate.ruin import ConstantAnswer
 from dse.execute.emulate import Emulator, emulators
 from dse.execute.operators.step import Quantize
-from dse.execute.program.passage import Kept, Origin
+from dse.execute.program.passage import Kept
 from dse.execute.program.program import Program
 from dse.execute.program.recent import RecentTensors
 from dse.execute.program.trace import Trace
 from dse.execute.quantizers import bound
+from dse.execute.side_by_side import side_by_side
 from dse.execute.weights.calibrate import Calibration
 from dse.execute.weights.learn import WeightStates
 from dse.graph.ir.assignment import Assignment
@@ -42,6 +43,8 @@ from dse.zoo.split import Split, Splits
 from hwmodels.formats.quantizer import Quantizer
 
 SplitName = Literal["calibration", "search", "report"]
+SMALL_BYTES = 256 << 20
+"""Values of a batch up to which batches run side by side, which takes memory for each."""
 TRACE_BYTES = 2 << 30
 """Memory for kept values of the search split; what does not fit is computed again."""
 
@@ -98,13 +101,13 @@ class Evaluator:
     _forward_macs: dict[SplitName, int] = field(default_factory=dict)
     _scores: dict[tuple[SplitName, int], NDArray[np.float64]] = field(default_factory=dict)
     """Of full precision, by split and samples."""
-    _kept: RecentTensors[tuple[str, Origin]] = field(default_factory=lambda: RecentTensors(0))
-    """Values that assignments have left at passages of the network, all batches together."""
+    _held_bytes: int = 0
+    """Of full precision on the search split, once it has run there."""
 
     def __getstate__(self) -> dict[str, object]:
         """The arguments it was made of; a copy in another process begins afresh."""
         fresh: dict[str, object] = {"macs": 0, "_batches": {}, "_forward_macs": {}, "_scores": {}}
-        fresh["_kept"] = RecentTensors(0)
+        fresh["_held_bytes"] = 0
         return {**self.__dict__, **fresh}
 
     def prepare(self, quantizers: Iterable[tuple[str, Quantizer]]) -> None:
@@ -241,12 +244,23 @@ class Evaluator:
         self, some: Mapping[int, _Batch], bound: Mapping[str, Quantize]
     ) -> dict[int, BatchScore]:
         """Batches by number -> how far the quantized network is off there."""
-        scores = {}
-        for number, batch in some.items():
+
+        def scored(item: tuple[int, _Batch]) -> tuple[int, BatchScore, int]:
+            number, batch = item
             execution = self.program.rerun(batch.trace, bound, kept=batch.kept)
-            self.macs += execution.macs
-            scores[number] = batch.score(execution.outputs)
-        return scores
+            return number, batch.score(execution.outputs), execution.macs
+
+        found = side_by_side(scored, some.items(), threads=self._threads)
+        self.macs += sum(macs for _, _, macs in found)
+        return {number: score for number, score, _ in found}
+
+    @property
+    def _threads(self) -> int:
+        """Batches that are measured at once; large ones share their steps instead."""
+        count = len(self._batches.get("search", ()))
+        small = 0 < self._held_bytes <= SMALL_BYTES * count
+        on_host = torch.device(self.device).type == "cpu"
+        return torch.get_num_threads() if small and on_host else 1
 
     def _summary(self, scores: Mapping[int, BatchScore]) -> Quality:
         """The quality of batches, whatever order they were scored in."""
@@ -288,25 +302,25 @@ class Evaluator:
     def _traced(self, split: SplitName) -> list[_Batch]:
         """The batches of a split after their full-precision run; the search split's keep values.
 
-        What earlier assignments leave gets as much memory again, as far as there is some left.
+        What earlier assignments leave gets as much memory again, as far as there is some left;
+        a quarter of it on other splits, where neighbours are measured one after the other.
         """
         data: Split = getattr(self.splits, split)
         keep = split == "search" and self.metric is None
         count = -(-data.samples // self.batch)
         found = [
-            self._prepare(
-                batch,
-                keep_bytes=self.trace_bytes // count if keep else 0,
-                name=f"{split} {number}",
-            )
-            for number, batch in enumerate(batches(data, self.batch, self.device))
+            self._prepare(batch, keep_bytes=self.trace_bytes // count if keep else 0)
+            for batch in batches(data, self.batch, self.device)
         ]
         if keep:
-            held = sum(batch.trace.bytes for batch in found)
-            self._kept.limit_bytes = max(0, min(held, self.trace_bytes - held))
+            self._held_bytes = sum(batch.trace.bytes for batch in found)
+        held = self._held_bytes
+        room = max(0, min(held, self.trace_bytes - held))
+        for batch in found:
+            batch.kept.tensors.limit_bytes = room * (3 if keep else 1) // (4 * count)
         return found
 
-    def _prepare(self, batch: Batch, *, keep_bytes: int, name: str) -> _Batch:
+    def _prepare(self, batch: Batch, *, keep_bytes: int) -> _Batch:
         trace = self.program.trace(batch.feeds, keep_bytes=keep_bytes)
         execution = trace.execution
         self.macs += execution.macs
@@ -321,7 +335,7 @@ class Evaluator:
             )
             for output in task.outputs
         )
-        kept = Kept(tensors=self._kept, feeds=name)
+        kept = Kept(tensors=RecentTensors(0))
         return _Batch(references=references, trace=trace, kept=kept)
 
     def _settle(self, found: Sequence[_Batch], split: SplitName) -> None:

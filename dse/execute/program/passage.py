@@ -78,16 +78,14 @@ class Origins:
 class Kept:
     """Values at the passages of earlier runs on the same feeds."""
 
-    tensors: RecentTensors[tuple[str, Origin]]
-    feeds: str
-    """A name of the feeds, since several share the memory."""
+    tensors: RecentTensors[Origin]
 
     def get(self, origin: Origin) -> Tensor | None:
         """The value that a run has left."""
-        return self.tensors.get((self.feeds, origin))
+        return self.tensors.get(origin)
 
     def take(self, step: Step, outputs: Sequence[Value], origins: Mapping[int, Origin]) -> None:
-        """Keeps what a step has made, where that is a passage."""
+        """Keeps the results of a step that are passages."""
         for slot, value in zip(step.outputs, outputs, strict=False):
             if slot in origins and isinstance(value, Tensor):
-                self.tensors.keep((self.feeds, origins[slot]), value)
+                self.tensors.keep(origins[slot], value)

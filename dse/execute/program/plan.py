@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from threading import Lock
 
 from torch import Tensor
 
@@ -68,6 +69,7 @@ class Planner:
         self._recent: deque[tuple[Mapping[str, Quantize], Plan]] = deque(maxlen=RECENT)
         self._changes: deque[tuple[_Pair, _Change]] = deque(maxlen=RECENT)
         self._origins = Origins()
+        self._lock = Lock()
 
     def whole(self, quantizers: Mapping[str, Quantize]) -> Plan:
         """The steps from the inputs to the outputs.
@@ -125,23 +127,27 @@ class Planner:
     ) -> _Change:
         """The change from one assignment to another; an assignment meets batch after batch."""
         pair = (before, quantizers)
-        for known, change in self._changes:
-            if known == pair:
-                return change
+        with self._lock:
+            for known, change in self._changes:
+                if known == pair:
+                    return change
+            change = self._made(before, quantizers)
+            self._changes.appendleft(((dict(before), dict(quantizers)), change))
+            return change
+
+    def _made(self, before: Mapping[str, Quantize], quantizers: Mapping[str, Quantize]) -> _Change:
         hooks = placed(quantizers, self._by_name)
         whole = self._active(placed({**before, **quantizers}, self._by_name))
         stale = self._stale(whole, before, quantizers)
         steps, moved = fused(whole, hooks, self.fusions)
         ways = passages(steps, stale - self._block.constants.keys(), self._block.outputs)
-        change = _Change(
+        return _Change(
             steps=steps,
             hooks=moved,
             computed=_written(whole),
             stale=stale,
             origins=self._origins.of(ways, whole, hooks),
         )
-        self._changes.appendleft(((dict(before), dict(quantizers)), change))
-        return change
 
     def _stale(
         self,
