@@ -12,7 +12,9 @@ from dse.cli.screen import Screen
 if TYPE_CHECKING:
     from dse.export.base import Check
 
-TARGETS = "compressed-tensors, gguf, litert, mlx, modelopt, onnx-qdq, recipe, tensorrt, torchao"
+TARGETS = (
+    "aimet, compressed-tensors, gguf, litert, mlx, modelopt, onnx-qdq, recipe, tensorrt, torchao"
+)
 """Text of `--help`, which loads no exporter."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dse.errors import ExportError, nearest
+from dse.export.aimet.exporter import Aimet
 from dse.export.base import Exporter
 from dse.export.compressed_tensors.exporter import CompressedTensors
 from dse.export.gguf.exporter import Gguf
@@ -19,6 +20,7 @@ GROUP = "dse.exporters"
 """Entry points of other packages: `mine = "package.module:EXPORTER"`."""
 
 EXPORTERS: dict[str, Exporter] = {
+    "aimet": Aimet(),
     "compressed-tensors": CompressedTensors(),
     "gguf": Gguf(),
     "litert": LiteRt(),

@@ -28,7 +28,7 @@ class LiteRt:
             ExportError: LiteRT is not installed.
         """
         found = tuple(refused(recipe))
-        return found or tuple(_network(recipe).refused)
+        return found or tuple(recipe.once(_network).refused)
 
     def write(self, recipe: Recipe, out: Path) -> None:
         """Write the file.
@@ -36,7 +36,7 @@ class LiteRt:
         Raises:
             OSError: it cannot be written there.
         """
-        out.write_bytes(_network(recipe).packed())
+        out.write_bytes(recipe.once(_network).packed())
 
     def verify(self, recipe: Recipe, out: Path) -> tuple[Check, ...]:
         """The weights, every product code for code, and outputs, by LiteRT.
@@ -44,7 +44,7 @@ class LiteRt:
         Raises:
             ExportError: it computes something else than the emulator.
         """
-        return checks(recipe, _network(recipe), out)
+        return checks(recipe, recipe.once(_network), out)
 
 
 def _network(recipe: Recipe) -> Network:

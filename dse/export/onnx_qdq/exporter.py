@@ -85,14 +85,20 @@ def write_model(
     Raises:
         OSError: it cannot be written there.
     """
+    model = edited(recipe, plan)
+    model.metadata_props.update(metadata or {})
+    save_model(model, out)
+
+
+def edited(recipe: Recipe, plan: Plan) -> ir.Model:
+    """The model of a recipe with what a plan says at its sites."""
     model = ir.from_proto(_source(recipe, plan))
     ir.external_data.set_base_dir(model.graph, _data_folder(recipe.graph))
     Editor(graph=model.graph, plan=plan).edit()
     RemoveUnusedNodesPass()(model)
     if any(node.domain == TENSORRT for node in model.graph.all_nodes()):
         model.opset_imports[TENSORRT] = 1
-    model.metadata_props.update(metadata or {})
-    _save(model, out)
+    return model
 
 
 def _source(recipe: Recipe, plan: Plan) -> onnx.ModelProto:
@@ -123,7 +129,12 @@ def _data_folder(graph: Graph) -> Path:
     return Path(next(external, graph.path.parent))
 
 
-def _save(model: ir.Model, out: Path) -> None:
+def save_model(model: ir.Model, out: Path) -> None:
+    """Write a model, its weights beside it where they are large.
+
+    Raises:
+        OSError: it cannot be written there.
+    """
     total = sum(
         value.const_value.nbytes
         for value in model.graph.initializers.values()

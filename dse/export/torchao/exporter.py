@@ -20,7 +20,7 @@ class TorchAo:
 
     def can_express(self, recipe: Recipe) -> tuple[Refusal, ...]:
         """Formats without a configuration, and whatever was learned about values."""
-        plan = _plan(recipe)
+        plan = recipe.once(_plan)
         return (NO_FOLDER,) if plan is None else tuple(plan.refused)
 
     def write(self, recipe: Recipe, out: Path) -> None:
@@ -29,7 +29,7 @@ class TorchAo:
         Raises:
             OSError: it cannot be written there.
         """
-        plan = _plan(recipe)
+        plan = recipe.once(_plan)
         assert plan is not None, "can_express has asked for a folder"
         out.write_text(json.dumps(configuration(plan.configs), indent=1) + "\n", encoding="utf-8")
 
@@ -39,7 +39,7 @@ class TorchAo:
         Raises:
             ExportError: they are further from the emulator's than scales of another rule explain.
         """
-        plan = _plan(recipe)
+        plan = recipe.once(_plan)
         assert plan is not None, "can_express has asked for a folder"
         return checks(recipe, plan.layers, out)
 
