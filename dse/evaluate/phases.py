@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from dse.graph.ir.graph import Graph
 from dse.graph.lower.work import lower
 from dse.graph.patterns.analysis import Analysis
+from dse.imports.facts import facts_of
 from hwmodels.tables.network import PhaseWork
 from hwmodels.tables.serving import Call, call_of
 from hwmodels.work.sharding import shard
@@ -36,7 +37,20 @@ def phase_work(analysis: Analysis, dims: Mapping[str, int], ways: int) -> Work:
         GraphError: sizes that are not bound, or shapes that do not fit.
         WorkError: heads or widths that `ways` does not divide.
     """
-    return shard(lower(analysis, dims), ways)
+    work = lower(analysis, dims)
+    notes = (*work.notes, *_beyond_context(analysis.graph, dims))
+    return shard(replace(work, notes=notes), ways)
+
+
+def _beyond_context(graph: Graph, dims: Mapping[str, int]) -> Iterator[str]:
+    """Remarks on a call that is longer than what an imported model was built for."""
+    facts = facts_of(graph)
+    length = dims.get("sequence", 0) + dims.get("past", 0)
+    if facts is not None and facts.context is not None and length > facts.context:
+        yield (
+            f"{length} positions are priced, but the model has a context of {facts.context} "
+            "(max_position_embeddings in config.json): it answers nothing sensible beyond"
+        )
 
 
 def remarks_of(phases: Sequence[PhaseWork]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -71,6 +72,32 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         f"{folder}: expected {SINGLE}, or shards with {INDEX}; got {got}"
         + ("; save them as safetensors (transformers: save_pretrained)" if found else "")
     )
+
+
+def is_shape(folder: Path) -> bool:
+    """Whether a folder has no weights at all, in any container: a configuration alone."""
+    patterns = ("*.safetensors", INDEX, *FOREIGN)
+    return not any(next(folder.glob(pattern), None) for pattern in patterns)
+
+
+def absent_checkpoint(
+    folder: Path, tensors: Mapping[str, tuple[str, tuple[int, ...]]]
+) -> Checkpoint:
+    """The tensors that a folder without weights would have, in a file that is not there.
+
+    Args:
+        folder: has a configuration alone.
+        tensors: type and shape by name.
+    """
+    found: dict[str, StoredTensor] = {}
+    offset = 0
+    for name, (dtype, shape) in tensors.items():
+        length = math.prod(shape) * BITS[dtype] // 8
+        found[name] = StoredTensor(
+            name=name, dtype=dtype, shape=shape, file=SINGLE, offset=offset, length=length
+        )
+        offset += length
+    return Checkpoint(folder=folder, tensors=found)
 
 
 def _sharded(folder: Path, index: Path) -> Checkpoint:

@@ -19,13 +19,21 @@ from dse.errors import CheckpointError
 from dse.files import cache_folder, write_atomically
 from dse.graph.ir.graph import Graph
 from dse.graph.onnx.load import load
-from dse.imports.checkpoint import Checkpoint, StoredTensor, read_checkpoint
+from dse.imports.checkpoint import Checkpoint, StoredTensor, is_shape, read_checkpoint
 from dse.imports.facts import KEY, Facts, with_folder
 from dse.imports.latent import leave_compressed
 from dse.imports.layers import Stack, shortened, stacks
 from dse.imports.names import PAST, PRESENT
 from dse.imports.network import CONFIG, build, read_config
-from dse.imports.parameters import Source, aliases, assembled, check_complete, sources
+from dse.imports.parameters import (
+    Source,
+    aliases,
+    assembled,
+    check_complete,
+    check_stored,
+    shape_checkpoint,
+    sources,
+)
 from dse.imports.signature import Assembled, Signature, is_causal, signature
 from dse.imports.stamp import UnlikeError, layer_weights, stamp
 from dse.imports.tidy import tidy
@@ -33,6 +41,8 @@ from dse.imports.trace import optimise, quiet, traced
 
 NETWORK, STORED = "network.", "stored."
 """Attributes of `Assembled`: what names of its parts begin with."""
+MOST_LAYERS = 10_000
+"""Layers of a network without weights; the deepest that are published have a few hundred."""
 REVISION = 5
 """Counts up when the same folder gives another graph."""
 TORCH_TYPES = {
@@ -93,11 +103,24 @@ def export_folder(folder: Path, checkpoint: Checkpoint, *, served: bool = False)
         CheckpointError: Something in the folder cannot be used, or its family cannot be exported.
     """
     config = read_config(folder)
+    _check_depth(config, checkpoint)
     try:
         model = _exported(build(config, folder), checkpoint, shorten=True, served=served)
     except UnlikeError:
         model = _exported(build(config, folder), checkpoint, shorten=False, served=served)
     return model
+
+
+def _check_depth(config: Any, checkpoint: Checkpoint) -> None:
+    """Raises `CheckpointError` where there are more layers than tensors: none is built."""
+    layers = getattr(config.get_text_config(), "num_hidden_layers", 0)
+    most = len(checkpoint.tensors) or MOST_LAYERS
+    if isinstance(layers, int) and layers > most:
+        known = f"the weights are {most} tensors" if checkpoint.tensors else f"at most {most}"
+        raise CheckpointError(
+            f"{checkpoint.folder / CONFIG}: num_hidden_layers is {layers}, expected fewer "
+            f"({known}); config.json is of another model"
+        )
 
 
 def _exported(
@@ -108,7 +131,10 @@ def _exported(
     Raises:
         UnlikeError: Layers that look alike are not; without `shorten` all of them are traced.
     """
+    if not checkpoint.tensors:
+        checkpoint = shape_checkpoint(network, checkpoint.folder)
     made_from = sources(network, checkpoint)
+    check_stored(checkpoint, made_from)
     tied = aliases(network)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with mode:
@@ -163,7 +189,7 @@ def _checkpoint(folder: Path) -> Checkpoint:
         raise CheckpointError(
             f"{folder}: {what} {CONFIG}; expected an ONNX file or a Hugging Face folder"
         )
-    return read_checkpoint(folder)
+    return Checkpoint(folder=folder, tensors={}) if is_shape(folder) else read_checkpoint(folder)
 
 
 def _facts(network: Any, output: str) -> Facts:

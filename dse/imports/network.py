@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,10 @@ from dse.imports.experts import EXPERTS, register
 from dse.imports.trace import quiet
 
 CONFIG = "config.json"
+QUANTISED = ("quantization_config", "compression_config")
+"""Keys of a configuration whose weights are quantised."""
+QUANTISED_FILES = ("hf_quant_config.json", "quantize_config.json", "quant_config.json")
+"""Files that ModelOpt, AutoGPTQ and AutoAWQ write beside it."""
 
 
 def read_config(folder: Path) -> Any:
@@ -33,19 +38,29 @@ def read_config(folder: Path) -> Any:
             f"{folder / CONFIG}: model_type {family!r} {reason} to transformers "
             f"{transformers.__version__}{known}"
         )
-    method = content.get("quantization_config")
-    if method:
-        name = method.get("quant_method", "?") if isinstance(method, dict) else "?"
-        raise CheckpointError(
-            f"{folder / CONFIG}: the weights are quantised already ({name}); expected a "
-            "checkpoint in float32, float16 or bfloat16 (give the unquantised one)"
-        )
+    refuse_quantised(content, folder)
     try:
         with quiet():
             return transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
         message = f"{folder / CONFIG}: transformers cannot read it: {_first_line(error)}"
         raise CheckpointError(message) from error
+
+
+def refuse_quantised(content: Mapping[str, Any], folder: Path) -> None:
+    """Raises `CheckpointError` where a configuration, or a file beside it, says so."""
+    said = next((content[key] for key in QUANTISED if content.get(key)), None)
+    file = next((name for name in QUANTISED_FILES if (folder / name).is_file()), None)
+    if said is None and file is None:
+        return
+    name = file
+    if said is not None:
+        named = said if isinstance(said, dict) else {}
+        name = named.get("quant_method") or named.get("quant_algo") or "no method named"
+    raise CheckpointError(
+        f"{folder / CONFIG}: the weights are quantised already ({name}); expected a "
+        "checkpoint in float32, float16 or bfloat16 (give the unquantised one)"
+    )
 
 
 def build(config: Any, folder: Path) -> Any:

@@ -10,13 +10,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dse.errors import CheckpointError
-from dse.imports.checkpoint import Checkpoint
+from dse.imports.checkpoint import Checkpoint, absent_checkpoint
+
+NUMBERS = ("F64", "F32", "F16", "BF16")
+"""Types of parameters as safetensors calls them."""
+BY_TORCH = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
+    torch.int64: "I64", torch.int32: "I32", torch.bool: "BOOL", torch.uint8: "U8",
+}  # fmt: skip
+COUNTERS = ("position_ids", "num_batches_tracked", "index")
+"""Ends of names of buffers that hold integers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +141,34 @@ def check_complete(network: Any, made: Mapping[str, Tensor], where: str) -> None
         raise CheckpointError(f"{where}: {_some(different)}; config.json is of another model")
     if missing:
         raise CheckpointError(f"{where}: the weights lack {_some(missing)}")
+
+
+def shape_checkpoint(network: Any, folder: Path) -> Checkpoint:
+    """The tensors that a network would be saved as, in the type that its configuration says."""
+    wide = BY_TORCH.get(network.config.dtype, "F32")
+    copies = {name for names in aliases(network) for name in names[1:]}
+    tensors = {
+        name: (wide if value.is_floating_point() else BY_TORCH[value.dtype], tuple(value.shape))
+        for name, value in network.state_dict().items()
+        if name not in copies
+    }
+    return absent_checkpoint(folder, tensors)
+
+
+def check_stored(checkpoint: Checkpoint, made_from: Iterable[Source]) -> None:
+    """Raises `CheckpointError` where a parameter would be made of codes instead of numbers.
+
+    Codes of fewer bits mean nothing without their scales, which no parameter takes.
+    """
+    for source in made_from:
+        for name in source.names:
+            tensor = checkpoint.tensors[name]
+            if tensor.dtype not in NUMBERS and not name.endswith(COUNTERS):
+                raise CheckpointError(
+                    f"{checkpoint.folder / tensor.file}: {name} is stored as {tensor.dtype}: the "
+                    "weights are quantised already; expected a checkpoint in float32, float16 or "
+                    "bfloat16 (give the unquantised one)"
+                )
 
 
 def _some(names: Sequence[str]) -> str:

@@ -25,11 +25,14 @@ PLAIN = {**DECODER, "fc1": LAYERS, "fc2": LAYERS}
 ROUTED = {**DECODER, "router": LAYERS, "experts_gate_up": LAYERS, "experts_down": LAYERS}
 LATENT = {"attention": LAYERS, "q": LAYERS, "o": LAYERS, "gate_up": LAYERS, "down": LAYERS,
           "router": LAYERS - 1, "experts_gate_up": LAYERS - 1}  # fmt: skip
+BOTH = {"attention": 6, "o": 6, "fc1": 4, "fc2": 4, "conv": 2, "head": 1}
+"""Two layers of an encoder, two of a decoder that looks at it."""
 TOWERS = {role: 2 * count for role, count in PLAIN.items()}
 ROLES = {
-    "clip": TOWERS,
+    "clip": TOWERS, "whisper": BOTH,
     "gpt2": PLAIN, "bert": PLAIN, "vit": PLAIN, "gpt_oss": ROUTED, "mixtral": ROUTED,
-    "qwen3_moe": ROUTED, "olmoe": ROUTED, "deepseek_v2": LATENT,
+    "roberta": PLAIN, "qwen2_moe": ROUTED, "qwen3_moe": ROUTED, "olmoe": ROUTED,
+    "deepseek_v2": LATENT,
 }  # fmt: skip
 """Regions by role; of any other family those of a gated decoder."""
 

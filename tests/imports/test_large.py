@@ -11,7 +11,7 @@ from typing import cast
 import transformers
 
 from dse.imports.folder import open_folder
-from tests.imports import sparse
+from studies.large_imports import sparse
 
 LLAMA_70B = {
     "hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80,

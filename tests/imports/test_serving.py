@@ -26,7 +26,7 @@ ROUTED = {**DECODER, "qkv": LAYERS, "experts_gate_up": LAYERS, "experts_down": L
 ROLES = {
     "gpt2": {**DECODER, "qkv": LAYERS, "fc1": LAYERS, "fc2": LAYERS},
     "deepseek_v2": {**DECODER, "gate_up": LAYERS, "experts_gate_up": LAYERS - 1},
-    **dict.fromkeys(("gpt_oss", "mixtral", "qwen3_moe", "olmoe"), ROUTED),
+    **dict.fromkeys(("gpt_oss", "mixtral", "qwen2_moe", "qwen3_moe", "olmoe"), ROUTED),
 }
 """Regions by role; of any other family those of a gated decoder."""
 DECODERS = sorted(families.CONFIGS.keys() - {"bert", "clip", "vit", "roberta", "whisper"})
