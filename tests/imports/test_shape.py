@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import pytest
 
 from dse.cli.app import run
@@ -44,8 +45,8 @@ def test_a_configuration_has_the_tensors_and_the_price_of_its_checkpoint(
 def test_quality_without_weights_says_what_is_absent(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "tokens.bin").write_bytes(bytes(200))
-    command = ["evaluate", str(folder), "--format", "bf16", "--data", str(tmp_path / "tokens.bin")]
+    np.save(tmp_path / "tokens.npy", np.zeros(200, dtype=np.int64))
+    command = ["evaluate", str(folder), "--format", "bf16", "--data", str(tmp_path / "tokens.npy")]
     assert run(command) == 2
     assert "model.safetensors is absent" in capsys.readouterr().err
 
