@@ -112,14 +112,27 @@ def _launched(
 ) -> list[Kernel]:
     """Kernels of a region's steps, without conversions and rounding."""
     groups = _groups(steps, runtime)
+    readers = _readers(groups)
+    written = {operand.value for operand in region.writes}
     kernels: list[Kernel] = []
     for place, group in enumerate(groups):
         ops = [step.op for step in group]
-        others = [step.op for other in groups[:place] + groups[place + 1 :] for step in other]
-        border = _border(ops, others, region)
+        made = {o.value for op in ops for o in op.operands if o.name == "output"}
+        read = {value for value in made if readers.get(value, set()) - {place}}
+        border = _border(ops, read | (written & made))
         kernel = _kernel(group, border, context, device)
         kernels += launches(kernel, ops, border[0], runtime)
     return kernels
+
+
+def _readers(groups: Sequence[Sequence[_Step]]) -> dict[str, set[int]]:
+    """Value -> places of the groups that read it."""
+    found: dict[str, set[int]] = {}
+    for place, group in enumerate(groups):
+        for step in group:
+            for operand in reads_of(step.op):
+                found.setdefault(operand.value, set()).add(place)
+    return found
 
 
 def producer_tags(region: RegionWork) -> frozenset[str]:
@@ -225,16 +238,13 @@ def _written_bytes(operand: Operand, context: Context) -> int:
     return context.output.format.storage_bytes(operand.shape, (-1,))
 
 
-def _border(
-    ops: Sequence[Op], others: Sequence[Op], region: RegionWork
-) -> tuple[list[Operand], list[Operand]]:
+def _border(ops: Sequence[Op], needed: set[str]) -> tuple[list[Operand], list[Operand]]:
     """Operands that a kernel of `ops` reads and writes, each value once.
 
-    A value that none of the region's `others` reads, nor the region writes, stays in registers.
+    A value that is not `needed` outside of the kernel stays in registers.
     """
     written = {o.value: o for op in ops for o in op.operands if o.name == "output"}
     reads = {o.value: o for op in ops for o in reads_of(op) if o.value not in written}
-    needed = {o.value for o in region.writes} | {o.value for op in others for o in reads_of(op)}
     kept = {value: o for value, o in written.items() if value in needed}
     return list(reads.values()), list((kept or written).values())
 

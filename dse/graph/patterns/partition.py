@@ -205,6 +205,8 @@ def _shape(flow: Flow, value: str) -> tuple[Dim, ...] | None:
 
 def _depends(flow: Flow, nodes: Sequence[Node], draft: Draft) -> bool:
     """Whether any of `nodes` needs something that the draft computes."""
+    if not nodes:
+        return False
     inside = set(draft.nodes)
     first = min(flow.position[name] for name in inside)
     queue, seen = list(nodes), set[str]()
