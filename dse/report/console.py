@@ -82,23 +82,29 @@ def _duration(run: SearchRun) -> str:
 
 
 def _shown(headings: Sequence[str], rows: Sequence[Row], width: int) -> RichTable:
-    kept = _fitting(headings, rows, width)
+    kept, fits = _fitting(headings, rows, width)
     shown = RichTable(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for index in kept:
         heading = headings[index]
         text = heading in ("point", "formats")
         shown.add_column(
-            _heading(heading), justify="left" if text else "right", no_wrap=heading != "formats"
+            _heading(heading),
+            justify="left" if text else "right",
+            no_wrap=fits and heading != "formats",
+            overflow="fold",
         )
     for row in rows:
-        cells = [_text(row.cells[index]) for index in kept]
+        cells = [_text(row.cells[index], narrow=not fits) for index in kept]
         cells[0] = f"{MARKS[row.kind]} {cells[0]}"
         shown.add_row(*(Text(cell) for cell in cells), style=STYLES[row.kind])
     return shown
 
 
-def _fitting(headings: Sequence[str], rows: Sequence[Row], width: int) -> list[int]:
-    """Columns that fit beside each other: energy goes first, then native shares, then weights."""
+def _fitting(headings: Sequence[str], rows: Sequence[Row], width: int) -> tuple[list[int], bool]:
+    """Columns that fit beside each other: energy goes first, then native shares, then weights.
+
+    Where many targets have a loss and a latency each, the rest does not fit: it is wrapped.
+    """
     widths = [
         max(len(_text(row.cells[index])) for row in rows) + 2 for index in range(len(headings))
     ]
@@ -107,7 +113,7 @@ def _fitting(headings: Sequence[str], rows: Sequence[Row], width: int) -> list[i
         widths[-1] = phrase
         if sum(widths[i] for i in kept) > width:
             kept = [i for i in kept if not headings[i].startswith(word)]
-    return kept
+    return kept, sum(widths[i] for i in kept) <= width
 
 
 def _heading(text: str) -> str:
@@ -117,8 +123,9 @@ def _heading(text: str) -> str:
     )
 
 
-def _text(cell: Cell) -> str:
-    return f"{cell.text} {cell.detail}".rstrip().replace(" ± ", "±")
+def _text(cell: Cell, *, narrow: bool = False) -> str:
+    """A cell's words; in a narrow column its error may go to a line of its own."""
+    return f"{cell.text} {cell.detail}".rstrip().replace(" ± ", " ±" if narrow else "±")
 
 
 def _thinned(rows: list[Row]) -> list[Row]:

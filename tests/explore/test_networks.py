@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import onnx
 import onnx.parser
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from dse.errors import RunError, SpaceError
 from dse.explore import Overrides, run_search
@@ -20,6 +22,7 @@ from dse.explore.propose import propose
 from dse.explore.reprice import reprice
 from dse.explore.tell import tell
 from dse.report.answer import answer, caveats
+from dse.report.console import print_front
 from dse.report.figures.pareto import staircase
 from dse.report.html import write_report
 from dse.report.table import front_table
@@ -244,3 +247,6 @@ def test_the_report_puts_each_loss_beside_its_costs(runs: Path, tmp_path: Path) 
     losses = [point.columns["a100.report_quality_loss"] for point in steps if point.on_report]
     assert losses == sorted(losses, reverse=True)
     assert "quality loss on a100" in write_report(folder).read_text()
+    stream = io.StringIO()
+    print_front(folder, Console(file=stream, width=60))
+    assert "…" not in stream.getvalue()

@@ -69,9 +69,9 @@ class Substitutes:
             )
         for (choice, targets), names in _by_choice(problem, self.somewhere).items():
             yield (
-                f"{choice} at {_some(names)}: {targets} has no such kernel and runs its weights "
-                "with 16-bit activations, the other targets run it as it is: two networks, each "
-                "priced and measured as what it is (columns TARGET.quality_loss)"
+                f"{choice} at {_some(names)}: no such kernel on {targets}: its weights run there "
+                "with 16-bit activations, on the other targets as asked; these are different "
+                "networks, each priced and measured as what it is (columns TARGET.quality_loss)"
             )
 
 
