@@ -175,7 +175,7 @@ def sensitivity(
     columns = ("variable", "choice", "loss", "stderr", "samples")
     rows = tuple(tuple(getattr(one, name) for name in columns) for one in table.ranked())
     if out is not None:
-        write_atomically(out, table.to_csv())
+        write_atomically(out, table.to_csv(session.design.problem))
     screen.table(Rows(columns=columns, rows=rows), as_json=json)
 
 

@@ -18,6 +18,8 @@ LOGGER = logging.getLogger(__name__)
 SHOWN = 6
 """Names that a message lists."""
 COLUMNS = ("variable", "choice", "loss", "stderr", "samples")
+MODULES = "modules"
+"""A further column that is written for other tools: nodes with weights, apart by spaces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,12 +76,15 @@ class Sensitivity:
         """The most harmful first."""
         return tuple(sorted(self.scores, key=lambda score: -score.loss))
 
-    def to_csv(self) -> str:
-        """One row a score."""
+    def to_csv(self, problem: Problem | None = None) -> str:
+        """One row a score; with the problem also the modules of its variable, for other tools."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows([getattr(score, column) for column in COLUMNS] for score in self.scores)
+        writer.writerow(COLUMNS if problem is None else (*COLUMNS, MODULES))
+        modules = {one.name: " ".join(one.modules) for one in problem.variables} if problem else {}
+        for score in self.scores:
+            row = [getattr(score, column) for column in COLUMNS]
+            writer.writerow(row if problem is None else [*row, modules[score.variable]])
         return text.getvalue()
 
     @classmethod
@@ -92,7 +97,7 @@ class Sensitivity:
         with path.open(newline="", encoding="utf-8") as stream:
             reader = csv.DictReader(stream)
             try:
-                columns = tuple(reader.fieldnames or ())
+                columns = tuple(name for name in reader.fieldnames or () if name != MODULES)
                 scores = tuple(map(_score, reader)) if columns == COLUMNS else ()
             except (TypeError, ValueError, csv.Error) as error:
                 raise RunError(f"{path}: {error}; delete the file to measure it again") from error

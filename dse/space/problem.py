@@ -9,6 +9,7 @@ from functools import cached_property
 from dse.graph.ir.assignment import Assignment
 from dse.graph.ir.site import Site
 from hwmodels.formats.quantizer import Quantizer
+from hwmodels.work.role import ROLES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,12 @@ class Variable:
     regions: tuple[str, ...]
     sites: tuple[Site, ...]
     choices: tuple[Choice, ...]
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Nodes with the weights that it decides: modules of a Hugging Face folder, by name."""
+        weights = (site.node for site in self.sites if ROLES[site.role].is_constant)
+        return tuple(dict.fromkeys(weights))
 
     def index(self, choice: str) -> int | None:
         """Position of the choice of that name, or None."""

@@ -20,9 +20,7 @@ __all__ = [
 FP32_SCALE = Scale(encoding=ENCODINGS["fp32"])
 FP16_SCALE = Scale(encoding=ENCODINGS["fp16"])
 E8M0_FLOOR = Scale(encoding=ENCODINGS["e8m0"], rule="floor")
-E4M3_MIN_NORMAL = 2.0**-6
-"""torchao's NVFP4 never uses a smaller block scale: `E4M3_EPS` in `mx_formats/nvfp4_tensor.py`."""
-E4M3_SCALE = Scale(encoding=ENCODINGS["e4m3"], minimum=E4M3_MIN_NORMAL)
+E4M3_SCALE = Scale(encoding=ENCODINGS["e4m3"])
 TAPERED_BITS = 15
 """Tapered elements up to this width are scaled, or ten bits would lose more than eight."""
 FP8_SCALED = "FP8 Formats for Deep Learning, arXiv 2209.05433"
@@ -30,7 +28,7 @@ FBGEMM = "FBGEMM, arXiv 2101.05615"
 ZEROQUANT = "ZeroQuant, arXiv 2206.01861, section 4.1"
 AFFINE = "Jacob et al., arXiv 1712.05877, equation 1; ONNX QuantizeLinear"
 GPTQ = "GPTQ, arXiv 2210.17323, section 5 (group size 128); scales stored in fp16"
-NVFP4 = "NVIDIA, 'Introducing NVFP4' (2025); block scale as in torchao `nvfp4_quantize`"
+NVFP4 = "NVIDIA, 'Introducing NVFP4' (2025); block scales of compressed-tensors and vLLM's kernels"
 
 
 def _plain(encoding: Encoding) -> Format:

@@ -30,6 +30,8 @@ FOLDER = Path(__file__).parent
 DEPTH = [(0, 5), (6, 11), (12, 17), (18, 23), (24, 29)]
 """First and last blocks that are decided together."""
 TEXTS = 96
+EXPORTED = 4
+"""Trials of a front that are exported, from one end to the other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +70,7 @@ class Job:
                 for blocks in self.layers
             ],
             "objectives": ["quality_loss", "weight_bytes"],
-            "search": {"trials": 16, "seed": 0, "sensitivity_samples": 4, "solver_budgets": 6},
+            "search": {"trials": 12, "seed": 0, "sensitivity_samples": 4, "solver_budgets": 5},
         }  # fmt: skip
 
 
@@ -135,7 +137,9 @@ def _exported(job: Job, work: Path) -> Iterator[dict[str, object]]:
     """A row for each check of each trial of the front."""
     run = work / job.name
     measured = pd.read_csv(run / "front.csv").set_index("trial")
-    for trial in [entry["trial"] for entry in json.loads((run / "front.json").read_text())]:
+    front = [entry["trial"] for entry in json.loads((run / "front.json").read_text())]
+    for place in np.linspace(0, len(front) - 1, min(EXPORTED, len(front))).round():
+        trial = front[int(place)]
         out = work / f"{job.name}-{trial}"
         _remove(out)
         done = export_trial(run, trial=trial, target=job.target, out=out, verify=True)

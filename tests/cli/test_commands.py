@@ -9,8 +9,10 @@ import re
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from dse.model import open_model
 from dse.sensitivity.table import Score, Sensitivity, warn_of_flat
 from hwmodels.devices.load import device_names
 from hwmodels.formats.catalog import FORMATS, SCHEMES, quantizer
@@ -176,6 +178,18 @@ def test_sensitivity_ranks_the_worst_first(dse: Dse, space: Path) -> None:
     losses = [row["loss"] for row in json.loads(outcome.out)]
     assert len(losses) == 48
     assert losses == sorted(losses, reverse=True)
+
+
+def test_a_saved_sensitivity_names_modules_for_other_tools(dse: Dse, tmp_path: Path) -> None:
+    out = tmp_path / "s.csv"
+    asked = ("sensitivity", "zoo:fashion-resnet", "--samples", 1, "-o", out)
+    assert dse(*asked).code == 0
+    table = pd.read_csv(out)
+    nodes = {node.name for node in open_model("zoo:fashion-resnet").graph.nodes}
+    named = {name for modules in table.modules for name in modules.split()}
+    assert named
+    assert named <= nodes
+    assert len(Sensitivity.read(out).scores) == len(table)
 
 
 def test_report_writes_and_prints(dse: Dse, finished: Path, tmp_path: Path) -> None:

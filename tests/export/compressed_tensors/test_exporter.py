@@ -10,7 +10,9 @@ import pytest
 import torch
 from compressed_tensors.compressors.pack_quantized.helpers import unpack_from_int32
 from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
+from compressed_tensors.quantization.lifecycle.forward import fake_quantize
 from compressed_tensors.quantization.quant_scheme import preset_name_to_scheme
+from compressed_tensors.quantization.utils.helpers import compute_dynamic_scales_and_zp
 from compressed_tensors.quantization.utils.mxfp_utils import generate_mx_scales
 from safetensors.torch import load_file, save_file
 
@@ -20,7 +22,8 @@ from dse.export import Check, Recipe, deliver, exporter
 from dse.export.compressed_tensors.activations import MX_RULES
 from dse.export.hugging_face.packing import words
 from dse.model import open_model
-from dse.numerics.scales import derived_scales
+from dse.numerics import QuantizerState, quantize
+from dse.numerics.scales import derived_scales, tensor_scale_of
 from dse.space.uniform import uniform_assignment
 from hwmodels.formats.catalog import quantizer
 from tests.export import folders
@@ -149,6 +152,24 @@ def test_scales_of_mx_activations_are_those_of_the_package(name: str, rule: str)
     scales = derived_scales(blocks, quantizer(f"{name}@g32/e8m0-{rule}")).scales
     exponents = generate_mx_scales(largest, format.element.bits) - 127
     assert torch.equal(scales.flatten(), exponents.exp2())
+
+
+def test_nvfp4_activations_with_outliers_are_those_of_the_package() -> None:
+    """Block scales far below the largest one are subnormal numbers of E4M3, and are kept."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = torch.randint(-6, 1, (64, 1), generator=generator).float().exp2()
+    x = torch.randn(64, 256, generator=generator) * sizes
+    x[3, 5] = 3e5
+    chosen = quantizer("nvfp4:static")
+    level = tensor_scale_of(x.abs().max(), chosen.format)
+    arguments = preset_name_to_scheme("NVFP4", ["Linear"]).input_activations
+    divisor = torch.tensor([1 / level])
+    scales, zeros = compute_dynamic_scales_and_zp(
+        x, arguments, torch.nn.Module(), global_scale=divisor
+    )
+    theirs = fake_quantize(x, scales, zeros, arguments, global_scale=divisor)
+    ours = quantize(x, chosen, axes=(1,), state=QuantizerState(tensor_scale=level))
+    assert torch.equal(ours, theirs)
 
 
 def test_a_corrected_mean_goes_into_the_bias(tmp_path: Path) -> None:
