@@ -18,6 +18,7 @@ from dse.space.schema import Match, Mode, Rule, Tie
 from hwmodels.errors import HardwareError
 from hwmodels.formats import catalog
 from hwmodels.formats.quantizer import Quantizer
+from hwmodels.work.role import SEARCHED_ROLES
 
 KEPT = "kept"
 """The choice of kernels that keep the model's own precision."""
@@ -203,7 +204,7 @@ def _offers(name: str, roles: Iterable[str]) -> Mapping[str, Quantizer]:
 
 def _mode_name(place: Mapping[str, Quantizer | None], taken: Container[str]) -> str:
     """A name of the formats by role, of the characters that a space allows, that is free."""
-    parts = [_plain(quantizer) for quantizer in place.values()]
+    parts = [_plain(place[role]) for role in SEARCHED_ROLES if role in place]
     name = parts[0] if len(set(parts)) == 1 else "--".join(parts)
     names = itertools.chain([name], (f"{name}--{number}" for number in itertools.count(2)))
     spoken_for = (*catalog.FORMATS, *catalog.SCHEMES)

@@ -22,6 +22,7 @@ from dse.explore.run import Overrides
 from dse.explore.tell import tell
 from dse.export.loop.deliver import propose_to
 from tests.bench import outputs
+from tests.cli.conftest import Dse
 
 TOOL = """#!/bin/bash
 # Prints what was recorded of the model, and writes the logits that it was asked for.
@@ -176,6 +177,27 @@ def test_proposals_have_only_what_the_exporter_can_say(run: Path, tmp_path: Path
         texts = [(tmp_path / to / one.file.name).read_text() for one in done.proposals]
         assert texts
         assert all(never not in text for text in texts)
+
+
+def test_the_command_line_says_what_to_do_next_and_what_was_not_told(
+    dse: Dse, run: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "next"
+    proposed = dse("propose", run, "-n", 2, "--to", "gguf", "-o", out)
+    assert proposed.code == 0, proposed.err
+    assert f"{out / 'measure.sh'}, and then: dse tell {run} {out}" in proposed.out
+    nothing = dse("tell", run, out)
+    assert (nothing.code, "no results; run the script" in nothing.err) == (2, True)
+    digest = json.loads((out / "plan.json").read_text())["models"].popitem()[0]
+    rows = [outputs.bench_row(f"{digest}.gguf", tokens, 0, 0, 0.5) for tokens in (16, 512)]
+    outputs.llama_bench(out / RESULTS / digest, rows, "jsonl")
+    told = dse("tell", run, out)
+    assert told.code == 0, told.err
+    assert "1 x 512 tokens with 512 positions is no phase of the run" in told.out
+    assert "cpu.latency_s: measured over predicted was" in told.out
+    (out / RESULTS / digest / "torn.json").write_text('{"results": ')
+    torn = dse("tell", run, out)
+    assert (torn.code, "torn.json: is torn, or no JSON" in torn.err) == (2, True)
 
 
 def test_what_cannot_be_measured_is_refused_and_leaves_nothing(run: Path, tmp_path: Path) -> None:
