@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dse.export.base import Inexpressible
 from dse.export.litert.network import FIRST, KNOWN, LAST, Network
+from dse.export.litert.places import Grid
 from dse.export.litert.products import NONE, RELU, activation_of, convolution, dense
 from dse.export.litert.windows import Window, window_of
 from dse.graph.ir.graph import Node
@@ -85,9 +86,10 @@ def _mean(network: Network, node: Node) -> None:
         raise Inexpressible("it averages other axes than those of an image", instead=KNOWN)
     keep = bool(node.attributes.get("keepdims", 1))
     axes = network.file.constant("axes", np.array([1, 2], np.int32), "INT32")
-    if _runs_in_integers(network, node):
-        wanted = network.places.wanted(node.outputs[0])
-        sources = [network.read(node.inputs[0], network.made[node.inputs[0]]), axes]
+    (grid,) = _grids(network, node, 1)
+    wanted = network.places.wanted(node.outputs[0])
+    if grid is not None and wanted is not None:
+        sources = [network.read(node.inputs[0], grid), axes]
         output = network.write(node.outputs[0], wanted)
         network.file.operator(
             "MEAN", sources, [output], version=2, options="ReducerOptions", keepDims=keep
@@ -115,16 +117,14 @@ def _axes(network: Network, node: Node) -> list[int]:
 
 def _add(network: Network, node: Node) -> None:
     """Add, in integers where both operands are codes and the sum is read as such."""
-    sides = [network.made.get(value) for value in node.inputs]
-    if _runs_in_integers(network, node):
-        shapes = {network.shape(value) for value in node.inputs}
-        if len(shapes) == 1:
-            read = [
-                network.read(value, grid) for value, grid in zip(node.inputs, sides, strict=True)
-            ]
-            output = network.write(node.outputs[0], network.places.wanted(node.outputs[0]))
-            network.file.operator("ADD", read, [output], version=2, options="AddOptions")
-            return
+    grids = _grids(network, node, 2)
+    wanted = network.places.wanted(node.outputs[0])
+    alike = len({network.shape(value) for value in node.inputs}) == 1
+    if None not in grids and wanted is not None and alike:
+        sides = [network.read(value, grid) for value, grid in zip(node.inputs, grids, strict=True)]
+        output = network.write(node.outputs[0], wanted)
+        network.file.operator("ADD", sides, [output], version=2, options="AddOptions")
+        return
     operands = [network.operand(node, index) for index in (0, 1)]
     network.float_result(
         node,
@@ -133,12 +133,12 @@ def _add(network: Network, node: Node) -> None:
     )
 
 
-def _runs_in_integers(network: Network, node: Node) -> bool:
-    """Whether the emulator's operands are codes already, and its result is read as codes."""
-    unread = all(network.places.read(node, index) is None for index in range(len(node.inputs)))
-    data = node.inputs if node.op_type == "Add" else node.inputs[:1]
-    coded = all(network.made.get(value) is not None for value in data)
-    return coded and unread and network.places.wanted(node.outputs[0]) is not None
+def _grids(network: Network, node: Node, count: int) -> list[Grid | None]:
+    """The grids of the first operands: where they are rounded, else where they were made."""
+    return [
+        network.places.read(node, index) or network.made.get(node.inputs[index])
+        for index in range(count)
+    ]
 
 
 def _softmax(network: Network, node: Node) -> None:

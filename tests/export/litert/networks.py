@@ -104,9 +104,8 @@ def inception(folder: Path) -> Model:
 
 def recipe(model: Model, formats: dict[str, str]) -> Recipe:
     """Formats by role, or by key; those of keys win, and an empty one is none."""
-    asked = {
-        one.key: formats.get(one.key, formats.get(one.role, "")) for one in model.analysis.sites
-    }
+    asked = {one.key: formats.get(one.role, "") for one in model.analysis.sites}
+    asked |= {key: one for key, one in formats.items() if "/" in key}
     assignment = Assignment.of({key: quantizer(one) for key, one in asked.items() if one})
     rng = np.random.default_rng(1)
     shapes = {name: model.graph.types[name].shape or () for name in model.graph.inputs}
@@ -118,7 +117,7 @@ def recipe(model: Model, formats: dict[str, str]) -> Recipe:
     evaluator = build_evaluator(
         model.analysis,
         Data(source="given", calibration=SAMPLES, search=SAMPLES, report=SAMPLES),
-        model.analysis.by_key,
+        model.analysis.sites_with(asked),
         tuple(assignment),
         splits=Splits(calibration=split, search=split, report=split),
     )

@@ -68,6 +68,20 @@ def test_products_of_integers_are_code_for_code(
     assert outputs.difference is not None
 
 
+def test_a_residual_network_runs_in_integers_where_its_sums_are_rounded(
+    models: dict[str, Model], tmp_path: Path
+) -> None:
+    beside = {"blocks.0.add/in0", "blocks.1.add/in0", "blocks.3.add/in0", "blocks.5.add/in0",
+              "pool/in0"}  # fmt: skip
+    formats = {**OUTPUTS, **dict.fromkeys(beside, "uint8:static")}
+    checks = written(networks.recipe(models["resnet"], formats), tmp_path / "m.tflite")
+    assert checks[1].compared == "16 integer products, code for code"
+    found = operators(tmp_path / "m.tflite")
+    assert not found["DEQUANTIZE"]
+    assert found["ADD"] == 6
+    assert found["MEAN"] == 1
+
+
 def test_full_precision_and_float16_run_as_they_are(
     models: dict[str, Model], tmp_path: Path
 ) -> None:
