@@ -34,17 +34,16 @@ class Model:
     served: Callable[[], Graph] | None = None
     """Makes the graph with keys and values of earlier positions as inputs, where there is one."""
 
-    def priced(self, dims: Iterable[str], *, answers: bool = False) -> Model:
+    def priced(self, dims: Iterable[str]) -> Model:
         """The model in the form that these sizes speak of.
 
         Args:
             dims: names of sizes; with `past` among them it keeps keys and values between calls.
-            answers: whether it reads a prompt and writes an answer.
 
         Raises:
             GraphError: it has such a form by its kind, but cannot be exported so.
         """
-        if self.served is None or not (answers or PAST in dims):
+        if self.served is None or PAST not in dims:
             return self
         return replace(self, graph=self._served, served=None)
 
@@ -60,7 +59,11 @@ class Model:
 
 
 def open_model(
-    name: str, *, folder: Path = Path(), ranks: Mapping[str, int] | None = None
+    name: str,
+    *,
+    folder: Path = Path(),
+    ranks: Mapping[str, int] | None = None,
+    served: bool = False,
 ) -> Model:
     """The model of a name.
 
@@ -68,6 +71,7 @@ def open_model(
         name: `zoo:<name>`, or the path of an ONNX file or a Hugging Face folder.
         folder: what a relative path is relative to.
         ranks: axes of inputs that the file gives no shape, where somebody knows them.
+        served: of a folder the form with a key-value cache alone, which is enough for a price.
 
     Raises:
         GraphError: no such zoo model or file, or a file that cannot be used.
@@ -94,6 +98,8 @@ def open_model(
     if path.is_dir():
         from dse.imports.folder import open_folder  # noqa: PLC0415 (it imports torch)
 
+        if served:
+            return Model(name=path.resolve().name, graph=open_folder(path, served=True))
         return Model(
             name=path.resolve().name,
             graph=open_folder(path),

@@ -106,7 +106,7 @@ def predict(
     """
     from dse.evaluate.request import Request  # noqa: PLC0415
     from dse.graph.onnx.rank import ranks_in  # noqa: PLC0415
-    from dse.model import open_model  # noqa: PLC0415
+    from dse.model import PAST, open_model  # noqa: PLC0415
     from dse.predict import Usage, load_assignment  # noqa: PLC0415
     from dse.predict import predict as predictions  # noqa: PLC0415
     from hwmodels.formats import catalog  # noqa: PLC0415
@@ -114,8 +114,8 @@ def predict(
     screen: Screen = context.obj
     dims = parsed(dim or ())
     request = Request(prompt=prompt, generate=generate, batch=batch) if prompt else None
-    opened = open_model(model, ranks=ranks_in(dims))
-    graph = opened.priced(dims, answers=request is not None).graph
+    served = PAST in dims or request is not None
+    graph = open_model(model, ranks=ranks_in(dims), served=served).graph
     found = predictions(
         graph,
         device,
@@ -176,14 +176,14 @@ def legal(
 ) -> None:
     """Formats that run natively on a device, and why others do not."""
     from dse.graph.onnx.rank import ranks_in  # noqa: PLC0415
-    from dse.model import open_model  # noqa: PLC0415
+    from dse.model import PAST, open_model  # noqa: PLC0415
     from dse.predict import Usage, load_assignment  # noqa: PLC0415
     from dse.predict import predict as predictions  # noqa: PLC0415
     from hwmodels.formats.catalog import SCHEMES  # noqa: PLC0415
 
     screen: Screen = context.obj
     dims = parsed(dim or ())
-    graph = open_model(model, ranks=ranks_in(dims)).priced(dims).graph
+    graph = open_model(model, ranks=ranks_in(dims), served=PAST in dims).graph
     found = predictions(
         graph,
         [device],

@@ -19,12 +19,12 @@ from dse.errors import CheckpointError
 from dse.files import cache_folder, write_atomically
 from dse.graph.ir.graph import Graph
 from dse.graph.onnx.load import load
-from dse.imports.checkpoint import Checkpoint, StoredTensor, is_shape, read_checkpoint
+from dse.imports.checkpoint import Checkpoint, StoredTensor, is_shape, read_checkpoint, read_json
 from dse.imports.facts import KEY, Facts, with_folder
 from dse.imports.latent import leave_compressed
 from dse.imports.layers import Stack, shortened, stacks
 from dse.imports.names import PAST, PRESENT
-from dse.imports.network import CONFIG, build, read_config
+from dse.imports.network import CONFIG, build, read_config, refuse_quantised
 from dse.imports.parameters import (
     Source,
     aliases,
@@ -189,6 +189,8 @@ def _checkpoint(folder: Path) -> Checkpoint:
         raise CheckpointError(
             f"{folder}: {what} {CONFIG}; expected an ONNX file or a Hugging Face folder"
         )
+    # Files beside the configuration are in no digest, so they are looked at every time.
+    refuse_quantised(read_json(folder / CONFIG), folder)
     return Checkpoint(folder=folder, tensors={}) if is_shape(folder) else read_checkpoint(folder)
 
 

@@ -25,7 +25,7 @@ def read_config(folder: Path) -> Any:
     """The folder's configuration as `transformers` reads it; no code of the folder runs.
 
     Raises:
-        CheckpointError: No configuration, custom code, an unknown family, quantised weights.
+        CheckpointError: No configuration, custom code, an unknown family.
     """
     content = read_json(folder / CONFIG)
     transformers = _transformers(folder)
@@ -38,7 +38,6 @@ def read_config(folder: Path) -> Any:
             f"{folder / CONFIG}: model_type {family!r} {reason} to transformers "
             f"{transformers.__version__}{known}"
         )
-    refuse_quantised(content, folder)
     try:
         with quiet():
             return transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
