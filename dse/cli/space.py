@@ -88,14 +88,10 @@ def check(
     """Check a space: size, variables, ties, native choices."""
     from dse.evaluate.cost_tables import build_costs  # noqa: PLC0415
     from dse.evaluate.described import described_outputs  # noqa: PLC0415
-    from dse.explore.run import Overrides, open_space  # noqa: PLC0415
-    from dse.space.check import summarised  # noqa: PLC0415
     from dse.space.opened import cost_model_of  # noqa: PLC0415
 
     screen: Screen = context.obj
-    overrides = Overrides(targets=tuple(target or ()), data=data or None)
-    opened, _, folder = open_space(str(space), overrides, needs_data=False)
-    summary = summarised(opened, origin=str(space), folder=folder)
+    summary, folder = _summary(space, target or (), data)
     _check_method(summary.space.search.method, str(space))
     cost_model = cost_model_of(summary.space, folder)
     costed = cost_model or summary.model
@@ -136,6 +132,22 @@ def _remarks(space: Space, opened: OpenedModel, out: Path) -> tuple[str, ...]:
 
 
 COMMANDS = (init, check)
+
+
+def _summary(
+    space: Path, targets: list[str] | tuple[str, ...], data: str
+) -> tuple[SpaceSummary, Path]:
+    """A space, or the draft of a model, and the folder that its paths are relative to."""
+    from dse.space.check import describe, summarised  # noqa: PLC0415
+    from hwmodels.yaml_file import SUFFIXES  # noqa: PLC0415
+
+    if space.suffix in SUFFIXES and not targets and not data:
+        return describe(space), space.parent
+    from dse.explore.run import Overrides, open_space  # noqa: PLC0415 (it loads Optuna)
+
+    overrides = Overrides(targets=tuple(targets), data=data or None)
+    opened, origin, folder = open_space(str(space), overrides, needs_data=False)
+    return summarised(opened, origin=origin, folder=folder), folder
 
 
 def _facts(summary: SpaceSummary) -> dict[str, Value]:
