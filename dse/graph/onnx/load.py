@@ -236,7 +236,7 @@ def _check_operators(model: onnx.ModelProto, path: Path) -> None:
     known = onnx.defs.onnx_opset_version()
     version = opsets.get(ONNX_DOMAIN, 1)
     problems = []
-    if version > known:
+    if not 1 <= version <= known:
         problems.append(f"opset {version} (this onnx {onnx.__version__} knows up to {known})")
         version = known  # which operators it has, nobody here can say
     missing: dict[str, list[str]] = {}
