@@ -103,8 +103,8 @@ def build_evaluator(
             inputs=shapes,
             folder=folder,
             needed=needed,
-            vocabulary=_vocabulary(graph),
-            text=_text_reader(graph, data.source),
+            vocabulary=vocabulary_of(graph),
+            text=text_reader(graph, data.source),
         )
     else:
         splits = given_splits(splits, sizes, shapes, needed)
@@ -152,7 +152,7 @@ def build_evaluator(
     return evaluator
 
 
-def _text_reader(graph: Graph, source: str) -> TextReader | None:
+def text_reader(graph: Graph, source: str) -> TextReader | None:
     """The reader of the model's data, if they are text."""
     return reader_of(graph) if Path(source).suffix in SUFFIXES else None
 
@@ -202,7 +202,7 @@ def _shape(graph: Graph, name: str) -> tuple[int | str | None, ...] | None:
     return None if kind is None else kind.shape
 
 
-def _vocabulary(graph: Graph) -> int | None:
+def vocabulary_of(graph: Graph) -> int | None:
     """Entries of the vocabulary: rows of the table of tokens, else the width of the output."""
     table = token_table(graph)
     if table is not None or not graph.outputs:

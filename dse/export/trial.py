@@ -12,6 +12,7 @@ from torch import Tensor
 from dse.data import Sizes, load_splits
 from dse.errors import DataError, ExportError, RunError
 from dse.evaluate.batches import batches
+from dse.evaluate.setup import text_reader, vocabulary_of
 from dse.execute.operators.operator import Value
 from dse.execute.program.program import Program
 from dse.execute.quantizers import bound
@@ -151,6 +152,8 @@ def calibration_feeds(folder: Path) -> Feeds:
             sequence=data.sequence,
             inputs={name: graph.types[name].shape or () for name in graph.inputs},
             folder=beside,
+            vocabulary=vocabulary_of(graph),
+            text=text_reader(graph, data.source),
         )
         return (batch.feeds for batch in batches(splits.calibration, data.batch, "cpu"))
 
@@ -172,6 +175,8 @@ def _samples(folder: Path, graph: Graph) -> Mapping[str, Tensor] | None:
             sequence=data.sequence,
             inputs=shapes,
             folder=beside,
+            vocabulary=vocabulary_of(graph),
+            text=text_reader(graph, data.source),
         )
     except DataError:
         return None
