@@ -101,7 +101,8 @@ def _product(network: Network, node: Node, weight: Tensor, kind: _Kind) -> None:
     met = network.places.read(node, 0)
     codes = network.placements.get(f"{node.name}/in1")
     bias = _bias(network, node, len(weight) if kind.order[kind.axis] == 0 else weight.shape[1])
-    if not isinstance(codes, Codes) or met is None or grid is None:
+    whole = isinstance(codes, Codes) and met is not None and _bias_codes(bias, codes, met)
+    if not isinstance(codes, Codes) or met is None or grid is None or not whole:
         inputs = (
             network.operand(node),
             _float_weight(network, node, weight, kind),
@@ -228,18 +229,25 @@ def _bias(network: Network, node: Node, channels: int) -> npt.NDArray[np.float32
     return total.astype(np.float32)
 
 
-def _integer_bias(
-    network: Network, node: Node, bias: npt.NDArray[np.float32], codes: Codes, met: Grid
-) -> int:
-    """The bias in units of the 32-bit sum."""
+def _bias_codes(
+    bias: npt.NDArray[np.float32], codes: Codes, met: Grid
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]] | None:
+    """The bias in units of the 32-bit sum, and these; None where it is larger than they reach.
+
+    It is where a channel's weights are almost zero: such a product stays in float32.
+    """
     scales = np.float32(met.scale) * np.asarray(codes.scale, np.float32)
     with np.errstate(divide="ignore", invalid="ignore"):
         rounded = np.rint(np.nan_to_num(bias / scales.astype(np.float64)))
     if np.abs(rounded).max(initial=0) > INT32_MAX:
-        raise Inexpressible(
-            "its bias is larger than 32 bits of the product's scale",
-            instead="a weight with a larger scale is written",
-        )
-    return network.file.constant(
-        f"{node.name}_bias", rounded.astype(np.int32), "INT32", scales=scales
-    )
+        return None
+    return rounded.astype(np.int32), scales
+
+
+def _integer_bias(
+    network: Network, node: Node, bias: npt.NDArray[np.float32], codes: Codes, met: Grid
+) -> int:
+    found = _bias_codes(bias, codes, met)
+    assert found is not None, "the caller has asked"
+    rounded, scales = found
+    return network.file.constant(f"{node.name}_bias", rounded, "INT32", scales=scales)

@@ -96,7 +96,7 @@ def _weights(recipe: Recipe, network: Network, interpreter: Any, checker: str) -
         ""
         if count == total
         else f"{total - count} of {total} products run in float32: a format of their output "
-        "(NODE/out0), input or weight is missing"
+        "(NODE/out0), input or weight is missing, or a bias is larger than 32 bits"
     )
     return Check(checker=checker, compared=f"{count} integer weights", difference=worst, note=few)
 

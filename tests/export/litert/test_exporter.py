@@ -82,6 +82,20 @@ def test_a_residual_network_runs_in_integers_where_its_sums_are_rounded(
     assert found["MEAN"] == 1
 
 
+def test_a_bias_beyond_32_bits_keeps_its_product_in_float32(
+    models: dict[str, Model], tmp_path: Path
+) -> None:
+    given = networks.recipe(models["inception"], OUTPUTS)
+    weight = given.constant("c2/in1")
+    assert weight is not None
+    before = weight.clone()
+    weight[0] *= 1e-20  # a channel that training has switched off
+    checks = written(given, tmp_path / "m.tflite")
+    weight.copy_(before)
+    assert checks[0].compared == "4 integer weights"
+    assert "a bias is larger than 32 bits" in checks[0].note
+
+
 def test_full_precision_and_float16_run_as_they_are(
     models: dict[str, Model], tmp_path: Path
 ) -> None:
