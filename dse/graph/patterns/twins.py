@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dse.graph.ir.flat import Flat, Scope
-from dse.graph.ir.operators import LAYOUT
 from dse.graph.ir.site import Region
 from dse.graph.patterns.flow import Flow
 
@@ -38,7 +37,7 @@ def with_twins(regions: Sequence[Region], flat: Flat, flow: Flow) -> tuple[Regio
 def _key(region: Region, flow: Flow) -> Key | None:
     """The part of a region that twins have in common; None without weights."""
     weights = tuple(
-        (flow.back(site.value, LAYOUT), site.contraction_axes)
+        (flow.back(site.value), site.contraction_axes)
         for site in region.sites
         if site.role == "weight"
     )
