@@ -38,7 +38,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
         "n_shared_experts": 1, "n_group": 1, "topk_group": 1, "topk_method": "greedy",
     }),
     "gemma3_text": ("Gemma3Text", {**WIDE, "sliding_window": 4, "query_pre_attn_scalar": 16,
-                                   "layer_types": ["sliding_attention", "full_attention"] * 2}),
+                                   "sliding_window_pattern": 2}),
     "smollm3": ("SmolLM3", {**GROUPED, "no_rope_layer_interval": 2, "pad_token_id": 0}),
     "qwen2_moe": ("Qwen2Moe", {**GROUPED, **MIXTURE, "moe_intermediate_size": 48,
                                "shared_expert_intermediate_size": 32}),
