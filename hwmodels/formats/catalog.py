@@ -24,10 +24,12 @@ E4M3_SCALE = Scale(encoding=ENCODINGS["e4m3"])
 TAPERED_BITS = 15
 """Tapered elements up to this width are scaled, or ten bits would lose more than eight."""
 FP8_SCALED = "FP8 Formats for Deep Learning, arXiv 2209.05433"
+WIDEST_UNDER_FP16 = 8
+"""Integers up to this width have group scales in fp16, as files of them do."""
 FBGEMM = "FBGEMM, arXiv 2101.05615"
 ZEROQUANT = "ZeroQuant, arXiv 2206.01861, section 4.1"
 AFFINE = "Jacob et al., arXiv 1712.05877, equation 1; ONNX QuantizeLinear"
-GPTQ = "GPTQ, arXiv 2210.17323, section 5 (group size 128); scales stored in fp16"
+GPTQ = "GPTQ, arXiv 2210.17323, section 5 (group size 128); scales in fp16 up to 8 bits"
 NVFP4 = "NVIDIA, 'Introducing NVFP4' (2025); block scales of compressed-tensors and vLLM's kernels"
 
 
@@ -56,6 +58,15 @@ def _grouped(name: str, element: str, group: int, scale: Scale, source: str) -> 
     )
 
 
+def _scale_of_groups(bits: int) -> Scale:
+    """The scale of a group of integers: where they are wider than its 11 digits allow, fp32.
+
+    A rounded scale clips the largest value, and 1/32767 of a weight is subnormal in fp16: 16 bits
+    lost more than 13.
+    """
+    return FP16_SCALE if bits <= WIDEST_UNDER_FP16 else FP32_SCALE
+
+
 def _affine(name: str, bits: int, granularity: Granularity, group: int = 0) -> Format:
     element = ENCODINGS[f"uint{bits}"]
     return Format(
@@ -63,7 +74,7 @@ def _affine(name: str, bits: int, granularity: Granularity, group: int = 0) -> F
         element=element,
         granularity=granularity,
         group=group,
-        scale=FP16_SCALE if granularity == "group" else FP32_SCALE,
+        scale=_scale_of_groups(bits) if granularity == "group" else FP32_SCALE,
         zero_point=element,
         source=AFFINE,
     )
@@ -94,7 +105,7 @@ _INTEGERS = tuple(
         _affine(f"uint{bits}_channel", bits, "channel"),
         _affine(f"uint{bits}_token", bits, "token"),
         *(
-            _grouped(f"int{bits}_g{group}", f"int{bits}", group, FP16_SCALE, GPTQ)
+            _grouped(f"int{bits}_g{group}", f"int{bits}", group, _scale_of_groups(bits), GPTQ)
             for group in (32, 64, 128)
         ),
         *(_affine(f"uint{bits}_g{group}", bits, "group", group) for group in (32, 64, 128)),
