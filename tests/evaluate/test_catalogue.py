@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -65,7 +65,7 @@ class Losses:
         return self.by_format[name]
 
 
-def _model(text: str, weights: dict[str, tuple[int, ...]], folder: object) -> Analysis:
+def _model(text: str, weights: Mapping[str, tuple[int, ...]], folder: object) -> Analysis:
     model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]>{text}')
     random = np.random.default_rng(0)
     for name, shape in weights.items():

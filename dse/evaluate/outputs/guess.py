@@ -39,7 +39,7 @@ def guess(graph: Graph, name: str, value: str, labels: Labels) -> tuple[OutputKi
     """OutputKind, reason and certainty of an output that ends in no operator which says it."""
     shape = shape_of(graph, value)
     if is_single(shape):
-        return _guess_single(name, labels)
+        return _guess_single(name, labels, linear=_ends_linear(graph, value))
     if any(part in name.lower() for part in SPREAD):
         return "regression", "by its name", True
     if labels is not None and labels.dtype.kind in "iub":
@@ -84,10 +84,11 @@ def _last_names(graph: Graph, value: str) -> Iterator[str]:
         node = graph.producer.get(data[0]) if biased else None
 
 
-def _guess_single(name: str, labels: Labels) -> tuple[OutputKind, str, bool]:
+def _guess_single(name: str, labels: Labels, *, linear: bool) -> tuple[OutputKind, str, bool]:
     """One number a sample: a logit, if there are two classes."""
     if labels is not None and labels.dtype.kind in "iub" and set(np.unique(labels)) <= {0, 1}:
-        return "binary", "one logit, labels of two classes", False
+        # Logits lie in 0..1 by chance; values decide only where the graph may have made it so.
+        return "binary", "one logit, labels of two classes", linear or "logit" in name.lower()
     if labels is not None:
         return "regression", "one number, labels are no two classes", True
     if "logit" in name.lower():

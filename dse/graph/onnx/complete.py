@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from onnx.shape_inference import InferenceError
 
-from dse.graph.ir.flat import LOOP_HEAD, is_spliced
+from dse.graph.ir.flat import LOOP_HEAD, carried_count, is_spliced
 from dse.graph.ir.graph import Dim, Graph, Node, TensorType
 from dse.graph.ir.known import UNKNOWN, Known
 from dse.graph.onnx.bound import constant_known
@@ -119,9 +119,11 @@ class _Completion:
                 self.known[value] = Known(type=kind)
             self.through(body)
             ends.append(tuple(self.known.get(value, UNKNOWN) for value in body.outputs))
-        if node.op_type != "If":
-            return ()
-        return tuple(_agreed(pair) for pair in zip(*ends, strict=False))
+        if node.op_type == "If":
+            return tuple(_agreed(pair) for pair in zip(*ends, strict=False))
+        outputs = ends[0][1:] if node.op_type == "Loop" else ends[0]
+        carried = carried_count(node)
+        return tuple(_carried(one, stacked=at >= carried) for at, one in enumerate(outputs))
 
     def applied(self, graph: Graph) -> Graph:
         """The graph and its bodies with what was found."""
@@ -155,6 +157,14 @@ def _any_size(known: Known) -> TensorType | None:
     if not isinstance(kind, TensorType) or kind.shape is None:
         return None
     return replace(kind, shape=(None,) * len(kind.shape))
+
+
+def _carried(end: Known, *, stacked: bool) -> Known:
+    """The result of a loop for an output of its body: the last, or all along one more axis."""
+    kind = _any_size(end)
+    if kind is None:
+        return UNKNOWN
+    return Known(type=replace(kind, shape=(None,) * (len(kind.shape or ()) + stacked)))
 
 
 def _agreed(pair: Iterable[Known]) -> Known:

@@ -21,7 +21,7 @@ from dse.graph.onnx.convert import ONNX_DOMAIN, Source, domain_name, graph_of
 from dse.graph.onnx.inline import inlined
 from dse.graph.onnx.order import bodies, name_nodes, sort_nodes
 from dse.graph.onnx.packed_attention import unpack_attentions
-from dse.graph.onnx.rank import give_ranks
+from dse.graph.onnx.rank import free_sizes, give_ranks
 from dse.graph.onnx.scopes import qualify
 from dse.graph.onnx.unpack_weight import unpack_weights
 
@@ -75,6 +75,7 @@ def load(
     unpack_weights(model.graph, tensors, where=str(path))
     sort_nodes(model.graph, where=str(path))
     _check_operators(model, path)
+    free_sizes(model.graph)
     told = give_ranks(model.graph, ranks or {}, where=str(path))
     model = _checked(_typed(model, path), path)
     graph = graph_of(model.graph, replace(source, opsets=_opsets(model)), initializers=tensors)

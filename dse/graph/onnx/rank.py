@@ -55,6 +55,17 @@ def give_ranks(graph: onnx.GraphProto, ranks: Mapping[str, int], *, where: str) 
     return told
 
 
+def free_sizes(graph: onnx.GraphProto) -> None:
+    """Makes declared sizes of -1 and 0, which some converters write, sizes without a name.
+
+    ONNX Runtime takes them as free; two of them side by side contradict each other otherwise.
+    """
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.HasField("dim_value") and dim.dim_value <= 0:
+                dim.ClearField("dim_value")
+
+
 def ranks_in(dims: Mapping[str, int]) -> dict[str, int]:
     """The ranks that sizes say or imply: `x.rank` is one, and `x.2` an axis of at least three.
 

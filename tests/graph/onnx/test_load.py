@@ -362,3 +362,24 @@ def test_values_of_two_bodies_that_share_a_name_are_told_apart(graph):
         "if/else_branch/Abs_0",
         "if/else_branch/Neg_1",
     }
+
+
+def test_sizes_of_minus_one_and_nought_side_by_side_are_both_free(write):
+    text = "g (float[0, 4] x) => (float[1, 4] y) { y = Relu(x) }"
+    path = write(text)
+    model = onnx.load(path)
+    model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = -1
+    onnx.save(model, path)
+    assert load(path).types["y"].shape == (None, 4)
+
+
+def test_the_rank_behind_a_loop_is_that_of_its_body(write):
+    g = load(
+        write("""
+    g (float[N, 4] x, int64 n, bool c) => (float[N, 4] y)
+    { last, all = Loop<body = b (int64 i, bool go, float[N, 4] h) => (bool on, k, k2)
+        { on = Identity(go)  k = Relu(h)  k2 = Relu(k) }>(n, c, x)
+      y = Relu(last)  z = Relu(all) }
+    """)
+    )
+    assert [len(g.types[value].shape) for value in ("last", "all")] == [2, 3]
