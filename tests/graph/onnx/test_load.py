@@ -372,7 +372,7 @@ def test_sizes_of_minus_one_and_nought_side_by_side_are_both_free(write):
     onnx.save(model, path)
     loaded = load(path)
     assert loaded.types["x"].shape == (None, 4)
-    assert not isinstance(loaded.types["y"].shape[0], int)
+    assert not isinstance((loaded.types["y"].shape or (0,))[0], int)
 
 
 def test_the_rank_behind_a_loop_is_that_of_its_body(write):
@@ -384,4 +384,4 @@ def test_the_rank_behind_a_loop_is_that_of_its_body(write):
       y = Relu(last)  z = Relu(all) }
     """)
     )
-    assert [len(g.types[value].shape) for value in ("last", "all")] == [2, 3]
+    assert [len(g.types[value].shape or ()) for value in ("last", "all")] == [2, 3]
