@@ -62,3 +62,13 @@ def test_other_numbers_are_no_distribution(tmp_path: Path, weight: str, size: in
 def test_a_thousand_numbers_from_an_image_are_classes(tmp_path: Path) -> None:
     assert _output(tmp_path, weight="w", size=1000, images=True).kind == "logits"
     assert _output(tmp_path, weight="w", size=128, images=True).kind == "regression"
+
+
+def test_one_logit_that_lies_between_nought_and_one_stays_a_logit(tmp_path: Path) -> None:
+    """Values decide only where the last operator is no linear one, which has any values."""
+    _output(tmp_path, weight="w", size=1)
+    labels = np.array([0, 1])
+    split = Split(inputs={"x": np.zeros((2, 12), np.float32)}, labels=labels, kind="images")
+    (output,) = classify(load(tmp_path / "m.onnx"), split, QualityOf()).outputs
+    assert output.kind == "binary"
+    assert output.certain
