@@ -20,6 +20,9 @@ from dse.numerics.transforms import within
 from hwmodels.formats.quantizer import Quantizer
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+COMPILED_FROM = 4096
+"""Elements from which on the CPU runs compiled kernels. They give torch's bits, but the first use of
+each takes seconds of compiling, once an installation: no small network is worth that."""
 
 
 def quantize(
@@ -76,7 +79,7 @@ def quantize(
         if quantizer.is_fitted:
             run = quantize_on_device
         elif x.device.type == "cpu":
-            run = quantize_on_cpu
+            run = quantize_on_cpu if x.numel() >= COMPILED_FROM else quantize_on_device
         else:
             run = quantize_on_cuda if fuses(x, quantizer, layout, state) else quantize_on_device
         return run(x.detach(), quantizer, layout, state, out=out, seed=seed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -19,3 +21,9 @@ def patterns() -> npt.NDArray[np.float32]:
 def fewer_patterns(patterns: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Every bf16 and fp16 value, and 128 Ki random patterns."""
     return patterns[: (1 << 17) * 2]
+
+
+@pytest.fixture(autouse=True)
+def _always_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small tensors take the compiled path, too: it is what these tests are about."""
+    monkeypatch.setattr(importlib.import_module("dse.numerics.quantize"), "COMPILED_FROM", 0)
