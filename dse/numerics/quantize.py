@@ -21,8 +21,8 @@ from hwmodels.formats.quantizer import Quantizer
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 COMPILED_FROM = 4096
-"""Elements from which on the CPU runs compiled kernels. They give torch's bits, but the first use of
-each takes seconds of compiling, once an installation: no small network is worth that."""
+"""Elements from which on the CPU runs compiled kernels. They give torch's bits, but the first use
+of each takes seconds of compiling, once an installation: no small network is worth that."""
 
 
 def quantize(

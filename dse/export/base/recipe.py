@@ -73,7 +73,3 @@ class Recipe:
         found = self.program.analysis.flat.graph.by_name[node]
         side = found.inputs if operand.startswith("in") else found.outputs
         return side[int(operand.lstrip("inout"))]
-
-    def is_nested(self, key: str) -> bool:
-        """Whether a site stands in the body of an If, a Loop or a Scan."""
-        return key.rpartition("/")[0] not in self.graph.by_name
