@@ -9,11 +9,15 @@ import numpy as np
 import onnxruntime
 import pandas as pd
 import pytest
+from tokenizers import Tokenizer
 
 from dse.errors import RunError
 from dse.explore import run_search
 from dse.export import EXPORTERS, export_trial
+from dse.export.trial import calibration_feeds
 from dse.zoo.data import splits
+from tests.export import folders
+from tests.text import toy
 
 SPACE = """
 # May weights go to 4 bits?
@@ -159,3 +163,37 @@ def test_an_unknown_target_is_refused_with_the_nearest(dse, finished, tmp_path):
 def test_help_names_every_target(dse):
     shown = dse("export", "--help").out
     assert all(name in shown for name in EXPORTERS)
+
+
+TEXTS = """
+model: tiny
+data: {source: told.txt, sequence: 16, calibration: 2, search: 2, report: 2}
+scenario: {phases: {one: {dims: {batch: 1, sequence: 16}}}}
+targets: [{name: server, device: h100-sxm, runtime: vllm}]
+candidates:
+  - {match: {role: down}, use: [bf16, {name: fp8, weight: e4m3_channel, activation: e4m3_token}]}
+  - {match: {}, use: [bf16]}
+objectives: [quality_loss, weight_bytes]
+search: {trials: 2, seed: 0, sensitivity_samples: 2, solver_budgets: 2}
+"""
+
+
+def test_a_text_is_read_by_the_models_tokenizer_for_checks_and_calibration(tmp_path: Path) -> None:
+    model = folders.folder("llama", tmp_path / "tiny", num_hidden_layers=1)
+    toy.save(model)
+    text = toy.TEXT * 8
+    (tmp_path / "told.txt").write_text(text)
+    (tmp_path / "space.yaml").write_text(TEXTS)
+    run = run_search(tmp_path / "space.yaml", out=tmp_path / "run").folder
+
+    read = Tokenizer.from_file(str(model / "tokenizer.json"))
+    (feeds,) = calibration_feeds(run)()
+    (tokens,) = [value for name, value in feeds.items() if "ids" in name]
+    assert tokens.shape == (2, 16)
+    assert all(read.decode(row) in text for row in tokens.tolist())
+
+    trial = max(trials(run))
+    done = export_trial(
+        run, trial=trial, target="compressed-tensors", out=tmp_path / "out", verify=True
+    )
+    assert "outputs" in [check.compared for check in done.checks]

@@ -201,7 +201,8 @@ def _pair(emulator: Emulator, element: ElementType) -> Pair:
     if emulator.statistics is None or quantizer.format.tensor_scale is not None:
         raise Inexpressible(
             "its scales are worked out while the network runs; only those that calibration gave "
-            "are written",
+            "are written (ONNX's one operator for that, DynamicQuantizeLinear, has one scale a "
+            "tensor and uint8 codes: no scales a token or block)",
             instead=STATIC,
         )
     state = static_state(quantizer, emulator.statistics)

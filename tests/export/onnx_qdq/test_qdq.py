@@ -288,8 +288,23 @@ def test_products_that_saturate_without_vnni_are_named(
 
 def test_scales_a_token_are_refused_with_what_would_work(tmp_path: Path) -> None:
     recipe = mlp_recipe(tmp_path, "int8_channel", "int8_token")
-    with pytest.raises(ExportError, match="w8a8_int8_static"):
+    with pytest.raises(ExportError, match="w8a8_int8_static") as caught:
         deliver(recipe, "onnx-qdq", tmp_path / "q.onnx")
+    assert "int8_token at first/in0, second/in0: " in str(caught.value)
+    assert "no scales a token or block" in str(caught.value)
+
+
+@pytest.mark.parametrize("activation", [None, "int8:static", "int8:static:smooth(0.5)"])
+def test_smoothing_is_refused_by_name_and_leaves_no_file(
+    tmp_path: Path, activation: str | None
+) -> None:
+    """Factors of channels have no place between the codes of Q/DQ: no model without them."""
+    recipe = mlp_recipe(tmp_path, "int8_channel:smooth(0.5)", activation)
+    out = tmp_path / "q.onnx"
+    with pytest.raises(ExportError, match="smooth computes around the codes") as caught:
+        deliver(recipe, "onnx-qdq", out)
+    assert "first/in1, second/in1" in str(caught.value)
+    assert not out.exists()
 
 
 def test_integers_without_a_scale_are_rounded_and_saturate(tmp_path: Path) -> None:
