@@ -131,8 +131,18 @@ def sensitivity(
         Method, typer.Option(help="Measure every choice, or score all by one backward pass.")
     ] = Method.direct,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="FILE.csv", help="Save the table too.")
+        Path | None,
+        typer.Option("-o", "--out", "--csv", metavar="FILE.csv", help="Save the table too."),
     ] = None,
+    lines: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TOOL",
+            help="In place of the table the layers that mind most, as llama.cpp, llm-compressor "
+            "or aimet read them.",
+        ),
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Variables that --lines takes.")] = 8,
     compute: Annotated[Compute, typer.Option(help="Where the network runs.")] = Compute.cpu,
     json: JsonFlag = False,
 ) -> None:
@@ -143,10 +153,13 @@ def sensitivity(
     from dse.explore.measure.session import prepare  # noqa: PLC0415
     from dse.explore.problem.progress import Status  # noqa: PLC0415
     from dse.explore.run import open_space  # noqa: PLC0415
+    from dse.export.lines import check_tool, tool_lines  # noqa: PLC0415
     from dse.sensitivity.score import score  # noqa: PLC0415
     from dse.sensitivity.table import warn_of_flat  # noqa: PLC0415
 
     screen: Screen = context.obj
+    if lines is not None:
+        check_tool(lines)
     is_space = Path(source).suffix in (".yaml", ".yml")
     overrides = Overrides(data=data if is_space else data_of(source, data))
     space, origin, folder = open_space(source, overrides)
@@ -176,6 +189,10 @@ def sensitivity(
     rows = tuple(tuple(getattr(one, name) for name in columns) for one in table.ranked())
     if out is not None:
         write_atomically(out, table.to_csv(session.design.problem))
+    if lines is not None:
+        graph = session.design.model.graph
+        screen.result(tool_lines(lines, table, session.design.problem, graph, top=top))
+        return
     screen.table(Rows(columns=columns, rows=rows), as_json=json)
 
 

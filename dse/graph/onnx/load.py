@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -30,7 +31,7 @@ SMALL_ELEMENTS = 4096
 
 FOREIGN = {
     b"PK\x03\x04": "a zip archive, as PyTorch's checkpoints and numpy's .npz are",
-    b"GGUF": "a GGUF file (make a folder of it: dse import FILE.gguf -o DIR)",
+    b"GGUF": "a GGUF file (make a folder of it: dse import {path} -o {folder})",
     b"\x89HDF": "an HDF5 file, as Keras writes them",
     b"\x80\x02": "a pickle, as old PyTorch checkpoints are",
     b"{": "JSON text",
@@ -110,8 +111,9 @@ def _read(path: Path) -> onnx.ModelProto:
     content = followed(path).read_bytes()
     for start, what in FOREIGN.items():
         if content.startswith(start):
+            named = what.format(path=shlex.quote(str(path)), folder=shlex.quote(path.stem))
             raise GraphError(
-                f"{path}: {what}; expected an ONNX file, as torch.onnx.export writes it"
+                f"{path}: {named}; expected an ONNX file, as torch.onnx.export writes it"
             )
     try:
         model = onnx.load_model_from_string(content)
