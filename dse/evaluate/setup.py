@@ -89,8 +89,7 @@ def build_evaluator(
         )
     shapes = {name: _shape(graph, name) for name in graph.inputs}
     pairs = tuple(quantizers)
-    if left := named(analysis.quantized):
-        LOGGER.warning("quantized already, left as it is: %s", left)
+    _remark_quantized(analysis)
     sizes = Sizes(calibration=data.calibration, search=data.search, report=data.report)
     if needed and not any(uses_calibration(sites[key].role, each) for key, each in pairs):
         needed = replace(needed, calibration=0)
@@ -155,6 +154,17 @@ def build_evaluator(
 def text_reader(graph: Graph, source: str) -> TextReader | None:
     """The reader of the model's data, if they are text."""
     return reader_of(graph) if Path(source).suffix in SUFFIXES else None
+
+
+def _remark_quantized(analysis: Analysis) -> None:
+    """Says which products the model's author quantized."""
+    if left := named(analysis.quantized):
+        LOGGER.warning("quantized already, left as it is: %s", left)
+    if before := named(analysis.dequantized):
+        LOGGER.warning(
+            "quantized before (Q/DQ): its own rounding stays, formats given here round once more, "
+            "and losses are against the model as it is: %s", before,
+        )  # fmt: skip
 
 
 def _remark(graph: Graph, sites: Mapping[str, Site], task: Task) -> None:

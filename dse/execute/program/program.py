@@ -22,6 +22,7 @@ from dse.execute.program.run import Record, run_steps
 from dse.execute.program.trace import Execution, Recorder, Trace
 from dse.execute.program.weight_store import WeightCache
 from dse.graph.ir.graph import Graph
+from dse.graph.ir.operators import INTEGER_FORM, WRITE_PAIRS
 from dse.graph.patterns.analysis import Analysis
 from dse.numerics.precision import exact_float32
 
@@ -201,7 +202,8 @@ def _check(graph: Graph) -> None:
     if found:
         lines = [f"{what}: {', '.join(names)}" for what, names in sorted(found.items())]
         message = f"{where}{len(found)} unsupported operators (docs/onnx.md lists the supported)"
-        raise GraphError("\n  ".join([message, *lines]))
+        integers = any(name.rpartition(".")[2].startswith(INTEGER_FORM) for name in found)
+        raise GraphError("\n  ".join([message, *lines, *([WRITE_PAIRS] if integers else [])]))
     missing = [name for name, constant in graph.initializers.items() if not constant.has_data]
     if missing:
         shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")

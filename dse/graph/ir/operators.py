@@ -15,6 +15,15 @@ REPEATS = frozenset({"Expand", "Tile"})
 
 QUANTIZING = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
 
+INTEGER_FORM = ("QLinear", "QGemm")
+"""The beginnings of ONNX Runtime's operators over integers (`QuantFormat.QOperator`)."""
+
+WRITE_PAIRS = (
+    "operators of ONNX Runtime over integers (QuantFormat.QOperator): quantize the model with "
+    "QuantFormat.QDQ, which is the same model in pairs of QuantizeLinear and DequantizeLinear"
+)
+"""The advice about those of them that are unknown here."""
+
 LAYOUT = TRANSPARENT | PARTS | REPEATS | QUANTIZING
 """Operators that may stand between two operators without changing the pattern."""
 

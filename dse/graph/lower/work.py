@@ -71,11 +71,19 @@ def lower(analysis: Analysis, dims: Mapping[str, int], *, float_bits: int = 16) 
 
 
 def _quantized(analysis: Analysis) -> Iterator[str]:
-    """Says which products have a format already; they are named once for all."""
-    names = analysis.quantized
-    if names:
-        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        yield f"quantized already, priced as it is: {', '.join(names[:SHOWN])}{more}"
+    """Says which products were quantized before; they are named once for all."""
+    if analysis.quantized:
+        yield f"quantized already, priced as it is: {_some(analysis.quantized)}"
+    if analysis.dequantized:
+        yield (
+            "quantized before (Q/DQ), priced in the formats given here, with QuantizeLinear and "
+            f"DequantizeLinear as kernels of their own: {_some(analysis.dequantized)}"
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}"
 
 
 def _operations(values: Values, analysis: Analysis, course: Course) -> dict[str, list[Op]]:

@@ -15,6 +15,7 @@ from dse.graph.ir.attribute import integers
 from dse.graph.ir.flat import BRANCHES, LOOP_HEAD, carried_count, is_spliced
 from dse.graph.ir.graph import Dim, Graph, Initializer, Node, TensorType
 from dse.graph.ir.known import UNKNOWN, Known
+from dse.graph.ir.operators import INTEGER_FORM, WRITE_PAIRS
 from dse.graph.onnx.dimension import bound
 from dse.graph.onnx.infer import MAX_ELEMENTS, Inference
 from dse.graph.onnx.most import most_sizes
@@ -231,10 +232,12 @@ class Walk:
         declared = graph.types.get(value)
         kind = _agreed(inferred, declared)
         if kind is None or kind.shape is None:
+            is_integer = node.op_type.startswith(INTEGER_FORM)
+            hint = WRITE_PAIRS if is_integer else "declare its shape in the model (value_info)"
             raise GraphError(
                 f"{self.model.path or self.model.name}: the shape of {value!r} cannot be derived "
                 f"from the input shapes: {node.op_type} {node.name} depends on data or is not an "
-                "ONNX operator; declare its shape in the model (value_info)"
+                f"ONNX operator; {hint}"
             )
         most = most_sizes(node, self.known, len(kind.shape))
         sizes = tuple(

@@ -16,7 +16,12 @@ from dse.graph.patterns.norm import Norm, norms
 from dse.graph.patterns.partition import Partition, partition
 from dse.graph.patterns.pointwise import Pointwise, pointwise
 from dse.graph.patterns.regions import regions
-from dse.graph.patterns.sites import contraction_sites, other_sites, quantized_nodes
+from dse.graph.patterns.sites import (
+    contraction_sites,
+    dequantized_nodes,
+    other_sites,
+    quantized_nodes,
+)
 from dse.graph.patterns.twins import with_twins
 
 
@@ -88,6 +93,11 @@ class Analysis:
     def quantized(self) -> tuple[str, ...]:
         """Contracting nodes that the model's author quantized: they have no sites."""
         return quantized_nodes(self.flow)
+
+    @cached_property
+    def dequantized(self) -> tuple[str, ...]:
+        """Contracting nodes that read DequantizeLinear: quantized before, with sites."""
+        return dequantized_nodes(self.flow)
 
     @cached_property
     def other_sites(self) -> tuple[Site, ...]:

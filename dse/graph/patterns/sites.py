@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from dse.graph.ir.graph import Graph, Node
+from dse.graph.ir.operators import TRANSPARENT
 from dse.graph.ir.site import Site
 from dse.graph.patterns.attention import Attention
 from dse.graph.patterns.contraction import Factor, factors, is_contracting, shape
@@ -36,6 +37,22 @@ def contraction_sites(flow: Flow, found: Sequence[Attention]) -> Iterator[Site]:
 def quantized_nodes(flow: Flow) -> tuple[str, ...]:
     """The contracting nodes whose operands are integers: quantized before, and left so."""
     return tuple(n.name for n in flow.nodes if is_contracting(n) and is_quantized(flow.graph, n))
+
+
+def dequantized_nodes(flow: Flow) -> tuple[str, ...]:
+    """The contracting nodes of a Q/DQ model: floats, from an activation that was quantized."""
+    return tuple(n.name for n in flow.nodes if is_contracting(n) and _reads_dequantized(flow, n))
+
+
+def _reads_dequantized(flow: Flow, node: Node) -> bool:
+    """Whether a signal that a node multiplies comes from DequantizeLinear, moved about or not."""
+    for factor in factors(flow.graph, node):
+        made = flow.producer(node.inputs[factor.index])
+        while made is not None and made.op_type in TRANSPARENT:
+            made = flow.producer(made.inputs[0])
+        if made is not None and made.op_type == "DequantizeLinear":
+            return True
+    return False
 
 
 def is_quantized(graph: Graph, node: Node) -> bool:
