@@ -274,7 +274,9 @@ def load_assignment(path: Path, graph: Graph) -> Assignment:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise AssignmentError(f"{path}: cannot be read: {error.strerror}") from error
-    return from_json(text, graph, catalog.quantizer)
+    except UnicodeDecodeError as error:
+        raise AssignmentError(f"{path}: not JSON: is not UTF-8 ({error})") from error
+    return from_json(text, graph, catalog.quantizer, origin=str(path))
 
 
 def _annotated_assignment(path: Path, graph: Graph) -> Assignment:

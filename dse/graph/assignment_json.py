@@ -35,16 +35,18 @@ def to_json(
     }
 
 
-def from_json(text: str, graph: Graph, lookup: Lookup) -> Assignment:
+def from_json(
+    text: str, graph: Graph, lookup: Lookup, *, origin: str = "assignment"
+) -> Assignment:
     """The assignment of a JSON text; `lookup` turns a format name or object into a quantizer.
 
-    An empty or missing `model` fits every graph.
+    An empty or missing `model` fits every graph. Errors begin with `origin`, the file if any.
 
     Raises:
         AssignmentError: Not such a JSON object, another model's digest, a site that the graph
             does not have, a format that `lookup` refuses; all problems in one message.
     """
-    content = _object(text)
+    content = _object(text, origin)
     problems = [
         f"unknown field {name!r}{nearest(name, FIELDS)}"
         for name in content
@@ -68,18 +70,18 @@ def from_json(text: str, graph: Graph, lookup: Lookup) -> Assignment:
         listed = {}
     found = _quantizers(listed, _known(graph), lookup, problems)
     if problems:
-        raise AssignmentError("assignment: " + "; ".join(problems))
+        raise AssignmentError(f"{origin}: " + "; ".join(problems))
     return Assignment.of(found)
 
 
-def _object(text: str) -> Mapping[str, object]:
+def _object(text: str, origin: str) -> Mapping[str, object]:
     try:
         content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise AssignmentError(f"assignment: not JSON: {error}") from error
+    except (ValueError, RecursionError) as error:  # an integer of 5,000 digits; 10,000 brackets
+        raise AssignmentError(f"{origin}: not JSON: {error}") from error
     if not isinstance(content, dict):
         kind = type(content).__name__
-        raise AssignmentError(f"assignment: expected an object with {FIELDS}, got {kind}")
+        raise AssignmentError(f"{origin}: expected an object with {FIELDS}, got {kind}")
     return content
 
 

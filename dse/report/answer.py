@@ -100,7 +100,7 @@ def _what(run: SearchRun, point: MeasuredPoint) -> str:
     """Formats and their places, at a loss."""
     place = f"On {run.primary.title}, " if run.manifest.targets else ""
     loss = loss_text(point.loss, point.stderr)
-    shares = _joined(_shares(run, point))
+    shares = _joined(_shares(run, point)) or "every region takes its only choice"
     return f"{place}{shares} at a loss of {loss} {run.loss_unit}{_metric(run, point)}."
 
 

@@ -18,7 +18,7 @@ from dse.model import Model
 from dse.space.annotated import annotated_candidates
 from dse.space.build import searched_sites
 from dse.space.native import Platforms, native_uses
-from dse.space.schema import Rule, Target, Tie
+from dse.space.schema import Mode, Rule, Target, Tie
 from hwmodels.devices.device import Device
 from hwmodels.devices.load import load_device
 from hwmodels.runtimes.load import load_runtime
@@ -187,13 +187,20 @@ def _candidate_lines(
     ]
     for (kind, role), regions in groups.items():
         count = len(regions)
-        uses = ", ".join(native_uses(regions, works, platforms))
+        uses = ", ".join(_use(use) for use in native_uses(regions, works, platforms))
         regions_word = "region" if count == 1 else "regions"
         lines += [
             f"  - match: {{kind: {kind}, role: {role}}}  # {count} {regions_word}",
             f"    use: [{uses}]",
         ]
     return lines
+
+
+def _use(use: str | Mode) -> str:
+    if isinstance(use, str):
+        return use
+    fields = use.model_dump(exclude_none=True)
+    return "{" + ", ".join(f"{key}: {value}" for key, value in fields.items()) + "}"
 
 
 def _objective_lines(draft: Draft) -> list[str]:

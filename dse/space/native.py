@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 from dse.graph.ir.site import Region
 from dse.space.build import resolve_choice
 from dse.space.operands import operand_quantizers
+from dse.space.schema import Mode
 from hwmodels.devices.device import Device
 from hwmodels.runtimes.execution import execution
+from hwmodels.runtimes.legality import default_element
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.runtimes.runtime import Runtime
 from hwmodels.work.cost import AS_ASKED
@@ -18,7 +21,7 @@ from hwmodels.work.work import CONTRACTING, RegionWork
 BASELINE = "bf16"
 FLOAT = "fp32"
 WIDE = (BASELINE, "fp16", FLOAT)
-"""Floats that a region keeps, the first that runs."""
+"""Floats that a region keeps."""
 UNITS = "free"
 """The runtime that runs whatever a device's units multiply."""
 EIGHT_BITS = (("w8a8_fp8_dynamic",), ("w8a8_int8", "w8a8_int8_static"))
@@ -28,16 +31,25 @@ NARROW = (("w4a16",), ("w4a4_nvfp4", "w4a4_mxfp4"))
 WITHOUT_FLOATS = (("w8a8_int8_static",), ("w8a8_int8",), ("int8",))
 """The stand-in for 16-bit floats where a target has none: heads and attention take it too."""
 
+Use: TypeAlias = str | Mode
 Platforms = Sequence[tuple[Device, Runtime]]
+
+
+BLOCKS = (
+    (Mode(name="w_q8_0", weight="q8_0"),),
+    (Mode(name="w_q4_k", weight="q4_k"), Mode(name="w_q4_0", weight="q4_0")),
+)
+"""GGUF's blocks, for runtimes that have kernels for no scheme; q4_k wants rows of 256."""
 
 
 def native_uses(
     regions: Sequence[Region], works: Mapping[str, RegionWork], platforms: Platforms
-) -> tuple[str, ...]:
+) -> tuple[Use, ...]:
     """Candidates for regions of one kind and role, those that all targets run natively.
 
-    Where a runtime has none, or nothing narrower than a float, those that the devices' units
-    multiply; where these have none, what is usual: it is priced as what would happen instead.
+    Where a runtime runs no scheme narrower than a float, its block formats of weights; where it
+    has none either, those that the devices' units multiply; where these have none, what is
+    usual: it is priced as what would happen instead.
 
     Args:
         regions: of one kind and role.
@@ -51,7 +63,9 @@ def native_uses(
     free = load_runtime(UNITS)
     units = [(device, free) for device, _ in platforms]
     found = _running(held, platforms, eight, kept=kept)
-    if found and (kept or len(found) > 1 or found[0] not in WIDE):
+    if found and not kept and found[-1] in WIDE and found[-1] != FLOAT:
+        found += _each_first(BLOCKS, held, platforms)
+    if found and (kept or found[-1] not in WIDE):
         return found
     more = _running(held, units, eight, kept=kept)
     if found or more:
@@ -65,9 +79,9 @@ def _running(
     eight: tuple[Sequence[str], ...],
     *,
     kept: bool,
-) -> tuple[str, ...]:
+) -> tuple[Use, ...]:
     """The widest float that all targets run, and of each group what they run too."""
-    wide = _first(WIDE, works, platforms)
+    wide = next(iter(_each_first((_floats(platforms),), works, platforms)), "")
     if wide == FLOAT and not all(_is_built_for(FLOAT, device) for device, _ in platforms):
         wide = ""
     if wide and kept:
@@ -75,8 +89,13 @@ def _running(
     groups: tuple[Sequence[str], ...] = (*eight, *NARROW) if wide else WITHOUT_FLOATS
     if wide == FLOAT:
         groups = eight  # weight-only schemes keep 16-bit activations
-    found = [_first(group, works, platforms) for group in groups]
-    return tuple(name for name in (wide, *found) if name)
+    return (*((wide,) if wide else ()), *_each_first(groups, works, platforms))
+
+
+def _floats(platforms: Platforms) -> tuple[str, ...]:
+    """Floats that a region keeps, the first that runs; fp16 before a bf16 that no unit has."""
+    fp16 = any(default_element(device) == "fp16" for device, _ in platforms)
+    return ("fp16", BASELINE, FLOAT) if fp16 else WIDE
 
 
 def _is_built_for(element: str, device: Device) -> bool:
@@ -85,13 +104,19 @@ def _is_built_for(element: str, device: Device) -> bool:
     return any(rate.accepts(element, element) for unit in matrix for rate in unit.rates)
 
 
-def _first(names: Iterable[str], works: Iterable[RegionWork], platforms: Platforms) -> str:
-    return next((name for name in names if _runs(name, works, platforms)), "")
+def _each_first(
+    groups: Iterable[Iterable[Use]], works: Sequence[RegionWork], platforms: Platforms
+) -> tuple[Use, ...]:
+    """Of each group the first that runs, if any does."""
+    found = (
+        next((use for use in group if _runs(use, works, platforms)), None) for group in groups
+    )
+    return tuple(use for use in found if use is not None)
 
 
-def _runs(name: str, works: Iterable[RegionWork], platforms: Platforms) -> bool:
+def _runs(use: Use, works: Iterable[RegionWork], platforms: Platforms) -> bool:
     """Whether every target executes a choice in all regions as it is asked for."""
-    quantizers = operand_quantizers(resolve_choice(name))
+    quantizers = operand_quantizers(resolve_choice(use))
     return all(
         execution(op.quantized(quantizers), device, runtime).status in AS_ASKED
         for work in works

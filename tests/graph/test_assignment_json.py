@@ -59,8 +59,10 @@ def test_all_problems_come_at_once(graph):
         ("{", "not JSON"),
         ("[]", "expected an object"),
         ('{"sites": []}', "sites: must be an object"),
+        ("[" * 100_000, "not JSON"),
+        (f'{{"default": {"9" * 5000}}}', "not JSON"),
     ],
 )
-def test_other_json_is_refused(graph, text, message):
-    with pytest.raises(AssignmentError, match=message):
-        from_json(text, graph(TEXT), catalog.quantizer)
+def test_other_json_is_refused_by_the_name_of_its_file(graph, text, message):
+    with pytest.raises(AssignmentError, match=f"^a.json: {message}"):
+        from_json(text, graph(TEXT), catalog.quantizer, origin="a.json")

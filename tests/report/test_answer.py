@@ -55,6 +55,14 @@ def test_a_run_without_recommendation_says_so(folder: Path) -> None:
     assert "has not recommended one" in answer(read_run(folder))
 
 
+def test_where_each_region_has_one_choice_the_answer_says_so(
+    run: SearchRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SearchRun, "searched", ())
+    said = "On b200-sxm under vllm, every region takes its only choice at a loss of"
+    assert answer(run).startswith(said)
+
+
 def test_proxy_accuracy_and_unvalidated_devices_are_said(run: SearchRun) -> None:
     text = " ".join(caveats(run))
     assert "accuracy of byte-gpt, cost shape of llama-3-8b" in text

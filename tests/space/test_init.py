@@ -40,6 +40,8 @@ def test_a_draft_binds_each_size_once_whatever_sums_of_them_the_inputs_have(
         ("ethos-u55", "vela", ["w8a8_int8_static", "int8"]),
         ("b200-sxm", "vllm", ["bf16", "w8a8_fp8_dynamic", "w4a16", "w4a4_nvfp4"]),
         ("h100-sxm", "vllm", ["bf16", "w8a8_fp8_dynamic", "w8a8_int8", "w4a16"]),
+        ("t4", "torch-eager", ["fp16", "w8a8_int8"]),  # no unit of Turing multiplies bf16
+        ("h100-sxm", "llama-cpp", ["bf16", "w_q8_0", "w_q4_k"]),  # its kernels are of blocks
         ("cpu-avx2", "free", ["fp32", "w8a8_int8"]),  # multiplies int8 and fp32
         ("cpu-avx2", "torch-eager", ["fp32", "w8a8_int8"]),  # which runs fp32 alone there
         ("tpu-v1", "free", ["w8a8_int8_static", "w8a8_int8", "int8"]),  # its array has no floats
@@ -61,7 +63,7 @@ def test_candidates_are_what_the_target_runs_natively(
     opened = open_model("m.onnx", folder=tmp_path)
     space = parse_space(space_text(opened, "m.onnx", draft), origin="draft")
     hidden, head = space.candidates
-    assert list(hidden.use) == offered
+    assert [use if isinstance(use, str) else use.name for use in hidden.use] == offered
     # A head stays in 16 bits where there are 16-bit floats.
-    wide = [name for name in offered if name in ("bf16", "fp32")]
+    wide = [name for name in offered if name in ("bf16", "fp16", "fp32")]
     assert list(head.use) == (wide or offered)
