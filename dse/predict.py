@@ -10,6 +10,7 @@ from dse.errors import AssignmentError
 from dse.evaluate.deployment import Deployment
 from dse.evaluate.phases import Exchange, exchange_of, growing_steps, phase_work, remarks_of
 from dse.evaluate.request import Request
+from dse.evaluate.tables import StoredTables, stored_tables
 from dse.graph.annotations import annotations_of
 from dse.graph.assignment_json import from_json
 from dse.graph.ir.assignment import Assignment
@@ -24,7 +25,8 @@ from hwmodels.formats import catalog
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.runtimes.platform import Platform, load_platform
 from hwmodels.runtimes.runtime import Runtime
-from hwmodels.tables.network import PhaseWork
+from hwmodels.tables.network import Choices, CostTable, PhaseWork
+from hwmodels.tables.served import ServedTable
 from hwmodels.tables.serving import UTILISATION
 from hwmodels.work.cost import CostEstimate
 from hwmodels.work.role import ROLES
@@ -133,11 +135,14 @@ def predict(
     )
     lowered = {region.name for region in phases[0].work.regions}
     found = [region for region in analysis.regions if region.name in lowered]
-    chosen = _chosen(found, formats, assignment, usage.kv)
+    given = _given(analysis, found, formats, assignment)
+    chosen = _chosen(found, given, usage.kv)
     aside = _unpriced(analysis, assignment)
     exchange = exchange_of(phases) if usage.request else None
     calls = _Calls(
         aside=aside,
+        analysis=analysis,
+        assignments=tuple(given.values()),
         phases=phases,
         exchange=exchange,
         steps=growing_steps(analysis, dims["decode"], usage.gpus) if exchange else (),
@@ -156,17 +161,24 @@ def predict(
 ByRegion = Mapping[str, Mapping[OperandName, Quantizer]]
 
 
-def _chosen(
+def _given(
+    analysis: Analysis,
     found: Sequence[Region],
     formats: Sequence[str],
     assignment: Assignment | None,
-    kv: Quantizer | None,
-) -> dict[str, ByRegion]:
-    """Operands by region, for every label."""
+) -> dict[str, Assignment]:
+    """Assignments by label."""
     uniforms = formats or (() if assignment else (WIDE,))
-    given = {name: uniform_assignment(found, name) for name in uniforms}
+    given = {name: uniform_assignment(found, name, analysis.ties) for name in uniforms}
     if assignment is not None:
         given["assignment"] = assignment
+    return given
+
+
+def _chosen(
+    found: Sequence[Region], given: Mapping[str, Assignment], kv: Quantizer | None
+) -> dict[str, ByRegion]:
+    """Operands by region, for every label."""
     chosen: dict[str, ByRegion] = {}
     for label, sites in given.items():
         by_region = _of_assignment(found, sites)
@@ -187,6 +199,9 @@ class _Calls:
 
     aside: tuple[str, ...]
     """Remarks on what an assignment names and no price holds."""
+    analysis: Analysis
+    assignments: Sequence[Assignment]
+    """One a label."""
     phases: tuple[PhaseWork, ...]
     exchange: Exchange | None
     steps: tuple[PhaseWork, ...]
@@ -194,18 +209,28 @@ class _Calls:
     def priced(
         self, chosen: Mapping[str, ByRegion], deployment: Deployment
     ) -> Iterator[Prediction]:
-        """One prediction a label; one table for all, which plans equal regions once."""
+        """One prediction a label; one table for all that store look-ups alike.
+
+        It plans equal regions once.
+        """
+        stored = [
+            stored_tables(self.analysis, self.phases[0].work, formats, given, deployment)
+            for formats, given in zip(chosen.values(), self.assignments, strict=True)
+        ]
         names = dict.fromkeys(region for formats in chosen.values() for region in formats)
         choices = {
             region: tuple(formats.get(region, {}) for formats in chosen.values())
             for region in names
         }
-        table = deployment.table(self.phases, choices)
-        served = self.exchange and deployment.served(table, self.exchange, self.steps, choices)
+        alike = {one.formats: one for one in stored}
+        tables = {
+            formats: self._tabled(one, choices, deployment) for formats, one in alike.items()
+        }
         device = deployment.device
         remarks = (*remarks_of(self.phases), *self.aside)
-        for index, label in enumerate(chosen):
+        for index, (label, one) in enumerate(zip(chosen, stored, strict=True)):
             assignment = dict.fromkeys(names, index)
+            table, served = tables[one.formats]
             yield Prediction(
                 device=device.name,
                 runtime=deployment.runtime.name,
@@ -213,23 +238,33 @@ class _Calls:
                 cost=table.total(assignment),
                 native_share=table.native_share(assignment),
                 serving=served.total(assignment) if served else {},
-                remarks=remarks,
+                remarks=(*remarks, *one.remarks),
                 validated=bool(device.validated),
                 note=device.note,
             )
+
+    def _tabled(
+        self, stored: StoredTables, choices: Choices, deployment: Deployment
+    ) -> tuple[CostTable, ServedTable | None]:
+        """The costs of all labels where look-ups are stored so."""
+        phases, steps = stored.applied(self.phases), stored.applied(self.steps)
+        table = deployment.table(phases, choices)
+        if self.exchange is None:
+            return table, None
+        return table, deployment.served(table, self.exchange, steps, choices)
 
 
 def _unpriced(analysis: Analysis, assignment: Assignment | None) -> tuple[str, ...]:
     """Says which formats of an assignment stand where nothing is priced by format."""
     given = assignment.as_dict() if assignment is not None else {}
-    names = [key for key in given if key not in analysis.by_key]
+    tables = {site.key for site in analysis.tables}
+    names = [key for key in given if key not in analysis.by_key and key not in tables]
     if not names:
         return ()
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return (
-        f"not priced: formats at {', '.join(names[:SHOWN])}{more}: only operands of products are; "
-        "a table of a look-up counts in 16 bits, beside the copy of a product that reads it in "
-        "fewer",
+        f"not priced: formats at {', '.join(names[:SHOWN])}{more}: only operands of products and "
+        "tables of look-ups are",
     )
 
 

@@ -27,7 +27,7 @@ from dse.space.init import Draft, space_text
 from dse.space.load import parse_space
 from dse.space.schema import Data as AskedData
 from dse.space.schema import Rule
-from dse.space.uniform import WIDE, uniform_assignment
+from dse.space.uniform import WIDE, uniform_assignment, with_tables
 from hwmodels.devices.device import Device
 from hwmodels.formats import catalog
 from hwmodels.formats.quantizer import Quantizer
@@ -198,15 +198,14 @@ class LoadedModel:
         if isinstance(format, Quantizer):
             chosen = resolve_choice(mode_of(format)).quantizers
             every = (site for region in analysis.regions for site in searched_sites(region))
-            return Assignment.of(
-                {site.key: chosen[site.role] for site in every if site.role in chosen}
-            )
+            found = {site.key: chosen[site.role] for site in every if site.role in chosen}
+            return with_tables(Assignment.of(found), analysis.ties)
         if isinstance(format, Mapping | FrontPoint):
             content = format if isinstance(format, Mapping) else format.assignment
             return from_json(json.dumps(content), self.model.graph, catalog.quantizer)
         if _is_file(format):
             return load_assignment(Path(format), self.model.graph)
-        return uniform_assignment(analysis.regions, str(format))
+        return uniform_assignment(analysis.regions, str(format), analysis.ties)
 
     def _source(self, data: Data) -> str:
         found = source_of(data)

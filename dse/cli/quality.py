@@ -94,7 +94,8 @@ def evaluate(
     if assignment is not None:
         chosen = load_assignment(assignment, opened.graph)
     else:
-        chosen = uniform_assignment(opened.analysis.regions, str(format))
+        analysis = opened.analysis
+        chosen = uniform_assignment(analysis.regions, str(format), analysis.ties)
     if entries:
         rows = evaluate_tasks(
             opened.analysis, chosen, entries, Data(source=source), compute=compute.value

@@ -95,6 +95,21 @@ class Emulator:
         return calibrated_state(x, self.quantizer, axes=self.axes)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tied:
+    """A look-up's table as the product that shares it has it: one copy, whatever was learned."""
+
+    product: Emulator
+    turned: bool
+    """Whether the product's weight is the table's transpose."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The stored values of the table x, (words, depth), in the type of x."""
+        weight = x.float()
+        found = self.product(weight.T.contiguous()).T if self.turned else self.product(weight)
+        return found.to(x.dtype).contiguous()
+
+
 @cache
 def _has_zero(element: Encoding) -> bool:
     return not is_tabled(element) or 0.0 in sorted_values(element)

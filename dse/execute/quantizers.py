@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from dse.execute.emulate import emulators
+from dse.execute.emulate import Tied, emulators
 from dse.execute.operators.step import Quantize
 from dse.execute.weights.calibrate import Calibration
 from dse.execute.weights.learn import WeightStates
@@ -66,7 +66,12 @@ def bound(
     """
     assignment = weights.settled(assignment)
     weights.prepare(assignment)
-    found: dict[str, Quantize] = {**emulators(assignment, sites, calibration, weights)}
-    for key, shift in corrections(assignment, weights).items():
+    tied = weights.tied(assignment)
+    given = assignment.replaced(dict.fromkeys(tied))
+    own = emulators(given, sites, calibration, weights)
+    found: dict[str, Quantize] = {**own}
+    for key, reader in tied.items():
+        found[key] = Tied(product=own[reader.site.key], turned=reader.turned)
+    for key, shift in corrections(given, weights).items():
         found[key] = replace(shift, then=found.get(key))
     return found

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from dse.graph.ir.assignment import Assignment
 from dse.graph.ir.site import Region
+from dse.graph.patterns.tied import Tie
 from dse.space.build import resolve_choice, searched_sites
 from hwmodels.formats import catalog
 from hwmodels.formats.quantizer import Quantizer
@@ -13,15 +14,20 @@ from hwmodels.work.role import region_role
 
 WIDE = "bf16"
 """The scheme of the rest, and the meaning of no scheme at all."""
+WIDE_BITS = 16
+"""A tied table of so many bits is one copy whatever its readers call them."""
 
 
-def uniform_assignment(regions: Sequence[Region], name: str) -> Assignment:
+def uniform_assignment(
+    regions: Sequence[Region], name: str, ties: Sequence[Tie] = ()
+) -> Assignment:
     """The assignment that `--format NAME` stands for.
 
     Args:
         regions: of the model.
         name: a scheme, which leaves embeddings and head in 16 bits, or a format, which
             spares nothing.
+        ties: tables of look-ups that follow the products which share them.
 
     Raises:
         HardwareError: no such scheme or format.
@@ -36,4 +42,21 @@ def uniform_assignment(regions: Sequence[Region], name: str) -> Assignment:
             for site in searched_sites(region)
             if site.role in quantizers
         }
-    return Assignment.of(sites)
+    return with_tables(Assignment.of(sites), ties)
+
+
+def with_tables(assignment: Assignment, ties: Sequence[Tie]) -> Assignment:
+    """The assignment in which look-ups read the copy of a product that shares their table.
+
+    Transforms of a product's operands are no business of a look-up, whose table stays as it is.
+    """
+    given = assignment.as_dict()
+    for tie in ties:
+        first = given.get(tie.products[0].site.key)
+        if first is not None and _is_followed(first):
+            given.setdefault(tie.look_up.key, first)
+    return Assignment.of(given)
+
+
+def _is_followed(quantizer: Quantizer) -> bool:
+    return not quantizer.transforms and quantizer.format.element.bits < WIDE_BITS

@@ -94,6 +94,15 @@ def share_of_weights(op: Op) -> float:
     return hit_experts(s["E"], s["M"], s["topk"]) / s["E"]
 
 
+def _row_bytes(op: Op) -> int:
+    """Bytes of the rows that a look-up reads of a table with a format; 0 for one without."""
+    return sum(
+        replace(operand, shape=(op.sizes["tokens"], op.sizes["dim"])).bytes
+        for operand in op.operands
+        if operand.is_weight and operand.quantizer is not None
+    )
+
+
 def plain_kernel(
     ops: Sequence[Op], reads: Sequence[Operand], written: int, output: Format | None = None
 ) -> Kernel:
@@ -104,7 +113,7 @@ def plain_kernel(
     kind = PLAIN_KINDS.get(main.kind, "pointwise")
     if main.kind == "embedding":
         # A look-up reads the rows that it returns, not the table.
-        cold, total = written, written
+        cold = total = _row_bytes(main) or written
     return Kernel(
         kind=kind,
         detail=main.detail or main.kind,

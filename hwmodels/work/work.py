@@ -209,3 +209,33 @@ class Work:
     def macs(self) -> int:
         """Multiply-accumulates of one call."""
         return sum(region.macs for region in self.regions)
+
+    def with_tables(self, tables: Mapping[str, Quantizer]) -> Work:
+        """A copy in which the tables of look-ups, by name of the op, are stored so.
+
+        Scales lie along the rows, (words, depth), that a look-up reads.
+        """
+        return replace(self, regions=tuple(_with_tables(r, tables) for r in self.regions))
+
+
+def _with_tables(region: RegionWork, tables: Mapping[str, Quantizer]) -> RegionWork:
+    stored = {
+        operand.value: tables[op.name]
+        for op in region.ops
+        if op.kind == "embedding" and op.name in tables
+        for operand in op.operands
+        if operand.is_weight
+    }
+    if not stored:
+        return region
+
+    def changed(operands: tuple[Operand, ...]) -> tuple[Operand, ...]:
+        return tuple(
+            replace(operand, quantizer=stored[operand.value], contraction_axes=(1,))
+            if operand.value in stored
+            else operand
+            for operand in operands
+        )
+
+    ops = tuple(replace(op, operands=changed(op.operands)) for op in region.ops)
+    return replace(region, ops=ops, reads=changed(region.reads))

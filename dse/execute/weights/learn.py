@@ -26,6 +26,7 @@ from dse.execute.weights.smooth import smoothing_of, smoothing_strength
 from dse.graph.ir.assignment import Assignment
 from dse.graph.ir.operators import LAYOUT
 from dse.graph.ir.site import Site
+from dse.graph.patterns.tied import Reader
 from dse.numerics import (
     QuantizerState,
     calibrated_state,
@@ -72,7 +73,10 @@ class WeightStates:
         Raises:
             AssignmentError: a learned rounding or a correction at a site that cannot have one.
         """
-        wishes = {wish.identity: wish for pair in pairs for wish in self._wishes(*pair)}
+        pairs = tuple(pairs)
+        tied = self.tied(pairs)
+        asked = (pair for pair in pairs if pair[0] not in tied)
+        wishes = {wish.identity: wish for pair in asked for wish in self._wishes(*pair)}
         missing = [wish for identity, wish in wishes.items() if identity not in self._states]
         with exact_float32(self._program.device):
             self._find(missing)
@@ -114,6 +118,23 @@ class WeightStates:
         if all(sides_of(quantizer) is None for _, quantizer in assignment):
             return assignment
         return self._equalization.settled(assignment)
+
+    def tied(self, pairs: Iterable[tuple[str, Quantizer]]) -> Mapping[str, Reader]:
+        """The products whose stored weight look-ups read, by the site key of the look-up's table.
+
+        Both have one quantizer, and none that moves ranges between operands, which the product
+        alone could undo.
+        """
+        pairs = tuple(pairs)
+        tables = {tie.look_up.key: tie.products for tie in self._program.analysis.ties}
+        found: dict[str, Reader] = {}
+        for key, quantizer in pairs:
+            still = sides_of(quantizer) is None and smoothing_strength(quantizer) is None
+            readers = tables.get(key, ()) if still else ()
+            alike = (one for one in readers if (one.site.key, quantizer) in pairs)
+            if (reader := next(alike, None)) is not None:
+                found[key] = reader
+        return found
 
     def state(self, key: str, quantizer: Quantizer) -> QuantizerState | None:
         """The state of a quantizer at a site; None where it needs nothing."""

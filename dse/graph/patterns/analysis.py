@@ -22,6 +22,7 @@ from dse.graph.patterns.sites import (
     other_sites,
     quantized_nodes,
 )
+from dse.graph.patterns.tied import Tie, ties
 from dse.graph.patterns.twins import with_twins
 
 
@@ -106,6 +107,16 @@ class Analysis:
         They sum over no axis. Constants (gains, biases, tables) have the role `weight`.
         """
         return tuple(other_sites(self.flow))
+
+    @cached_property
+    def tables(self) -> tuple[Site, ...]:
+        """The tables of look-ups: of the other sites those whose scales lie along an axis."""
+        return tuple(site for site in self.other_sites if site.contraction_axes)
+
+    @cached_property
+    def ties(self) -> tuple[Tie, ...]:
+        """The tables whose rows products multiply, too."""
+        return ties(self.flow, self.tables, self.sites)
 
     def sites_with(self, keys: Iterable[str]) -> Mapping[str, Site]:
         """The sites of contracting nodes by key, and the other ones that an assignment names."""
