@@ -56,8 +56,9 @@ def test_a_run_without_recommendation_says_so(folder: Path) -> None:
 
 
 def test_where_each_region_has_one_choice_the_answer_says_so(
-    run: SearchRun, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    run = read_run(folder)  # of its own: the shared one keeps what it computed
     monkeypatch.setattr(SearchRun, "searched", ())
     said = "On b200-sxm under vllm, every region takes its only choice at a loss of"
     assert answer(run).startswith(said)
