@@ -32,6 +32,7 @@ def test_a_broken_file_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_a_file_given_as_a_model_says_what_to_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "model.gguf").write_bytes(b"GGUF" + bytes(20))
-    assert run(["predict", str(tmp_path / "model.gguf"), "--device", "h100-sxm"]) == 2
-    assert "dse import FILE.gguf -o DIR" in capsys.readouterr().err
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF" + bytes(20))
+    assert run(["predict", str(path), "--device", "h100-sxm"]) == 2
+    assert f"dse import {path} -o model" in capsys.readouterr().err
