@@ -10,6 +10,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from dse.errors import RunError
 from dse.evaluate.hurdle import Hurdle
 from dse.evaluate.quality import Quality
 from dse.explore.measure.executor import Executor, Job, Outcome, outcomes
@@ -233,4 +234,10 @@ def quality_json(quality: Quality) -> dict[str, Any]:
 
 
 def _from_json(content: Mapping[str, Any]) -> Quality:
-    return Quality(**{**content, "losses": tuple(content["losses"])})
+    try:
+        return Quality(**{**content, "losses": tuple(content["losses"])})
+    except (KeyError, TypeError) as error:
+        raise RunError(
+            "study: expected a trial with the fields of a measured quality, got others "
+            f"({error}); the study was damaged: restore it from a copy"
+        ) from error

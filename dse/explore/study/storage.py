@@ -50,6 +50,9 @@ HIDDEN = "***"
 _TOGETHER: ContextVar[bool] = ContextVar("written_together", default=False)
 
 
+DAMAGED = "the file was damaged: restore it from a copy, or search into a new folder"
+
+
 def open_journal(path: Path) -> BaseStorage:
     """The journal of a run folder; the caller holds the folder's lock.
 
@@ -70,9 +73,15 @@ def open_journal(path: Path) -> BaseStorage:
     except ValueError as error:  # of the encoding, or of JSON
         raise RunError(
             f"{journal}: expected a JSON object in UTF-8 a line, got something else ({error}); "
-            "the file was damaged: restore it from a copy, or search into a new folder"
+            f"{DAMAGED}"
         ) from error
-    return JournalStorage(gathered)
+    try:
+        return JournalStorage(gathered)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:  # of replayed entries
+        raise RunError(
+            f"{journal}: expected the entries of a study, got some that Optuna cannot replay "
+            f"({type(error).__name__}: {error}); {DAMAGED}"
+        ) from error
 
 
 @contextmanager

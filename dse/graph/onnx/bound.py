@@ -300,6 +300,10 @@ def _may_end_early(node: Node) -> bool:
     """Whether the body computes a condition, instead of handing on that it goes on."""
     body = node.attributes["body"]
     assert isinstance(body, Graph)
+    if not body.outputs:
+        raise GraphError(
+            f"{node.name}: the body of a Loop returns a condition, this returns nothing"
+        )
     value = body.outputs[0]
     while (source := body.producer.get(value)) is not None and source.op_type == "Identity":
         value = source.inputs[0]

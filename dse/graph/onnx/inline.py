@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import onnx
 import onnx.inliner
+import onnx.shape_inference
 
 from dse.errors import GraphError
 from dse.graph.onnx.order import bodies
@@ -33,7 +34,12 @@ def inlined(model: onnx.ModelProto, *, where: str) -> onnx.ModelProto:
         )
     try:
         return onnx.inliner.inline_local_functions(model, convert_version=True)
-    except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
+    except (
+        RuntimeError,
+        ValueError,
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+    ) as error:
         raise GraphError(f"{where}: cannot inline model-local functions: {error}") from error
 
 
