@@ -14,7 +14,7 @@ IN_ALL = 2_000
 EACH = 50
 """Cases a test: many tests, so that processes share them evenly."""
 FOUND = (4035, 5628, 6185, 7681, 7886, 8886)
-"""Later cases that were faults: a Loop without results, a domain without opset, damaged studies."""
+"""Later cases that were faults: Loops without results, domains without opset, damaged studies."""
 
 
 @pytest.fixture(scope="module")
