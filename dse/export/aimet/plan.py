@@ -6,7 +6,7 @@ ONNX's QuantizeLinear (`output_dtype`, `y_scale`, `y_zero_point`, `axis`, `block
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -52,19 +52,13 @@ class Encodings:
 def encodings_of(recipe: Recipe) -> Encodings:
     """The encodings of a recipe, with what AIMET cannot say."""
     plan = recipe.once(qdq_plan)
-    names = {key: quantizer.name for key, quantizer in recipe.assignment}
     edits = dict(plan.placements)
     found = Encodings(plan=plan, refused=list(plan.refused))
     for key, placement in plan.placements.items():
         try:
             encoding, rest = _parted(recipe, key, placement)
         except Inexpressible as why:
-            site = key if key in names else ""
-            found.refused.append(
-                Refusal(
-                    reason=why.reason, instead=why.instead, site=site, format=names.get(key, "")
-                )
-            )
+            found.refused.append(recipe.refusal(key, why.reason, why.instead))
             continue
         if encoding is not None:
             found.by_site[key] = encoding
@@ -72,7 +66,7 @@ def encodings_of(recipe: Recipe) -> Encodings:
         if rest is not None:
             edits[key] = rest
     found.plan = replace(plan, placements=edits)
-    found.refused += _read_otherwise(recipe, found, names)
+    found.refused += _read_otherwise(recipe, found)
     if not found.refused:
         found.refused += unwritable(recipe, found.plan)
     return found
@@ -129,9 +123,7 @@ def _type(dtype: np.dtype[Any]) -> str:
     return FLOATS[dtype.name]
 
 
-def _read_otherwise(
-    recipe: Recipe, found: Encodings, names: Mapping[str, str]
-) -> Iterator[Refusal]:
+def _read_otherwise(recipe: Recipe, found: Encodings) -> Iterator[Refusal]:
     """Activations that are rounded for some of their readers only."""
     graph = recipe.graph
     readers: dict[str, list[str]] = {}
@@ -147,12 +139,11 @@ def _read_otherwise(
         others = [one for one in readers[value] if found.by_site.get(one) != encoding]
         others += ["the graph's output"] if value in graph.outputs else []
         if others:
-            yield Refusal(
-                reason=f"AIMET quantizes a tensor for all that read it, and {value} is read "
+            yield recipe.refusal(
+                key,
+                f"AIMET quantizes a tensor for all that read it, and {value} is read "
                 f"otherwise by {', '.join(others[:3])}",
-                instead="one static format for all readers is written, or none",
-                site=key if key in names else "",
-                format=names.get(key, ""),
+                "one static format for all readers is written, or none",
             )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dse.execute.operators.step import Quantize
 from dse.execute.program.program import Program
+from dse.export.base.refusal import Refusal
 from dse.graph.ir.assignment import Assignment
 from dse.graph.ir.graph import Graph
 from dse.imports.facts import facts_of
@@ -61,6 +62,15 @@ class Recipe:
         facts = facts_of(self.graph)
         return None if facts is None else Path(facts.folder)
 
+    def refusal(self, site: str, reason: str, instead: str) -> Refusal:
+        """The refusal of a site, with the quantizer that the assignment has there.
+
+        A site of which the assignment says nothing, where a mean is corrected, is not named.
+        """
+        name = self.once(_names).get(site)
+        at = "" if name is None else site
+        return Refusal(reason=reason, instead=instead, site=at, format=name or "")
+
     def constant(self, key: str) -> Tensor | None:
         """The constant that stands at a site; None where an activation does."""
         if not key.rpartition("/")[2].startswith("in"):
@@ -73,3 +83,7 @@ class Recipe:
         found = self.program.analysis.flat.graph.by_name[node]
         side = found.inputs if operand.startswith("in") else found.outputs
         return side[int(operand.lstrip("inout"))]
+
+
+def _names(recipe: Recipe) -> dict[str, str]:
+    return {key: quantizer.name for key, quantizer in recipe.assignment}

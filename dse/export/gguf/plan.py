@@ -20,7 +20,7 @@ from dse.export.gguf.blocks import packed
 from dse.export.gguf.metadata import Network, network_of
 from dse.export.gguf.types import HELD, TYPES, TensorType, type_of
 from dse.export.gguf.vocabulary import Vocabulary, vocabulary_of
-from dse.export.hugging_face.layers import Layer, Layers, layers_of
+from dse.export.hugging_face.layers import Layer, Layers, layers_of, unsaid
 from dse.export.hugging_face.linears import EXPERT
 from dse.export.scales import scales_of
 
@@ -161,30 +161,17 @@ def plan_of(recipe: Recipe) -> Plan:
 
 def _refused(recipe: Recipe, layers: Layers) -> Iterator[Refusal]:
     """Sites that the layers have, and a file has no place for."""
-    names = {key: one.name for key, one in recipe.assignment}
-    for caches in layers.caches.values():
-        for cache in caches.values():
-            yield Refusal(
-                reason="a file says nothing about caches: llama.cpp quantizes them as its command "
-                "line says, along other axes",
-                instead="bf16 or fp16 is written",
-                site=cache.key,
-                format=names.get(cache.key, ""),
-            )
+    yield from unsaid(
+        recipe,
+        layers,
+        caches="a file says nothing about caches: llama.cpp quantizes them as its command line "
+        "says, along other axes",
+        inputs="a file says nothing about activations: llama.cpp rounds them as its kernels do",
+    )
     for layer in layers.quantized.values():
-        if layer.input is not None:
-            key = layer.linear.input_key
-            yield Refusal(
-                reason="a file says nothing about activations: llama.cpp rounds them as its "
-                "kernels do",
-                instead="bf16 or fp16 is written",
-                site=key,
-                format=names.get(key, ""),
-            )
         why = _why_not(recipe, layer)
         if why is not None:
-            key = layer.linear.weight_key
-            yield Refusal(reason=why[0], instead=why[1], site=key, format=names.get(key, ""))
+            yield recipe.refusal(layer.linear.weight_key, *why)
 
 
 def _why_not(recipe: Recipe, layer: Layer) -> tuple[str, str] | None:

@@ -23,6 +23,7 @@ NO_FOLDER = Refusal(
 )
 PRECISIONS = {"bf16": "bfloat16", "fp16": "float16"}
 """Types that a whole network runs in, as `config.json` calls them."""
+SIXTEEN_BITS = "bf16 or fp16 is written"
 CACHES = {"k_cache": "k", "v_cache": "v"}
 
 
@@ -114,6 +115,27 @@ def layers_of(recipe: Recipe, *, fused: bool = True, experts: bool = True) -> La
     return found
 
 
+def unsaid(
+    recipe: Recipe, layers: Layers, *, caches: str, inputs: str | None = None
+) -> Iterator[Refusal]:
+    """Refusals of caches, and of layers' inputs, where a target has no place for them.
+
+    Args:
+        recipe: the recipe.
+        layers: its layers.
+        caches: the reason of the first.
+        inputs: the reason of the others; None where the target takes them.
+    """
+    for parts in layers.caches.values():
+        for cache in parts.values():
+            yield recipe.refusal(cache.key, caches, SIXTEEN_BITS)
+    if inputs is None:
+        return
+    for layer in layers.quantized.values():
+        if layer.input is not None:
+            yield recipe.refusal(layer.linear.input_key, inputs, SIXTEEN_BITS)
+
+
 @dataclass(slots=True, kw_only=True)
 class _Sorter:
     """Puts every site of a recipe into its place, or refuses it."""
@@ -123,14 +145,15 @@ class _Sorter:
     sites: Mapping[str, Site] = field(init=False)
     linears: dict[str, list[Linear]] = field(init=False)
     """By node; several where the node multiplies a stack of experts."""
-    names: dict[str, str] = field(init=False)
+    named: set[str] = field(init=False)
+    """Sites of the assignment."""
 
     def __post_init__(self) -> None:
         self.sites = self.recipe.program.analysis.by_key
         self.linears = {}
         for linear in self.found.linears.values():
             self.linears.setdefault(linear.node.name, []).append(linear)
-        self.names = {key: quantizer.name for key, quantizer in self.recipe.assignment}
+        self.named = {key for key, _ in self.recipe.assignment}
         self.found.attentions = {
             _module(site.node) for site in self.sites.values() if site.role in CACHES
         }
@@ -192,10 +215,8 @@ class _Sorter:
 
     def _refuse(self, key: str, reason: str, instead: str) -> None:
         # A corrected mean stands at no site of the assignment: its weight does.
-        site = key if key in self.names else f"{key.rpartition('/')[0]}/in1" if key else ""
-        self.found.refused.append(
-            Refusal(reason=reason, instead=instead, site=site, format=self.names.get(site, ""))
-        )
+        site = key if key in self.named else f"{key.rpartition('/')[0]}/in1" if key else ""
+        self.found.refused.append(self.recipe.refusal(site, reason, instead))
 
     def _place(self, key: str, quantize: Quantize) -> None:
         node = key.rpartition("/")[0]

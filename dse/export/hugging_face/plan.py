@@ -61,14 +61,10 @@ def plan_of(recipe: Recipe, pack: Pack[P], *, shared: Sequence[str], cache_modul
     """
     layers = layers_of(recipe)
     plan: Plan[P] = Plan(layers=layers, refused=list(layers.refused))
-    names = {key: quantizer.name for key, quantizer in recipe.assignment}
     fused = layers.fused
 
     def refuse(key: str, why: Inexpressible) -> None:
-        site = why.site or key
-        plan.refused.append(
-            Refusal(reason=why.reason, instead=why.instead, site=site, format=names.get(site, ""))
-        )
+        plan.refused.append(recipe.refusal(why.site or key, why.reason, why.instead))
 
     for key, members in layers.by_weight.items():
         try:

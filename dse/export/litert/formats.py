@@ -21,15 +21,11 @@ INTEGERS = (
 
 def refused(recipe: Recipe) -> Iterator[Refusal]:
     """Formats that LiteRT has no kernels for, site by site."""
-    names = {key: quantizer.name for key, quantizer in recipe.assignment}
     for key, quantize in recipe.bound.items():
         try:
             _check(recipe, key, quantize)
         except Inexpressible as why:
-            site = key if key in names else ""
-            yield Refusal(
-                reason=why.reason, instead=why.instead, site=site, format=names.get(key, "")
-            )
+            yield recipe.refusal(key, why.reason, why.instead)
 
 
 def _check(recipe: Recipe, key: str, quantize: Quantize | None) -> None:

@@ -46,10 +46,9 @@ class Benched(ABC):
         """The steps of the reference, which is scored only, and of every model."""
 
 
-class Vllm(Benched):
-    """Folders that vLLM serves; lm-eval asks the server."""
+class Served(Benched):
+    """Folders that a server loads; lm-eval asks it."""
 
-    runtimes = ("vllm",)
     settings = (TASKS, PORT)
 
     def sections(
@@ -57,6 +56,16 @@ class Vllm(Benched):
     ) -> list[Section]:
         """As `Benched.sections`."""
         return [self._section(reference, None), *(self._section(one, work) for one in models)]
+
+    @abstractmethod
+    def _section(self, model: Model, work: Workload | None) -> Section:
+        """The steps of one model; it is not timed where there is no work."""
+
+
+class Vllm(Served):
+    """Folders that vLLM serves."""
+
+    runtimes = ("vllm",)
 
     def _section(self, model: Model, work: Workload | None) -> Section:
         served = [steps.server_score(model.name, model.path)]
@@ -74,17 +83,10 @@ class Vllm(Benched):
         )  # fmt: skip
 
 
-class TensorRtLlm(Benched):
-    """Folders that TensorRT-LLM serves; lm-eval asks the server."""
+class TensorRtLlm(Served):
+    """Folders that TensorRT-LLM serves."""
 
     runtimes = ("tensorrt-llm",)
-    settings = (TASKS, PORT)
-
-    def sections(
-        self, reference: Model, models: Sequence[Model], work: Workload | None
-    ) -> list[Section]:
-        """As `Benched.sections`."""
-        return [self._section(reference, None), *(self._section(one, work) for one in models)]
 
     def _section(self, model: Model, work: Workload | None) -> Section:
         alone = () if work is None else tuple(steps.tensorrt_load(model.name, model.path, work))

@@ -11,7 +11,7 @@ from typing import Any
 
 from dse.export.base import Inexpressible, Recipe, Refusal
 from dse.export.hugging_face.folder import Contents, network_entries
-from dse.export.hugging_face.layers import Layers, layers_of
+from dse.export.hugging_face.layers import Layers, layers_of, unsaid
 from dse.export.mlx.modes import Packed, packed
 
 READ = "model*.safetensors"
@@ -66,7 +66,6 @@ def plan_of(recipe: Recipe) -> Plan | None:
         return None
     layers = layers_of(recipe, fused=False, experts=False)
     plan = Plan(layers=layers, refused=[*layers.refused, *_unsaid(recipe, layers)])
-    names = {key: quantizer.name for key, quantizer in recipe.assignment}
     for module, layer in layers.quantized.items():
         key = layer.linear.weight_key
         weight = recipe.constant(key)
@@ -74,36 +73,20 @@ def plan_of(recipe: Recipe) -> Plan | None:
         try:
             plan.packed[module] = packed(layer, weight)
         except Inexpressible as why:
-            plan.refused.append(
-                Refusal(
-                    reason=why.reason, instead=why.instead, site=key, format=names.get(key, "")
-                )
-            )
+            plan.refused.append(recipe.refusal(key, why.reason, why.instead))
     return plan
 
 
 def _unsaid(recipe: Recipe, layers: Layers) -> Iterator[Refusal]:
     """Sites that the layers have, and a folder has no place for."""
-    names = {key: quantizer.name for key, quantizer in recipe.assignment}
-    for layer in layers.quantized.values():
-        if layer.input is not None:
-            key = layer.linear.input_key
-            yield Refusal(
-                reason="mlx-lm multiplies activations in 16 bits, or those of the whole network "
-                "in the mode of its weights with scales by a rule of its own",
-                instead="bf16 or fp16 is written",
-                site=key,
-                format=names.get(key, ""),
-            )
-    for caches in layers.caches.values():
-        for cache in caches.values():
-            yield Refusal(
-                reason="a folder says nothing about caches: mlx-lm quantizes them as its command "
-                "line says (--kv-bits), in affine groups",
-                instead="bf16 or fp16 is written",
-                site=cache.key,
-                format=names.get(cache.key, ""),
-            )
+    yield from unsaid(
+        recipe,
+        layers,
+        caches="a folder says nothing about caches: mlx-lm quantizes them as its command line "
+        "says (--kv-bits), in affine groups",
+        inputs="mlx-lm multiplies activations in 16 bits, or those of the whole network in the "
+        "mode of its weights with scales by a rule of its own",
+    )
     files = {tensor.file for tensor in layers.checkpoint.tensors.values()}
     for file in sorted(files):
         if not fnmatch(file, READ):

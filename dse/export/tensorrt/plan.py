@@ -14,7 +14,7 @@ import numpy as np
 
 from dse.execute.emulate import Emulator
 from dse.execute.operators.step import Quantize
-from dse.export.base import Inexpressible, Recipe, Refusal
+from dse.export.base import Inexpressible, Recipe
 from dse.export.hugging_face.calibrated import settled
 from dse.export.hugging_face.rows import NV_GROUP, is_nvfp4
 from dse.export.onnx_qdq.constant import Codes
@@ -42,17 +42,11 @@ def plan_of(recipe: Recipe) -> Plan:
     }
     placements = {**found.placements, **dynamic}
     refused = [one for one in found.refused if one.site not in dynamic]
-    names = {key: quantizer.name for key, quantizer in recipe.assignment}
     for key, placement in placements.items():
         try:
             placements[key] = _taken(placement)
         except Inexpressible as why:
-            site = key if key in names else ""
-            refused.append(
-                Refusal(
-                    reason=why.reason, instead=why.instead, site=site, format=names.get(key, "")
-                )
-            )
+            refused.append(recipe.refusal(key, why.reason, why.instead))
     opset = max(found.opset, FLOAT4_OPSET) if dynamic else found.opset
     return replace(found, placements=placements, refused=tuple(refused), opset=opset)
 

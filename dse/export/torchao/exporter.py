@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dse.export.base import Check, Inexpressible, Recipe, Refusal
-from dse.export.hugging_face.layers import NO_FOLDER, Layers, layers_of
+from dse.export.hugging_face.layers import NO_FOLDER, Layers, layers_of, unsaid
 from dse.export.torchao.configs import Config, config_of, configuration
 from dse.export.torchao.verify import checks
 
@@ -63,33 +63,18 @@ def _plan(recipe: Recipe) -> _Plan | None:
         try:
             plan.configs[module] = config_of(layer, given)
         except Inexpressible as why:
-            plan.refused.append(
-                Refusal(
-                    reason=why.reason,
-                    instead=why.instead,
-                    site=key,
-                    format=given[key].name if key in given else "",
-                )
-            )
+            plan.refused.append(recipe.refusal(key, why.reason, why.instead))
     return plan
 
 
 def _unsaid(recipe: Recipe, layers: Layers) -> Iterator[Refusal]:
     """Parts of a recipe that a configuration has no place for."""
-    names = {key: quantizer.name for key, quantizer in recipe.assignment}
-    for caches in layers.caches.values():
-        for cache in caches.values():
-            yield Refusal(
-                reason="torchao quantizes modules, and a cache of keys or values is none",
-                instead="bf16 or fp16 is written",
-                site=cache.key,
-                format=names.get(cache.key, ""),
-            )
+    caches = "torchao quantizes modules, and a cache of keys or values is none"
+    yield from unsaid(recipe, layers, caches=caches)
     for linear in layers.linears.values():
         if linear.bias in layers.replaced:
-            yield Refusal(
-                reason="a configuration holds no tensors, and this layer's bias was corrected",
-                instead="the same with 'uncorrected' is written",
-                site=linear.weight_key,
-                format=names.get(linear.weight_key, ""),
+            yield recipe.refusal(
+                linear.weight_key,
+                "a configuration holds no tensors, and this layer's bias was corrected",
+                "the same with 'uncorrected' is written",
             )
