@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dse.data import Sizes, load_splits, token_table
+from dse.data import Sizes
 from dse.errors import DseError
 from dse.evaluate.outputs.classify import classify
 from dse.evaluate.reach import without_untouched
+from dse.evaluate.splits import splits_of
 from dse.graph.patterns.analysis import Analysis
 from dse.space.schema import Data, QualityOf
 from dse.zoo.split import Split
@@ -23,16 +24,9 @@ def described_outputs(
     """
     graph = analysis.graph
     sizes = Sizes(calibration=data.calibration, search=data.search, report=data.report)
-    shapes = {
-        name: None if (kind := graph.types.get(name)) is None else kind.shape
-        for name in graph.inputs
-    }
     unread = ""
     try:
-        split = load_splits(
-            data.source, sizes, sequence=data.sequence, inputs=shapes, folder=folder,
-            vocabulary=token_table(graph),
-        ).search  # fmt: skip
+        split = splits_of(graph, data, folder, sizes=sizes).search
     except DseError as error:
         split = Split(inputs={}, labels=None, kind="images")
         unread = f"the data cannot be read yet: {error}"

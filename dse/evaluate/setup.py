@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from dse.data import Sizes, batch_name, load_splits, token_table
+from dse.data import Sizes, batch_name
 from dse.data.layout import Arrays
 from dse.data.splits import given_splits
 from dse.errors import DataError, GraphError
@@ -22,6 +22,7 @@ from dse.evaluate.outputs.classify import classify
 from dse.evaluate.outputs.task import Task
 from dse.evaluate.outputs.values import certain
 from dse.evaluate.reach import before, named, unmeasured, without_untouched
+from dse.evaluate.splits import splits_of
 from dse.execute.memory import GIGA, Caches, Need, checked, memory_need, with_kept
 from dse.execute.program.compiler import problems
 from dse.execute.program.program import WEIGHT_CACHE_BYTES, Program
@@ -31,9 +32,6 @@ from dse.graph.ir.graph import Graph
 from dse.graph.ir.site import Site
 from dse.graph.patterns.analysis import Analysis
 from dse.space.schema import Data, QualityOf
-from dse.text.documents import SUFFIXES
-from dse.text.model import reader_of
-from dse.text.reader import TextReader
 from dse.zoo.split import Splits
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.work.role import ROLES
@@ -87,7 +85,7 @@ def build_evaluator(
             f"{', '.join(graph.absent_files)} is absent; put it there, or use the model as "
             "cost_model, or with dse predict"
         )
-    shapes = {name: _shape(graph, name) for name in graph.inputs}
+    shapes = {name: graph.shape(name) for name in graph.inputs}
     pairs = tuple(quantizers)
     _remark_quantized(analysis)
     sizes = Sizes(calibration=data.calibration, search=data.search, report=data.report)
@@ -95,16 +93,7 @@ def build_evaluator(
         needed = replace(needed, calibration=0)
     data = _in_batches_of(graph, data, needed or sizes)
     if splits is None:
-        splits = load_splits(
-            data.source,
-            sizes,
-            sequence=data.sequence,
-            inputs=shapes,
-            folder=folder,
-            needed=needed,
-            vocabulary=vocabulary_of(graph),
-            text=text_reader(graph, data.source),
-        )
+        splits = splits_of(graph, data, folder, sizes=sizes, needed=needed)
     else:
         splits = given_splits(splits, sizes, shapes, needed)
     measured = splits.search if splits.search.samples else splits.report
@@ -149,11 +138,6 @@ def build_evaluator(
         return judged_by(evaluator, metric)
     _remark(read.flat.graph, sites, evaluator.task)
     return evaluator
-
-
-def text_reader(graph: Graph, source: str) -> TextReader | None:
-    """The reader of the model's data, if they are text."""
-    return reader_of(graph) if Path(source).suffix in SUFFIXES else None
 
 
 def _remark_quantized(analysis: Analysis) -> None:
@@ -207,28 +191,13 @@ def uses_calibration(role: str, quantizer: Quantizer) -> bool:
     return quantizer.is_learned or searched or bool(quantizer.transforms)
 
 
-def _shape(graph: Graph, name: str) -> tuple[int | str | None, ...] | None:
-    kind = graph.types.get(name)
-    return None if kind is None else kind.shape
-
-
-def vocabulary_of(graph: Graph) -> int | None:
-    """Entries of the vocabulary: rows of the table of tokens, else the width of the output."""
-    table = token_table(graph)
-    if table is not None or not graph.outputs:
-        return table
-    shape = _shape(graph, graph.outputs[0])
-    last = shape[-1] if shape is not None and len(shape) == 3 else None
-    return last if isinstance(last, int) else None
-
-
 def _in_batches_of(graph: Graph, data: Data, sizes: Sizes) -> Data:
     """The data in batches of the size that the graph was exported with, where that is fixed.
 
     Raises:
         DataError: a split is no multiple of it.
     """
-    shapes = [shape for name in graph.inputs if (shape := _shape(graph, name))]
+    shapes = [shape for name in graph.inputs if (shape := graph.shape(name))]
     first = {shape[0] for shape in shapes[:1]}
     size = next(iter(first), None)
     if batch_name(shapes) or not isinstance(size, int) or size == data.batch:

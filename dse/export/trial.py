@@ -9,10 +9,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from dse.data import Sizes, load_splits
+from dse.data import Sizes
 from dse.errors import DataError, ExportError, RunError
 from dse.evaluate.batches import batches
-from dse.evaluate.setup import text_reader, vocabulary_of
+from dse.evaluate.splits import splits_of
 from dse.execute.operators.operator import Value
 from dse.execute.program.program import Program
 from dse.execute.quantizers import bound
@@ -30,6 +30,8 @@ from dse.run.entries import FrontAssignment, Recommendation
 from dse.run.files import STATE
 from dse.run.read import read_front, read_manifest, read_recommendation, read_space
 from dse.space.opened import searched_model
+from dse.space.schema import Space
+from dse.zoo.split import Splits
 from hwmodels.formats import catalog
 
 Feeds = Callable[[], Iterable[Mapping[str, Value]]]
@@ -144,18 +146,8 @@ def calibration_feeds(folder: Path) -> Feeds:
 
     def feeds() -> Iterable[Mapping[str, Value]]:
         space, beside = read_space(folder)
-        data, graph = space.data, model_of(folder).graph
-        sizes = Sizes(calibration=data.calibration, search=data.search, report=data.report)
-        splits = load_splits(
-            data.source,
-            sizes,
-            sequence=data.sequence,
-            inputs={name: graph.types[name].shape or () for name in graph.inputs},
-            folder=beside,
-            vocabulary=vocabulary_of(graph),
-            text=text_reader(graph, data.source),
-        )
-        return (batch.feeds for batch in batches(splits.calibration, data.batch, "cpu"))
+        splits = _splits(space, beside, model_of(folder).graph, report=space.data.report)
+        return (batch.feeds for batch in batches(splits.calibration, space.data.batch, "cpu"))
 
     return feeds
 
@@ -163,24 +155,21 @@ def calibration_feeds(folder: Path) -> Feeds:
 def _samples(folder: Path, graph: Graph) -> Mapping[str, Tensor] | None:
     """A batch of the run's report split; None where its data came from a program."""
     space, beside = read_space(folder)
-    data = space.data
-    shapes = {name: graph.types[name].shape or () for name in graph.inputs}
-    fixed = [shape[0] for shape in shapes.values() if shape and isinstance(shape[0], int)]
+    shapes = [graph.shape(name) or () for name in graph.inputs]
+    fixed = [shape[0] for shape in shapes if shape and isinstance(shape[0], int)]
     count = max([SAMPLES, *fixed])
-    sizes = Sizes(calibration=data.calibration, search=data.search, report=max(count, data.report))
     try:
-        splits = load_splits(
-            data.source,
-            sizes,
-            sequence=data.sequence,
-            inputs=shapes,
-            folder=beside,
-            vocabulary=vocabulary_of(graph),
-            text=text_reader(graph, data.source),
-        )
+        splits = _splits(space, beside, graph, report=max(count, space.data.report))
     except DataError:
         return None
     return next(batches(splits.report, count, "cpu")).feeds
+
+
+def _splits(space: Space, beside: Path, graph: Graph, *, report: int) -> Splits:
+    """The data of a run, with as many samples of the report split as asked."""
+    data = space.data
+    sizes = Sizes(calibration=data.calibration, search=data.search, report=report)
+    return splits_of(graph, data, beside, sizes=sizes)
 
 
 def chosen_trial(folder: Path, trial: int | None) -> FrontAssignment | Recommendation:

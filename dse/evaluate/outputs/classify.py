@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dse.data import batch_name
 from dse.errors import DataError, nearest
-from dse.evaluate.outputs.ends import End, ends, is_single, shape_of
+from dse.evaluate.outputs.ends import End, ends, is_single
 from dse.evaluate.outputs.guess import Labels, fits, guess
 from dse.evaluate.outputs.output import Output
 from dse.evaluate.outputs.task import Task
@@ -96,7 +96,7 @@ def _has_labelled_end(graph: Graph, names: Sequence[str], labels: Labels) -> boo
         return False
     return any(
         end.kind is not None
-        and (shape := shape_of(graph, end.value)) is not None
+        and (shape := graph.shape(end.value)) is not None
         and _fits_output(_output(graph, name, end, None, None), shape, labels)
         for name in names
         for end in ends(graph, name)
@@ -127,11 +127,11 @@ def _is_state(graph: Graph, name: str) -> bool:
 
 def _renames_input(graph: Graph, name: str) -> bool:
     """Whether an output is called as an input with something behind it: `state`, `stateN`."""
-    rank = shape_of(graph, name)
+    rank = graph.shape(name)
     return any(
         name.startswith(given)
         and name.removeprefix(given).lower().strip("_") in NEXT
-        and (rank is None or len(rank) == len(shape_of(graph, given) or ()))
+        and (rank is None or len(rank) == len(graph.shape(given) or ()))
         for given in graph.inputs
     )
 
@@ -146,7 +146,7 @@ def _repeated(graph: Graph, name: str, found: Mapping[str, Output]) -> str:
     for end in ends(graph, name):
         if end.value in found:
             return f"it follows from {found[end.value].name}"
-        if shape_of(graph, end.value) == ():
+        if graph.shape(end.value) == ():
             return "it is one number for all samples of a batch"
     return "no float tensor leads to it"
 
@@ -154,7 +154,7 @@ def _repeated(graph: Graph, name: str, found: Mapping[str, Output]) -> str:
 def _outputs(graph: Graph, name: str, labels: Labels, kind: OutputKind | None) -> Iterator[Output]:
     """The tensors that one output is scored at; several where it is made of indices."""
     for end in ends(graph, name):
-        shape = shape_of(graph, end.value)
+        shape = graph.shape(end.value)
         if shape is not None and not shape:
             continue  # one number for the whole batch: a training loss, a flag
         yield _output(graph, name, end, labels, kind)
@@ -163,7 +163,7 @@ def _outputs(graph: Graph, name: str, labels: Labels, kind: OutputKind | None) -
 def _output(graph: Graph, name: str, end: End, labels: Labels, kind: OutputKind | None) -> Output:
     batch_axis = _batch_axis(graph, end.value)
     if kind is not None and not (kind == end.kind or _agrees(kind, end)):
-        shape = shape_of(graph, name)
+        shape = graph.shape(name)
         axis = _class_axis(shape, labels)
         if kind == "logits" and is_single(shape):
             kind = "binary"
@@ -180,7 +180,7 @@ def _output(graph: Graph, name: str, end: End, labels: Labels, kind: OutputKind 
     return Output(
         name=name, value=end.value, kind=guessed, certain=certain, batch_axis=batch_axis,
         reason=f"{end.reason}, {reason}" if end.reason else reason,
-        axis=_class_axis(shape_of(graph, end.value), labels),
+        axis=_class_axis(graph.shape(end.value), labels),
     )  # fmt: skip
 
 
@@ -202,7 +202,7 @@ def _labelled(graph: Graph, task: Task, split: Split) -> Task:
     if labels is None or labels.dtype.kind not in "iub":
         return task
     for output in task.outputs:
-        shape = shape_of(graph, output.value)
+        shape = graph.shape(output.value)
         if output.is_distribution and (shape is None or _fits_output(output, shape, labels)):
             _check_classes(output, shape, labels)
             metric = _metric_of(output, shape, split)
@@ -263,6 +263,6 @@ def _equal_sizes(sizes: Sequence[object], found: Sequence[int]) -> bool:
 
 def _batch_axis(graph: Graph, value: str) -> int:
     """The axis that is named as the samples of the inputs are."""
-    name = batch_name([shape_of(graph, one) for one in graph.inputs])
-    shape = shape_of(graph, value) or ()
+    name = batch_name([graph.shape(one) for one in graph.inputs])
+    shape = graph.shape(value) or ()
     return shape.index(name) if name is not None and name in shape else 0

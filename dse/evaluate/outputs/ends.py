@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dse.graph.ir.graph import Dim, Graph, Node
+from dse.graph.ir.graph import Graph, Node
 from dse.space.schema import OutputKind
 
 SAME_VALUES = frozenset(
@@ -79,7 +79,7 @@ def _branch_kinds(graph: Graph, value: str) -> Iterator[OutputKind | None]:
         at = node.outputs.index(value)
         for body in bodies:
             yield from _branch_kinds(body, body.outputs[at])
-    elif node.op_type == "Sigmoid" and is_single(shape_of(graph, value)):
+    elif node.op_type == "Sigmoid" and is_single(graph.shape(value)):
         yield "probabilities"
     elif node.op_type in SAID_BY and _is_last(graph, _softmax_end(graph, node)):
         yield SAID_BY[node.op_type]
@@ -89,7 +89,7 @@ def _branch_kinds(graph: Graph, value: str) -> Iterator[OutputKind | None]:
 
 def _is_last(graph: Graph, end: End) -> bool:
     """Whether classes are the last axis alone."""
-    shape = shape_of(graph, end.value)
+    shape = graph.shape(end.value)
     return (end.axis == -1 and not end.flat) or (shape is not None and end.axis == len(shape) - 1)
 
 
@@ -113,7 +113,7 @@ def _chosen_ends(graph: Graph, node: Node) -> Iterator[End]:
     assert isinstance(axis, int)
     for end in ends(graph, node.inputs[0]):
         if end.kind is None and node.attributes.get("largest", 1):
-            shape = shape_of(graph, end.value)
+            shape = graph.shape(end.value)
             single = shape is not None and shape[axis:][:1] == (1,)
             kind: OutputKind = "regression" if single else "logits"
             yield replace(end, kind=kind, reason=f"before its {node.op_type}", axis=axis)
@@ -172,9 +172,3 @@ def is_float(graph: Graph, value: str) -> bool:
 def is_single(shape: Sequence[object] | None) -> bool:
     """Whether there is one number a sample."""
     return shape is not None and len(shape) >= 1 and all(size == 1 for size in shape[1:])
-
-
-def shape_of(graph: Graph, value: str) -> tuple[Dim, ...] | None:
-    """The declared or inferred shape of a value."""
-    kind = graph.types.get(value)
-    return None if kind is None else kind.shape

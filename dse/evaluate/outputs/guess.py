@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dse.data import token_table
-from dse.evaluate.outputs.ends import before_moves, is_single, shape_of
+from dse.evaluate.outputs.ends import before_moves, is_single
 from dse.graph.ir.graph import Graph
 from dse.space.schema import OutputKind
 
@@ -37,7 +37,7 @@ ImageNet-21k and its cleaned subset): for an image network, hardly those of anyt
 
 def guess(graph: Graph, name: str, value: str, labels: Labels) -> tuple[OutputKind, str, bool]:
     """OutputKind, reason and certainty of an output that ends in no operator which says it."""
-    shape = shape_of(graph, value)
+    shape = graph.shape(value)
     if is_single(shape):
         return _guess_single(name, labels, linear=_ends_linear(graph, value))
     if any(part in name.lower() for part in SPREAD):
@@ -64,7 +64,7 @@ def _classes(graph: Graph, value: str, shape: Sequence[object] | None) -> str | 
     for part in _last_names(graph, value):
         if size >= CLASSIFIERS.get(part, size + 1):
             return f"its last layer is called {part}"
-    images = any(len(shape_of(graph, name) or ()) == 4 for name in graph.inputs)
+    images = any(len(graph.shape(name) or ()) == 4 for name in graph.inputs)
     return (
         f"{size} numbers from images, as many as classes" if images and size in CUSTOMARY else None
     )

@@ -101,6 +101,11 @@ class Graph:
     told_ranks: Mapping[str, int] = field(default_factory=dict)
     """The axes of inputs that the file gives no shape, as whoever loaded it said."""
 
+    def shape(self, value: str) -> tuple[Dim, ...] | None:
+        """The declared or inferred shape of a value; None where its rank is not known."""
+        found = self.types.get(value)
+        return None if found is None else found.shape
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of structure and weights in 64 hex digits, worked out when first asked for.
