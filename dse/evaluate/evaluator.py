@@ -257,8 +257,9 @@ class Evaluator:
     @property
     def _threads(self) -> int:
         """Batches that are measured at once; large ones share their steps instead."""
-        count = len(self._batches.get("search", ()))
-        small = 0 < self._held_bytes <= SMALL_BYTES * count
+        search = self._batches.get("search", ())
+        largest = max((batch.trace.made_bytes for batch in search), default=0)
+        small = 0 < largest <= SMALL_BYTES
         on_host = torch.device(self.device).type == "cpu"
         return torch.get_num_threads() if small and on_host else 1
 

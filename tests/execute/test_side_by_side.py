@@ -69,3 +69,16 @@ def test_batches_side_by_side_have_the_same_bits_and_cost_the_same(
         assert one._threads == (2 if small else 1)
         found[small] = [repr(one.measure(problem.assignment(point))) for point in points], one.macs
     assert found[0] == found[1 << 30]
+
+
+def test_batches_are_small_by_what_they_make_whatever_is_kept_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session = prepare(load_space(SMOKE), origin="smoke", folder=SMOKE.parent)
+    one = replace(
+        session.evaluator, _batches={}, _forward_macs={}, _scores={}, _held_bytes=0, trace_bytes=0
+    )
+    monkeypatch.setattr(module, "SMALL_BYTES", 1 << 16)
+    one.forward_macs("search")
+    assert 0 < one._held_bytes < 1 << 16
+    assert one._threads == 1

@@ -191,6 +191,7 @@ def _trace(
         execution=execution,
         values=recorder.values,
         costs=recorder.costs,
+        made_bytes=recorder.made_bytes,
     )
 
 

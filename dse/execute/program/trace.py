@@ -39,6 +39,8 @@ class Trace:
     """Kept values by slot; what was dropped is recomputed from these."""
     costs: Mapping[int, float]
     """For each kept slot the MACs to recompute it, over its bytes."""
+    made_bytes: int
+    """Bytes of all its values, those that were dropped among them."""
 
     @property
     def bytes(self) -> int:
@@ -62,6 +64,8 @@ class Recorder:
     def __init__(self, budget_bytes: int) -> None:
         self._budget_bytes = budget_bytes
         self._bytes = 0
+        self.made_bytes = 0
+        """Of all values that came, kept or not."""
         self._members: dict[int, list[int]] = {}
         """Slots by the slot that owns their storage."""
         self._owner: dict[int, int] = {}
@@ -91,6 +95,7 @@ class Recorder:
     def add(self, slot: int, value: Value, cost: float) -> None:
         """Takes a value with a storage of its own; cost in MACs per byte."""
         size = value.untyped_storage().nbytes() if isinstance(value, Tensor) else 0
+        self.made_bytes += size
         self.values[slot], self.costs[slot] = value, cost
         self._owner[slot], self._members[slot], self._sizes[slot] = slot, [slot], size
         if size > SMALL_BYTES:
