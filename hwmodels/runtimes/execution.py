@@ -17,6 +17,11 @@ from hwmodels.work.work import Op, Operand, OperandName
 # Operands that a contraction multiplies; the others (bias, output) are not part of its mode.
 MULTIPLIED: tuple[OperandName, ...] = ("input", "weight", "q", "k", "v", "probabilities")
 
+NO_BF16 = (
+    "{device} has no unit for bf16: runs in fp16, which ends at 65504, and is not what an "
+    "emulation in bf16 measures"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
@@ -39,10 +44,12 @@ def execution(op: Op, device: Device, runtime: Runtime) -> Execution:
     verdict = find_mode(op.kind, asked, op.sizes, device, runtime)
     default = default_element(device)
     if verdict.mode and device.rate(*_compute(verdict.mode, default)) is not None:
-        mode = verdict.mode
-        note = "" if mode.status == "native" else f"{mode.name} computes in {mode.compute[0]}"
+        mode, compute = verdict.mode, _compute(verdict.mode, default)
+        remarks = [] if mode.status == "native" else [f"{mode.name} computes in {compute[0]}"]
+        if default == "fp16" and "bf16" in _asked_elements(asked):
+            remarks.append(NO_BF16.format(device=device.name))
         return Execution(
-            op=op, mode=mode, compute=_compute(mode, default), status=mode.status, note=note
+            op=op, mode=mode, compute=compute, status=mode.status, note="; ".join(remarks)
         )
     reason = verdict.reason or _no_unit(verdict.mode, device, default)
     return _fallback(op, asked, reason, device, runtime)
@@ -146,6 +153,10 @@ def _quantizers(op: Op) -> dict[OperandName, Quantizer]:
         for operand in op.operands
         if operand.quantizer is not None and operand.name in MULTIPLIED
     }
+
+
+def _asked_elements(asked: Mapping[OperandName, Quantizer]) -> frozenset[str]:
+    return frozenset(quantizer.format.element.name for quantizer in asked.values())
 
 
 def _stripped(op: Op, *, keep: tuple[OperandName, ...]) -> Op:

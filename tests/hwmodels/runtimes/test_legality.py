@@ -139,6 +139,39 @@ def test_no_other_device_is_opened_until_a_note_is_shown(monkeypatch: pytest.Mon
     assert set(opened) == set(device_names())
 
 
+@pytest.mark.parametrize(
+    ("element", "device", "compute", "said"),
+    [
+        ("bf16", "t4", "fp16", "t4 has no unit for bf16: runs in fp16, which ends at 65504"),
+        ("bf16", "v100-sxm2", "fp16", "v100-sxm2 has no unit for bf16: runs in fp16"),
+        ("fp16", "t4", "fp16", ""),
+        ("bf16", "h100-sxm", "bf16", ""),
+    ],
+)
+def test_another_float_than_the_one_asked_for_is_said(
+    element: str, device: str, compute: str, said: str
+) -> None:
+    asked = catalog.quantizer(element)
+    names: tuple[OperandName, ...] = ("input", "weight")
+    operands = tuple(Operand(name=n, value=n, shape=(64, 64), quantizer=asked) for n in names)
+    op = Op(name="fc", kind="gemm", sizes=SIZES, operands=operands)
+    found = execution(op, load_device(device), load_runtime("vllm"))
+    assert found.compute == (compute, compute)
+    assert str(found.note).startswith(said)
+    assert bool(found.note) == bool(said)
+
+
+def test_a_weight_only_kernel_is_said_to_compute_in_the_float_that_it_has_there() -> None:
+    weight, input_ = catalog.quantizer("e4m3_channel"), catalog.quantizer("fp16")
+    operands = (
+        Operand(name="weight", value="w", shape=(4096, 4096), quantizer=weight),
+        Operand(name="input", value="x", shape=(64, 4096), quantizer=input_),
+    )
+    op = Op(name="fc", kind="gemm", sizes=SIZES, operands=operands)
+    found = execution(op, load_device("t4"), load_runtime("vllm"))
+    assert found.note == "fp8_marlin computes in fp16"
+
+
 @pytest.mark.parametrize("name", runtime_names())
 def test_modes_use_known_elements_and_exist_on_some_device(name: str) -> None:
     devices = [load_device(device) for device in device_names()]
