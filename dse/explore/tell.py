@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,13 @@ from dse.explore.propose import proposed
 from dse.explore.restore import RestoredRun, restored_to_continue
 from dse.explore.results_csv import Result, read_results
 from dse.explore.scores import keep_reference, losses_of
-from dse.explore.study.outside import ATTRIBUTE, USER, OutsideMeasurement, corrected
+from dse.explore.study.outside import (
+    ATTRIBUTE,
+    USER,
+    OutsideMeasurement,
+    corrected,
+    outside_measurements,
+)
 from dse.explore.study.study import distributions, locked
 from dse.explore.workload import Workload, workload
 from dse.explore.write import write_tables
@@ -85,9 +91,13 @@ def tell(
                 targets=[target.label for target in past.design.costs.targets],
                 apart=past.design.networks.apart,
             )
-            _check_losses(past.design, [one for one in told if one.digest not in known])
-        for one in told:
-            _keep(past, one, new=one.digest not in known)
+        everything = _merged(past, told)
+        new = {digest: one for digest, one in everything.items() if digest not in known}
+        lacking = tuple(_lacking(past.design, new))
+        if lacking and not results.is_dir():
+            raise RunError("\n".join(lacking))
+        for digest, one in everything.items():
+            _keep(past, digest, one, new=digest in new)
         design = corrected(past.design, past.study.user_attrs)
         taught = replace(past, design=design)
         records = taught.records
@@ -98,8 +108,20 @@ def tell(
         new=len(records) - len(before),
         ratios={column: one.ratio for column, one in design.corrections.items()},
         front=front,
-        remarks=remarks,
+        remarks=(*remarks, *lacking),
     )
+
+
+def _merged(past: RestoredRun, told: Sequence[Result]) -> dict[str, OutsideMeasurement]:
+    """Digest -> what is told of it now, over what was told before."""
+    found = outside_measurements(past.study.user_attrs, past.design.problem)
+    earlier = {digest: one.values for digest, one in found.items()}
+    return {
+        one.digest: OutsideMeasurement(
+            point=one.point, values={**earlier.get(one.digest, {}), **one.values}
+        )
+        for one in told
+    }
 
 
 def _told_by_tools(
@@ -116,13 +138,7 @@ def _told_by_tools(
     if work is not None and work.loss_prefix:
         # Predicted losses are those of the network that other targets execute.
         return found.results, (*found.remarks, *unended)
-    told = {
-        one.digest: OutsideMeasurement(
-            point=one.point, values={**_earlier(past, one.digest), **one.values}
-        )
-        for one in found.results
-    }
-    scored = losses_of(past, told)
+    scored = losses_of(past, _merged(past, found.results))
     results = {one.digest: one for one in found.results}
     for digest, (loss, error) in scored.losses.items():
         one = results.get(digest) or Result(digest=digest, point=known[digest], values={})
@@ -138,33 +154,26 @@ def _workload(past: RestoredRun, folder: Path, target: str) -> Workload | None:
     return workload(past.design, label) if label else None
 
 
-def _earlier(past: RestoredRun, digest: str) -> Mapping[str, float]:
-    content = past.study.user_attrs.get(f"{ATTRIBUTE}{digest}", {"values": {}})
-    values: Mapping[str, float] = content["values"]
-    return values
-
-
-def _keep(past: RestoredRun, result: Result, *, new: bool) -> None:
+def _keep(past: RestoredRun, digest: str, told: OutsideMeasurement, *, new: bool) -> None:
     """Put what was told into the study; a quality of something new makes a trial."""
-    design, values = past.design, {**_earlier(past, result.digest), **result.values}
-    told = OutsideMeasurement(point=result.point, values=values)
-    past.study.set_user_attr(f"{ATTRIBUTE}{result.digest}", told.to_json(design.problem))
+    design = past.design
+    past.study.set_user_attr(f"{ATTRIBUTE}{digest}", told.to_json(design.problem))
     known = _told_qualities(design, told)
-    main = design.networks.measured(result.point).digest
+    main = design.networks.measured(told.point).digest
     if not new or main not in known or _missing(design, told):
         return
     quality = known[main]
-    others = {digest: one for digest, one in known.items() if digest != main}
+    others = {network: one for network, one in known.items() if network != main}
     past.study.add_trial(
         optuna.trial.create_trial(
-            params=design.problem.named(result.point),
+            params=design.problem.named(told.point),
             distributions=dict(distributions(design.problem)),
-            values=objective_values(design, result.point, known),
+            values=objective_values(design, told.point, known),
             user_attrs={
                 "source": USER,
-                "digest": result.digest,
+                "digest": digest,
                 "macs": 0,
-                **dict(measured_attributes(design, result.point, quality, others)),
+                **dict(measured_attributes(design, told.point, quality, others)),
             },
         )
     )
@@ -190,23 +199,15 @@ def _missing(design: Design, told: OutsideMeasurement) -> list[str]:
     ]
 
 
-def _check_losses(design: Design, new: Sequence[Result]) -> None:
-    """A new trial needs a loss of every network that an objective is about.
-
-    Raises:
-        RunError: rows that lack one; nothing is taken then.
-    """
-    problems = []
-    for one in new:
-        told = OutsideMeasurement(point=one.point, values=one.values)
+def _lacking(design: Design, new: Mapping[str, OutsideMeasurement]) -> Iterator[str]:
+    """A line for each assignment whose `quality_loss` makes no trial yet, with what it lacks."""
+    for digest, told in new.items():
         missing = _missing(design, told)
         if told.quality() is not None and missing:
-            problems.append(
-                f"digest {one.digest}: quality_loss without {', '.join(missing)}: that target "
+            yield (
+                f"digest {digest}: quality_loss without {', '.join(missing)}: that target "
                 "executes another network, and its loss is an objective; give both"
             )
-    if problems:
-        raise RunError("\n".join(problems))
 
 
 def _rewrite(past: RestoredRun, records: Sequence[Record]) -> tuple[Record, ...]:

@@ -28,6 +28,7 @@ from dse.report.html import write_report
 from dse.report.table import front_table
 from dse.run.read import read_run
 from dse.space.load import load_space
+from tests.bench import outputs
 
 MODEL = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -54,6 +55,9 @@ search: {{trials: {trials}, seed: 0}}
 H100 = "{name: h100, device: h100-sxm, runtime: vllm}"
 A100 = "{name: a100, device: a100-sxm-80gb, runtime: vllm}"
 """Has no FP8: vLLM runs the weights with 16-bit activations."""
+
+FP8 = 1
+"""The choice that they run otherwise."""
 
 Spaces = Callable[..., Path]
 
@@ -213,6 +217,31 @@ def test_proposals_predict_a_loss_a_network_and_take_both_back(runs: Path, tmp_p
     assert tell(folder, results).new == 1
     row = _trials(folder).set_index("digest").loc[differs[0].digest]
     assert (row.quality_loss, row["a100.quality_loss"]) == (0.5, 0.25)
+
+
+def test_losses_of_both_networks_may_be_told_one_after_the_other(
+    runs: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(runs / "both", tmp_path / "both"))
+    first, second, *_ = (
+        one.digest for one in propose(folder, 6, tmp_path / "next") if FP8 in one.point
+    )
+    results = tmp_path / "results.csv"
+    results.write_text(f"digest,a100.quality_loss\n{first},0.25\n")
+    assert tell(folder, results).new == 0
+    results.write_text(f"digest,quality_loss\n{first},0.5\n")
+    assert tell(folder, results).new == 1
+    tools = tmp_path / "tools"
+    outputs.llama_perplexity(tools / second, 7.0, 0.1, " 0.5 ± 0.001", base=6.9)
+    lesson = tell(folder, tools, target="h100")
+    assert lesson.new == 0
+    assert any(f"{second}: quality_loss without a100.quality_loss" in r for r in lesson.remarks)
+    outputs.llama_perplexity(tools / second, 7.0, 0.1, " 0.25 ± 0.001", base=6.9)
+    lesson = tell(folder, tools, target="a100")
+    assert lesson.new == 1
+    trials = _trials(folder).set_index("digest").loc[[first, second]]
+    assert trials.quality_loss.tolist() == [0.5, 0.5]
+    assert trials["a100.quality_loss"].tolist() == [0.25, 0.25]
 
 
 def test_a_bound_on_the_loss_holds_on_every_target(spaces: Spaces, tmp_path: Path) -> None:
