@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from dse.explore.problem.link import (
     losses_of_scores,
     relative_error,
 )
-from dse.explore.problem.records import SCORE, STDERR
+from dse.explore.problem.records import SCORE, STDERR, Record
 from dse.explore.restore import RestoredRun
 from dse.explore.study.outside import OutsideMeasurement, outside_measurements
 
@@ -28,8 +28,8 @@ REFERENCE = "reference."
 class ScoredLosses:
     """Losses that scores tell of."""
 
-    losses: Mapping[str, tuple[float, float]]
-    """Digest -> loss and standard error, of assignments without any other measured loss."""
+    told: Mapping[str, OutsideMeasurement]
+    """Digest -> what was told with its estimated loss, of assignments without a measured one."""
     remarks: tuple[str, ...]
     """A line a score: its factor, or why it has none."""
 
@@ -65,13 +65,32 @@ def losses_of(past: RestoredRun, told: Mapping[str, OutsideMeasurement]) -> Scor
         remarks.append(
             f"{name}: {found.factor:.3g} nats a unit lost, over {len(have)} assignments"
         )
-    measured = {record.digest for record in past.records}
+    measured = {record.digest for record in _emulated(past, everything)}
     open_ = {
         digest: expected[digest]
         for digest, scores in lost.items()
-        if scores and digest not in measured and everything[digest].quality() is None
+        if scores and digest not in measured and not _is_measured(everything[digest])
     }
-    return ScoredLosses(losses=losses_of_scores(open_, error, lost, links), remarks=tuple(remarks))
+    losses = losses_of_scores(open_, error, lost, links)
+    return ScoredLosses(
+        told={
+            digest: replace(everything[digest], estimate=pair) for digest, pair in losses.items()
+        },
+        remarks=tuple(remarks),
+    )
+
+
+def _emulated(past: RestoredRun, told: Mapping[str, OutsideMeasurement]) -> list[Record]:
+    """The records whose losses are not what earlier scores have told."""
+    return [
+        record
+        for record in past.records
+        if record.digest not in told or not told[record.digest].is_estimated
+    ]
+
+
+def _is_measured(one: OutsideMeasurement) -> bool:
+    return one.quality() is not None and not one.is_estimated
 
 
 def _degradations(
@@ -107,8 +126,11 @@ def _degradations(
 def _expected(
     past: RestoredRun, told: Mapping[str, OutsideMeasurement]
 ) -> tuple[dict[str, float], float]:
-    """Digest -> loss: told, else emulated, else predicted; and the share that predictions err."""
-    records = past.records
+    """Digest -> loss: told, else emulated, else predicted; and the share that predictions err.
+
+    What scores told before is no measurement: a factor that was fitted to it would confirm itself.
+    """
+    records = _emulated(past, told)
     points = np.array([record.point for record in records])
     losses = np.array([record.search.loss for record in records])
     surrogate = past.surrogate.refitted(points, losses)
@@ -121,6 +143,6 @@ def _expected(
     expected |= {
         digest: quality.loss
         for digest, one in told.items()
-        if (quality := one.quality()) is not None
+        if (quality := one.quality()) is not None and not one.is_estimated
     }
     return expected, relative_error(surrogate.predict(points), losses)

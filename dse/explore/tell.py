@@ -81,7 +81,7 @@ def tell(
         if target and not results.is_dir():
             raise RunError(f"--target: the columns of {results} say their targets")
         if results.is_dir():
-            told, remarks = _told_by_tools(past, results, every, target)
+            told, everything, remarks = _told_by_tools(past, results, every, target)
         else:
             told = read_results(
                 results,
@@ -91,7 +91,7 @@ def tell(
                 targets=[target.label for target in past.design.costs.targets],
                 apart=past.design.networks.apart,
             )
-        everything = _merged(past, told)
+            everything = _merged(past, told)
         new = {digest: one for digest, one in everything.items() if digest not in known}
         lacking = tuple(_lacking(past.design, new))
         if lacking and not results.is_dir():
@@ -114,11 +114,11 @@ def tell(
 
 def _merged(past: RestoredRun, told: Sequence[Result]) -> dict[str, OutsideMeasurement]:
     """Digest -> what is told of it now, over what was told before."""
-    found = outside_measurements(past.study.user_attrs, past.design.problem)
-    earlier = {digest: one.values for digest, one in found.items()}
+    nothing = {one.digest: OutsideMeasurement(point=one.point, values={}) for one in told}
+    earlier = nothing | outside_measurements(past.study.user_attrs, past.design.problem)
     return {
-        one.digest: OutsideMeasurement(
-            point=one.point, values={**earlier.get(one.digest, {}), **one.values}
+        one.digest: replace(
+            earlier[one.digest], values={**earlier[one.digest].values, **one.values}
         )
         for one in told
     }
@@ -126,8 +126,8 @@ def _merged(past: RestoredRun, told: Sequence[Result]) -> dict[str, OutsideMeasu
 
 def _told_by_tools(
     past: RestoredRun, folder: Path, known: Mapping[str, Point], target: str
-) -> tuple[tuple[Result, ...], tuple[str, ...]]:
-    """The results in a folder, with losses of those that only scores were measured of."""
+) -> tuple[tuple[Result, ...], dict[str, OutsideMeasurement], tuple[str, ...]]:
+    """The results in a folder, what is known with them, with losses that scores tell of."""
     measured = read_folder(folder)
     work = _workload(past, folder, target)
     found = folder_results(measured, known, work)
@@ -135,16 +135,12 @@ def _told_by_tools(
         raise RunError("\n".join(found.remarks))
     keep_reference(past, found.reference)
     unended = tuple(f"{file}: was begun and not ended; not told" for file in partial_files(folder))
+    everything, remarks = _merged(past, found.results), (*found.remarks, *unended)
     if work is not None and work.loss_prefix:
         # Predicted losses are those of the network that other targets execute.
-        return found.results, (*found.remarks, *unended)
-    scored = losses_of(past, _merged(past, found.results))
-    results = {one.digest: one for one in found.results}
-    for digest, (loss, error) in scored.losses.items():
-        one = results.get(digest) or Result(digest=digest, point=known[digest], values={})
-        values = {**one.values, "quality_loss": loss, "quality_stderr": error}
-        results[digest] = replace(one, values=values)
-    return tuple(results.values()), (*found.remarks, *unended, *scored.remarks)
+        return found.results, everything, remarks
+    scored = losses_of(past, everything)
+    return found.results, {**everything, **scored.told}, (*remarks, *scored.remarks)
 
 
 def _workload(past: RestoredRun, folder: Path, target: str) -> Workload | None:

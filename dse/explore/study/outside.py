@@ -28,12 +28,14 @@ class OutsideMeasurement:
     point: Point
     values: Mapping[str, float]
     """Columns of `trials.csv`."""
+    estimate: tuple[float, float] | None = None
+    """Loss and standard error that scores tell of; anything measured stands before it."""
 
     def to_json(self, problem: Problem) -> dict[str, Any]:
         """As a study attribute; choices by name."""
         names = [variable.name for variable in problem.variables]
         choices = dict(zip(names, problem.choices(self.point), strict=True))
-        return {"choices": choices, "values": dict(self.values)}
+        return {"choices": choices, "values": dict(self.values), "estimate": self.estimate}
 
     @property
     def without_costs(self) -> OutsideMeasurement:
@@ -51,7 +53,15 @@ class OutsideMeasurement:
         Args:
             target: one that executes another network; the primary one by default.
         """
-        return _quality(self.values, target, "")
+        measured = _quality(self.values, target, "")
+        if measured is None and self.estimate is not None and not target:
+            return _summary(*self.estimate)
+        return measured
+
+    @property
+    def is_estimated(self) -> bool:
+        """Whether nothing but scores tells of its loss on the search split."""
+        return self.estimate is not None and _quality(self.values, "", "") is None
 
     def report(self, target: str = "") -> Quality | None:
         """The loss on the report split; outside there need be no splits, so else the other."""
@@ -64,7 +74,9 @@ def outside_measurements(
     """Digest -> what was told of it, from the attributes of a study."""
     return {
         key.removeprefix(ATTRIBUTE): OutsideMeasurement(
-            point=problem.point(content["choices"]), values=content["values"]
+            point=problem.point(content["choices"]),
+            values=content["values"],
+            estimate=content.get("estimate"),
         )
         for key, content in attributes.items()
         if key.startswith(ATTRIBUTE)
@@ -137,7 +149,12 @@ def _quality(values: Mapping[str, float], target: str, split: str) -> Quality | 
     loss, stderr = f"{prefix}{split}quality_loss", f"{prefix}{split}quality_stderr"
     if loss not in values:
         return None
+    return _summary(values[loss], values.get(stderr, math.nan))
+
+
+def _summary(loss: float, stderr: float) -> Quality:
+    """A quality of which nothing else is known."""
     return Quality(
-        loss=values[loss], stderr=values.get(stderr, math.nan),
+        loss=loss, stderr=stderr,
         p99=math.nan, flip_rate=math.nan, metric=math.nan, samples=0,
     )  # fmt: skip

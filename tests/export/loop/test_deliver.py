@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from dse.bench.folder import RESULTS
 from dse.errors import ExportError, RunError, WriteError
+from dse.explore.propose import propose
 from dse.explore.reprice import reprice
 from dse.explore.restore import restored_to_read
 from dse.explore.run import Overrides
@@ -169,6 +171,31 @@ def test_scores_beyond_their_noise_make_trials(run: Path, tmp_path: Path) -> Non
     assert kept["score.arc.acc"].dropna().to_dict() == after["score.arc.acc"].dropna().to_dict()
     with restored_to_read(other) as past:
         assert past.study.user_attrs["reference.score.arc.acc"]["value"] == 0.8
+
+
+def test_a_score_that_is_told_again_replaces_the_loss_that_it_told(
+    run: Path, tmp_path: Path
+) -> None:
+    first, *others = propose(run, 3, tmp_path / "next")
+    fresh = Path(shutil.copytree(run, tmp_path / "fresh"))
+
+    def losses(folder: Path, share: float, *, new: int) -> dict[str, float]:
+        results = tmp_path / RESULTS
+        outputs.lm_eval(results / "reference", {"arc": {"acc": (0.8, 1e-5)}})
+        for one in (first, *others):
+            lost = 1e3 * one.losses["quality_loss"] * (share if one is first else 1)
+            outputs.lm_eval(results / one.digest, {"arc": {"acc": (0.8 - lost, 1e-5)}})
+        assert tell(folder, tmp_path).new == new
+        trials = pd.read_csv(folder / "trials.csv").set_index("digest")
+        digests = [one.digest for one in (first, *others)]
+        assert {*trials.told[digests]} == {"score.arc.acc score.arc.acc_stderr"}
+        return dict(trials.quality_loss[digests])
+
+    wrong = losses(run, 3, new=3)
+    assert losses(run, 3, new=0) == wrong
+    right = losses(run, 1, new=0)
+    assert right[first.digest] < 0.9 * wrong[first.digest]
+    assert right == pytest.approx(losses(fresh, 1, new=3))
 
 
 def test_proposals_have_only_what_the_exporter_can_say(run: Path, tmp_path: Path) -> None:
