@@ -15,7 +15,7 @@ from dse.explore.problem.design import Design
 from dse.explore.restore import RestoredRun, restored_to_continue
 from dse.explore.results_csv import PREDICTED
 from dse.explore.study.front_sampler import FrontSampler
-from dse.explore.study.outside import OutsideMeasurement
+from dse.explore.study.outside import OutsideMeasurement, outside_measurements
 from dse.explore.study.proposer import SearchTask
 from dse.explore.study.study import locked
 from dse.graph.assignment_json import to_json
@@ -104,11 +104,8 @@ def propose(
 
 def proposed(past: RestoredRun) -> dict[str, Point]:
     """Digest -> point of everything that was proposed so far."""
-    return {
-        key.removeprefix(PROPOSED): past.design.problem.point(content["choices"])
-        for key, content in past.study.user_attrs.items()
-        if key.startswith(PROPOSED)
-    }
+    found = outside_measurements(past.study.user_attrs, past.design.problem, prefix=PROPOSED)
+    return {digest: one.point for digest, one in found.items()}
 
 
 def _next_points(past: RestoredRun, count: int, recipient: Recipient | None) -> list[Point]:

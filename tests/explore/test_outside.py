@@ -144,6 +144,21 @@ def test_proposals_are_new_assignments_of_the_model(run: Path, tmp_path: Path) -
     assert not {one.digest for one in more} & {one.digest for one in found}
 
 
+def test_whatever_is_damaged_in_a_study_is_named(run: Path, tmp_path: Path) -> None:
+    first, *_ = propose(run, 2, tmp_path / "next")
+    tell(run, _results(tmp_path, digest=[first.digest], quality_loss=[1e-7]))
+    journal = run / "study.log"
+    whole = journal.read_text()
+    for name, place in (
+        *((name, "trial 0 of the study: ") for name in ("macs", "source", "digest", "quality")),
+        ("losses", "study: "),
+        ("choices", "study: proposed.|study: told."),
+    ):
+        journal.write_text(whole.replace(f'"{name}"', f'"no {name}"'))
+        with pytest.raises(RunError, match=f"^({place}).*damaged"):
+            propose(run, 1, tmp_path / "more")
+
+
 def test_told_qualities_become_trials_of_the_user(run: Path, tmp_path: Path) -> None:
     first, *_ = propose(run, 2, tmp_path / "next")
     results = _results(tmp_path, digest=[first.digest], quality_loss=[1e-7])

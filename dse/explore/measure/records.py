@@ -10,13 +10,13 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from dse.errors import RunError
 from dse.evaluate.hurdle import Hurdle
 from dse.evaluate.quality import Quality
 from dse.explore.measure.executor import Executor, Job, Outcome, outcomes
 from dse.explore.problem.design import Design
 from dse.explore.problem.records import Elsewhere, Record
 from dse.explore.study.outside import outside_measurements, with_measurements
+from dse.explore.study.storage import undamaged
 from dse.explore.study.study import ERROR, ESTIMATE, trial_point
 from dse.graph.ir.assignment import Assignment
 from dse.space.problem import Point
@@ -198,10 +198,10 @@ def stage_macs(study: optuna.Study) -> dict[str, int]:
 
 
 def _record(design: Design, trial: FrozenTrial, reports: Mapping[str, Any]) -> Record:
-    point = trial_point(trial, design.problem)
-    known = trial.user_attrs
-    networks, searched = design.networks, measured_qualities(trial)
-    own = measured_digest(trial)
+    point, networks, known = trial_point(trial, design.problem), design.networks, trial.user_attrs
+    with undamaged(f"trial {trial.number} of the study", "the attributes of a measured one"):
+        searched, own = measured_qualities(trial), measured_digest(trial)
+        digest, source, macs = known["digest"], known["source"], int(known["macs"])
 
     def measured(digest: str) -> Elsewhere:
         report = reports.get(f"{REPORT_ATTRIBUTE}{digest}", {})
@@ -214,12 +214,12 @@ def _record(design: Design, trial: FrozenTrial, reports: Mapping[str, Any]) -> R
     return Record(
         trial=trial.number,
         point=point,
-        source=known["source"],
+        source=source,
         name=known.get("name", ""),
-        digest=known["digest"],
-        search=_from_json(known["quality"]),
+        digest=digest,
+        search=searched[own],
         costs=design.total(point),
-        macs=int(known["macs"]),
+        macs=macs,
         report=measured(own).report,
         elsewhere={
             label: measured(network.digest)
@@ -234,10 +234,5 @@ def quality_json(quality: Quality) -> dict[str, Any]:
 
 
 def _from_json(content: Mapping[str, Any]) -> Quality:
-    try:
+    with undamaged("study", "the fields of a measured quality"):
         return Quality(**{**content, "losses": tuple(content["losses"])})
-    except (KeyError, TypeError) as error:
-        raise RunError(
-            "study: expected a trial with the fields of a measured quality, got others "
-            f"({error}); the study was damaged: restore it from a copy"
-        ) from error

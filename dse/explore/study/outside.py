@@ -13,6 +13,7 @@ from dse.evaluate.quality import Quality
 from dse.explore.problem.correction import Correction, fitted
 from dse.explore.problem.design import Design
 from dse.explore.problem.records import QUALITY_COLUMNS, SCORE, Elsewhere, Record
+from dse.explore.study.storage import undamaged
 from dse.space.problem import Point, Problem
 
 ATTRIBUTE = "told."
@@ -69,18 +70,28 @@ class OutsideMeasurement:
 
 
 def outside_measurements(
-    attributes: Mapping[str, Any], problem: Problem
+    attributes: Mapping[str, Any], problem: Problem, *, prefix: str = ATTRIBUTE
 ) -> dict[str, OutsideMeasurement]:
-    """Digest -> what was told of it, from the attributes of a study."""
-    return {
-        key.removeprefix(ATTRIBUTE): OutsideMeasurement(
-            point=problem.point(content["choices"]),
-            values=content["values"],
-            estimate=content.get("estimate"),
-        )
-        for key, content in attributes.items()
-        if key.startswith(ATTRIBUTE)
-    }
+    """Digest -> what was told of it.
+
+    Args:
+        attributes: of a study.
+        problem: the decision variables.
+        prefix: of the attributes; others than what was told are written alike.
+
+    Raises:
+        RunError: the study was damaged.
+    """
+    found = {}
+    for key, content in attributes.items():
+        if key.startswith(prefix):
+            with undamaged(f"study: {key}", "choices of the space, and values"):
+                found[key.removeprefix(prefix)] = OutsideMeasurement(
+                    point=problem.point(content["choices"]),
+                    values=content["values"],
+                    estimate=content.get("estimate"),
+                )
+    return found
 
 
 def corrections(design: Design, told: Mapping[str, OutsideMeasurement]) -> dict[str, Correction]:

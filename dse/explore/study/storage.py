@@ -50,7 +50,26 @@ HIDDEN = "***"
 _TOGETHER: ContextVar[bool] = ContextVar("written_together", default=False)
 
 
-DAMAGED = "the file was damaged: restore it from a copy, or search into a new folder"
+@contextmanager
+def undamaged(what: str, expected: str) -> Iterator[None]:
+    """A context that reads what a study holds: whatever does not fit was damaged.
+
+    Args:
+        what: the file or the part of the study.
+        expected: its content.
+
+    Raises:
+        RunError: instead of the error of whatever stumbled over it.
+    """
+    try:
+        yield
+    except DseError:
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{what}: expected {expected}, got something else ({type(error).__name__}: {error}); "
+            "the study was damaged: restore it from a copy, or search into a new folder"
+        ) from error
 
 
 def open_journal(path: Path) -> BaseStorage:
@@ -68,20 +87,10 @@ def open_journal(path: Path) -> BaseStorage:
     Path(f"{journal}.lock").unlink(missing_ok=True)
     lock = JournalFileOpenLock(str(journal))
     backend = JournalFileBackend(str(journal), lock_obj=lock)
-    try:
+    with undamaged(str(journal), "a JSON object in UTF-8 a line"):
         gathered = _Gathered(backend)
-    except ValueError as error:  # of the encoding, or of JSON
-        raise RunError(
-            f"{journal}: expected a JSON object in UTF-8 a line, got something else ({error}); "
-            f"{DAMAGED}"
-        ) from error
-    try:
+    with undamaged(str(journal), "entries of a study that Optuna can replay"):
         return JournalStorage(gathered)
-    except (AttributeError, LookupError, TypeError, ValueError) as error:  # of replayed entries
-        raise RunError(
-            f"{journal}: expected the entries of a study, got some that Optuna cannot replay "
-            f"({type(error).__name__}: {error}); {DAMAGED}"
-        ) from error
 
 
 @contextmanager
