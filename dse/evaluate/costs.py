@@ -13,6 +13,7 @@ import numpy as np
 
 from dse.evaluate.target_costs import MORE_IS_BETTER, TargetCosts, is_additive, joined
 from dse.space.problem import Problem
+from hwmodels.runtimes.legality import default_element
 
 FIXED = "fixed"
 """The cost table's name for the choice of a region that is not searched."""
@@ -125,7 +126,7 @@ class Costs:
         ]  # fmt: skip
 
     def describe_targets(self) -> list[dict[str, object]]:
-        """Name, device, runtime and what stands behind the device's figures."""
+        """Name, device, runtime, 16-bit float and what stands behind the device's figures."""
         return [
             {
                 "name": target.label,
@@ -133,6 +134,7 @@ class Costs:
                 "runtime": target.deployment.runtime.name,
                 "validated": bool(target.deployment.device.validated),
                 "note": target.deployment.device.note,
+                "wide": default_element(target.deployment.device),
             }
             for target in self.targets
         ]

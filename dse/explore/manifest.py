@@ -71,9 +71,14 @@ def described(design: Design, identity: Mapping[str, object], **facts: Any) -> M
 
 def _target(design: Design, described: Mapping[str, object]) -> TargetEntry:
     label = str(described["name"])
-    apart = label in design.networks.apart
+    networks = design.networks
     return TargetEntry.model_validate(
-        {**described, "apart": apart, "substituted": design.networks.choices(label)}
+        {
+            **described,
+            "apart": label in networks.apart,
+            "substituted": networks.choices(label, narrowed=False),
+            "narrowed": networks.choices(label, narrowed=True),
+        }
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from dse.evaluate.ruin import ConstantAnswer
 from dse.report.quantities.axis import WORDS, cost_axes
@@ -36,6 +36,8 @@ def caveats(run: SearchRun) -> list[str]:
     found += [f"Loss is read from {one.title or one.name}." for one in manifest.outputs]
     if ruined := _ruined(run):
         found.append(ruined)
+    if lacking := _no_network(run):
+        found.append(lacking)
     found += [_other_network(run, target) for target in run.apart]
     unchecked = [target.name for target in manifest.targets if not target.validated]
     if unchecked:
@@ -56,12 +58,38 @@ def caveats(run: SearchRun) -> list[str]:
 def _other_network(run: SearchRun, target: TargetEntry) -> str:
     """The missing kernels for which a target executes another network, and its loss column."""
     for one, other in ((target, run.primary), (run.primary, target)):
-        if lacking := [name for name in one.substituted if name not in other.substituted]:
-            return (
-                f"{one.name} has no kernel for {_joined(lacking)} and runs those weights with "
-                f"16-bit activations: what {target.name} loses is in {target.name}.quality_loss."
-            )
+        names = [
+            name
+            for name in (*one.substituted, *one.narrowed)
+            if one.instead(name) != other.instead(name)
+        ]
+        if lacking := _lacking(one, names):
+            return f"{lacking}: what {target.name} loses is in {target.name}.quality_loss."
     return f"What {target.name} loses is in {target.name}.quality_loss."
+
+
+def _no_network(run: SearchRun) -> str:
+    """The kernels that no target has, in whose place all run the same; empty if none."""
+    first, *others = run.manifest.targets
+    names = [
+        name
+        for name in (*first.substituted, *first.narrowed)
+        if all(other.instead(name) == first.instead(name) for other in others)
+    ]
+    lacking = _lacking(first, names, who="Each target" if others else first.name)
+    return f"{lacking}: losses and costs are of that." if lacking else ""
+
+
+def _lacking(target: TargetEntry, names: Sequence[str], who: str = "") -> str:
+    """`h100 has no kernel for w4a4_nvfp4 and runs those weights with 16-bit activations`."""
+    weights = [one for one in target.substituted if one in names]
+    floats = [one for one in target.narrowed if one in names]
+    parts = []
+    if weights:
+        parts.append(f"{_joined(weights)} and runs those weights with 16-bit activations")
+    if floats:
+        parts.append(f"{_joined(floats)} and runs {target.wide} in its place")
+    return f"{who or target.name} has no kernel for {', nor for '.join(parts)}" if parts else ""
 
 
 def _ruined(run: SearchRun) -> str:
@@ -127,15 +155,15 @@ def _share(kind: str, chosen: Mapping[str, str]) -> str:
 def _elsewhere(run: SearchRun, point: MeasuredPoint, target: TargetEntry) -> str:
     """The network that a target executes in the point's place, and its loss."""
     chosen = run.chosen(point).values()
-    wide = run.primary.substituted, target.substituted
-    changed = sum((choice in wide[0]) != (choice in wide[1]) for choice in chosen)
+    changed = [one for one in chosen if run.primary.instead(one) != target.instead(one)]
     if not changed:
         return f"On {target.name} the same network runs."
     loss = point.loss_on(target.name)
     measured = f"its loss is {loss_text(loss, point.stderr_on(target.name))}"
-    where = target if any(choice in target.substituted for choice in chosen) else run.primary
+    where = target if any(target.instead(one) for one in changed) else run.primary
+    how = "in 16 bits" if {*changed} <= {*where.narrowed} else "with 16-bit activations"
     return (
-        f"{where.name} runs {changed} of these with 16-bit activations, so that on {target.name} "
+        f"{where.name} runs {len(changed)} of these {how}, so that on {target.name} "
         f"it is another network: {'its loss was not measured' if loss is None else measured}."
     )
 

@@ -31,7 +31,15 @@ class TargetEntry(FileModel):
     """Whether it may execute another network than the one that `quality_loss` is of: its losses
     stand in columns `<name>.quality_loss` and so on."""
     substituted: tuple[str, ...] = ()
-    """Choices that it executes with 16-bit activations, and some other target as asked."""
+    """Choices that it executes with 16-bit activations, for want of a kernel."""
+    narrowed: tuple[str, ...] = ()
+    """Choices whose floats of more than 16 bits it executes in 16, for want of a kernel."""
+    wide: str = "bf16"
+    """Its 16-bit float."""
+
+    def instead(self, choice: str) -> str:
+        """The 16-bit float that it executes a choice with for want of a kernel; else empty."""
+        return self.wide if choice in {*self.substituted, *self.narrowed} else ""
 
     @property
     def title(self) -> str:

@@ -49,3 +49,8 @@ def is_plain(quantizer: Quantizer | None) -> bool:
         and quantizer.format.element.kind == "float"
         and quantizer.format.element.bits >= 16
     )
+
+
+def is_wide(quantizer: Quantizer | None) -> bool:
+    """Whether the operand is a plain float of more than 16 bits."""
+    return quantizer is not None and is_plain(quantizer) and quantizer.format.element.bits > 16

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from hwmodels.devices.device import Device
-from hwmodels.formats.element import is_plain, operand_element
+from hwmodels.formats.element import is_plain, is_wide, operand_element
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.runtimes.legality import MissingKernel, default_element, find_mode
 from hwmodels.runtimes.runtime import KernelMode, Runtime
@@ -20,6 +20,10 @@ MULTIPLIED: tuple[OperandName, ...] = ("input", "weight", "q", "k", "v", "probab
 NO_BF16 = (
     "{device} has no unit for bf16: runs in fp16, which ends at 65504, and is not what an "
     "emulation in bf16 measures"
+)
+NO_WIDE = (
+    "What is asked for in {asked} runs in {float}, which is not what an emulation in {asked} "
+    "measures"
 )
 
 
@@ -89,12 +93,16 @@ def _fallback(
         if operand.name in asked and not operand.is_weight and not is_plain(operand.quantizer)
     )
     on = "" if compute[0] == default else f" in {compute[0]}"
+    wide = [quantizer.format.element.name for quantizer in asked.values() if is_wide(quantizer)]
+    instead = [f"Runs unquantized{on} after rounding kernels"] if activations else []
+    if wide:
+        instead.append(NO_WIDE.format(asked=", ".join(dict.fromkeys(wide)), float=default))
     return Execution(
         op=_stripped(op, keep=()),
         mode=find_mode(op.kind, {}, op.sizes, device, runtime).mode,
         compute=compute,
         status="emulated",
-        note=missing(f"Runs unquantized{on} after rounding kernels"),
+        note=missing("; ".join(instead) or f"Runs unquantized{on}"),
         emulated=activations,
     )
 

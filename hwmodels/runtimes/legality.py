@@ -8,7 +8,7 @@ from functools import cache
 
 from hwmodels.devices.device import Device
 from hwmodels.devices.load import device_names, load_device
-from hwmodels.formats.element import is_plain
+from hwmodels.formats.element import is_plain, is_wide
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.runtimes.load import load_runtime, runtime_names
 from hwmodels.runtimes.runtime import KernelMode, Runtime
@@ -154,8 +154,10 @@ def _misaligned(mode: KernelMode, sizes: Sizes) -> str:
 
 def _words(quantizers: Mapping[OperandName, Quantizer]) -> str:
     quantized = {
-        name: quantizer for name, quantizer in quantizers.items() if not is_plain(quantizer)
+        name: quantizer
+        for name, quantizer in quantizers.items()
+        if is_wide(quantizer) or not is_plain(quantizer)
     }
     if not quantized:
-        return "plain operands"
+        return "16-bit operands"
     return " with ".join(f"{name} {quantizer.name}" for name, quantizer in quantized.items())

@@ -117,11 +117,14 @@ class KernelMode(Entry):
     def accepts(
         self, kind: OpKind, quantizers: Mapping[OperandName, Quantizer], default_element: str
     ) -> bool:
-        """Whether the kernel executes the op with these quantizers (layouts only)."""
+        """Whether the kernel executes the op with these quantizers (layouts only).
+
+        Probabilities that no quantizer names stay inside of the kernel, in whatever it has.
+        """
         if kind not in self.ops:
             return False
         plain = OperandLayout(elements=PLAIN_ELEMENTS)
-        names = {*self.operands, *quantizers}
+        names = {*self.operands, *quantizers} - ({"probabilities"} - quantizers.keys())
         return all(
             self.operands.get(name, plain).accepts(quantizers.get(name), default_element)
             for name in names

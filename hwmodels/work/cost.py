@@ -19,7 +19,8 @@ STATUS_ORDER: tuple[Status, ...] = ("native", "weight_only", "upcast", "substitu
 activations, as asked, dequantizes the weights. `upcast`: the unit multiplies wider elements that
 hold both exactly. `substituted`: no kernel takes the activations asked for; the weights run in
 the weight-only kernel with 16-bit activations, which is not what was asked and not what an
-emulation of the formats measures. `emulated`: no kernel at all; 16-bit weights, rounding on top.
+emulation of the formats measures. `emulated`: no kernel at all; 16-bit weights, rounding on top,
+and 16 bits for floats that were asked for in more.
 """
 AS_ASKED: tuple[Status, ...] = ("native", "weight_only")
 """Statuses that count as native: a kernel of the runtime does exactly what was asked."""

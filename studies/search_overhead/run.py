@@ -66,7 +66,13 @@ class Simulated:
     @property
     def networks(self) -> Networks:
         """One target, which executes what is asked for."""
-        return Networks(primary="", problems={"": self.problem}, places={"": frozenset()})
+        return Networks(
+            primary="",
+            problems={"": self.problem},
+            asked=self.problem,
+            everywhere={},
+            stands={"": {}},
+        )
 
     def searched(self, point: Point) -> tuple[Assignment, ...]:
         """The network that a point's loss is of."""

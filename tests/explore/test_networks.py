@@ -279,3 +279,34 @@ def test_the_report_puts_each_loss_beside_its_costs(runs: Path, tmp_path: Path) 
     stream = io.StringIO()
     print_front(folder, Console(file=stream, width=60))
     assert "…" not in stream.getvalue()
+
+
+def test_fp32_without_a_kernel_loses_what_bf16_loses_there(spaces: Spaces, tmp_path: Path) -> None:
+    eager = "{name: eager, device: h100-sxm, runtime: torch-eager}"
+    path = spaces("wide", eager, "{name: vllm, device: h100-sxm, runtime: vllm}", trials=3)
+    text = path.read_text().replace("[bf16, w8a8_fp8_dynamic, w4a16]", "[bf16, fp32]")
+    path.write_text(text)
+    run_search(path, out=tmp_path / "run")
+    here = _uniform(tmp_path / "run", "report_quality_loss")
+    there = _uniform(tmp_path / "run", "vllm.report_quality_loss")
+    assert here["fp32"] == 0 < here["bf16"] == there["bf16"] == there["fp32"]
+    found = read_run(tmp_path / "run")
+    (said,) = (one for one in caveats(found) if "no kernel" in one)
+    assert said == (
+        "vllm has no kernel for fp32 and runs bf16 in its place: "
+        "what vllm loses is in vllm.quality_loss."
+    )
+
+
+def test_the_report_says_what_no_target_runs_as_asked(spaces: Spaces, tmp_path: Path) -> None:
+    path = spaces("narrow", A100, trials=3)
+    text = path.read_text().replace("w4a16]", "fp32]")
+    path.write_text(text)
+    run_search(path, out=tmp_path / "run")
+    losses = _uniform(tmp_path / "run", "report_quality_loss")
+    assert losses["fp32"] == losses["bf16"]
+    said = (
+        "a100 has no kernel for w8a8_fp8_dynamic and runs those weights with 16-bit "
+        "activations, nor for fp32 and runs bf16 in its place: losses and costs are of that."
+    )
+    assert said in caveats(read_run(tmp_path / "run"))

@@ -187,10 +187,11 @@ def open_design(
     substitutes = Substitutes.of(costs)
     for remark in (*costs.remarks, *substitutes.remarks(problem)):
         LOGGER.warning("%s", remark)
+    asked = problem
     if substitutes.everywhere:
         problem = substitutes.applied(problem)
         costs = priced(problem)
-    objectives, networks = _objectives(space, costs, substitutes, origin)
+    objectives, networks = _objectives(space, asked, costs, substitutes, origin)
     constraints = parse_constraints(
         space.constraints,
         costs.columns,
@@ -214,7 +215,7 @@ def open_design(
 
 
 def _objectives(
-    space: Space, costs: Costs, substitutes: Substitutes, origin: str
+    space: Space, asked: Problem, costs: Costs, substitutes: Substitutes, origin: str
 ) -> tuple[Objectives, Networks]:
     """Objectives of a space, and the networks that its losses are of."""
     columns = _cost_columns(space, costs, origin)
@@ -222,10 +223,7 @@ def _objectives(
     prefixes = labels if len(labels) > 1 else []
     owners = {column: _owner(column, prefixes) or labels[0] for column in columns}
     networks = Networks.of(
-        costs.problem,
-        substitutes,
-        targets=labels,
-        primary=next(iter(owners.values()), labels[0]),
+        asked, costs.problem, substitutes, primary=next(iter(owners.values()), labels[0])
     )
     stand_ins = {column: networks.stand_in(label) for column, label in owners.items()}
     losses = tuple(dict.fromkeys([networks.primary, *stand_ins.values()]))

@@ -1,8 +1,9 @@
 """The networks that targets execute: one assignment, run otherwise where a kernel is missing.
 
-A choice that a target runs with 16-bit activations (NVFP4 on an H100) is another network there
-than on a target that has the kernel. Each network has a loss of its own; assignments, digests and
-exports are those of the formats that were asked for, which every target is given.
+A choice that a target runs with 16-bit activations (NVFP4 on an H100), or in 16 bits altogether
+(fp32 where there is no such kernel), is another network there than on a target that has it. Each
+network has a loss of its own; assignments, digests and exports are those of the formats that were
+asked for, which every target is given.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dse.explore.problem.substitute import Place, Substitutes, substituted
+from dse.explore.problem.substitute import Place, Stands, Substitutes, is_narrowed, substituted
 from dse.graph.ir.assignment import Assignment
 from dse.space.problem import Choice, Point, Problem, Variable
 
@@ -23,45 +24,69 @@ class Networks:
     """The target whose network `quality_loss` is of."""
     problems: Mapping[str, Problem]
     """Target -> the problem whose quantizers are those that it executes."""
-    places: Mapping[str, frozenset[Place]]
-    """Target -> the choices that it executes with 16-bit activations."""
+    asked: Problem
+    """The problem in the formats that were asked for, before anything ran otherwise."""
+    everywhere: Stands
+    """What every target runs in place of choices, alike; `problems` have it."""
+    stands: Mapping[str, Stands]
+    """Target -> what it runs in place of choices, and some other target does not."""
 
     @classmethod
     def of(
-        cls, problem: Problem, substitutes: Substitutes, *, targets: Sequence[str], primary: str
+        cls, asked: Problem, problem: Problem, substitutes: Substitutes, *, primary: str
     ) -> Networks:
         """The networks of a problem.
 
         Args:
-            problem: what is asked for.
+            asked: what is asked for.
+            problem: that, with what all targets run otherwise in its place.
             substitutes: what targets run otherwise.
-            targets: all of them, by label.
-            primary: the one whose costs the search is about first.
+            primary: the target whose costs the search is about first.
         """
-        places = {label: substitutes.on(label) for label in targets}
         return cls(
             primary=primary,
-            problems={label: substituted(problem, found) for label, found in places.items()},
-            places=places,
+            problems={
+                label: substituted(problem, stands)
+                for label, stands in substitutes.somewhere.items()
+            },
+            asked=asked,
+            everywhere=substitutes.everywhere,
+            stands=substitutes.somewhere,
         )
 
     @property
     def apart(self) -> tuple[str, ...]:
         """The targets with a network, and a loss, that is not the primary one's."""
-        own = self.places[self.primary]
-        return tuple(label for label, places in self.places.items() if places != own)
+        own = self.stands[self.primary]
+        return tuple(label for label, stands in self.stands.items() if stands != own)
 
     def stand_in(self, label: str) -> str:
         """The first target that runs the same networks; the primary one where it does."""
-        own = self.places[label]
-        same = (one for one in (self.primary, *self.places) if self.places[one] == own)
+        own = self.stands[label]
+        same = (one for one in (self.primary, *self.stands) if self.stands[one] == own)
         return next(same)
 
-    def choices(self, label: str) -> tuple[str, ...]:
-        """The names of the choices that a target executes with 16-bit activations."""
-        variables = self.problems[label].variables
-        places = sorted(self.places[label])
-        return tuple(dict.fromkeys(variables[at].choices[index].name for at, index in places))
+    def choices(self, label: str, *, narrowed: bool) -> tuple[str, ...]:
+        """Names of the choices that a target executes otherwise.
+
+        Args:
+            label: the target.
+            narrowed: those whose floats of more than 16 bits run in 16 and no others; else those
+                with 16-bit activations.
+        """
+        stands = {**self.everywhere, **self.stands[label]}
+        asked = {place: self._asked(place) for place in sorted(stands)}
+        return tuple(
+            dict.fromkeys(
+                choice.name
+                for place, choice in asked.items()
+                if is_narrowed(choice, stands[place]) is narrowed
+            )
+        )
+
+    def _asked(self, place: Place) -> Choice:
+        at, index = place
+        return self.asked.variables[at].choices[index]
 
     def assignment(self, label: str, point: Point) -> Assignment:
         """The assignment that a target executes in place of a point."""

@@ -1,18 +1,23 @@
-"""Choices that a target runs with 16-bit activations: measured as what runs, or named."""
+"""Choices that a target runs otherwise than they are asked for: measured as what runs, or named.
+
+Two kinds of kernel may be missing: one for the activations (the weights run in a weight-only
+kernel, with 16-bit activations), or one for floats of more than 16 bits, which a runtime then
+stores and multiplies in 16 (fp32 for a runtime whose models have one 16-bit type).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dse.evaluate.costs import Costs
 from dse.space.build import resolve_choice
 from dse.space.problem import Choice, Problem
-from hwmodels.work.cost import STATUS_ORDER
+from hwmodels.formats.element import is_wide
+from hwmodels.runtimes.legality import default_element
+from hwmodels.work.cost import STATUS_ORDER, Status
 from hwmodels.work.role import ROLES
 
-SUBSTITUTED = STATUS_ORDER.index("substituted")
-WIDE = "bf16"
 NAMED = 3
 """Variables that a remark names."""
 KEPT = ("weight", "k", "v")
@@ -20,41 +25,35 @@ KEPT = ("weight", "k", "v")
 
 Place = tuple[int, int]
 """A variable and one of its choices."""
+Stands = Mapping[Place, Choice]
+"""What runs in place of choices, under their names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Substitutes:
     """Choices that no target, or not every target, runs as they are asked for."""
 
-    everywhere: Mapping[Place, tuple[str, ...]]
-    """With the targets: all of them."""
-    somewhere: Mapping[Place, tuple[str, ...]]
-    """With the targets that run them otherwise than the rest."""
+    everywhere: Stands
+    """What all targets run alike."""
+    somewhere: Mapping[str, Stands]
+    """Target -> what it runs otherwise than some other target does."""
 
     @classmethod
     def of(cls, costs: Costs) -> Substitutes:
         """Those of the cost tables of a problem."""
-        found: dict[Place, dict[str, None]] = {}
-        for target in costs.targets:
-            for _, _, table in target.table.phases:
-                for region, name in enumerate(table.regions):
-                    variable = costs.variable_of_region[name]
-                    if variable is None:
-                        continue
-                    for choice in range(table.choice_counts[region]):
-                        status = table.status[region, choice]
-                        if status == SUBSTITUTED and _differs(costs.problem, variable, choice):
-                            found.setdefault((variable, choice), {})[target.label] = None
-        labels = {place: tuple(targets) for place, targets in found.items()}
-        count = len(costs.targets)
+        first, *others = found = [_stands(costs, place) for place in range(len(costs.targets))]
+        alike = {
+            place: choice
+            for place, choice in first.items()
+            if all(other.get(place) == choice for other in others)
+        }
         return cls(
-            everywhere={place: names for place, names in labels.items() if len(names) == count},
-            somewhere={place: names for place, names in labels.items() if len(names) < count},
+            everywhere=alike,
+            somewhere={
+                target.label: {at: choice for at, choice in own.items() if at not in alike}
+                for target, own in zip(costs.targets, found, strict=True)
+            },
         )
-
-    def on(self, target: str) -> frozenset[Place]:
-        """The choices that a target runs otherwise than some other target does."""
-        return frozenset(place for place, labels in self.somewhere.items() if target in labels)
 
     def applied(self, problem: Problem) -> Problem:
         """The problem whose choices are what every target runs in their place."""
@@ -62,53 +61,86 @@ class Substitutes:
 
     def remarks(self, problem: Problem) -> Iterator[str]:
         """A sentence for every choice."""
-        for (choice, targets), names in _by_choice(problem, self.everywhere).items():
+        targets = tuple(self.somewhere)
+        for (choice, what, _), names in _sorted(problem, {targets: self.everywhere}).items():
             yield (
-                f"{choice} at {_some(names)}: {targets} has no such kernel and runs its "
-                "weights with 16-bit activations; it is measured and priced as that"
+                f"{choice} at {_some(names)}: {', '.join(targets)} has no such kernel and runs "
+                f"{what}; it is measured and priced as that"
             )
-        for (choice, targets), names in _by_choice(problem, self.somewhere).items():
+        by_target: dict[tuple[str, ...], Stands] = {
+            (label,): stands for label, stands in self.somewhere.items()
+        }
+        for (choice, what, labels), names in _sorted(problem, by_target).items():
             yield (
-                f"{choice} at {_some(names)}: no such kernel on {targets}: its weights run there "
-                "with 16-bit activations, on the other targets as asked; these are different "
-                "networks, each priced and measured as what it is (columns TARGET.quality_loss)"
+                f"{choice} at {_some(names)}: no such kernel on {', '.join(labels)}, which runs "
+                f"{what}, and not what other targets do; these are different networks, each "
+                "priced and measured as what it is (columns TARGET.quality_loss)"
             )
 
 
-def _some(names: Sequence[str]) -> str:
-    """The first of them, and how many more there are: large models have hundreds."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+def _stands(costs: Costs, place: int) -> dict[Place, Choice]:
+    """Choices that a target runs in place of those that were asked for."""
+    target = costs.targets[place]
+    wide = default_element(target.deployment.device)
+    found: dict[Place, Choice] = {}
+    for _, _, table in target.table.phases:
+        for region, name in enumerate(table.regions):
+            variable = costs.variable_of_region[name]
+            if variable is None:
+                continue
+            for index in range(table.choice_counts[region]):
+                at, status = (variable, index), STATUS_ORDER[table.status[region, index]]
+                asked = costs.problem.variables[variable].choices[index]
+                runs = executed(found.get(at, asked), status, wide)
+                if runs.quantizers != asked.quantizers:
+                    found[at] = runs
+    return found
 
 
-def weights_alone(choice: Choice) -> Choice:
-    """A choice whose activations stay in 16 bits."""
-    wide = resolve_choice(WIDE).quantizers
+def executed(choice: Choice, status: Status, wide: str) -> Choice:
+    """The choice that runs under a status: itself, or one with operands in 16 bits.
+
+    Args:
+        choice: what is asked for.
+        status: how a target runs it. `substituted` takes its activations, and what is left
+            without any kernel keeps no float of more than 16 bits.
+        wide: the target's 16-bit float.
+    """
+    floats = resolve_choice(wide).quantizers
+
+    def runs(role: str) -> bool:
+        quantizer = choice.quantizers[role]
+        if status == "substituted" and ROLES[role].operands["fprop"] not in KEPT:
+            return False
+        return status not in ("substituted", "emulated") or not is_wide(quantizer)
+
     return replace(
         choice,
         quantizers={
-            role: quantizer if ROLES[role].operands["fprop"] in KEPT else wide[role]
+            role: quantizer if runs(role) else floats[role]
             for role, quantizer in choice.quantizers.items()
         },
     )
 
 
-def _differs(problem: Problem, variable: int, choice: int) -> bool:
-    """Whether a choice has other activations than 16-bit ones."""
-    found = problem.variables[variable].choices[choice]
-    return weights_alone(found).quantizers != found.quantizers
+def is_narrowed(asked: Choice, runs: Choice) -> bool:
+    """Whether floats of more than 16 bits are all that is run otherwise."""
+    return all(
+        is_wide(quantizer) or quantizer == runs.quantizers[role]
+        for role, quantizer in asked.quantizers.items()
+    )
 
 
-def substituted(problem: Problem, places: Collection[Place]) -> Problem:
-    """The problem whose choices at some places keep their weights alone."""
-    if not places:
+def substituted(problem: Problem, stands: Stands) -> Problem:
+    """The problem with other choices at some places, under the same names."""
+    if not stands:
         return problem
     return Problem(
         variables=tuple(
             replace(
                 variable,
                 choices=tuple(
-                    weights_alone(choice) if (at, index) in places else choice
+                    stands.get((at, index), choice)
                     for index, choice in enumerate(variable.choices)
                 ),
             )
@@ -117,13 +149,37 @@ def substituted(problem: Problem, places: Collection[Place]) -> Problem:
     )
 
 
-def _by_choice(
-    problem: Problem, places: Mapping[Place, tuple[str, ...]]
-) -> dict[tuple[str, str], list[str]]:
-    """Names of variables by choice and targets."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for (at, index), targets in places.items():
+def _sorted(
+    problem: Problem, stands: Mapping[tuple[str, ...], Stands]
+) -> dict[tuple[str, str, tuple[str, ...]], list[str]]:
+    """Names of variables by choice, what runs in its place, and the targets that run it."""
+    places: dict[tuple[Place, str], list[str]] = {}
+    for labels, of in stands.items():
+        for (at, index), runs in of.items():
+            what = _words(problem.variables[at].choices[index], runs)
+            places.setdefault(((at, index), what), []).extend(labels)
+    found: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
+    for ((at, index), what), targets in places.items():
         variable = problem.variables[at]
-        key = (variable.choices[index].name, ", ".join(targets))
+        key = (variable.choices[index].name, what, tuple(targets))
         found.setdefault(key, []).append(variable.name)
     return found
+
+
+def _words(asked: Choice, runs: Choice) -> str:
+    """Words on what runs in place of a choice: `bf16 in place of fp32`."""
+    if not is_narrowed(asked, runs):
+        return "its weights with 16-bit activations"
+    wide = {quantizer.name for quantizer in asked.quantizers.values() if is_wide(quantizer)}
+    floats = {
+        runs.quantizers[role].name
+        for role, quantizer in asked.quantizers.items()
+        if is_wide(quantizer)
+    }
+    return f"{', '.join(sorted(floats))} in place of {', '.join(sorted(wide))}"
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of them, and how many more there are: large models have hundreds."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

@@ -161,6 +161,28 @@ def test_another_float_than_the_one_asked_for_is_said(
     assert bool(found.note) == bool(said)
 
 
+@pytest.mark.parametrize("runtime", ["torch-eager", "torch-compile", "onnxruntime"])
+def test_attention_in_fp32_needs_no_format_of_the_probabilities_inside(runtime: str) -> None:
+    fp32 = catalog.quantizer("fp32")
+    asked: dict[OperandName, Quantizer] = {"q": fp32, "k": fp32, "v": fp32}
+    verdict = find_mode("attention", asked, {}, load_device("h100-sxm"), load_runtime(runtime))
+    assert verdict.mode is not None
+    assert verdict.mode.compute == ("fp32", "fp32")
+
+
+def test_fp32_without_a_kernel_is_said_to_run_in_16_bits() -> None:
+    asked = catalog.quantizer("fp32")
+    names: tuple[OperandName, ...] = ("input", "weight")
+    operands = tuple(Operand(name=n, value=n, shape=(64, 64), quantizer=asked) for n in names)
+    op = Op(name="fc", kind="gemm", sizes=SIZES, operands=operands)
+    found = execution(op, load_device("h100-sxm"), load_runtime("vllm"))
+    assert {operand.format.name for operand in found.op.operands if operand.format} == {"bf16"}
+    assert str(found.note).startswith("vllm has no gemm kernel for input fp32 with weight fp32;")
+    assert str(found.note).endswith(
+        "What is asked for in fp32 runs in bf16, which is not what an emulation in fp32 measures"
+    )
+
+
 def test_a_weight_only_kernel_is_said_to_compute_in_the_float_that_it_has_there() -> None:
     weight, input_ = catalog.quantizer("e4m3_channel"), catalog.quantizer("fp16")
     operands = (
