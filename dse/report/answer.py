@@ -213,7 +213,7 @@ def _cheapest(run: SearchRun, point: MeasuredPoint) -> Iterator[str]:
     """Cost in quality of going all the way to the cheapest uniform assignment."""
     axes = {axis.column: axis for axis in cost_axes(run)}
     axis = axes.get(run.cost_objectives[0]) if run.cost_objectives else None
-    priced = [p for p in run.uniforms if axis and p.columns.get(axis.column)]
+    priced = [p for p in run.uniforms if axis and p.columns.get(axis.column) and not run.broken(p)]
     if not priced or axis is None or not point.loss:
         return
     best = min(priced, key=lambda p: p.columns[axis.column])

@@ -26,6 +26,8 @@ must have got before they stay; longer phrases are wrapped."""
 
 STYLES = {"front": "", "recommended": "bold", "uniform": "dim"}
 MARKS = {"front": " ", "recommended": "★", "uniform": " "}
+BROKEN = "✗"
+"""Mark of a row that breaks a constraint."""
 
 
 def print_front(run_dir: Path, console: Console) -> None:
@@ -42,6 +44,8 @@ def print_front(run_dir: Path, console: Console) -> None:
     hidden = len(run.front) - len(front)
     if hidden:
         console.print(f"{hidden} more in {run.folder / 'front.csv'}", style="dim", soft_wrap=True)
+    if table.broken:
+        console.print(f"{BROKEN} breaks {table.broken}", style="dim", highlight=False)
     if shares := _native(run):
         console.print(f"native share of the front: {shares}", style="dim", highlight=False)
     console.print(Text(answer(run)))
@@ -95,7 +99,7 @@ def _shown(headings: Sequence[str], rows: Sequence[Row], width: int) -> RichTabl
         )
     for row in rows:
         cells = [_text(row.cells[index], narrow=not fits) for index in kept]
-        cells[0] = f"{MARKS[row.kind]} {cells[0]}"
+        cells[0] = f"{BROKEN if row.broken else MARKS[row.kind]} {cells[0]}"
         shown.add_row(*(Text(cell) for cell in cells), style=STYLES[row.kind])
     return shown
 

@@ -41,6 +41,8 @@ class Row:
 
     kind: RowKind
     uniform: bool
+    broken: bool
+    """Whether it breaks a constraint: shown beside the front, not to be taken."""
     cells: tuple[Cell, ...]
 
 
@@ -50,6 +52,8 @@ class Table:
 
     headings: tuple[str, ...]
     rows: tuple[Row, ...]
+    broken: str
+    """The constraints that rows break; empty if none."""
 
 
 def front_table(run: SearchRun) -> Table:
@@ -73,9 +77,15 @@ def front_table(run: SearchRun) -> Table:
     return Table(
         headings=tuple(columns),
         rows=tuple(
-            Row(kind=_kind(run, p, front), uniform=p.source == "uniform", cells=cells)
+            Row(
+                kind=_kind(run, p, front),
+                uniform=p.source == "uniform",
+                broken=bool(run.broken(p)),
+                cells=cells,
+            )
             for p, cells in rows
         ),
+        broken=", ".join(dict.fromkeys(str(one) for p in points for one in run.broken(p))),
     )
 
 

@@ -11,6 +11,7 @@ from dse.run.entries import FrontPlace, MeasuredPoint, Recommendation, RegionCos
 from dse.run.manifest import Manifest, TargetEntry, VariableEntry
 from dse.run.scheme import short_names
 from dse.sensitivity.table import Score
+from dse.space.constraint import Constraint, parse_constraint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,16 @@ class SearchRun:
     def is_recommended(self, point: MeasuredPoint) -> bool:
         """Whether it is the point that the search would take."""
         return self.recommendation is not None and self.recommendation.trial == point.trial
+
+    @cached_property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """The bounds that the front keeps to."""
+        origin = str(self.folder / "manifest.json")
+        return tuple(parse_constraint(text, origin=origin) for text in self.manifest.constraints)
+
+    def broken(self, point: MeasuredPoint) -> tuple[Constraint, ...]:
+        """The constraints that a point does not keep to: losses are those of the search split."""
+        return tuple(one for one in self.constraints if not one.holds(point.columns))
 
     @property
     def uniforms(self) -> tuple[MeasuredPoint, ...]:

@@ -22,7 +22,9 @@ class Constraint:
     """Whether the limit is a lower one."""
 
     def __str__(self) -> str:
-        return f"{self.column}{'>=' if self.at_least else '<='}{self.limit:g}"
+        short = f"{self.limit:g}"
+        limit = short if float(short) == self.limit else repr(self.limit)
+        return f"{self.column}{'>=' if self.at_least else '<='}{limit}"
 
     def holds(self, values: Mapping[str, float]) -> bool:
         """Whether a row satisfies it; one that lacks the column does not."""

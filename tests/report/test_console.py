@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from dse.report.answer import answer
 from dse.report.console import print_front
+from dse.report.quantities.baseline import rivals
 from dse.report.records import front_rows
+from dse.run.read import read_run
 from dse.run.search_run import SearchRun
 
 
@@ -34,6 +38,39 @@ def test_the_recommended_row_is_marked(finished: Path, run: SearchRun) -> None:
 def test_every_uniform_assignment_has_a_row(finished: Path, run: SearchRun) -> None:
     starts = {line.split()[0] for line in printed(finished, 100) if line.startswith("  ")}
     assert {run.title(point) for point in run.uniforms} <= starts
+
+
+def bounded(folder: Path, *constraints: str) -> Path:
+    """The run with bounds: MX and NVFP4 formats have no kernels on its h100."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**manifest, "constraints": constraints}), encoding="utf-8")
+    return folder
+
+
+def test_rows_that_break_a_constraint_are_marked(folder: Path) -> None:
+    assert not any("✗" in line for line in printed(folder, 100))
+    lines = printed(bounded(folder, "h100.native_share>=1", "b200.peak_bytes<=1e99"), 100)
+    run = read_run(folder)
+    marked = {line.split()[1] for line in lines if line.startswith("✗ ") and " ms " in line}
+    broken = {
+        run.title(point)
+        for point in (*run.front, *run.uniforms)
+        if point.columns["h100.native_share"] < 1
+    }
+    assert marked <= broken
+    assert {run.short[name] for name in ("w8a8_mxfp8", "w4a4_mxfp4", "w4a4_nvfp4")} <= marked
+    assert "✗ breaks h100.native_share>=1" in lines
+    assert "w8a8_mxfp8 everywhere" not in answer(run)
+
+
+def test_a_uniform_assignment_that_breaks_a_constraint_is_no_rival(folder: Path) -> None:
+    run = read_run(folder)
+    worst = max(run.uniforms, key=lambda point: point.loss or 0.0)
+    free = {one.name for one in rivals(run, worst)}
+    assert len(free - {"bf16", "w8a8_fp8_dynamic"}) > 1
+    run = read_run(bounded(folder, "h100.native_share>=1"))
+    assert {one.name for one in rivals(run, worst)} == free & {"bf16", "w8a8_fp8_dynamic", ""}
 
 
 def test_a_long_front_says_how_much_it_leaves_out(finished: Path, run: SearchRun) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from dse.errors import RunError
 from dse.report.html import write_report
+from dse.run.read import read_run
 
 
 class Outline(HTMLParser):
@@ -41,6 +42,22 @@ def test_the_page_loads_nothing(folder: Path) -> None:
     assert "default-src 'none'" in text
     assert "@import" not in text
     assert not re.search(r"url\(\s*['\"]?http", text)
+
+
+def test_what_breaks_a_constraint_is_marked_in_table_and_figure(folder: Path) -> None:
+    assert 'class="uniform broken"' not in write_report(folder).read_text(encoding="utf-8")
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    bounds = {"constraints": ["h100.native_share>=1"]}
+    path.write_text(json.dumps(manifest | bounds), encoding="utf-8")
+    run = read_run(folder)
+    front = {point.trial for point in run.front}
+    beside = [p for p in run.uniforms if p.trial not in front]
+    expected = sum(point.columns["h100.native_share"] < 1 for point in beside)
+    text = write_report(folder).read_text(encoding="utf-8")
+    assert text.count('class="uniform broken"') == expected > 0
+    assert "breaks h100.native_share&gt;=1: shown for comparison" in text
+    assert "\\u2717" in text or "mxfp8 ✗" in text
 
 
 def test_one_copy_of_plotly(folder: Path) -> None:

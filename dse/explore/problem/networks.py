@@ -27,7 +27,7 @@ class Networks:
     asked: Problem
     """The problem in the formats that were asked for, before anything ran otherwise."""
     everywhere: Stands
-    """What every target runs in place of choices, alike; `problems` have it."""
+    """Choices that every target runs in place of others, alike; `problems` have them."""
     stands: Mapping[str, Stands]
     """Target -> what it runs in place of choices, and some other target does not."""
 

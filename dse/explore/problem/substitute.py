@@ -26,7 +26,7 @@ KEPT = ("weight", "k", "v")
 Place = tuple[int, int]
 """A variable and one of its choices."""
 Stands = Mapping[Place, Choice]
-"""What runs in place of choices, under their names."""
+"""Choices that run in place of others, under their names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class Substitutes:
     """Choices that no target, or not every target, runs as they are asked for."""
 
     everywhere: Stands
-    """What all targets run alike."""
+    """Of choices that all targets run alike."""
     somewhere: Mapping[str, Stands]
     """Target -> what it runs otherwise than some other target does."""
 

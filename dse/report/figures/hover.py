@@ -20,6 +20,8 @@ def hover(run: SearchRun, point: MeasuredPoint) -> str:
         f"<b>{html.escape(point.title)}</b> · {html.escape(point.source)}",
         f"loss {html.escape(losses_text(run, point))} ({split})",
     ]
+    if broken := run.broken(point):
+        lines.append(f"✗ breaks {html.escape(', '.join(map(str, broken)))}")
     metric = point.columns.get(run.manifest.metric)
     if metric is not None:
         lines.append(f"{html.escape(run.manifest.metric)} {digits(metric, 4)}")

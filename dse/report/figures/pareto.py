@@ -108,7 +108,8 @@ def _groups(run: SearchRun, axis: Axis) -> tuple[Group, Group, Group, Group, Gro
     )
     own = tuple(point for point in run.front if point.source != "uniform")
     star = (run.recommended,) if run.recommended else ()
-    steps = staircase((*run.front, *run.uniforms), axis.column, owner=axis.owner)
+    allowed = [point for point in run.uniforms if not run.broken(point)]
+    steps = staircase((*run.front, *allowed), axis.column, owner=axis.owner)
     members = (cloud, steps, own, run.uniforms, star)
     return tuple(Group(points=points, axis=axis) for points in members)  # type: ignore[return-value]
 
@@ -142,7 +143,7 @@ def _front(run: SearchRun, group: Group) -> go.Scatter:
 
 def _uniforms(run: SearchRun, group: Group) -> go.Scatter:
     palette = colours(run.manifest.choices)
-    names = [run.title(point) for point in group.points]
+    names = [f"{run.title(p)} ✗" if run.broken(p) else run.title(p) for p in group.points]
     return go.Scatter(
         x=group.x, y=group.y, mode="markers+text", name="one scheme everywhere",
         text=names, textposition=_places(run, group),

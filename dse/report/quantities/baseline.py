@@ -24,7 +24,8 @@ def rivals(
 ) -> tuple[MeasuredPoint, ...]:
     """The uniform assignments, and the reference, whose loss is no greater than the point's.
 
-    Two standard errors of the difference are granted, the errors taken as independent.
+    Two standard errors of the difference are granted, the errors taken as independent. A uniform
+    assignment that breaks a constraint is no rival.
 
     Args:
         run: the run.
@@ -35,9 +36,8 @@ def rivals(
     own = point.loss_on(of)
     if own is None:
         return ()
-    candidates = {
-        p.trial: p for p in (*run.uniforms, *((run.reference,) if run.reference else ()))
-    }
+    allowed = [one for one in run.uniforms if not run.broken(one)]
+    candidates = {p.trial: p for p in (*allowed, *((run.reference,) if run.reference else ()))}
     return tuple(
         rival
         for rival in candidates.values()

@@ -4,6 +4,7 @@ import pytest
 
 from dse.errors import SpaceError
 from dse.explore.problem.constraint import parse_constraints
+from dse.space.constraint import parse_constraint
 
 COLUMNS = ("latency_s", "weight_bytes", "b200.decode.latency_s")
 
@@ -49,3 +50,16 @@ def test_a_column_without_its_target_is_bounded_on_every_target() -> None:
 def test_others_are_refused_with_their_place(text: str, says: str) -> None:
     with pytest.raises(SpaceError, match=f"^s.yaml: constraints.1: .*{says}"):
         parse_constraints(["latency_s<=1", text], COLUMNS, origin="s.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("weight_bytes<=2e9", "weight_bytes<=2e+09"),
+        ("weight_bytes<=1234567890", "weight_bytes<=1234567890.0"),
+        ("quality_loss<=0.05", "quality_loss<=0.05"),
+    ],
+)
+def test_a_bound_is_written_exactly(text: str, said: str) -> None:
+    assert str(parse_constraint(text, origin="s")) == said
+    assert parse_constraint(said, origin="s") == parse_constraint(text, origin="s")
