@@ -18,7 +18,7 @@ from dse.graph.ir.graph import Graph
 from dse.graph.ir.site import Region
 from dse.graph.onnx.load import load
 from dse.graph.patterns.analysis import Analysis
-from dse.space.build import searched_sites
+from dse.space.build import is_searched, searched_sites
 from dse.space.uniform import WIDE, uniform_assignment
 from hwmodels.devices.device import Device
 from hwmodels.formats import catalog
@@ -32,6 +32,8 @@ from hwmodels.work.cost import CostEstimate
 from hwmodels.work.role import ROLES
 from hwmodels.work.work import OperandName
 
+AS_GIVEN = "as given"
+"""The format of a model that comes quantized, in part at least, where none is asked for."""
 SHOWN = 3
 """Sites that a remark names."""
 
@@ -43,7 +45,7 @@ class Prediction:
     device: str
     runtime: str
     format: str
-    """Scheme, format, or `assignment`."""
+    """Scheme, format, `assignment`, or `AS_GIVEN`."""
     cost: CostEstimate
     """Parts: one a region; with a request one a phase, whose parts are regions."""
     native_share: float
@@ -168,8 +170,15 @@ def _given(
     assignment: Assignment | None,
 ) -> dict[str, Assignment]:
     """Assignments by label."""
-    uniforms = formats or (() if assignment else (WIDE,))
-    given = {name: uniform_assignment(found, name, analysis.ties) for name in uniforms}
+    if analysis.given and not any(is_searched(region) for region in found):
+        formats = ()  # they would all name the same price
+    given = {name: uniform_assignment(found, name, analysis.ties) for name in formats}
+    if not formats and assignment is None:
+        # Nobody chose 16 bits for weights that come in fewer.
+        packed = {f"{node}/in{index}" for node, index in analysis.given}
+        sites = uniform_assignment(found, WIDE, analysis.ties).as_dict()
+        plain = Assignment.of({key: q for key, q in sites.items() if key not in packed})
+        given[AS_GIVEN if analysis.given else WIDE] = plain
     if assignment is not None:
         given["assignment"] = assignment
     return given

@@ -55,9 +55,10 @@ them), constants that another operator reads |
 rank, floats of 8 and 4 bits |
 
 The weights of the last two are dequantized once, when the model is compiled. In the cost they
-count as they are stored, scales apart, where no format is chosen for them (a choice of bf16 is
-16 bits). `accuracy_level` is a permission: inputs stay as they are unless a quantizer stands
-there. Such models are not exported as Q/DQ. QMoE is not supported.
+count as they are stored, scales included, in the kernel that takes their groups, where no format
+is chosen for them (a choice of bf16 is 16 bits). `accuracy_level` is a permission: inputs stay as
+they are unless a quantizer stands there. Such models are not exported as Q/DQ. QMoE is not
+supported.
 """
 
 

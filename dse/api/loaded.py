@@ -22,7 +22,7 @@ from dse.predict import predict as predictions
 from dse.result import FrontPoint
 from dse.sensitivity.score import Method, score
 from dse.sensitivity.table import Sensitivity
-from dse.space.build import build_problem, resolve_choice, searched_sites
+from dse.space.build import build_problem, is_searched, resolve_choice, searched_sites
 from dse.space.init import Draft, space_text
 from dse.space.load import parse_space
 from dse.space.schema import Data as AskedData
@@ -197,7 +197,8 @@ class LoadedModel:
         analysis = self.model.analysis
         if isinstance(format, Quantizer):
             chosen = resolve_choice(mode_of(format)).quantizers
-            every = (site for region in analysis.regions for site in searched_sites(region))
+            searched = (region for region in analysis.regions if is_searched(region))
+            every = (site for region in searched for site in searched_sites(region))
             found = {site.key: chosen[site.role] for site in every if site.role in chosen}
             return with_tables(Assignment.of(found), analysis.ties)
         if isinstance(format, Mapping | FrontPoint):

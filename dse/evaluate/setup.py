@@ -146,8 +146,8 @@ def _remark_quantized(analysis: Analysis) -> None:
         LOGGER.warning("quantized already, left as it is: %s", left)
     if before := named(analysis.dequantized):
         LOGGER.warning(
-            "quantized before (Q/DQ): its own rounding stays, formats given here round once more, "
-            "and losses are against the model as it is: %s", before,
+            "quantized before (Q/DQ) and left so: losses are against the model as it is; formats "
+            "that an assignment names there round once more: %s", before,
         )  # fmt: skip
 
 

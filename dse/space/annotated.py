@@ -12,7 +12,7 @@ from dse.errors import SpaceError
 from dse.graph.annotations import CANDIDATES, TIES, Annotations, Formats
 from dse.graph.assignment_json import quantizer_spec
 from dse.graph.ir.site import Region, Site
-from dse.space.build import resolve_choice, searched_sites
+from dse.space.build import is_searched, resolve_choice, searched_sites
 from dse.space.problem import Problem
 from dse.space.schema import Match, Mode, Rule, Tie
 from hwmodels.errors import HardwareError
@@ -57,7 +57,7 @@ def annotated_candidates(
         SpaceError: candidates where no format is searched, operands of one kernel whose lists
             contradict each other, a kernel in two ties; all in one message.
     """
-    searchable = [region for region in regions if searched_sites(region)]
+    searchable = [region for region in regions if is_searched(region)]
     problems = [
         f"{CANDIDATES}: {key}: no product multiplies it, so no format is searched there"
         for key in sorted(annotations.candidates.keys() - _keys(searchable))

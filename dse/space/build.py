@@ -14,6 +14,8 @@ from hwmodels.formats import catalog
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.work.role import ROLES, SEARCHED_ROLES
 
+SHOWN = 8
+"""Regions that a message names."""
 EXAMPLE_FORMAT = "bf16"
 """Suggestion of the error about unmatched regions."""
 
@@ -25,12 +27,13 @@ def build_problem(space: Space, regions: Sequence[Region], *, origin: str = "spa
         SpaceError: unknown schemes or formats, rules and ties that match nothing, regions that no
             rule matches; all of them at once.
     """
-    searchable = [region for region in regions if searched_sites(region)]
+    searchable = [region for region in regions if is_searched(region)]
     depth = 1 + max((r.block for r in searchable if r.block is not None), default=-1)
     problems: list[str] = []
     choices = _rule_choices(space.candidates, origin, problems)
-    ruled = _apply_rules(space.candidates, searchable, depth, origin, problems)
-    tied = _apply_ties(space, searchable, depth, origin, problems)
+    known = _known(searchable, [region.name for region in regions if region.is_given])
+    ruled = _apply_rules(space.candidates, searchable, depth, origin, problems, known=known)
+    tied = _apply_ties(space, searchable, depth, origin, problems, known=known)
     if problems:
         raise SpaceError("\n".join(problems))
     groups: dict[str, list[Region]] = {}
@@ -43,6 +46,11 @@ def build_problem(space: Space, regions: Sequence[Region], *, origin: str = "spa
         _variable(name, members, ruled, choices, origin) for name, members in groups.items()
     )
     return Problem(variables=variables)
+
+
+def is_searched(region: Region) -> bool:
+    """Whether a space chooses a region's formats: it has sites, and does not come quantized."""
+    return bool(searched_sites(region)) and not region.is_given
 
 
 def searched_sites(region: Region) -> tuple[Site, ...]:
@@ -122,6 +130,8 @@ def _apply_rules(
     depth: int,
     origin: str,
     problems: list[str],
+    *,
+    known: str,
 ) -> Mapping[str, int]:
     """Region name -> number of the first rule that matches it."""
     ruled: dict[str, int] = {}
@@ -130,29 +140,35 @@ def _apply_rules(
         fresh = [region for region in fitting if region.name not in ruled]
         where = f"{origin}: candidates.{number}.match"
         if not fitting:
-            problems.append(f"{where}: matches no region of the model{_known(regions)}")
+            problems.append(f"{where}: matches no region of the model{known}")
         elif not fresh:
             problems.append(f"{where}: every region it matches is taken by an earlier rule")
         ruled.update((region.name, number) for region in fresh)
     unmatched = [region.name for region in regions if region.name not in ruled]
     if unmatched:
         problems.append(
-            f"{origin}: candidates: no rule matches {', '.join(unmatched[:8])}"
-            f"{' ...' if len(unmatched) > 8 else ''}; add a rule, "
+            f"{origin}: candidates: no rule matches {', '.join(unmatched[:SHOWN])}"
+            f"{' ...' if len(unmatched) > SHOWN else ''}; add a rule, "
             f"for example {{match: {{}}, use: [{EXAMPLE_FORMAT}]}} at the end"
         )
     return ruled
 
 
 def _apply_ties(
-    space: Space, regions: Sequence[Region], depth: int, origin: str, problems: list[str]
+    space: Space,
+    regions: Sequence[Region],
+    depth: int,
+    origin: str,
+    problems: list[str],
+    *,
+    known: str,
 ) -> Mapping[str, str]:
     """Region name -> name of the tie that holds it."""
     tied: dict[str, str] = {}
     for number, tie in enumerate(space.ties):
         members = [region.name for region in regions if matches(tie.match, region, depth)]
         if not members:
-            problems.append(f"{origin}: ties.{number}.match: matches no region{_known(regions)}")
+            problems.append(f"{origin}: ties.{number}.match: matches no region{known}")
         twice = [name for name in members if name in tied]
         if twice:
             problems.append(
@@ -162,9 +178,11 @@ def _apply_ties(
     return tied
 
 
-def _known(regions: Sequence[Region]) -> str:
+def _known(regions: Sequence[Region], kept: Sequence[str]) -> str:
     kinds = sorted({f"kind {region.kind}, role {region.role}" for region in regions})
-    return f"; the model has {'; '.join(kinds)}"
+    told = f"; the model has {'; '.join(kinds) or 'none whose format can be chosen'}"
+    shown = f"{', '.join(kept[:SHOWN])}{' ...' if kept[SHOWN:] else ''}"
+    return f"{told} (quantized already, left as they are: {shown})" if kept else told
 
 
 def _variable(

@@ -16,7 +16,7 @@ from dse.graph.onnx.dimension import dimensions, named_shape
 from dse.graph.onnx.rank import SUFFIX
 from dse.model import Model
 from dse.space.annotated import annotated_candidates
-from dse.space.build import searched_sites
+from dse.space.build import is_searched
 from dse.space.native import Platforms, native_uses
 from dse.space.schema import Mode, Rule, Target, Tie
 from hwmodels.devices.device import Device
@@ -53,9 +53,9 @@ def space_text(model: Model, location: str, draft: Draft) -> str:
         location: what the file says under `model`.
         draft: what is known already.
     """
-    found = [region for region in model.analysis.regions if searched_sites(region)]
+    found = [region for region in model.analysis.regions if is_searched(region)]
     if not found:
-        left = model.analysis.quantized
+        left = (*model.analysis.quantized, *model.analysis.dequantized)
         why = "has no Gemm, MatMul, Conv or attention"
         if left:
             why = f"is quantized already ({', '.join(left[:3])}{', ...' if left[3:] else ''})"

@@ -21,7 +21,7 @@ WIDE_BITS = 16
 def uniform_assignment(
     regions: Sequence[Region], name: str, ties: Sequence[Tie] = ()
 ) -> Assignment:
-    """The assignment that `--format NAME` stands for.
+    """The assignment that `--format NAME` stands for: products that come quantized stay so.
 
     Args:
         regions: of the model.
@@ -35,6 +35,8 @@ def uniform_assignment(
     chosen, wide = resolve_choice(name), resolve_choice(WIDE)
     sites: dict[str, Quantizer] = {}
     for region in regions:
+        if region.is_given:
+            continue
         kept = region_role(region.role).is_kept and catalog.is_scheme(name)
         quantizers = (wide if kept else chosen).quantizers
         sites |= {

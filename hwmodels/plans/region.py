@@ -24,6 +24,9 @@ from hwmodels.work.cost import STATUS_ORDER, Note, Status
 from hwmodels.work.kernel import Kernel
 from hwmodels.work.work import CONTRACTING, Op, Operand, OperandName, RegionWork
 
+PAIR = ("quantizelinear", "dequantizelinear")
+"""Ops that state a format; a dynamic quantization computes one."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constant:
@@ -82,7 +85,7 @@ def plan_region(
         WorkError: An op without the sizes or operands that its kind needs.
     """
     around = context or Context()
-    region = as_run(region, runtime)
+    region = _in_one_format(as_run(region, runtime), runtime)
     runs = [
         execution(op, device, runtime) if op.kind in CONTRACTING else None for op in region.ops
     ]
@@ -133,6 +136,25 @@ def _readers(groups: Sequence[Sequence[_Step]]) -> dict[str, set[int]]:
             for operand in reads_of(step.op):
                 found.setdefault(operand.value, set()).add(place)
     return found
+
+
+def _in_one_format(region: RegionWork, runtime: Runtime) -> RegionWork:
+    """The region without Q/DQ where a kernel writes its result in the format that is stored."""
+    if runtime.placement != "tensor" and not runtime.every_combination:
+        return region
+    made_of: dict[str, str] = {}
+    kept = []
+    for op in region.ops:
+        operands = tuple(replace(o, value=made_of.get(o.value, o.value)) for o in op.operands)
+        if op.detail in PAIR:
+            read, *_, written = operands
+            made_of[written.value] = read.value
+        else:
+            kept.append(replace(op, operands=operands))
+    if not made_of:
+        return region
+    writes = tuple(replace(o, value=made_of.get(o.value, o.value)) for o in region.writes)
+    return replace(region, ops=tuple(kept), writes=writes)
 
 
 def producer_tags(region: RegionWork) -> frozenset[str]:

@@ -79,7 +79,7 @@ class _Build:
 
     def table(self) -> PhaseTable:
         regions = self.work.regions
-        offered = [self.choices[region.name] for region in regions]
+        offered = [_with_given(region, self.choices[region.name]) for region in regions]
         decided = [
             any(offer) or _contracts(region)
             for region, offer in zip(regions, offered, strict=True)
@@ -245,6 +245,13 @@ class _Build:
 def _requantize(operand: Operand, held: Quantizers, wanted: Quantizers) -> Kernel | None:
     stored, target = stored_format(held), stored_format(wanted)
     return None if stored == target else requantize_kernel(operand, stored, target)
+
+
+def _with_given(region: RegionWork, offered: Sequence[Quantizers]) -> Sequence[Quantizers]:
+    """Choices with the format that the region's first product comes in, where they name none."""
+    inputs = (op.operand("input") for op in region.ops if op.kind in CONTRACTING)
+    given = next((o.quantizer for o in inputs if o is not None and o.quantizer is not None), None)
+    return offered if given is None else [{"input": given, **choice} for choice in offered]
 
 
 def _contracts(region: RegionWork) -> bool:

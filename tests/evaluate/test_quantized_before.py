@@ -78,10 +78,12 @@ def test_pairs_count_as_they_are_stored_and_are_named(tmp_path: Path) -> None:
         for operand in op.operands
         if operand.name == "weight"
     ]
-    assert [(one.bits, one.bytes) for one in weights] == [(8, 216), (8, 80)]
+    # Codes, and four bytes for the scale of each channel.
+    assert [(one.bits, one.bytes) for one in weights] == [(8, 216 + 4 * 8), (8, 80 + 4 * 10)]
     (note,) = work.notes
     assert note.startswith("quantized before (Q/DQ)")
     assert note.endswith(": conv, fc")
+    assert "weight int8_channel" in note
 
 
 def test_an_evaluation_says_that_its_reference_is_quantized(

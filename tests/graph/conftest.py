@@ -52,7 +52,8 @@ def weighted(tmp_path: Path) -> Callable[[str], Graph]:
 
     def loaded(text: str) -> Graph:
         opsets = '<ir_version: 8, opset_import: ["" : 17, "com.example" : 1]>'
-        model = onnx.parser.parse_model(f"{opsets} {text}")
+        text = text.strip()
+        model = onnx.parser.parse_model(text if text.startswith("<") else f"{opsets} {text}")
         random = np.random.default_rng(0)
         for value in model.graph.value_info:
             shape = [size.dim_value for size in value.type.tensor_type.shape.dim]

@@ -49,6 +49,9 @@ class Region:
     nodes: tuple[str, ...]
     sites: tuple[Site, ...]
     """Sites of the contracting nodes: weights, activations, attention operands."""
+    is_given: bool = False
+    """Whether its products come quantized: what the model's author chose stays, and no search or
+    uniform format names their sites."""
     twin: str = ""
     """The first region that multiplies the same weights in another branch of the same If: one of
     them runs, and their weights are stored once."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
 
 from dse.graph.ir.attribute import integer
 from dse.graph.ir.graph import Node
@@ -22,19 +21,8 @@ from dse.graph.lower.operand import Values
 from dse.graph.patterns.contraction import factors
 from dse.graph.patterns.norm import Norm
 from dse.graph.patterns.pointwise import Pointwise, as_written
-from dse.graph.patterns.sites import is_quantized
-from hwmodels.formats import catalog
 from hwmodels.work.work import Op, Operand, OperandName, OpKind
 
-STATIC_INTEGERS = "w8a8_int8_static"
-"""The scheme of ONNX's integer operators: weights by channel, inputs affine for the tensor."""
-SCALES: Mapping[str, Mapping[int, int]] = {
-    "QLinearConv": {3: 4},
-    "QLinearMatMul": {3: 4},
-    "DynamicQuantizeLSTM": {1: 8, 2: 10},
-}
-"""By operator and index of a weight the input that holds its scales."""
-NARROW_BITS = 16
 SECOND = "/recurrent"
 """The end of the name of a recurrent layer's second product."""
 
@@ -59,7 +47,6 @@ def contraction_ops(values: Values, node: Node) -> Iterator[Op]:
 
 def _factors(values: Values, node: Node) -> Iterator[Operand]:
     weight = values.flow.weight_index(node)
-    quantized = is_quantized(values.flow.graph, node)
     for factor in factors(values.flow.graph, node):
         name: OperandName = "input"
         if factor.part == "bias":
@@ -67,20 +54,7 @@ def _factors(values: Values, node: Node) -> Iterator[Operand]:
         elif factor.index == weight or factor.part == "second":
             name = "weight"
         operand = values.operand(name, node.inputs[factor.index], axes=factor.axes)
-        if quantized and factor.part != "bias":
-            operand = _as_stored(values, node, operand, factor.index)
-        yield operand
-
-
-def _as_stored(values: Values, node: Node, operand: Operand, index: int) -> Operand:
-    """An operand of an integer product in the 8-bit format that the model's author gave it."""
-    scheme = catalog.scheme(STATIC_INTEGERS)
-    quantizer = scheme.input
-    if operand.name == "weight":
-        scale = SCALES.get(node.op_type, {}).get(index)
-        by_channel = scale is not None and math.prod(sizes(values.types, node.inputs[scale])) > 1
-        quantizer = scheme.weight if by_channel else catalog.uniform("int8")
-    return replace(operand, quantizer=quantizer, is_stored=operand.bits < NARROW_BITS)
+        yield values.in_format(operand, node, factor.index)
 
 
 def norm_op(values: Values, norm: Norm) -> Op:
@@ -128,7 +102,7 @@ def lookup_op(values: Values, node: Node) -> Op:
         },
         operands=(
             values.operand("input", node.inputs[1]),
-            values.operand("weight", node.inputs[0]),
+            values.in_format(values.operand("weight", node.inputs[0], axes=(1,)), node, 0),
             *values.outputs(node.outputs[0]),
         ),
     )

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from dse.graph.ir.graph import Node, TensorType
 from dse.graph.ir.operators import LAYOUT, PARTS, TRANSPARENT
 from dse.graph.lower.loops import sizes
 from dse.graph.patterns.attention import Operand as Input
 from dse.graph.patterns.flow import FLOATS, Flow
+from dse.graph.patterns.given import Given
 from hwmodels.work.work import Operand, OperandName
 
 WIDE_FLOATS = ("float32", "float64", "bfloat16")
@@ -27,6 +29,24 @@ class Values:
     owner: Mapping[str, str]
     """Region by node."""
     float_bits: int
+    given: Mapping[tuple[str, int], Given] = field(default_factory=dict)
+    """Formats that operands come in, by node and input."""
+
+    @cached_property
+    def pairs(self) -> frozenset[str]:
+        """QuantizeLinear and DequantizeLinear that only state the format of a product."""
+        return frozenset(name for given in self.given.values() for name in given.inside)
+
+    def in_format(self, operand: Operand, node: Node, index: int) -> Operand:
+        """An operand in the format that input `index` of a node comes in, if any."""
+        given = self.given.get((node.name, index))
+        if given is None:
+            return operand
+        return replace(operand, quantizer=given.quantizer, is_stored=given.is_stored)
+
+    def moves(self, node: Node) -> bool:
+        """Whether a node only hands its first input on: in another place, type or format."""
+        return node.op_type in TRANSPARENT or node.name in self.pairs
 
     def root(self, value: str) -> str:
         """The name that all copies of a value share.
@@ -37,7 +57,7 @@ class Values:
         if value in self.flow.static:
             return self.flow.back(value, LAYOUT)
         while (node := self.flow.graph.producer.get(value)) is not None:
-            if node.op_type not in TRANSPARENT and not self._is_alias(node):
+            if not self.moves(node) and not self._is_alias(node):
                 break
             value = node.inputs[0]
         return value
@@ -76,7 +96,7 @@ class Values:
         while (node := self.flow.graph.producer.get(value)) is not None:
             if node.op_type in PARTS and node.op_type != "Gather":
                 return self.flow.is_signal(node.inputs[0])
-            if node.op_type not in TRANSPARENT:
+            if not self.moves(node):
                 return False
             value = node.inputs[0]
         return False
@@ -118,7 +138,7 @@ class Values:
             if current in self.flow.graph.outputs:
                 return None
             for reader in self.flow.consumers(current):
-                if reader.op_type in TRANSPARENT or reader.op_type == "SplitToSequence":
+                if self.moves(reader) or reader.op_type == "SplitToSequence":
                     queue += reader.outputs
                 elif reader.op_type in PARTS and self.owner[reader.name] == region:
                     parts += [part for part in reader.outputs if part]

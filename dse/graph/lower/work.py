@@ -52,7 +52,9 @@ def lower(analysis: Analysis, dims: Mapping[str, int], *, float_bits: int = 16) 
     course = Course.of(analysis.flat, analysis.flow, bound)
     types = routed_types(course.flow, analysis.experts, course.types)
     owner = {node: region.name for region in analysis.regions for node in region.nodes}
-    values = Values(flow=course.flow, types=types, owner=owner, float_bits=float_bits)
+    values = Values(
+        flow=course.flow, types=types, owner=owner, float_bits=float_bits, given=analysis.given
+    )
     by_region = _operations(values, analysis, course)
     caches = _caches(values, analysis.attentions)
     outputs = tuple(dict.fromkeys(values.root(v) for v in graph.outputs))
@@ -71,14 +73,47 @@ def lower(analysis: Analysis, dims: Mapping[str, int], *, float_bits: int = 16) 
 
 
 def _quantized(analysis: Analysis) -> Iterator[str]:
-    """Says which products were quantized before; they are named once for all."""
+    """Says which products were quantized before, and in which formats."""
     if analysis.quantized:
         yield f"quantized already, priced as it is: {_some(analysis.quantized)}"
-    if analysis.dequantized:
+    packed = dict.fromkeys(name for name, _ in analysis.given)
+    for name in (*analysis.quantized, *analysis.dequantized):
+        packed.pop(name, None)
+    for formats, names in _by_format(analysis, analysis.dequantized):
         yield (
-            "quantized before (Q/DQ), priced in the formats given here, with QuantizeLinear and "
-            f"DequantizeLinear as kernels of their own: {_some(analysis.dequantized)}"
+            f"quantized before (Q/DQ), priced in the formats that it comes with ({formats}), "
+            f"which searches and --format leave as they are: {_some(names)}"
         )
+    for formats, names in _by_format(analysis, tuple(packed)):
+        yield (
+            f"weights come quantized ({formats}), priced so where no format is chosen for them: "
+            f"{_some(names)}"
+        )
+    if analysis.rounded:
+        yield (
+            "reads what was quantized before (Q/DQ), but multiplies no integers (weights in "
+            "floats, scales of another layout, or inside of an attention); priced in the formats "
+            "given here, with QuantizeLinear and DequantizeLinear as kernels of their own: "
+            f"{_some(analysis.rounded)}"
+        )
+
+
+def _by_format(analysis: Analysis, names: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(_formats(analysis, name), []).append(name)
+    yield from found.items()
+
+
+def _formats(analysis: Analysis, name: str) -> str:
+    """The formats that a node's operands come in, as words."""
+    node = analysis.flow.graph.by_name[name]
+    return ", ".join(
+        f"{'weight' if node.inputs[index] in analysis.flow.static else 'input'} "
+        f"{given.quantizer.name}"
+        for (owner, index), given in analysis.given.items()
+        if owner == name
+    )
 
 
 def _some(names: Sequence[str]) -> str:
@@ -109,6 +144,7 @@ def _operations(values: Values, analysis: Analysis, course: Course) -> dict[str,
     beside = [region for region in priced if not course.takes(region)]
     found |= {region.name: stored_ops(values, region) for region in beside}
     seams = {region.name for region in priced if course.is_seam(region)}
+    seams |= {region.name for region in priced if values.pairs.issuperset(region.nodes)}
     # Every phase of a scenario has the same regions, whichever branch it takes.
     return {name: ops for name, ops in found.items() if name not in seams}
 
@@ -154,6 +190,8 @@ def _free_operations(values: Values, nodes: Sequence[Node], *, starts: bool) -> 
             yield from contraction_ops(values, node)
         elif is_lookup(values.flow.graph, node, values.flow.static):
             yield lookup_op(values, node)
+        elif node.name in values.pairs:
+            continue
         elif node.op_type in TRANSPARENT | PARTS:
             if alone and node.op_type == "Transpose":
                 yield other_op(values, node)

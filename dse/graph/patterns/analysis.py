@@ -12,6 +12,7 @@ from dse.graph.ir.site import Region, Site
 from dse.graph.patterns.attention import Attention, attentions
 from dse.graph.patterns.experts import Expert, experts
 from dse.graph.patterns.flow import Flow, flow_of
+from dse.graph.patterns.given import Given, given_formats
 from dse.graph.patterns.norm import Norm, norms
 from dse.graph.patterns.partition import Partition, partition
 from dse.graph.patterns.pointwise import Pointwise, pointwise
@@ -83,12 +84,19 @@ class Analysis:
         Every node is in exactly one region. Side computation (sizes, masks, rotary tables, folded
         weights) is the last region, `shape`, if there is any.
         """
-        return with_twins(regions(self.partition, self.sites), self.flat, self.flow)
+        found = regions(self.partition, self.sites, self._multiplied)
+        return with_twins(found, self.flat, self.flow)
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:
         """The operands and results of all contracting nodes, in topological order."""
         return tuple(contraction_sites(self.flow, self.attentions))
+
+    @cached_property
+    def given(self) -> Mapping[tuple[str, int], Given]:
+        """Formats that operands of products and tables come in, by node and input."""
+        inside = frozenset(name for attention in self.attentions for name in attention.nodes)
+        return given_formats(self.flow, inside)
 
     @cached_property
     def quantized(self) -> tuple[str, ...]:
@@ -97,8 +105,20 @@ class Analysis:
 
     @cached_property
     def dequantized(self) -> tuple[str, ...]:
-        """Contracting nodes that read DequantizeLinear: quantized before, with sites."""
-        return dequantized_nodes(self.flow)
+        """Contracting nodes all of whose operands come from DequantizeLinear."""
+        return tuple(name for name in dequantized_nodes(self.flow) if name in self._multiplied)
+
+    @cached_property
+    def rounded(self) -> tuple[str, ...]:
+        """Contracting nodes that read DequantizeLinear, and are no products of integers."""
+        return tuple(n for n in dequantized_nodes(self.flow) if n not in self._multiplied)
+
+    @cached_property
+    def _multiplied(self) -> frozenset[str]:
+        """Nodes whose activations come in a format."""
+        by_name = self.flow.graph.by_name
+        found = (n for n, at in self.given if self.flow.is_signal(by_name[n].inputs[at]))
+        return frozenset(found)
 
     @cached_property
     def other_sites(self) -> tuple[Site, ...]:

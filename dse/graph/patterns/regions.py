@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from dse.graph.ir.site import Region, Site
 from dse.graph.patterns.depth import blocks
@@ -14,8 +14,13 @@ SHAPE_REGION = "shape"
 """The region of everything that prepares sizes, masks and positions, and costs nothing."""
 
 
-def regions(parts: Partition, sites: Sequence[Site]) -> tuple[Region, ...]:
-    """The drafts of a partition with names, blocks and their sites; side computation last."""
+def regions(
+    parts: Partition, sites: Sequence[Site], given: Collection[str] = ()
+) -> tuple[Region, ...]:
+    """The drafts of a partition with names, blocks and their sites; side computation last.
+
+    `given`: nodes whose products come quantized.
+    """
     flow = parts.flow
     places = blocks(parts)
     names = _names(parts.drafts, [places.get(at) for at in range(len(parts.drafts))])
@@ -32,6 +37,7 @@ def regions(parts: Partition, sites: Sequence[Site]) -> tuple[Region, ...]:
             relative_depth=at / last,
             nodes=tuple(sorted(draft.nodes, key=flow.position.__getitem__)),
             sites=tuple(site for node in draft.nodes for site in by_node.get(node, ())),
+            is_given=any(node in given for node in draft.core),
         )
         for at, (name, draft) in enumerate(zip(names, parts.drafts, strict=True))
     ]

@@ -40,7 +40,7 @@ def quantized_nodes(flow: Flow) -> tuple[str, ...]:
 
 
 def dequantized_nodes(flow: Flow) -> tuple[str, ...]:
-    """The contracting nodes of a Q/DQ model: floats, from an activation that was quantized."""
+    """The contracting nodes that multiply floats from an activation that was quantized."""
     return tuple(n.name for n in flow.nodes if is_contracting(n) and _reads_dequantized(flow, n))
 
 
