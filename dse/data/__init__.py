@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dse.data.layout import batch_name, laid_out
+from dse.data.layout import batch_name, graph_shapes, laid_out, samples_name
 from dse.data.ranks import given_ranks, source_ranks
 from dse.data.sizes import source_sizes
 from dse.data.source import ZOO_PREFIX, check_source, code_of, is_code
@@ -18,9 +18,11 @@ __all__ = [
     "code_of",
     "deal",
     "given_ranks",
+    "graph_shapes",
     "is_code",
     "laid_out",
     "load_splits",
+    "samples_name",
     "source_ranks",
     "source_sizes",
     "token_table",

@@ -8,18 +8,48 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from dse.errors import DataError, nearest
+from dse.graph.ir.graph import Graph
 from dse.zoo.split import Split
 
 LOGGER = logging.getLogger(__name__)
+BATCH = "batch"
 Shape = tuple[int | str | None, ...] | None
 Shapes = Mapping[str, Shape]
 Arrays = Mapping[str, np.ndarray]
+
+
+def graph_shapes(graph: Graph) -> dict[str, Shape]:
+    """The shapes of a graph's inputs; sizes that recurrences take for samples are called batch."""
+    counted = set(_counted(graph))
+    return {
+        name: None
+        if (shape := graph.shape(name)) is None
+        else tuple(
+            BATCH if size in counted or graph.samples.get(name) == axis else size
+            for axis, size in enumerate(shape)
+        )
+        for name in graph.inputs
+    }
+
+
+def samples_name(graph: Graph) -> str | None:
+    """The name of the size that counts samples: as recurrences say, else by `batch_name`."""
+    named = batch_name([graph.shape(name) for name in graph.inputs])
+    return next(_counted(graph), named)
+
+
+def _counted(graph: Graph) -> Iterator[str]:
+    """Names of sizes that recurrences take for samples."""
+    for name, axis in graph.samples.items():
+        size = (graph.shape(name) or ())[axis]
+        if isinstance(size, str):
+            yield size
 
 
 def batch_name(shapes: Iterable[Shape]) -> str | None:

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from dse.data.layout import samples_first
+from dse.data.layout import Shape, samples_first
 from dse.data.source import COLOURS, DEFAULT_PIXELS, archive
 
 Shapes = Mapping[str, tuple[int | str, ...]]
 IMAGE_AXES = 4
 
 
-def source_sizes(source: str, folder: Path, shapes: Shapes) -> dict[str, int]:
+def source_sizes(
+    source: str, folder: Path, shapes: Shapes, taken: Mapping[str, Shape]
+) -> dict[str, int]:
     """The open sizes of inputs that do not count samples, by name, as far as a source shows them.
 
     Args:
         source: of data; only archives and folders of images are looked at.
         folder: what its path is relative to.
         shapes: of the graph's inputs, where sizes without a name are called `<input>.<axis>`.
+        taken: the same as data are read by them (`graph_shapes`).
 
     Raises:
         DataError: an archive that cannot be read, or that does not fit the model.
@@ -31,8 +34,7 @@ def source_sizes(source: str, folder: Path, shapes: Shapes) -> dict[str, int]:
     arrays = archive(path)
     if not all(value in arrays for value in shapes):
         return {}
-    free = {value: _nameless(value, shape) for value, shape in shapes.items()}
-    axes = samples_first(arrays, None, free, str(path)).axes
+    axes = samples_first(arrays, None, taken, str(path)).axes
     return {
         name: arrays[value].shape[axis]
         for value, shape in shapes.items()
@@ -47,8 +49,3 @@ def _pixels(shape: tuple[int | str, ...]) -> tuple[str, ...]:
         return ()
     last = shape[1] not in COLOURS and shape[3] in COLOURS
     return tuple(size for size in (shape[1:3] if last else shape[2:]) if isinstance(size, str))
-
-
-def _nameless(value: str, shape: tuple[int | str, ...]) -> tuple[int | str | None, ...]:
-    """A shape with sizes that have no name of their own as None, as the graph has it."""
-    return tuple(None if size == f"{value}.{axis}" else size for axis, size in enumerate(shape))

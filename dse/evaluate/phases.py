@@ -90,10 +90,14 @@ def growing_steps(analysis: Analysis, dims: Mapping[str, int], ways: int) -> tup
 
 
 def batch_name(graph: Graph, dims: Mapping[str, int]) -> str | None:
-    """The dimension that counts requests: called batch, or the first axis of the first input."""
+    """The dimension that counts requests: called batch, or the first axis of the first input.
+
+    Another axis, where recurrences take it for samples.
+    """
     named = [name for name in dims if "batch" in name.lower()]
     if named:
         return named[0]
-    kind = graph.types.get(graph.inputs[0]) if graph.inputs else None
-    first = kind.shape[0] if kind is not None and kind.shape else None
-    return first if isinstance(first, str) and first in dims else None
+    value = next(iter(graph.samples or graph.inputs), "")
+    kind = graph.types.get(value)
+    size = kind.shape[graph.samples.get(value, 0)] if kind is not None and kind.shape else None
+    return size if isinstance(size, str) and size in dims else None

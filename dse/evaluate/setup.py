@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from dse.data import Sizes, batch_name
-from dse.data.layout import Arrays
+from dse.data import Sizes, batch_name, graph_shapes
+from dse.data.layout import Arrays, Shapes
 from dse.data.splits import given_splits
 from dse.errors import DataError, GraphError
 from dse.evaluate.batches import Feeds, batches
@@ -37,6 +37,8 @@ from hwmodels.formats.quantizer import Quantizer
 from hwmodels.work.role import ROLES
 
 LOGGER = logging.getLogger(__name__)
+SEQUENCE_AXES = 3
+"""Axes of a batch of sequences: samples and time, in either order, and features."""
 UNSAID = QualityOf()
 """Nothing is said about the outputs."""
 
@@ -85,9 +87,10 @@ def build_evaluator(
             f"{', '.join(graph.absent_files)} is absent; put it there, or use the model as "
             "cost_model, or with dse predict"
         )
-    shapes = {name: graph.shape(name) for name in graph.inputs}
+    shapes = graph_shapes(graph)
     pairs = tuple(quantizers)
     _remark_quantized(analysis)
+    _remark_samples(graph, shapes)
     sizes = Sizes(calibration=data.calibration, search=data.search, report=data.report)
     if needed and not any(uses_calibration(sites[key].role, each) for key, each in pairs):
         needed = replace(needed, calibration=0)
@@ -191,16 +194,36 @@ def uses_calibration(role: str, quantizer: Quantizer) -> bool:
     return quantizer.is_learned or searched or bool(quantizer.transforms)
 
 
+def _remark_samples(graph: Graph, shapes: Shapes) -> None:
+    """Says of sequences whose sizes have no names which axis is taken to count samples."""
+    if graph.samples or batch_name(shapes.values()):
+        return
+    for name, shape in shapes.items():
+        if shape is not None and len(shape) == SEQUENCE_AXES and shape[:2] == (None, None):
+            LOGGER.warning(
+                "%s: its first axis is taken to count samples, since no size of it has a name; "
+                "where another one does, name it in the model (batch)", name,
+            )  # fmt: skip
+
+
 def _in_batches_of(graph: Graph, data: Data, sizes: Sizes) -> Data:
     """The data in batches of the size that the graph was exported with, where that is fixed.
 
     Raises:
         DataError: a split is no multiple of it.
     """
-    shapes = [shape for name in graph.inputs if (shape := graph.shape(name))]
-    first = {shape[0] for shape in shapes[:1]}
-    size = next(iter(first), None)
-    if batch_name(shapes) or not isinstance(size, int) or size == data.batch:
+    shapes = {name: shape for name in graph.inputs if (shape := graph.shape(name))}
+    places = graph.samples or dict.fromkeys([*shapes][:1], 0)
+    size = next((shapes[name][axis] for name, axis in places.items()), None)
+    named = not graph.samples and batch_name(shapes.values())
+    if named or not isinstance(size, int):
+        return data
+    if any(places.values()) and size > 1:
+        raise DataError(
+            f"{graph.path or graph.name}: takes {size} samples at once, which do not lie along "
+            "its first axis; export the model with a free batch, or with one of 1"
+        )
+    if size == data.batch:
         return data
     counts = {name: getattr(sizes, name) for name in ("calibration", "search", "report")}
     odd = [f"data.{name} is {count}" for name, count in counts.items() if count % size]

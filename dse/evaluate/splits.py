@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dse.data import Sizes, load_splits, token_table
+from dse.data import Sizes, graph_shapes, load_splits, token_table
 from dse.graph.ir.graph import Graph
 from dse.space.schema import Data
 from dse.text.documents import SUFFIXES
@@ -31,7 +31,7 @@ def splits_of(
         data.source,
         sizes,
         sequence=data.sequence,
-        inputs={name: graph.shape(name) for name in graph.inputs},
+        inputs=graph_shapes(graph),
         folder=folder,
         needed=needed,
         vocabulary=vocabulary_of(graph),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dse.data import source_sizes
+from dse.data import graph_shapes, source_sizes
 from dse.errors import GraphError
 from dse.graph.annotations import annotations_of
 from dse.graph.ir.site import Region
@@ -142,7 +142,8 @@ def _works(model: Model, draft: Draft) -> dict[str, RegionWork]:
 def _dims(model: Model, draft: Draft) -> dict[str, int]:
     likely = {name: LIKELY_SIZES.get(name, 1) for name in dimensions(model.graph)}
     named = {value: named_shape(model.graph, value) or () for value in model.graph.inputs}
-    shown = source_sizes(draft.data, draft.folder, named) if draft.data else {}
+    taken = graph_shapes(model.graph)
+    shown = source_sizes(draft.data, draft.folder, named, taken) if draft.data else {}
     told = {f"{value}{SUFFIX}": rank for value, rank in model.graph.told_ranks.items()}
     known = {name: size for name, size in shown.items() if name in likely}
     return likely | known | told | draft.dims

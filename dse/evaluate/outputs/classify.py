@@ -12,7 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from dse.data import batch_name
+from dse.data import samples_name
 from dse.errors import DataError, nearest
 from dse.evaluate.outputs.ends import End, ends, is_single
 from dse.evaluate.outputs.guess import Labels, fits, guess
@@ -263,6 +263,6 @@ def _equal_sizes(sizes: Sequence[object], found: Sequence[int]) -> bool:
 
 def _batch_axis(graph: Graph, value: str) -> int:
     """The axis that is named as the samples of the inputs are."""
-    name = batch_name([graph.shape(one) for one in graph.inputs])
+    name = samples_name(graph)
     shape = graph.shape(value) or ()
     return shape.index(name) if name is not None and name in shape else 0

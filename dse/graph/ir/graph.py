@@ -100,6 +100,9 @@ class Graph:
     path: Path | None = None
     told_ranks: Mapping[str, int] = field(default_factory=dict)
     """The axes of inputs that the file gives no shape, as whoever loaded it said."""
+    samples: Mapping[str, int] = field(default_factory=dict)
+    """The axis that counts samples by input, where a recurrence says so and no size is called a
+    batch; empty where samples are in front."""
 
     def shape(self, value: str) -> tuple[Dim, ...] | None:
         """The declared or inferred shape of a value; None where its rank is not known."""

@@ -23,6 +23,7 @@ from dse.graph.onnx.inline import inlined
 from dse.graph.onnx.order import bodies, name_nodes, sort_nodes
 from dse.graph.onnx.packed_attention import unpack_attentions
 from dse.graph.onnx.rank import free_sizes, give_ranks
+from dse.graph.onnx.samples import name_samples
 from dse.graph.onnx.scopes import qualify
 from dse.graph.onnx.unpack_weight import unpack_weights
 
@@ -78,12 +79,13 @@ def load(
     _check_operators(model, path)
     free_sizes(model.graph)
     told = give_ranks(model.graph, ranks or {}, where=str(path))
+    samples = name_samples(model.graph, {tensor.name for tensor in tensors})
     model = _checked(_typed(model, path), path)
     graph = graph_of(model.graph, replace(source, opsets=_opsets(model)), initializers=tensors)
     check_attributes(graph, where=str(path))
     graph = completed(graph)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    return replace(graph, metadata=metadata, path=path, told_ranks=told)
+    return replace(graph, metadata=metadata, path=path, told_ranks=told, samples=samples)
 
 
 def model_proto(path: Path) -> onnx.ModelProto:
