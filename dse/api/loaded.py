@@ -159,7 +159,7 @@ class LoadedModel:
             DataError: no data, or data that do not fit the model.
             HardwareError: no such format.
         """
-        text = space_text(self.model, self.source, Draft(data=self._source(data)))
+        text = space_text(self.model, self.source, Draft(data=self._source(data), served=False))
         space = parse_space(text, origin=self.source)
         if formats:
             use = tuple(mode_of(one) for one in (WIDE, *formats))

@@ -127,7 +127,13 @@ def _remarks(space: Space, opened: OpenedModel, out: Path) -> tuple[str, ...]:
     regions = opened.analysis.regions
     problem = build_problem(space, regions, origin=str(out))
     return build_costs(
-        space, problem, regions, opened.analysis, origin=str(out), folder=out.parent
+        space,
+        problem,
+        regions,
+        opened.priced(space.scenario.dims).analysis,
+        origin=str(out),
+        folder=out.parent,
+        same_network=True,
     ).remarks
 
 

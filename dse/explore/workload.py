@@ -58,7 +58,8 @@ def workload(design: Design, target: str) -> Workload:
             f"--target {target}: not a target of this run{nearest(target, targets)} "
             f"(its targets: {', '.join(targets)})"
         )
-    scenario, analysis = design.space.scenario, (design.cost_model or design.model).analysis
+    scenario = design.space.scenario
+    analysis = (design.cost_model or design.model).priced(scenario.dims).analysis
     calls = {
         name: call_of(phase_work(analysis, phase.dims, scenario.tensor_parallel))
         for name, phase in scenario.phases.items()

@@ -31,7 +31,7 @@ def drafted(model: Model, targets: Sequence[Target]) -> Annotations:
     Raises:
         DseError, HardwareError: an unknown target, or a model without products.
     """
-    text = space_text(model, model.name, Draft(targets=tuple(targets)))
+    text = space_text(model, model.name, Draft(targets=tuple(targets), served=False))
     return annotations_of_space(model, parse_space(text, origin=model.name), origin=model.name)
 
 

@@ -14,7 +14,8 @@ from dse.graph.ir.site import Region
 from dse.graph.lower.work import lower
 from dse.graph.onnx.dimension import dimensions, named_shape
 from dse.graph.onnx.rank import SUFFIX
-from dse.model import Model
+from dse.imports.facts import facts_of
+from dse.model import PAST, Model
 from dse.space.annotated import annotated_candidates
 from dse.space.build import is_searched
 from dse.space.native import Platforms, native_uses
@@ -26,6 +27,8 @@ from hwmodels.work.work import RegionWork
 
 LIKELY_SIZES = {"batch": 1, "sequence": 512, "past": 0}
 """Values of symbolic dimensions by name, for a first draft; others start at 1."""
+ANSWER = 128
+"""Tokens that a drafted request generates, where the model's context allows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,9 @@ class Draft:
     """The folder of the data's relative path."""
     devices: Mapping[str, Device] = field(default_factory=dict)
     """By the name that a target uses, where it is not one of the catalogue or a file."""
+    served: bool = True
+    """Whether an imported decoder is drafted as it is served, which exports that form of it;
+    without, its phases are one call, which is enough where only candidates are asked for."""
 
 
 def space_text(model: Model, location: str, draft: Draft) -> str:
@@ -102,14 +108,49 @@ def _data_lines(draft: Draft) -> list[str]:
 
 
 def _scenario_lines(model: Model, draft: Draft) -> list[str]:
-    inner = ", ".join(f"{name}: {size}" for name, size in _dims(model, draft).items())
-    return [
-        "# How the model is called where it is deployed; more phases (prefill, decode) add up,",
-        "# weighted by their share.",
-        "scenario:",
-        "  phases:",
-        f"    call: {{share: 1, dims: {{{inner}}}}}",
+    phases = _served_phases(model, draft)
+    about = [
+        "# A batch of requests: every prompt alone, then the answers together, token by token;",
+        "# sizes of decode are those of its middle, shares are numbers of calls.",
     ]
+    if not phases:
+        phases = {"call": (1, _dims(model, draft))}
+        about = [
+            "# How the model is called where it is deployed; more phases (prefill, decode) add",
+            "# up, weighted by their share.",
+        ]
+    return [*about, "scenario:", "  phases:", *(_phase(n, *phase) for n, phase in phases.items())]
+
+
+def _phase(name: str, share: int, dims: Mapping[str, int]) -> str:
+    inner = ", ".join(f"{size}: {value}" for size, value in dims.items())
+    return f"    {name}: {{share: {share}, dims: {{{inner}}}}}"
+
+
+def _served_phases(model: Model, draft: Draft) -> dict[str, tuple[int, dict[str, int]]]:
+    """Prefill and decode of an imported decoder with a cache, within its context; else nothing.
+
+    A request whose sizes the caller gives is one call of them.
+    """
+    facts = facts_of(model.graph)
+    if not draft.served or facts is None or not facts.causal or PAST in draft.dims:
+        return {}
+    try:
+        served = model.priced((PAST,))
+    except GraphError:
+        return {}  # a network that keeps no keys and values
+    dims = _dims(served, draft)
+    if not {PAST, "sequence", "batch"} <= dims.keys():
+        return {}
+    context = facts.context or dims["sequence"] + ANSWER
+    given = "sequence" in draft.dims
+    prompt = dims["sequence"] if given else max(min(dims["sequence"], context // 2), 1)
+    answer = max(min(ANSWER, context - prompt), 1)
+    requests = dims["batch"]
+    return {
+        "prefill": (requests, {**dims, "batch": 1, "sequence": prompt, PAST: 0}),
+        "decode": (answer, {**dims, "sequence": 1, PAST: prompt + answer // 2}),
+    }
 
 
 def _target_lines(draft: Draft) -> list[str]:
@@ -141,6 +182,9 @@ def _works(model: Model, draft: Draft) -> dict[str, RegionWork]:
 
 def _dims(model: Model, draft: Draft) -> dict[str, int]:
     likely = {name: LIKELY_SIZES.get(name, 1) for name in dimensions(model.graph)}
+    facts = facts_of(model.graph)
+    if facts is not None and facts.context and "sequence" in likely:
+        likely["sequence"] = min(likely["sequence"], facts.context)
     named = {value: named_shape(model.graph, value) or () for value in model.graph.inputs}
     taken = graph_shapes(model.graph)
     shown = source_sizes(draft.data, draft.folder, named, taken) if draft.data else {}
