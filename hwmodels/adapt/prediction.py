@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,9 +11,7 @@ from numpy.typing import NDArray
 from hwmodels.devices.device import Device
 from hwmodels.errors import MeasurementError, RuntimeModeError
 from hwmodels.estimators.registry import estimator_of
-from hwmodels.formats.element import unit_element
 from hwmodels.operators.lower import compute_elements, operator_kernels
-from hwmodels.operators.number_type import NUMBER_TYPES
 from hwmodels.operators.optable import OpTable, runtimes_of
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.runtimes.runtime import Runtime
@@ -79,26 +76,13 @@ def rows_kernels(
     """Kernels of each of some rows, run by one runtime."""
     dtypes = {table.dtypes[row] for row in rows}
     compute = {dtype: compute_elements(dtype, device) for dtype in dtypes}
-    slowed = {dtype: _efficiency(dtype, runtime) for dtype in dtypes}
-    found = []
-    for row in rows:
-        op, shape, dtype = table.ops[row], table.shapes[row], table.dtypes[row]
-        kernels = operator_kernels(op, shape, dtype, runtime.name, compute[dtype])
-        if slowed[dtype] < 1:
-            kernels = tuple(replace(one, efficiency=slowed[dtype]) for one in kernels)
-        found.append(kernels)
-    return found
-
-
-def _efficiency(dtype: str, runtime: Runtime) -> float:
-    """Share of the peak rate that the runtime's kernel for widened weights can reach."""
-    number = NUMBER_TYPES[dtype]
-    stored = unit_element(number.weight.element)
-    for mode in runtime.modes if number.is_weight_only else ():
-        weight = mode.operands.get("weight")
-        if "gemm" in mode.ops and weight and stored in weight.elements:
-            return mode.efficiency
-    return 1.0
+    return [
+        operator_kernels(
+            table.ops[row], table.shapes[row], table.dtypes[row], runtime,
+            compute[table.dtypes[row]],
+        )
+        for row in rows
+    ]  # fmt: skip
 
 
 def _rows_by_runtime(table: OpTable, default: str) -> list[tuple[Runtime, Indices]]:

@@ -12,11 +12,13 @@ from dataclasses import replace
 from hwmodels.devices.device import Device
 from hwmodels.errors import MeasurementError
 from hwmodels.formats import catalog
+from hwmodels.formats.element import unit_element
 from hwmodels.formats.quantizer import Format, Quantizer
 from hwmodels.operators.number_type import NUMBER_TYPES, NumberType
-from hwmodels.plans.conversion import quantize_kernels
-from hwmodels.plans.eager_kernels import eager_quantisation, eager_rescaling
 from hwmodels.plans.operation import contraction_kernel, plain_kernel, reads_of
+from hwmodels.plans.quantisation import quantising, rescaling
+from hwmodels.runtimes.quantisation import DEFAULT
+from hwmodels.runtimes.runtime import KernelMode, Runtime
 from hwmodels.work.kernel import Kernel
 from hwmodels.work.loops import SIZES, RowLoops
 from hwmodels.work.work import CONTRACTING, Op, Operand, OperandName, OpKind, plain_format
@@ -46,7 +48,7 @@ KINDS: dict[str, OpKind] = {
     "reduce_mean": "reduce", "cast_fp8": "quantize",
 }  # fmt: skip
 """Operations of rows."""
-FP8 = catalog.format("e4m3")
+FP8, FP8_TENSOR = catalog.format("e4m3"), catalog.format("e4m3_tensor")
 SCALE = catalog.format("fp32").element
 # aiconfigurator times five copies of a layer one after the other, on one input: "to reduce impact
 # of L2 cache hit" (collector/trtllm/collect_gemm.py, github.com/ai-dynamo/aiconfigurator).
@@ -61,7 +63,7 @@ PER_ROW_TYPES = ("fp8_dynamic", "w8a8_int8_dynamic")
 
 
 def operator_kernels(
-    op: str, shape: Mapping[str, int], dtype: str, runtime: str, compute: Compute
+    op: str, shape: Mapping[str, int], dtype: str, runtime: Runtime, compute: Compute
 ) -> tuple[Kernel, ...]:
     """The kernels that a runtime launches for one operator.
 
@@ -69,12 +71,34 @@ def operator_kernels(
     are measured with cold caches (`dse profile`), the others with warm ones (their own tables).
     """
     number = NUMBER_TYPES[dtype]
-    cold = runtime.startswith(TORCH)
+    cold = runtime.name.startswith(TORCH)
     if cold and op == "gemm" and dtype == SCALAR_TYPE:
         return (_scalar_gemm(shape, number),)
-    if runtime == EAGER and (op == "quant_fp8" or (op == "gemm" and dtype in PER_ROW_TYPES)):
-        return _eager(op, shape, dtype, compute)
-    return op_kernels(op, shape, dtype, compute, cold=cold)
+    quantised = op == "quant_fp8" or (op == "gemm" and dtype in PER_ROW_TYPES)
+    if runtime.name == EAGER and quantised:
+        kernels = _eager(op, shape, dtype, runtime, compute)
+    else:
+        kernels = op_kernels(op, shape, dtype, compute, cold=cold)
+    mode = _mode(number, runtime) if op == "gemm" else None
+    return tuple(_as_run(kernel, mode) for kernel in kernels) if mode else kernels
+
+
+def _mode(number: NumberType, runtime: Runtime) -> KernelMode | None:
+    """The runtime's kernel for products of the number type."""
+    asked: dict[OperandName, Format] = {"weight": number.weight, "input": number.input}
+    for mode in runtime.modes:
+        layouts = [(mode.operands.get(name), stored) for name, stored in asked.items()]
+        if "gemm" in mode.ops and all(
+            layout and unit_element(stored.element) in layout.elements
+            for layout, stored in layouts
+        ):
+            return mode
+    return None
+
+
+def _as_run(kernel: Kernel, mode: KernelMode) -> Kernel:
+    """The kernel as the mode says that it runs, if it is the product."""
+    return replace(kernel, efficiency=mode.efficiency) if kernel.kind == "gemm" else kernel
 
 
 def op_kernels(
@@ -107,10 +131,17 @@ def op_kernels(
         accumulator="int32" if number.is_integer else "fp32",
         output=output.format,
     )
-    quantising: tuple[Kernel, ...] = ()
+    before: tuple[Kernel, ...] = ()
     if number.quantizes and operation.kind in ("gemm", "bmm"):
-        quantising = quantize_kernels(operation.operands[0], fused=False).kernels
-    return tuple(_measured(one, cold=cold) for one in (*quantising, kernel))
+        before = _fewest(operation.operands[0])
+    return tuple(_measured(one, cold=cold) for one in (*before, kernel))
+
+
+def _fewest(operand: Operand) -> tuple[Kernel, ...]:
+    """The quantisation of an activation where nothing is known of the runtime's kernels."""
+    quantizer = _quantizer(operand)
+    rule = next(one for one in DEFAULT if one.takes(quantizer))
+    return quantising(operand, rule)
 
 
 def operation_of(op: str, shape: Mapping[str, int], number: NumberType) -> Op:
@@ -230,18 +261,24 @@ def compute_elements(dtype: str, device: Device) -> Compute:
     return pair
 
 
-def _eager(op: str, shape: Mapping[str, int], dtype: str, compute: Compute) -> tuple[Kernel, ...]:
+def _eager(
+    op: str, shape: Mapping[str, int], dtype: str, runtime: Runtime, compute: Compute
+) -> tuple[Kernel, ...]:
     if op == "quant_fp8":
-        rows, cols = shape["rows"], shape["cols"]
-        return eager_quantisation(rows, cols, stored=FP8, per_row=False, cold=True)
-    number, (m, k, n) = NUMBER_TYPES[dtype], (shape[name] for name in "MKN")
+        operand = _rows(shape, FP8_TENSOR)
+        return quantising(operand, runtime.quantisation_of(_quantizer(operand)), cold=True)
+    operation = operation_of(op, shape, NUMBER_TYPES[dtype])
+    activation, product = operation.operands[0], operation.operands[-1]
+    rule = runtime.quantisation_of(_quantizer(activation))
     # The quantised activation was just written, the weight was not.
     gemm = replace(op_kernels(op, shape, dtype, compute, cold=True)[-1], inputs_are_cold=False)
-    return (
-        *eager_quantisation(m, k, stored=number.input, per_row=True, cold=True),
-        gemm,
-        *(eager_rescaling(m, n) if number.is_integer else ()),
-    )
+    rescaled = rescaling(product, rule) if NUMBER_TYPES[dtype].is_integer else ()
+    return (*quantising(activation, rule, cold=True), gemm, *rescaled)
+
+
+def _quantizer(operand: Operand) -> Quantizer:
+    assert operand.quantizer is not None, "operands of a table have formats"
+    return operand.quantizer
 
 
 def _scalar_gemm(shape: Mapping[str, int], number: NumberType) -> Kernel:

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hwmodels.formats.quantizer import Format, Quantizer
+from hwmodels.plans.quantisation import quantising, rounding
+from hwmodels.runtimes.quantisation import Quantisation
+from hwmodels.runtimes.runtime import Runtime
 from hwmodels.work.kernel import Kernel
 from hwmodels.work.loops import RowLoops
 from hwmodels.work.work import Operand, plain_format
@@ -27,6 +30,8 @@ class Conversion:
     """Empty where the producer writes the format itself."""
     copy_bytes: int
     """Bytes of the converted copy, alive until its consumer is done."""
+    is_shared: bool = True
+    """Whether consumers that want one value in one format convert it once for all of them."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -39,38 +44,30 @@ def kernels_of(conversions: Iterable[Conversion]) -> list[Kernel]:
     return [kernel for conversion in conversions for kernel in conversion.kernels]
 
 
-def quantize_kernels(operand: Operand, *, fused: bool) -> Conversion:
+def quantize_kernels(operand: Operand, rule: Quantisation, *, fused: bool) -> Conversion:
     """The conversion of a 16-bit activation into its operand's quantizer.
 
-    A scale over the whole tensor that is computed at run time needs the tensor's maximum first:
-    one more pass that no producer can take in. Everything else is one kernel, or none if `fused`.
+    `fused`: kernels that can run within the producer do so.
     """
-    quantizer = operand.quantizer
-    assert quantizer is not None, "only quantized operands are converted"
-    fmt = quantizer.format
-    whole = quantizer.timing == "dynamic" and fmt.granularity == "tensor"
-    needs_maximum = whole and fmt.scale is not None
-    kernels: list[Kernel] = []
-    if needs_maximum:
-        kernels.append(_maximum(operand))
-    if needs_maximum or not fused:
-        kernels.append(_cast(operand, _plain_bytes(operand), operand.bytes, fmt, fmt))
+    assert operand.quantizer is not None, "only quantized operands are converted"
     return Conversion(
         value=operand.value,
-        target=quantizer.name,
-        kernels=tuple(kernels),
+        target=operand.quantizer.name,
+        kernels=quantising(operand, rule, fused=fused),
         copy_bytes=operand.bytes,
     )
 
 
-def fake_quantize_kernels(operand: Operand) -> tuple[Kernel, ...]:
+def fake_quantize_kernels(operand: Operand, runtime: Runtime) -> tuple[Kernel, ...]:
     """Kernels that round a 16-bit activation onto a grid and write it back in 16 bit."""
     quantizer = operand.quantizer
     assert quantizer is not None, "only quantized operands are rounded"
     plain = _plain_bytes(operand)
-    cast = _cast(operand, plain, plain, quantizer.format, BF16)
+    kernels = rounding(operand, runtime.rounding) or (
+        _cast(operand, plain, plain, quantizer.format, BF16),
+    )
     dynamic = quantizer.timing == "dynamic" and quantizer.format.scale is not None
-    return (_maximum(operand), cast) if dynamic else (cast,)
+    return (_maximum(operand), *kernels) if dynamic else kernels
 
 
 def requantize_kernel(

@@ -8,6 +8,7 @@ that, 16-bit kernels with rounding kernels before them, which gain nothing and a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -17,12 +18,23 @@ from hwmodels.formats.quantizer import Format, Quantizer
 from hwmodels.plans.conversion import Conversion, fake_quantize_kernels, quantize_kernels
 from hwmodels.plans.launches import launches
 from hwmodels.plans.operation import contraction_kernel, plain_kernel, reads_of
+from hwmodels.plans.quantisation import PRODUCT_BITS, rescaling
 from hwmodels.plans.unfused import as_run
 from hwmodels.runtimes.execution import Execution, execution
 from hwmodels.runtimes.runtime import Runtime
 from hwmodels.work.cost import STATUS_ORDER, Note, Status
 from hwmodels.work.kernel import Kernel
-from hwmodels.work.work import CONTRACTING, Op, Operand, OperandName, RegionWork
+from hwmodels.work.work import (
+    CONTRACTING,
+    Op,
+    Operand,
+    OperandName,
+    RegionWork,
+    plain_format,
+)
+
+PRODUCT = "int32"
+"""Output of a kernel that leaves the scales of an integer product to others."""
 
 PAIR = ("quantizelinear", "dequantizelinear")
 """Ops that state a format; a dynamic quantization computes one."""
@@ -99,7 +111,11 @@ def plan_region(
     return RegionPlan(
         region=region.name,
         kernels=(
-            *(k for operand in _rounded(executed) for k in fake_quantize_kernels(operand)),
+            *(
+                k
+                for operand in _rounded(executed)
+                for k in fake_quantize_kernels(operand, runtime)
+            ),
             *_launched(steps, region, around, device, runtime),
         ),
         conversions=tuple(_conversions(executed, runtime, around)),
@@ -125,7 +141,39 @@ def _launched(
         border = _border(ops, read | (written & made))
         kernel = _kernel(group, border, context, device)
         kernels += launches(kernel, ops, border[0], runtime)
+        kernels += _rescaled(group, runtime)
     return kernels
+
+
+def _rescaled(group: Sequence[_Step], runtime: Runtime) -> list[Kernel]:
+    """Kernels that bring a group's int32 products to 16 bit, unless the graph does it itself."""
+    return [
+        kernel
+        for step in group
+        if step.run is not None and _is_integer(step.run) and _product(step.op).bits < PRODUCT_BITS
+        for kernel in rescaling(
+            _product(step.op), runtime.quantisation_of(_activation(step.run.op))
+        )
+    ]
+
+
+def _product(op: Op) -> Operand:
+    """The tensor that a product writes, be it read in parts (q, k and v of a fused one)."""
+    parts = [operand for operand in op.operands if operand.name == "output"]
+    rows = math.prod(parts[0].shape[:-1])
+    return replace(parts[0], shape=(rows, sum(part.elements for part in parts) // rows))
+
+
+def _is_integer(run: Execution) -> bool:
+    """Whether the kernel writes its products as integers, as they are."""
+    return run.mode is not None and run.mode.output == PRODUCT
+
+
+def _activation(op: Op) -> Quantizer:
+    operand = op.operand("input")
+    assert operand is not None, "products have an input"
+    assert operand.quantizer is not None, "integer kernels take quantized activations"
+    return operand.quantizer
 
 
 def _readers(groups: Sequence[Sequence[_Step]]) -> dict[str, set[int]]:
@@ -234,6 +282,9 @@ def _kernel(
     runs = [step.run for step in group if step.run is not None]
     if not runs:
         return plain_kernel([step.op for step in group], reads, written, output)
+    if _is_integer(runs[0]):
+        output = plain_format(PRODUCT_BITS)
+        written = sum(operand.elements * PRODUCT_BITS // 8 for operand in writes)
     multiplied = [step.op for step in group if step.run is not None]
     accumulator = runs[0].mode.accumulator if runs[0].mode else ""
     rate = device.rate(*runs[0].compute, accumulator or None) or device.rate(*runs[0].compute)
@@ -276,19 +327,25 @@ def _conversions(
 ) -> list[Conversion]:
     if runtime.placement == "tensor":
         return []
-    found: dict[tuple[str, str], Conversion] = {}
+    found: list[Conversion] = []
     for run in executions:
         for operand in reads_of(run.op):
-            if operand.is_weight or operand.is_cache or is_plain(operand.quantizer):
+            if operand.is_weight or operand.is_cache or operand.is_stored:
                 continue
-            if operand.is_stored:
-                continue
-            if operand.name not in ("input", "q"):
+            quantizer = operand.quantizer
+            if operand.name not in ("input", "q") or quantizer is None or is_plain(quantizer):
                 continue
             fused = bool(context.producers.get(operand.value, frozenset()) & _sinks(runtime))
-            conversion = quantize_kernels(operand, fused=fused)
-            found[conversion.key] = conversion
-    return list(found.values())
+            rule = runtime.quantisation_of(quantizer)
+            conversion = quantize_kernels(operand, rule, fused=fused)
+            again = conversion.key in [one.key for one in found]
+            if not runtime.shares_quantisation:
+                # Copies of one value follow each other in one place.
+                copied = 0 if again else conversion.copy_bytes
+                found.append(replace(conversion, is_shared=False, copy_bytes=copied))
+            elif not again:
+                found.append(conversion)
+    return found
 
 
 def _rounded(executions: Sequence[Execution]) -> list[Operand]:

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field
 from hwmodels.devices.device import Architecture, ArchitectureFamily
 from hwmodels.formats.element import unit_element
 from hwmodels.formats.quantizer import Granularity, Quantizer, Timing
+from hwmodels.runtimes.quantisation import DEFAULT, Quantisation, QuantisationKernel
 from hwmodels.validation import Entry
 from hwmodels.work.cost import Status
 from hwmodels.work.work import OperandName, OpKind
@@ -179,6 +180,14 @@ class Runtime(Entry):
     """Whether GEMMs that share their input (q/k/v, gate/up) run as one GEMM, N summed."""
     quantize_into: tuple[str, ...] = ()
     """Kinds of producers that a quantisation is fused into (`rmsnorm`, `silu_mul`, ...)."""
+    quantisation: tuple[Quantisation, ...] = ()
+    """Kernels that quantise activations, by format; the first that takes a format counts."""
+    rounding: tuple[QuantisationKernel, ...] = ()
+    """Kernels that round an activation whose product has no kernel and leave it in 16 bit, after
+    the maximum that a dynamic scale needs; none: one kernel does."""
+    shares_quantisation: bool = True
+    """Whether products that read one activation in one format share its quantisation. Modules
+    that quantise their own input (eager mode) don't."""
     ties: tuple[str, ...] = ()
     """Roles of regions whose ops must have equal formats, as one kernel runs them."""
     source: str
@@ -201,6 +210,10 @@ class Runtime(Entry):
     def exists_for(self, architecture: Architecture) -> bool:
         """Whether the software runs on devices of that architecture at all."""
         return not self.families or architecture.family in self.families
+
+    def quantisation_of(self, quantizer: Quantizer) -> Quantisation:
+        """The kernels that quantise an activation in a format: the file's, else the fewest."""
+        return next(one for one in (*self.quantisation, *DEFAULT) if one.takes(quantizer))
 
 
 def _among(value: object, allowed: tuple[object, ...]) -> bool:

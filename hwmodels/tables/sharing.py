@@ -36,7 +36,8 @@ class Sharing:
         self.storing: dict[str, list[int]] = {}
         for index, by_choice in enumerate(plans):
             every = [by_output[0] for by_output in by_choice]
-            for value in dict.fromkeys(c.value for plan in every for c in plan.conversions):
+            shared = [c for plan in every for c in plan.conversions if c.is_shared]
+            for value in dict.fromkeys(c.value for c in shared):
                 self.wanting.setdefault(value, []).append(index)
             for value in dict.fromkeys(c.value for plan in every for c in plan.constants):
                 self.storing.setdefault(value, []).append(index)
@@ -46,7 +47,7 @@ class Sharing:
 
         Conversions are paid at each of the `repeats` of the region, constants are stored once.
         """
-        mine = [c for c in plan.conversions if len(self.wanting[c.value]) == 1]
+        mine = [c for c in plan.conversions if not c.is_shared or len(self.wanting[c.value]) == 1]
         columns = repeated(self.cost(kernels_of(mine)), repeats)
         for constant in plan.constants:
             if len(self.storing[constant.value]) == 1:

@@ -103,6 +103,8 @@ class GpuEstimator:
         )
 
 
+SCALES = ("compute_scale", "whole_reduction", "split_reduction")
+"""Details of reductions that find a scale."""
 NOTHING = KernelCost(
     latency_s=0.0, low_s=0.0, high_s=0.0, energy_j=0.0, traffic_bytes=0.0, bound="launch"
 )
@@ -157,7 +159,7 @@ def _bounds(kernels: Sequence[Kernel], terms: Terms) -> list[Bound]:
     names: tuple[Bound, ...] = ("compute", "memory", "launch")
     ruling = np.argmax(stacked, axis=0)
     return [
-        "conversion" if kernel.kind == "quantize" or kernel.detail == "compute_scale"
+        "conversion" if kernel.kind == "quantize" or kernel.detail in SCALES
         else names[index]
         for kernel, index in zip(kernels, ruling, strict=True)
     ]  # fmt: skip

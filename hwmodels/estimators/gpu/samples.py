@@ -21,6 +21,7 @@ from hwmodels.estimators.gpu.kernels import TERMS, gemms_of
 from hwmodels.estimators.gpu.residual import GpuArtefact
 from hwmodels.estimators.gpu.skeleton import Floats, GpuFigures, gemm_terms
 from hwmodels.operators.lower import compute_elements, operator_kernels
+from hwmodels.runtimes.load import load_runtime
 from hwmodels.work.kernel import Kernel
 
 # Half-width of the interval of kernels without a learned part, as a factor: on the device that the
@@ -35,7 +36,8 @@ SAME_KERNELS = {"torch-compile": "torch-eager"}
 def measured_kernels(entry: Measurement, device: Device) -> tuple[Kernel, ...]:
     """Kernels of a measured operator."""
     compute = compute_elements(entry.dtype, device)
-    return operator_kernels(entry.op, dict(entry.sizes), entry.dtype, entry.runtime, compute)
+    runtime = load_runtime(entry.runtime)
+    return operator_kernels(entry.op, dict(entry.sizes), entry.dtype, runtime, compute)
 
 
 def kernel_reach(device: Device) -> float:

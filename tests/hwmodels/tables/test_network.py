@@ -110,15 +110,13 @@ def test_an_activation_is_quantised_once_for_consumers_that_agree(pair: Work) ->
         (PhaseWork(name="call", share=1.0, work=pair),),
         {"x": (PLAIN, FP8), "y": (PLAIN, FP8)},
         load_device("h100-sxm"),
-        load_runtime("torch-eager"),
+        load_runtime("sglang"),
     )
     assert table.has_conversions
     none, one, other, two = (
         table.total({"x": x, "y": y}).latency_s for x, y in ((0, 0), (1, 0), (0, 1), (1, 1))
     )
-    alone = price(
-        pair.regions[0].quantized(FP8), load_device("h100-sxm"), load_runtime("torch-eager")
-    )
+    alone = price(pair.regions[0].quantized(FP8), load_device("h100-sxm"), load_runtime("sglang"))
     quantise = next(cost.latency_s for name, cost in alone.parts if "quantize" in name)
     assert two == pytest.approx(one + other - none - quantise)
 
