@@ -17,7 +17,7 @@ from dse.graph.ir.graph import Dim, Graph, Initializer, Node, TensorType
 from dse.graph.ir.known import UNKNOWN, Known
 from dse.graph.ir.operators import INTEGER_FORM, WRITE_PAIRS
 from dse.graph.onnx.dimension import bound
-from dse.graph.onnx.infer import MAX_ELEMENTS, Inference
+from dse.graph.onnx.infer import MAX_ELEMENTS, Inference, squeezes_all
 from dse.graph.onnx.most import most_sizes
 from dse.graph.patterns.contraction import factors, is_contracting
 from dse.graph.patterns.routing import expected_rows
@@ -53,6 +53,8 @@ class Walk:
     model: Graph
     dims: dict[str, int]
     inference: Inference
+    said: Mapping[str, int] = field(default_factory=dict)
+    """Those of `dims` that no input has: what only a run would tell, as the user says it."""
     known: dict[str, Known] = field(default_factory=dict)
     taken: dict[str, str] = field(default_factory=dict)
     trips: dict[str, int] = field(default_factory=dict)
@@ -95,10 +97,22 @@ class Walk:
         inputs = [self.known.get(value, UNKNOWN) for value in node.inputs]
         captured = {v: self.known[v] for v in node.reads if v not in node.inputs}
         try:
-            found = expected_rows(graph, node, self.known)
+            found = expected_rows(graph, node, self.known) or self._squeezed(graph, node)
             return found or self.inference.outputs(node, inputs, captured)
         except InferenceError as error:
             raise GraphError(self._misfit(node, error)) from error
+
+    def _squeezed(self, graph: Graph, node: Node) -> tuple[Known, ...] | None:
+        """The result of a Squeeze without axes where an open size is one: it stays an axis."""
+        declared = graph.types.get(node.inputs[0]) if squeezes_all(node) else None
+        given = self.known.get(node.inputs[0], UNKNOWN) if declared else UNKNOWN
+        if declared is None or given.data is not None or not isinstance(given.type, TensorType):
+            return None
+        sizes, names = given.type.shape, declared.shape
+        if sizes is None or names is None or len(sizes) != len(names):
+            return None
+        kept = tuple(size for size, name in zip(sizes, names, strict=True) if name != 1)
+        return (Known(type=replace(given.type, shape=kept)),)
 
     def _branch(self, node: Node) -> tuple[Known, ...]:
         """The outputs of the branch that an If takes: the one that is said, else the dearer."""
@@ -227,6 +241,7 @@ class Walk:
     def _complete(self, graph: Graph, node: Node, value: str, item: Known) -> Known:
         """`item`, or what the file, the user or the operator's limits say where sizes are open."""
         if item.complete:
+            self._check_said(graph, node, value, item)
             return item
         inferred = item.type if isinstance(item.type, TensorType) else None
         declared = graph.types.get(value)
@@ -250,6 +265,11 @@ class Walk:
         name = size if isinstance(size, str) and size.isidentifier() else f"{value}.{axis}"
         found = self.dims.get(f"{value}.{axis}", self.dims.get(name) if found is None else found)
         if found is not None:
+            key = next((one for one in (f"{value}.{axis}", name) if one in self.said), "")
+            if most is not None and key and found > most:
+                raise GraphError(
+                    f"{self._where(node)}: {key}={found} is more than there can be, {most}"
+                )
             return found
         if most is None:
             raise GraphError(
@@ -262,6 +282,26 @@ class Walk:
             f"{most}, the most there can be; --dim {name}=N says otherwise"
         ] = None
         return most
+
+    def _check_said(self, graph: Graph, node: Node, value: str, item: Known) -> None:
+        """Raises `GraphError` where a size that the user says follows from others, and differs."""
+        if graph is not self.model or not self.said or not isinstance(item.type, TensorType):
+            return
+        declared = graph.types.get(value)
+        names = declared.shape if declared is not None else None
+        for axis, size in enumerate(item.type.shape or ()):
+            name = names[axis] if names is not None and axis < len(names) else None
+            for one in (name, f"{value}.{axis}"):
+                if isinstance(one, str) and self.said.get(one, size) != size:
+                    first = "".join(f"; say --dim {open_}=N" for open_ in self._assumed())
+                    raise GraphError(
+                        f"{self._where(node)}: size {axis} of {value!r} follows from other sizes "
+                        f"and is {size}, not {one}={self.said[one]}{first}"
+                    )
+
+    def _assumed(self) -> list[str]:
+        """Names of sizes that are the most there can be, since nobody said them."""
+        return [name for name in self.dims if any(f": {name} is known" in n for n in self.notes)]
 
     def _scalar(self, node: Node, data: np.ndarray) -> int:
         if data.size != 1:

@@ -16,7 +16,7 @@ from dse.graph.ir.flat import LOOP_HEAD, carried_count, is_spliced
 from dse.graph.ir.graph import Dim, Graph, Node, TensorType
 from dse.graph.ir.known import UNKNOWN, Known
 from dse.graph.onnx.bound import constant_known
-from dse.graph.onnx.infer import Inference
+from dse.graph.onnx.infer import Inference, squeezes_all
 
 RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 SEQUENCE_AXES = 3
@@ -97,6 +97,8 @@ class _Completion:
     def _outputs(self, graph: Graph, node: Node) -> tuple[Known, ...]:
         if is_spliced(node, graph.opsets):
             return self._control(node)
+        if squeezes_all(node):
+            return self._squeezed(node)
         inputs = [self.known.get(value, UNKNOWN) for value in node.inputs]
         constant = inputs and all(one.data is not None for one in inputs)
         if not constant and all(_has_rank(graph, value) for value in node.outputs if value):
@@ -108,6 +110,13 @@ class _Completion:
             return self.inference.outputs(node, inputs, captured)
         except InferenceError:
             return ()  # sizes that do not fit are named where they are bound
+
+    def _squeezed(self, node: Node) -> tuple[Known, ...]:
+        """The result of a Squeeze of all sizes of one: an open size is taken to be another."""
+        kind = self.known.get(node.inputs[0], UNKNOWN).type
+        if not isinstance(kind, TensorType) or kind.shape is None:
+            return ()
+        return (Known(type=replace(kind, shape=tuple(s for s in kind.shape if s != 1))),)
 
     def _control(self, node: Node) -> tuple[Known, ...]:
         """The results of a node with bodies: of an If what both branches agree on."""

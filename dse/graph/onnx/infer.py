@@ -22,6 +22,11 @@ MAX_ELEMENTS = 1024
 """Values up to this size are computed: shapes, axes, pads, ranges."""
 
 
+def squeezes_all(node: Node) -> bool:
+    """Whether it is a Squeeze of all sizes of one, whatever they are when it runs."""
+    return node.op_type == "Squeeze" and not any(node.inputs[1:]) and "axes" not in node.attributes
+
+
 @dataclass(frozen=True, slots=True)
 class Inference:
     """Node inference with a memory: repeated blocks cost one look-up a node."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dse.graph.ir.graph import Graph, TensorType
 from dse.graph.ir.known import Known
 from dse.graph.onnx.bound import Bound, Walk
-from dse.graph.onnx.dimension import bound, check, named_shape
+from dse.graph.onnx.dimension import bound, check, dimensions, named_shape
 from dse.graph.onnx.infer import Inference
 
 
@@ -37,7 +37,9 @@ def bind_sizes(graph: Graph, dims: Mapping[str, int]) -> Bound:
             mean.
     """
     check(graph, dims)
-    walk = Walk(model=graph, dims=dict(dims), inference=Inference(graph.opsets))
+    own = set(dimensions(graph))
+    said = {name: size for name, size in dims.items() if name not in own}
+    walk = Walk(model=graph, dims=dict(dims), inference=Inference(graph.opsets), said=said)
     for value in graph.inputs:
         shape = named_shape(graph, value)
         if shape is not None:
