@@ -33,7 +33,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "olmoe": ("Olmoe", {**GROUPED, **MIXTURE}),
     "deepseek_v2": ("DeepseekV2", {
         **SIZES, "num_key_value_heads": 4, "kv_lora_rank": 32, "q_lora_rank": None,
-        "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16, "n_routed_experts": 4,
+        "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 24, "n_routed_experts": 4,
         "num_experts_per_tok": 2, "moe_intermediate_size": 48, "first_k_dense_replace": 1,
         "n_shared_experts": 1, "n_group": 1, "topk_group": 1, "topk_method": "greedy",
     }),

@@ -55,12 +55,20 @@ class Values:
         producer's kernel writes it (the q of a fused q/k/v product).
         """
         if value in self.flow.static:
-            return self.flow.back(value, LAYOUT)
+            whole = self.flow.back(value, LAYOUT)
+            # Parts of one constant are stored side by side: each is a weight of its own.
+            return self.flow.back(value, LAYOUT - PARTS) if self._is_less(value, whole) else whole
         while (node := self.flow.graph.producer.get(value)) is not None:
             if not self.moves(node) and not self._is_alias(node):
                 break
             value = node.inputs[0]
         return value
+
+    def _is_less(self, value: str, whole: str) -> bool:
+        """Whether a constant is a part of another one."""
+        return value != whole and math.prod(sizes(self.types, value)) < math.prod(
+            sizes(self.types, whole)
+        )
 
     def _is_alias(self, node: Node) -> bool:
         """Whether a node takes a part of a value that was written as a whole."""

@@ -13,6 +13,7 @@ from dse.graph.lower.attention import appended, attention_op, is_cached
 from dse.graph.lower.course import Course, stored_ops
 from dse.graph.lower.experts import expert_ops, routed_types
 from dse.graph.lower.held import unpriced_weights
+from dse.graph.lower.latent import in_cheaper_form
 from dse.graph.lower.node import (
     SECOND,
     contraction_ops,
@@ -55,7 +56,7 @@ def lower(analysis: Analysis, dims: Mapping[str, int], *, float_bits: int = 16) 
     values = Values(
         flow=course.flow, types=types, owner=owner, float_bits=float_bits, given=analysis.given
     )
-    by_region = _operations(values, analysis, course)
+    by_region, latent = in_cheaper_form(_operations(values, analysis, course))
     caches = _caches(values, analysis.attentions)
     outputs = tuple(dict.fromkeys(values.root(v) for v in graph.outputs))
     kept = {*outputs, *_appended(values, analysis.attentions)}
@@ -66,6 +67,7 @@ def lower(analysis: Analysis, dims: Mapping[str, int], *, float_bits: int = 16) 
         outputs=tuple(value for value in outputs if value not in caches),
         notes=(
             *bound.notes,
+            *((latent,) if latent else ()),
             *_quantized(analysis),
             *unpriced_weights(values, (op for ops in by_region.values() for op in ops)),
         ),

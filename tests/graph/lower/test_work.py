@@ -11,6 +11,7 @@ from dse.graph.lower.work import lower
 from dse.graph.onnx.dimension import dimensions
 from dse.graph.onnx.shapes import bound_types
 from dse.graph.patterns.analysis import Analysis
+from dse.predict import Usage, predict
 from hwmodels.work.work import Op, Work
 
 ZEROS8 = "{0,0,0,0,0,0,0,0}"
@@ -114,6 +115,18 @@ def test_stored_weights_count_as_stored(graph):
     assert weight is not None
     assert (weight.value, weight.shape, weight.bits) == ("w", (4, 2), 8)
     assert weight.bytes == 8 + 4  # and the scale
+
+
+def test_parts_of_one_constant_are_weights_of_their_own(graph):
+    g = graph("""
+        g (float[n, 2] x) => (y) <float[2, 4] w = {1, 2, 3, 4, 5, 6, 7, 8}> {
+            a, b = Split <axis = 1> (w)
+            p = MatMul(x, a) q = MatMul(x, b)
+            y = Add(p, q)
+        }""")
+    usage = Usage(dims={"n": 3})
+    (found,) = predict(g, ["h100-sxm"], (), usage=usage)
+    assert found.cost.weight_bytes == 2 * 8
 
 
 def test_a_tied_table_is_one_weight_and_a_lookup_reads_rows(graph):
