@@ -23,7 +23,7 @@ RUNTIMES = {"trtllm": "tensorrt-llm", "sglang": "sglang", "vllm": "vllm"}
 COLD_RUNTIME = "torch-eager"
 # vLLM's fp8_block rows were not graph-captured (data SOURCE.md, caveat 4). SGLang's int8 and
 # torch's int4 weight-only kernels are 4 to 20 times slower than any other runtime's: they say
-# nothing about devices (torch's has its own `efficiency` in `runtimes/torch-eager.yaml`).
+# nothing about devices (torch's has its own `tile` in `runtimes/torch-eager.yaml`).
 BROKEN = (("vllm", "fp8_block"), ("sglang", "int8_wo"))
 BROKEN_COLD = ("w4a16",)
 

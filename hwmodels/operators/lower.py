@@ -15,7 +15,7 @@ from hwmodels.formats import catalog
 from hwmodels.formats.element import unit_element
 from hwmodels.formats.quantizer import Format, Quantizer
 from hwmodels.operators.number_type import NUMBER_TYPES, NumberType
-from hwmodels.plans.operation import contraction_kernel, plain_kernel, reads_of
+from hwmodels.plans.operation import contraction_kernel, in_mode, plain_kernel, reads_of
 from hwmodels.plans.quantisation import quantising, rescaling
 from hwmodels.runtimes.quantisation import DEFAULT
 from hwmodels.runtimes.runtime import KernelMode, Runtime
@@ -80,7 +80,7 @@ def operator_kernels(
     else:
         kernels = op_kernels(op, shape, dtype, compute, cold=cold)
     mode = _mode(number, runtime) if op == "gemm" else None
-    return tuple(_as_run(kernel, mode) for kernel in kernels) if mode else kernels
+    return tuple(in_mode(kernel, mode) for kernel in kernels) if mode else kernels
 
 
 def _mode(number: NumberType, runtime: Runtime) -> KernelMode | None:
@@ -94,11 +94,6 @@ def _mode(number: NumberType, runtime: Runtime) -> KernelMode | None:
         ):
             return mode
     return None
-
-
-def _as_run(kernel: Kernel, mode: KernelMode) -> Kernel:
-    """The kernel as the mode says that it runs, if it is the product."""
-    return replace(kernel, efficiency=mode.efficiency) if kernel.kind == "gemm" else kernel
 
 
 def op_kernels(

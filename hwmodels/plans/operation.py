@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hwmodels.formats.quantizer import Format
+from hwmodels.runtimes.runtime import KernelMode
 from hwmodels.work.kernel import Kernel, KernelKind
 from hwmodels.work.loops import ProductLoops, contraction_loops, plain_loops
 from hwmodels.work.routing import hit_experts
@@ -42,7 +43,6 @@ def contraction_kernel(
     *,
     compute: tuple[str, str],
     accumulator: str,
-    efficiency: float = 1.0,
     output: Format | None = None,
 ) -> Kernel:
     """One kernel for the contracting `ops`, reading `reads` and writing `written` bytes.
@@ -78,8 +78,16 @@ def contraction_kernel(
         weight_is_cold=any(operand.is_weight or operand.is_cache for operand in seconds),
         other_bytes=sum(operand.bytes for operand in others),
         write_bytes=written,
-        efficiency=efficiency,
     )
+
+
+def in_mode(kernel: Kernel, mode: KernelMode) -> Kernel:
+    """The kernel of a product as a mode of the runtime runs it."""
+    if kernel.kind != "gemm":
+        return kernel
+    if mode.tile is None:
+        return replace(kernel, efficiency=mode.efficiency)
+    return replace(kernel, kind="tiled_gemm", tile=mode.tile, efficiency=mode.efficiency)
 
 
 def _format_of(op: Op, names: Sequence[OperandName]) -> Format | None:

@@ -17,7 +17,7 @@ from hwmodels.formats.element import is_plain
 from hwmodels.formats.quantizer import Format, Quantizer
 from hwmodels.plans.conversion import Conversion, fake_quantize_kernels, quantize_kernels
 from hwmodels.plans.launches import launches
-from hwmodels.plans.operation import contraction_kernel, plain_kernel, reads_of
+from hwmodels.plans.operation import contraction_kernel, in_mode, plain_kernel, reads_of
 from hwmodels.plans.quantisation import PRODUCT_BITS, rescaling
 from hwmodels.plans.unfused import as_run
 from hwmodels.runtimes.execution import Execution, execution
@@ -288,15 +288,15 @@ def _kernel(
     multiplied = [step.op for step in group if step.run is not None]
     accumulator = runs[0].mode.accumulator if runs[0].mode else ""
     rate = device.rate(*runs[0].compute, accumulator or None) or device.rate(*runs[0].compute)
-    return contraction_kernel(
+    kernel = contraction_kernel(
         multiplied,
         reads,
         written,
         compute=runs[0].compute,
         accumulator=rate.accumulator if rate else "fp32",
-        efficiency=min(run.mode.efficiency if run.mode else 1.0 for run in runs),
         output=output,
     )
+    return in_mode(kernel, runs[0].mode) if runs[0].mode else kernel
 
 
 def _written_format(writes: Sequence[Operand], context: Context) -> Format | None:

@@ -105,6 +105,10 @@ class KernelMode(Entry):
     """Multiples that loop sizes must have (K, N; after tensor-parallel sharding)."""
     efficiency: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the unit's rate that this kernel can reach; 1 where nothing is known against it."""
+    tile: tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]] | None = None
+    """Rows and columns of outputs that each block computes by itself, where the kernel has one
+    small tile for all sizes: what it reads goes through the cache once for each of them. None: a
+    library that chooses among large ones."""
     source: str
     """The citation; `unverified` where no source was opened."""
     note: str = ""

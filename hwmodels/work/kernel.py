@@ -19,17 +19,18 @@ from hwmodels.work.loops import (
 
 KernelKind = Literal[
     "gemm", "conv2d", "attention", "pointwise", "rowwise", "reduce", "embedding", "quantize",
-    "collective",
+    "collective", "tiled_gemm",
 ]  # fmt: skip
 LOOPS_OF_KIND: dict[KernelKind, type] = {
     "gemm": ProductLoops,
+    "tiled_gemm": ProductLoops,
     "conv2d": ConvolutionLoops,
     "attention": AttentionLoops,
     "collective": CollectiveLoops,
 }
 """Loops that a kind of kernel must have; the others have `RowLoops`."""
 UNKNOWN_ROWS = RowLoops()
-MULTIPLYING: tuple[KernelKind, ...] = ("gemm", "conv2d", "attention")
+MULTIPLYING: tuple[KernelKind, ...] = ("gemm", "tiled_gemm", "conv2d", "attention")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,8 @@ class Kernel:
     """Measured with flushed caches: nothing is in the last-level cache."""
     efficiency: float = 1.0
     """Share of the unit's rate that the kernel can reach (`KernelMode.efficiency`)."""
+    tile: tuple[int, int] = (0, 0)
+    """Rows and columns of outputs of a `tiled_gemm`'s only tile (`KernelMode.tile`)."""
 
     def __post_init__(self) -> None:
         expected = LOOPS_OF_KIND.get(self.kind, RowLoops)
@@ -82,6 +85,8 @@ class Kernel:
             )
         if self.kind in MULTIPLYING and None in (self.input_format, self.weight_format):
             raise WorkError(f"kernel {self.kind}: the formats of both operands are needed")
+        if (self.kind == "tiled_gemm") != (min(self.tile) > 0):
+            raise WorkError(f"kernel {self.kind}: a tile is that of a tiled_gemm, got {self.tile}")
 
     @property
     def macs(self) -> int:

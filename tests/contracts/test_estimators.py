@@ -135,6 +135,9 @@ def _others(device: Device) -> list[Kernel]:
     return [
         multiplied,
         replace(multiplied, kind="attention", loops=attention),
+        replace(
+            multiplied, kind="tiled_gemm", loops=ProductLoops(m=784, n=64, k=576), tile=(16, 8)
+        ),
         moved,
         replace(moved, kind="rowwise", detail="softmax"),
         replace(moved, kind="reduce", detail="compute_scale", write_bytes=4),

@@ -18,7 +18,7 @@ from hwmodels.estimators.gpu.samples import SAME_KERNELS, gemm_samples, kernel_r
 from hwmodels.estimators.gpu.skeleton import Floats, GpuFigures, Terms, gemm_terms
 from hwmodels.runtimes.runtime import Runtime
 from hwmodels.work.cost import Bound
-from hwmodels.work.kernel import Kernel, KernelCost, KernelKind
+from hwmodels.work.kernel import MULTIPLYING, Kernel, KernelCost, KernelKind
 
 
 class GpuEstimator:
@@ -112,7 +112,7 @@ NOTHING = KernelCost(
 
 
 def _is_empty(kernel: Kernel) -> bool:
-    return kernel.kind in ("gemm", "conv2d", "attention") and kernel.macs == 0
+    return kernel.kind in MULTIPLYING and kernel.macs == 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from hwmodels.estimators.gpu.constants import SkeletonConstants
 from hwmodels.estimators.gpu.convolution import Convolutions, convolution_terms
 from hwmodels.estimators.gpu.moves import Moves, move_terms
 from hwmodels.estimators.gpu.skeleton import Floats, Gemms, GpuFigures, Terms
+from hwmodels.estimators.gpu.tiled import TiledGemms, tiled_terms
 from hwmodels.formats.element import is_integer
 from hwmodels.formats.quantizer import Format
 from hwmodels.work.kernel import Kernel, KernelKind
@@ -129,8 +130,30 @@ def _move(
     return move_terms(moves, gpu, constants)
 
 
+def _tiled(
+    kernels: Sequence[Kernel], device: Device, gpu: GpuFigures, constants: SkeletonConstants
+) -> Terms:
+    cold, warm = _temperatures(kernels)
+    gemms = TiledGemms(
+        m=sizes(kernels, "m") * sizes(kernels, "batch"),
+        n=sizes(kernels, "n"),
+        k=sizes(kernels, "k"),
+        rows=array(kernels, lambda kernel: kernel.tile[0]),
+        cols=array(kernels, lambda kernel: kernel.tile[1]),
+        input_bytes=array(kernels, lambda kernel: kernel.input_bytes),
+        weight_bytes=array(kernels, lambda kernel: kernel.weight_bytes),
+        cold_bytes=cold,
+        warm_bytes=warm,
+        ops=array(kernels, lambda kernel: 2 * kernel.macs),
+        ops_per_s=_rates(kernels, device) * array(kernels, lambda kernel: kernel.efficiency),
+        peak_ops_per_s=_rates(kernels, device),
+    )
+    return tiled_terms(gemms, gpu, constants)
+
+
 _TermsOf = Callable[[Sequence[Kernel], Device, GpuFigures, SkeletonConstants], Terms]
 TERMS: dict[KernelKind, _TermsOf] = {
+    "tiled_gemm": _tiled,
     "conv2d": _convolution,
     "attention": _attention,
     "pointwise": _move,
@@ -139,7 +162,7 @@ TERMS: dict[KernelKind, _TermsOf] = {
     "embedding": _move,
     "quantize": _move,
 }
-"""The skeleton of every kind of kernel but GEMMs, whose residual is learned."""
+"""The skeleton of every kind of kernel but GEMMs of libraries, whose residual is learned."""
 
 
 def sizes(kernels: Sequence[Kernel], name: str) -> Floats:
