@@ -18,7 +18,7 @@ from dse.imports.facts import facts_of
 from dse.model import PAST, Model
 from dse.space.annotated import annotated_candidates
 from dse.space.build import is_searched
-from dse.space.native import Platforms, native_uses
+from dse.space.native import Platforms, are_shared, native_uses
 from dse.space.schema import Mode, Rule, Target, Tie
 from hwmodels.devices.device import Device
 from hwmodels.devices.load import load_device
@@ -232,13 +232,22 @@ def _candidate_lines(
     ]
     for (kind, role), regions in groups.items():
         count = len(regions)
-        uses = ", ".join(_use(use) for use in native_uses(regions, works, platforms))
+        offered = native_uses(regions, works, platforms)
+        uses = ", ".join(_use(use) for use in offered)
         regions_word = "region" if count == 1 else "regions"
+        held = [works[region.name] for region in regions if region.name in works]
+        shared = len(platforms) < 2 or are_shared(held, platforms, offered)
+        apart = "" if shared else f"; none is native on every target: {_each_has(platforms)}"
         lines += [
-            f"  - match: {{kind: {kind}, role: {role}}}  # {count} {regions_word}",
+            f"  - match: {{kind: {kind}, role: {role}}}  # {count} {regions_word}{apart}",
             f"    use: [{uses}]",
         ]
     return lines
+
+
+def _each_has(platforms: Platforms) -> str:
+    names = " and ".join(f"{device.name}:{runtime.name}" for device, runtime in platforms)
+    return f"{names} have their own"
 
 
 def _use(use: str | Mode) -> str:

@@ -47,9 +47,9 @@ def native_uses(
 ) -> tuple[Use, ...]:
     """Candidates for regions of one kind and role, those that all targets run natively.
 
-    Where a runtime runs no scheme narrower than a float, its block formats of weights; where it
-    has none either, those that the devices' units multiply; where these have none, what is
-    usual: it is priced as what would happen instead.
+    Where several targets share none, each one's own. Where a runtime runs no scheme narrower than
+    a float, its block formats of weights; where it has none either, those that the devices' units
+    multiply; where these have none, what is usual: it is priced as what would happen instead.
 
     Args:
         regions: of one kind and role.
@@ -63,6 +63,9 @@ def native_uses(
     free = load_runtime(UNITS)
     units = [(device, free) for device, _ in platforms]
     found = _running(held, platforms, eight, kept=kept)
+    if not found and len(platforms) > 1:
+        own = [use for one in platforms for use in native_uses(regions, works, [one])]
+        return tuple(use for place, use in enumerate(own) if use not in own[:place])
     if found and not kept and found[-1] in WIDE and found[-1] != FLOAT:
         found += _each_first(BLOCKS, held, platforms)
     if found and (kept or found[-1] not in WIDE):
@@ -71,6 +74,12 @@ def native_uses(
     if found or more:
         return found + tuple(name for name in more if not found or name not in WIDE)
     return (BASELINE,) if kept else (BASELINE, *(group[0] for group in (*eight, *NARROW[:1])))
+
+
+def are_shared(works: Iterable[RegionWork], platforms: Platforms, uses: Sequence[Use]) -> bool:
+    """Whether all targets run some of the candidates natively."""
+    held = [*works]
+    return any(_runs(use, held, platforms) for use in uses)
 
 
 def _running(

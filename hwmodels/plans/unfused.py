@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hwmodels.formats.element import is_plain
+from hwmodels.formats.element import is_plain, is_wide
+from hwmodels.formats.quantizer import Quantizer
 from hwmodels.plans.math_attention import EXPANDED_MASK
 from hwmodels.runtimes.runtime import Runtime
 from hwmodels.work.work import Op, RegionWork
+
+HALF = 16
+"""Bits of a float as it is deployed."""
 
 
 def as_run(region: RegionWork, runtime: Runtime) -> RegionWork:
@@ -15,7 +19,7 @@ def as_run(region: RegionWork, runtime: Runtime) -> RegionWork:
 
     A call that falls back (`math_attention`) is not what its export spells out. A pattern with a
     quantized operand stays whole: a format on an operand of attention asks for
-    the fused kernel that takes it.
+    the fused kernel that takes it. Floats of more than 16 bits are those of every node.
     """
     if not runtime.runs_as_written or not any(op.decomposition for op in region.ops):
         return region
@@ -25,4 +29,12 @@ def as_run(region: RegionWork, runtime: Runtime) -> RegionWork:
 def _parts(op: Op, runtime: Runtime) -> tuple[Op, ...]:
     quantized = any(not is_plain(operand.quantizer) for operand in op.operands)
     falls_back = op.detail == EXPANDED_MASK and not runtime.takes_expanded_masks
-    return (op,) if quantized or falls_back or not op.decomposition else op.decomposition
+    if quantized or falls_back or not op.decomposition:
+        return (op,)
+    wide = next((one.quantizer for one in op.operands if is_wide(one.quantizer)), None)
+    return tuple(_in_float(part, wide) if wide else part for part in op.decomposition)
+
+
+def _in_float(op: Op, wide: Quantizer) -> Op:
+    """A node whose 16-bit operands have a wider float."""
+    return op.requantized({one.name: wide for one in op.operands if one.bits == HALF})

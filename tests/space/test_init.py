@@ -10,7 +10,7 @@ import pytest
 from dse.model import open_model
 from dse.space.init import Draft, space_text
 from dse.space.load import parse_space
-from dse.space.schema import Target
+from dse.space.schema import Rule, Target
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -42,6 +42,7 @@ def test_a_draft_binds_each_size_once_whatever_sums_of_them_the_inputs_have(
         ("h100-sxm", "vllm", ["bf16", "w8a8_fp8_dynamic", "w8a8_int8", "w4a16"]),
         ("t4", "torch-eager", ["fp16", "w8a8_int8"]),  # no unit of Turing multiplies bf16
         ("h100-sxm", "llama-cpp", ["bf16", "w_q8_0", "w_q4_k"]),  # its kernels are of blocks
+        ("m4-max", "llama-cpp", ["bf16", "w_q8_0", "w_q4_k"]),  # Metal has them, too
         ("cpu-avx2", "free", ["fp32", "w8a8_int8"]),  # multiplies int8 and fp32
         ("cpu-avx2", "torch-eager", ["fp32", "w8a8_int8"]),  # which runs fp32 alone there
         ("tpu-v1", "free", ["w8a8_int8_static", "w8a8_int8", "int8"]),  # its array has no floats
@@ -50,6 +51,48 @@ def test_a_draft_binds_each_size_once_whatever_sums_of_them_the_inputs_have(
 def test_candidates_are_what_the_target_runs_natively(
     tmp_path: Path, device: str, runtime: str, offered: list[str]
 ) -> None:
+    _, (hidden, head) = _drafted(tmp_path, Target(device=device, runtime=runtime))
+    assert _names(hidden) == offered
+    # A head stays in 16 bits where there are 16-bit floats.
+    wide = [name for name in offered if name in ("bf16", "fp16", "fp32")]
+    assert _names(head) == (wide or offered)
+
+
+APART = "none is native on every target: {} have their own"
+
+
+@pytest.mark.parametrize(
+    ("targets", "offered", "heads"),
+    [
+        # int8 is common to both.
+        ([("ethos-u55", "vela"), ("h100-sxm", "vllm")], ["w8a8_int8_static", "int8"], None),
+        ([("cpu-avx2", "torch-eager"), ("h100-sxm", "vllm")],
+         ["fp32", "w8a8_int8", "bf16", "w8a8_fp8_dynamic", "w4a16"], ["fp32", "bf16"]),
+        ([("ethos-u55", "vela"), ("m4-max", "llama-cpp")],
+         ["w8a8_int8_static", "int8", "bf16", "w_q8_0", "w_q4_k"],
+         ["w8a8_int8_static", "int8", "bf16"]),
+    ],
+)  # fmt: skip
+def test_targets_that_share_no_choice_have_their_own(
+    tmp_path: Path,
+    targets: list[tuple[str, str]],
+    offered: list[str],
+    heads: list[str] | None,
+) -> None:
+    found = [Target(device=device, runtime=runtime) for device, runtime in targets]
+    text, (hidden, head) = _drafted(tmp_path, *found)
+    assert _names(hidden) == offered
+    assert _names(head) == (heads or offered)
+    said = APART.format(" and ".join(":".join(pair) for pair in targets))
+    assert text.count(said) == (2 if heads else 0)
+
+
+def _names(rule: Rule) -> list[str]:
+    return [use if isinstance(use, str) else use.name for use in rule.use]
+
+
+def _drafted(tmp_path: Path, *targets: Target) -> tuple[str, tuple[Rule, ...]]:
+    """A draft of two products, and its candidates."""
     model = onnx.parser.parse_model("""
     <ir_version: 8, opset_import: ["" : 17]>
     g (float[batch, 256] x) => (float[batch, 512] y)
@@ -59,11 +102,6 @@ def test_candidates_are_what_the_target_runs_natively(
         data = np.zeros(shape, np.float32)
         model.graph.initializer.append(onnx.numpy_helper.from_array(data, name))
     onnx.save(model, tmp_path / "m.onnx")
-    draft = Draft(data="d.npz", targets=(Target(device=device, runtime=runtime),))
-    opened = open_model("m.onnx", folder=tmp_path)
-    space = parse_space(space_text(opened, "m.onnx", draft), origin="draft")
-    hidden, head = space.candidates
-    assert [use if isinstance(use, str) else use.name for use in hidden.use] == offered
-    # A head stays in 16 bits where there are 16-bit floats.
-    wide = [name for name in offered if name in ("bf16", "fp16", "fp32")]
-    assert list(head.use) == (wide or offered)
+    draft = Draft(data="d.npz", targets=targets)
+    text = space_text(open_model("m.onnx", folder=tmp_path), "m.onnx", draft)
+    return text, parse_space(text, origin="draft").candidates
