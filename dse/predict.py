@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dse.errors import AssignmentError
@@ -22,6 +22,7 @@ from dse.space.build import is_searched, searched_sites
 from dse.space.uniform import WIDE, uniform_assignment
 from hwmodels.devices.device import Device
 from hwmodels.formats import catalog
+from hwmodels.formats.element import is_wide
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.runtimes.platform import Platform, load_platform
 from hwmodels.runtimes.runtime import Runtime
@@ -36,6 +37,12 @@ AS_GIVEN = "as given"
 """The format of a model that comes quantized, in part at least, where none is asked for."""
 SHOWN = 3
 """Sites that a remark names."""
+WIDE_FLOATS = 32
+"""Bits of the values between products where all products are of 32 bits."""
+IN_FULL = (
+    "every product is of 32 bits, so that values between them are, too; searches, whose choices "
+    "are made by region, price those in 16"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,25 +137,17 @@ def predict(
         AssignmentError: sites that the model does not have.
     """
     analysis = Analysis(graph)
-    dims, shares = usage.dims_by_phase(graph), usage.shares()
-    phases = tuple(
-        PhaseWork(name=name, share=shares[name], work=phase_work(analysis, sizes, usage.gpus))
-        for name, sizes in dims.items()
-    )
-    lowered = {region.name for region in phases[0].work.regions}
+    calls = _calls(analysis, usage)
+    lowered = {region.name for region in calls.phases[0].work.regions}
     found = [region for region in analysis.regions if region.name in lowered]
     given = _given(analysis, found, formats, assignment)
-    chosen = _chosen(found, given, usage.kv)
-    aside = _unpriced(analysis, assignment)
-    exchange = exchange_of(phases) if usage.request else None
-    calls = _Calls(
-        aside=aside,
-        analysis=analysis,
+    asked = _Asked(
+        chosen=_chosen(found, given, usage.kv),
         assignments=tuple(given.values()),
-        phases=phases,
-        exchange=exchange,
-        steps=growing_steps(analysis, dims["decode"], usage.gpus) if exchange else (),
+        aside=_unpriced(analysis, assignment),
     )
+    wide = [label for label, one in asked.chosen.items() if _is_wide(found, one)]
+    in_full = _calls(analysis, usage, float_bits=WIDE_FLOATS) if wide else None
     platforms = [
         one if isinstance(one, Platform) else load_platform(one, runtime=runtime)
         for one in devices
@@ -156,8 +155,51 @@ def predict(
     return tuple(
         prediction
         for platform in platforms
-        for prediction in calls.priced(chosen, usage.deployment(platform.device, platform.runtime))
+        for prediction in _priced(
+            asked,
+            calls,
+            (asked.only(wide), in_full) if in_full else None,
+            usage.deployment(platform.device, platform.runtime),
+        )
     )
+
+
+def _calls(analysis: Analysis, usage: Usage, *, float_bits: int = 16) -> _Calls:
+    """The calls of a deployment, whose values between products have floats of so many bits."""
+    dims, shares = usage.dims_by_phase(analysis.graph), usage.shares()
+    phases = tuple(
+        PhaseWork(
+            name=name,
+            share=shares[name],
+            work=phase_work(analysis, sizes, usage.gpus, float_bits=float_bits),
+        )
+        for name, sizes in dims.items()
+    )
+    exchange = exchange_of(phases) if usage.request else None
+    return _Calls(
+        analysis=analysis,
+        phases=phases,
+        exchange=exchange,
+        steps=growing_steps(analysis, dims["decode"], usage.gpus, float_bits=float_bits)
+        if exchange
+        else (),
+    )
+
+
+def _priced(
+    asked: _Asked, calls: _Calls, wide: tuple[_Asked, _Calls] | None, deployment: Deployment
+) -> Iterator[Prediction]:
+    """One prediction a label: of a network of 32 bits where its products have kernels for that."""
+    in_full = {one.format: one for one in wide[1].priced(wide[0], deployment)} if wide else {}
+    kept = {label for label, one in in_full.items() if one.cost.status != "emulated"}
+    rest = asked.only([label for label in asked.chosen if label not in kept])
+    others = {one.format: one for one in calls.priced(rest, deployment)} if rest.chosen else {}
+    for label in asked.chosen:
+        if label in kept:
+            one = in_full[label]
+            yield replace(one, remarks=(*one.remarks, IN_FULL))
+        else:
+            yield others[label]
 
 
 ByRegion = Mapping[str, Mapping[OperandName, Quantizer]]
@@ -202,29 +244,52 @@ def _chosen(
     return chosen
 
 
+def _is_wide(found: Sequence[Region], chosen: ByRegion) -> bool:
+    """Whether every product multiplies plain floats of more than 16 bits."""
+    products = [chosen[region.name] for region in found if is_searched(region)]
+    return bool(products) and all(
+        operands and all(map(is_wide, operands.values())) for operands in products
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """Formats to price, by label."""
+
+    chosen: Mapping[str, ByRegion]
+    assignments: Sequence[Assignment]
+    """One a label."""
+    aside: tuple[str, ...]
+    """Remarks on what an assignment names and no price holds."""
+
+    def only(self, labels: Sequence[str]) -> _Asked:
+        """Some of them, in their order."""
+        pairs = zip(self.chosen, self.assignments, strict=True)
+        return replace(
+            self,
+            chosen={label: one for label, one in self.chosen.items() if label in labels},
+            assignments=tuple(one for label, one in pairs if label in labels),
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Calls:
     """The model's call, whatever the formats and the device."""
 
-    aside: tuple[str, ...]
-    """Remarks on what an assignment names and no price holds."""
     analysis: Analysis
-    assignments: Sequence[Assignment]
-    """One a label."""
     phases: tuple[PhaseWork, ...]
     exchange: Exchange | None
     steps: tuple[PhaseWork, ...]
 
-    def priced(
-        self, chosen: Mapping[str, ByRegion], deployment: Deployment
-    ) -> Iterator[Prediction]:
+    def priced(self, asked: _Asked, deployment: Deployment) -> Iterator[Prediction]:
         """One prediction a label; one table for all that store look-ups alike.
 
         It plans equal regions once.
         """
+        chosen = asked.chosen
         stored = [
             stored_tables(self.analysis, self.phases[0].work, formats, given, deployment)
-            for formats, given in zip(chosen.values(), self.assignments, strict=True)
+            for formats, given in zip(chosen.values(), asked.assignments, strict=True)
         ]
         names = dict.fromkeys(region for formats in chosen.values() for region in formats)
         choices = {
@@ -236,7 +301,7 @@ class _Calls:
             formats: self._tabled(one, choices, deployment) for formats, one in alike.items()
         }
         device = deployment.device
-        remarks = (*remarks_of(self.phases), *self.aside)
+        remarks = (*remarks_of(self.phases), *asked.aside)
         for index, (label, one) in enumerate(zip(chosen, stored, strict=True)):
             assignment = dict.fromkeys(names, index)
             table, served = tables[one.formats]

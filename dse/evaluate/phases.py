@@ -30,14 +30,16 @@ class Exchange:
     """Tokens of a request: decoding calls a prefill call, by shares, times their requests."""
 
 
-def phase_work(analysis: Analysis, dims: Mapping[str, int], ways: int) -> Work:
-    """The work of one of `ways` GPUs in one call.
+def phase_work(
+    analysis: Analysis, dims: Mapping[str, int], ways: int, *, float_bits: int = 16
+) -> Work:
+    """The work of one of `ways` GPUs in one call, whose values between products have such floats.
 
     Raises:
         GraphError: sizes that are not bound, or shapes that do not fit.
         WorkError: heads or widths that `ways` does not divide.
     """
-    work = lower(analysis, dims)
+    work = lower(analysis, dims, float_bits=float_bits)
     notes = (*work.notes, *_beyond_context(analysis.graph, dims))
     return shard(replace(work, notes=notes), ways)
 
@@ -75,14 +77,17 @@ def exchange_of(phases: Sequence[PhaseWork]) -> Exchange | None:
     )
 
 
-def growing_steps(analysis: Analysis, dims: Mapping[str, int], ways: int) -> tuple[PhaseWork, ...]:
+def growing_steps(
+    analysis: Analysis, dims: Mapping[str, int], ways: int, *, float_bits: int = 16
+) -> tuple[PhaseWork, ...]:
     """Decoding steps of more and more requests, named by their number; none without a batch."""
     name = batch_name(analysis.graph, dims)
     if name is None:
         return ()
     found = []
     for factor in BATCH_FACTORS:
-        work = phase_work(analysis, {**dims, name: dims[name] * factor}, ways)
+        grown = {**dims, name: dims[name] * factor}
+        work = phase_work(analysis, grown, ways, float_bits=float_bits)
         call = call_of(work)
         if call is not None:
             found.append(PhaseWork(name=str(call.requests), share=1.0, work=work))

@@ -22,14 +22,25 @@ class MoveConstants:
     whatever the bandwidth."""
     cache_efficiency: float = 1.0
     """Share of the last-level cache's bandwidth; 1 where nothing warm was measured."""
+    by_element: bool = False
+    """Whether a step an element rules (an address, a comparison), and not its bytes: both shares
+    are those of 16 bits and grow with the element, up to what a kernel of bytes reaches."""
 
 
 LAYOUTS = {
-    "strided": MoveConstants(efficiency=0.85, ramp_cycles=1840, cache_efficiency=0.20),
-    "concat": MoveConstants(efficiency=0.55, ramp_cycles=1730, cache_efficiency=0.22),
-    "maps_maxpool": MoveConstants(efficiency=0.20, ramp_cycles=41000, cache_efficiency=0.15),
-    "maps_averagepool": MoveConstants(efficiency=0.13, ramp_cycles=5400, cache_efficiency=0.06),
-    "maps_mean": MoveConstants(efficiency=0.55, ramp_cycles=13000),
+    "strided": MoveConstants(
+        efficiency=0.85, ramp_cycles=1840, cache_efficiency=0.20, by_element=True
+    ),
+    "concat": MoveConstants(
+        efficiency=0.55, ramp_cycles=1730, cache_efficiency=0.22, by_element=True
+    ),
+    "maps_maxpool": MoveConstants(
+        efficiency=0.20, ramp_cycles=41000, cache_efficiency=0.15, by_element=True
+    ),
+    "maps_averagepool": MoveConstants(
+        efficiency=0.13, ramp_cycles=5400, cache_efficiency=0.06, by_element=True
+    ),
+    "maps_mean": MoveConstants(efficiency=0.55, ramp_cycles=13000, by_element=True),
     "whole_reduction": MoveConstants(efficiency=0.73, ramp_cycles=470, step_cycles=0.20),
     "split_reduction": MoveConstants(efficiency=0.73, ramp_cycles=9900, step_cycles=0.20),
     "int8pack_mm": MoveConstants(efficiency=0.85, ramp_cycles=1600, step_cycles=4.5),

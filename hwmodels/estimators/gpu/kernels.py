@@ -76,6 +76,11 @@ def _tile_input_bytes(kernel: Kernel) -> float:
     return kernel.input_bytes / max(product.batch * product.m * product.k, 1)
 
 
+def _width(kernel: Kernel) -> float:
+    stored = kernel.input_format or kernel.output_format
+    return _element_bytes(stored) if stored else 0.0
+
+
 def _skipped_bytes(kernel: Kernel) -> float:
     """Bytes of the input under no tap."""
     if not isinstance(kernel.loops, ConvolutionLoops):
@@ -124,6 +129,7 @@ def _move(
         constants=[constants.move(kernel.kind, kernel.detail) for kernel in kernels],
         rows=sizes(kernels, "rows"),
         cols=sizes(kernels, "cols"),
+        widths=array(kernels, _width),
         cold_bytes=cold,
         warm_bytes=warm,
     )

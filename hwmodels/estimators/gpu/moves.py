@@ -10,6 +10,9 @@ import numpy as np
 from hwmodels.estimators.gpu.constants import MoveConstants, SkeletonConstants
 from hwmodels.estimators.gpu.skeleton import Floats, GpuFigures, Terms, dram_traffic
 
+NARROW_BYTES = 2
+"""Of the elements that the shares of kernels by element were drawn with."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moves:
@@ -19,6 +22,8 @@ class Moves:
     rows: Floats
     """Zero where unknown: no serial reduction is charged."""
     cols: Floats
+    widths: Floats
+    """Bytes of an element, of those that are read or else written; 0 where there is none."""
     cold_bytes: Floats
     warm_bytes: Floats
 
@@ -33,6 +38,12 @@ def move_terms(moves: Moves, gpu: GpuFigures, constants: SkeletonConstants) -> T
         np.array([getattr(one, name) for one in moves.constants])
         for name in ("efficiency", "ramp_cycles", "step_cycles", "cache_efficiency")
     )
+    wider = np.where(
+        [one.by_element for one in moves.constants], np.maximum(moves.widths / NARROW_BYTES, 1), 1
+    )
+    dense = constants.moves["pointwise"]
+    efficiency = np.maximum(efficiency, np.minimum(efficiency * wider, dense.efficiency))
+    cache = np.maximum(cache, np.minimum(cache * wider, dense.cache_efficiency))
     cold, warm = moves.cold_bytes, moves.warm_bytes
     dram_bytes = dram_traffic(cold, warm, gpu, constants)
     dram_s = dram_bytes / (gpu.dram_bytes_per_s * efficiency)

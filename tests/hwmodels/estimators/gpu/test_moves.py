@@ -85,3 +85,22 @@ def test_convolutions_in_fp32_walk_along_their_depth() -> None:
         seconds[element] = float(terms.latency_s[0])
     assert seconds["fp32"] == pytest.approx(133.6e-6, rel=0.15)
     assert seconds["bf16"] == pytest.approx(13.1e-6, rel=0.35)
+
+
+@pytest.mark.parametrize(("bits", "share"), [(16, 0.20), (32, 0.40), (64, 0.60)])
+def test_kernels_of_an_address_an_element_move_wide_ones_as_fast(bits: int, share: float) -> None:
+    """A bias on warm maps: the time of an element is the same, until bytes rule (0.60)."""
+    device = load_device("h100-sxm")
+    gpu, constants = GpuFigures.of(device), load_artefact().constants
+    count = 8 * 64 * 56 * 56
+    kernel = Kernel(
+        kind="pointwise",
+        detail="strided",
+        input_format=plain_format(bits),
+        input_bytes=count * bits // 8,
+        write_bytes=count * bits // 8,
+    )
+    terms = TERMS["pointwise"]([kernel], device, gpu, constants)
+    assert terms.cache_s[0] == pytest.approx(
+        2 * count * bits / 8 / (share * gpu.cache_bytes_per_s)
+    )
