@@ -19,6 +19,7 @@ from dse.graph.ir.site import Region
 from dse.graph.onnx.load import load
 from dse.graph.patterns.analysis import Analysis
 from dse.space.build import is_searched, searched_sites
+from dse.space.stored import TENSOR
 from dse.space.uniform import WIDE, uniform_assignment
 from hwmodels.devices.device import Device
 from hwmodels.formats import catalog
@@ -144,7 +145,7 @@ def predict(
     asked = _Asked(
         chosen=_chosen(found, given, usage.kv),
         assignments=tuple(given.values()),
-        aside=_unpriced(analysis, assignment),
+        named=tuple(assignment.as_dict()) if assignment else (),
     )
     wide = [label for label, one in asked.chosen.items() if _is_wide(found, one)]
     in_full = _calls(analysis, usage, float_bits=WIDE_FLOATS) if wide else None
@@ -259,8 +260,8 @@ class _Asked:
     chosen: Mapping[str, ByRegion]
     assignments: Sequence[Assignment]
     """One a label."""
-    aside: tuple[str, ...]
-    """Remarks on what an assignment names and no price holds."""
+    named: tuple[str, ...]
+    """Sites of the assignment that is priced beside formats."""
 
     def only(self, labels: Sequence[str]) -> _Asked:
         """Some of them, in their order."""
@@ -301,7 +302,8 @@ class _Calls:
             formats: self._tabled(one, choices, deployment) for formats, one in alike.items()
         }
         device = deployment.device
-        remarks = (*remarks_of(self.phases), *asked.aside)
+        unpriced = _unpriced(self.analysis, asked.named, deployment.runtime)
+        remarks = (*remarks_of(self.phases), *unpriced)
         for index, (label, one) in enumerate(zip(chosen, stored, strict=True)):
             assignment = dict.fromkeys(names, index)
             table, served = tables[one.formats]
@@ -328,11 +330,13 @@ class _Calls:
         return table, deployment.served(table, self.exchange, steps, choices)
 
 
-def _unpriced(analysis: Analysis, assignment: Assignment | None) -> tuple[str, ...]:
+def _unpriced(analysis: Analysis, named: Sequence[str], runtime: Runtime) -> tuple[str, ...]:
     """Says which formats of an assignment stand where nothing is priced by format."""
-    given = assignment.as_dict() if assignment is not None else {}
-    tables = {site.key for site in analysis.tables}
-    names = [key for key in given if key not in analysis.by_key and key not in tables]
+    others = [key for key in named if key not in analysis.by_key]
+    priced = {site.key for site in analysis.tables} if others else set()
+    if others and runtime.placement == TENSOR:
+        priced |= {site.key for sites in analysis.stored.values() for site in sites}
+    names = [key for key in others if key not in priced]
     if not names:
         return ()
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

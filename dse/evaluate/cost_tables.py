@@ -13,15 +13,13 @@ from dse.graph.ir.site import Region
 from dse.graph.patterns.analysis import Analysis
 from dse.graph.patterns.correspond import correspond, correspond_by_name
 from dse.space.operands import operand_quantizers
+from dse.space.platform import platform_of
 from dse.space.problem import Problem
-from dse.space.schema import Space, Target
+from dse.space.schema import Space
 from hwmodels.devices.device import Device
-from hwmodels.devices.load import load_device
 from hwmodels.formats.quantizer import Quantizer
-from hwmodels.runtimes.load import load_runtime
 from hwmodels.tables.network import PhaseWork
 from hwmodels.work.work import OperandName
-from hwmodels.yaml_file import SUFFIXES
 
 
 def build_costs(
@@ -75,8 +73,14 @@ def build_costs(
         steps = growing_steps(analysis, dims, gpus)
     targets = []
     for target in space.targets:
-        known = (devices or {}).get(target.device)
-        deployment = _deployment(target, space, folder, known)
+        device, runtime = platform_of(target, folder, devices)
+        deployment = Deployment(
+            device=device,
+            runtime=runtime,
+            gpus=gpus,
+            utilisation=scenario.memory_utilisation,
+            price_usd_per_h=target.price_usd_per_h,
+        )
         table = deployment.table(phases, choices)
         served = None
         if exchange is not None:
@@ -107,22 +111,6 @@ def _only_emulated(
                 f"candidates that it has (dse legal MODEL --device "
                 f"{target.deployment.device.name}:{runtime})"
             )
-
-
-def _deployment(target: Target, space: Space, folder: Path, known: Device | None) -> Deployment:
-    device = known or load_device(_located(target.device, folder))
-    return Deployment(
-        device=device,
-        runtime=load_runtime(_located(target.runtime or device.default_runtime, folder)),
-        gpus=space.scenario.tensor_parallel,
-        utilisation=space.scenario.memory_utilisation,
-        price_usd_per_h=target.price_usd_per_h,
-    )
-
-
-def _located(name: str, folder: Path) -> str | Path:
-    """A name as it is; a file relative to the space's folder."""
-    return folder / name if Path(name).suffix in SUFFIXES else name
 
 
 def _operand_choices(

@@ -76,8 +76,9 @@ def _target(design: Design, described: Mapping[str, object]) -> TargetEntry:
         {
             **described,
             "apart": label in networks.apart,
-            "substituted": networks.choices(label, narrowed=False),
-            "narrowed": networks.choices(label, narrowed=True),
+            "substituted": networks.choices(label, "substituted"),
+            "narrowed": networks.choices(label, "narrowed"),
+            "streamed": networks.choices(label, "streamed"),
         }
     )
 

@@ -131,12 +131,12 @@ class RecipeSource:
 
     def recipe(self, assignment: Assignment, *, trial: int | None = None) -> Recipe:
         """An assignment with everything that was found for it."""
-        by_key = self.model.analysis.by_key
+        sites = self.model.analysis.sites_with(key for key, _ in assignment)
         return Recipe(
             name=self.model.name,
             program=self.program,
             assignment=assignment,
-            bound=bound(assignment, by_key, self.calibration, self.weights),
+            bound=bound(assignment, sites, self.calibration, self.weights),
             trial=trial,
         )
 

@@ -65,7 +65,15 @@ def _other_network(run: SearchRun, target: TargetEntry) -> str:
         ]
         if lacking := _lacking(one, names):
             return f"{lacking}: what {target.name} loses is in {target.name}.quality_loss."
-    return f"What {target.name} loses is in {target.name}.quality_loss."
+    return (
+        f"{_streaming(run, target)} keeps sums and means between products in 16 bits: what "
+        f"{target.name} loses is in {target.name}.quality_loss."
+    )
+
+
+def _streaming(run: SearchRun, target: TargetEntry) -> str:
+    """The target with a 16-bit stream, of two networks that differ by it."""
+    return (target if target.streamed else run.primary).name
 
 
 def _no_network(run: SearchRun) -> str:
@@ -156,15 +164,19 @@ def _elsewhere(run: SearchRun, point: MeasuredPoint, target: TargetEntry) -> str
     """The network that a target executes in the point's place, and its loss."""
     chosen = run.chosen(point).values()
     changed = [one for one in chosen if run.primary.instead(one) != target.instead(one)]
-    if not changed:
+    streamed = [one for one in chosen if one in {*target.streamed} ^ {*run.primary.streamed}]
+    if not changed and not streamed:
         return f"On {target.name} the same network runs."
     loss = point.loss_on(target.name)
     measured = f"its loss is {loss_text(loss, point.stderr_on(target.name))}"
     where = target if any(target.instead(one) for one in changed) else run.primary
     how = "in 16 bits" if {*changed} <= {*where.narrowed} else "with 16-bit activations"
+    why = f"{where.name} runs {len(changed)} of these {how}"
+    if not changed:
+        why = f"{_streaming(run, target)} keeps sums and means between products in 16 bits"
     return (
-        f"{where.name} runs {len(changed)} of these {how}, so that on {target.name} "
-        f"it is another network: {'its loss was not measured' if loss is None else measured}."
+        f"{why}, so that on {target.name} it is another network: "
+        f"{'its loss was not measured' if loss is None else measured}."
     )
 
 

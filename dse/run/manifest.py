@@ -34,6 +34,8 @@ class TargetEntry(FileModel):
     """Choices that it executes with 16-bit activations, for want of a kernel."""
     narrowed: tuple[str, ...] = ()
     """Choices whose floats of more than 16 bits it executes in 16, for want of a kernel."""
+    streamed: tuple[str, ...] = ()
+    """Choices whose sums and means between products it keeps in 16 bits, and another stores."""
     wide: str = "bf16"
     """Its 16-bit float."""
 

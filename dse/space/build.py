@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from dse.errors import SpaceError, nearest
 from dse.graph.ir.site import Region, Site
+from dse.graph.patterns.stored import ROLE as STORED
 from dse.space.problem import Choice, Problem, Variable
 from dse.space.schema import Match, Mode, Rule, Space
 from hwmodels.errors import HardwareError, UnknownFormatError
@@ -20,8 +22,21 @@ EXAMPLE_FORMAT = "bf16"
 """Suggestion of the error about unmatched regions."""
 
 
-def build_problem(space: Space, regions: Sequence[Region], *, origin: str = "space") -> Problem:
+def build_problem(
+    space: Space,
+    regions: Sequence[Region],
+    *,
+    origin: str = "space",
+    stored: Mapping[str, Sequence[Site]] | None = None,
+) -> Problem:
     """The decision variables of a model's regions under a space.
+
+    Args:
+        space: candidates and ties.
+        regions: of the model.
+        origin: what errors call the space.
+        stored: tensors between products that follow a region's activations, by its name
+            (`dse.space.stored`).
 
     Raises:
         SpaceError: unknown schemes or formats, rules and ties that match nothing, regions that no
@@ -42,10 +57,12 @@ def build_problem(space: Space, regions: Sequence[Region], *, origin: str = "spa
         own = region.twin or region.name
         name = tied.get(region.name) or tied.get(own) or own
         groups.setdefault(name, []).append(region)
-    variables = tuple(
+    variables = [
         _variable(name, members, ruled, choices, origin) for name, members in groups.items()
-    )
-    return Problem(variables=variables)
+    ]
+    if stored:
+        variables = [_with_stored(variable, stored) for variable in variables]
+    return Problem(variables=tuple(variables))
 
 
 def is_searched(region: Region) -> bool:
@@ -230,3 +247,25 @@ def _distinct(choices: Sequence[Choice], roles: set[str]) -> tuple[Choice, ...]:
         key = tuple(sorted(relevant.items(), key=lambda item: item[0]))
         seen.setdefault(key, Choice(name=choice.name, quantizers=relevant))
     return tuple(seen.values())
+
+
+def _with_stored(variable: Variable, stored: Mapping[str, Sequence[Site]]) -> Variable:
+    """The variable with the tensors between products that follow its regions' activations."""
+    sites = tuple(site for name in variable.regions for site in stored.get(name, ()))
+    if not sites:
+        return variable
+    choices = tuple(_storing(choice) for choice in variable.choices)
+    return replace(variable, sites=(*variable.sites, *sites), choices=choices)
+
+
+def _storing(choice: Choice) -> Choice:
+    """The choice that also says how tensors between products are stored.
+
+    Only scales that are known before a network runs are a tensor's own; without them it stays as
+    it is.
+    """
+    found = choice.quantizers.get("activation")
+    if found is None or found.is_dynamic:
+        return choice
+    kept = replace(found, transforms=())
+    return replace(choice, quantizers={**choice.quantizers, STORED: kept})

@@ -13,6 +13,7 @@ from dse.space.load import load_space
 from dse.space.opened import searched_model, with_ranks
 from dse.space.problem import Problem
 from dse.space.schema import Space
+from dse.space.stored import stored_sites
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,8 @@ def summarised(space: Space, *, origin: str, folder: Path) -> SpaceSummary:
     """
     model = searched_model(space, folder)
     space = with_ranks(space, model.graph)
-    problem = build_problem(space, model.analysis.regions, origin=origin)
+    stored = stored_sites(space, model.analysis, folder)
+    problem = build_problem(space, model.analysis.regions, origin=origin, stored=stored)
     return SpaceSummary(
         space=space, model=model, problem=problem, code=foreign_code(space, folder)
     )

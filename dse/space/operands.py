@@ -11,7 +11,12 @@ from hwmodels.work.work import OperandName
 
 
 def operand_quantizers(choice: Choice) -> Mapping[OperandName, Quantizer]:
-    """A choice's quantizers by operand of the forward product."""
+    """A choice's quantizers by operand of the forward product.
+
+    Tensors between products follow: prices know that from the runtime.
+    """
     return {
-        ROLES[role].operands["fprop"]: quantizer for role, quantizer in choice.quantizers.items()
+        ROLES[role].operands["fprop"]: quantizer
+        for role, quantizer in choice.quantizers.items()
+        if ROLES[role].is_searched
     }

@@ -70,6 +70,11 @@ ROLES: Mapping[str, Role] = MappingProxyType(
                 operands={"fprop": "output"}, candidates=("bf16",),
             ),
             Role(
+                name="stored", label="tensor between products", scheme="input",
+                # Where a runtime stores all tensors in one format, the reader's: it has no other.
+                operands={"fprop": "other"}, candidates=("bf16", "int8"),
+            ),
+            Role(
                 name="q", label="query", is_searched=True,
                 operands={"fprop": "q"}, candidates=("bf16", "e4m3_tensor"),
             ),

@@ -105,21 +105,21 @@ def main() -> None:
     given = parser.parse_args()
     work = given.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
-    _models(work)
+    jobs = [job for job in JOBS if job.name in given.jobs]
+    _models(work, {job.model for job in jobs})
     tables = FOLDER / "results"
     tables.mkdir(exist_ok=True)
-    for job in JOBS:
-        if job.name in given.jobs:
-            _searched(job, work)
-            rows = pd.DataFrame(_exported(job, work))
-            rows.to_csv(tables / f"{job.name}.csv", index=False, lineterminator="\n")
+    for job in jobs:
+        _searched(job, work)
+        rows = pd.DataFrame(_exported(job, work))
+        rows.to_csv(tables / f"{job.name}.csv", index=False, lineterminator="\n")
 
 
-def _models(work: Path) -> None:
-    """The two folders, and a text that neither network was trained on more than others."""
-    if not (work / "smollm2").exists():
+def _models(work: Path, names: set[str]) -> None:
+    """The folders, and a text that neither network was trained on more than others."""
+    if "smollm2" in names and not (work / "smollm2").exists():
         unpack(gguf_file(), work / "smollm2")
-    if not (work / "minilm").exists():
+    if "minilm" in names and not (work / "minilm").exists():
         (work / "minilm").symlink_to(model_folder())
     report = splits("byte-gpt", limits={"report": TEXTS}).report.inputs["tokens"]
     (work / "text.txt").write_bytes(np.asarray(report).astype(np.uint8).tobytes())

@@ -29,6 +29,7 @@ from dse.space.constraint import Constraint
 from dse.space.opened import cost_model_of, searched_model, with_ranks
 from dse.space.problem import Point, Problem
 from dse.space.schema import Space, several
+from dse.space.stored import stored_sites
 from hwmodels.devices.device import Device
 
 LOGGER = logging.getLogger(__name__)
@@ -167,7 +168,9 @@ def open_design(
     model = searched_model(space, folder, ranks)
     space = with_ranks(space, model.graph)
     found = model.analysis.regions
-    problem = build_problem(space, found, origin=origin)
+    problem = build_problem(
+        space, found, origin=origin, stored=stored_sites(space, model.analysis, folder, devices)
+    )
     cost_model = cost_model_of(space, folder)
     priced_model = (cost_model or model).priced(space.scenario.dims)
 

@@ -1,7 +1,8 @@
 """The networks that targets execute: one assignment, run otherwise where a kernel is missing.
 
 A choice that a target runs with 16-bit activations (NVFP4 on an H100), or in 16 bits altogether
-(fp32 where there is no such kernel), is another network there than on a target that has it. Each
+(fp32 where there is no such kernel), is another network there than on a target that has it; so is
+one whose sums between products stay in 16 bits, beside an NPU that stores them as integers. Each
 network has a loss of its own; assignments, digests and exports are those of the formats that were
 asked for, which every target is given.
 """
@@ -10,10 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from dse.explore.problem.substitute import Place, Stands, Substitutes, is_narrowed, substituted
+from dse.explore.problem.substitute import (
+    Place,
+    Stands,
+    Substitutes,
+    is_narrowed,
+    is_streamed,
+    substituted,
+)
 from dse.graph.ir.assignment import Assignment
 from dse.space.problem import Choice, Point, Problem, Variable
+
+Way = Literal["substituted", "narrowed", "streamed"]
+"""With 16-bit activations; floats of more than 16 bits in 16, and no others; as asked, with sums
+and means between products in 16 bits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,21 +79,15 @@ class Networks:
         same = (one for one in (self.primary, *self.stands) if self.stands[one] == own)
         return next(same)
 
-    def choices(self, label: str, *, narrowed: bool) -> tuple[str, ...]:
-        """Names of the choices that a target executes otherwise.
-
-        Args:
-            label: the target.
-            narrowed: those whose floats of more than 16 bits run in 16 and no others; else those
-                with 16-bit activations.
-        """
+    def choices(self, label: str, way: Way) -> tuple[str, ...]:
+        """Names of the choices that a target executes otherwise, in one way."""
         stands = {**self.everywhere, **self.stands[label]}
         asked = {place: self._asked(place) for place in sorted(stands)}
         return tuple(
             dict.fromkeys(
                 choice.name
                 for place, choice in asked.items()
-                if is_narrowed(choice, stands[place]) is narrowed
+                if _way(choice, stands[place]) == way
             )
         )
 
@@ -129,6 +136,12 @@ class Networks:
                 for variable, main in pairs
             )
         )
+
+
+def _way(asked: Choice, runs: Choice) -> Way:
+    if is_streamed(asked, runs):
+        return "streamed"
+    return "narrowed" if is_narrowed(asked, runs) else "substituted"
 
 
 def _extended(variable: Variable, others: Sequence[Variable]) -> Variable:

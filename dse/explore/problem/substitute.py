@@ -2,7 +2,8 @@
 
 Two kinds of kernel may be missing: one for the activations (the weights run in a weight-only
 kernel, with 16-bit activations), or one for floats of more than 16 bits, which a runtime then
-stores and multiplies in 16 (fp32 for a runtime whose models have one 16-bit type).
+stores and multiplies in 16 (fp32 for a runtime whose models have one 16-bit type). And beside a
+target that stores all tensors as its products read them, another one keeps a 16-bit stream.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, replace
 from dse.evaluate.costs import Costs
 from dse.space.build import resolve_choice
 from dse.space.problem import Choice, Problem
+from dse.space.stored import TENSOR
 from hwmodels.formats.element import is_wide
 from hwmodels.runtimes.legality import default_element
 from hwmodels.work.cost import STATUS_ORDER, Status
@@ -82,6 +84,7 @@ def _stands(costs: Costs, place: int) -> dict[Place, Choice]:
     """Choices that a target runs in place of those that were asked for."""
     target = costs.targets[place]
     wide = default_element(target.deployment.device)
+    stores = target.deployment.runtime.placement == TENSOR
     found: dict[Place, Choice] = {}
     for _, _, table in target.table.phases:
         for region, name in enumerate(table.regions):
@@ -91,13 +94,13 @@ def _stands(costs: Costs, place: int) -> dict[Place, Choice]:
             for index in range(table.choice_counts[region]):
                 at, status = (variable, index), STATUS_ORDER[table.status[region, index]]
                 asked = costs.problem.variables[variable].choices[index]
-                runs = executed(found.get(at, asked), status, wide)
+                runs = executed(found.get(at, asked), status, wide, stores=stores)
                 if runs.quantizers != asked.quantizers:
                     found[at] = runs
     return found
 
 
-def executed(choice: Choice, status: Status, wide: str) -> Choice:
+def executed(choice: Choice, status: Status, wide: str, *, stores: bool = False) -> Choice:
     """The choice that runs under a status: itself, or one with operands in 16 bits.
 
     Args:
@@ -105,6 +108,7 @@ def executed(choice: Choice, status: Status, wide: str) -> Choice:
         status: how a target runs it. `substituted` takes its activations, and what is left
             without any kernel keeps no float of more than 16 bits.
         wide: the target's 16-bit float.
+        stores: whether it stores sums and means as its products read them.
     """
     floats = resolve_choice(wide).quantizers
 
@@ -119,15 +123,26 @@ def executed(choice: Choice, status: Status, wide: str) -> Choice:
         quantizers={
             role: quantizer if runs(role) else floats[role]
             for role, quantizer in choice.quantizers.items()
+            if ROLES[role].is_searched or (stores and status != "substituted")
         },
     )
 
 
 def is_narrowed(asked: Choice, runs: Choice) -> bool:
-    """Whether floats of more than 16 bits are all that is run otherwise."""
+    """Whether floats of more than 16 bits are all that products run otherwise."""
     return all(
         is_wide(quantizer) or quantizer == runs.quantizers[role]
         for role, quantizer in asked.quantizers.items()
+        if ROLES[role].is_searched
+    )
+
+
+def is_streamed(asked: Choice, runs: Choice) -> bool:
+    """Whether products run as asked, and only what lies between them stays in 16 bits."""
+    return all(
+        quantizer == runs.quantizers[role]
+        for role, quantizer in asked.quantizers.items()
+        if ROLES[role].is_searched
     )
 
 
@@ -168,6 +183,8 @@ def _sorted(
 
 def _words(asked: Choice, runs: Choice) -> str:
     """Words on what runs in place of a choice: `bf16 in place of fp32`."""
+    if is_streamed(asked, runs):
+        return "it with sums and means between products in 16 bits"
     if not is_narrowed(asked, runs):
         return "its weights with 16-bit activations"
     wide = {quantizer.name for quantizer in asked.quantizers.values() if is_wide(quantizer)}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -40,6 +41,16 @@ class Product:
     """The axes of the model's weight, as the file has them."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Combined:
+    """Codes that come of other ones without a weight, for those who check them."""
+
+    kind: Literal["sum", "mean", "same"]
+    """Of two tensors, over an image, or the same numbers on another grid."""
+    inputs: tuple[int, ...]
+    output: int
+
+
 @dataclass(slots=True)
 class Network:
     """The operators of a recipe, with what has none."""
@@ -48,6 +59,9 @@ class Network:
     placements: Mapping[str, Placement]
     file: File = field(default_factory=File)
     products: list[Product] = field(default_factory=list)
+    averages: list[Product] = field(default_factory=list)
+    """Pools that are written as products with ones."""
+    combined: list[Combined] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
     inputs: list[int] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
@@ -122,8 +136,11 @@ class Network:
             return self._constant(value, constant.float().numpy())
         kind = "FLOAT32" if grid is None else "INT8"
         found = self.file.tensor(f"{value}_{kind.lower()}", self.shape(value), kind, grid=grid)
-        operator = "DEQUANTIZE" if grid is None else "QUANTIZE"
-        self.file.operator(operator, [self.held[value, self.made[value]]], [found], version=2)
+        source = self.held[value, self.made[value]]
+        if grid is None:
+            self.file.operator("DEQUANTIZE", [source], [found], version=2)
+        else:
+            self._quantize(source, found)
         self.held[value, grid] = found
         return found
 
@@ -137,16 +154,26 @@ class Network:
         self.file.operator("DEQUANTIZE", [codes], [found], version=2)
         return found
 
-    def float_result(self, node: Node, value: str, write: Callable[[int], None]) -> int:
-        """An operator that writes float32, rounded behind where the emulator rounds it."""
-        grid = self.places.written(node)
-        if grid is None:
-            output = self.write(value, None)
+    def result(self, node: Node, write: Callable[[int], None], grid: Grid | None = None) -> int:
+        """The result of an operator on a grid, or in float32; rounded behind it as asked.
+
+        Args:
+            node: whose first output it is.
+            write: makes the operator that writes a tensor of that number.
+            grid: of what the operator writes.
+
+        Returns:
+            The tensor that the operator itself writes.
+        """
+        value, stored = node.outputs[0], self.places.written(node)
+        if stored in (None, grid):
+            output = self.write(value, grid)
             write(output)
             return output
-        output = self.file.tensor(f"{value}_float32", self.shape(value), "FLOAT32")
+        kind = "FLOAT32" if grid is None else "INT8"
+        output = self.file.tensor(f"{value}_{kind.lower()}", self.shape(value), kind, grid=grid)
         write(output)
-        self.file.operator("QUANTIZE", [output], [self.write(value, grid)], version=2)
+        self._quantize(output, self.write(value, stored))
         return output
 
     def pad(self, source: int, pads: Sequence[tuple[int, int]]) -> int:
@@ -154,9 +181,18 @@ class Network:
         old = self.file.shape(source)
         shape = [size + before + after for size, (before, after) in zip(old, pads, strict=True)]
         found = self.file.like(source, "padded", shape)
+        self.padded(source, found, pads)
+        return found
+
+    def padded(self, source: int, found: int, pads: Sequence[tuple[int, int]]) -> None:
+        """Zeros around a tensor in another one."""
         widths = self.file.constant("pads", np.array(pads, np.int32), "INT32")
         self.file.operator("PAD", [source, widths], [found], version=2, options="PadOptions")
-        return found
+
+    def _quantize(self, source: int, found: int) -> None:
+        self.file.operator("QUANTIZE", [source], [found], version=2)
+        if self.file.is_code(source):
+            self.combined.append(Combined(kind="same", inputs=(source,), output=found))
 
     def _open(self, name: str) -> None:
         try:

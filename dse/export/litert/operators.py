@@ -9,22 +9,23 @@ import numpy as np
 from torch import Tensor
 
 from dse.export.base import Inexpressible
-from dse.export.litert.network import FIRST, KNOWN, LAST, Network
+from dse.export.litert.network import FIRST, KNOWN, LAST, Combined, Network
 from dse.export.litert.places import Grid
-from dse.export.litert.products import NONE, RELU, activation_of, convolution, dense
+from dse.export.litert.products import NONE, RELU, activation_of, average, convolution, dense
 from dse.export.litert.windows import Window, window_of
 from dse.graph.ir.graph import Node
 
 
 def _orderly(network: Network, node: Node, write: Callable[[int, int], None]) -> None:
     """An operator whose result has the grid of its operand, or float32."""
-    value, source = node.outputs[0], node.inputs[0]
+    source = node.inputs[0]
     grid = network.made[source]
-    if network.places.read(node, 0) not in (None, grid) or network.places.written(node):
+    if network.places.read(node, 0) not in (None, grid):
         raise Inexpressible(
-            "a format stands where values are only moved", instead="none is written there"
+            "a format stands at the input of what only moves values",
+            instead="none is written there, or at its output",
         )
-    write(network.held[source, grid], network.write(value, grid))
+    network.result(node, lambda output: write(network.held[source, grid], output), grid)
 
 
 def _activation(network: Network, node: Node) -> None:
@@ -50,12 +51,13 @@ def _average_pool(network: Network, node: Node) -> None:
     window = _pool_window(node)
     if any(window.pads) and node.attributes.get("count_include_pad"):
         raise Inexpressible("it counts the zeros around an image", instead=KNOWN)
+    (grid,) = _grids(network, node, 1)
+    wanted = network.places.stored(node)
+    if grid is not None and wanted is not None and not any(window.pads):
+        average(network, node, window, grid, wanted)
+        return
     source = network.operand(node)
-    network.float_result(
-        node,
-        node.outputs[0],
-        lambda b: _pool(network, "AVERAGE_POOL_2D", (source, b), window),
-    )
+    network.result(node, lambda b: _pool(network, "AVERAGE_POOL_2D", (source, b), window))
 
 
 def _pool_window(node: Node) -> Window:
@@ -87,18 +89,18 @@ def _mean(network: Network, node: Node) -> None:
     keep = bool(node.attributes.get("keepdims", 1))
     axes = network.file.constant("axes", np.array([1, 2], np.int32), "INT32")
     (grid,) = _grids(network, node, 1)
-    wanted = network.places.wanted(node.outputs[0])
+    wanted = network.places.stored(node)
     if grid is not None and wanted is not None:
         sources = [network.read(node.inputs[0], grid), axes]
         output = network.write(node.outputs[0], wanted)
         network.file.operator(
             "MEAN", sources, [output], version=2, options="ReducerOptions", keepDims=keep
         )
+        network.combined.append(Combined(kind="mean", inputs=(sources[0],), output=output))
         return
     source = network.operand(node)
-    network.float_result(
+    network.result(
         node,
-        node.outputs[0],
         lambda b: network.file.operator(
             "MEAN", [source, axes], [b], options="ReducerOptions", keepDims=keep
         ),
@@ -118,18 +120,17 @@ def _axes(network: Network, node: Node) -> list[int]:
 def _add(network: Network, node: Node) -> None:
     """Add, in integers where both operands are codes and the sum is read as such."""
     grids = _grids(network, node, 2)
-    wanted = network.places.wanted(node.outputs[0])
+    wanted = network.places.stored(node)
     alike = len({network.shape(value) for value in node.inputs}) == 1
     if None not in grids and wanted is not None and alike:
         sides = [network.read(value, grid) for value, grid in zip(node.inputs, grids, strict=True)]
         output = network.write(node.outputs[0], wanted)
         network.file.operator("ADD", sides, [output], version=2, options="AddOptions")
+        network.combined.append(Combined(kind="sum", inputs=tuple(sides), output=output))
         return
     operands = [network.operand(node, index) for index in (0, 1)]
-    network.float_result(
-        node,
-        node.outputs[0],
-        lambda b: network.file.operator("ADD", operands, [b], options="AddOptions"),
+    network.result(
+        node, lambda b: network.file.operator("ADD", operands, [b], options="AddOptions")
     )
 
 
@@ -147,9 +148,8 @@ def _softmax(network: Network, node: Node) -> None:
     if rank == 4 or axis % rank != rank - 1:
         raise Inexpressible("it runs along another axis than the last of two", instead=KNOWN)
     source = network.operand(node)
-    network.float_result(
+    network.result(
         node,
-        node.outputs[0],
         lambda b: network.file.operator(
             "SOFTMAX", [source], [b], options="SoftmaxOptions", beta=1.0
         ),
@@ -198,9 +198,7 @@ def _pad(network: Network, node: Node) -> None:
         raise Inexpressible("it cuts the image", instead=KNOWN)
     numbers = [int(one) for one in pads.tolist()]
     widths = [(numbers[axis], numbers[axis + 4]) for axis in LAST]
-    grid = network.made[node.inputs[0]]
-    network.held[node.outputs[0], grid] = network.pad(network.held[node.inputs[0], grid], widths)
-    network.made[node.outputs[0]] = grid
+    _orderly(network, node, lambda a, b: network.padded(a, b, widths))
 
 
 def _concat(network: Network, node: Node) -> None:
@@ -208,12 +206,16 @@ def _concat(network: Network, node: Node) -> None:
     rank = len(network.shape(node.outputs[0]))
     axis = int(str(node.attributes["axis"])) % rank
     grids = {network.made.get(value) for value in node.inputs}
-    grid = grids.pop() if len(grids) == 1 else None
+    # Parts of several grids are brought to that of the whole.
+    grid = grids.pop() if len(grids) == 1 else network.places.stored(node)
     sides = [network.read(value, grid) for value in node.inputs]
-    network.file.operator(
-        "CONCATENATION", sides, [network.write(node.outputs[0], grid)],
-        version=1 if grid is None else 2, options="ConcatenationOptions",
-        axis=LAST.index(axis) if rank == 4 else axis,
+    network.result(
+        node,
+        lambda b: network.file.operator(
+            "CONCATENATION", sides, [b], version=1 if grid is None else 2,
+            options="ConcatenationOptions", axis=LAST.index(axis) if rank == 4 else axis,
+        ),
+        grid,
     )  # fmt: skip
 
 
@@ -222,6 +224,10 @@ def _identity(network: Network, node: Node) -> None:
     source, value = node.inputs[0], node.outputs[0]
     grid = network.made[source]
     network.made[value], network.held[value, grid] = grid, network.held[source, grid]
+    stored = network.places.written(node)
+    if stored is not None:
+        network.read(value, stored)
+        network.made[value] = stored
 
 
 def _cast(network: Network, node: Node) -> None:

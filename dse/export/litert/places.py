@@ -53,6 +53,10 @@ class Places:
             placement = placement.then
         return grid_of(placement) if isinstance(placement, Pair) else None
 
+    def stored(self, node: Node) -> Grid | None:
+        """The one grid of a result: its own, else that of everybody who reads it."""
+        return self.written(node) or self.wanted(node.outputs[0])
+
     def wanted(self, value: str) -> Grid | None:
         """The one grid on which a value is read by everybody; None where there is none."""
         if value not in self._wanted:
@@ -76,8 +80,8 @@ class Places:
         for node, index in self._readers.get(value, []):
             found = self.read(node, index)
             moved = node.op_type in ORDERLY and (index == 0 or node.op_type == "Concat")
-            if found is None and moved and self.written(node) is None:
-                found = self.wanted(node.outputs[0])
+            if found is None and moved:
+                found = self.stored(node)
             yield found
 
     def _pair(self, key: str) -> Grid | None:

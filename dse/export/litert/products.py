@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -51,20 +52,40 @@ def convolution(network: Network, node: Node) -> None:
             instead="groups of one channel (depthwise) and no groups are written",
         )
     window = window_of(node, tuple(weight.shape[2:]))
-    fields = {"dilationHFactor": window.dilations[0], "dilationWFactor": window.dilations[1]}
     if groups > 1:
-        kind = _Kind(
-            operator="DEPTHWISE_CONV_2D", options="DepthwiseConv2DOptions", window=window,
-            versions={"FLOAT32": 1, "INT8": 3, "INT4": 6}, order=(1, 2, 3, 0), axis=3,
-            fields={**fields, "depthMultiplier": len(weight) // groups},
-        )  # fmt: skip
+        kind = _depthwise(window, len(weight) // groups)
     else:
         kind = _Kind(
             operator="CONV_2D", options="Conv2DOptions", window=window,
             versions={"FLOAT32": 1, "INT8": 3, "INT4": 5}, order=(0, 2, 3, 1), axis=0,
-            fields=fields,
+            fields=_dilated(window),
         )  # fmt: skip
     _product(network, node, weight, kind)
+
+
+def average(network: Network, node: Node, window: Window, met: Grid, grid: Grid) -> None:
+    """An average over a window between two grids: a depthwise convolution with ones.
+
+    LiteRT's own pool has one grid on both sides, which would round twice.
+    """
+    source = network.read(node.inputs[0], met)
+    channels, elements = network.file.shape(source)[3], math.prod(window.kernel)
+    kind = _depthwise(window, 1)
+    scale = np.float32(1 / elements)
+    ones = np.ones((1, *window.kernel, channels), np.int8)
+    bias = np.zeros(channels, np.int32)
+    inputs = (
+        source,
+        network.file.constant(f"{node.name}_ones", ones, "INT8", scales=np.array(scale), axis=3),
+        network.file.constant(
+            f"{node.name}_bias", bias, "INT32", scales=np.array(np.float32(met.scale) * scale)
+        ),
+    )
+    output = network.write(node.outputs[0], grid)
+    _emit(network, kind, (*inputs, output), "INT8", NONE)
+    network.averages.append(
+        Product(node=node.name, inputs=inputs, output=output, integer=True, order=kind.order)
+    )
 
 
 def dense(network: Network, node: Node) -> None:
@@ -82,6 +103,18 @@ def dense(network: Network, node: Node) -> None:
     _product(network, node, weight, kind)
 
 
+def _depthwise(window: Window, multiplier: int) -> _Kind:
+    return _Kind(
+        operator="DEPTHWISE_CONV_2D", options="DepthwiseConv2DOptions", window=window,
+        versions={"FLOAT32": 1, "INT8": 3, "INT4": 6}, order=(1, 2, 3, 0), axis=3,
+        fields={**_dilated(window), "depthMultiplier": multiplier},
+    )  # fmt: skip
+
+
+def _dilated(window: Window) -> dict[str, int]:
+    return {"dilationHFactor": window.dilations[0], "dilationWFactor": window.dilations[1]}
+
+
 def activation_of(network: Network, node: Node) -> int:
     """The number of the activation that a node is; `NONE` where it is none."""
     if node.op_type == "Relu":
@@ -97,7 +130,8 @@ def activation_of(network: Network, node: Node) -> int:
 
 def _product(network: Network, node: Node, weight: Tensor, kind: _Kind) -> None:
     """In integers where operands and result are rounded, else in float32."""
-    value, grid, fused = _target(network, node)
+    last, fused = _target(network, node)
+    grid = network.places.stored(last)
     met = network.places.read(node, 0)
     codes = network.placements.get(f"{node.name}/in1")
     bias = _bias(network, node, len(weight) if kind.order[kind.axis] == 0 else weight.shape[1])
@@ -113,14 +147,14 @@ def _product(network: Network, node: Node, weight: Tensor, kind: _Kind) -> None:
         def write(output: int) -> None:
             _emit(network, kind, (*inputs, output), "FLOAT32", fused)
 
-        output = network.float_result(node, value, write)
+        output = network.result(last, write)
     else:
         inputs = (
             _padded(network, network.read(node.inputs[0], met), kind),
             _codes(network, node, codes, kind),
             _integer_bias(network, node, bias, codes, met),
         )
-        output = network.write(value, grid)
+        output = network.write(last.outputs[0], grid)
         _emit(network, kind, (*inputs, output), _element(codes), fused)
     network.products.append(
         Product(
@@ -133,19 +167,17 @@ def _product(network: Network, node: Node, weight: Tensor, kind: _Kind) -> None:
     )
 
 
-def _target(network: Network, node: Node) -> tuple[str, Grid | None, int]:
-    """The place of a node's result: the value, its grid, and the activation that is fused."""
-    value, places = node.outputs[0], network.places
-    if places.written(node) is not None:
-        return value, places.written(node), NONE
-    reader = places.only_reader(value)
-    fused = NONE
-    if reader is not None and places.read(reader, 0) is None and places.written(reader) is None:
-        fused = activation_of(network, reader)
-        if fused != NONE:
-            network.done.add(reader.name)
-            value = reader.outputs[0]
-    return value, places.wanted(value), fused
+def _target(network: Network, node: Node) -> tuple[Node, int]:
+    """The node that makes a product's result, itself or an activation, and that one's number."""
+    places = network.places
+    reader = places.only_reader(node.outputs[0])
+    if reader is None or places.written(node) is not None or places.read(reader, 0) is not None:
+        return node, NONE
+    fused = activation_of(network, reader)
+    if fused == NONE:
+        return node, NONE
+    network.done.add(reader.name)
+    return reader, fused
 
 
 def _emit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -16,14 +17,14 @@ from dse.errors import ExportError
 from dse.execute.program.feeds import checked
 from dse.export.base import Check, Recipe
 from dse.export.litert.file import Array
-from dse.export.litert.network import FIRST, LAST, Network, Product
+from dse.export.litert.network import FIRST, LAST, Combined, Network, Product
 from dse.export.litert.products import RELU6
 from dse.export.onnx_qdq.caveats import below_range
 
-TIES = 2.0
+TIES = 4.0
 """Mean square of what outputs may differ by over that of the quantization noise. Ties that fall to
 the other side move later values, and through many layers two roundings are as two samples of
-one noise; products are compared code for code."""
+one noise, which differ by twice its square, more or less; operators are compared code for code."""
 HALF = 1e-3
 """Distance from a half within which LiteRT may round a code to the other side: its multipliers
 have 31 bits. It rounds to whole numbers before it shifts, too, which adds half a step of those."""
@@ -31,13 +32,24 @@ have 31 bits. It rounds to whole numbers before it shifts, too, which adds half 
 
 @dataclass(slots=True)
 class _Codes:
-    """Codes of integer products that were compared."""
+    """Codes of integer operators that were compared."""
 
     total: int = 0
     ties: int = 0
     """Off by one where exact arithmetic is almost between two codes."""
     worst: int = 0
     """The largest difference elsewhere."""
+
+    def add(
+        self, found: Array, real: Array, ends: tuple[float, float], near: Array | float
+    ) -> None:
+        """Compare codes with exact ones, which may be the other one within `near` of a half."""
+        difference = np.abs(np.rint(real).clip(*ends) - found)
+        between = np.abs(real - np.floor(real) - 0.5) <= near
+        self.total += found.size
+        self.ties += int((between & (difference == 1)).sum())
+        elsewhere = np.where(between & (difference == 1), 0, difference)
+        self.worst = max(self.worst, int(elsewhere.max()))
 
 
 def checks(recipe: Recipe, network: Network, out: Path) -> tuple[Check, ...]:
@@ -129,17 +141,21 @@ def _run(
         for name, tensor in zip(names, network.inputs, strict=True):
             _feed(interpreter, by_number[tensor], feeds[name][number : number + 1])
         interpreter.invoke()
-        for product in network.products:
+        for product in (*network.products, *network.averages):
             if product.integer:
                 _compare(interpreter, by_number, network, product, codes)
+        for one in network.combined:
+            _compare_combined(interpreter, by_number, one, codes)
         outputs.append([_given(interpreter, by_number[tensor]) for tensor in network.outputs])
     integers = sum(product.integer for product in network.products)
     if codes.worst:
-        raise ExportError(f"{checker} computes products that are off by {codes.worst} codes")
+        raise ExportError(
+            f"{checker} computes products, sums or means that are off by {codes.worst} codes"
+        )
     return (
         Check(
             checker=checker,
-            compared=f"{integers} integer products, code for code",
+            compared=f"{integers} integer products{_beside(network)}, code for code",
             difference=float(bool(codes.ties)),
             note=f"{codes.ties} of {codes.total} codes, almost between two, are rounded to the "
             "other one"
@@ -187,13 +203,52 @@ def _compare(
     factors = np.float64(source["quantization"][0]) * scales / scale
     real = (sums + interpreter.get_tensor(bias["index"])) * factors + zero
     low, high = _ends(operator.builtinOptions.fusedActivationFunction, scale, zero)
+    codes.add(interpreter.get_tensor(output["index"]), real, (low, high), _near(factors))
+
+
+def _compare_combined(
+    interpreter: Any, by_number: dict[int, dict[str, Any]], one: Combined, codes: _Codes
+) -> None:
+    """LiteRT's codes of a sum, a mean or another grid with exact arithmetic on what it read."""
+    output = by_number[one.output]
+    scale, zero = output["quantization"]
+    parts = [_exact(interpreter, by_number[number]) for number in one.inputs]
     found = interpreter.get_tensor(output["index"])
-    difference = np.abs(np.rint(real).clip(low, high) - found)
-    step = np.exp2(np.minimum(np.frexp(factors)[1], 0).astype(np.float64))
-    between = np.abs(real - np.floor(real) - 0.5) <= HALF + step / 2
-    codes.total += found.size
-    codes.ties += int((between & (difference == 1)).sum())
-    codes.worst = max(codes.worst, int(np.where(between & (difference == 1), 0, difference).max()))
+    ratio = by_number[one.inputs[0]]["quantization"][0] / np.float64(scale)
+    near: Array | float = HALF  # addends are shifted by 20 bits before anything is rounded
+    whole: Array = np.sum(parts, axis=0)
+    if one.kind == "same":
+        near = _near(ratio)
+    elif one.kind == "mean":
+        elements = parts[0].shape[1] * parts[0].shape[2]
+        # LiteRT divides its multiplier by the elements, and shifts by the bits that this takes.
+        near = _near(ratio / 2 ** math.floor(math.log2(elements)))
+        whole = parts[0].mean((1, 2)).reshape(found.shape)
+    codes.add(found, whole / np.float64(scale) + zero, (-128.0, 127.0), near)
+
+
+def _near(factors: Array | float) -> Array:
+    """Distance from a half within which a sum times a factor may be rounded to the other side.
+
+    A factor of a half or more is not shifted, so that it is rounded once.
+    """
+    shift = np.frexp(factors)[1]
+    near: Array = HALF + np.where(shift < 0, np.exp2(shift.astype(np.float64)) / 2, 0)
+    return near
+
+
+def _exact(interpreter: Any, detail: dict[str, Any]) -> Array:
+    """The numbers of a tensor in float64, which holds sums of them exactly."""
+    scale, zero = detail["quantization"]
+    values: Array = interpreter.get_tensor(detail["index"])
+    real: Array = (values.astype(np.float64) - zero) * np.float64(scale)
+    return real
+
+
+def _beside(network: Network) -> str:
+    """Sums and means that are compared beside products, in words."""
+    count = len(network.averages) + sum(one.kind != "same" for one in network.combined)
+    return f" and {count} sums and means" if count else ""
 
 
 def _ends(activation: int, scale: float, zero: int) -> tuple[float, float]:

@@ -60,6 +60,17 @@ COPIES = frozenset({
 })  # fmt: skip
 """Move elements without computing."""
 
+ORDERLY = TRANSPARENT | PARTS | frozenset({
+    "Relu", "Clip", "MaxPool", "GlobalMaxPool", "Pad", "Concat",
+})  # fmt: skip
+"""Commute with rounding: they move values, or take the larger ones."""
+
+MERGES = frozenset({"Add", "Sub", "Mul", "Div", "Sum", "Mean"})
+"""Combine several tensors element by element."""
+
+MEANS = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"})
+"""Combine elements of one tensor."""
+
 NORMS = {
     "LayerNormalization": "layernorm",
     "SkipLayerNormalization": "layernorm",

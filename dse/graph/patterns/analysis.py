@@ -23,6 +23,7 @@ from dse.graph.patterns.sites import (
     other_sites,
     quantized_nodes,
 )
+from dse.graph.patterns.stored import stored_sites
 from dse.graph.patterns.tied import Tie, ties
 from dse.graph.patterns.twins import with_twins
 
@@ -137,6 +138,15 @@ class Analysis:
     def ties(self) -> tuple[Tie, ...]:
         """The tables whose rows products multiply, too."""
         return ties(self.flow, self.tables, self.sites)
+
+    @cached_property
+    def stored(self) -> Mapping[str, tuple[Site, ...]]:
+        """Tensors between products by the region whose format they have, where all are stored."""
+        kernels = [attention.nodes for attention in self.attentions]
+        kernels += [frozenset(norm.nodes) for norm in self.norms]
+        kernels += [frozenset(node.name for node in one.nodes) for one in self.activations]
+        inside = frozenset().union(*kernels)
+        return stored_sites(self.flow, self.regions, (*self.sites, *self.other_sites), inside)
 
     def sites_with(self, keys: Iterable[str]) -> Mapping[str, Site]:
         """The sites of contracting nodes by key, and the other ones that an assignment names."""

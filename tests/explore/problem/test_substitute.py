@@ -86,8 +86,8 @@ def test_fp32_that_a_runtime_has_no_kernel_for_is_measured_and_priced_in_16_bits
     assert (found["weight"], found["activation"]) == (runs, runs)
     assert design.total((1,))["weight_bytes"] == BYTES_16
     assert f"{device} has no such kernel and runs {runs} in place of fp32" in caplog.text
-    assert design.networks.choices(device, narrowed=True) == ("fp32",)
-    assert design.networks.choices(device, narrowed=False) == ()
+    assert design.networks.choices(device, "narrowed") == ("fp32",)
+    assert design.networks.choices(device, "substituted") == ()
 
 
 def test_fp32_that_a_runtime_has_is_measured_and_priced_in_32_bits(

@@ -102,11 +102,35 @@ def inception(folder: Path) -> Model:
     return b.saved(folder / "inception.onnx", "shares", ["batch", 5])
 
 
+def pre_activation(folder: Path) -> Model:
+    """Residual blocks whose stream is read as it is and behind a Relu, a pool between them."""
+    b = Builder()
+    x = b.conv("stem", "image", (8, 3, 3, 3))
+    for number in range(2):
+        h = b.conv(f"first{number}", b.node("Relu", f"a{number}", x), (8, 8, 3, 3))
+        h = b.conv(f"second{number}", b.node("Relu", f"b{number}", h), (8, 8, 3, 3))
+        x = b.node("Add", f"add{number}", x, h)
+        x = b.node("AveragePool", f"half{number}", x, kernel_shape=[2, 2], strides=[2, 2])
+    left = b.conv("left", x, (4, 8, 1, 1))
+    right = b.conv("right", x, (4, 8, 3, 3))
+    x = b.node("Concat", "both", left, right, axis=1)
+    x = b.node("Add", "last", x, b.conv("third", x, (8, 8, 3, 3)))
+    x = b.node("Flatten", "flat", b.node("GlobalAveragePool", "pool", x))
+    weight = b.rng.standard_normal((8, 10)).astype(np.float32) / 3
+    b.node("Gemm", "logits", x, b.constant("w", weight))
+    return b.saved(folder / "residual.onnx", "logits", ["batch", 10])
+
+
 def recipe(model: Model, formats: dict[str, str]) -> Recipe:
     """Formats by role, or by key; those of keys win, and an empty one is none."""
     asked = {one.key: formats.get(one.role, "") for one in model.analysis.sites}
     asked |= {key: one for key, one in formats.items() if "/" in key}
-    assignment = Assignment.of({key: quantizer(one) for key, one in asked.items() if one})
+    found = {key: quantizer(one) for key, one in asked.items() if one}
+    return assigned(model, Assignment.of(found))
+
+
+def assigned(model: Model, assignment: Assignment) -> Recipe:
+    """An assignment, calibrated on samples of noise."""
     rng = np.random.default_rng(1)
     shapes = {name: model.graph.types[name].shape or () for name in model.graph.inputs}
     inputs = {
@@ -117,7 +141,7 @@ def recipe(model: Model, formats: dict[str, str]) -> Recipe:
     evaluator = build_evaluator(
         model.analysis,
         Data(source="given", calibration=SAMPLES, search=SAMPLES, report=SAMPLES),
-        model.analysis.sites_with(asked),
+        model.analysis.sites_with(key for key, _ in assignment),
         tuple(assignment),
         splits=Splits(calibration=split, search=split, report=split),
     )

@@ -14,13 +14,26 @@ from dse.errors import ExportError
 from dse.execute.emulate import Emulator
 from dse.export import Check, Recipe, deliver, exporter
 from dse.model import Model, open_model
+from dse.space.build import build_problem
+from dse.space.load import parse_space
+from dse.space.stored import stored_sites
 from tests.export.litert import networks
 
 pytest.importorskip("ai_edge_litert")
 
 STATIC = {"weight": "int8_channel", "activation": "uint8:static"}
 OUTPUTS = {**STATIC, "output": "uint8:static"}
-MAKERS = {"mobile": networks.mobile_net, "inception": networks.inception}
+MAKERS = {
+    "mobile": networks.mobile_net, "inception": networks.inception,
+    "residual": networks.pre_activation,
+}  # fmt: skip
+SPACE = """
+model: m
+data: {source: d.npz}
+targets: [ethos-u55]
+candidates: [{use: [w8a8_int8_static, int8:static, {name: w4, weight: int4_channel,
+  activation: uint8:static}]}]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +75,9 @@ def test_products_of_integers_are_code_for_code(
     )[:3]
     assert weights.compared == f"{integers} integer weights"
     assert weights.difference == 0.0
-    assert products.compared == f"{integers} integer products, code for code"
+    assert products.compared.split(" and ")[0].removesuffix(", code for code") == (
+        f"{integers} integer products"
+    )
     assert products.difference is not None
     assert products.difference <= 1
     assert outputs.difference is not None
@@ -75,11 +90,44 @@ def test_a_residual_network_runs_in_integers_where_its_sums_are_rounded(
               "pool/in0"}  # fmt: skip
     formats = {**OUTPUTS, **dict.fromkeys(beside, "uint8:static")}
     checks = written(networks.recipe(models["resnet"], formats), tmp_path / "m.tflite")
-    assert checks[1].compared == "16 integer products, code for code"
+    assert checks[1].compared == "16 integer products and 7 sums and means, code for code"
     found = operators(tmp_path / "m.tflite")
     assert not found["DEQUANTIZE"]
     assert found["ADD"] == 6
     assert found["MEAN"] == 1
+
+
+def chosen(model: Model, place: int) -> Recipe:
+    """A point of a space of an integer target; beyond the choices, these one after the other."""
+    space = parse_space(SPACE, origin="s.yaml")
+    problem = build_problem(
+        space, model.analysis.regions, stored=stored_sites(space, model.analysis, Path())
+    )
+    counts = [len(variable.choices) for variable in problem.variables]
+    mixed = place >= min(counts)
+    point = [(at if mixed else place) % count for at, count in enumerate(counts)]
+    return networks.assigned(model, problem.assignment(point))
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [("mobile", 0), ("mobile", 1), ("mobile", 3), ("residual", 0), ("residual", 3), ("resnet", 3)],
+)
+def test_a_space_of_an_integer_target_ends_with_integers_alone(
+    name: str, place: int, models: dict[str, Model], tmp_path: Path
+) -> None:
+    products, sums, added = {"mobile": (12, 3, 2), "residual": (9, 6, 3), "resnet": (16, 7, 6)}[
+        name
+    ]
+    checks = written(chosen(models[name], place), tmp_path / "m.tflite")
+    assert checks[0].note == ""
+    assert checks[1].compared == (
+        f"{products} integer products and {sums} sums and means, code for code"
+    )
+    found = operators(tmp_path / "m.tflite")
+    assert not found["DEQUANTIZE"]
+    assert not found["AVERAGE_POOL_2D"]
+    assert found["ADD"] == added
 
 
 def test_a_bias_beyond_32_bits_keeps_its_product_in_float32(
@@ -135,15 +183,19 @@ def test_the_file_has_the_bytes_that_formats_count(
     assert sizes["int8_channel"] - sizes["int4_channel"] > 300_000
 
 
+@pytest.mark.parametrize("name", ["mobile", "residual", "resnet"])
 @pytest.mark.parametrize("device", ["ethos-u55-128", "ethos-u85-256"])
-def test_vela_compiles_it(device: str, models: dict[str, Model], tmp_path: Path) -> None:
+def test_vela_puts_all_of_it_on_the_npu(
+    device: str, name: str, models: dict[str, Model], tmp_path: Path
+) -> None:
     pytest.importorskip("ethosu.vela")
-    written(networks.recipe(models["mobile"], OUTPUTS), tmp_path / "m.tflite")
+    deliver(chosen(models[name], 0), "litert", tmp_path / "m.tflite")
     command = [sys.executable, "-m", "ethosu.vela", "--accelerator-config", device,
                "--output-dir", str(tmp_path), str(tmp_path / "m.tflite")]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "Neural network macs" in done.stdout
+    assert "CPU operators = 0 " in done.stdout
+    assert "NPU operators = " in done.stdout
     assert (tmp_path / "m_vela.tflite").exists()
 
 
