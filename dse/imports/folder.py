@@ -65,12 +65,17 @@ def open_folder(folder: Path, *, served: bool = False) -> Graph:
         GraphError: Something in the folder cannot be used, or its family cannot be exported.
     """
     checkpoint = _checkpoint(folder)
-    form = "-served" if served else ""
-    path = cache_folder() / "imports" / f"{_digest(checkpoint)}{form}.onnx"
+    path = _kept(checkpoint, served=served)
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, _bytes(export_folder(folder, checkpoint, served=served)))
     return with_folder(load(path, data=folder), folder)
+
+
+def _kept(checkpoint: Checkpoint, *, served: bool) -> Path:
+    """The place of a folder's graph in the cache."""
+    form = "-served" if served else ""
+    return cache_folder() / "imports" / f"{_digest(checkpoint)}{form}.onnx"
 
 
 def write_graph(folder: Path, path: Path) -> None:
@@ -257,7 +262,7 @@ def _with_cache(
     network = module.network
     cache = new_cache(network) if is_causal(network) else None
     leave_compressed(network)
-    with _refusals(module, folder), mode, quiet():
+    with _refusals(module, folder), _as_it_was(network), mode, quiet():
         inputs = {name: mode.from_tensor(value) for name, value in asked.inputs.items()}
         module.result(inputs, cache)
     past = example(cache) if cache is not None else {}
@@ -271,6 +276,22 @@ def _with_cache(
         dims={**asked.dims, **dict.fromkeys(past, DIMS)},
         keywords=asked.keywords,
     )
+
+
+@contextmanager
+def _as_it_was(network: Any) -> Iterator[None]:
+    """Takes back what a run leaves on modules.
+
+    Frequencies that depend on the length (LongRoPE) are kept as attributes, here without data.
+    """
+    modules = list(network.modules())
+    before = [({**vars(module)}, dict(module._buffers)) for module in modules]
+    try:
+        yield
+    finally:
+        for module, (attributes, buffers) in zip(modules, before, strict=True):
+            vars(module).clear()
+            vars(module).update({**attributes, "_buffers": buffers})
 
 
 def _traced(module: Assembled, asked: Signature, mode: FakeTensorMode, folder: Path) -> ir.Model:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.imports import families
+from tests.imports.store import exported, place
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,10 +20,17 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store(request: pytest.FixtureRequest) -> Path:
+    """Graphs of earlier exports, by the importer's code."""
+    return place(request.config)
+
+
+@pytest.fixture(scope="session")
+def llama(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama in bfloat16 with tied embeddings, in several shards."""
     folder = tmp_path_factory.mktemp("models") / "tiny-llama"
     families.save("llama", folder, dtype=torch.bfloat16)
     families.reference(folder).to(torch.bfloat16).save_pretrained(folder, max_shard_size="80kB")
     (folder / "model.safetensors").unlink()
-    return folder
+    exported(folder, store)
+    return exported(folder, store, served=True)

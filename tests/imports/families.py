@@ -24,6 +24,14 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("Qwen3", {**WIDE, "tie_word_embeddings": True}),
     "gemma2": ("Gemma2", {**WIDE, "sliding_window": 4, "query_pre_attn_scalar": 16}),
     "phi3": ("Phi3", {**GROUPED, "pad_token_id": 0}),
+    "phi4": ("Phi3", {**GROUPED, "rope_theta": 250000.0, "pad_token_id": 0}),
+    "phi4_mini": ("Phi3", {
+        **GROUPED, "tie_word_embeddings": True, "pad_token_id": 0, "partial_rotary_factor": 0.75,
+        "original_max_position_embeddings": 64, "rope_scaling": {
+            "type": "longrope", "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5],
+            "long_factor": [1.0, 1.5, 2.0, 4.0, 8.0, 16.0],
+        },
+    }),
     "gpt2": ("GPT2", {"n_embd": 64, "n_layer": 4, "n_head": 4, "vocab_size": 128,
                       "n_positions": 128}),
     "gpt_oss": ("GptOss", {**WIDE, "num_local_experts": 4, "num_experts_per_tok": 2,

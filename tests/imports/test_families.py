@@ -17,6 +17,7 @@ from dse.graph.patterns.analysis import Analysis
 from dse.imports.folder import open_folder
 from dse.imports.signature import output_name, signature
 from tests.imports import families
+from tests.imports.store import exported
 
 LAYERS = 4
 DECODER = {"qkv": LAYERS, "attention": LAYERS, "o": LAYERS}
@@ -38,8 +39,11 @@ ROLES = {
 
 
 @pytest.fixture(scope="module", params=sorted(families.CONFIGS))
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return families.save(request.param, tmp_path_factory.mktemp("families") / request.param)
+def folder(
+    request: pytest.FixtureRequest, store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    where = tmp_path_factory.mktemp("families") / request.param
+    return exported(families.save(request.param, where), store)
 
 
 def feeds_of(network: torch.nn.Module) -> dict[str, torch.Tensor]:

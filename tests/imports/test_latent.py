@@ -14,6 +14,7 @@ from dse.predict import Usage, predict
 from hwmodels.work.sharding import shard
 from hwmodels.work.work import Work
 from tests.imports import families
+from tests.imports.store import exported
 
 LAYERS = 2
 ROLES = ("q", "attention", "o")
@@ -21,9 +22,10 @@ ROLES = ("q", "attention", "o")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp("latent") / "deepseek_v2"
-    return families.save("deepseek_v2", where, num_hidden_layers=LAYERS)
+    saved = families.save("deepseek_v2", where, num_hidden_layers=LAYERS)
+    return exported(saved, store, served=True)  # that of test_serving
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from dse.imports.folder import open_folder
 from dse.predict import Usage, predict
 from hwmodels.formats import catalog
 from tests.imports import families
+from tests.imports.store import exported
 
 LAYERS = 2
 DECODER = {"attention": LAYERS, "o": LAYERS}
@@ -34,10 +35,12 @@ PAST, NEW = 7, 4
 
 
 @pytest.fixture(scope="module", params=DECODERS)
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(
+    request: pytest.FixtureRequest, store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     changes: dict[str, Any] = {families.depth(request.param): LAYERS}
     where = tmp_path_factory.mktemp("served") / request.param
-    return families.save(request.param, where, **changes)
+    return exported(families.save(request.param, where, **changes), store, served=True)
 
 
 def run(graph: Graph, tokens: torch.Tensor, past: dict[str, torch.Tensor]) -> dict[str, Any]:
