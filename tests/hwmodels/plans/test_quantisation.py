@@ -83,13 +83,13 @@ def test_only_the_first_kernel_finds_a_cold_activation_cold() -> None:
 
 
 def test_a_block_walks_along_a_small_tensor_and_many_share_a_large_one() -> None:
-    """`Reduce.cuh`: 512 threads take up to 256 values each; more are split, 16 values each."""
-    alone = launched("e4m3_tensor", rows=1, cols=131_072)[1]
-    assert (alone.detail, alone.loops) == ("whole_reduction", RowLoops(rows=1, cols=131_072))
-    _, counter, split, *_ = launched("e4m3_tensor", rows=1, cols=131_073)
+    """`Reduce.cuh`: 512 threads take 255 values each at most; more are split, 16 values each."""
+    alone = launched("e4m3_tensor", rows=1, cols=131_071)[1]
+    assert (alone.detail, alone.loops) == ("whole_reduction", RowLoops(rows=1, cols=131_071))
+    _, counter, split, *_ = launched("e4m3_tensor", rows=32, cols=4096)
     assert (counter.detail, counter.bytes) == ("memset", 4)
-    assert (split.detail, split.loops) == ("split_reduction", RowLoops(rows=17, cols=8192))
-    assert split.bytes == 2 * 131_073 + 4
+    assert (split.detail, split.loops) == ("split_reduction", RowLoops(rows=16, cols=8192))
+    assert split.bytes == 2 * 131_072 + 4
 
 
 def test_int32_products_are_rescaled() -> None:
