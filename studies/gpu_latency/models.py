@@ -16,13 +16,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from dse.graph.ir.assignment import Assignment
 from dse.graph.ir.graph import Graph, Initializer, Node, TensorType
-from dse.graph.lower.work import lower
 from dse.graph.onnx.load import load
 from dse.graph.patterns.analysis import Analysis
-from hwmodels.devices.load import load_device
-from hwmodels.runtimes.load import load_runtime
-from hwmodels.tables.network import CostTable, PhaseWork
+from dse.predict import Usage, predict
+from hwmodels.formats import catalog
 
 RUNTIMES = {
     "eager-graph": "torch-eager", "eager-graph-folded": "torch-eager",
@@ -30,6 +29,15 @@ RUNTIMES = {
 }  # fmt: skip
 TABLES = ("models.csv.gz", "models2.csv.gz")
 PLAIN = ("bf16", "fp16")
+WIDE = ("fp32", "tf32")
+QUANTISED = {
+    "fp8_static": {"in1": "e4m3_tensor", "in0": "e4m3_tensor:static"},
+    "fp8_dynamic": {"in1": "e4m3_tensor", "in0": "e4m3_tensor"},
+    "int8_static": {"in1": "int8", "in0": "int8:static"},
+    "w4a16": {"in1": "int4_g128"},
+}
+"""Formats of the linear layers of a block."""
+LINEAR = ("qkv", "o", "gate_up", "down")
 BATCH_NORM = ("resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "densenet121")
 NORM_PARTS = ("scale", "bias", "mean", "variance")
 MASK = "expand_2"
@@ -52,13 +60,16 @@ def main() -> None:
     rows = [
         row_of({str(name): value for name, value in entry.items()}, arguments.graphs)
         for entry in measured.to_dict("records")
-        if entry["dtype"] in PLAIN
     ]
     frame = pd.DataFrame(rows)
     frame.to_csv(arguments.output / "models.csv", index=False, float_format="%.4g")
-    error = frame.groupby(["runtime", "model"])["log_ratio"]
+    plain = frame[frame["dtype"].isin(PLAIN)]
+    error = plain.groupby(["runtime", "model"])["log_ratio"]
     print(error.agg(["size", "median", _farthest]).round(3).to_string())
-    for runtime, group in [*frame.groupby("runtime"), ("all", frame)]:
+    groups = [(str(name), group) for name, group in plain.groupby("runtime")]
+    others = frame[~frame["dtype"].isin(PLAIN)].groupby(["runtime", "dtype"])
+    groups += [("16 bit", plain), *((" ".join(map(str, key)), group) for key, group in others)]
+    for runtime, group in groups:
         ratio = np.exp(group["log_ratio"])
         print(
             f"{runtime}: {len(group)} rows, median error {np.median(np.abs(ratio - 1)):.3f}, "
@@ -75,18 +86,33 @@ def row_of(entry: dict[str, object], graphs: Path) -> dict[str, object]:
     folded = entry["runtime"] != "eager-graph"
     graph = load(graphs / f"{'-'.join([*parts, *sizes])}.onnx")
     graph = as_timed(graph, str(entry["model"]), folded=folded)
-    table = CostTable.build(
-        (PhaseWork(name="call", share=1.0, work=lower(Analysis(graph), {})),),
-        {},
-        load_device("h100-sxm"),
-        load_runtime(RUNTIMES[str(entry["runtime"])]),
+    dtype = str(entry["dtype"])
+    (found,) = predict(
+        graph,
+        [f"h100-sxm:{RUNTIMES[str(entry['runtime'])]}"],
+        [dtype] if dtype in WIDE else [],
+        usage=Usage(dims={}),
+        assignment=linear_layers(graph, QUANTISED[dtype]) if dtype in QUANTISED else None,
     )
-    predicted = table.total({}).latency_s * 1e6 * shape.get("layers", 1)
+    predicted = found.cost.latency_s * 1e6 * shape.get("layers", 1)
     return {
         **{name: entry[name] for name in ("model", "shape", "dtype", "runtime", "median_us")},
         "predicted_us": predicted,
         "log_ratio": float(np.log(predicted / float(str(entry["median_us"])))),
     }
+
+
+def linear_layers(graph: Graph, formats: dict[str, str]) -> Assignment:
+    """One format an operand for all linear layers of a block."""
+    return Assignment.of(
+        {
+            site.key: catalog.quantizer(formats[site.operand])
+            for region in Analysis(graph).regions
+            if region.role in LINEAR
+            for site in region.sites
+            if site.operand in formats
+        }
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
