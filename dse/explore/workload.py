@@ -58,8 +58,7 @@ def workload(design: Design, target: str) -> Workload:
             f"--target {target}: not a target of this run{nearest(target, targets)} "
             f"(its targets: {', '.join(targets)})"
         )
-    scenario = design.space.scenario
-    analysis = (design.cost_model or design.model).priced(scenario.dims).analysis
+    scenario, analysis = design.space.scenario, design.priced.analysis
     calls = {
         name: call_of(phase_work(analysis, phase.dims, scenario.tensor_parallel))
         for name, phase in scenario.phases.items()

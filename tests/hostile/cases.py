@@ -8,17 +8,43 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import pandas as pd
 import yaml
 
+from tests.bench import outputs
 from tests.hostile import checkpoints, mutate, seeds
 from tests.hostile.answer import Answer, Answerer
 
 PRICED = ["--device", "h100-sxm", "--format", "w8a8_fp8", "--dim", "batch=2"]
 MLP = ["predict", "mlp.onnx", "--format", "w4a16", "--dim", "batch=2"]
 CPU = ["--device", "cpu-avx2"]
+SEARCHED = ["--target", "h100-sxm", "--data", "mlp.npz", "--trials", "2", "--out", "case"]
+EXPORTED = (
+    ("onnx-qdq", "sound", "w4a16"), ("tensorrt", "sound", "w4a16"),
+    ("aimet", "sound", "w4a16"), ("litert", "integer", "w8a8_int8_static"),
+    ("compressed-tensors", "language", "w8a8_fp8"), ("modelopt", "language", "w8a8_fp8"),
+    ("gguf", "language", "blocks"), ("mlx", "language", "blocks"),
+    ("torchao", "language", "blocks"),
+)  # fmt: skip
+"""Exporters, run folders, and the choice of theirs that can be exported so."""
 EVALUATED = ["--data", "mlp.npz", "--samples", "4"]
 COMPILED_S = 100
 """Seconds of CPU in which a machine compiles the kernels that it has not used before."""
+
+ROWS = (outputs.bench_row("a.gguf", 8, 0, 0, 0.25), outputs.bench_row("a.gguf", 0, 8, 8, 1.28))
+RESULTS: tuple[Callable[[Path], object], ...] = (
+    lambda folder: outputs.lm_eval(folder, {"arc_easy": {"acc": (0.71, 0.01)}}),
+    lambda folder: outputs.vllm_serve(
+        folder, prompt=8, generated=8, requests=1, ttft_ms=50, tpot_ms=10
+    ),
+    lambda folder: outputs.vllm_latency(folder, "vllm_batch1_input8_output1.json", 0.4),
+    lambda folder: outputs.vllm_throughput(folder, prompt=8, generated=8, per_second=3),
+    lambda folder: outputs.llama_perplexity(folder, 5.5, 0.05, "0.010000 ± 0.000100", 5.4),
+    lambda folder: outputs.llama_bench(folder, ROWS, "json"),
+    lambda folder: outputs.llama_bench(folder, ROWS, "csv"),
+    lambda folder: outputs.llama_bench(folder, ROWS, "md"),
+)
+"""Sound results of tools."""
 
 Case = Callable[[random.Random, Path], list[str]]
 
@@ -30,11 +56,15 @@ def prepare(folder: Path, answer: Answerer) -> None:
     (folder / "mlp.npz").write_bytes(seeds.npz(seeds.arrays()))
     (folder / "table.csv").write_text(seeds.TABLE)
     checkpoints.save(folder)
-    for name, space in {"sound": seeds.SPACE, "language": checkpoints.SPACE}.items():
+    spaces = {"sound": seeds.SPACE, "integer": seeds.INTEGER, "language": checkpoints.SPACE}
+    for name, space in spaces.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(dict(space), sort_keys=False))
         made = answer(["search", f"{name}.yaml", "--out", name], folder, cpu_s=COMPILED_S)
         if made.code:
             raise RuntimeError(made.text)
+    written = answer(["annotate", "sound", "-o", "annotated.onnx"], folder)
+    if written.code:
+        raise RuntimeError(written.text)
     found = json.loads((folder / "sound" / "recommended.json").read_bytes())
     (folder / "assignment.json").write_text(json.dumps(found["assignment"]))
 
@@ -94,12 +124,10 @@ def run(rng: random.Random, folder: Path) -> list[str]:
 
 def export(rng: random.Random, folder: Path) -> list[str]:
     """A run folder that something is wrong with, as what a runtime loads."""
-    target, source = rng.choice((
-        ("onnx-qdq", "sound"), ("compressed-tensors", "language"), ("modelopt", "language"),
-        ("gguf", "language"),
-    ))  # fmt: skip
+    target, source, choice = rng.choice(EXPORTED)
+    trial = trial_of(folder / source, choice)
     _torn(rng, folder, source)
-    return ["export", "case", "--to", target, "-o", "case.out"]
+    return ["export", "case", "--trial", trial, "--to", target, "-o", "case.out"]
 
 
 def _torn(rng: random.Random, folder: Path, name: str) -> None:
@@ -118,6 +146,39 @@ def assignment(rng: random.Random, folder: Path) -> list[str]:
         ["predict", "mlp.onnx", "--assignment", "case.json", "--dim", "batch=2", *CPU],
         ["legal", "mlp.onnx", "--assignment", "case.json", "--dim", "batch=2", *CPU],
     ))  # fmt: skip
+
+
+def annotated(rng: random.Random, folder: Path) -> list[str]:
+    """A model that says which formats its tensors may take."""
+    (folder / "case.onnx").write_bytes(mutate.annotated_model(rng, folder / "annotated.onnx"))
+    return rng.choice((
+        ["search", "case.onnx", *SEARCHED], ["search", "case.onnx", *SEARCHED],
+        ["predict", "mlp.onnx", "--assignment", "case.onnx", "--dim", "batch=2", *CPU],
+        ["init", "case.onnx", "-o", "case.yaml"],
+    ))  # fmt: skip
+
+
+def told(rng: random.Random, folder: Path) -> list[str]:
+    """What a scorer or a benchmark has written of a run's assignments."""
+    copied = folder / "case"
+    shutil.copytree(folder / "language", copied)
+    results = folder / "case.results"
+    digest = digest_of(copied)
+    rng.choice(RESULTS)(results / rng.choice((digest, digest, "reference")))
+    path = next(path for path in results.rglob("*") if path.is_file())
+    path.write_bytes(mutate.text_file(rng, path))
+    return ["tell", "case", "case.results"]
+
+
+def digest_of(run: Path) -> str:
+    """The digest of a run's first assignment."""
+    return str(pd.read_csv(run / "trials.csv", dtype=str).digest.iloc[0])
+
+
+def trial_of(run: Path, choice: str) -> str:
+    """The number of the trial that has one choice everywhere."""
+    trials = pd.read_csv(run / "trials.csv", dtype=str)
+    return str(trials[trials.name == choice].trial.iloc[0])
 
 
 def checkpoint(rng: random.Random, folder: Path) -> list[str]:
@@ -157,8 +218,8 @@ def gguf(rng: random.Random, folder: Path) -> list[str]:
 CASES: Mapping[str, tuple[Case, int]] = {
     "onnx": (onnx, 46), "space": (space, 12), "device": (device, 8), "arrays": (arrays, 5),
     "operators": (operators, 6), "scores": (scores, 3), "run": (run, 7), "export": (export, 4),
-    "assignment": (assignment, 4), "checkpoint": (checkpoint, 2), "text": (text, 2),
-    "gguf": (gguf, 1),
+    "assignment": (assignment, 2), "annotated": (annotated, 1), "told": (told, 1),
+    "checkpoint": (checkpoint, 2), "text": (text, 2), "gguf": (gguf, 1),
 }  # fmt: skip
 """Kinds of inputs, and how many of a hundred cases are of each."""
 

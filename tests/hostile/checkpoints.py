@@ -21,13 +21,18 @@ SPACE: Mapping[str, object] = {
     "model": "llama",
     "data": {"source": "text.txt", "sequence": 8, "calibration": 2, "search": 4, "report": 4,
              "batch": 4},
-    "scenario": {"phases": {"call": {"dims": {"batch": 2, "sequence": 8}}}},
-    "targets": ["h100-sxm"],
-    "candidates": [{"match": {"name": "*"}, "use": ["bf16", "w4a16"]}],
-    "objectives": ["quality_loss", "latency_s"],
-    "search": {"trials": 2, "seed": 1, "method": "random", "solver_budgets": 2},
+    "scenario": {"phases": {"prefill": {"dims": {"batch": 1, "sequence": 8, "past": 0}},
+                            "decode": {"share": 8, "dims": {"batch": 1, "sequence": 1,
+                                                            "past": 12}}}},
+    "targets": ["h100-sxm:free"],
+    "candidates": [{"match": {"name": "*"}, "use": [
+        "bf16", "w8a8_fp8", {"name": "blocks", "weight": "int8_g32"}]}],
+    "objectives": ["quality_loss", "weight_bytes"],
+    "search": {"trials": 3, "seed": 1, "method": "random", "solver_budgets": 2},
 }  # fmt: skip
 """A space of the folder."""
+TOKENS = ("a", "b", "ab", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o")
+"""Of the GGUF file: a vocabulary for its one merge."""
 TASKS = {"tasks": [
     {"name": "text", "kind": "perplexity", "data": "case.text.txt", "length": 16},
     {"name": "choice", "kind": "multiple_choice", "data": "case.choices.jsonl"},
@@ -59,8 +64,8 @@ def _write_gguf(path: Path) -> None:
     writer.add_head_count_kv(1)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_tokenizer_model("gpt2")
-    writer.add_token_list([f"t{number}" for number in range(16)])
-    writer.add_token_merges(["t 0"])
+    writer.add_token_list(TOKENS)
+    writer.add_token_merges(["a b"])
     shapes = {
         "token_embd": (16, 32), "output_norm": (32,), "output": (16, 32),
         "blk.0.attn_norm": (32,), "blk.0.ffn_norm": (32,), "blk.0.attn_q": (32, 32),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import yaml
 from google.protobuf.message import Message
 
@@ -42,6 +43,20 @@ def model(rng: random.Random) -> bytes:
         _change(rng, rng.choice(list(_messages(proto))))
     content = proto.SerializeToString()
     return flipped(rng, content) if rng.random() < 0.15 else content
+
+
+def annotated_model(rng: random.Random, path: Path) -> bytes:
+    """An annotated model with another value or key of one or two of its annotations."""
+    proto = onnx.load(path)
+    entries = [*proto.metadata_props, *(e for n in proto.graph.node for e in n.metadata_props)]
+    for _ in range(rng.choice((1, 1, 2))):
+        entry = rng.choice(entries)
+        if rng.random() < 0.7:
+            changed = tree(rng, [json.loads(entry.value)])
+            entry.value = json.dumps(changed[0]) if changed and isinstance(changed, list) else ""
+        else:
+            _change(rng, entry)
+    return proto.SerializeToString()
 
 
 def _messages(message: Message) -> Iterator[Message]:

@@ -135,14 +135,17 @@ SPACE: Mapping[str, object] = {
     "model": "mlp.onnx",
     "data": {"source": "mlp.npz", "calibration": 4, "search": 8, "report": 8, "batch": 4},
     "scenario": {"phases": {"call": {"dims": {"batch": 2}}}},
-    "targets": ["h100-sxm"],
+    "targets": ["h100-sxm:free"],
     "candidates": [{"match": {"name": "*"}, "use": ["bf16", "w8a8_fp8", "w4a16"]}],
     "ties": [{"match": {"role": "linear"}, "name": "first"}],
     "constraints": ["weight_bytes<=1e9"],
-    "objectives": ["quality_loss", "latency_s"],
+    "objectives": ["quality_loss", "weight_bytes"],
     "search": {"trials": 3, "seed": 1, "method": "random", "solver_budgets": 4},
 }
 """A space that is searched in half a second."""
+
+INTEGER = {**SPACE, "candidates": [{"match": {"name": "*"}, "use": ["w8a8_int8_static"]}]}
+"""The same for runtimes that take integers alone."""
 
 TABLE = """op,shape,dtype,median_us
 gemm,"{""M"": 64, ""K"": 64, ""N"": 64}",fp32,12.5
@@ -159,8 +162,8 @@ fc1,w4a16,0.25,0.01,8
 
 def arrays() -> dict[str, np.ndarray]:
     """Samples of the network `mlp`, with labels."""
-    return {"x": RANDOM.standard_normal((24, 8)).astype(np.float32),
-            "labels": RANDOM.integers(0, 4, 24)}  # fmt: skip
+    return {"x": RANDOM.standard_normal((40, 8)).astype(np.float32),
+            "labels": RANDOM.integers(0, 4, 40)}  # fmt: skip
 
 
 def npz(named: Mapping[str, np.ndarray]) -> bytes:

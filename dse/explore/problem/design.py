@@ -56,6 +56,11 @@ class Design:
     corrections: Mapping[str, Correction] = field(default_factory=dict)
     """Cost column -> what measurements made outside add to its prediction."""
 
+    @property
+    def priced(self) -> Model:
+        """The network that costs are of, in the form that the scenario's sizes speak of."""
+        return (self.cost_model or self.model).priced(self.space.scenario.dims)
+
     def corrected(self, corrections: Mapping[str, Correction]) -> Design:
         """The design with other corrections of its costs."""
         return replace(self, corrections=corrections)

@@ -32,7 +32,7 @@ def unpriced_weights(values: Values, ops: Iterable[Op]) -> Iterator[str]:
             for value in dict.fromkeys(node.reads)
             if value in initializers
             and value not in seen
-            and _is_weight(initializers[value].type, beside=beside)
+            and is_weight(initializers[value].type, beside=beside)
         ]
         seen.update(missing)
         if missing:
@@ -61,7 +61,7 @@ def _reached(values: Values, ops: Iterable[Op]) -> set[str]:
     return found
 
 
-def _is_weight(kind: TensorType, *, beside: bool) -> bool:
+def is_weight(kind: TensorType, *, beside: bool) -> bool:
     """Whether a constant is more than a parameter; `beside` the signal, than a table of angles."""
     sizes = [size for size in kind.shape or () if isinstance(size, int)]
     few = TABLE_ELEMENTS if beside else FEW_ELEMENTS

@@ -16,6 +16,7 @@ from dse.graph.ir.operators import (
     REPEATS,
     SOFTMAXES,
 )
+from dse.graph.lower.held import is_weight
 from dse.graph.lower.loops import convolution_sizes, loops, sizes
 from dse.graph.lower.operand import Values
 from dse.graph.patterns.contraction import factors
@@ -148,7 +149,8 @@ def other_op(values: Values, node: Node) -> Op:
         size = {"rows": rows, "cols": before // max(rows, 1)}
     else:
         size = _rows(shape)
-    reads = values.flow.signal_inputs(node)
+    constants = _constants(values, node) if kind != "other" else ()
+    reads = (*values.flow.signal_inputs(node), *constants)
     return Op(
         name=node.name,
         kind=kind,
@@ -158,6 +160,18 @@ def other_op(values: Values, node: Node) -> Op:
             *values.outputs(node.outputs[0]),
         ),
         detail=node.op_type.lower(),
+    )
+
+
+def _constants(values: Values, node: Node) -> tuple[str, ...]:
+    """Constants that a node's kernel reads in full: scales of a batch norm, a class token."""
+    if node.op_type.startswith("Gather"):  # only rows of it are read
+        return ()
+    return tuple(
+        value
+        for value in dict.fromkeys(node.inputs)
+        if value in values.flow.static
+        and is_weight(values.types[values.root(value)], beside=False)
     )
 
 

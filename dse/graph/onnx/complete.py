@@ -21,6 +21,8 @@ from dse.graph.onnx.infer import Inference, squeezes_all
 RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 SEQUENCE_AXES = 3
 MATRIX_AXES = 2
+SIZES = ("int32", "int64")
+"""Element types of values that hold sizes."""
 
 
 def completed(graph: Graph) -> Graph:
@@ -47,6 +49,15 @@ def _has_rank(graph: Graph, value: str) -> bool:
     return kind is not None and kind.shape is not None
 
 
+def _is_settled(graph: Graph, value: str) -> bool:
+    """Whether a value has a rank, and as many entries as are known where others' ranks follow."""
+    kind = graph.types.get(value)
+    if kind is None or kind.shape is None:
+        return False
+    holds_sizes = kind.dtype in SIZES and len(kind.shape) == 1
+    return not holds_sizes or isinstance(kind.shape[0], int)
+
+
 def _bodies(node: Node) -> list[Graph]:
     return [body for body in node.attributes.values() if isinstance(body, Graph)]
 
@@ -71,7 +82,7 @@ class _Completion:
         followed = self._outputs(graph, node)
         for at, value in enumerate(node.outputs):
             found = followed[at] if at < len(followed) else UNKNOWN
-            kept = found.data is not None or (_ranked(found) and not _has_rank(graph, value))
+            kept = found.data is not None or (_ranked(found) and not _is_settled(graph, value))
             yield found if kept else Known(type=graph.types.get(value))
 
     def _ask(self, node: Node) -> None:
@@ -101,7 +112,7 @@ class _Completion:
             return self._squeezed(node)
         inputs = [self.known.get(value, UNKNOWN) for value in node.inputs]
         constant = inputs and all(one.data is not None for one in inputs)
-        if not constant and all(_has_rank(graph, value) for value in node.outputs if value):
+        if not constant and all(_is_settled(graph, value) for value in node.outputs if value):
             return ()
         captured = {
             v: self.known[v] for v in node.reads if v in self.known if v not in node.inputs

@@ -15,6 +15,8 @@ from dse.graph.ir.initializer import FileInitializer, dtype_name, from_proto
 
 ONNX_DOMAIN = ""
 """The ONNX domain; files may also write it `ai.onnx`."""
+NAMELESS = frozenset({"", "?", "*", "None", "none", "-1"})
+"""What converters write for a size without a name: two of them need not be equal."""
 
 
 def domain_name(domain: str) -> str:
@@ -109,7 +111,8 @@ def _dim(dim: onnx.TensorShapeProto.Dimension) -> Dim:
     if dim.HasField("dim_value") and dim.dim_value > 0:
         return int(dim.dim_value)
     # Some converters write a free size as -1 or 0, and ONNX Runtime takes it as one.
-    return str(dim.dim_param) or None
+    name = str(dim.dim_param)
+    return None if name in NAMELESS else name
 
 
 def _types(proto: onnx.GraphProto, constants: Mapping[str, Initializer]) -> dict[str, TensorType]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import operator
 from collections.abc import Callable, Mapping
 
@@ -137,5 +138,6 @@ def _value(tree: ast.expr, dims: Mapping[str, int]) -> int | None:
             sizes = _value(left, dims), _value(right, dims)
             if sizes[0] is None or sizes[1] is None:
                 return None
-            return OPERATORS[type(op)](sizes[0], sizes[1])
+            with contextlib.suppress(ZeroDivisionError):
+                return OPERATORS[type(op)](sizes[0], sizes[1])
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
@@ -14,6 +14,7 @@ from onnx.shape_inference import InferenceError
 from dse.graph.ir.attribute import integer
 from dse.graph.ir.graph import Graph, Node, TensorType
 from dse.graph.ir.known import UNKNOWN, Known, is_concrete
+from dse.graph.onnx.contrib import contrib_outputs
 from dse.graph.onnx.convert import tensor_type
 from dse.graph.onnx.proto import node_proto, tensor_proto, type_proto
 from dse.graph.onnx.sequence import sequence_output
@@ -55,6 +56,9 @@ class Inference:
         sequence = sequence_output(node, inputs)
         if sequence is not None:
             return (sequence,)
+        contributed = contrib_outputs(node, inputs)
+        if contributed is not None:
+            return contributed
         if node.op_type == "Shape" and inputs[0].complete:
             return (_shape_values(node, inputs[0]),)
         inferred = self._inferred(node, inputs, captured)
@@ -78,7 +82,21 @@ class Inference:
         if any(name and not is_concrete(found.get(name)) for name in outputs):
             # Only whole-model inference expands operators that are defined as functions.
             found |= _model_types(proto, self.opsets, given)
-        return tuple(Known(type=found.get(name)) for name in outputs)
+        return tuple(Known(type=_with_rank(node, inputs, found.get(name))) for name in outputs)
+
+
+def _with_rank(node: Node, inputs: Sequence[Known], found: TensorType | None) -> TensorType | None:
+    """A type with as many axes as the operand that holds sizes has entries.
+
+    onnx leaves the rank open where it does not know the sizes themselves.
+    """
+    at = SIZED.get(node.op_type)
+    if at is None or node.domain or found is None or found.shape is not None:
+        return found
+    sizes = inputs[at].type if at < len(inputs) else None
+    if not isinstance(sizes, TensorType) or not sizes.shape or not isinstance(sizes.shape[0], int):
+        return found
+    return replace(found, shape=(None,) * sizes.shape[0])
 
 
 def _key(node: Node, inputs: Sequence[Known]) -> object:
@@ -128,6 +146,9 @@ LABORIOUS = (
     "RoiAlign", "STFT", "TfIdf", "Upsample",
 )  # fmt: skip
 """Operators whose work the sizes of inputs and outputs do not bound, and that no shape needs."""
+
+SIZED = {"Reshape": 1, "ConstantOfShape": 0}
+"""Operators whose output has an axis for each entry of an operand, by the operand's index."""
 
 DATA_SIZED = frozenset({"Compress", "NonMaxSuppression", "NonZero", "Unique", "StringSplit"})
 """Operators whose outputs are as large as data say, but no larger than their inputs."""

@@ -54,3 +54,29 @@ def test_a_weight_that_no_region_holds_is_named_with_its_bytes(weighted: Graphs)
     """)
     (note,) = lower(Analysis(g), {}).notes
     assert note == "own (Layer): not priced: no region holds its weights (odd), 3000 bytes"
+
+
+def test_the_scales_of_a_batch_norm_are_held(weighted: Graphs) -> None:
+    g = weighted("""
+    g (float[2, 3, 8, 8] x) => (float[2, 128, 8, 8] y)
+    <float[128, 3, 1, 1] w, float[128] scale, float[128] bias, float[128] mean, float[128] var>
+    {
+        c = Conv (x, w)
+        [norm] b = BatchNormalization (c, scale, bias, mean, var)
+        y = Relu (b)
+    }
+    """)
+    work = lower(Analysis(g), {})
+    assert work.notes == ()
+    (op,) = (op for region in work.regions for op in region.ops if op.name == "norm")
+    held = {operand.value: operand.elements for operand in op.operands if operand.is_weight}
+    assert held == {"scale": 128, "bias": 128, "mean": 128, "var": 128}
+
+
+def test_a_class_token_is_held(weighted: Graphs) -> None:
+    g = weighted("""
+    g (float[1, 4, 96] x) => (float[1, 5, 96] y)
+    <float[1, 1, 96] token>
+    { [all] y = Concat <axis = 1> (token, x) }
+    """)
+    assert lower(Analysis(g), {}).notes == ()

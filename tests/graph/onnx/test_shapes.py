@@ -15,6 +15,7 @@ from dse.errors import GraphError
 from dse.graph.onnx.dimension import dimensions
 from dse.graph.onnx.load import load
 from dse.graph.onnx.shapes import bind_sizes, bound_types
+from dse.graph.patterns.analysis import Analysis
 
 GRAPHS = {
     "reshape by shape arithmetic": """
@@ -134,6 +135,52 @@ def test_sizes_without_a_name_are_called_after_input_and_axis(write):
     g = load(path)
     assert dimensions(g) == ("x.0",)
     assert bound_types(g, {"x.0": 3})["y"].shape == (3, 4)
+
+
+@pytest.mark.parametrize("name", ["?", "*", "None", "-1"])
+def test_what_stands_for_no_name_is_not_one_size(write, name):
+    path = write("g (float[n, 4, h, w] x) => (y) { y = Relu(x) }")
+    model = onnx.load(path)
+    for axis in (2, 3):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
+    onnx.save(model, path)
+    g = load(path)
+    assert dimensions(g) == ("n", "x.2", "x.3")
+    assert bound_types(g, {"n": 1, "x.2": 48, "x.3": 192})["y"].shape == (1, 4, 48, 192)
+
+
+def test_a_quotient_by_nothing_is_no_size(write):
+    path = write("g (float[n, h] x) => (y) { y = Relu(x) }")
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "n/0"
+    onnx.save(model, path)
+    with pytest.raises(GraphError, match=r"y\.1=N"):
+        bound_types(load(path), {"n": 2})
+
+
+SIZES_BY_ROUNDABOUT_WAYS = """
+g (float[batch, 4, seq] x) => (float[batch, 8] z)
+<float[8, 8] w> {
+    shape = Shape(x)
+    narrow = Cast <to = 6> (shape)
+    zero = Constant <value_ints = [0]> ()
+    one = Constant <value_ints = [1]> ()
+    first = Slice(narrow, zero, one, zero, one)
+    wide = Cast <to = 7> (first)
+    eight = Constant <value_ints = [8]> ()
+    target = Concat <axis = 0> (wide, eight)
+    y = Reshape(x, target)
+    z = MatMul(y, w)
+}"""
+
+
+def test_a_rank_follows_from_how_many_sizes_there_are(weighted):
+    g = weighted(SIZES_BY_ROUNDABOUT_WAYS)
+    kind = g.types["y"]
+    assert len(kind.shape or ()) == 2
+    (region,) = (one for one in Analysis(g).regions if one.kind == "gemm")
+    assert region.nodes
+    assert bound_types(g, {"batch": 3, "seq": 2})["y"].shape == (3, 8)
 
 
 def test_empty_sizes_are_sizes(graph):
