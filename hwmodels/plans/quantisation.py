@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hwmodels.formats.quantizer import Format
+from hwmodels.plans.launches import STRIDED
 from hwmodels.runtimes.quantisation import Bits, Quantisation, QuantisationKernel
 from hwmodels.work.kernel import Kernel
 from hwmodels.work.loops import RowLoops
@@ -64,7 +65,7 @@ def _kernels(step: QuantisationKernel, operand: Operand, fmt: Format) -> list[Ke
         written = SCALE_BITS // 8 * (rows if fmt.granularity == "token" else 1)
     kernel = Kernel(
         kind=step.kind,
-        detail=step.op or fmt.granularity,
+        detail=STRIDED if step.broadcasts else step.op or fmt.granularity,
         loops=RowLoops(rows=rows, cols=cols),
         input_format=_format(step.read, fmt),
         output_format=fmt if writes else _format(step.write, fmt),

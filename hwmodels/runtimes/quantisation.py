@@ -29,6 +29,8 @@ class QuantisationKernel(Entry):
     write: Bits = 0
     fuses: bool = False
     """Whether it runs within the producer of the tensor where that is one of `quantize_into`."""
+    broadcasts: bool = False
+    """Whether it reads a scale a row or a channel beside the tensor, an address an element."""
     alone: Annotated[int, Field(ge=0)] = 0
     """A reduction of the whole tensor: the elements up to which one block walks along all of
     them; 0 where every row has a block of its own."""

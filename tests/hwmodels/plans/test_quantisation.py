@@ -62,9 +62,9 @@ def launched(name: str, runtime: str = EAGER, *, rows: int = 64, cols: int = 128
         ("int8:static", ["mul", "clip", "cast"], 11, 0),
         # |x| 4, maximum 2, division into float32 2+4, clamp 8, cast 5; a scale a row.
         ("e4m3_token",
-         ["abs", "compute_scale", *["scale"] * 3, "div", "clip", "cast"], 25, 4 * 64),
+         ["abs", "compute_scale", *["scale"] * 3, "strided", "clip", "cast"], 25, 4 * 64),
         ("int8_token",
-         ["abs", "compute_scale", *["scale"] * 3, "div", "round", "clip", "cast"], 33, 4 * 64),
+         ["abs", "compute_scale", *["scale"] * 3, "strided", "round", "clip", "cast"], 33, 4 * 64),
     ],
 )  # fmt: skip
 def test_eager_mode_runs_the_operations_one_by_one(
