@@ -19,7 +19,12 @@ from dse.execute.emulate import Emulator
 from dse.execute.operators.step import Quantize
 from dse.execute.program.feeds import checked
 from dse.export.base import Check, Recipe
-from dse.export.compressed_tensors.plan import FolderPlan, derives_integers, has_experts
+from dse.export.compressed_tensors.plan import (
+    FolderPlan,
+    derives_integers,
+    has_experts,
+    meets_mxfp4,
+)
 from dse.export.compressed_tensors.unpack import schemes_of, unpacked
 from dse.export.hugging_face.folder import CONFIG, read_tensors, write_json
 from dse.export.hugging_face.kernels import without_kernel
@@ -42,6 +47,16 @@ OWN_SCALES = 1.5
 """The same where the consumer derives scales of integer activations by a rule of its own
 (largest magnitude over 127.5, where vLLM's kernels and the emulator take 127): both round, each
 by itself."""
+
+
+ROUNDED_UP = (
+    "its scales of MXFP4 activations are rounded to even as the emulator's, while vLLM on "
+    "Blackwell (FlashInfer) rounds them up (e2m1@g32/e8m0-rceil)"
+)
+"""NVIDIA's kernels convert the largest magnitude over 6 to E8M0 with `cudaRoundPosInf`.
+
+Source: `cvt_warp_fp16_to_fp4` with `UE8M0_SF` in TensorRT-LLM's quantization kernels, from which
+FlashInfer's `fp4_quantize` comes."""
 
 
 def outputs(recipe: Recipe, plan: FolderPlan, out: Path) -> Check:
@@ -212,6 +227,8 @@ def _notes(plan: FolderPlan, caches: bool) -> Iterator[str]:
         yield "of weights alone: it keeps experts as stacks and quantizes no inputs of theirs"
     elif derives_integers(plan.packed.values()):
         yield "its scales of dynamic integers are of its own, vLLM's are the emulator's"
+    if meets_mxfp4(plan.packed.values()):
+        yield ROUNDED_UP
     if plan.cache_scales and not caches:
         yield "it keeps caches in full precision, vLLM quantizes them"
     if missing := without_kernel(plan.layers, "vllm"):

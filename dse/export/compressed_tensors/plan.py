@@ -125,3 +125,13 @@ def derives_integers(inputs: Iterable[Written]) -> bool:
         and one.input.arguments["dynamic"]
         for one in inputs
     )
+
+
+def meets_mxfp4(inputs: Iterable[Written]) -> bool:
+    """Whether activations are MXFP4, whose scales servers derive by rules of their own."""
+    return any(
+        one.input is not None
+        and one.input.arguments["num_bits"] == 4
+        and one.input.arguments.get("scale_dtype") == "torch.uint8"
+        for one in inputs
+    )

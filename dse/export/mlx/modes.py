@@ -30,7 +30,7 @@ AFFINE_GROUPS = (32, 64, 128)
 AFFINE_SCALES = ("bf16", "fp16", "fp32")
 MX_GROUP = 32
 KNOWN = (
-    "int4@g64/bf16 (2, 3, 4, 5, 6 and 8 bits, groups of 32, 64 and 128), MLX's own "
+    "int4@g64/bf16 (2, 3, 4, 5, 6 and 8 bits, groups of 32, 64 and 128), uint4_g64, MLX's own "
     "uint4@g64/bf16-fitted~~bf16, mxfp4, mxfp8 and e2m1@g16/e4m3 are written"
 )
 
@@ -133,6 +133,19 @@ def _affine(weight: Tensor, emulator: Emulator) -> Packed:
         added = added + found.offsets
     biases = torch.from_numpy(np.broadcast_to(added, shape).copy()).to(scales.dtype)
     codes = _codes(values, scales, biases, format)
+    if codes is None and format.zero_point is not None:
+        # A zero point times a scale of 16 bits is no number of 16 bits, but one of float32, and
+        # so is every sum of it: MLX's two roundings then round nothing.
+        scales = scales.float()
+        biases = torch.from_numpy(np.broadcast_to(added, shape).astype(np.float32).copy())
+        codes = _codes(values, scales, biases, format)
+    if codes is None:
+        raise Inexpressible(
+            f"MLX adds a bias of the scale's type to codes times scales, which gives other values "
+            f"than those of {format.name}",
+            instead="int4@g64/bf16, uint4_g64 and uint4@g64/bf16-fitted~~bf16 are written, with "
+            "roundings to neighbours on the scaled grid (nearest, gptq, discquant)",
+        )
     return Packed(
         mode="affine",
         group=format.group,
@@ -147,23 +160,13 @@ def _affine(weight: Tensor, emulator: Emulator) -> Packed:
 
 def _codes(
     values: FloatArray, scales: Tensor, biases: Tensor, format: Format
-) -> npt.NDArray[np.uint8]:
-    """The codes that MLX makes the values of.
-
-    Raises:
-        Inexpressible: there are none.
-    """
+) -> npt.NDArray[np.uint8] | None:
+    """The codes that MLX makes the values of; None where there are none."""
     scale, bias = (
         spread(part.float().numpy(), values.shape, format.group) for part in (scales, biases)
     )
     with np.errstate(divide="ignore", invalid="ignore"):
         units = np.where(scale == 0, np.float32(0), (values - bias) / scale)
     codes = np.rint(units).clip(0, (1 << format.element.bits) - 1)
-    if not np.array_equal(codes * scale + bias, values):
-        raise Inexpressible(
-            f"MLX adds a bias of the scale's type to codes times scales, which gives other values "
-            f"than those of {format.name}",
-            instead="int4@g64/bf16 and uint4@g64/bf16-fitted~~bf16 are written, with roundings "
-            "to neighbours on the scaled grid (nearest, gptq, discquant)",
-        )
-    return codes.astype(np.uint8)
+    same = np.array_equal(codes * scale + bias, values)
+    return codes.astype(np.uint8) if same else None

@@ -13,6 +13,7 @@ from dse.export.base import Inexpressible, Recipe, Refusal
 from dse.export.hugging_face.folder import Contents, network_entries
 from dse.export.hugging_face.layers import Layers, layers_of, unsaid
 from dse.export.mlx.modes import Packed, packed
+from hwmodels.formats.quantizer import Format
 
 READ = "model*.safetensors"
 """The files that mlx-lm reads."""
@@ -29,12 +30,14 @@ class Plan:
 
     @property
     def bias_bytes(self) -> int:
-        """Bytes of biases whose formats have no offsets: the cost model does not count them."""
+        """Bytes that formats do not have, and the cost model does not count.
+
+        They are biases in place of no offsets, or of zero points, whose scales are wider, too.
+        """
         return sum(
-            one.tensors["biases"].nbytes
+            _beyond(one, self.layers.quantized[module].weight.quantizer.format)
             for module, one in self.packed.items()
             if "biases" in one.tensors
-            and self.layers.quantized[module].weight.quantizer.format.offset is None
         )
 
     def contents(self, source: Path) -> Contents:
@@ -54,6 +57,15 @@ class Plan:
             **dict.fromkeys(self.layers.kept, False),
             **{module: one.settings for module, one in self.packed.items()},
         }
+
+
+def _beyond(one: Packed, format: Format) -> int:
+    if format.offset is not None or format.scale is None:
+        return 0
+    scales, biases = one.tensors["scales"], one.tensors["biases"]
+    zeros = 0 if format.zero_point is None else format.zero_point.bits
+    counted = scales.numel() * (format.scale.encoding.bits + zeros)
+    return scales.nbytes + biases.nbytes - -(-counted // 8)
 
 
 def plan_of(recipe: Recipe) -> Plan | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from dse.export.base import Check, Inexpressible, Recipe, Refusal
 from dse.export.hugging_face.layers import NO_FOLDER, Layers, layers_of, unsaid
 from dse.export.torchao.configs import Config, config_of, configuration
+from dse.export.torchao.floor import refuse_raised
 from dse.export.torchao.verify import checks
 
 
@@ -60,8 +61,11 @@ def _plan(recipe: Recipe) -> _Plan | None:
     given = recipe.assignment.as_dict()
     for module, layer in layers.quantized.items():
         key = layer.linear.weight_key
+        weight = recipe.constant(key)
+        assert weight is not None, "a linear layer has a constant weight"
         try:
             plan.configs[module] = config_of(layer, given)
+            refuse_raised(weight, layer.weight)
         except Inexpressible as why:
             plan.refused.append(recipe.refusal(key, why.reason, why.instead))
     return plan

@@ -20,6 +20,7 @@ from dse.execute.program.feeds import checked
 from dse.export.base import Check, Recipe
 from dse.export.hugging_face.folder import CONFIG
 from dse.export.hugging_face.layers import Layers, emulated_weight
+from dse.export.torchao.floor import raised_activations
 from dse.imports.checkpoint import read_json
 from dse.imports.signature import output_name
 from dse.imports.trace import quiet
@@ -64,9 +65,10 @@ def _checks(recipe: Recipe, layers: Layers, out: Path) -> tuple[Check, ...]:
         difference=max(weights, default=None),
         note=RECOMPUTED + few,
     )
+    raised = () if recipe.samples is None else raised_activations(recipe, _feeds(recipe))
     if left:
-        return (check, _unrun(f"{checker} (outputs)", "they need a GPU"))
-    return (check, _outputs(recipe, network, checker))
+        return (check, _unrun(f"{checker} (outputs)", "they need a GPU"), *raised)
+    return (check, _outputs(recipe, network, checker), *raised)
 
 
 @contextlib.contextmanager
@@ -151,8 +153,7 @@ def _outputs(recipe: Recipe, network: Any, checker: str) -> Check:
     checker = f"{checker} (outputs)"
     if recipe.samples is None:
         return _unrun(checker, "there are no samples to run")
-    typed = checked(recipe.graph, recipe.samples, torch.device("cpu"))
-    feeds = {name: value for name, value in typed.items() if isinstance(value, Tensor)}
+    feeds = _feeds(recipe)
     name = next(iter(recipe.graph.outputs))
     with torch.inference_mode():
         plain = recipe.program.run(feeds).outputs[name]
@@ -168,6 +169,12 @@ def _outputs(recipe: Recipe, network: Any, checker: str) -> Check:
         difference=float((found - wanted).abs().max()),
         note=f"in bfloat16; {RECOMPUTED}",
     )
+
+
+def _feeds(recipe: Recipe) -> dict[str, Tensor]:
+    assert recipe.samples is not None, "the caller has asked"
+    typed = checked(recipe.graph, recipe.samples, torch.device("cpu"))
+    return {name: value for name, value in typed.items() if isinstance(value, Tensor)}
 
 
 def _judge(found: Tensor, wanted: Tensor, plain: Tensor, what: str) -> None:

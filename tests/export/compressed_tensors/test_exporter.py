@@ -105,6 +105,7 @@ def test_outputs_equal_the_emulators(case: str, tmp_path: Path) -> None:
     weights, outputs = written(recipe, tmp_path / "out")
     assert weights.difference is not None
     assert outputs.difference is not None
+    assert ("rounds them up (e2m1@g32/e8m0-rceil)" in outputs.note) is (case == "mxfp4")
     if "of its own" in outputs.note:
         assert case in ("int8 per token", "int4 and int8")
 

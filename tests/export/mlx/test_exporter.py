@@ -89,6 +89,30 @@ def test_the_bytes_are_those_that_formats_count(mixed: Recipe, tmp_path: Path) -
     assert f"a bias for every group, {biases} bytes" in weights.note
 
 
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+def test_zero_points_are_exact_biases_of_float32(
+    bits: int, models: dict[str, Model], tmp_path: Path
+) -> None:
+    given = folders.recipe(models["llama"], {"proj/in1": f"uint{bits}_g32"})
+    weights, outputs = deliver(given, "mlx", tmp_path / "out", verify=True)
+    assert weights.difference == 0.0
+    assert outputs.difference is not None
+    assert outputs.difference < 1e-4
+    # Zero points of two bits may leave 16 bits for their products.
+    assert bits == 2 or "some scales are float32" in weights.note
+    tensors = load_file(tmp_path / "out" / "model.safetensors")
+    beyond = 0
+    for key, one in given.assignment:
+        constant, emulator = given.constant(key), given.bound[key]
+        assert constant is not None
+        assert isinstance(emulator, Emulator)
+        module = key.removesuffix("/in1")
+        stored = sum(tensors[f"{module}.{x}"].nbytes for x in ("weight", "scales", "biases"))
+        beyond += stored - one.format.storage_bytes(constant.shape, emulator.axes)
+    assert beyond > 0
+    assert f"{beyond} bytes" in weights.note
+
+
 def test_scales_of_another_type_than_the_networks_are_told(
     models: dict[str, Model], tmp_path: Path
 ) -> None:
@@ -103,7 +127,7 @@ def test_scales_of_another_type_than_the_networks_are_told(
         ({"o_proj/in1": "nvfp4"}, "by no scale of the tensor; int4@g64/bf16"),
         ({"o_proj/in1": "int8_channel"}, "no mode with the numbers of int8_channel"),
         ({"o_proj/in1": "q4_k"}, "no mode with the numbers of q4_k"),
-        ({"o_proj/in1": "uint4_g64"}, "gives other values than those of uint4_g64"),
+        ({"o_proj/in1": "uint4@g64/fp32~uint4"}, "gives other values than those of uint4"),
         ({"o_proj/in1": "int4_g128"}, "groups of 128 do not divide the depth 64"),
         ({"o_proj/in1": "int4@g64/bf16:hadamard"}, "computes around the codes"),
         ({"o_proj/in1": "mxfp8", "o_proj/in0": "mxfp8"}, "scales by a rule of its own"),

@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from dse.errors import ExportError
-from dse.export import deliver, exporter
+from dse.export import Recipe, deliver, exporter
+from dse.export.torchao.floor import _raised
 from dse.model import Model, open_model
 from tests.export import folders
 
@@ -50,6 +52,51 @@ def test_power_of_two_scales_are_the_emulators(model: Model, tmp_path: Path) -> 
         folders.recipe(model, formats), "torchao", tmp_path / "q.json", verify=True
     )
     assert weights.difference == 0.0
+
+
+def _with_outlier(model: Model, formats: dict[str, str], factor: float) -> Recipe:
+    """A recipe whose first down projection has one weight of `factor` times the largest."""
+    given = folders.recipe(model, formats)
+    weight = given.constant("model.layers.0.mlp.down_proj/in1")
+    assert weight is not None
+    weight[0, 0] = factor * weight.abs().max()
+    return given
+
+
+def test_block_scales_below_torchaos_floor_are_refused(tmp_path: Path) -> None:
+    from torchao.prototype.mx_formats.nvfp4_tensor import (  # noqa: PLC0415 (an extra)
+        NVFP4Tensor,
+        per_tensor_amax_to_scale,
+    )
+
+    folder = folders.folder("llama", tmp_path / "in")
+    mild = _with_outlier(open_model(str(folder)), {"down_proj/in1": "nvfp4"}, 1e3)
+    deliver(mild, "torchao", tmp_path / "mild.json")
+    given = _with_outlier(open_model(str(folder)), {"down_proj/in1": "nvfp4"}, 1e5)
+    key = "model.layers.0.mlp.down_proj/in1"
+    with pytest.raises(ExportError, match=r"blocks have scales below 2\^-6") as caught:
+        deliver(given, "torchao", tmp_path / "q.json")
+    assert "model.layers.1" not in str(caught.value)
+    # What torchao makes of it, and the emulator does not.
+    constant = given.constant(key)
+    assert constant is not None
+    level = per_tensor_amax_to_scale(constant.abs().max())
+    matrix = constant.T.contiguous().float()
+    theirs = NVFP4Tensor.to_nvfp4(matrix, per_tensor_scale=level).dequantize(torch.float32)
+    ours = given.bound[key](constant.float()).T
+    assert (theirs == 0).float().mean() > 0.3
+    assert (ours == 0).float().mean() < 0.15
+
+
+def test_activations_below_torchaos_floor_are_counted(model: Model, tmp_path: Path) -> None:
+    formats = {"o_proj/in1": "nvfp4", "o_proj/in0": "nvfp4"}
+    given = folders.recipe(model, formats)
+    checks = deliver(given, "torchao", tmp_path / "q.json", verify=True)
+    assert checks[-1].compared == "block scales of 2 activations"
+    assert checks[-1].note.startswith("no block of the samples")
+    steep = torch.full((1, 4, 64), 1e-6)
+    steep[0, 0, 0] = 1.0
+    assert _raised(steep) == (15, 16)
 
 
 def test_what_a_cpu_has_no_kernel_for_is_told(model: Model, tmp_path: Path) -> None:
