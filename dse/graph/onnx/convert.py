@@ -16,7 +16,7 @@ from dse.graph.ir.initializer import FileInitializer, dtype_name, from_proto
 ONNX_DOMAIN = ""
 """The ONNX domain; files may also write it `ai.onnx`."""
 NAMELESS = frozenset({"", "?", "*", "None", "none", "-1"})
-"""What converters write for a size without a name: two of them need not be equal."""
+"""Marks of converters for a size without a name: two of them need not be equal."""
 
 
 def domain_name(domain: str) -> str:

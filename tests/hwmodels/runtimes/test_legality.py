@@ -54,6 +54,9 @@ def _mode(scheme: str, device: str, runtime: str) -> str | None:
         ("w4a16", "v100-sxm2", "vllm", None),
         ("w8a16", "a100-sxm-80gb", "tensorrt-llm", "int8_weight_only"),
         ("w8a8_fp8_dynamic", "l40s", "tensorrt-llm", None),
+        ("w8a8_int8_static", "cpu-avx2", "onnxruntime-cpu", "qlinear"),
+        ("w8a8_int8", "cpu-avx2", "onnxruntime-cpu", None),  # a scale a row: there is no such
+        ("w8a8_int8_static", "cpu-avx2", "onnxruntime", None),
     ],
 )
 def test_kernels_exist_where_they_do(
