@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -75,10 +76,16 @@ def settled(folder: Path) -> list[tuple[object, ...]]:
     )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "two"
-    run(session(metrics.fidelity), folder, parallelism=Parallelism(workers=2))
+    """The run of two workers that others are compared with, made once for all test processes."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = base / "two_workers"
+    with (base / "two_workers.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "front.csv").exists():
+            run(session(metrics.fidelity), folder, parallelism=Parallelism(workers=2))
     return folder
 
 

@@ -53,19 +53,18 @@ def cluster() -> Iterator[Cluster]:
 
 
 def test_actors_find_what_workers_find_though_some_die_with_their_node(
-    cluster: Cluster, tmp_path: Path
+    cluster: Cluster, two_workers: Path, tmp_path: Path
 ) -> None:
     import ray  # noqa: PLC0415 (an extra)
 
-    run(session(metrics.fidelity), tmp_path / "workers", parallelism=Parallelism(workers=2))
     marks = metrics.Marks(folder=tmp_path, driver=os.getpid())
     deadly = partial(metrics.deadly, marks=marks)
     run(session(deadly), tmp_path / "actors", parallelism=Parallelism(executor="ray"))
     assert len(ray.nodes()) == 2
     assert (tmp_path / "deaths").stat().st_size == 3
     assert len(settled(tmp_path / "actors")) == TRIALS
-    assert settled(tmp_path / "actors") == settled(tmp_path / "workers")
-    pd.testing.assert_frame_equal(front(tmp_path / "workers"), front(tmp_path / "actors"))
+    assert settled(tmp_path / "actors") == settled(two_workers)
+    pd.testing.assert_frame_equal(front(two_workers), front(tmp_path / "actors"))
     assert read_failures(tmp_path / "actors") == {}
 
 
