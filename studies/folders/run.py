@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -111,8 +110,11 @@ def main() -> None:
     tables.mkdir(exist_ok=True)
     for job in jobs:
         _searched(job, work)
-        rows = pd.DataFrame(_exported(job, work))
-        rows.to_csv(tables / f"{job.name}.csv", index=False, lineterminator="\n")
+        rows: list[dict[str, object]] = []
+        for row in _exported(job, work):  # hours may have gone into those before a failure
+            rows.append(row)
+            frame = pd.DataFrame(rows)
+            frame.to_csv(tables / f"{job.name}.csv", index=False, lineterminator="\n")
 
 
 def _models(work: Path, names: set[str]) -> None:
@@ -153,7 +155,7 @@ def _exported(job: Job, work: Path) -> Iterator[dict[str, object]]:
         _remove(out)
         for check in done.checks:
             found = {**base, **asdict(check)}
-            sys.stdout.write(f"{found}\n")
+            print(found, flush=True)
             yield found
 
 

@@ -207,7 +207,11 @@ def _name(plan: Plan, folder: Path) -> None:
     assert plan.network is not None
     table = _table(plan.network)
     layers = {one.linear.weight: one for one in plan.layers.quantized.values()}
-    unshared = [name for name, one in layers.items() if one.linear.tied]
+    # What its look-up reads otherwise is no table that a head could share.
+    heads = (one for one in plan.layers.linears.values() if one.tied)
+    unshared = [
+        one.weight for one in heads if one.weight in layers or one.weight in plan.layers.replaced
+    ]
     for called, stored in _joined([*plan.layers.checkpoint.tensors, *unshared]).items():
         name = table.get_name(called, try_suffixes=(".weight", ".bias"))
         if name is None:

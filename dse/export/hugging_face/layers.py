@@ -59,7 +59,8 @@ class Layers:
     attentions: set[str] = field(default_factory=set)
     """Every attention module that keeps keys and values."""
     replaced: dict[str, Tensor] = field(default_factory=dict)
-    """Tensors with other values than in the checkpoint: cast weights, corrected biases."""
+    """Tensors with other values than in the checkpoint: cast weights, corrected biases. A tied
+    matrix stands under its own name, which is none of the checkpoint."""
     precisions: set[str] = field(default_factory=set)
     """Formats of sites that are only cast."""
     refused: list[Refusal] = field(default_factory=list)
@@ -268,11 +269,15 @@ class _Sorter:
                 instead="bf16 or fp16 is written",
             )
         self.found.precisions.add(name)
-        if linears and key == linears[0].weight_key and not linears[0].tied:
+        if linears and key == linears[0].weight_key:
             weight = self.recipe.constant(key)
             assert weight is not None, "a linear layer has a constant weight"
-            values = emulator(weight.detach().float()).to(getattr(torch, PRECISIONS[name]))
-            self.found.replaced |= {one.weight: one.matrix(values) for one in linears}
+            plain = weight.detach().float()
+            values = emulator(plain)
+            # A tied table is its look-up's, too, which nothing casts: it stays as it is stored.
+            if not linears[0].tied or not torch.equal(values, plain):
+                cast = values.to(getattr(torch, PRECISIONS[name]))
+                self.found.replaced |= {one.weight: one.matrix(cast) for one in linears}
 
     def _meet(self, linears: Sequence[Linear], emulator: Emulator) -> None:
         for linear in linears:

@@ -8,6 +8,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
+import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
@@ -70,6 +71,26 @@ def test_every_reader_has_the_emulators_numbers(family: str, tmp_path: Path) -> 
     assert ran["transformers"].difference is not None
     assert ran["transformers"].difference < 1e-4
     assert ran["llama.cpp"].difference is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_cast_head_of_a_wider_table_has_a_tensor_of_its_own(
+    dtype: torch.dtype, tmp_path: Path
+) -> None:
+    pytest.importorskip("accelerate")
+    where = tmp_path / "m"
+    folders.folder("llama", where, dtype, **SIZES, tie_word_embeddings=True)
+    tokenizer(where, 300)
+    given = folders.recipe(open_model(str(where)), {"proj/in1": "q8_0", "lm_head/in1": "bf16"})
+    ran = by_checker(written(given, tmp_path / "out.gguf"))
+    assert ran["transformers"].difference is not None
+    assert ran["transformers"].difference < 1e-4
+    types = {
+        one.name: one.tensor_type.name for one in gguf.GGUFReader(tmp_path / "out.gguf").tensors
+    }
+    wide = dtype == torch.float32
+    assert types["token_embd.weight"] == ("F32" if wide else "BF16")
+    assert types.get("output.weight") == ("BF16" if wide else None)
 
 
 BASE: dict[str, object] = {"rope_theta": 100.0, "factor": 4.0}
