@@ -165,8 +165,9 @@ def _exported(
         from dse.imports.cache import ask_one  # noqa: PLC0415
 
         ask_one(model.graph)
-    optimise(model)
-    tidy(model, root=NETWORK)
+    with _refusals(module, checkpoint.folder):
+        optimise(model)
+        tidy(model, root=NETWORK)
     for stack in repeated:
         pairs = [(source.target, tuple(source.names)) for source in made_from]
         stamp(model, stack, layer_weights(stack, pairs))

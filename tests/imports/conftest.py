@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.imports import families
-from tests.imports.store import exported, place
+from tests.imports.store import fetch, keep, place
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,11 +26,14 @@ def store(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="session")
-def llama(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def llama(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A Llama in bfloat16 with tied embeddings, in several shards."""
     folder = tmp_path_factory.mktemp("models") / "tiny-llama"
     families.save("llama", folder, dtype=torch.bfloat16)
     families.reference(folder).to(torch.bfloat16).save_pretrained(folder, max_shard_size="80kB")
     (folder / "model.safetensors").unlink()
-    exported(folder, store)
-    return exported(folder, store, served=True)
+    for form in (False, True):
+        fetch(folder, store, served=form)
+    yield folder
+    for form in (False, True):
+        keep(folder, store, served=form)

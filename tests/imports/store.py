@@ -39,14 +39,29 @@ def place(config: pytest.Config) -> Path:
 
 def exported(folder: Path, store: Path, *, served: bool = False) -> Path:
     """The folder, whose graph `open_folder` finds; exported here where the store has it not."""
-    path = imports._kept(imports._checkpoint(folder), served=served)
-    kept = store / path.name
-    with (store / f"{path.name}.lock").open("w") as lock:
+    name = _graph(folder, served=served).name
+    with (store / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another worker may be about it
-        if not kept.is_file():
-            imports.open_folder(folder, served=served)
-            write_atomically(kept, path.read_bytes())
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(kept, path)
+        fetch(folder, store, served=served)
+        imports.open_folder(folder, served=served)
+        keep(folder, store, served=served)
     return folder
+
+
+def fetch(folder: Path, store: Path, *, served: bool) -> None:
+    """Lets `open_folder` find the folder's graph if the store has it."""
+    path = _graph(folder, served=served)
+    if (store / path.name).is_file() and not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(store / path.name, path)
+
+
+def keep(folder: Path, store: Path, *, served: bool) -> None:
+    """Stores the folder's graph if it was exported."""
+    path = _graph(folder, served=served)
+    if path.is_file() and not (store / path.name).is_file():
+        write_atomically(store / path.name, path.read_bytes())
+
+
+def _graph(folder: Path, *, served: bool) -> Path:
+    return imports._kept(imports._checkpoint(folder), served=served)

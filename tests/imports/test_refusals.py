@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from dse.cli.app import run
 from dse.errors import CheckpointError
+from dse.imports import folder as imports
 from dse.imports.folder import open_folder
 from dse.imports.network import read_config
 
@@ -167,3 +169,20 @@ def test_a_folder_of_something_else_is_refused(
 ) -> None:
     assert run(["predict", str(tmp_path), "--device", "h100-sxm"]) == 2
     assert "config.json" in capsys.readouterr().err
+
+
+def test_what_fails_after_the_trace_is_refused_by_the_networks_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def traced(module: Any, *rest: object) -> SimpleNamespace:
+        module.tell("logits")
+        outputs = [SimpleNamespace(name="")]
+        return SimpleNamespace(graph=SimpleNamespace(outputs=outputs, initializers={}))
+
+    def fails(model: object) -> None:
+        raise RuntimeError(".numpy() is not supported for tensor subclasses.")
+
+    monkeypatch.setattr(imports, "_traced", traced)
+    monkeypatch.setattr(imports, "optimise", fails)
+    change(folder, rope_theta=77.0)  # no graph of such a folder is kept
+    assert "LlamaForCausalLM cannot be exported: .numpy() is not supported" in refused(folder)
