@@ -125,7 +125,12 @@ def tell(
     if json:
         screen.json(front_rows(run))
         return
-    screen.remark(f"{len(lesson.told)} assignments told, {lesson.new} of them new trials")
+    waiting = (
+        f"; {lesson.waiting} have no loss yet and are on no front, their costs correct predictions"
+        if lesson.waiting
+        else ""
+    )
+    screen.remark(f"{len(lesson.told)} assignments told, {lesson.new} of them new trials{waiting}")
     for remark in lesson.remarks:
         screen.remark(remark)
     for column, ratio in lesson.ratios.items():

@@ -127,7 +127,8 @@ class _Table:
                 f"folder of {name}"
             )
 
-    def _take(self, name: str, reading: Reading, figure: Figure) -> None:
+    def _take(self, name: str, reading: Reading, figure: Figure, *, is_base: bool = False) -> None:
+        """Take in a figure; a base of another one that belongs to no phase is no remark."""
         if isinstance(figure, Score) and name == REFERENCE:
             self.reference[f"{SCORE}{figure.name}"] = figure
         if name == REFERENCE or isinstance(figure, Generation):
@@ -135,7 +136,7 @@ class _Table:
         if isinstance(figure, Score):
             self.scores[f"{SCORE}{figure.name}"] = figure
         found = list(_values(figure, self.workload))
-        if not found:
+        if not found and not is_base:
             self.remarks.append(f"{reading.file}: {_missed(figure, self.workload)}; not told")
         for column, value in found:
             self._put(name, column, Measurement(value=value, reading=reading))
@@ -160,6 +161,7 @@ class _Table:
         prompts = {
             (one.requests, one.prompt): one.seconds for one, _ in batches if one.generated == 1
         }
+        steps = {(one.requests, one.prompt) for one, _ in batches if one.generated > 1}
         for one, reading in batches:
             prompt_s = prompts.get((one.requests, one.prompt))
             if one.generated == 1:
@@ -173,11 +175,11 @@ class _Table:
                 )
                 continue
             else:
-                steps = one.generated - 1
                 call = Call(requests=one.requests, tokens=1,
                             context=one.prompt + (one.generated + 1) / 2,
-                            seconds=(one.seconds - prompt_s) / steps)  # fmt: skip
-            self._take(name, reading, call)
+                            seconds=(one.seconds - prompt_s) / (one.generated - 1))  # fmt: skip
+            is_base = one.generated == 1 and (one.requests, one.prompt) in steps
+            self._take(name, reading, call, is_base=is_base)
 
     def _add_up(self, name: str, workload: Workload) -> None:
         """The latency of all phases, once each was measured."""

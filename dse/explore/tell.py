@@ -46,6 +46,8 @@ class Update:
     told: tuple[Result, ...]
     new: int
     """Trials that were not there before."""
+    waiting: int
+    """Assignments that were told and are no trials, since nothing says their loss yet."""
     ratios: Mapping[str, float]
     """Cost column -> median of measured over predicted, before the re-fit."""
     front: tuple[Record, ...]
@@ -106,6 +108,7 @@ def tell(
     return Update(
         told=told,
         new=len(records) - len(before),
+        waiting=len({one.digest for one in told} - {record.digest for record in records}),
         ratios={column: one.ratio for column, one in design.corrections.items()},
         front=front,
         remarks=(*remarks, *lacking),

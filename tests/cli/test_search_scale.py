@@ -62,8 +62,11 @@ def test_a_shared_study_goes_on_outside(dse: Dse, space: Path, tmp_path: Path) -
     results = tmp_path / "results.csv"
     digest = next((tmp_path / "next").glob("*.json")).stem
     results.write_text(f"digest,quality_loss\n{digest},0.1\n")
+    timed = tmp_path / "times.csv"
+    timed.write_text(f"digest,latency_s\n{digest},0.1\n")
+    assert "0 of them new trials; 1 have no loss yet" in dse("tell", run, timed).out
     told = dse("tell", run, results)
-    assert "1 assignments told, 1 of them new trials" in told.out
+    assert "1 assignments told, 1 of them new trials\n" in told.out
     again = dse("search", "--from", run, "--target", "b200-sxm:free", "--out", tmp_path / "new")
     assert again.code == 0, again.err
     assert "[I " not in again.err

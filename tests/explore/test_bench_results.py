@@ -47,6 +47,7 @@ def test_batches_are_told_as_phases_and_phases_add_up(design: Design, tmp_path: 
     outputs.vllm_latency(place, "vllm-latency_batch1_input6144_output1.json", 0.8)
     outputs.vllm_latency(place, "vllm-latency_batch16_input6384_output1.json", 13.0)
     outputs.vllm_latency(place, "vllm-latency_batch16_input6384_output33.json", 13.64)
+    outputs.vllm_latency(place, "vllm-latency_batch16_input1024_output1.json", 2.0)
     found = told(design, tmp_path)
     (result,) = found.results
     assert result.values == {
@@ -54,8 +55,8 @@ def test_batches_are_told_as_phases_and_phases_add_up(design: Design, tmp_path: 
         "decode.latency_s": pytest.approx(0.02),
         "latency_s": pytest.approx(16 * 0.8 + 512 * 0.02),
     }
-    (remark,) = found.remarks
-    assert "16 x 6384 tokens" in remark
+    (remark,) = found.remarks  # and none on what a decoding step was subtracted from
+    assert "16 x 1024 tokens" in remark
     assert "is no phase of the run (prefill is 1 x 6144 tokens" in remark
 
 
