@@ -149,8 +149,10 @@ def _told_by_tools(
 def _workload(past: RestoredRun, folder: Path, target: str) -> Workload | None:
     """Sizes and columns of the target that was measured on; None where nothing says which."""
     labels = [one.label for one in past.design.costs.targets]
-    label = target or read_plan(folder).target or (labels[0] if len(labels) == 1 else "")
-    return workload(past.design, label) if label else None
+    planned = "" if target else read_plan(folder).target
+    label = target or planned or (labels[0] if len(labels) == 1 else "")
+    origin = f"{folder}: was proposed for" if planned else "--target"
+    return workload(past.design, label, origin=origin) if label else None
 
 
 def _keep(past: RestoredRun, digest: str, told: OutsideMeasurement, *, new: bool) -> None:

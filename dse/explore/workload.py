@@ -42,12 +42,13 @@ class Workload:
         return f"{self.prefix}{inner}latency_s"
 
 
-def workload(design: Design, target: str) -> Workload:
+def workload(design: Design, target: str, *, origin: str = "--target") -> Workload:
     """The workload of a run on a target.
 
     Args:
         design: of the run.
         target: its label.
+        origin: where that one stands, for errors.
 
     Raises:
         RunError: no such target.
@@ -55,7 +56,7 @@ def workload(design: Design, target: str) -> Workload:
     targets = {one.label: one for one in design.costs.targets}
     if target not in targets:
         raise RunError(
-            f"--target {target}: not a target of this run{nearest(target, targets)} "
+            f"{origin} {target}: not a target of this run{nearest(target, targets)} "
             f"(its targets: {', '.join(targets)})"
         )
     scenario, analysis = design.space.scenario, design.priced.analysis

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,18 @@ def test_a_shared_study_goes_on_outside(dse: Dse, space: Path, tmp_path: Path) -
     assert again.code == 0, again.err
     assert "[I " not in again.err
     assert digest in (tmp_path / "new" / "trials.csv").read_text()
+
+
+def test_proposals_for_another_runs_target_are_named(
+    dse: Dse, space: Path, tmp_path: Path
+) -> None:
+    run, other = tmp_path / "run", tmp_path / "next"
+    assert dse("search", space, "--out", run, "--trials", 3).code == 0
+    (other / "results" / "reference").mkdir(parents=True)
+    plan = {"version": 1, "to": "modelopt", "target": "mine", "models": {}}
+    (other / "plan.json").write_text(json.dumps(plan))
+    score = {"results": {"t": {"alias": "t", "acc,none": 0.5}}, "lm_eval_version": "0.4.9"}
+    (other / "results" / "reference" / "results_1.json").write_text(json.dumps(score))
+    found = dse("tell", run, other)
+    assert found.code == 2
+    assert f"{other}: was proposed for mine: not a target of this run" in found.err
