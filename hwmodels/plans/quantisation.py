@@ -58,9 +58,6 @@ def _kernels(step: QuantisationKernel, operand: Operand, fmt: Format) -> list[Ke
     rows, cols = math.prod(operand.shape[:-1]), operand.shape[-1] if operand.shape else 1
     writes = step.kind == "quantize"
     written = _bytes(step.write, operand)
-    if step.kind == "reduce" and not step.read:
-        # What parts of the tensor left, and next to nothing of that.
-        return [Kernel(kind="reduce", detail=ONE_BLOCK, write_bytes=SCALE_BITS // 8)]
     if step.kind == "reduce":
         written = SCALE_BITS // 8 * (rows if fmt.granularity == "token" else 1)
     kernel = Kernel(

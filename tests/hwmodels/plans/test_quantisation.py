@@ -53,9 +53,9 @@ def launched(name: str, runtime: str = EAGER, *, rows: int = 64, cols: int = 128
 @pytest.mark.parametrize(
     ("name", "details", "per_element", "more"),
     [
-        # |x| 2+2, maximum 2, scale twice, x * scale 2+2, clamp 2+2, cast 2+1; one scale written.
+        # |x| 2+2, maximum 2, scale twice, x / scale 2+2, clamp 2+2, cast 2+1; one scale written.
         ("e4m3_tensor",
-         ["abs", "whole_reduction", "scale", "scale", "mul", "clip", "cast"], 17, 4),
+         ["abs", "whole_reduction", "scale", "scale", "div", "clip", "cast"], 17, 4),
         ("e4m3_tensor:static", ["cast"], 3, 4),
         ("e4m3", ["cast"], 3, 0),
         # x * scale 2+2, clamp 2+2, cast 2+1.
@@ -148,9 +148,9 @@ def test_a_compiler_finds_the_maximum_of_parts_in_the_producer() -> None:
     operand = activation(64, 128, "e4m3_tensor")
     rule = load_runtime("torch-compile").quantisation_of(catalog.quantizer("e4m3_tensor"))
     fused, alone = (quantising(operand, rule, fused=fused) for fused in (True, False))
-    assert [kernel.kind for kernel in fused] == ["reduce", "quantize"]
-    assert [kernel.bytes for kernel in fused] == [4, 3 * 64 * 128 + 4]
-    assert [kernel.kind for kernel in alone] == ["reduce", "reduce", "quantize"]
+    assert [kernel.kind for kernel in fused] == ["pointwise", "quantize"]
+    assert [kernel.bytes for kernel in fused] == [0, 3 * 64 * 128 + 4]
+    assert [kernel.kind for kernel in alone] == ["reduce", "pointwise", "quantize"]
     assert alone[0].input_bytes == 2 * 64 * 128
 
 
