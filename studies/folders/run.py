@@ -11,9 +11,10 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -101,6 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--jobs", nargs="*", default=[job.name for job in JOBS])
+    parser.add_argument("--resume", action="store_true", help="keep trials that have rows")
     given = parser.parse_args()
     work = given.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
@@ -110,11 +112,13 @@ def main() -> None:
     tables.mkdir(exist_ok=True)
     for job in jobs:
         _searched(job, work)
-        rows: list[dict[str, object]] = []
-        for row in _exported(job, work):  # hours may have gone into those before a failure
-            rows.append(row)
-            frame = pd.DataFrame(rows)
-            frame.to_csv(tables / f"{job.name}.csv", index=False, lineterminator="\n")
+        table = tables / f"{job.name}.csv"
+        rows: list[dict[Any, Any]] = []
+        if given.resume and table.exists():
+            rows = pd.read_csv(table).to_dict("records")
+        for row in _exported(job, work, {one["trial"] for one in rows}):
+            rows.append(row)  # kept at once: hours may have gone into it before a failure
+            pd.DataFrame(rows).to_csv(table, index=False, lineterminator="\n")
 
 
 def _models(work: Path, names: set[str]) -> None:
@@ -135,16 +139,18 @@ def _searched(job: Job, work: Path) -> None:
     run_search(space, out=work / job.name)
 
 
-def _exported(job: Job, work: Path) -> Iterator[dict[str, object]]:
-    """A row for each check of each trial of the front."""
+def _exported(job: Job, work: Path, done: Collection[object]) -> Iterator[dict[str, object]]:
+    """A row for each check of each trial of the front; none of trials that are done."""
     run = work / job.name
     measured = pd.read_csv(run / "front.csv").set_index("trial")
     front = [entry["trial"] for entry in json.loads((run / "front.json").read_text())]
     for place in np.linspace(0, len(front) - 1, min(EXPORTED, len(front))).round():
         trial = front[int(place)]
+        if trial in done:
+            continue
         out = work / f"{job.name}-{trial}"
         _remove(out)
-        done = export_trial(run, trial=trial, target=job.target, out=out, verify=True)
+        exported = export_trial(run, trial=trial, target=job.target, out=out, verify=True)
         row = measured.loc[trial]
         base = {
             "trial": trial,
@@ -153,7 +159,7 @@ def _exported(job: Job, work: Path) -> Iterator[dict[str, object]]:
             "file_bytes": _size(out),
         }
         _remove(out)
-        for check in done.checks:
+        for check in exported.checks:
             found = {**base, **asdict(check)}
             print(found, flush=True)
             yield found

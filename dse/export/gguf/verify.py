@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,13 @@ import torch
 from torch import Tensor
 
 from dse.errors import ExportError
+from dse.execute.emulate import Emulator
+from dse.execute.operators.step import Quantize
 from dse.execute.program.feeds import checked
 from dse.export.base import Check
 from dse.export.gguf.plan import Plan
 from dse.imports.trace import quiet
+from hwmodels.formats.catalog import quantizer
 
 TIES = 1e-6
 """Share of an output's mean square that sums in another order may differ by."""
@@ -29,6 +33,9 @@ PATIENCE_S = 600.0
 ROUNDED_ACTIVATIONS = 0.05
 """Mean difference of log-probabilities that llama.cpp's own rounding of activations explains: to
 8 bits in blocks of 32 or 256 before every product with packed weights."""
+UNREST = 3.0
+"""The same over what that rounding does to the emulator itself, which is more in deep networks.
+Both are of one token, llama.cpp sums in another order and keeps its cache in 16 bits."""
 
 
 def checks(plan: Plan, out: Path) -> tuple[Check, ...]:
@@ -83,7 +90,28 @@ def _emulated(plan: Plan, samples: dict[str, Tensor]) -> Tensor:
     constants = {
         key: quantize for key, quantize in recipe.bound.items() if recipe.constant(key) is not None
     }
-    found = recipe.program.run(samples, constants).outputs[next(iter(recipe.graph.outputs))]
+    return _output(plan, samples, constants)
+
+
+def _rounded(plan: Plan, samples: dict[str, Tensor]) -> Tensor:
+    """Outputs whose activations are rounded as llama.cpp rounds them before packed weights."""
+    recipe = plan.recipe
+    found = {
+        key: quantize for key, quantize in recipe.bound.items() if recipe.constant(key) is not None
+    }
+    sites = recipe.program.analysis.by_key
+    for entry in plan.entries:
+        for layer in entry.layers:
+            assert entry.type is not None, "a quantized weight has one"
+            key = layer.linear.input_key
+            block = quantizer(f"int8@g{entry.type.elements}/fp32")
+            found[key] = Emulator(quantizer=block, axes=sites[key].contraction_axes)
+    return _output(plan, samples, found)
+
+
+def _output(plan: Plan, samples: dict[str, Tensor], quantizers: Mapping[str, Quantize]) -> Tensor:
+    recipe = plan.recipe
+    found = recipe.program.run(samples, quantizers).outputs[next(iter(recipe.graph.outputs))]
     assert isinstance(found, Tensor)
     return found.float()
 
@@ -140,16 +168,23 @@ def _llama_cpp(plan: Plan, out: Path, samples: dict[str, Tensor], wanted: Tensor
     expected = wanted[0, -1].double().log_softmax(-1).numpy()
     difference = np.abs(expected - found)
     mean = float(difference[np.isfinite(difference)].mean())
+    own = ""
     if mean > ROUNDED_ACTIVATIONS * max(1.0, float(expected.std())):
-        raise ExportError(
-            f"{checker} computes log-probabilities that differ from the emulator's by {mean:.3g} "
-            "on average, more than its rounding of activations explains"
-        )
+        with torch.inference_mode():
+            rounded = _rounded(plan, samples)[0, -1].double().log_softmax(-1).numpy()
+        unrest = float(np.abs(expected - rounded).mean())
+        if mean > UNREST * unrest:
+            raise ExportError(
+                f"{checker} computes log-probabilities that differ from the emulator's by "
+                f"{mean:.3g} on average, more than its rounding of activations explains "
+                f"({unrest:.3g} in the emulator)"
+            )
+        own = f", which moves the emulator by {unrest:.2g}"
     return Check(
         checker=checker,
         compared="log-probabilities of a next token",
         difference=float(difference.max()),
-        note=f"it rounds activations to 8 bits itself; {mean:.2g} on average",
+        note=f"it rounds activations to 8 bits itself; {mean:.2g} on average{own}",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import gguf
@@ -15,6 +16,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from dse.errors import ExportError
 from dse.execute.emulate import Emulator
 from dse.export import Check, Recipe, deliver, exporter
+from dse.export.gguf import verify
 from dse.export.gguf.metadata import Network, network_of
 from dse.model import open_model
 from tests.export import folders
@@ -71,6 +73,23 @@ def test_every_reader_has_the_emulators_numbers(family: str, tmp_path: Path) -> 
     assert ran["transformers"].difference is not None
     assert ran["transformers"].difference < 1e-4
     assert ran["llama.cpp"].difference is not None
+
+
+def test_llama_cpp_is_judged_by_what_its_rounding_does_to_the_emulator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("xllamacpp")
+    given = recipe("llama", tmp_path / "m", {"proj/in1": "q4_0"})
+    monkeypatch.setattr(verify, "ROUNDED_ACTIVATIONS", 0.0)
+    found = by_checker(written(given, tmp_path / "out.gguf"))["llama.cpp"]
+    mean, unrest = re.findall(r"(\S+) on average, which moves the emulator by (\S+)", found.note)[
+        0
+    ]
+    assert 0 < float(mean) <= verify.UNREST * float(unrest)
+    assert float(unrest) < 0.1
+    monkeypatch.setattr(verify, "UNREST", 0.01)
+    with pytest.raises(ExportError, match="more than its rounding of activations explains"):
+        written(given, tmp_path / "other.gguf")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
