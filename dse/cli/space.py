@@ -86,7 +86,7 @@ def check(
     json: JsonFlag = False,
 ) -> None:
     """Check a space: size, variables, ties, native choices."""
-    from dse.evaluate.cost_tables import build_costs  # noqa: PLC0415
+    from dse.evaluate.cost_tables import build_costs, shares_tables  # noqa: PLC0415
     from dse.evaluate.described import described_outputs  # noqa: PLC0415
     from dse.space.opened import cost_model_of  # noqa: PLC0415
 
@@ -95,9 +95,12 @@ def check(
     _check_method(summary.space.search.method, str(space))
     cost_model = cost_model_of(summary.space, folder)
     costed = cost_model or summary.model
+    problem = summary.problem
+    if shares_tables(summary.space, folder):
+        problem = problem.sharing(summary.model.analysis.ties)
     costs = build_costs(
         summary.space,
-        summary.problem,
+        problem,
         summary.model.analysis.regions,
         costed.priced(summary.space.scenario.dims).analysis,
         origin=str(space),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dse.evaluate.costs import Costs
 from dse.evaluate.deployment import Deployment
 from dse.evaluate.phases import exchange_of, growing_steps, phase_work, remarks_of
+from dse.evaluate.shared_tables import shared_tables, two_copies
 from dse.evaluate.target_costs import TargetCosts
 from dse.graph.ir.site import Region
 from dse.graph.patterns.analysis import Analysis
@@ -66,6 +67,8 @@ def build_costs(
         [region.name for region in phases[0].work.regions],
     )
     choices = {region: _operand_choices(problem, owner) for region, owner in deciding.items()}
+    shared = shared_tables(problem, analysis, phases[0].work, deciding)
+    deciding |= {one.region: one.variable for one in shared}
     exchange = exchange_of(phases)
     steps: tuple[PhaseWork, ...] = ()
     if exchange is not None:
@@ -81,10 +84,11 @@ def build_costs(
             utilisation=scenario.memory_utilisation,
             price_usd_per_h=target.price_usd_per_h,
         )
-        table = deployment.table(phases, choices)
+        own = choices | {one.region: one.stored(choices, deployment) for one in shared}
+        table = deployment.table(phases, own)
         served = None
         if exchange is not None:
-            served = deployment.served(table, exchange, steps, choices)
+            served = deployment.served(table, exchange, steps, own)
         targets.append(
             TargetCosts(label=target.label, deployment=deployment, table=table, served=served)
         )
@@ -93,16 +97,24 @@ def build_costs(
         targets=tuple(targets),
         variable_of_region=deciding,
         phases=tuple(scenario.phases),
-        remarks=(*remarks_of(phases), *_only_emulated(targets, deciding)),
+        remarks=(
+            *remarks_of(phases),
+            *_only_emulated(targets, deciding, {one.region for one in shared}),
+            *two_copies(problem, analysis, deciding, {one.table for one in shared}),
+        ),
     )
 
 
 def _only_emulated(
-    targets: Iterable[TargetCosts], deciding: Mapping[str, int | None]
+    targets: Iterable[TargetCosts], deciding: Mapping[str, int | None], tables: Collection[str]
 ) -> Iterator[str]:
     """Says which targets run no candidate at all, with the first reason."""
     for target in targets:
-        searched = [one for one in target.table.entries() if deciding.get(one.region) is not None]
+        searched = [
+            one
+            for one in target.table.entries()
+            if deciding.get(one.region) is not None and one.region not in tables
+        ]
         if searched and all(one.cost.status == "emulated" for one in searched):
             runtime = target.deployment.runtime.name
             yield (
@@ -111,6 +123,16 @@ def _only_emulated(
                 f"candidates that it has (dse legal MODEL --device "
                 f"{target.deployment.device.name}:{runtime})"
             )
+
+
+def shares_tables(space: Space, folder: Path, devices: Mapping[str, Device] | None = None) -> bool:
+    """Whether on every target of a space look-ups read what a product of their table stores.
+
+    Raises:
+        HardwareError: unknown or wrong devices and runtimes.
+    """
+    runtimes = (platform_of(target, folder, devices)[1] for target in space.targets)
+    return all(runtime.shares_tables for runtime in runtimes)
 
 
 def _operand_choices(

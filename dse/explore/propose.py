@@ -172,7 +172,7 @@ class _Fitting:
         return {
             (place, point[place])
             for place, variable in enumerate(self.problem.variables)
-            if any(site.key in refused for site in variable.sites)
+            if any(site.key in refused for site in variable.every_site)
         }
 
     def _allowed(self, point: Point) -> Point | None:

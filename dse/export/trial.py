@@ -122,7 +122,7 @@ class RecipeSource:
             missing = ", ".join(model.graph.absent_files)
             raise ExportError(f"{model.name}: has no weights here ({missing} is absent)")
         program = Program(model.graph, analysis=model.analysis)
-        weights = WeightStates(program, model.analysis.by_key, feeds)
+        weights = WeightStates(program, model.analysis.with_tables, feeds)
         if (state / WEIGHTS_FILE).exists():
             weights.load(state)
         return cls(

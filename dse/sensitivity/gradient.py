@@ -160,7 +160,7 @@ def _batch_losses(
     generator: torch.Generator,
 ) -> list[float]:
     """The loss of each choice on one batch: a forward, and a backward pass an output."""
-    probes = {site.key: Probe() for v in problem.variables for site in v.sites}
+    probes = {site.key: Probe() for v in problem.variables for site in v.every_site}
     outputs = evaluator.task.outputs
     total = np.zeros(len(operands))
     with torch.enable_grad(), exact_float32(evaluator.program.device):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from dse.graph.ir.assignment import Assignment
 from dse.graph.ir.site import Site
+from dse.graph.patterns.tied import Tie
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.work.role import ROLES
+
+WIDE_BITS = 16
+"""A tied table of so many bits is one copy whatever its readers call them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +37,22 @@ class Variable:
     regions: tuple[str, ...]
     sites: tuple[Site, ...]
     choices: tuple[Choice, ...]
+    tables: tuple[Site, ...] = ()
+    """Tables of look-ups that read what its weight is stored as (`Problem.sharing`)."""
+
+    @property
+    def every_site(self) -> tuple[Site, ...]:
+        """Its sites, and tables that follow its weight."""
+        return self.sites + self.tables
+
+    def quantizer(self, site: Site, choice: Choice) -> Quantizer | None:
+        """The quantizer of one of its sites under a choice; None where it names none.
+
+        A table in 16 bits is one copy whatever its readers call it, and stays as it is.
+        """
+        found = choice.quantizers.get(site.role)
+        follows = found is not None and found.format.element.bits < WIDE_BITS
+        return found if follows or site not in self.tables else None
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -99,12 +119,31 @@ class Problem:
         """The quantizer of every site under a point."""
         sites: dict[str, Quantizer] = {}
         for variable, index in zip(self.variables, point, strict=True):
-            quantizers = variable.choices[index].quantizers
-            for site in variable.sites:
-                quantizer = quantizers.get(site.role)
+            for site in variable.every_site:
+                quantizer = variable.quantizer(site, variable.choices[index])
                 if quantizer is not None:
                     sites[site.key] = quantizer
         return Assignment.of(sites)
+
+    def sharing(self, ties: Sequence[Tie]) -> Problem:
+        """The problem in which look-ups read the copy of a table that its products store.
+
+        That is where one variable decides all of them, and none of its choices transforms the
+        weight, which the product alone could undo.
+        """
+        return Problem(
+            variables=tuple(
+                replace(
+                    variable,
+                    tables=tuple(
+                        replace(tie.look_up, role=tie.products[0].site.role)
+                        for tie in ties
+                        if _decides(variable, tie)
+                    ),
+                )
+                for variable in self.variables
+            )
+        )
 
     def choices(self, point: Sequence[int]) -> tuple[str, ...]:
         """Choice names of a point."""
@@ -129,7 +168,19 @@ class Problem:
     def changed(self, variable: int, choice: int) -> Assignment:
         """The assignment in which only one variable takes a choice, the rest full precision."""
         chosen = self.variables[variable]
-        quantizers = chosen.choices[choice].quantizers
-        return Assignment.of(
-            {s.key: quantizers[s.role] for s in chosen.sites if s.role in quantizers}
-        )
+        found = {
+            site.key: chosen.quantizer(site, chosen.choices[choice]) for site in chosen.every_site
+        }
+        return Assignment.of({key: one for key, one in found.items() if one is not None})
+
+
+def _decides(variable: Variable, tie: Tie) -> bool:
+    """Whether a variable says in which format all products of a table store it."""
+    keys = {site.key for site in variable.sites}
+    plain = all(
+        not choice.quantizers[reader.site.role].transforms
+        for choice in variable.choices
+        for reader in tie.products
+        if reader.site.role in choice.quantizers
+    )
+    return plain and all(reader.site.key in keys for reader in tie.products)

@@ -8,14 +8,13 @@ from dse.graph.ir.assignment import Assignment
 from dse.graph.ir.site import Region
 from dse.graph.patterns.tied import Tie
 from dse.space.build import resolve_choice, searched_sites
+from dse.space.problem import WIDE_BITS
 from hwmodels.formats import catalog
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.work.role import region_role
 
 WIDE = "bf16"
 """The scheme of the rest, and the meaning of no scheme at all."""
-WIDE_BITS = 16
-"""A tied table of so many bits is one copy whatever its readers call them."""
 
 
 def uniform_assignment(

@@ -201,6 +201,9 @@ class Runtime(Entry):
     """Cycles that a kernel starts later after one of another kind than after itself."""
     peer_all_reduce: bool = False
     """Whether it has all-reduce kernels over peer memory beside NCCL."""
+    shares_tables: bool = False
+    """Whether a look-up reads the table that a product of the same constant stores, in whatever
+    format; others keep a table of look-ups in 16 bits."""
     every_combination: bool = False
     """An architect's runtime: every pair of formats has a kernel at the unit's rate."""
 

@@ -178,12 +178,16 @@ class RegionWork:
         return self.repeats * sum(op.macs for op in self.ops)
 
     def quantized(self, quantizers: Mapping[OperandName, Quantizer]) -> RegionWork:
-        """A copy whose contracting ops, and the weights and inputs they read, are quantized."""
-        ops = tuple(op.quantized(quantizers) if op.kind in CONTRACTING else op for op in self.ops)
+        """A copy whose contracting ops, and the weights and inputs they read, are quantized.
+
+        Where none contracts, tables of look-ups are.
+        """
+        multiplies = any(op.kind in CONTRACTING for op in self.ops)
+        ops = tuple(op.quantized(_of(op, quantizers, multiplies=multiplies)) for op in self.ops)
         chosen = {
             operand.value: operand.quantizer
             for op in ops
-            if op.kind in CONTRACTING
+            if op.kind in CONTRACTING or op.kind == "embedding"
             for operand in op.operands
             if operand.quantizer is not None
         }
@@ -192,6 +196,15 @@ class RegionWork:
             for operand in self.reads
         )
         return replace(self, ops=ops, reads=reads)
+
+
+def _of(
+    op: Op, quantizers: Mapping[OperandName, Quantizer], *, multiplies: bool
+) -> Mapping[OperandName, Quantizer]:
+    """Those of the quantizers of a region that an op takes."""
+    if op.kind == "embedding" and not multiplies:
+        return {name: one for name, one in quantizers.items() if name == "weight"}
+    return quantizers if op.kind in CONTRACTING else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,13 +40,20 @@ def recipe(model: Model, formats: Mapping[str, str]) -> Recipe:
     return recipe_of_assignment(model, Assignment.of(found))
 
 
+def shared(model: Model, format: str) -> Recipe:
+    """The model whose head and look-up share one copy of their table in a format."""
+    (tie,) = model.analysis.ties
+    keys = (tie.look_up.key, *(one.site.key for one in tie.products))
+    return recipe_of_assignment(model, Assignment.of(dict.fromkeys(keys, quantizer(format))))
+
+
 def recipe_of_assignment(model: Model, assignment: Assignment) -> Recipe:
     """The model with an assignment, calibrated on random tokens."""
     split = Split(inputs=dict.fromkeys(model.graph.inputs, TOKENS), labels=None, kind="tokens")
     evaluator = build_evaluator(
         model.analysis,
         Data(source="given", calibration=SAMPLES, search=SAMPLES, report=SAMPLES),
-        model.analysis.by_key,
+        model.analysis.with_tables,
         tuple(assignment),
         splits=Splits(calibration=split, search=split, report=split),
     )

@@ -93,13 +93,15 @@ def prepare(
         check_source(space.data.source, folder)
     ranks = None if splits is None else given_ranks(splits)
     design = open_design(space, origin=origin, folder=folder, devices=devices, ranks=ranks)
-    sites = {site.key: site for variable in design.problem.variables for site in variable.sites}
+    sites = {
+        site.key: site for variable in design.problem.variables for site in variable.every_site
+    }
     quantizers = [
-        (site.key, choice.quantizers[site.role])
+        (site.key, quantizer)
         for variable in design.networks.scored(design.networks.apart).variables
         for choice in variable.choices
-        for site in variable.sites
-        if site.role in choice.quantizers
+        for site in variable.every_site
+        if (quantizer := variable.quantizer(site, choice)) is not None
     ]
     evaluator = build_evaluator(
         design.model.analysis,

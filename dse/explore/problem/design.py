@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from dse.errors import SpaceError, nearest
-from dse.evaluate.cost_tables import build_costs
+from dse.evaluate.cost_tables import build_costs, shares_tables
 from dse.evaluate.costs import Costs
 from dse.explore.problem.constraint import QUALITY, parse_bound, parse_constraints
 from dse.explore.problem.correction import Correction
@@ -176,6 +176,8 @@ def open_design(
     problem = build_problem(
         space, found, origin=origin, stored=stored_sites(space, model.analysis, folder, devices)
     )
+    if shares_tables(space, folder, devices):
+        problem = problem.sharing(model.analysis.ties)
     cost_model = cost_model_of(space, folder)
     priced_model = (cost_model or model).priced(space.scenario.dims)
 

@@ -152,7 +152,7 @@ def plan_of(recipe: Recipe) -> Plan:
         return plan
     plan.network = found
     plan.vocabulary = None if isinstance(vocabulary, Refusal) else vocabulary
-    plan.layers = layers_of(recipe, fused=False)
+    plan.layers = layers_of(recipe, fused=False, tables=True)
     plan.refused += plan.layers.refused
     plan.refused += _refused(recipe, plan.layers)
     _name(plan, recipe.checkpoint)
@@ -206,9 +206,12 @@ def _name(plan: Plan, folder: Path) -> None:
     assert plan.layers is not None
     assert plan.network is not None
     table = _table(plan.network)
-    layers = {one.linear.weight: one for one in plan.layers.quantized.values()}
+    shared = plan.layers.shared
+    layers = {
+        shared.get(module, one.linear.weight): one for module, one in plan.layers.quantized.items()
+    }
     # What its look-up reads otherwise is no table that a head could share.
-    heads = (one for one in plan.layers.linears.values() if one.tied)
+    heads = (one for one in plan.layers.linears.values() if one.tied and one.module not in shared)
     unshared = [
         one.weight for one in heads if one.weight in layers or one.weight in plan.layers.replaced
     ]

@@ -87,9 +87,9 @@ def _tensors(
     """The tensors of a file under their names in the new one."""
     layers = contents.layers
     quantized = {
-        layer.linear.weight: module
+        layers.shared.get(module, layer.linear.weight): module
         for module, layer in layers.quantized.items()
-        if not layer.linear.tied
+        if not layer.linear.tied or module in layers.shared
     }
     with safe_open(path, framework="pt") as file:
         for tensor in stored:
@@ -102,8 +102,9 @@ def _tensors(
 
 
 def _named(module: str, contents: Contents) -> Iterator[tuple[str, Tensor]]:
+    home = contents.layers.home(module)
     for name, tensor in contents.packed[module].items():
-        yield f"{module}.{name}", tensor.clone()  # safetensors takes no shared memory
+        yield f"{home}.{name}", tensor.clone()  # safetensors takes no shared memory
 
 
 def _tied(contents: Contents) -> dict[str, Tensor]:
@@ -111,7 +112,7 @@ def _tied(contents: Contents) -> dict[str, Tensor]:
     return {
         name: tensor
         for module, layer in contents.layers.quantized.items()
-        if layer.linear.tied
+        if layer.linear.tied and module not in contents.layers.shared
         for name, tensor in _named(module, contents)
     }
 
@@ -127,7 +128,8 @@ def network_entries(source: Path, layers: Layers) -> dict[str, Any]:
     had = str(given.get(key, "float32"))
     dtype = layers.dtype or (had if had in HALVES else HALVES[0])
     entries: dict[str, Any] = {key: dtype}
-    if any(layer.linear.tied for layer in layers.quantized.values()):
+    apart = (module for module in layers.quantized if module not in layers.shared)
+    if any(layers.quantized[module].linear.tied for module in apart):
         entries["tie_word_embeddings"] = False
     return entries
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from dse.execute.emulate import Emulator
+from dse.execute.emulate import Emulator, Tied
 from dse.execute.operators.step import Quantize
 from dse.execute.quantizers import Shift
 from dse.export.base import Inexpressible, Recipe, Refusal
@@ -54,6 +54,8 @@ class Layers:
     """Every linear layer of the network, by module."""
     quantized: dict[str, Layer] = field(default_factory=dict)
     """By module."""
+    shared: dict[str, str] = field(default_factory=dict)
+    """Stored tables by module whose weight they are, where a look-up reads the module's copy."""
     caches: dict[str, dict[str, Cache]] = field(default_factory=dict)
     """Keys (`k`) and values (`v`) by attention module, where they are quantized."""
     attentions: set[str] = field(default_factory=set)
@@ -69,6 +71,10 @@ class Layers:
     def dtype(self) -> str | None:
         """The type that the assignment wants the network to run in; None where it says nothing."""
         return PRECISIONS[min(self.precisions)] if self.precisions else None
+
+    def home(self, module: str) -> str:
+        """The module whose tensors a layer's are: that of the table which a look-up shares."""
+        return self.shared.get(module, f"{module}.weight").removesuffix(".weight")
 
     @property
     def kept(self) -> list[str]:
@@ -91,13 +97,16 @@ class Layers:
         return {linear.module for group in groups for linear in group}
 
 
-def layers_of(recipe: Recipe, *, fused: bool = True, experts: bool = True) -> Layers:
+def layers_of(
+    recipe: Recipe, *, fused: bool = True, experts: bool = True, tables: bool = False
+) -> Layers:
     """The layers of a recipe whose model is a Hugging Face folder.
 
     Args:
         recipe: the recipe.
         fused: whether the runtime loads siblings (`q_proj`, `k_proj`, `v_proj`) as one layer.
         experts: whether the target says matrices of experts; else they are none of its layers.
+        tables: whether the runtime's look-ups read what a layer stores.
 
     Raises:
         CheckpointError: the folder is no longer what it was.
@@ -108,7 +117,7 @@ def layers_of(recipe: Recipe, *, fused: bool = True, experts: bool = True) -> La
     if not experts:
         linears = {name: one for name, one in linears.items() if one.stack is None}
     found = Layers(checkpoint=checkpoint, linears=linears)
-    sorter = _Sorter(recipe=recipe, found=found)
+    sorter = _Sorter(recipe=recipe, found=found, tables=tables)
     # Weights first: an input is written with the weight that it meets.
     for key in sorted(recipe.bound, key=lambda key: (not key.endswith("/in1"), key)):
         sorter.sort(key, recipe.bound[key])
@@ -143,6 +152,7 @@ class _Sorter:
 
     recipe: Recipe
     found: Layers
+    tables: bool
     sites: Mapping[str, Site] = field(init=False)
     linears: dict[str, list[Linear]] = field(init=False)
     """By node; several where the node multiplies a stack of experts."""
@@ -224,6 +234,8 @@ class _Sorter:
         linears = self.linears.get(node, [])
         if isinstance(quantize, Shift):
             self._correct(linears, quantize)
+        elif isinstance(quantize, Tied):
+            self._share(key)
         elif not isinstance(quantize, Emulator):
             raise Inexpressible("is no quantizer of ours", instead="a format of the catalogue is")
         elif quantize.quantizer.format.scale is None:
@@ -239,9 +251,30 @@ class _Sorter:
         else:
             raise Inexpressible(
                 "checkpoints quantize linear layers, their inputs, and caches of keys and values; "
-                f"this is none of them ({self.sites[key].role})",
+                f"this is none of them ({self._called(key)})",
                 instead="bf16 or fp16 is written",
             )
+
+    def _called(self, key: str) -> str:
+        analysis = self.recipe.program.analysis
+        tables = {site.key for site in analysis.tables}
+        return "the table of a look-up" if key in tables else analysis.sites_with([key])[key].role
+
+    def _share(self, key: str) -> None:
+        """A look-up that reads what a layer stores."""
+        ties = self.recipe.program.analysis.ties
+        (tie,) = (one for one in ties if one.look_up.key == key)
+        linears = [one for p in tie.products for one in self.linears.get(p.site.node, [])]
+        module = next((one.module for one in linears if one.module in self.found.quantized), None)
+        table = tie.look_up.value
+        while table in self.recipe.graph.producer:
+            table = self.recipe.graph.producer[table].inputs[0]
+        if not self.tables or module is None or table not in self.found.checkpoint.tensors:
+            raise Inexpressible(
+                "runtimes of this target keep the tables of look-ups in 16 bits",
+                instead="gguf and mlx write one copy; search for a target that keeps two",
+            )
+        self.found.shared[module] = table
 
     def _correct(self, linears: Sequence[Linear], shift: Shift) -> None:
         linear = linears[0] if len(linears) == 1 else None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from dse.execute.emulate import Emulator
+from dse.execute.emulate import Emulator, Tied
 from dse.execute.operators.step import Quantize
 from dse.execute.quantizers import Shift
 from dse.export.base import Inexpressible, Recipe, Refusal
@@ -33,6 +33,11 @@ def _check(recipe: Recipe, key: str, quantize: Quantize | None) -> None:
         quantize = quantize.then
     if quantize is None:
         return
+    if isinstance(quantize, Tied):
+        raise Inexpressible(
+            "a look-up reads the copy of its table that a product stores",
+            instead="gguf and mlx write one copy; search for a target that keeps two",
+        )
     if not isinstance(quantize, Emulator):
         raise Inexpressible("is no quantizer of ours", instead="a format of the catalogue is")
     refuse_transforms(quantize.quantizer)

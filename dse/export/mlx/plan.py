@@ -55,7 +55,7 @@ class Plan:
         return {
             **dict(common),
             **dict.fromkeys(self.layers.kept, False),
-            **{module: one.settings for module, one in self.packed.items()},
+            **{self.layers.home(module): one.settings for module, one in self.packed.items()},
         }
 
 
@@ -76,7 +76,7 @@ def plan_of(recipe: Recipe) -> Plan | None:
     """
     if recipe.checkpoint is None:
         return None
-    layers = layers_of(recipe, fused=False, experts=False)
+    layers = layers_of(recipe, fused=False, experts=False, tables=True)
     plan = Plan(layers=layers, refused=[*layers.refused, *_unsaid(recipe, layers)])
     for module, layer in layers.quantized.items():
         key = layer.linear.weight_key

@@ -63,7 +63,8 @@ def _weights(recipe: Recipe, plan: Plan, out: Path) -> Check:
         stored |= mx.load(str(path))
     worst = 0.0
     for module, wanted in emulated(recipe, plan.layers):
-        found = torch.from_numpy(np.array(_unpacked(stored, module, settings[module])))
+        home = plan.layers.home(module)
+        found = torch.from_numpy(np.array(_unpacked(stored, home, settings[home])))
         difference = float((found - wanted).abs().max())
         if difference:
             raise ExportError(f"{checker} reads {module} with a difference of {difference:.3g}")

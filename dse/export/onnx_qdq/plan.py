@@ -11,7 +11,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from dse.execute.emulate import Emulator, static_state
+from dse.execute.emulate import Emulator, Tied, static_state
 from dse.execute.operators.dtype import BY_NAME
 from dse.execute.operators.step import Quantize
 from dse.execute.quantizers import Shift
@@ -138,6 +138,11 @@ def _placement(quantize: Quantize, constant: Tensor | None) -> tuple[Placement, 
     """
     if isinstance(quantize, Shift):
         return _shifted(quantize, constant)
+    if isinstance(quantize, Tied):
+        raise Inexpressible(
+            "a look-up reads the copy of its table that a product stores",
+            instead="gguf and mlx write one copy; search for a target that keeps two",
+        )
     if not isinstance(quantize, Emulator):
         raise Inexpressible("is no quantizer of ours", instead="a format of the catalogue is")
     element = _element(quantize)

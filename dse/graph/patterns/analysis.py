@@ -148,6 +148,11 @@ class Analysis:
         inside = frozenset().union(*kernels)
         return stored_sites(self.flow, self.regions, (*self.sites, *self.other_sites), inside)
 
+    @cached_property
+    def with_tables(self) -> Mapping[str, Site]:
+        """The sites of contracting nodes, and tables of look-ups that share one, by key."""
+        return {**self.by_key, **{tie.look_up.key: tie.look_up for tie in self.ties}}
+
     def sites_with(self, keys: Iterable[str]) -> Mapping[str, Site]:
         """The sites of contracting nodes by key, and the other ones that an assignment names."""
         wanted = set(keys) - self.by_key.keys()

@@ -81,6 +81,14 @@ def refused(recipe: Recipe, out: Path) -> str:
     return str(caught.value)
 
 
+def test_a_table_that_a_look_up_shares_is_refused(tmp_path: Path) -> None:
+    model = open_model(str(folders.folder("llama", tmp_path / "in")))
+    message = refused(folders.shared(model, "int8_channel"), tmp_path / "out")
+    (tie,) = model.analysis.ties
+    assert tie.look_up.key in message
+    assert "keep the tables of look-ups in 16 bits" in message
+
+
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
 def test_five_formats_in_one_folder_are_read_with_the_emulators_numbers(
     family: str, tmp_path: Path

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import gguf
 import numpy as np
+import pandas as pd
 
 from tests.cli.conftest import Dse
 from tests.export import folders
@@ -27,6 +28,55 @@ candidates:
 objectives: [quality_loss, weight_bytes]
 search: {trials: 4, seed: 0}
 """
+
+
+TIED = """
+model: m
+data: {source: data.npz, calibration: 4, search: 4, report: 4}
+scenario: {phases: {one: {share: 1, dims: {batch: 1, sequence: 16}}}}
+targets:
+  - {name: h100, device: h100-sxm, runtime: llama-cpp}
+candidates:
+  - match: {role: head}
+    use:
+      - bf16
+      - {name: q8, weight: q8_0, activation: bf16}
+      - {name: q6, weight: q6_k, activation: bf16}
+  - {match: {}, use: [bf16]}
+objectives: [quality_loss, weight_bytes]
+search: {trials: 3, seed: 0}
+"""
+VOCABULARY, WIDTH = 300, 256
+
+
+def tied(where: Path) -> Path:
+    """A folder whose head is its table of tokens, and a space that searches the head alone."""
+    folders.folder("llama", where / "m", **SIZES)  # type: ignore[arg-type]
+    tokenizer(where / "m", VOCABULARY)
+    tokens = np.random.default_rng(0).integers(3, VOCABULARY, (12, 16))
+    np.savez(where / "data.npz", input_ids=tokens)
+    (where / "space.yaml").write_text(TIED)
+    return where / "space.yaml"
+
+
+def test_a_tied_table_is_priced_as_the_file_has_it(dse: Dse, tmp_path: Path) -> None:
+    space, run = tied(tmp_path), tmp_path / "run"
+    searched = dse("search", space, "--out", run, "--quiet")
+    assert searched.code == 0, searched.err
+    trials = pd.read_csv(run / "trials.csv").set_index("name")
+    out = tmp_path / "q8.gguf"
+    done = dse("export", run, "--trial", trials.loc["q8", "trial"], "--to", "gguf", "-o", out)
+    assert done.code == 0, done.err
+    tensors = {one.name: one for one in gguf.GGUFReader(out).tensors}
+    assert "output.weight" not in tensors
+    assert tensors["token_embd.weight"].tensor_type.name == "Q8_0"
+    assert tensors["token_embd.weight"].n_bytes == VOCABULARY * WIDTH // 32 * 34
+    matrices = sum(one.n_bytes for one in tensors.values() if len(one.shape) > 1)
+    vectors = sum(int(one.n_elements) for one in tensors.values() if len(one.shape) == 1)
+    # Vectors are priced in 16 bits; llama.cpp keeps them in float32.
+    priced = trials["weight_bytes"].to_dict()
+    assert priced["q8"] == matrices + 2 * vectors
+    assert priced["bf16"] - priced["q8"] == 72_000
 
 
 def test_a_search_of_a_folder_ends_with_a_file(dse: Dse, tmp_path: Path) -> None:

@@ -113,6 +113,34 @@ def test_zero_points_are_exact_biases_of_float32(
     assert f"{beyond} bytes" in weights.note
 
 
+@pytest.mark.parametrize("format", ["int8@g64/bf16", "mxfp8", "uint4@g64/bf16-fitted~~bf16"])
+def test_a_table_that_a_look_up_shares_is_stored_once(
+    format: str, models: dict[str, Model], tmp_path: Path
+) -> None:
+    given = folders.shared(models["llama"], format)
+    weights, outputs = deliver(given, "mlx", tmp_path / "out", verify=True)
+    assert (weights.compared, weights.difference) == ("1 weights", 0.0)
+    assert outputs.difference is not None
+    assert outputs.difference < 1e-4
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["tie_word_embeddings"] is True
+    assert "bits" in config["quantization"]["model.embed_tokens"]
+    tensors = load_file(tmp_path / "out" / "model.safetensors")
+    assert not any(name.startswith("lm_head") for name in tensors)
+    (tie,) = models["llama"].analysis.ties
+    table = given.constant(tie.products[0].site.key)
+    assert table is not None
+    one = dict(given.assignment)[tie.look_up.key]
+    parts = {
+        part: tensors[name].nbytes
+        for part in ("weight", "scales", "biases")
+        if (name := f"model.embed_tokens.{part}") in tensors
+    }
+    if one.format.offset is None:
+        parts.pop("biases", None)
+    assert sum(parts.values()) == one.format.storage_bytes(tuple(table.T.shape), (1,))
+
+
 def test_scales_of_another_type_than_the_networks_are_told(
     models: dict[str, Model], tmp_path: Path
 ) -> None:
