@@ -44,7 +44,10 @@ def model(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     )
     opsets = [helper.make_opsetid("", 17)]
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "f.onnx")
-    quantize_dynamic(tmp_path / "f.onnx", tmp_path / "q.onnx", per_channel=request.param)
+    # Products of full 8-bit weights saturate in ONNX Runtime on processors without VNNI.
+    quantize_dynamic(
+        tmp_path / "f.onnx", tmp_path / "q.onnx", per_channel=request.param, reduce_range=True
+    )
     return tmp_path / "q.onnx"
 
 
