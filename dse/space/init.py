@@ -47,8 +47,8 @@ class Draft:
     devices: Mapping[str, Device] = field(default_factory=dict)
     """By the name that a target uses, where it is not one of the catalogue or a file."""
     served: bool = True
-    """Whether an imported decoder is drafted as it is served, which exports that form of it;
-    without, its phases are one call, which is enough where only candidates are asked for."""
+    """Whether an imported decoder is drafted as it is served; without, its phases are one call,
+    which is enough where only candidates are asked for."""
 
 
 def space_text(model: Model, location: str, draft: Draft) -> str:
@@ -135,12 +135,9 @@ def _served_phases(model: Model, draft: Draft) -> dict[str, tuple[int, dict[str,
     facts = facts_of(model.graph)
     if not draft.served or facts is None or not facts.causal or PAST in draft.dims:
         return {}
-    try:
-        served = model.priced((PAST,))
-    except GraphError:
-        return {}  # a network that keeps no keys and values
-    dims = _dims(served, draft)
-    if not {PAST, "sequence", "batch"} <= dims.keys():
+    # The form that keeps keys and values takes as long to export again; `dse check` tries it.
+    dims = _dims(model, draft)
+    if model.served is None or not {"sequence", "batch"} <= dims.keys():
         return {}
     context = facts.context or dims["sequence"] + ANSWER
     given = "sequence" in draft.dims

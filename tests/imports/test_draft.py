@@ -10,13 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dse.errors import GraphError
 from dse.explore.problem.design import open_design
 from dse.explore.run import run_search
 from dse.explore.workload import workload
 from dse.graph.ir.graph import Graph
 from dse.imports.facts import KEY
-from dse.imports.folder import open_folder
 from dse.model import Model, open_model
 from dse.space.check import describe
 from dse.space.init import Draft, space_text
@@ -84,14 +82,6 @@ def test_what_predicts_no_token_is_one_call_within_its_context(opened: Model) ->
     phases = drafted(with_facts(opened, causal=False)).phases
     assert list(phases) == ["call"]
     assert phases["call"].dims == {"batch": 1, "sequence": CONTEXT}
-
-
-def test_a_decoder_whose_cached_form_cannot_be_exported_is_one_call(llama: Path) -> None:
-    def fails() -> Graph:
-        raise GraphError("keeps no keys and values between calls")
-
-    model = Model(name="m", graph=open_folder(llama), served=fails)
-    assert list(drafted(model).phases) == ["call"]
 
 
 def test_a_draft_is_checked_and_searched_with_both_prices(
