@@ -19,7 +19,6 @@ from dse.graph.ir.site import Region
 from dse.graph.onnx.load import load
 from dse.graph.patterns.analysis import Analysis
 from dse.space.build import is_searched, searched_sites
-from dse.space.stored import TENSOR
 from dse.space.uniform import WIDE, uniform_assignment
 from hwmodels.devices.device import Device
 from hwmodels.formats import catalog
@@ -334,7 +333,7 @@ def _unpriced(analysis: Analysis, named: Sequence[str], runtime: Runtime) -> tup
     """Says which formats of an assignment stand where nothing is priced by format."""
     others = [key for key in named if key not in analysis.by_key]
     priced = {site.key for site in analysis.tables} if others else set()
-    if others and runtime.placement == TENSOR:
+    if others and runtime.stores_tensors:
         priced |= {site.key for sites in analysis.stored.values() for site in sites}
     names = [key for key in others if key not in priced]
     if not names:

@@ -86,7 +86,7 @@ def check(
     json: JsonFlag = False,
 ) -> None:
     """Check a space: size, variables, ties, native choices."""
-    from dse.evaluate.cost_tables import build_costs, shares_tables  # noqa: PLC0415
+    from dse.evaluate.cost_tables import build_costs  # noqa: PLC0415
     from dse.evaluate.described import described_outputs  # noqa: PLC0415
     from dse.space.opened import cost_model_of  # noqa: PLC0415
 
@@ -95,12 +95,9 @@ def check(
     _check_method(summary.space.search.method, str(space))
     cost_model = cost_model_of(summary.space, folder)
     costed = cost_model or summary.model
-    problem = summary.problem
-    if shares_tables(summary.space, folder):
-        problem = problem.sharing(summary.model.analysis.ties)
     costs = build_costs(
         summary.space,
-        problem,
+        summary.problem,
         summary.model.analysis.regions,
         costed.priced(summary.space.scenario.dims).analysis,
         origin=str(space),
@@ -123,21 +120,35 @@ def check(
 
 
 def _remarks(space: Space, opened: OpenedModel, out: Path) -> tuple[str, ...]:
-    """Remarks on a drafted space: its targets, and assumptions of the model's price."""
-    from dse.evaluate.cost_tables import build_costs  # noqa: PLC0415
-    from dse.space.build import build_problem  # noqa: PLC0415
+    """Remarks on a drafted space: its targets, and assumptions of the model's price.
 
-    regions = opened.analysis.regions
-    problem = build_problem(space, regions, origin=str(out))
+    A form with a cache would be exported for that; `dse check` does, and says what there is to it.
+    """
+    from dse.evaluate.cost_tables import build_costs  # noqa: PLC0415
+    from dse.space.targeted import targeted_problem  # noqa: PLC0415
+
     return build_costs(
-        space,
-        problem,
-        regions,
-        opened.priced(space.scenario.dims).analysis,
+        _without_cache(space, opened),
+        targeted_problem(space, opened.analysis, out.parent, origin=str(out)),
+        opened.analysis.regions,
+        opened.analysis,
         origin=str(out),
         folder=out.parent,
         same_network=True,
     ).remarks
+
+
+def _without_cache(space: Space, opened: OpenedModel) -> Space:
+    """The space with its first phase alone, as a call of the form that was opened."""
+    from dse.model import PAST  # noqa: PLC0415
+
+    if opened.served is None or PAST not in space.scenario.dims:
+        return space
+    name, phase = next(iter(space.scenario.phases.items()))
+    dims = {size: value for size, value in phase.dims.items() if size != PAST}
+    phases = {name: phase.model_copy(update={"dims": dims})}
+    scenario = space.scenario.model_copy(update={"phases": phases})
+    return space.model_copy(update={"scenario": scenario})
 
 
 COMMANDS = (init, check)

@@ -125,16 +125,6 @@ def _only_emulated(
             )
 
 
-def shares_tables(space: Space, folder: Path, devices: Mapping[str, Device] | None = None) -> bool:
-    """Whether on every target of a space look-ups read what a product of their table stores.
-
-    Raises:
-        HardwareError: unknown or wrong devices and runtimes.
-    """
-    runtimes = (platform_of(target, folder, devices)[1] for target in space.targets)
-    return all(runtime.shares_tables for runtime in runtimes)
-
-
 def _operand_choices(
     problem: Problem, variable: int | None
 ) -> tuple[Mapping[OperandName, Quantizer], ...]:

@@ -36,7 +36,7 @@ def build_problem(
         regions: of the model.
         origin: what errors call the space.
         stored: tensors between products that follow a region's activations, by its name
-            (`dse.space.stored`).
+            (`dse.space.targeted`).
 
     Raises:
         SpaceError: unknown schemes or formats, rules and ties that match nothing, regions that no

@@ -8,12 +8,11 @@ from pathlib import Path
 from dse.data import code_of, is_code
 from dse.model import Model
 from dse.plugins import code_file
-from dse.space.build import build_problem
 from dse.space.load import load_space
 from dse.space.opened import searched_model, with_ranks
 from dse.space.problem import Problem
 from dse.space.schema import Space
-from dse.space.stored import stored_sites
+from dse.space.targeted import targeted_problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +58,7 @@ def summarised(space: Space, *, origin: str, folder: Path) -> SpaceSummary:
     """
     model = searched_model(space, folder)
     space = with_ranks(space, model.graph)
-    stored = stored_sites(space, model.analysis, folder)
-    problem = build_problem(space, model.analysis.regions, origin=origin, stored=stored)
+    problem = targeted_problem(space, model.analysis, folder, origin=origin)
     return SpaceSummary(
         space=space, model=model, problem=problem, code=foreign_code(space, folder)
     )

@@ -19,10 +19,9 @@ from dse.model import PAST, Model
 from dse.space.annotated import annotated_candidates
 from dse.space.build import is_searched
 from dse.space.native import Platforms, are_shared, native_uses
+from dse.space.platform import platform_of
 from dse.space.schema import Mode, Rule, Target, Tie
 from hwmodels.devices.device import Device
-from hwmodels.devices.load import load_device
-from hwmodels.runtimes.load import load_runtime
 from hwmodels.work.work import RegionWork
 
 LIKELY_SIZES = {"batch": 1, "sequence": 512, "past": 0}
@@ -154,21 +153,14 @@ def _target_lines(draft: Draft) -> list[str]:
     lines = ["targets:  # see: dse devices, dse runtimes"]
     for target in draft.targets:
         name = f"name: {target.name}, " if target.name else ""
-        driver = target.runtime or _device(draft, target).default_runtime
+        device, _ = platform_of(target, Path(), draft.devices)
+        driver = target.runtime or device.default_runtime
         lines.append(f"  - {{{name}device: {target.device}, runtime: {driver}}}")
     return lines
 
 
-def _device(draft: Draft, target: Target) -> Device:
-    return draft.devices.get(target.device) or load_device(target.device)
-
-
 def _platforms(draft: Draft) -> Platforms:
-    found = []
-    for target in draft.targets:
-        device = _device(draft, target)
-        found.append((device, load_runtime(target.runtime or device.default_runtime)))
-    return found
+    return [platform_of(target, Path(), draft.devices) for target in draft.targets]
 
 
 def _works(model: Model, draft: Draft) -> dict[str, RegionWork]:

@@ -188,7 +188,7 @@ def _readers(groups: Sequence[Sequence[_Step]]) -> dict[str, set[int]]:
 
 def _in_one_format(region: RegionWork, runtime: Runtime) -> RegionWork:
     """The region without Q/DQ where a kernel writes its result in the format that is stored."""
-    if runtime.placement != "tensor" and not runtime.every_combination:
+    if not runtime.stores_tensors and not runtime.every_combination:
         return region
     made_of: dict[str, str] = {}
     kept = []
@@ -217,7 +217,7 @@ def producer_tags(region: RegionWork) -> frozenset[str]:
 
 def _stored(op: Op, context: Context, runtime: Runtime) -> Op:
     """A non-contracting op; with tensor-side Q/DQ it runs in the format of what it writes."""
-    if runtime.placement != "tensor" or context.output is None:
+    if not runtime.stores_tensors or context.output is None:
         return op
     return op.requantized(
         {operand.name: context.output for operand in op.operands if not operand.is_weight}
@@ -325,7 +325,7 @@ def _border(ops: Sequence[Op], needed: set[str]) -> tuple[list[Operand], list[Op
 def _conversions(
     executions: Sequence[Execution], runtime: Runtime, context: Context
 ) -> list[Conversion]:
-    if runtime.placement == "tensor":
+    if runtime.stores_tensors:
         return []
     found: list[Conversion] = []
     for run in executions:

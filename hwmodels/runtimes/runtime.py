@@ -214,6 +214,11 @@ class Runtime(Entry):
                     f"mode {mode.name} is for {', '.join(sorted(strange))}, which `families` lacks"
                 )
 
+    @property
+    def stores_tensors(self) -> bool:
+        """Whether every tensor is stored once, in one format, beside no 16-bit stream."""
+        return self.placement == "tensor"
+
     def exists_for(self, architecture: Architecture) -> bool:
         """Whether the software runs on devices of that architecture at all."""
         return not self.families or architecture.family in self.families

@@ -84,13 +84,13 @@ class _Build:
             any(offer) or _contracts(region)
             for region, offer in zip(regions, offered, strict=True)
         ]
-        owner = storage_owners(self.work, decided) if self._tensor_side else {}
+        owner = storage_owners(self.work, decided) if self.runtime.stores_tensors else {}
         output_owner = [
             next((owner[o.value] for o in region.writes if o.value in owner), index)
             for index, region in enumerate(regions)
         ]
         implied = [
-            index if decided[index] or not self._tensor_side else output_owner[index]
+            index if decided[index] or not self.runtime.stores_tensors else output_owner[index]
             for index in range(len(regions))
         ]
         roles = _Roles(offered=offered, implied=implied, output_owner=output_owner, owner=owner)
@@ -117,7 +117,7 @@ class _Build:
         }
         seen = self._number((structure.key, *sorted(producers.items())))
         outputs: Sequence[Quantizers] = (
-            roles.offered[roles.output_owner[index]] if self._tensor_side else ({},)
+            roles.offered[roles.output_owner[index]] if self.runtime.stores_tensors else ({},)
         )
         contexts = [Context(producers=producers, output=stored_format(out)) for out in outputs]
         found = []
@@ -143,10 +143,6 @@ class _Build:
         for kernel in (*plan.kernels, *kernels_of(plan.conversions)):
             self._register(kernel)
         return plan
-
-    @property
-    def _tensor_side(self) -> bool:
-        return self.runtime.placement == "tensor"
 
     def _register(self, kernel: Kernel) -> None:
         self.rows.setdefault(kernel, len(self.rows))
@@ -191,7 +187,7 @@ class _Build:
     def _assemble(self, roles: _Roles, plans: Plans, wanted: list[_Requantizations]) -> PhaseTable:
         regions = self.work.regions
         most = max((len(offer) for offer in roles.offered), default=1)
-        outputs = most if self._tensor_side else 1
+        outputs = most if self.runtime.stores_tensors else 1
         base = np.full((len(regions), most, outputs, len(COLUMNS)), np.inf)
         status = np.zeros((len(regions), most), dtype=np.int64)
         repeats = [region.repeats for region in regions]

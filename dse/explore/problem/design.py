@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from dse.errors import SpaceError, nearest
-from dse.evaluate.cost_tables import build_costs, shares_tables
+from dse.evaluate.cost_tables import build_costs
 from dse.evaluate.costs import Costs
 from dse.explore.problem.constraint import QUALITY, parse_bound, parse_constraints
 from dse.explore.problem.correction import Correction
@@ -24,12 +24,11 @@ from dse.explore.solve.surrogate import Surrogate
 from dse.graph.ir.assignment import Assignment
 from dse.model import Model
 from dse.sensitivity.table import Sensitivity, finite
-from dse.space.build import build_problem
 from dse.space.constraint import Constraint
 from dse.space.opened import cost_model_of, searched_model, with_ranks
 from dse.space.problem import Point, Problem
 from dse.space.schema import Space, several
-from dse.space.stored import stored_sites
+from dse.space.targeted import targeted_problem
 from hwmodels.devices.device import Device
 
 LOGGER = logging.getLogger(__name__)
@@ -46,6 +45,8 @@ class Design:
     """The folder that the space's relative paths start from."""
     model: Model
     cost_model: Model | None
+    priced: Model
+    """The network that costs are of, in the form that the scenario's sizes speak of."""
     problem: Problem
     """The decisions as they are asked for: assignments, digests and exports say this."""
     networks: Networks
@@ -55,11 +56,6 @@ class Design:
     constraints: tuple[Constraint, ...]
     corrections: Mapping[str, Correction] = field(default_factory=dict)
     """Cost column -> what measurements made outside add to its prediction."""
-
-    @property
-    def priced(self) -> Model:
-        """The network that costs are of, in the form that the scenario's sizes speak of."""
-        return (self.cost_model or self.model).priced(self.space.scenario.dims)
 
     def corrected(self, corrections: Mapping[str, Correction]) -> Design:
         """The design with other corrections of its costs."""
@@ -173,34 +169,30 @@ def open_design(
     model = searched_model(space, folder, ranks)
     space = with_ranks(space, model.graph)
     found = model.analysis.regions
-    problem = build_problem(
-        space, found, origin=origin, stored=stored_sites(space, model.analysis, folder, devices)
-    )
-    if shares_tables(space, folder, devices):
-        problem = problem.sharing(model.analysis.ties)
+    problem = targeted_problem(space, model.analysis, folder, origin=origin, devices=devices)
     cost_model = cost_model_of(space, folder)
-    priced_model = (cost_model or model).priced(space.scenario.dims)
+    priced = (cost_model or model).priced(space.scenario.dims)
 
-    def priced(problem: Problem) -> Costs:
+    def costs_of(problem: Problem) -> Costs:
         return build_costs(
             space,
             problem,
             found,
-            priced_model.analysis,
+            priced.analysis,
             origin=origin,
             folder=folder,
             devices=devices,
             same_network=cost_model is None,
         )
 
-    costs = priced(problem)
+    costs = costs_of(problem)
     substitutes = Substitutes.of(costs)
     for remark in (*costs.remarks, *substitutes.remarks(problem)):
         LOGGER.warning("%s", remark)
     asked = problem
     if substitutes.everywhere:
         problem = substitutes.applied(problem)
-        costs = priced(problem)
+        costs = costs_of(problem)
     objectives, networks = _objectives(space, asked, costs, substitutes, origin)
     constraints = parse_constraints(
         space.constraints,
@@ -216,6 +208,7 @@ def open_design(
         folder=folder,
         model=model,
         cost_model=cost_model,
+        priced=priced,
         problem=problem,
         networks=networks,
         costs=costs,

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from dse.evaluate.costs import Costs
 from dse.space.build import resolve_choice
 from dse.space.problem import Choice, Problem
-from dse.space.stored import TENSOR
 from hwmodels.formats.element import is_wide
 from hwmodels.runtimes.legality import default_element
 from hwmodels.work.cost import STATUS_ORDER, Status
@@ -84,7 +83,7 @@ def _stands(costs: Costs, place: int) -> dict[Place, Choice]:
     """Choices that a target runs in place of those that were asked for."""
     target = costs.targets[place]
     wide = default_element(target.deployment.device)
-    stores = target.deployment.runtime.placement == TENSOR
+    stores = target.deployment.runtime.stores_tensors
     found: dict[Place, Choice] = {}
     for _, _, table in target.table.phases:
         for region, name in enumerate(table.regions):

@@ -14,9 +14,8 @@ from dse.errors import ExportError
 from dse.execute.emulate import Emulator
 from dse.export import Check, Recipe, deliver, exporter
 from dse.model import Model, open_model
-from dse.space.build import build_problem
 from dse.space.load import parse_space
-from dse.space.stored import stored_sites
+from dse.space.targeted import targeted_problem
 from tests.export.litert import networks
 
 pytest.importorskip("ai_edge_litert")
@@ -100,9 +99,7 @@ def test_a_residual_network_runs_in_integers_where_its_sums_are_rounded(
 def chosen(model: Model, place: int) -> Recipe:
     """A point of a space of an integer target; beyond the choices, these one after the other."""
     space = parse_space(SPACE, origin="s.yaml")
-    problem = build_problem(
-        space, model.analysis.regions, stored=stored_sites(space, model.analysis, Path())
-    )
+    problem = targeted_problem(space, model.analysis, Path())
     counts = [len(variable.choices) for variable in problem.variables]
     mixed = place >= min(counts)
     point = [(at if mixed else place) % count for at, count in enumerate(counts)]
