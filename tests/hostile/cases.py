@@ -184,7 +184,7 @@ def trial_of(run: Path, choice: str) -> str:
 def checkpoint(rng: random.Random, folder: Path) -> list[str]:
     """A Hugging Face folder with one or two files changed."""
     copied = folder / "case"
-    shutil.copytree(folder / "llama", copied)
+    shutil.copytree(folder / "encoder", copied)
     for _ in range(rng.choice((1, 1, 2))):
         path = copied / rng.choice(("config.json", "config.json", "model.safetensors"))
         path.write_bytes(mutate.checkpoint_file(rng, path))

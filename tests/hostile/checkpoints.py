@@ -14,6 +14,13 @@ import yaml
 from tests.imports import families
 from tests.text import toy
 
+ENCODER: Mapping[str, int] = {
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+}
+"""Of the network whose folder is damaged: the one that torch exports in the least time."""
 SIZES: Mapping[str, Any] = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1,
          "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16,
          "max_position_embeddings": 256}  # fmt: skip
@@ -48,6 +55,7 @@ def save(folder: Path) -> None:
     """Writes all of them; tasks read what a case has made of the texts."""
     families.save("llama", folder / "llama", **SIZES)
     toy.save(folder / "llama")
+    families.save("bert", folder / "encoder", **ENCODER)
     (folder / "text.txt").write_text(toy.TEXT * 40)
     (folder / "choices.jsonl").write_text("\n".join(map(json.dumps, RECORDS)))
     (folder / "tasks.yaml").write_text(yaml.safe_dump(TASKS, sort_keys=False))

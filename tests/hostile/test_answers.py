@@ -31,10 +31,10 @@ FOUND = (4035, 5628, 6185, 7681, 7886, 8886)
 SOUND = (
     *(["predict", f"{name}.onnx", *PRICED] for name in MODELS if name != "attention"),
     ["predict", "attention.onnx", *PRICED, "--dim", "sequence=4"],
-    ["search", "annotated.onnx", *SEARCHED],
+    ["search", "annotated.onnx", *SEARCHED[:-1], "sound.searched"],
     ["predict", "mlp.onnx", "--assignment", "annotated.onnx", "--dim", "batch=2", *CPU],
     ["import", "llama.gguf", "-o", "sound.folder"],
-    ["predict", "llama", *PRICED, "--dim", "sequence=4"],
+    ["predict", "encoder", *PRICED, "--dim", "sequence=4"],
     ["evaluate", "llama", "--format", "w8a8_int8", "--data", "text.txt", "--samples", "2"],
 )  # fmt: skip
 """A mutation of what is refused as it stands would try nothing."""
