@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
-import onnx.parser
 import pytest
 import torch
 
@@ -18,28 +16,15 @@ from dse.predict import Prediction, Usage, predict
 from dse.space.schema import Data
 from dse.space.uniform import uniform_assignment
 from hwmodels.formats.catalog import quantizer
-
-MODEL = """
-<ir_version: 8, opset_import: ["" : 17]>
-g (int64[batch, sequence] ids) => (float[batch, sequence, 48] logits) {
-    h = Gather (table, ids)
-    a = MatMul (h, w)
-    t = Transpose <perm = [1, 0]> (table)
-    logits = MatMul (a, t)
-}
-"""
-ROWS, DEPTH = 48, 32
+from tests.evaluate import tied
+from tests.evaluate.tied import DEPTH, HEAD, ROWS, TABLE
 
 
 @pytest.fixture(scope="module")
 def analysis(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
     folder = tmp_path_factory.mktemp("tied")
     rng = np.random.default_rng(0)
-    model = onnx.parser.parse_model(MODEL)
-    for name, shape in (("table", (ROWS, DEPTH)), ("w", (DEPTH, DEPTH))):
-        weight = rng.normal(size=shape).astype(np.float32)
-        model.graph.initializer.append(onnx.numpy_helper.from_array(weight, name))
-    onnx.save(model, folder / "m.onnx")
+    tied.save(folder / "m.onnx", lambda shape: rng.normal(size=shape))
     np.savez(folder / "d.npz", ids=rng.integers(0, ROWS, size=(24, 4)))
     return open_model(str(folder / "m.onnx")).analysis
 
@@ -83,7 +68,7 @@ def _predicted(analysis: Analysis, sites: dict[str, str]) -> tuple[Prediction, .
 
 
 FORMATS = ["int8", "int8_channel", "int4_g128", "int4_g32", "mxfp4", "nvfp4", "e4m3_channel"]
-TABLE, HEAD, HIDDEN = "Gather_0/in0", "MatMul_3/in1", 2 * DEPTH * DEPTH
+HIDDEN = 2 * DEPTH * DEPTH
 
 
 def _bytes(name: str) -> int:

@@ -17,11 +17,10 @@ from torch.nn import functional
 
 from dse.execute.operators.window import window
 from dse.graph.ir.graph import Graph, Node
+from dse.graph.ir.operators import RECURRENT
 
 RANKS = {"Conv": (3, 4), "Gemm": (2,), "MatMul": (2,)}
 """Operators with the ranks of weights that they take as rows times a matrix."""
-RECURRENT = frozenset({"RNN", "GRU", "LSTM"})
-"""Operators with two weights, (directions, gates, depth): of the input and of the hidden state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

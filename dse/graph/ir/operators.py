@@ -89,6 +89,10 @@ NORMS = {
 
 FUSED_ATTENTION = frozenset({"Attention", "MultiHeadAttention", "GroupQueryAttention"})
 
+RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
+"""Recurrences of ONNX's own domain: two weights, (directions, gates, depth), of the input and of
+the hidden state."""
+
 CONVOLUTIONS = frozenset({
     "Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "DeformConv", "FusedConv",
 })  # fmt: skip

@@ -16,7 +16,7 @@ from dse.graph.ir.flat import BRANCHES, LOOP_HEAD, carried_count, is_spliced
 from dse.graph.ir.graph import Dim, Graph, Initializer, Node, TensorType
 from dse.graph.ir.known import UNKNOWN, Known
 from dse.graph.ir.operators import INTEGER_FORM, WRITE_PAIRS
-from dse.graph.onnx.dimension import bound
+from dse.graph.onnx.dimension import bound, dimensions
 from dse.graph.onnx.infer import MAX_ELEMENTS, Inference, squeezes_all
 from dse.graph.onnx.most import most_sizes
 from dse.graph.patterns.contraction import factors, is_contracting
@@ -301,7 +301,8 @@ class Walk:
 
     def _assumed(self) -> list[str]:
         """Names of sizes that are the most there can be, since nobody said them."""
-        return [name for name in self.dims if any(f": {name} is known" in n for n in self.notes)]
+        told = {*dimensions(self.model), *self.said}
+        return [name for name in self.dims if name not in told]
 
     def _scalar(self, node: Node, data: np.ndarray) -> int:
         if data.size != 1:

@@ -15,10 +15,10 @@ from onnx.shape_inference import InferenceError
 from dse.graph.ir.flat import LOOP_HEAD, carried_count, is_spliced
 from dse.graph.ir.graph import Dim, Graph, Node, TensorType
 from dse.graph.ir.known import UNKNOWN, Known
+from dse.graph.ir.operators import RECURRENT
 from dse.graph.onnx.bound import constant_known
 from dse.graph.onnx.infer import Inference, squeezes_all
 
-RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 SEQUENCE_AXES = 3
 MATRIX_AXES = 2
 SIZES = ("int32", "int64")

@@ -12,8 +12,8 @@ from itertools import zip_longest
 from dse.graph.ir.attribute import integer, text
 from dse.graph.ir.graph import Dim, Node, TensorType
 from dse.graph.ir.known import UNKNOWN, Known
+from dse.graph.onnx.convert import MICROSOFT
 
-DOMAIN = "com.microsoft"
 SKIP_SUM = 3
 """Index of the output of a skip norm that is the sum of its inputs."""
 
@@ -24,7 +24,7 @@ Rule = Callable[[Node, Types], Sequence[TensorType | None]]
 
 def contrib_outputs(node: Node, inputs: Sequence[Known]) -> tuple[Known, ...] | None:
     """The types of a node's results; None for an operator that is not listed here."""
-    rule = RULES.get(node.op_type) if node.domain == DOMAIN else None
+    rule = RULES.get(node.op_type) if node.domain == MICROSOFT else None
     if rule is None:
         return None
     kinds = [known.type if isinstance(known.type, TensorType) else None for known in inputs]

@@ -15,6 +15,8 @@ from dse.graph.ir.initializer import FileInitializer, dtype_name, from_proto
 
 ONNX_DOMAIN = ""
 """The ONNX domain; files may also write it `ai.onnx`."""
+MICROSOFT = "com.microsoft"
+"""The domain of ONNX Runtime's own operators."""
 NAMELESS = frozenset({"", "?", "*", "None", "none", "-1"})
 """Marks of converters for a size without a name: two of them need not be equal."""
 

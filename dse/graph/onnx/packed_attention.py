@@ -13,9 +13,7 @@ import numpy as np
 import onnx
 
 from dse.errors import GraphError
-from dse.graph.onnx.convert import domain_name
-
-DOMAIN = "com.microsoft"
+from dse.graph.onnx.convert import MICROSOFT, domain_name
 
 DEAD = frozenset({"past_present_share_buffer", "rotary_embedding_dim"})
 """Attributes that say nothing without a cache or a rotation inside."""
@@ -34,11 +32,11 @@ def unpack_attentions(
     packed = [
         node
         for node in graph.node
-        if domain_name(node.domain) == DOMAIN and node.op_type == "Attention"
+        if domain_name(node.domain) == MICROSOFT and node.op_type == "Attention"
     ]
     faults = [f"{node.name} ({fault})" for node in packed for fault in _faults(node, weights)]
     if faults:
-        message = f"{where}: not supported: {DOMAIN}.Attention with {', '.join(faults)}"
+        message = f"{where}: not supported: {MICROSOFT}.Attention with {', '.join(faults)}"
         raise GraphError(f"{message}; export with MultiHeadAttention or without this fusion")
     if not packed:
         return
@@ -86,7 +84,7 @@ def _unpacked(node: onnx.NodeProto, hidden: list[int]) -> tuple[onnx.NodeProto, 
         [*parts, inputs[2], inputs[3], inputs[5]],
         node.output[:1],
         name=node.name,
-        domain=DOMAIN,
+        domain=MICROSOFT,
     )
     attention.attribute.extend(
         a for a in node.attribute if a.name not in DEAD | {"do_rotary", "qkv_hidden_sizes"}

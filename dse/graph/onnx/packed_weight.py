@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 import onnx
 
-from dse.graph.onnx.convert import domain_name
+from dse.graph.onnx.convert import MICROSOFT, domain_name
 
-DOMAIN = "com.microsoft"
 _KINDS = onnx.TensorProto
 _BYTES = _KINDS.UINT8
 UNSIGNED = {2: _KINDS.UINT2, 4: _KINDS.UINT4, 8: _BYTES}
@@ -129,7 +128,7 @@ def packed_weight(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto
 def is_packed(node: onnx.NodeProto) -> bool:
     """Whether a node is one of those whose weights are packed."""
     known = node.op_type in ("MatMulNBits", "GatherBlockQuantized")
-    return known and domain_name(node.domain) == DOMAIN
+    return known and domain_name(node.domain) == MICROSOFT
 
 
 def _table(dims: tuple[int, ...], given: Mapping[str, int], bits: int) -> tuple[int, int]:

@@ -12,7 +12,8 @@ from typing import Any
 
 import onnx
 
-RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
+from dse.graph.ir.operators import RECURRENT
+
 SEQUENCE, LENGTHS, STATES = 0, 4, (5, 6)
 """Inputs of a recurrence."""
 KEPT = frozenset({

@@ -18,7 +18,8 @@ import numpy as np
 import onnx
 
 from dse.errors import GraphError
-from dse.graph.onnx.packed_weight import DOMAIN, Layout, Packed, is_packed, packed_weight
+from dse.graph.onnx.convert import MICROSOFT
+from dse.graph.onnx.packed_weight import Layout, Packed, is_packed, packed_weight
 
 _COLUMNS = 1
 """Axis of the elements of a row."""
@@ -48,7 +49,7 @@ def unpack_weights(
     layouts = _layouts(found.values(), constants, faults)
     faults += _shared(graph, layouts)
     if faults:
-        raise GraphError(f"{where}: not supported: {DOMAIN}.{f'; {DOMAIN}.'.join(faults)}")
+        raise GraphError(f"{where}: not supported: {MICROSOFT}.{f'; {MICROSOFT}.'.join(faults)}")
     for place in (tensors, graph.initializer):
         for tensor in place:
             if tensor.name in layouts:
@@ -158,7 +159,7 @@ def _dequantized(packed: Packed) -> Iterator[onnx.NodeProto]:
         yield _constant(np.array(packed.zero, np.uint8), zeros)
     yield onnx.helper.make_node(
         "DequantizeLinear", [codes, scales, zeros], [_weight(packed)], name=_weight(packed),
-        domain=DOMAIN, axis=_COLUMNS, block_size=1 if packed.group_index else packed.block,
+        domain=MICROSOFT, axis=_COLUMNS, block_size=1 if packed.group_index else packed.block,
     )  # fmt: skip
 
 

@@ -5,35 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnx.parser
 import pytest
 
 from dse.explore.problem.design import Design, open_design
 from dse.space.load import parse_space
 from hwmodels.formats.quantizer import Quantizer
+from tests.evaluate import tied
+from tests.evaluate.tied import DEPTH, HEAD, ROWS, TABLE
 
-MODEL = """
-<ir_version: 8, opset_import: ["" : 17]>
-g (int64[batch, sequence] ids) => (float[batch, sequence, 48] logits) {
-    h = Gather (table, ids)
-    a = MatMul (h, w)
-    t = Transpose <perm = [1, 0]> (table)
-    logits = MatMul (a, t)
-}
-"""
-ROWS, DEPTH = 48, 32
 ELEMENTS = ROWS * DEPTH
 REST = 2 * DEPTH * DEPTH
-HEAD, TABLE = "MatMul_3/in1", "Gather_0/in0"
 
 
 def _design(folder: Path, *runtimes: str) -> Design:
-    model = onnx.parser.parse_model(MODEL)
-    for name, shape in (("table", (ROWS, DEPTH)), ("w", (DEPTH, DEPTH))):
-        weight = np.ones(shape, np.float32)
-        model.graph.initializer.append(onnx.numpy_helper.from_array(weight, name))
-    onnx.save(model, folder / "m.onnx")
+    tied.save(folder / "m.onnx", np.ones)
     targets = "".join(f"  - {{device: h100-sxm, runtime: {one}}}\n" for one in runtimes)
     text = (
         "model: m.onnx\ndata: {source: d.npz}\n"

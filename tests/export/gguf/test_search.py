@@ -14,53 +14,37 @@ from tests.export.gguf.test_exporter import SIZES, tokenizer
 
 SPACE = """
 model: m
-data: {source: data.npz, calibration: 4, search: 4, report: 4}
-scenario: {phases: {one: {share: 1, dims: {batch: 1, sequence: 16}}}}
+data: {{source: data.npz, calibration: 4, search: 4, report: 4}}
+scenario: {{phases: {{one: {{share: 1, dims: {{batch: 1, sequence: 16}}}}}}}}
 targets:
-  - {name: h100, device: h100-sxm, runtime: llama-cpp}
+  - {{name: h100, device: h100-sxm, runtime: llama-cpp}}
 candidates:
-  - match: {kind: gemm}
-    use:
-      - bf16
-      - {name: q4, weight: q4_k, activation: bf16}
-      - {name: q8, weight: q8_0, activation: bf16}
-  - {match: {}, use: [bf16]}
+  - match: {match}
+    use: {use}
+  - {{match: {{}}, use: [bf16]}}
 objectives: [quality_loss, weight_bytes]
-search: {trials: 4, seed: 0}
+search: {{trials: 4, seed: 0}}
 """
-
-
-TIED = """
-model: m
-data: {source: data.npz, calibration: 4, search: 4, report: 4}
-scenario: {phases: {one: {share: 1, dims: {batch: 1, sequence: 16}}}}
-targets:
-  - {name: h100, device: h100-sxm, runtime: llama-cpp}
-candidates:
-  - match: {role: head}
-    use:
-      - bf16
-      - {name: q8, weight: q8_0, activation: bf16}
-      - {name: q6, weight: q6_k, activation: bf16}
-  - {match: {}, use: [bf16]}
-objectives: [quality_loss, weight_bytes]
-search: {trials: 3, seed: 0}
-"""
+Q4, Q6, Q8 = (
+    f"{{name: {name}, weight: {weight}, activation: bf16}}"
+    for name, weight in (("q4", "q4_k"), ("q6", "q6_k"), ("q8", "q8_0"))
+)
 VOCABULARY, WIDTH = 300, 256
 
 
-def tied(where: Path) -> Path:
-    """A folder whose head is its table of tokens, and a space that searches the head alone."""
+def asked(where: Path, match: str, *uses: str) -> Path:
+    """A folder whose head is its table of tokens, and a space that searches some products."""
     folders.folder("llama", where / "m", **SIZES)  # type: ignore[arg-type]
     tokenizer(where / "m", VOCABULARY)
     tokens = np.random.default_rng(0).integers(3, VOCABULARY, (12, 16))
     np.savez(where / "data.npz", input_ids=tokens)
-    (where / "space.yaml").write_text(TIED)
+    text = SPACE.format(match=match, use=f"[bf16, {', '.join(uses)}]")
+    (where / "space.yaml").write_text(text)
     return where / "space.yaml"
 
 
 def test_a_tied_table_is_priced_as_the_file_has_it(dse: Dse, tmp_path: Path) -> None:
-    space, run = tied(tmp_path), tmp_path / "run"
+    space, run = asked(tmp_path, "{role: head}", Q8, Q6), tmp_path / "run"
     searched = dse("search", space, "--out", run, "--quiet")
     assert searched.code == 0, searched.err
     trials = pd.read_csv(run / "trials.csv").set_index("name")
@@ -80,13 +64,9 @@ def test_a_tied_table_is_priced_as_the_file_has_it(dse: Dse, tmp_path: Path) -> 
 
 
 def test_a_search_of_a_folder_ends_with_a_file(dse: Dse, tmp_path: Path) -> None:
-    folders.folder("llama", tmp_path / "m", **SIZES)  # type: ignore[arg-type]
-    tokenizer(tmp_path / "m", 300)
-    tokens = np.random.default_rng(0).integers(3, 300, (12, 16))
-    np.savez(tmp_path / "data.npz", input_ids=tokens)
-    (tmp_path / "space.yaml").write_text(SPACE)
+    space = asked(tmp_path, "{kind: gemm}", Q4, Q8)
     run, out = tmp_path / "run", tmp_path / "out.gguf"
-    searched = dse("search", tmp_path / "space.yaml", "--out", run, "--quiet")
+    searched = dse("search", space, "--out", run, "--quiet")
     assert searched.code == 0, searched.err
     done = dse("export", run, "--to", "gguf", "-o", out, "--verify")
     assert done.code == 0, done.err
