@@ -14,7 +14,7 @@ import yaml
 from tests.imports import families
 from tests.text import toy
 
-ENCODER: Mapping[str, int] = {
+ENCODER: Mapping[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 32,
     "num_hidden_layers": 1,
