@@ -12,7 +12,6 @@ import csv
 import json
 import math
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -20,6 +19,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
+
+from studies.large_imports.memory import peak_bytes
 
 HERE = Path(__file__).parent
 LLAMA = {"num_key_value_heads": 8, "vocab_size": 128256, "num_attention_heads": 32,
@@ -146,7 +147,7 @@ def measured(folder: Path) -> dict[str, Any]:
         "served_s": round(served_s, 1),
         "price_s": round(price_s, 1),
         "latency_s": round(found.cost.latency_s, 5),
-        "peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2),
+        "peak_gb": round(peak_bytes() / 1e9, 2),
         "load": round(os.getloadavg()[0], 1),
     }
 
