@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dse.cli.check import YAML, is_device_file, record_of, say_comparison
 from dse.cli.platform import DEVICE_RUNTIME
 from dse.cli.screen import JsonFlag, Screen, Value, positive
 
@@ -52,9 +53,18 @@ def predict_ops(
     *,
     device: DeviceName,
     runtime: Runtime = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Compare with the times of the table (median_us or measured_us), by group; "
+            "-o may be left out, or be a device file (.yaml) to write, adapted to them.",
+        ),
+    ] = False,
     out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="PRED.csv", help="The table with predictions.")
-    ],
+        Path | None,
+        typer.Option("-o", "--out", metavar="PRED.csv", help="The table with predictions."),
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Predict latency and energy of every operator of a table."""
@@ -63,6 +73,11 @@ def predict_ops(
     from hwmodels.runtimes.platform import load_platform  # noqa: PLC0415
 
     screen: Screen = context.obj
+    if check:
+        check_ops(screen, ops, device, runtime=runtime, out=out, as_json=json)
+        return
+    if out is None or out.suffix in YAML:
+        raise typer.BadParameter("-o PRED.csv is needed, or --check")
     platform = load_platform(device, runtime=runtime)
     found = platform.device
     table = read_optable(ops, timed=False)
@@ -71,6 +86,90 @@ def predict_ops(
     _answer(screen, {"predictions": str(out), **_summary(table, frame)}, as_json=json)
     if not (json or found.validated):
         screen.remark(f"{found.name}: not validated against silicon: {found.note}")
+
+
+def check_ops(
+    screen: Screen,
+    ops: Path,
+    device: str,
+    *,
+    runtime: str | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Print how far predictions are from the times of a table; write what `out` names."""
+    from hwmodels.adapt.deviation import compare_ops, known_rows  # noqa: PLC0415
+    from hwmodels.adapt.limits import refuse_impossible_times  # noqa: PLC0415
+    from hwmodels.adapt.prediction import predict_ops as predicted  # noqa: PLC0415
+    from hwmodels.operators.optable import read_optable, timed_rows  # noqa: PLC0415
+    from hwmodels.runtimes.platform import load_platform  # noqa: PLC0415
+
+    adapts = out is not None and is_device_file(out)
+    platform = load_platform(device, runtime=runtime)
+    table = read_optable(ops, timed=True)
+    refuse_impossible_times(table, platform.device, platform.runtime_origin)
+    fitted = _fitted(table, device, platform.runtime_origin, out) if out and adapts else {}
+    if out and not adapts:
+        _write(predicted(table, platform.device, platform.runtime_origin), out)
+        fitted = {"predictions": str(out)}
+    comparison = compare_ops(table, platform.device, platform.runtime_origin)
+    without = len(table.shapes) - len(timed_rows(table))
+    known = known_rows(table, platform.device, platform.runtime_origin)
+    if as_json:
+        where = {"device": platform.device.name, "rows_without_time": without, "rows_known": known}
+        screen.json(where | record_of(comparison) | fitted)
+        return
+    say_comparison(screen, comparison)
+    if without:
+        screen.remark(f"{without} rows have no time and are left out")
+    if known:
+        screen.remark(
+            f"{known} of the rows are in the device's file, which is adapted to them: their "
+            "errors say nothing of others"
+        )
+    if fitted:
+        screen.result("")
+        _answer(screen, fitted, as_json=False)
+
+
+def _fitted(
+    table: OpTable,
+    device: str,
+    driver: str,
+    out: Path,
+    *,
+    samples: int | None = None,
+    seed: int = 0,
+) -> dict[str, Value]:
+    """Write a device file that is adapted to a table, and tell what that gains."""
+    from dse.files import write_atomically  # noqa: PLC0415
+    from hwmodels.adapt.few_shot import (  # noqa: PLC0415
+        fittable_device,
+        fitted_device_file,
+        measurements_of,
+        samples_of,
+    )
+    from hwmodels.adapt.gains import fit_errors  # noqa: PLC0415
+    from hwmodels.operators.optable import timed_rows  # noqa: PLC0415
+    from hwmodels.runtimes.platform import split_platform  # noqa: PLC0415
+
+    device_file, _ = split_platform(device)
+    before = fittable_device(device_file)
+    rows = samples_of(table, before, runtime=driver, samples=samples, seed=seed)
+    taken = measurements_of(table, rows, driver)
+    write_atomically(out, fitted_device_file(device_file, taken))
+    errors = fit_errors(table, rows, taken, before, runtime=driver)
+    return {
+        "device_file": str(out),
+        "samples": len(rows),
+        "rows_without_time": len(table.shapes) - len(timed_rows(table)),
+        "median_error_before": errors.before,
+        "median_error_left_out": errors.left_out,
+        "left_out_inside_interval": errors.left_out_inside,
+        "rows_not_used": errors.unused,
+        "not_used_median_error_before": errors.unused_before,
+        "not_used_median_error_after": errors.unused_after,
+    }
 
 
 def fit(
@@ -95,39 +194,18 @@ def fit(
     json: JsonFlag = False,
 ) -> None:
     """Adapt the predictions to hardware on which a few operators were measured."""
-    from dse.files import write_atomically  # noqa: PLC0415
-    from hwmodels.adapt.few_shot import (  # noqa: PLC0415
-        fittable_device,
-        fitted_device_file,
-        measurements_of,
-        samples_of,
-    )
-    from hwmodels.adapt.gains import fit_errors, with_measurements  # noqa: PLC0415
-    from hwmodels.operators.optable import read_optable, timed_rows  # noqa: PLC0415
+    from hwmodels.adapt.few_shot import fittable_device  # noqa: PLC0415
+    from hwmodels.devices.load import load_device  # noqa: PLC0415
+    from hwmodels.operators.optable import read_optable  # noqa: PLC0415
     from hwmodels.runtimes.platform import split_platform  # noqa: PLC0415
 
     screen: Screen = context.obj
     device_file, named = split_platform(device)
-    before = fittable_device(device_file)
-    driver = named or runtime or before.default_runtime
+    driver = named or runtime or fittable_device(device_file).default_runtime
     table = read_optable(measurements, timed=True)
-    rows = samples_of(table, before, runtime=driver, samples=samples, seed=seed)
-    taken = measurements_of(table, rows, driver)
-    write_atomically(out, fitted_device_file(device_file, taken))
-    errors = fit_errors(table, rows, taken, before, runtime=driver)
-    answer: dict[str, Value] = {
-        "device_file": str(out),
-        "samples": len(rows),
-        "rows_without_time": len(table.shapes) - len(timed_rows(table)),
-        "median_error_before": errors.before,
-        "median_error_left_out": errors.left_out,
-        "left_out_inside_interval": errors.left_out_inside,
-        "rows_not_used": errors.unused,
-        "not_used_median_error_before": errors.unused_before,
-        "not_used_median_error_after": errors.unused_after,
-    }
+    answer = _fitted(table, device, driver, out, samples=samples, seed=seed)
     if suggest:
-        after = with_measurements(before, taken)
+        after = load_device(out)
         answer["measure_next"] = str(
             _write_suggestions(table, after, out, runtime=driver, count=suggest, seed=seed)
         )

@@ -140,10 +140,15 @@ def _columns(rows: Rows) -> list[tuple[str, list[str], bool]]:
         (
             name,
             [shown_as(name, value) for value in column],
-            all(isinstance(value, int | float) for value in column),
+            all(isinstance(value, int | float) or _is_share(value) for value in column),
         )
         for name, column in zip(rows.columns, values, strict=True)
     ]
+
+
+def _is_share(value: Value) -> bool:
+    """Whether a cell is a percentage in words, or an empty one among them."""
+    return isinstance(value, str) and (not value or value.endswith("%"))
 
 
 def shown_as(column: str, value: Value) -> str:

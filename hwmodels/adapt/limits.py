@@ -29,11 +29,13 @@ def refuse_impossible_times(table: OpTable, device: Device, runtime: str) -> Non
     if not len(rows):
         return
     measured = table.frame["median_us"].to_numpy(dtype=float)[rows]
-    light = float(np.median(measured / light_us(table, device, runtime)[rows]))
+    limits = light_us(table, device, runtime)[rows]
+    light = float(np.median(np.divide(measured, limits, where=limits > 0, out=limits + np.inf)))
     if light < TOO_FAST:
         raise MeasurementError(
             f"{table.source}: median_us is {light:.2g} times the physical limit of {device.name} "
-            "in the median; expected microseconds at or above it: check the unit of the column"
+            "in the median; expected microseconds at or above it: check the unit of the column, "
+            "and the device"
         )
     predicted = predict_ops(table, device, runtime)["predicted_us"].to_numpy()[rows]
     ratio = float(np.median(measured / predicted))

@@ -15,6 +15,7 @@ from hwmodels.operators.lower import compute_elements, operator_kernels
 from hwmodels.operators.optable import OpTable, runtimes_of
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.runtimes.runtime import Runtime
+from hwmodels.work.cost import BOUNDS, Bound
 from hwmodels.work.kernel import Kernel
 
 Floats = NDArray[np.float64]
@@ -32,21 +33,38 @@ def predict_ops(table: OpTable, device: Device, runtime: str) -> pd.DataFrame:
     Raises:
         HardwareError: An unknown runtime, or elements that the device cannot multiply.
     """
-    predicted = np.zeros((len(table.shapes), len(COLUMNS)))
-    for run, rows in _rows_by_runtime(table, runtime):
-        kernels, owners, of_row = _distinct_kernels(table, rows, device, run)
-        costs = estimator_of(device).estimate(kernels, device, run)
-        parts = np.array(
-            [(c.latency_s * 1e6, c.low_s * 1e6, c.high_s * 1e6, c.energy_j * 1e3) for c in costs]
-        )
-        sums = np.zeros((int(of_row.max()) + 1, len(COLUMNS)))
-        np.add.at(sums, owners, parts)
-        predicted[rows] = sums[of_row]
-    predicted = _rounded(predicted)
+    predicted = _rounded(_priced(table, device, runtime)[0])
     names = COLUMNS
     if "energy_mj" in table.frame:
         names = (*COLUMNS[:3], "predicted_energy_mj")
     return table.frame.assign(**{name: predicted[:, i] for i, name in enumerate(names)})
+
+
+def regimes(table: OpTable, device: Device, runtime: str) -> tuple[Bound, ...]:
+    """What bounds each row: launch, memory, compute, or conversion; that of the most time."""
+    by_bound = _priced(table, device, runtime)[1]
+    return tuple(BOUNDS[index] for index in np.argmax(by_bound, axis=1))
+
+
+def _priced(table: OpTable, device: Device, runtime: str) -> tuple[Floats, Floats]:
+    """`COLUMNS` of every row, and its microseconds by bound, shape (rows, bounds)."""
+    predicted = np.zeros((len(table.shapes), len(COLUMNS) + len(BOUNDS)))
+    for run, rows in _rows_by_runtime(table, runtime):
+        kernels, owners, of_row = _distinct_kernels(table, rows, device, run)
+        costs = estimator_of(device).estimate(kernels, device, run)
+        parts = np.array(
+            [
+                (
+                    c.latency_s * 1e6, c.low_s * 1e6, c.high_s * 1e6, c.energy_j * 1e3,
+                    *(c.latency_s * 1e6 * (c.bound == bound) for bound in BOUNDS),
+                )
+                for c in costs
+            ]
+        )  # fmt: skip
+        sums = np.zeros((int(of_row.max()) + 1, predicted.shape[1]))
+        np.add.at(sums, owners, parts)
+        predicted[rows] = sums[of_row]
+    return predicted[:, : len(COLUMNS)], predicted[:, len(COLUMNS) :]
 
 
 def _rounded(values: Floats) -> Floats:

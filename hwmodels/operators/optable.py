@@ -1,8 +1,9 @@
 """The operator table: one measured (or wanted) operator a row, read and checked.
 
-Columns are `op, shape, dtype, median_us`, optionally `energy_mj` and `runtime`; others are kept;
-`shape` is a JSON object of sizes. Times of torch runtimes are taken with cold caches (as
-`dse profile` measures), those of serving runtimes with warm ones (as their own tables are).
+Columns are `op, shape, dtype, median_us` (or `measured_us`), optionally `energy_mj` and `runtime`;
+others are kept; `shape` is a JSON object of sizes. Times of torch runtimes are taken with cold
+caches (as `dse profile` measures), those of serving runtimes with warm ones (as their own tables
+are).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from hwmodels.operators.lower import FLAGS, SIZES_OF_OP
 from hwmodels.operators.number_type import NUMBER_TYPES
 
 REQUIRED = ("op", "shape", "dtype")
+TIME, TIME_TOO = "median_us", "measured_us"
+"""The column of the times, and another name of it."""
 ALIASES = {"int8_wo": "w8a16", "int4_wo": "w4a16", "sq": "w8a8_int8_dynamic", "bfloat16": "bf16"}
 """aiconfigurator's names of number types."""
 MESSAGES_SHOWN = 20
@@ -57,12 +60,21 @@ def read_optable(path: Path, *, timed: bool) -> OpTable:
     """The table of a `.csv` or `.csv.gz` file.
 
     `timed`: times are needed, so that an absent column, NaN, zero, negative and duplicate times
-    are errors; rows with an empty time stay (see `timed_rows`).
+    are errors; rows with an empty time stay (see `timed_rows`). A column `measured_us` is called
+    `median_us` then.
 
     Raises:
         MeasurementError: Wrong columns or rows; one line each, the first `MESSAGES_SHOWN`.
     """
-    return checked_table(_frame(path), source=str(path), timed=timed)
+    frame = read_rows(path, "one operator a row")
+    if timed and TIME_TOO in frame:
+        if TIME in frame:
+            raise MeasurementError(
+                f"{path}: has the columns {TIME} and {TIME_TOO}, which are both the measured "
+                "time; keep one"
+            )
+        frame = frame.rename(columns={TIME_TOO: TIME})
+    return checked_table(frame, source=str(path), timed=timed)
 
 
 def checked_table(frame: pd.DataFrame, *, source: str, timed: bool) -> OpTable:
@@ -117,8 +129,12 @@ def _first_places(keys: NDArray[np.intp]) -> NDArray[np.intp]:
     return places[of_row]
 
 
-def _frame(path: Path) -> pd.DataFrame:
-    """The rows as text and numbers; only an empty cell counts as absent, "nan" does not."""
+def read_rows(path: Path, expected: str) -> pd.DataFrame:
+    """The rows as text and numbers; only an empty cell counts as absent, "nan" does not.
+
+    Raises:
+        MeasurementError: No file, no table, or no rows where there was `expected`.
+    """
     if not path.exists():
         raise MeasurementError(f"{path}: no such file")
     try:
@@ -126,7 +142,7 @@ def _frame(path: Path) -> pd.DataFrame:
     except (ValueError, OSError, EOFError, UnicodeDecodeError) as problem:
         raise MeasurementError(f"{path}: not a CSV table: {problem}") from None
     if frame.empty:
-        raise MeasurementError(f"{path}: no rows; expected one operator a row")
+        raise MeasurementError(f"{path}: no rows; expected {expected}")
     return frame
 
 

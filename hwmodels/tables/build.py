@@ -16,13 +16,13 @@ from hwmodels.plans.conversion import kernels_of, requantize_kernel
 from hwmodels.plans.region import Context, RegionPlan, plan_region, producer_tags
 from hwmodels.runtimes.runtime import Runtime
 from hwmodels.tables.activation import Activations, Quantizers, activations, stored_format
-from hwmodels.tables.phase import BOUNDS, COLUMNS, PhaseTable
+from hwmodels.tables.phase import COLUMNS, PhaseTable
 from hwmodels.tables.price import kernel_costs
 from hwmodels.tables.shared_cost import RequantizationCost
 from hwmodels.tables.sharing import Floats, Plans, Sharing, repeated
 from hwmodels.tables.storage import storage_owners
 from hwmodels.work.canonical import canonical_region, structure_of
-from hwmodels.work.cost import STATUS_ORDER
+from hwmodels.work.cost import BOUNDS, STATUS_ORDER
 from hwmodels.work.kernel import Kernel
 from hwmodels.work.memory import Liveness
 from hwmodels.work.work import CONTRACTING, Operand, RegionWork, Work

@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwmodels.tables.shared_cost import RequantizationCost, SharedCost
-from hwmodels.work.cost import AS_ASKED, STATUS_ORDER, Bound, CostEstimate, Note, Status
+from hwmodels.work.cost import AS_ASKED, BOUNDS, STATUS_ORDER, CostEstimate, Note, Status
 from hwmodels.work.memory import Liveness
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-BOUNDS: tuple[Bound, ...] = ("compute", "memory", "launch", "conversion", "communication")
 COLUMNS = (
     "latency_s", "low_s", "high_s", "energy_j", "traffic_bytes", "weight_bytes", "kv_bytes",
     *(f"{bound}_s" for bound in BOUNDS),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 Bound = Literal["compute", "memory", "launch", "conversion", "communication"]
+BOUNDS: tuple[Bound, ...] = ("compute", "memory", "launch", "conversion", "communication")
 Status = Literal["native", "weight_only", "upcast", "substituted", "emulated"]
 
 Note = Hashable
