@@ -41,7 +41,7 @@ def predict_ops(table: OpTable, device: Device, runtime: str) -> pd.DataFrame:
 
 
 def regimes(table: OpTable, device: Device, runtime: str) -> tuple[Bound, ...]:
-    """What bounds each row: launch, memory, compute, or conversion; that of the most time."""
+    """The bound of each row (launch, memory, compute, conversion): that of most of its time."""
     by_bound = _priced(table, device, runtime)[1]
     return tuple(BOUNDS[index] for index in np.argmax(by_bound, axis=1))
 
