@@ -36,7 +36,7 @@ def gemms_of(kernels: Sequence[Kernel], device: Device) -> Gemms:
         for name in ("m", "n", "k", "batch")
     )
     weights = array(kernels, lambda kernel: kernel.weight_bytes)
-    cold, warm = _temperatures(kernels)
+    cold, warm = temperatures(kernels)
     skipped = array(kernels, _skipped_bytes)
     warm_inputs = array(kernels, lambda kernel: not kernel.inputs_are_cold)
     copies = array(kernels, lambda kernel: kernel.weight_copies)
@@ -51,8 +51,8 @@ def gemms_of(kernels: Sequence[Kernel], device: Device) -> Gemms:
         warm_bytes=warm - skipped * warm_inputs,
         copied_bytes=weights * (copies > 1),
         copies=copies,
-        ops_per_s=_rates(kernels, device) * array(kernels, lambda kernel: kernel.efficiency),
-        peak_ops_per_s=_rates(kernels, device),
+        ops_per_s=rates(kernels, device) * array(kernels, lambda kernel: kernel.efficiency),
+        peak_ops_per_s=rates(kernels, device),
         integer=array(kernels, lambda kernel: is_integer(kernel.input_element)),
     )
 
@@ -102,7 +102,7 @@ def _convolution(
 def _attention(
     kernels: Sequence[Kernel], device: Device, gpu: GpuFigures, constants: SkeletonConstants
 ) -> Terms:
-    cold, warm = _temperatures(kernels)
+    cold, warm = temperatures(kernels)
     attentions = Attentions(
         batch=sizes(kernels, "batch"),
         heads=sizes(kernels, "heads"),
@@ -114,8 +114,8 @@ def _attention(
         cold_bytes=cold,
         warm_bytes=warm,
         kv_bytes=array(kernels, lambda kernel: kernel.weight_bytes),
-        ops_per_s=_rates(kernels, device) * array(kernels, lambda kernel: kernel.efficiency),
-        peak_ops_per_s=_rates(kernels, device),
+        ops_per_s=rates(kernels, device) * array(kernels, lambda kernel: kernel.efficiency),
+        peak_ops_per_s=rates(kernels, device),
         fp32=array(kernels, lambda kernel: kernel.input_element in WIDE_ELEMENTS),
     )
     return attention_terms(attentions, gpu, constants)
@@ -124,7 +124,7 @@ def _attention(
 def _move(
     kernels: Sequence[Kernel], _device: Device, gpu: GpuFigures, constants: SkeletonConstants
 ) -> Terms:
-    cold, warm = _temperatures(kernels)
+    cold, warm = temperatures(kernels)
     moves = Moves(
         constants=[constants.move(kernel.kind, kernel.detail) for kernel in kernels],
         rows=sizes(kernels, "rows"),
@@ -139,7 +139,7 @@ def _move(
 def _tiled(
     kernels: Sequence[Kernel], device: Device, gpu: GpuFigures, constants: SkeletonConstants
 ) -> Terms:
-    cold, warm = _temperatures(kernels)
+    cold, warm = temperatures(kernels)
     gemms = TiledGemms(
         m=sizes(kernels, "m") * sizes(kernels, "batch"),
         n=sizes(kernels, "n"),
@@ -151,8 +151,8 @@ def _tiled(
         cold_bytes=cold,
         warm_bytes=warm,
         ops=array(kernels, lambda kernel: 2 * kernel.macs),
-        ops_per_s=_rates(kernels, device) * array(kernels, lambda kernel: kernel.efficiency),
-        peak_ops_per_s=_rates(kernels, device),
+        ops_per_s=rates(kernels, device) * array(kernels, lambda kernel: kernel.efficiency),
+        peak_ops_per_s=rates(kernels, device),
     )
     return tiled_terms(gemms, gpu, constants)
 
@@ -181,7 +181,7 @@ def array(kernels: Sequence[Kernel], figure: Callable[[Kernel], float]) -> Float
     return np.array([figure(kernel) for kernel in kernels], dtype=float)
 
 
-def _rates(kernels: Sequence[Kernel], device: Device) -> Floats:
+def rates(kernels: Sequence[Kernel], device: Device) -> Floats:
     return array(kernels, lambda kernel: _rate(kernel, device))
 
 
@@ -196,7 +196,7 @@ def _rate(kernel: Kernel, device: Device) -> float:
     return rate.ops_per_s.value
 
 
-def _temperatures(kernels: Sequence[Kernel]) -> tuple[Floats, Floats]:
+def temperatures(kernels: Sequence[Kernel]) -> tuple[Floats, Floats]:
     """Bytes that must come from main memory, and bytes that may be in the cache."""
     cold = array(
         kernels,

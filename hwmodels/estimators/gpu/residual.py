@@ -8,6 +8,7 @@ The artefact is one `.npz` of arrays without pickle (`python -m hwmodels.fit` wr
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -26,6 +27,8 @@ from hwmodels.estimators.gpu.overhead import Overhead, Overheads
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int32]
 
+INTEGER_FIELDS = ("roots", "feature", "left", "right")
+FLOAT_FIELDS = ("threshold", "value")
 REGIMES = ("launch", "memory", "compute")
 UNSEEN_SHARE = 0.5
 """Share of the trees' correction for devices that did not go in: what trees learned of a few
@@ -150,16 +153,7 @@ def load_artefact(path: Path = ARTEFACT) -> GpuArtefact:
     """The artefact of a file, read without pickle."""
     with np.load(path, allow_pickle=False) as arrays:
         meta = json.loads(str(arrays["meta"]))
-        trees = Trees(
-            roots=arrays["roots"],
-            feature=arrays["feature"],
-            threshold=arrays["threshold"].astype(float),
-            left=arrays["left"],
-            right=arrays["right"],
-            value=arrays["value"].astype(float),
-            offset=float(meta["offset"]),
-            depth=int(meta["depth"]),
-        )
+        trees = trees_from_arrays(arrays, meta)
     return GpuArtefact(
         version=meta["version"],
         devices=tuple(meta["devices"]),
@@ -175,26 +169,36 @@ def load_artefact(path: Path = ARTEFACT) -> GpuArtefact:
 
 def save_artefact(artefact: GpuArtefact, path: Path) -> None:
     """Writes the artefact; equal artefacts give equal files."""
-    trees = artefact.trees
+    arrays, scalars = trees_to_arrays(artefact.trees)
     meta = {
         "version": artefact.version,
         "devices": list(artefact.devices),
         "runtimes": list(artefact.runtimes),
         "constants": constants_to_json(artefact.constants),
         "overheads": {name: asdict(one) for name, one in artefact.overheads.items()},
-        "offset": trees.offset,
         "weight_only": list(artefact.weight_only),
-        "depth": trees.depth,
         "seen": asdict(artefact.seen),
         "unseen": asdict(artefact.unseen),
+        **scalars,
     }
-    np.savez_compressed(
-        path,
-        meta=np.array(json.dumps(meta, sort_keys=True)),
-        roots=trees.roots,
-        feature=trees.feature,
-        threshold=trees.threshold.astype(np.float32),
-        left=trees.left,
-        right=trees.right,
-        value=trees.value.astype(np.float32),
-    )
+    np.savez_compressed(path, meta=np.array(json.dumps(meta, sort_keys=True)), **arrays)
+
+
+def trees_from_arrays(
+    arrays: Mapping[str, NDArray[np.generic]], scalars: Mapping[str, float], prefix: str = ""
+) -> Trees:
+    """The inverse of `trees_to_arrays`."""
+    found = {name: np.asarray(arrays[prefix + name]) for name in (*INTEGER_FIELDS, *FLOAT_FIELDS)}
+    floats = {name: found.pop(name).astype(float) for name in FLOAT_FIELDS}
+    return Trees(**found, **floats, offset=float(scalars["offset"]), depth=int(scalars["depth"]))
+
+
+def trees_to_arrays(
+    trees: Trees, prefix: str = ""
+) -> tuple[dict[str, NDArray[np.generic]], dict[str, float]]:
+    """Arrays by prefixed name, and what is a number."""
+    arrays: dict[str, NDArray[np.generic]] = {
+        prefix + name: getattr(trees, name) for name in INTEGER_FIELDS
+    }
+    arrays |= {prefix + name: getattr(trees, name).astype(np.float32) for name in FLOAT_FIELDS}
+    return arrays, {"offset": trees.offset, "depth": trees.depth}

@@ -212,7 +212,7 @@ class _Configuration:
             pipeline_s = pipeline_s + constants.split_cycles / gpu.clock_hz
             pipeline_s = pipeline_s + 8 * self.split * outputs / cache
             pipeline_s = np.where(depth < LEAST_SLICE, np.inf, pipeline_s)
-        total = _norm((compute_s, tiles_s, memory_s), constants.overlap) + pipeline_s
+        total = joined((compute_s, tiles_s, memory_s), constants.overlap) + pipeline_s
         fill = tiles / (waves * gpu.cores)
         return total, np.stack([compute_s, tiles_s, memory_s, pipeline_s, waves, fill])
 
@@ -226,8 +226,8 @@ class _Configuration:
         return seconds + cached_bytes / np.minimum(cache, drawn)
 
 
-def _norm(parts: tuple[Floats, ...], exponent: float) -> Floats:
-    """(sum of parts ** exponent) ** (1 / exponent), without overflow."""
-    largest = np.maximum.reduce(parts)
+def joined(parts: tuple[Floats, ...], exponent: float) -> Floats:
+    """Seconds of parts that overlap: (sum of parts ** exponent) ** (1 / exponent)."""
+    largest = np.maximum.reduce(parts)  # against overflow
     powers = sum((part / largest) ** exponent for part in parts)
     return np.asarray(largest * powers ** (1 / exponent))
