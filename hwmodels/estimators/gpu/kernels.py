@@ -182,6 +182,11 @@ def array(kernels: Sequence[Kernel], figure: Callable[[Kernel], float]) -> Float
 
 
 def rates(kernels: Sequence[Kernel], device: Device) -> Floats:
+    """Peak operations per second of what each kernel multiplies, shape (kernels,).
+
+    Raises:
+        WorkError: Operands that no unit of the device multiplies.
+    """
     return array(kernels, lambda kernel: _rate(kernel, device))
 
 

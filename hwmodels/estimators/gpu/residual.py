@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -181,7 +182,8 @@ def save_artefact(artefact: GpuArtefact, path: Path) -> None:
         "unseen": asdict(artefact.unseen),
         **scalars,
     }
-    np.savez_compressed(path, meta=np.array(json.dumps(meta, sort_keys=True)), **arrays)
+    stored: dict[str, Any] = {"meta": np.array(json.dumps(meta, sort_keys=True)), **arrays}
+    np.savez_compressed(path, **stored)
 
 
 def trees_from_arrays(
