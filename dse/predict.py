@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dse.errors import AssignmentError
@@ -30,6 +30,7 @@ from hwmodels.tables.network import Choices, CostTable, PhaseWork
 from hwmodels.tables.served import ServedTable
 from hwmodels.tables.serving import UTILISATION
 from hwmodels.work.cost import CostEstimate
+from hwmodels.work.kernel import KernelGroup
 from hwmodels.work.role import ROLES
 from hwmodels.work.work import OperandName
 
@@ -64,6 +65,8 @@ class Prediction:
     validated: bool
     """Whether the device's predictions were compared with measurements."""
     note: str
+    times: Mapping[KernelGroup, float] = field(default_factory=dict)
+    """Seconds of every group of kernels, where asked for; they add up to the latency."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +83,8 @@ class Usage:
     price_usd_per_h: float | None = None
     kv: Quantizer | None = None
     """Format of the KV cache, whatever the scheme; None: the scheme's."""
+    grouped: bool = False
+    """Whether the time of every group of kernels is told (`Prediction.times`)."""
 
     def deployment(self, device: Device, runtime: Runtime) -> Deployment:
         """The place of the model."""
@@ -183,6 +188,7 @@ def _calls(analysis: Analysis, usage: Usage, *, float_bits: int = 16) -> _Calls:
         steps=growing_steps(analysis, dims["decode"], usage.gpus, float_bits=float_bits)
         if exchange
         else (),
+        grouped=usage.grouped,
     )
 
 
@@ -280,6 +286,7 @@ class _Calls:
     phases: tuple[PhaseWork, ...]
     exchange: Exchange | None
     steps: tuple[PhaseWork, ...]
+    grouped: bool
 
     def priced(self, asked: _Asked, deployment: Deployment) -> Iterator[Prediction]:
         """One prediction a label; one table for all that store look-ups alike.
@@ -316,6 +323,7 @@ class _Calls:
                 remarks=(*remarks, *one.remarks),
                 validated=bool(device.validated),
                 note=device.note,
+                times=table.times(assignment) if self.grouped else {},
             )
 
     def _tabled(
@@ -323,7 +331,7 @@ class _Calls:
     ) -> tuple[CostTable, ServedTable | None]:
         """The costs of all labels where look-ups are stored so."""
         phases, steps = stored.applied(self.phases), stored.applied(self.steps)
-        table = deployment.table(phases, choices)
+        table = deployment.table(phases, choices, grouped=self.grouped)
         if self.exchange is None:
             return table, None
         return table, deployment.served(table, self.exchange, steps, choices)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dse.cli.check import check_table
 from dse.cli.dims import Dim, bound, parsed
 from dse.cli.platform import DEVICE_RUNTIME
 from dse.cli.screen import JsonFlag, Rows, Screen, Value, positive
@@ -69,6 +70,20 @@ Utilisation = Annotated[
     float, typer.Option(min=0.01, max=1.0, metavar="SHARE", help="Of the memory, for serving.")
 ]
 
+Check = Annotated[
+    Path | None,
+    typer.Option(
+        "--check",
+        metavar="MEASURED.csv",
+        help="Compare with calls that you timed: latency_ms, sizes, format, runtime a row "
+        "(docs/check.md); or with a table of operators.",
+    ),
+]
+Adapted = Annotated[
+    Path | None,
+    typer.Option("-o", "--out", metavar="NEW.yaml", help="With --check: the adapted device."),
+]
+
 SHOWN = ("latency_s", "interval", "energy_j", "weight_bytes", "kv_bytes", "peak_bytes", "bound by",
          "status")  # fmt: skip
 SHOWN_OF_REGION = ("latency_s", "interval", "energy_j", "weight_bytes", "bound by", "status")
@@ -98,11 +113,15 @@ def predict(
     regions: Annotated[
         bool, typer.Option("--regions", help="One row a region instead of one in all.")
     ] = False,
+    check: Check = None,
+    out: Adapted = None,
     json: JsonFlag = False,
 ) -> None:
     """Predict latency, energy and memory; nothing is run.
 
     With --prompt also what serving takes: time to first token and per token, batch, price.
+    With --check how far predictions are from what you measured, and with -o a device file that is
+    adapted to it.
     """
     from dse.evaluate.request import Request  # noqa: PLC0415
     from dse.graph.onnx.rank import ranks_in  # noqa: PLC0415
@@ -113,6 +132,23 @@ def predict(
 
     screen: Screen = context.obj
     dims = parsed(dim or ())
+    if check is not None:
+        from dse.measured.table import Defaults  # noqa: PLC0415 (with pandas)
+
+        _refuse_beside_check(device=device, format=format, prompt=prompt, regions=regions)
+        defaults = Defaults(
+            model=model,
+            format=format[0] if format else None,
+            assignment=assignment,
+            runtime=runtime,
+            kv=kv,
+            tensor_parallel=tensor_parallel,
+            dims=dims,
+        )
+        check_table(screen, check, device[0], defaults, out=out, as_json=json)
+        return
+    if out is not None:
+        raise typer.BadParameter("-o writes the device that --check adapts; add --check TABLE.csv")
     request = Request(prompt=prompt, generate=generate, batch=batch) if prompt else None
     served = PAST in dims or request is not None
     graph = open_model(model, ranks=ranks_in(dims), served=served).graph
@@ -138,6 +174,20 @@ def predict(
     if request is not None and not regions:
         screen.table(_servings(found))
     _remarks(screen, found, regions=regions, batch=batch)
+
+
+def _refuse_beside_check(
+    *, device: list[str], format: list[str] | None, prompt: int | None, regions: bool
+) -> None:
+    """Raises `BadParameter` for options that a table of measured calls has no use for."""
+    if len(device) > 1:
+        raise typer.BadParameter("--check takes one --device: that of the measurements")
+    if format and len(format) > 1:
+        raise typer.BadParameter(
+            "--check takes one --format, that of rows without; give others in a column 'format'"
+        )
+    if prompt is not None or regions:
+        raise typer.BadParameter("--check compares single calls; leave out --prompt and --regions")
 
 
 def _remarks(screen: Screen, found: tuple[Prediction, ...], *, regions: bool, batch: int) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dse.cli.check import YAML, is_device_file, record_of, say_comparison
+from dse.cli.check import YAML, check_ops, fitted, write_table
 from dse.cli.platform import DEVICE_RUNTIME
 from dse.cli.screen import JsonFlag, Screen, Value, positive
 
@@ -82,94 +81,10 @@ def predict_ops(
     found = platform.device
     table = read_optable(ops, timed=False)
     frame = predicted(table, found, platform.runtime_origin)
-    _write(frame, out)
-    _answer(screen, {"predictions": str(out), **_summary(table, frame)}, as_json=json)
+    write_table(frame, out)
+    screen.answer({"predictions": str(out), **_summary(table, frame)}, as_json=json)
     if not (json or found.validated):
         screen.remark(f"{found.name}: not validated against silicon: {found.note}")
-
-
-def check_ops(
-    screen: Screen,
-    ops: Path,
-    device: str,
-    *,
-    runtime: str | None,
-    out: Path | None,
-    as_json: bool,
-) -> None:
-    """Print how far predictions are from the times of a table; write what `out` names."""
-    from hwmodels.adapt.deviation import compare_ops, known_rows  # noqa: PLC0415
-    from hwmodels.adapt.limits import refuse_impossible_times  # noqa: PLC0415
-    from hwmodels.adapt.prediction import predict_ops as predicted  # noqa: PLC0415
-    from hwmodels.operators.optable import read_optable, timed_rows  # noqa: PLC0415
-    from hwmodels.runtimes.platform import load_platform  # noqa: PLC0415
-
-    adapts = out is not None and is_device_file(out)
-    platform = load_platform(device, runtime=runtime)
-    table = read_optable(ops, timed=True)
-    refuse_impossible_times(table, platform.device, platform.runtime_origin)
-    fitted = _fitted(table, device, platform.runtime_origin, out) if out and adapts else {}
-    if out and not adapts:
-        _write(predicted(table, platform.device, platform.runtime_origin), out)
-        fitted = {"predictions": str(out)}
-    comparison = compare_ops(table, platform.device, platform.runtime_origin)
-    without = len(table.shapes) - len(timed_rows(table))
-    known = known_rows(table, platform.device, platform.runtime_origin)
-    if as_json:
-        where = {"device": platform.device.name, "rows_without_time": without, "rows_known": known}
-        screen.json(where | record_of(comparison) | fitted)
-        return
-    say_comparison(screen, comparison)
-    if without:
-        screen.remark(f"{without} rows have no time and are left out")
-    if known:
-        screen.remark(
-            f"{known} of the rows are in the device's file, which is adapted to them: their "
-            "errors say nothing of others"
-        )
-    if fitted:
-        screen.result("")
-        _answer(screen, fitted, as_json=False)
-
-
-def _fitted(
-    table: OpTable,
-    device: str,
-    driver: str,
-    out: Path,
-    *,
-    samples: int | None = None,
-    seed: int = 0,
-) -> dict[str, Value]:
-    """Write a device file that is adapted to a table, and tell what that gains."""
-    from dse.files import write_atomically  # noqa: PLC0415
-    from hwmodels.adapt.few_shot import (  # noqa: PLC0415
-        fittable_device,
-        fitted_device_file,
-        measurements_of,
-        samples_of,
-    )
-    from hwmodels.adapt.gains import fit_errors  # noqa: PLC0415
-    from hwmodels.operators.optable import timed_rows  # noqa: PLC0415
-    from hwmodels.runtimes.platform import split_platform  # noqa: PLC0415
-
-    device_file, _ = split_platform(device)
-    before = fittable_device(device_file)
-    rows = samples_of(table, before, runtime=driver, samples=samples, seed=seed)
-    taken = measurements_of(table, rows, driver)
-    write_atomically(out, fitted_device_file(device_file, taken))
-    errors = fit_errors(table, rows, taken, before, runtime=driver)
-    return {
-        "device_file": str(out),
-        "samples": len(rows),
-        "rows_without_time": len(table.shapes) - len(timed_rows(table)),
-        "median_error_before": errors.before,
-        "median_error_left_out": errors.left_out,
-        "left_out_inside_interval": errors.left_out_inside,
-        "rows_not_used": errors.unused,
-        "not_used_median_error_before": errors.unused_before,
-        "not_used_median_error_after": errors.unused_after,
-    }
 
 
 def fit(
@@ -203,13 +118,13 @@ def fit(
     device_file, named = split_platform(device)
     driver = named or runtime or fittable_device(device_file).default_runtime
     table = read_optable(measurements, timed=True)
-    answer = _fitted(table, device, driver, out, samples=samples, seed=seed)
+    answer = fitted(table, device, driver, out, samples=samples, seed=seed)
     if suggest:
         after = load_device(out)
         answer["measure_next"] = str(
             _write_suggestions(table, after, out, runtime=driver, count=suggest, seed=seed)
         )
-    _answer(screen, answer, as_json=json)
+    screen.answer(answer, as_json=json)
     if suggest and not json:
         screen.remark(f"measure them there: dse profile --ops {answer['measure_next']}")
 
@@ -269,7 +184,7 @@ def profile(
         "no_time_for": done.waiting,
         "refused": len(done.refused),
     }
-    _answer(screen, answer, as_json=json)
+    screen.answer(answer, as_json=json)
     for what, why in () if json else done.refused:
         screen.remark(f"torch cannot run {what} here: {why}")
 
@@ -289,14 +204,6 @@ class _Progress:
         if self._count % PROGRESS_EVERY == 1:
             what = f"{operator.op} {operator.dtype} {operator.runtime}"
             self._screen.remark(f"{self._count:5d}  {what:40s} {timing.median_us:.4g} us")
-
-
-def _answer(screen: Screen, facts: Mapping[str, Value], *, as_json: bool) -> None:
-    known = {name: value for name, value in facts.items() if value is not None}
-    if as_json:
-        screen.json(known)
-    else:
-        screen.facts({name.replace("_", " "): value for name, value in known.items()})
 
 
 def _summary(table: OpTable, frame: pd.DataFrame) -> dict[str, Value]:
@@ -335,15 +242,5 @@ def _write_suggestions(
         rows = np.arange(len(table.shapes))
     chosen = next_measurements(table, rows, device, runtime=runtime, count=count, seed=seed)
     columns = [name for name in ("op", "shape", "dtype", "runtime") if name in table.frame]
-    _write(table.frame.iloc[chosen][columns], path)
+    write_table(table.frame.iloc[chosen][columns], path)
     return path
-
-
-def _write(frame: pd.DataFrame, path: Path) -> None:
-    """Writes a table; gzip'd where the name says so."""
-    import gzip  # noqa: PLC0415
-
-    from dse.files import write_atomically  # noqa: PLC0415
-
-    text = frame.to_csv(index=False).encode()
-    write_atomically(path, gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)

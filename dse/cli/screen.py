@@ -89,6 +89,14 @@ class Screen:
         for name, value in record.items():
             self.result(f"{_heading(name):<{width}}  {shown_as(name, value)}")
 
+    def answer(self, facts: Mapping[str, Value], *, as_json: bool) -> None:
+        """Print what is known of some facts, whose names are words joined by `_`."""
+        known = {name: value for name, value in facts.items() if value is not None}
+        if as_json:
+            self.json(known)
+        else:
+            self.facts({name.replace("_", " "): value for name, value in known.items()})
+
     def json(self, content: Sequence[object] | Mapping[str, object]) -> None:
         """Print JSON."""
         typer.echo(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))

@@ -26,13 +26,17 @@ class Deployment:
     price_usd_per_h: float | None = None
     """Of one GPU; None takes the device file's, where it has one."""
 
-    def table(self, phases: Sequence[PhaseWork], choices: Choices) -> CostTable:
+    def table(
+        self, phases: Sequence[PhaseWork], choices: Choices, *, grouped: bool = False
+    ) -> CostTable:
         """The cost table of phases whose work is that of one of the GPUs.
 
         Raises:
             WorkError: as `CostTable.build`.
         """
-        return CostTable.build(phases, choices, self.device, self.runtime, gpus=self.gpus)
+        return CostTable.build(
+            phases, choices, self.device, self.runtime, gpus=self.gpus, grouped=grouped
+        )
 
     def served(
         self, table: CostTable, exchange: Exchange, steps: Sequence[PhaseWork], choices: Choices

@@ -56,7 +56,7 @@ class Comparison:
     low: Floats
     high: Floats
     labels: Mapping[str, Sequence[str]]
-    """What tells rows apart, by kind of label (operator, format, regime): one a row."""
+    """Names that tell rows apart, by kind of label (operator, format, regime): one a row."""
 
     def errors(self, rows: Indices | None = None) -> Errors:
         """Errors of some rows, by default of all."""

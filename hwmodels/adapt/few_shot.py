@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from hwmodels.adapt.limits import refuse_impossible_times
 from hwmodels.adapt.next_measurements import next_measurements
 from hwmodels.devices.device import Device, Measurement
-from hwmodels.devices.load import DEVICES, load_device
+from hwmodels.devices.load import load_device
+from hwmodels.devices.rewrite import rewritten
 from hwmodels.errors import DeviceError
 from hwmodels.estimators.gpu.estimator import GpuEstimator
 from hwmodels.estimators.registry import estimator_of
 from hwmodels.operators.optable import OpTable, runtimes_of, timed_rows
-from hwmodels.yaml_file import SUFFIXES, read_yaml, yaml_text
 
 MOST_SAMPLES = 200
 """Taken from a long table: the Gaussian process is cubic in them, and more say little."""
@@ -75,18 +75,15 @@ def measurements_of(
 def fitted_device_file(device_file: str | Path, measurements: Sequence[Measurement]) -> str:
     """The text of a device file with these measurements.
 
-    Those that the file already has stay, apart from operators that were measured again.
+    Those that the file already has stay, apart from operators that were measured again. Its
+    corrections, which are of networks as they were predicted without, are dropped.
 
     Raises:
         DeviceError: The device file cannot be read.
     """
-    path = Path(device_file)
-    if path.suffix not in SUFFIXES:
-        path = DEVICES.path(str(device_file))
-    content = read_yaml(path, DeviceError)
-    assert isinstance(content, dict), "load_device has read it"
-    every = {_operator(one): one for one in (*load_device(path).measurements, *measurements)}
-    content["measurements"] = [
+    known = load_device(device_file).measurements
+    every = {_operator(one): one for one in (*known, *measurements)}
+    entries = [
         {
             "op": one.op,
             "shape": dict(one.sizes),
@@ -96,7 +93,7 @@ def fitted_device_file(device_file: str | Path, measurements: Sequence[Measureme
         }
         for one in every.values()
     ]
-    return yaml_text(content)
+    return rewritten(device_file, measurements=entries, corrections=None)
 
 
 def _operator(one: Measurement) -> tuple[object, ...]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hwmodels.adapt.prediction import light_us, predict_ops
 from hwmodels.devices.device import Device
 from hwmodels.errors import MeasurementError
 from hwmodels.operators.optable import OpTable, timed_rows
+
+Floats = NDArray[np.float64]
+UNITS = {"us": "microseconds", "ms": "milliseconds", "s": "seconds"}
 
 TOO_FAST = 0.9
 """A time below this share of the speed of light cannot be true."""
@@ -38,9 +42,21 @@ def refuse_impossible_times(table: OpTable, device: Device, runtime: str) -> Non
             "and the device"
         )
     predicted = predict_ops(table, device, runtime)["predicted_us"].to_numpy()[rows]
+    refuse_far(measured, predicted, source=table.source, column="median_us", device=device)
+
+
+def refuse_far(
+    measured: Floats, predicted: Floats, *, source: str, column: str, device: Device
+) -> None:
+    """Refuses times that are `TOO_FAR` from predictions in the median, both in one unit.
+
+    Raises:
+        MeasurementError: They are; the message names the column, whose unit must be wrong.
+    """
     ratio = float(np.median(measured / predicted))
     if not 1 / TOO_FAR < ratio < TOO_FAR:
+        unit = UNITS.get(column.rpartition("_")[2], "its unit")
         raise MeasurementError(
-            f"{table.source}: median_us is {ratio:.2g} times what is predicted for {device.name} "
-            "in the median; expected microseconds: check the unit of the column, and the device"
+            f"{source}: {column} is {ratio:.2g} times what is predicted for {device.name} "
+            f"in the median; expected {unit}: check the unit of the column, and the device"
         )

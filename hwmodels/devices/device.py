@@ -201,6 +201,30 @@ class Measurement(Entry):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Correction(Entry):
+    """A factor on the time of kernels in networks, found from networks that were timed.
+
+    Every correction whose runtime, kind, formats and bound are a kernel's multiplies its time; an
+    empty one holds for all.
+    """
+
+    runtime: str
+    kind: str = ""
+    """Of the kernel: gemm, attention, rowwise, ..."""
+    formats: str = ""
+    """Elements of its operands: `bf16`, `bf16 x int4`."""
+    bound: str = ""
+    """Its regime: launch, memory, compute, ..."""
+    factor: Positive
+
+    def holds_for(self, kind: str, formats: str, bound: str) -> bool:
+        """Whether it corrects kernels of that group."""
+        return (
+            self.kind in ("", kind) and self.formats in ("", formats) and self.bound in ("", bound)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Device(Entry):
     """Hardware that executes work."""
 
@@ -228,6 +252,8 @@ class Device(Entry):
     price_usd_per_h: Annotated[Price | None, Field(validation_alias="price")] = None
     measurements: tuple[Measurement, ...] = ()
     """Few-shot samples, timed on this very device; predictions are corrected by them."""
+    corrections: tuple[Correction, ...] = ()
+    """Factors on kernels in networks, from networks that were timed on this very device."""
     validation: str = ""
     """Measurements that its predictions were checked against; empty: datasheet only."""
     sources: InitVar[dict[str, str] | None] = None

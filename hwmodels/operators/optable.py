@@ -129,8 +129,10 @@ def _first_places(keys: NDArray[np.intp]) -> NDArray[np.intp]:
     return places[of_row]
 
 
-def read_rows(path: Path, expected: str) -> pd.DataFrame:
+def read_rows(path: Path, expected: str, *, as_text: bool = False) -> pd.DataFrame:
     """The rows as text and numbers; only an empty cell counts as absent, "nan" does not.
+
+    With `as_text` numbers stay the texts that they are in the file.
 
     Raises:
         MeasurementError: No file, no table, or no rows where there was `expected`.
@@ -138,7 +140,9 @@ def read_rows(path: Path, expected: str) -> pd.DataFrame:
     if not path.exists():
         raise MeasurementError(f"{path}: no such file")
     try:
-        frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
+        frame = pd.read_csv(
+            path, keep_default_na=False, na_values=[""], dtype=str if as_text else None
+        )
     except (ValueError, OSError, EOFError, UnicodeDecodeError) as problem:
         raise MeasurementError(f"{path}: not a CSV table: {problem}") from None
     if frame.empty:

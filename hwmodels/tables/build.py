@@ -22,8 +22,8 @@ from hwmodels.tables.shared_cost import RequantizationCost
 from hwmodels.tables.sharing import Floats, Plans, Sharing, repeated
 from hwmodels.tables.storage import storage_owners
 from hwmodels.work.canonical import canonical_region, structure_of
-from hwmodels.work.cost import BOUNDS, STATUS_ORDER
-from hwmodels.work.kernel import Kernel
+from hwmodels.work.cost import BOUNDS, STATUS_ORDER, Bound
+from hwmodels.work.kernel import Kernel, KernelGroup
 from hwmodels.work.memory import Liveness
 from hwmodels.work.work import CONTRACTING, Operand, RegionWork, Work
 
@@ -35,12 +35,16 @@ def build_phase(
     runtime: Runtime,
     *,
     gpus: int = 1,
+    grouped: bool = False,
 ) -> PhaseTable:
     """The table of one phase; every region of `work` has an entry in `choices`.
 
-    `gpus` of them do the same: energy counts all, everything else one.
+    `gpus` of them do the same: energy counts all, everything else one. `grouped` keeps the time
+    of every group of kernels apart.
     """
-    return _Build(work=work, choices=choices, device=device, runtime=runtime, gpus=gpus).table()
+    return _Build(
+        work=work, choices=choices, device=device, runtime=runtime, gpus=gpus, grouped=grouped
+    ).table()
 
 
 _Requantizations = tuple[int, int, list[list[Kernel | None]]]
@@ -70,12 +74,15 @@ class _Build:
     device: Device
     runtime: Runtime
     gpus: int
+    grouped: bool
     plans: dict[tuple[int, ...], RegionPlan] = field(default_factory=dict)
     """By the numbers of a region's structure and surroundings, its choice, its output's format."""
     numbers: dict[Hashable, int] = field(default_factory=dict)
     rows: dict[Kernel, int] = field(default_factory=dict)
     """Row of each kernel in `columns`."""
     columns: Floats = field(default_factory=lambda: np.zeros((0, len(COLUMNS))))
+    groups: dict[KernelGroup, int] = field(default_factory=dict)
+    """Place of each group behind the columns of the table."""
 
     def table(self) -> PhaseTable:
         regions = self.work.regions
@@ -170,13 +177,22 @@ class _Build:
         """Prices every kernel that plans and edges registered, in one batch."""
         kernels = list(self.rows)
         costs = kernel_costs(kernels, self.device, self.runtime)
-        self.columns = np.zeros((len(kernels), len(COLUMNS)))
-        for row, cost in zip(self.columns, costs, strict=True):
+        places = [self._place(one, cost.bound) for one, cost in zip(kernels, costs, strict=True)]
+        self.columns = np.zeros((len(kernels), len(COLUMNS) + len(self.groups)))
+        for row, cost, place in zip(self.columns, costs, places, strict=True):
             row[:5] = (
                 cost.latency_s, cost.low_s, cost.high_s, self.gpus * cost.energy_j,
                 cost.traffic_bytes,
             )  # fmt: skip
             row[len(COLUMNS) - len(BOUNDS) + BOUNDS.index(cost.bound)] = cost.latency_s
+            if self.grouped:
+                row[len(COLUMNS) + place] = cost.latency_s
+
+    def _place(self, kernel: Kernel, bound: Bound) -> int:
+        """The place of a kernel's group, which is a new one for the first of its kernels."""
+        if not self.grouped:
+            return 0
+        return self.groups.setdefault(KernelGroup.of(kernel, bound), len(self.groups))
 
     def _cost(self, kernels: Iterable[Kernel]) -> Floats:
         """Summed columns of kernels that were priced."""
@@ -188,7 +204,7 @@ class _Build:
         regions = self.work.regions
         most = max((len(offer) for offer in roles.offered), default=1)
         outputs = most if self.runtime.stores_tensors else 1
-        base = np.full((len(regions), most, outputs, len(COLUMNS)), np.inf)
+        base = np.full((len(regions), most, outputs, self.columns.shape[1]), np.inf)
         status = np.zeros((len(regions), most), dtype=np.int64)
         repeats = [region.repeats for region in regions]
         sharing = Sharing(plans, self._cost, repeats)
@@ -235,6 +251,7 @@ class _Build:
             value_bytes=stored,
             value_owner=value_owner,
             workspace=workspace,
+            groups=tuple(self.groups),
         )
 
 

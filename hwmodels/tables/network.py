@@ -21,6 +21,7 @@ from hwmodels.runtimes.runtime import Runtime
 from hwmodels.tables.build import build_phase
 from hwmodels.tables.phase import COLUMNS, PhaseTable
 from hwmodels.work.cost import CostEstimate
+from hwmodels.work.kernel import KernelGroup
 from hwmodels.work.work import OperandName, Work
 
 Choices = Mapping[str, Sequence[Mapping[OperandName, Quantizer]]]
@@ -63,11 +64,12 @@ class CostTable:
         runtime: Runtime,
         *,
         gpus: int = 1,
+        grouped: bool = False,
     ) -> CostTable:
         """Prices every region under every choice, once; equal regions share the work.
 
         With several `gpus` the work is that of one of them (`hwmodels.work.sharding`): bytes are
-        of one, energy is of all.
+        of one, energy is of all. `grouped` keeps the time of every group of kernels (`times`).
 
         A region that `choices` does not name runs unquantized; an operand that a choice does not
         name keeps the default 16-bit format.
@@ -86,7 +88,9 @@ class CostTable:
                 (
                     phase.name,
                     phase.share,
-                    build_phase(phase.work, by_region, device, runtime, gpus=gpus),
+                    build_phase(
+                        phase.work, by_region, device, runtime, gpus=gpus, grouped=grouped
+                    ),
                 )
                 for phase in phases
             ),
@@ -115,6 +119,19 @@ class CostTable:
         return CostEstimate.mean(
             (name, share, table.total(chosen)) for name, share, table in self.phases
         )
+
+    def times(self, assignment: Mapping[str, int]) -> dict[KernelGroup, float]:
+        """Seconds of every group of kernels, which add up to the latency of `total`.
+
+        Empty unless the table was built `grouped`.
+        """
+        chosen = self._indices(assignment)
+        alone = len(self.phases) == 1
+        found: dict[KernelGroup, float] = {}
+        for _, share, table in self.phases:
+            for group, seconds in table.times(chosen).items():
+                found[group] = found.get(group, 0.0) + seconds * (1.0 if alone else share)
+        return found
 
     def totals(self, chosen: NDArray[np.int64], column: str, phase: str | None = None) -> Floats:
         """One column for many assignments at once.

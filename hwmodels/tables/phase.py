@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hwmodels.tables.shared_cost import RequantizationCost, SharedCost
 from hwmodels.work.cost import AS_ASKED, BOUNDS, STATUS_ORDER, CostEstimate, Note, Status
+from hwmodels.work.kernel import KernelGroup
 from hwmodels.work.memory import Liveness
 
 Floats = NDArray[np.float64]
@@ -50,6 +51,8 @@ class PhaseTable:
     """Shape (V,)."""
     workspace: Floats
     """Converted copies that only a region's own step needs, shape (R, C)."""
+    groups: tuple[KernelGroup, ...] = ()
+    """Groups of kernels whose seconds are further columns behind `COLUMNS`, if asked for."""
 
     @property
     def is_coupled(self) -> bool:
@@ -79,6 +82,16 @@ class PhaseTable:
         estimate = _estimate(columns, STATUS_ORDER[worst], tuple(notes))
         peak = int(self._peaks(chosen))
         return estimate.replaced(parts=tuple(parts), peak_bytes=peak)
+
+    def times(self, chosen: Indices) -> dict[KernelGroup, float]:
+        """Seconds of every group of kernels under one assignment, chosen: (R,).
+
+        They add up to the latency. Empty where the table keeps no groups.
+        """
+        own, out = self._own_and_out(chosen)
+        rows = self.base[np.arange(len(self.regions)), own, out]
+        seconds = (rows.sum(axis=0) + self._shared(chosen))[len(COLUMNS) :]
+        return dict(zip(self.groups, map(float, seconds), strict=True))
 
     def column(self, chosen: Indices, column: str) -> Floats:
         """One column of many assignments: (assignments, R) to (assignments,)."""
@@ -145,7 +158,7 @@ class PhaseTable:
         return found
 
     def _shared(self, chosen: Indices) -> Floats:
-        total = np.zeros((*chosen.shape[:-1], len(COLUMNS)))
+        total = np.zeros((*chosen.shape[:-1], self.base.shape[-1]))
         for shared in (*self.conversions, *self.constants):
             total += shared.cost(chosen)
         for edge in self.edges:
@@ -172,7 +185,7 @@ class PhaseTable:
 
 
 def _estimate(columns: Floats, status: Status, notes: tuple[Note, ...]) -> CostEstimate:
-    by_bound = columns[len(COLUMNS) - len(BOUNDS) :]
+    by_bound = columns[len(COLUMNS) - len(BOUNDS) : len(COLUMNS)]
     return CostEstimate(
         latency_s=float(columns[0]),
         low_s=float(columns[1]),

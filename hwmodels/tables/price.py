@@ -10,6 +10,7 @@ from hwmodels.plans.conversion import kernels_of
 from hwmodels.plans.region import Context, RegionPlan, plan_region
 from hwmodels.runtimes.runtime import Runtime
 from hwmodels.tables.collectives import collective_costs
+from hwmodels.tables.corrections import corrected
 from hwmodels.tables.sequence import in_sequence
 from hwmodels.work.cost import CostEstimate
 from hwmodels.work.kernel import Kernel, KernelCost
@@ -31,7 +32,8 @@ def kernel_costs(
     over_links = iter(collective_costs(shared, device, runtime))
     costs = estimator_of(device).estimate(own, device, runtime)
     alone = iter(in_sequence(costs, device, runtime))
-    return tuple(next(over_links if kernel.kind == "collective" else alone) for kernel in kernels)
+    found = [next(over_links if kernel.kind == "collective" else alone) for kernel in kernels]
+    return corrected(found, kernels, device, runtime)
 
 
 def price(

@@ -75,7 +75,7 @@ class Sharing:
             self._shared(
                 regions,
                 lambda plan, value=value: {  # type: ignore[misc]
-                    c.target: _stored_columns(c.bytes, is_cache=c.is_cache)
+                    c.target: self._stored_columns(c.bytes, is_cache=c.is_cache)
                     for c in plan.constants
                     if c.value == value
                 },
@@ -83,6 +83,11 @@ class Sharing:
             for value, regions in self.storing.items()
             if len(regions) > 1
         )
+
+    def _stored_columns(self, count: int, *, is_cache: bool) -> Floats:
+        columns = np.zeros_like(self.cost(()))
+        columns[CACHE_COLUMN if is_cache else WEIGHT_COLUMN] = count
+        return columns
 
     def _times(self, regions: Iterable[int]) -> int:
         """Number of conversions of a value that several regions want: as often as the busiest."""
@@ -110,9 +115,3 @@ class Sharing:
 def repeated(columns: Floats, times: int) -> Floats:
     """Columns of what is executed so often; nothing for what is not, whatever it would cost."""
     return times * columns if times else np.zeros_like(columns)
-
-
-def _stored_columns(count: int, *, is_cache: bool) -> Floats:
-    columns = np.zeros(len(COLUMNS))
-    columns[CACHE_COLUMN if is_cache else WEIGHT_COLUMN] = count
-    return columns

@@ -109,3 +109,20 @@ class KernelCost:
     energy_j: float
     traffic_bytes: float
     bound: Bound
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelGroup:
+    """Kernels whose predictions tend to be wrong alike."""
+
+    kind: KernelKind
+    formats: str
+    """Elements of the operands in memory: `bf16`, `bf16 x int4`; empty where none is read."""
+    bound: Bound
+
+    @classmethod
+    def of(cls, kernel: Kernel, bound: Bound) -> KernelGroup:
+        """The group of a kernel that is bound so."""
+        stored = (kernel.input_format, kernel.weight_format)
+        names = dict.fromkeys(one.element.name for one in stored if one is not None)
+        return cls(kind=kernel.kind, formats=" x ".join(names), bound=bound)

@@ -124,3 +124,143 @@ def test_wrong_columns_of_operators_are_named(
     ops = tmp_path / "ops.csv"
     _table(ops, every=100).rename(columns=change).to_csv(ops, index=False)
     assert_refused(dse("predict-ops", ops, "--device", "h100-sxm", "--check"), "ops.csv", *parts)
+
+
+BYTE_GPT = ("zoo:byte-gpt", "--device", "h100-sxm")
+
+
+def _times(dse: Dse, path: Path, factor: float = 1.0) -> list[dict[str, object]]:
+    """A table of calls that take `factor` times what is predicted, and its rows."""
+    rows: list[dict[str, object]] = []
+    for batch in (1, 8, 64):
+        for name in ("bf16", "w8a8_fp8"):
+            outcome = dse("predict", *BYTE_GPT, "--dim", f"batch={batch}", "--dim", "sequence=64",
+                          "--format", name, "--json")  # fmt: skip
+            seconds = json.loads(outcome.out)[0]["latency_s"]
+            rows.append({"latency_ms": 1e3 * factor * seconds, "format": name, "batch": batch})
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return rows
+
+
+def _checked(dse: Dse, path: Path, *more: object) -> dict[str, object]:
+    outcome = dse("predict", *BYTE_GPT, "--dim", "sequence=64", "--check", path, "--json", *more)
+    assert outcome.code == 0, outcome.err
+    answer: dict[str, object] = json.loads(outcome.out)
+    return answer
+
+
+def test_networks_that_take_what_is_predicted_have_no_error(dse: Dse, tmp_path: Path) -> None:
+    _times(dse, tmp_path / "t.csv")
+    answer = _checked(dse, tmp_path / "t.csv")
+    errors = answer["errors"]
+    assert isinstance(errors, dict)
+    assert errors["rows"] == 6
+    assert errors["mape"] == pytest.approx(0, abs=1e-9)
+    assert errors["in_interval"] == 1
+    assert "ask for no correction" in str(answer["biggest_kernels"])
+
+
+def test_an_adapted_device_meets_the_networks(dse: Dse, tmp_path: Path) -> None:
+    """Everything takes a quarter longer: errors are 1/1.25 - 1, and the others tell each row."""
+    table, new = tmp_path / "t.csv", tmp_path / "new.yaml"
+    _times(dse, table, 1.25)
+    answer = _checked(dse, table, "-o", new)
+    assert answer["mean_error_before"] == pytest.approx(0.2)
+    left = answer["mean_error_left_out"]
+    assert isinstance(left, float)
+    assert left < 0.08
+    assert load_device(new).corrections
+    outcome = dse("predict", "zoo:byte-gpt", "--device", new, "--dim", "sequence=64", "--check",
+                  table, "--json")  # fmt: skip
+    assert json.loads(outcome.out)["errors"]["mape"] < 0.05
+
+
+def test_people_read_errors_kernels_and_what_was_left_out(dse: Dse, tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    _times(dse, table, 1.25)
+    frame = pd.read_csv(table).assign(note="mine")
+    frame.loc[0, "latency_ms"] = None
+    frame.to_csv(table, index=False)
+    outcome = dse("predict", *BYTE_GPT, "--dim", "sequence=64", "--check", table)
+    for part in (
+        "The biggest source of error is zoo:byte-gpt in", "20 % too short", "kernels",
+        "As far as whole networks tell kernels apart", "rows without a time, left out: 1",
+        "columns that were not read: note",
+    ):  # fmt: skip
+        assert part in outcome.out
+
+
+def test_rows_say_model_runtime_and_assignment(dse: Dse, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"sites": {}}))
+    (tmp_path / "t.csv").write_text(
+        "model,measured_us,batch,sequence,runtime,assignment\n"
+        "zoo:byte-gpt,600,8,128,torch-eager,\n"
+        "zoo:byte-gpt,300,8,128,torch-compile,a.json\n"
+        "zoo:fashion-resnet,100,16,,,\n"
+    )
+    outcome = dse("predict", *BYTE_GPT, "--check", tmp_path / "t.csv", "--json")
+    answer = json.loads(outcome.out)
+    assert {one["model"] for one in answer["by_model"]} == {"zoo:byte-gpt", "zoo:fashion-resnet"}
+    assert {one["runtime"] for one in answer["by_runtime"]} == {"torch-eager", "torch-compile"}
+    assert {one["format"] for one in answer["by_format"]} == {"bf16", "a"}
+
+
+def test_a_table_of_operators_is_taken_for_what_it_is(dse: Dse, tmp_path: Path) -> None:
+    ops = tmp_path / "ops.csv"
+    _table(ops, every=100)
+    answer = json.loads(dse("predict", *BYTE_GPT, "--check", ops, "--json").out)
+    assert answer == json.loads(
+        dse("predict-ops", ops, "--device", "h100-sxm", "--check", "--json").out
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ("latency,batch\n1,8\n", ["with the measured time and its unit", "call it latency_ms"]),
+        ("batch\n8\n", ["with the measured time and its unit", "(it has batch)"]),
+        ("latency_ms,time_us,batch\n1,2,8\n", ["latency_ms and time_us", "keep one"]),
+        ("latency_ms,batch\n", ["no rows"]),
+        ("latency_ms,batch\n,8\n", ["latency_ms: every row is empty"]),
+        ("latency_ms,batch\n-1,8\n", ["line 2: latency_ms: expected a positive number of ms"]),
+        ("latency_ms,batch\n1,8\nfast,8\n", ["line 3: latency_ms", "got 'fast'"]),
+        ("latency_ms,batch\n1,x\n", ["line 2: batch: expected a positive whole number, got 'x'"]),
+        ("latency_ms,bach\n1,8\n", ["unknown column 'bach'", "did you mean 'batch'"]),
+        ("latency_ms,fromat,batch\n1,bf16,8\n", ["unknown column 'fromat'", "'format'"]),
+        ("latency_ms\n1\n", ["line 2: batch: the size is missing", "--dim batch=N"]),
+        ("latency_ms,batch,format\n1,8,fp9\n", ["line 2:", "fp9"]),
+        ("latency_ms,batch,runtime\n1,8,vlm\n", ["line 2:", "did you mean 'vllm'"]),
+        ("latency_ms,batch,model\n1,8,no.onnx\n", ["line 2: model:", "no.onnx: no such file"]),
+        ("latency_ms,batch,assignment\n1,8,no.json\n", ["line 2:", "no.json: cannot be read"]),
+        ("latency_ms,batch,format,assignment\n1,8,bf16,a.json\n", ["a format and an assignment"]),
+        ("latency_ms,batch,device\n.5,8,l4\n.5,8,t4\n", ["has times of l4, t4"]),
+        ("latency_us,batch\n.0005,8\n", ["expected microseconds: check the unit"]),
+        ("latency_s,batch\n500,8\n", ["expected seconds: check the unit"]),
+        ("", ["not a CSV table"]),
+    ],
+)
+def test_a_wrong_table_of_networks_gets_one_clear_message(
+    dse: Dse, tmp_path: Path, content: str, parts: list[str]
+) -> None:
+    table, new = tmp_path / "t.csv", tmp_path / "new.yaml"
+    table.write_text(content)
+    outcome = dse("predict", *BYTE_GPT, "--dim", "sequence=64", "--check", table, "-o", new)
+    assert_refused(outcome, "t.csv", *parts)
+    assert not new.exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        ("-o new.yaml", ["add --check TABLE.csv"]),
+        ("--check none.csv", ["none.csv: no such file"]),
+        ("--check t.csv --device l4", ["takes one --device"]),
+        ("--check t.csv --format bf16 --format int8", ["takes one --format"]),
+        ("--check t.csv --prompt 64", ["leave out --prompt"]),
+        ("--check t.csv -o new.csv", ["expected a device file"]),
+    ],
+)
+def test_options_that_do_not_fit_a_check_are_refused(
+    dse: Dse, line: str, parts: list[str]
+) -> None:
+    assert_refused(dse("predict", *BYTE_GPT, *line.split()), *parts)

@@ -1,0 +1,1 @@
+"""Networks that a user timed, beside what is predicted for them."""
