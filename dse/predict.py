@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dse.errors import AssignmentError
+from dse.evaluate.chain import Chain
 from dse.evaluate.deployment import Deployment
 from dse.evaluate.phases import Exchange, exchange_of, growing_steps, phase_work, remarks_of
 from dse.evaluate.request import Request
@@ -85,6 +86,8 @@ class Usage:
     """Format of the KV cache, whatever the scheme; None: the scheme's."""
     grouped: bool = False
     """Whether the time of every group of kernels is told (`Prediction.times`)."""
+    repeat: int = 1
+    """Copies of the model, a block of a network, that follow each other in a chain."""
 
     def deployment(self, device: Device, runtime: Runtime) -> Deployment:
         """The place of the model."""
@@ -137,7 +140,8 @@ def predict(
         assignment: priced beside the formats.
 
     Raises:
-        GraphError: symbolic dimensions that are not bound.
+        GraphError: symbolic dimensions that are not bound, or a model that is to be repeated and
+            has no output that the next copy could read.
         HardwareError: unknown devices, runtimes or formats, or GPUs that cannot share the model.
         AssignmentError: sites that the model does not have.
     """
@@ -189,6 +193,7 @@ def _calls(analysis: Analysis, usage: Usage, *, float_bits: int = 16) -> _Calls:
         if exchange
         else (),
         grouped=usage.grouped,
+        chain=Chain.of(analysis, phases[0].work, next(iter(dims.values())), usage.repeat),
     )
 
 
@@ -287,6 +292,7 @@ class _Calls:
     exchange: Exchange | None
     steps: tuple[PhaseWork, ...]
     grouped: bool
+    chain: Chain
 
     def priced(self, asked: _Asked, deployment: Deployment) -> Iterator[Prediction]:
         """One prediction a label; one table for all that store look-ups alike.
@@ -299,9 +305,10 @@ class _Calls:
             for formats, given in zip(chosen.values(), asked.assignments, strict=True)
         ]
         names = dict.fromkeys(region for formats in chosen.values() for region in formats)
+        copies = self.chain.copies(names)
         choices = {
-            region: tuple(formats.get(region, {}) for formats in chosen.values())
-            for region in names
+            copy: tuple(formats.get(region, {}) for formats in chosen.values())
+            for copy, region in copies.items()
         }
         alike = {one.formats: one for one in stored}
         tables = {
@@ -309,15 +316,15 @@ class _Calls:
         }
         device = deployment.device
         unpriced = _unpriced(self.analysis, asked.named, deployment.runtime)
-        remarks = (*remarks_of(self.phases), *unpriced)
+        remarks = (*remarks_of(self.phases), *unpriced, *self.chain.remarks(self.phases))
         for index, (label, one) in enumerate(zip(chosen, stored, strict=True)):
-            assignment = dict.fromkeys(names, index)
+            assignment = dict.fromkeys(copies, index)
             table, served = tables[one.formats]
             yield Prediction(
                 device=device.name,
                 runtime=deployment.runtime.name,
                 format=label,
-                cost=table.total(assignment),
+                cost=self.chain.by_region(table.total(assignment)),
                 native_share=table.native_share(assignment),
                 serving=served.total(assignment) if served else {},
                 remarks=(*remarks, *one.remarks),
@@ -330,7 +337,8 @@ class _Calls:
         self, stored: StoredTables, choices: Choices, deployment: Deployment
     ) -> tuple[CostTable, ServedTable | None]:
         """The costs of all labels where look-ups are stored so."""
-        phases, steps = stored.applied(self.phases), stored.applied(self.steps)
+        phases = self.chain.applied(stored.applied(self.phases))
+        steps = self.chain.applied(stored.applied(self.steps))
         table = deployment.table(phases, choices, grouped=self.grouped)
         if self.exchange is None:
             return table, None

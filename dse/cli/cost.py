@@ -70,6 +70,12 @@ Utilisation = Annotated[
     float, typer.Option(min=0.01, max=1.0, metavar="SHARE", help="Of the memory, for serving.")
 ]
 
+Repeat = Annotated[
+    int,
+    typer.Option(
+        min=1, max=1000, metavar="N", help="The model is one block of a network: N in a chain."
+    ),
+]
 Check = Annotated[
     Path | None,
     typer.Option(
@@ -110,6 +116,7 @@ def predict(
     kv: Kv = None,
     price: Price = None,
     memory_utilisation: Utilisation = 0.9,
+    repeat: Repeat = 1,
     regions: Annotated[
         bool, typer.Option("--regions", help="One row a region instead of one in all.")
     ] = False,
@@ -143,6 +150,7 @@ def predict(
             runtime=runtime,
             kv=kv,
             tensor_parallel=tensor_parallel,
+            repeat=repeat,
             dims=dims,
         )
         check_table(screen, check, device[0], defaults, out=out, as_json=json)
@@ -163,6 +171,7 @@ def predict(
             utilisation=memory_utilisation,
             price_usd_per_h=price,
             kv=catalog.uniform(kv) if kv else None,
+            repeat=repeat,
         ),
         runtime=runtime,
         assignment=load_assignment(assignment, graph) if assignment else None,

@@ -100,7 +100,7 @@ def _predictions(
     for place, row in enumerate(table.rows):
         sizes = tuple(sorted(row.dims.items()))
         alone = row.assignment or row.format is None
-        setting = (row.model, sizes, row.runtime, row.kv, row.tensor_parallel,
+        setting = (row.model, sizes, row.runtime, row.kv, row.tensor_parallel, row.repeat,
                    row.assignment, bool(alone))  # fmt: skip
         groups.setdefault(setting, []).append(place)
     found: dict[int, Prediction] = {}
@@ -135,6 +135,7 @@ def _priced(
             usage=Usage(
                 dims=row.dims,
                 gpus=row.tensor_parallel,
+                repeat=row.repeat,
                 kv=catalog.uniform(row.kv) if row.kv else None,
                 grouped=True,
             ),

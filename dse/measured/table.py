@@ -2,8 +2,8 @@
 
 The time has its unit in its column's name: `latency_ms` (or `measured_`, `median_`, `time_`; `_s`,
 `_us`). Optional columns say what was run: `model`, `format` or `assignment`, `runtime`, `kv`,
-`tensor_parallel`; every other column that has the name of a dimension of the model is its size.
-What a row does not say, the command line says for all.
+`tensor_parallel`, `repeat`; every other column that has the name of a dimension of the model is
+its size. What a row does not say, the command line says for all.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 WHATS = ("latency", "measured", "median", "time")
 TIME = re.compile(rf"^(?:{'|'.join(WHATS)})_({'|'.join(SECONDS)})$")
 TEXTS = ("model", "format", "assignment", "runtime", "kv", "device")
-COUNTS = ("tensor_parallel",)
+COUNTS = ("tensor_parallel", "repeat")
 MISSPELT = 0.75
 """Likeness (of difflib) to a known name from which on a column must be a misspelt one; others
 are a user's own."""
@@ -41,6 +41,7 @@ class Defaults:
     runtime: str | None = None
     kv: str | None = None
     tensor_parallel: int = 1
+    repeat: int = 1
     dims: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -57,6 +58,7 @@ class Row:
     runtime: str | None
     kv: str | None
     tensor_parallel: int
+    repeat: int
     dims: Mapping[str, int]
 
 
@@ -237,6 +239,7 @@ class _Cells:
             runtime=cells.get("runtime", defaults.runtime),
             kv=cells.get("kv", defaults.kv),
             tensor_parallel=self._count("tensor_parallel", defaults.tensor_parallel),
+            repeat=self._count("repeat", defaults.repeat),
             dims={
                 **{name: size for name, size in defaults.dims.items() if name in sizes},
                 **{name: self._count(name, 0) for name in cells if name in sizes},

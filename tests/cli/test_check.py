@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import onnx
+import onnx.parser
 import pandas as pd
 import pytest
 
@@ -264,3 +266,36 @@ def test_options_that_do_not_fit_a_check_are_refused(
     dse: Dse, line: str, parts: list[str]
 ) -> None:
     assert_refused(dse("predict", *BYTE_GPT, *line.split()), *parts)
+
+
+@pytest.fixture
+def block(tmp_path: Path) -> Path:
+    """A block that can follow itself."""
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[batch, 256] x) => (float[batch, 256] y)'
+        "{ [product] p = MatMul (x, weight) [sum] y = Add (p, x) }"
+    )
+    weight = onnx.helper.make_tensor("weight", onnx.TensorProto.FLOAT, (256, 256), [0.5] * 65536)
+    model.graph.initializer.append(weight)
+    onnx.save(model, tmp_path / "block.onnx")
+    return tmp_path / "block.onnx"
+
+
+def test_a_repeated_block_is_priced_so_often_and_may_be_checked(dse: Dse, block: Path) -> None:
+    line = ("predict", block, "--device", "l4", "--dim", "batch=8", "--json")
+    (once,), (thrice,) = (json.loads(dse(*line, "--repeat", n).out) for n in (1, 3))
+    assert thrice["weight_bytes"] == 3 * once["weight_bytes"] == 3 * 2 * 256 * 256
+    assert thrice["latency_s"] == pytest.approx(3 * once["latency_s"])
+    assert [one["region"] for one in thrice["regions"]] == [
+        one["region"] for one in once["regions"]
+    ]
+    assert "3 copies in a chain: y into x" in dse(*line[:-1], "--repeat", 3).out
+    table = block.with_name("t.csv")
+    table.write_text(f"latency_s,batch,repeat\n{3 * once['latency_s']},8,3\n")
+    answer = json.loads(dse("predict", block, "--device", "l4", "--check", table, "--json").out)
+    assert answer["errors"]["mape"] == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("count", [0, -1, "x", 5000])
+def test_a_number_of_copies_is_a_number(dse: Dse, block: Path, count: object) -> None:
+    assert_refused(dse("predict", block, "--device", "l4", "--repeat", count), "--repeat")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import cast
 
+from dse.errors import GraphError
 from dse.graph.ir.graph import Node
 from dse.graph.ir.operators import ELEMENTWISE, PARTS, TRANSPARENT
 from dse.graph.ir.site import Region
@@ -31,6 +32,7 @@ from dse.graph.patterns.contraction import is_contracting
 from dse.graph.patterns.flow import is_lookup
 from dse.graph.patterns.pointwise import pointwise
 from dse.graph.patterns.regions import SHAPE_REGION
+from hwmodels.work.memory import is_activation
 from hwmodels.work.work import CONTRACTING, Op, Operand, OpKind, RegionWork, Work
 
 SHOWN = 8
@@ -51,11 +53,7 @@ def lower(analysis: Analysis, dims: Mapping[str, int], *, float_bits: int = 16) 
     graph = analysis.graph
     bound = bind_sizes(graph, dims)
     course = Course.of(analysis.flat, analysis.flow, bound)
-    types = routed_types(course.flow, analysis.experts, course.types)
-    owner = {node: region.name for region in analysis.regions for node in region.nodes}
-    values = Values(
-        flow=course.flow, types=types, owner=owner, float_bits=float_bits, given=analysis.given
-    )
+    values = _values(analysis, course, float_bits)
     by_region, latent = in_cheaper_form(_operations(values, analysis, course))
     caches = _caches(values, analysis.attentions)
     outputs = tuple(dict.fromkeys(values.root(v) for v in graph.outputs))
@@ -72,6 +70,52 @@ def lower(analysis: Analysis, dims: Mapping[str, int], *, float_bits: int = 16) 
             *unpriced_weights(values, (op for ops in by_region.values() for op in ops)),
         ),
     )
+
+
+def _values(analysis: Analysis, course: Course, float_bits: int) -> Values:
+    return Values(
+        flow=course.flow,
+        types=routed_types(course.flow, analysis.experts, course.types),
+        owner={node: region.name for region in analysis.regions for node in region.nodes},
+        float_bits=float_bits,
+        given=analysis.given,
+    )
+
+
+def chain_of(analysis: Analysis, work: Work, dims: Mapping[str, int]) -> dict[str, str]:
+    """The input that each output feeds where copies of the graph follow each other.
+
+    Outputs feed, in the file's order, the first input of their shape and type that the graph
+    computes with and that no other feeds. Keys and values of a cache are a copy's own. Names are
+    those of `work`, which is `lower(analysis, dims)`, or a share of it.
+
+    Raises:
+        GraphError: No output is like any input.
+    """
+    graph = analysis.graph
+    bound = bind_sizes(graph, dims)
+    types, values = (
+        bound.types,
+        _values(analysis, Course.of(analysis.flat, analysis.flow, bound), 16),
+    )
+    read = {o.value for region in work.regions for o in region.reads if is_activation(o)}
+    feeds: dict[str, str] = {}
+    for output in graph.outputs:
+        root = values.root(output)
+        free = (one for one in graph.inputs if one in read and one not in (*feeds.values(), root))
+        fits = next((one for one in free if types[one] == types[output]), None)
+        if fits is not None and root in work.outputs:
+            feeds.setdefault(root, fits)
+    if not feeds:
+        said = ", ".join(
+            f"{value} {types[value].dtype} {list(types[value].shape or ())}"
+            for value in (*graph.inputs, *graph.outputs)
+        )
+        raise GraphError(
+            f"{graph.path or graph.name}: --repeat: expected a block with an output that the next "
+            f"copy reads, but no output has the shape and type of an input: {said}"
+        )
+    return feeds
 
 
 def _quantized(analysis: Analysis) -> Iterator[str]:
