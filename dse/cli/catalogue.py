@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated
 
 import typer
 
 from dse.cli.screen import JsonFlag, Rows, Screen
-
-if TYPE_CHECKING:
-    from hwmodels.devices.quantity import SourcedValue
 
 Name = Annotated[str | None, typer.Argument(help="One entry, with everything known about it.")]
 
@@ -104,40 +99,19 @@ COMMANDS = (devices, runtimes, zoo)
 
 
 def _device(screen: Screen, name: str, *, as_json: bool) -> None:
+    from hwmodels.devices.figures import figures_of  # noqa: PLC0415
     from hwmodels.devices.load import load_device  # noqa: PLC0415
     from hwmodels.devices.quantity import UNITS  # noqa: PLC0415
 
     device = load_device(name)
     rows = tuple(
         (path, figure.value / UNITS[figure.unit][1], figure.unit, figure.kind, figure.source)
-        for path, figure in _figures(device, "")
+        for path, figure in figures_of(device).items()
     )
     columns = ("figure", "value", "unit", "kind", "source")
     if not as_json:
         screen.result(f"{device.title}: {device.note}\n")
     screen.table(Rows(columns=columns, rows=rows), as_json=as_json)
-
-
-def _figures(record: object, path: str) -> Iterator[tuple[str, SourcedValue]]:
-    """Every figure below a record, by its path in the device's file."""
-    if hasattr(record, "kind") and hasattr(record, "source"):
-        yield path, cast("SourcedValue", record)
-    elif isinstance(record, tuple):
-        for index, item in enumerate(record):
-            yield from _figures(item, f"{path}.{_label(item, index)}")
-    elif is_dataclass(record):
-        for field in fields(record):
-            inner = f"{path}.{field.name}" if path else field.name
-            yield from _figures(getattr(record, field.name), inner)
-
-
-def _label(record: object, index: int) -> str:
-    """The name that parts an entry of a list from its neighbours."""
-    for name in ("name", "weight", "elements"):
-        value = getattr(record, name, None)
-        if value:
-            return value if isinstance(value, str) else "|".join(value)
-    return str(index)
 
 
 def _runtime(screen: Screen, name: str, *, as_json: bool) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from dse.cli.check import check_table
 from dse.cli.dims import Dim, bound, parsed
+from dse.cli.elasticity import say_sensitivities
 from dse.cli.platform import DEVICE_RUNTIME
 from dse.cli.screen import JsonFlag, Rows, Screen, Value, positive
 from dse.report.quantities.unit import si
@@ -120,6 +121,12 @@ def predict(
     regions: Annotated[
         bool, typer.Option("--regions", help="One row a region instead of one in all.")
     ] = False,
+    sensitivity: Annotated[
+        bool,
+        typer.Option(
+            "--sensitivity", help="How latency follows each figure of the device's file."
+        ),
+    ] = False,
     check: Check = None,
     out: Adapted = None,
     json: JsonFlag = False,
@@ -130,6 +137,7 @@ def predict(
     With --check how far predictions are from what you measured, and with -o a device file that is
     adapted to it.
     """
+    from dse.elasticity import elasticities  # noqa: PLC0415
     from dse.evaluate.request import Request  # noqa: PLC0415
     from dse.graph.onnx.rank import ranks_in  # noqa: PLC0415
     from dse.model import PAST, open_model  # noqa: PLC0415
@@ -142,7 +150,9 @@ def predict(
     if check is not None:
         from dse.measured.table import Defaults  # noqa: PLC0415 (with pandas)
 
-        _refuse_beside_check(device=device, format=format, prompt=prompt, regions=regions)
+        _refuse_beside_check(
+            device=device, format=format, prompt=prompt, regions=regions, sensitivity=sensitivity
+        )
         defaults = Defaults(
             model=model,
             format=format[0] if format else None,
@@ -160,21 +170,25 @@ def predict(
     request = Request(prompt=prompt, generate=generate, batch=batch) if prompt else None
     served = PAST in dims or request is not None
     graph = open_model(model, ranks=ranks_in(dims), served=served).graph
+    chosen = load_assignment(assignment, graph) if assignment else None
+    usage = Usage(
+        dims=bound(graph, dims, partly=request is not None),
+        request=request,
+        gpus=tensor_parallel,
+        utilisation=memory_utilisation,
+        price_usd_per_h=price,
+        kv=catalog.uniform(kv) if kv else None,
+        repeat=repeat,
+    )
+    if sensitivity:
+        _refuse_several(device, format, assignment=assignment)
+        shown = elasticities(
+            graph, device[0], format or (), usage=usage, runtime=runtime, assignment=chosen
+        )
+        say_sensitivities(screen, shown, as_json=json)
+        return
     found = predictions(
-        graph,
-        device,
-        format or (),
-        usage=Usage(
-            dims=bound(graph, dims, partly=request is not None),
-            request=request,
-            gpus=tensor_parallel,
-            utilisation=memory_utilisation,
-            price_usd_per_h=price,
-            kv=catalog.uniform(kv) if kv else None,
-            repeat=repeat,
-        ),
-        runtime=runtime,
-        assignment=load_assignment(assignment, graph) if assignment else None,
+        graph, device, format or (), usage=usage, runtime=runtime, assignment=chosen
     )
     if json:
         screen.json([_record(one) for one in found])
@@ -185,8 +199,23 @@ def predict(
     _remarks(screen, found, regions=regions, batch=batch)
 
 
+def _refuse_several(
+    device: list[str], format: list[str] | None, *, assignment: Path | None
+) -> None:
+    """Raises `BadParameter` unless one price is asked for."""
+    if len(device) > 1 or len(format or ()) + (assignment is not None) > 1:
+        raise typer.BadParameter(
+            "--sensitivity takes one --device, and one --format or --assignment"
+        )
+
+
 def _refuse_beside_check(
-    *, device: list[str], format: list[str] | None, prompt: int | None, regions: bool
+    *,
+    device: list[str],
+    format: list[str] | None,
+    prompt: int | None,
+    regions: bool,
+    sensitivity: bool,
 ) -> None:
     """Raises `BadParameter` for options that a table of measured calls has no use for."""
     if len(device) > 1:
@@ -195,8 +224,10 @@ def _refuse_beside_check(
         raise typer.BadParameter(
             "--check takes one --format, that of rows without; give others in a column 'format'"
         )
-    if prompt is not None or regions:
-        raise typer.BadParameter("--check compares single calls; leave out --prompt and --regions")
+    if prompt is not None or regions or sensitivity:
+        raise typer.BadParameter(
+            "--check compares single calls; leave out --prompt, --regions and --sensitivity"
+        )
 
 
 def _remarks(screen: Screen, found: tuple[Prediction, ...], *, regions: bool, batch: int) -> None:
