@@ -20,6 +20,8 @@ MOST_BYTES = 4 * 2**20
 """Size of a file that is still read: ten times a device with 10,000 measurements."""
 DEEPEST = 64
 """Levels of nesting, aliases unfolded; a space has 7."""
+LONG_LINE = 400
+"""Characters of a line that is written by hand's rules; a figure with a citation has 200."""
 MOST_NODES = 1_000_000
 """Values after aliases are unfolded: what a file of `MOST_BYTES` can hold without them."""
 
@@ -107,9 +109,31 @@ def parse_yaml(text: str, origin: str, error: type[Exception]) -> object:
         raise error(f"{origin}:{_reason(problem, text)}") from None
 
 
-def yaml_text(content: object) -> str:
-    """Content as YAML that `parse_yaml` reads, keys in their order."""
-    return yaml.safe_dump(content, sort_keys=False, width=100)
+def yaml_text(content: object, *, leaves_inline: bool = False) -> str:
+    """Content as YAML that `parse_yaml` reads, keys in their order.
+
+    With `leaves_inline` what holds no further mapping takes one line, as in files by hand.
+    """
+    if not leaves_inline:
+        return yaml.safe_dump(content, sort_keys=False, width=100)
+    text: str = yaml.dump(
+        content, Dumper=_ByHand, sort_keys=False, width=LONG_LINE, default_flow_style=None
+    )
+    return text
+
+
+class _ByHand(yaml.SafeDumper):
+    """A writer that puts a figure, with its lists, on a line of its own."""
+
+
+def _inline(dumper: yaml.SafeDumper, content: dict[str, object]) -> yaml.Node:
+    lists = (value for value in content.values() if isinstance(value, list))
+    nested = any(isinstance(item, dict) for found in lists for item in found)
+    nested = nested or any(isinstance(value, dict) for value in content.values())
+    return dumper.represent_mapping(_CORE + "map", content, flow_style=not nested)
+
+
+_ByHand.add_representer(dict, _inline)
 
 
 class _Check:

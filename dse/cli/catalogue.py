@@ -2,20 +2,59 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from dse.cli.new_device import new_device
 from dse.cli.screen import JsonFlag, Rows, Screen
 
 Name = Annotated[str | None, typer.Argument(help="One entry, with everything known about it.")]
 
 
-def devices(context: typer.Context, name: Name = None, *, json: JsonFlag = False) -> None:
-    """Devices, or all figures of one with their sources."""
+def devices(
+    context: typer.Context,
+    name: Name = None,
+    *,
+    new: Annotated[
+        bool,
+        typer.Option(
+            "--new", help="Write a device's file from its datasheet; asks, unless --set or --like."
+        ),
+    ] = False,
+    like: Annotated[
+        str | None,
+        typer.Option(metavar="DEVICE", help="With --new: known device that the rest is from."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="With --new: 'memory.bandwidth=864 GB/s @ source'."
+        ),
+    ] = None,
+    source: Annotated[
+        str, typer.Option(help="With --new: of figures that name no source of their own.")
+    ] = "",
+    ask: Annotated[bool | None, typer.Option(help="With --new: ask for what is not set.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="FILE.yaml", help="With --new.  [default: NAME.yaml]"),
+    ] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Devices, or all figures of one (a name or file) with their sources; or a new one's file."""
     from hwmodels.devices.load import device_names, load_device  # noqa: PLC0415
 
     screen: Screen = context.obj
+    if new:
+        new_device(
+            screen, name, like=like, settings=set_ or (), source=source, out=out,
+            ask=ask if ask is not None else not (set_ or like), as_json=json,
+        )  # fmt: skip
+        return
+    if like or set_ or source or out or ask is not None:
+        raise typer.BadParameter("--like, --set, --source, --ask and -o are of --new; add it")
     if name is not None:
         _device(screen, name, as_json=json)
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -54,9 +54,8 @@ def _scaled(record: Any, path: str, wanted: str, factor: float) -> Any:
 def _parts(record: object, path: str) -> list[tuple[str, object]]:
     """Fields of a record or entries of a list, each with its path."""
     if isinstance(record, tuple):
-        return [
-            (f"{path}.{mark}", item) for mark, item in zip(_marks(record), record, strict=True)
-        ]
+        names = marks(record, lambda item, field: getattr(item, field, None))
+        return [(f"{path}.{name}", item) for name, item in zip(names, record, strict=True)]
     if is_dataclass(record) and not isinstance(record, type | SourcedValue):
         return [
             (f"{path}.{field.name}" if path else field.name, getattr(record, field.name))
@@ -65,11 +64,16 @@ def _parts(record: object, path: str) -> list[tuple[str, object]]:
     return []
 
 
-def _marks(records: tuple[object, ...]) -> list[str]:
-    """A name of every entry of a list; rates of equal weights differ by input or accumulator."""
-    found = [_mark(record, index) for index, record in enumerate(records)]
+def marks(records: Sequence[object], get: Callable[[Any, str], object]) -> list[str]:
+    """A name of every entry of a list; rates of equal weights differ by input or accumulator.
+
+    Args:
+        records: The entries.
+        get: Reads a field of one; None where it has none.
+    """
+    found = [_mark(record, index, get) for index, record in enumerate(records)]
     for field in ("input", "accumulator"):
-        texts = [_text(getattr(record, field, index)) for index, record in enumerate(records)]
+        texts = [_text(get(record, field)) for record in records]
         pairs = set(zip(found, texts, strict=True))
         several = {mark for mark in found if sum(one == mark for one, _ in pairs) > 1}
         found = [
@@ -79,10 +83,10 @@ def _marks(records: tuple[object, ...]) -> list[str]:
     return found
 
 
-def _mark(record: object, index: int) -> str:
-    named = (getattr(record, name, None) for name in MARKS)
+def _mark(record: object, index: int, get: Callable[[Any, str], object]) -> str:
+    named = (get(record, name) for name in MARKS)
     return next((_text(value) for value in named if value), str(index))
 
 
 def _text(value: object) -> str:
-    return "|".join(value) if isinstance(value, tuple) else str(value)
+    return "|".join(value) if isinstance(value, tuple | list) else str(value)

@@ -32,18 +32,27 @@ def load_device(name_or_path: str | Path) -> Device:
     return DEVICES.load(name_or_path)
 
 
-def _read(path: Path) -> Device:
-    content = read_yaml(path, DeviceError, what="device file")
+def checked_device(content: object, origin: str) -> Device:
+    """The device of a file's content; `origin` begins every message.
+
+    Raises:
+        DeviceError: As `load_device`.
+    """
     sources = content.get("sources") if isinstance(content, dict) else None
     device = validated(
         _ADAPTER,
         content,
-        str(path),
+        origin,
         DeviceError,
         context=sources if isinstance(sources, dict) else {},
     )
     if problems := absurd_figures(device):
-        raise DeviceError("\n".join(f"{path}: {problem}" for problem in problems))
+        raise DeviceError("\n".join(f"{origin}: {problem}" for problem in problems))
+    return device
+
+
+def _read(path: Path) -> Device:
+    device = checked_device(read_yaml(path, DeviceError, what="device file"), str(path))
     if device.runtime is not None and Path(device.runtime).suffix in SUFFIXES:
         return replace(device, runtime=str((path.parent / device.runtime).absolute()))
     return device
