@@ -27,7 +27,13 @@ SHAPE_TOLERANCE = 1.05
 
 def absurd_figures(device: Device) -> list[str]:
     """One sentence for each figure that cannot be true beside the others."""
-    return [*_rates(device), *_shapes(device), *_memories(device), *_power(device)]
+    return [
+        *_rates(device),
+        *_clocks(device),
+        *_shapes(device),
+        *_memories(device),
+        *_power(device),
+    ]
 
 
 def _rates(device: Device) -> Iterator[str]:
@@ -41,6 +47,15 @@ def _rates(device: Device) -> Iterator[str]:
                     f"{unit.count.value:g} cores at {unit.clock_hz.value:.3g} Hz is "
                     f"{per_cycle:.3g} op/cycle a core; expected {low:g} to {high:g}"
                 )
+
+
+def _clocks(device: Device) -> Iterator[str]:
+    for index, unit in enumerate(device.units):
+        if unit.sustained_hz is not None and unit.sustained_hz.value > unit.clock_hz.value:
+            yield (
+                f"units.{index}.sustained: {unit.sustained_hz.value:.4g} Hz is above the clock, "
+                f"{unit.clock_hz.value:.4g} Hz, at which the rates hold; leave it out"
+            )
 
 
 def _shapes(device: Device) -> Iterator[str]:

@@ -134,8 +134,16 @@ class ComputeUnit(Entry):
     role: UnitRole
     count: Count
     clock_hz: Annotated[Frequency, Field(validation_alias="clock")]
+    sustained_hz: Annotated[Frequency | None, Field(validation_alias="sustained")] = None
+    """Clock that a board at its power limit holds while the unit computes; none: `clock_hz`.
+    Rates are those at `clock_hz`."""
     rates: Annotated[tuple[Annotated[Rate, FIGURE_INLINE], ...], Field(min_length=1)]
     shape: ArrayShape | None = None
+
+    @property
+    def sustained_share(self) -> float:
+        """Share of its rates that the unit keeps up."""
+        return self.sustained_hz.value / self.clock_hz.value if self.sustained_hz else 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,6 +315,10 @@ class Device(Entry):
             if rate.accepts(weight, input_) and accumulator in (None, rate.accumulator)
         ]
         return max(found, key=lambda rate: rate.ops_per_s.value, default=None)
+
+    def sustained_share(self, rate: Rate) -> float:
+        """Share of one of its rates that the device keeps up under load."""
+        return next(unit.sustained_share for unit in self.units if rate in unit.rates)
 
     def widened(self, weight: str, input_: str) -> tuple[str, str] | None:
         """The nearest pair of elements that a unit multiplies and that holds both exactly."""

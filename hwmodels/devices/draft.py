@@ -275,6 +275,9 @@ class Draft:
         main = f"memories.{self.known['memories'][0]['name']}."
         if first == "memories" and path.endswith(".bandwidth") and not path.startswith(main):
             return self._speed(self._unit("matrix")), f"bytes a core and cycle of {like}"
+        if path.endswith(".sustained"):
+            clock = path.removesuffix("sustained") + "clock"
+            return self._ratio(clock), f"the same share of the clock as {like}"
         if path == "power.idle":
             return self._ratio("power.limit"), f"the same share of the limit as {like}"
         if path.startswith("power.per_op."):

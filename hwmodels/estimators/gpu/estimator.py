@@ -12,7 +12,7 @@ from hwmodels.estimators.gpu.conversions import conversions_s, widening_s
 from hwmodels.estimators.gpu.energy import energy_j
 from hwmodels.estimators.gpu.features import gemm_features
 from hwmodels.estimators.gpu.gemm_correction import gemm_correction
-from hwmodels.estimators.gpu.kernels import TERMS, array, gemms_of
+from hwmodels.estimators.gpu.kernels import TERMS, array, gemms_of, sustained_shares
 from hwmodels.estimators.gpu.residual import GpuArtefact, load_artefact
 from hwmodels.estimators.gpu.samples import SAME_KERNELS, gemm_samples, kernel_reach, kernel_shift
 from hwmodels.estimators.gpu.skeleton import Floats, GpuFigures, Terms, gemm_terms
@@ -134,7 +134,10 @@ def _costs(kernels: Sequence[Kernel], timed: Timed, device: Device) -> list[Kern
         per_op_j=array(kernels, lambda kernel: device.energy_per_op_j(kernel.input_element)),
         dram_bytes=terms.dram_bytes,
     )
-    low = np.minimum(np.maximum(timed.low_s, terms.light_s), timed.latency_s)
+    # A call after a pause computes at the full clock, as far as it computes.
+    computing = np.minimum(terms.compute_s / timed.latency_s, 1.0)
+    rested_s = timed.low_s * (1 - computing * (1 - sustained_shares(kernels, device)))
+    low = np.minimum(np.maximum(rested_s, terms.light_s), timed.latency_s)
     high = np.maximum(timed.high_s, timed.latency_s)
     bounds = _bounds(kernels, terms)
     return [

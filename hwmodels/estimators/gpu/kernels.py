@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from hwmodels.devices.device import Device
+from hwmodels.devices.device import Device, Rate
 from hwmodels.errors import WorkError
 from hwmodels.estimators.gpu.attention import Attentions, attention_terms
 from hwmodels.estimators.gpu.constants import SkeletonConstants
@@ -184,13 +184,23 @@ def array(kernels: Sequence[Kernel], figure: Callable[[Kernel], float]) -> Float
 def rates(kernels: Sequence[Kernel], device: Device) -> Floats:
     """Peak operations per second of what each kernel multiplies, shape (kernels,).
 
+    At the clock that the unit keeps up under load.
+
     Raises:
         WorkError: Operands that no unit of the device multiplies.
     """
-    return array(kernels, lambda kernel: _rate(kernel, device))
+    return array(kernels, lambda kernel: _ops_per_s(kernel, device))
 
 
-def _rate(kernel: Kernel, device: Device) -> float:
+def sustained_shares(kernels: Sequence[Kernel], device: Device) -> Floats:
+    """Share of its rate that the unit of each kernel keeps up under load; 1 for what moves."""
+    return array(
+        kernels,
+        lambda kernel: device.sustained_share(_rate(kernel, device)) if kernel.macs else 1.0,
+    )
+
+
+def _rate(kernel: Kernel, device: Device) -> Rate:
     rate = device.rate(kernel.weight_element, kernel.input_element, kernel.accumulator)
     rate = rate or device.rate(kernel.weight_element, kernel.input_element)
     if rate is None:
@@ -198,7 +208,12 @@ def _rate(kernel: Kernel, device: Device) -> float:
             f"{device.name} has no unit that multiplies {kernel.weight_element} with "
             f"{kernel.input_element}; it has {', '.join(sorted(device.elements))}"
         )
-    return rate.ops_per_s.value
+    return rate
+
+
+def _ops_per_s(kernel: Kernel, device: Device) -> float:
+    rate = _rate(kernel, device)
+    return rate.ops_per_s.value * device.sustained_share(rate)
 
 
 def temperatures(kernels: Sequence[Kernel]) -> tuple[Floats, Floats]:
