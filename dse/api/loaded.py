@@ -80,6 +80,7 @@ class LoadedModel:
         *,
         dims: Mapping[str, int] | None = None,
         runtime: str | None = None,
+        repeat: int = 1,
     ) -> Prediction:
         """Latency with interval (s), energy (J) and memory (bytes) of one call; nothing is run.
 
@@ -89,9 +90,10 @@ class LoadedModel:
             dims: the value of every symbolic dimension; with `past` a Hugging Face decoder reads
                 and writes its key-value cache.
             runtime: a name or file; the device's own by default.
+            repeat: copies of the model, a block of a network, in a chain.
 
         Raises:
-            GraphError: a symbolic dimension without a value.
+            GraphError: a symbolic dimension without a value, or a model that cannot follow itself.
             HardwareError: no such device, runtime or format.
             AssignmentError: an assignment that does not fit the model.
         """
@@ -100,7 +102,7 @@ class LoadedModel:
             self.model.priced(dims or ()).graph,
             (_platform(device, runtime) if isinstance(device, Device) else device,),
             (str(format),) if named else (),
-            usage=Usage(dims=dict(dims or {})),
+            usage=Usage(dims=dict(dims or {}), repeat=repeat),
             assignment=None if named else self.assignment(format),
             runtime=runtime,
         )

@@ -106,6 +106,8 @@ def check_table(
         raise typer.BadParameter(f"-o {out}: expected a device file, NEW.yaml")
     if is_optable(path):
         check_ops(screen, path, device, runtime=defaults.runtime, out=out, as_json=as_json)
+        if not as_json:
+            screen.remark(f"a table of operators: {defaults.model} is not looked at")
         return
     check_networks(screen, path, device, defaults, out=out, as_json=as_json)
 
@@ -307,6 +309,7 @@ def fitted(
     errors = fit_errors(table, rows, taken, before, runtime=driver)
     return {
         "device_file": str(out),
+        "corrections_dropped": len(before.corrections) or None,
         "samples": len(rows),
         "rows_without_time": len(table.shapes) - len(timed_rows(table)),
         "median_error_before": errors.before,

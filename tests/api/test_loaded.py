@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx.parser
 import pytest
 
 import dse
@@ -110,3 +112,16 @@ def test_wrong_formats_are_refused(model: dse.LoadedModel) -> None:
         model.evaluate({"site": {}})
     with pytest.raises(GraphError, match="did you mean 'zoo:fashion-resnet'"):
         dse.load("fashion-resnet")
+
+
+def test_a_block_is_priced_as_often_as_it_is_repeated(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[8, 64] x) => (float[8, 64] y)'
+        "{ p = MatMul (x, weight) y = Add (p, x) }"
+    )
+    weight = onnx.helper.make_tensor("weight", onnx.TensorProto.FLOAT, (64, 64), [0.5] * 4096)
+    model.graph.initializer.append(weight)
+    onnx.save(model, tmp_path / "block.onnx")
+    block = dse.load(tmp_path / "block.onnx")
+    assert block.predict("l4").cost.weight_bytes == 2 * 64 * 64
+    assert block.predict("l4", repeat=5).cost.weight_bytes == 5 * 2 * 64 * 64

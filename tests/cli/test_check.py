@@ -177,6 +177,23 @@ def test_an_adapted_device_meets_the_networks(dse: Dse, tmp_path: Path) -> None:
     assert json.loads(outcome.out)["errors"]["mape"] < 0.05
 
 
+def test_operators_drop_what_networks_corrected_and_say_so(dse: Dse, tmp_path: Path) -> None:
+    table, ops, networks, both = (
+        tmp_path / name for name in ("t.csv", "o.csv", "n.yaml", "b.yaml")
+    )
+    _times(dse, table, 1.25)
+    _checked(dse, table, "-o", networks)
+    count = len(load_device(networks).corrections)
+    _table(ops, every=100)
+    outcome = dse("predict-ops", ops, "--device", networks, "--check", "-o", both)
+    assert f"corrections dropped       {count}" in outcome.out
+    assert load_device(both).corrections == ()
+    assert (
+        "corrections dropped"
+        not in dse("predict-ops", ops, "--device", "h100-sxm", "--check", "-o", both).out
+    )
+
+
 def test_people_read_errors_kernels_and_what_was_left_out(dse: Dse, tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     _times(dse, table, 1.25)
@@ -214,6 +231,8 @@ def test_a_table_of_operators_is_taken_for_what_it_is(dse: Dse, tmp_path: Path) 
     assert answer == json.loads(
         dse("predict-ops", ops, "--device", "h100-sxm", "--check", "--json").out
     )
+    outcome = dse("predict", *BYTE_GPT, "--check", ops)
+    assert "a table of operators: zoo:byte-gpt is not looked at" in outcome.out
 
 
 @pytest.mark.parametrize(
