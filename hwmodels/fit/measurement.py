@@ -56,7 +56,7 @@ def read_aiconfigurator(folder: Path) -> pd.DataFrame:
     return kept.reset_index(drop=True)
 
 
-def _release(version: str) -> int:
+def release(version: str) -> int:
     """A number that orders versions: `1.3.0rc20` after `1.3.0rc15`, `0.5.10` after `0.5.6`."""
     parts = [int(part) for part in re.findall(r"\d+", version)][:VERSION_PARTS]
     parts += [0] * (VERSION_PARTS - len(parts))
@@ -78,7 +78,7 @@ def _aiconfigurator_table(path: Path, parts: tuple[str, ...]) -> pd.DataFrame:
             "k": table["k"],
             "latency_s": table["latency"] * 1e-3,
             "cold": False,
-            "release": _release(version),
+            "release": release(version),
         }
     )
 

@@ -14,7 +14,7 @@ from hwmodels.errors import MeasurementError
 from hwmodels.formats import catalog
 from hwmodels.formats.element import unit_element
 from hwmodels.formats.quantizer import Format, Quantizer
-from hwmodels.operators.number_type import NUMBER_TYPES, NumberType
+from hwmodels.operators.number_type import TYPES_OF_OPERATORS, NumberType
 from hwmodels.plans.operation import contraction_kernel, in_mode, plain_kernel, reads_of
 from hwmodels.plans.quantisation import quantising, rescaling
 from hwmodels.runtimes.quantisation import DEFAULT
@@ -40,6 +40,8 @@ SIZES_OF_OP: dict[str, tuple[str, ...]] = {
         ROWWISE,
     ),
 }  # fmt: skip
+OPTIONAL_SIZES = {"attention": ("window",)}
+"""Sizes that an operator may have: keys that a query sees at most."""
 FLAGS = ("causal",)
 """Flags of a shape beside its sizes; absent means no."""
 KINDS: dict[str, OpKind] = {
@@ -70,7 +72,7 @@ def operator_kernels(
     `compute` is what the device multiplies for the dtype (`compute_elements`). Torch's runtimes
     are measured with cold caches (`dse profile`), the others with warm ones (their own tables).
     """
-    number = NUMBER_TYPES[dtype]
+    number = TYPES_OF_OPERATORS[dtype]
     cold = runtime.name.startswith(TORCH)
     if cold and op == "gemm" and dtype == SCALAR_TYPE:
         return (_scalar_gemm(shape, number),)
@@ -104,7 +106,7 @@ def op_kernels(
     `compute` is what the device multiplies for the dtype (`compute_elements`); `cold`: nothing is
     in the caches when the operator starts.
     """
-    number = NUMBER_TYPES[dtype]
+    number = TYPES_OF_OPERATORS[dtype]
     if op == "quant_fp8":
         loops = {"rows": shape["rows"], "cols": shape["cols"]}
         scale = _operation("reduce", "compute_scale", loops, (_rows(shape, number.input),))
@@ -160,7 +162,9 @@ def operation_of(op: str, shape: Mapping[str, int], number: NumberType) -> Op:
         case "conv2d":
             return _convolution(shape, number)
         case "attention":
-            keys = (s["B"], s["HK"], s["L"], s["D"])
+            # The last `window` keys of the first query, and those of the queries after it.
+            seen = min(s["L"], s.get("window", s["L"]) + s["S"] - 1)
+            keys = (s["B"], s["HK"], seen, s["D"])
             queries = (s["B"], s["H"], s["S"], s["D"])
             return _operation(
                 op, "", s,
@@ -230,12 +234,12 @@ def _rows(shape: Mapping[str, int], stored: Format) -> Operand:
 def _measured(kernel: Kernel, *, cold: bool) -> Kernel:
     """The kernel as its table measured it: all caches flushed, or the same work again and again.
 
-    Attention and convolutions were measured cold only; their second operand counts as cold.
+    Convolutions were measured cold only; their second operand counts as cold.
     """
-    if kernel.kind in ("gemm", "embedding"):
+    if kernel.kind in ("gemm", "embedding", "attention"):
         copies = CYCLED_WEIGHTS if kernel.kind == "gemm" and not cold else 1
         kernel = replace(kernel, weight_is_cold=cold, weight_copies=copies)
-    elif kernel.kind in ("conv2d", "attention"):
+    elif kernel.kind == "conv2d":
         kernel = replace(kernel, weight_is_cold=True)
     return replace(kernel, inputs_are_cold=cold)
 
@@ -246,7 +250,7 @@ def compute_elements(dtype: str, device: Device) -> Compute:
     Raises:
         MeasurementError: The device multiplies nothing that holds the number type.
     """
-    number = NUMBER_TYPES[dtype]
+    number = TYPES_OF_OPERATORS[dtype]
     pair = device.widened(number.weight_element, number.input_element)
     if pair is None:
         raise MeasurementError(
@@ -262,12 +266,12 @@ def _eager(
     if op == "quant_fp8":
         operand = _rows(shape, FP8_TENSOR)
         return quantising(operand, runtime.quantisation_of(_quantizer(operand)), cold=True)
-    operation = operation_of(op, shape, NUMBER_TYPES[dtype])
+    operation = operation_of(op, shape, TYPES_OF_OPERATORS[dtype])
     activation, product = operation.operands[0], operation.operands[-1]
     rule = runtime.quantisation_of(_quantizer(activation))
     # The quantised activation was just written, the weight was not.
     gemm = replace(op_kernels(op, shape, dtype, compute, cold=True)[-1], inputs_are_cold=False)
-    rescaled = rescaling(product, rule) if NUMBER_TYPES[dtype].is_integer else ()
+    rescaled = rescaling(product, rule) if TYPES_OF_OPERATORS[dtype].is_integer else ()
     return (*quantising(activation, rule, cold=True), gemm, *rescaled)
 
 

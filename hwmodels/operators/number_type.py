@@ -86,3 +86,13 @@ NUMBER_TYPES = {
     "w4a16": _number_type("bf16", "int4_g128"),
 }
 """By the names of the operator table (docs/design.md, section 6)."""
+
+CACHES = {"fp8": "e4m3_tensor", "int8": "int8_token", "nvfp4": "nvfp4"}
+"""Formats of caches of keys and values narrower than the queries, by their names in a table."""
+ATTENTION_TYPES = {
+    f"{queries}_kv_{name}": _number_type(queries, cache, queries)
+    for queries in ("bf16", "fp16")
+    for name, cache in CACHES.items()
+}
+"""Number types of attention alone: queries in 16 bits, their cache in fewer."""
+TYPES_OF_OPERATORS = NUMBER_TYPES | ATTENTION_TYPES

@@ -18,14 +18,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hwmodels.errors import MeasurementError, nearest
-from hwmodels.operators.lower import FLAGS, SIZES_OF_OP
-from hwmodels.operators.number_type import NUMBER_TYPES
+from hwmodels.operators.lower import FLAGS, OPTIONAL_SIZES, SIZES_OF_OP
+from hwmodels.operators.number_type import ATTENTION_TYPES, CACHES, TYPES_OF_OPERATORS
 
 REQUIRED = ("op", "shape", "dtype")
 TIME, TIME_TOO = "median_us", "measured_us"
 """The column of the times, and another name of it."""
 ALIASES = {"int8_wo": "w8a16", "int4_wo": "w4a16", "sq": "w8a8_int8_dynamic", "bfloat16": "bf16"}
 """aiconfigurator's names of number types."""
+KV_COLUMNS = ("kv_dtype", "kv_cache_dtype")
+"""Column of a cache's number type; the second is aiconfigurator's name."""
+KV = "_kv_"
 MESSAGES_SHOWN = 20
 Shape = Mapping[str, int]
 
@@ -104,7 +107,7 @@ def checked_table(frame: pd.DataFrame, *, source: str, timed: bool) -> OpTable:
         frame=frame,
         ops=tuple(_texts(frame, "op")),
         shapes=tuple(shapes),
-        dtypes=tuple(ALIASES.get(name, name) for name in _texts(frame, "dtype")),
+        dtypes=tuple(_dtypes(frame)),
         first=first,
         source=source,
     )
@@ -156,7 +159,7 @@ def _texts(frame: pd.DataFrame, name: str) -> list[str]:
 
 def _checked(frame: pd.DataFrame) -> tuple[list[Shape], NDArray[np.intp], list[str]]:
     """The shape of every row, its first occurrence, and what is wrong; equal rows read once."""
-    keys = list(zip(*(_texts(frame, name) for name in REQUIRED), strict=True))
+    keys = list(zip(_texts(frame, "op"), _texts(frame, "shape"), _dtypes(frame), strict=True))
     known: dict[tuple[str, ...], int] = {}
     first = np.array([known.setdefault(key, row) for row, key in enumerate(keys)], dtype=np.intp)
     read = {row: _row(*key) for key, row in known.items()}
@@ -169,8 +172,10 @@ def _row(op: str, text: str, dtype: str) -> tuple[Shape, str]:
     wanted = SIZES_OF_OP.get(op)
     if wanted is None:
         return {}, f"op: unknown operator {op!r}{nearest(op, SIZES_OF_OP)}"
-    if ALIASES.get(dtype, dtype) not in NUMBER_TYPES:
-        return {}, f"dtype: unknown number type {dtype!r}{nearest(dtype, NUMBER_TYPES)}"
+    if dtype not in TYPES_OF_OPERATORS:
+        return {}, f"dtype: {_unknown_type(dtype)}"
+    if dtype in ATTENTION_TYPES and op != "attention":
+        return {}, f"dtype: {dtype} is of attention, got {op}; a narrow cache is attention's"
     try:
         shape = json.loads(text)
     except ValueError:
@@ -179,11 +184,35 @@ def _row(op: str, text: str, dtype: str) -> tuple[Shape, str]:
         return {}, f"shape: expected a JSON object, got {text!r}"
     if missing := [name for name in wanted if name not in shape]:
         return {}, f"shape: {op} needs {', '.join(wanted)}; missing {', '.join(missing)}"
-    for name in wanted:
+    more = OPTIONAL_SIZES.get(op, ())
+    for name in (*wanted, *(name for name in more if name in shape)):
         size = shape[name]
         if type(size) is not int or size <= 0:
             return {}, f"shape.{name}: expected a positive integer, got {size!r}"
-    return {name: int(shape[name]) for name in (*wanted, *FLAGS) if name in shape}, ""
+    return {name: int(shape[name]) for name in (*wanted, *more, *FLAGS) if name in shape}, ""
+
+
+def _unknown_type(dtype: str) -> str:
+    queries, separator, cache = dtype.partition(KV)
+    if separator and cache not in CACHES:
+        return f"unknown cache {cache!r} (column kv_dtype); expected one of {', '.join(CACHES)}"
+    if separator:
+        return f"a narrow cache goes with queries in bf16 or fp16, got {queries}"
+    return f"unknown number type {dtype!r}{nearest(dtype, TYPES_OF_OPERATORS)}"
+
+
+def _dtypes(frame: pd.DataFrame) -> list[str]:
+    """Canonical names: an attention's cache is part of its number type."""
+    names = [ALIASES.get(name, name) for name in _texts(frame, "dtype")]
+    column = next((name for name in KV_COLUMNS if name in frame.columns), None)
+    if column is None:
+        return names
+    given = frame[column].notna().to_numpy() & (frame["op"] == "attention").to_numpy()
+    caches = [ALIASES.get(name, name) for name in _texts(frame, column)]
+    return [
+        f"{name}{KV}{cache}" if is_given and cache != name else name
+        for name, cache, is_given in zip(names, caches, given, strict=True)
+    ]
 
 
 def _time_problems(frame: pd.DataFrame, shapes: list[Shape]) -> list[str]:

@@ -138,6 +138,28 @@ class KernelMode(Entry):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionKernel(Entry):
+    """A kernel over a paged cache of keys and values, as serving runtimes pick it by device."""
+
+    name: str
+    """Of the code, not of the runtime: what was measured of it under one holds under another."""
+    architectures: Annotated[tuple[ArchitectureRange, ...], Field(min_length=1)]
+    cache: tuple[str, ...] = ()
+    """Elements of the cache that it takes; none: every one."""
+    packs_when_decoding: bool = False
+    """Whether the query heads of a key head are one block of rows only for a single query without
+    a window, and keys are split over the cores only then; others always do both."""
+    source: str
+    note: str = ""
+
+    def takes(self, architecture: Architecture, element: str) -> bool:
+        """Whether it runs on the architecture with a cache of the element."""
+        return _among(element, self.cache) and any(
+            bounds.includes(architecture) for bounds in self.architectures
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pieces(Entry):
     """An op that a runtime launches as several kernels."""
 
@@ -204,6 +226,9 @@ class Runtime(Entry):
     shares_tables: bool = False
     """Whether a look-up reads the table that a product of the same constant stores, in whatever
     format; others keep a table of look-ups in 16 bits."""
+    paged_attention: tuple[AttentionKernel, ...] = ()
+    """Kernels of attention over a paged cache; the first that takes device and cache counts.
+    None: attention reads plain tensors."""
     every_combination: bool = False
     """An architect's runtime: every pair of formats has a kernel at the unit's rate."""
 
@@ -222,6 +247,11 @@ class Runtime(Entry):
     def exists_for(self, architecture: Architecture) -> bool:
         """Whether the software runs on devices of that architecture at all."""
         return not self.families or architecture.family in self.families
+
+    def attention_kernel(self, architecture: Architecture, element: str) -> AttentionKernel | None:
+        """The kernel of attention over a cache of that element; None where none is known."""
+        fitting = (one for one in self.paged_attention if one.takes(architecture, element))
+        return next(fitting, None)
 
     def quantisation_of(self, quantizer: Quantizer) -> Quantisation:
         """The kernels that quantise an activation in a format: the file's, else the fewest."""

@@ -1,13 +1,15 @@
 """Predicted serving numbers of Llama-3.1-70B against measured ones: TTFT, TPOT, memory.
 
-Usage: python studies/served_models/run.py --aiconfigurator DIR --graph llama-3-70b.onnx
+Usage: python -m studies.served_models.run --aiconfigurator DIR
 
-The graph: `export_shape_graph(LLAMA_SHAPES["llama-3-70b"], path)` of `dse.zoo`.
+The graph comes from the model's configuration, without its weights.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import tempfile
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -18,8 +20,8 @@ from dse.evaluate.deployment import Deployment
 from dse.evaluate.phases import exchange_of, growing_steps, phase_work
 from dse.evaluate.request import Request
 from dse.graph.ir.graph import Graph
-from dse.graph.onnx.load import load
 from dse.graph.patterns.analysis import Analysis
+from dse.imports.folder import open_folder
 from dse.space.uniform import uniform_assignment
 from hwmodels.devices.load import load_device
 from hwmodels.runtimes.load import load_runtime
@@ -28,6 +30,12 @@ from hwmodels.work.role import ROLES
 
 FOLDER = Path(__file__).parent
 MODEL = "meta-llama/Llama-3.1-70B"
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 8192,
+    "intermediate_size": 28672, "num_hidden_layers": 80, "num_attention_heads": 64,
+    "num_key_value_heads": 8, "vocab_size": 128256, "max_position_embeddings": 131072,
+    "torch_dtype": "bfloat16",
+}  # fmt: skip
 DEVICES = {"h100_sxm": "h100-sxm", "b200_sxm": "b200-sxm"}
 SCHEMES = {"fp8": "w8a8_fp8", "fp4": "w4a4_nvfp4"}
 RUNTIMES = {"vllm": "vllm", "sglang": "sglang", "trtllm": "tensorrt-llm"}
@@ -123,13 +131,18 @@ def predicted(model: Model, setting: pd.Series) -> pd.DataFrame:
     )
 
 
+def _graph() -> Graph:
+    with tempfile.TemporaryDirectory() as name:
+        (Path(name) / "config.json").write_text(json.dumps(CONFIG))
+        return open_folder(Path(name), served=True)
+
+
 def main() -> None:
     """Print and write the comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--aiconfigurator", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--graph", type=Path, required=True, metavar="MODEL.onnx")
     arguments = parser.parse_args()
-    rows, model = measurements(arguments.aiconfigurator), Model(graph=load(arguments.graph))
+    rows, model = measurements(arguments.aiconfigurator), Model(graph=_graph())
     settings = rows[SETTING].drop_duplicates()
     found = pd.concat([predicted(model, setting) for _, setting in settings.iterrows()])
     table = rows.merge(found, on=[*SETTING, "batch_size"])

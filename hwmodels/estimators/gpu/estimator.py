@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from hwmodels.estimators.gpu.energy import energy_j
 from hwmodels.estimators.gpu.features import gemm_features
 from hwmodels.estimators.gpu.gemm_correction import gemm_correction
 from hwmodels.estimators.gpu.kernels import TERMS, array, gemms_of, sustained_shares
+from hwmodels.estimators.gpu.learned_attention import forecast, is_paged, load_attention
 from hwmodels.estimators.gpu.residual import GpuArtefact, load_artefact
 from hwmodels.estimators.gpu.samples import SAME_KERNELS, gemm_samples, kernel_reach, kernel_shift
 from hwmodels.estimators.gpu.skeleton import Floats, GpuFigures, Terms, gemm_terms
@@ -48,14 +50,17 @@ class GpuEstimator:
         gpu = GpuFigures.of(device)
         costs = [NOTHING if _is_empty(kernel) else None for kernel in kernels]
         waiting = [index for index, cost in enumerate(costs) if cost is None]
-        for kind in dict.fromkeys(kernels[index].kind for index in waiting):
-            chosen = [index for index in waiting if kernels[index].kind == kind]
+        families = [_family(kernel, runtime) for kernel in kernels]
+        for family in dict.fromkeys(families[index] for index in waiting):
+            chosen = [index for index in waiting if families[index] == family]
             group = [kernels[index] for index in chosen]
-            timed = (
-                self._learned(group, device, gpu, runtime)
-                if kind == "gemm"
-                else self._analytic(kind, group, device, gpu, runtime)
-            )
+            match family:
+                case "gemm":
+                    timed = self._learned(group, device, gpu, runtime)
+                case "paged_attention":
+                    timed = self._paged(group, device, runtime)
+                case kind:
+                    timed = self._analytic(kind, group, device, gpu, runtime)
             for index, cost in zip(chosen, _costs(group, timed, device), strict=True):
                 costs[index] = cost
         return tuple(cost for cost in costs if cost is not None)
@@ -76,6 +81,19 @@ class GpuEstimator:
         latency = np.maximum(seconds * np.exp(shift), terms.light_s)
         reach = np.exp(kernel_reach(device) * width)
         return Timed(terms=terms, latency_s=latency, low_s=latency / reach, high_s=latency * reach)
+
+    def _paged(self, kernels: Sequence[Kernel], device: Device, runtime: Runtime) -> Timed:
+        """Attention over a paged cache."""
+        artefact = self.artefact
+        found = forecast(load_attention(), kernels, device, runtime, artefact.constants)
+        shift, width = kernel_shift(artefact, device, kernels, runtime.name)
+        latency = np.maximum(found.latency_s * np.exp(shift), found.terms.light_s)
+        return Timed(
+            terms=found.terms,
+            latency_s=latency,
+            low_s=latency * np.exp(width * found.low),
+            high_s=latency * np.exp(width * found.high),
+        )
 
     def _learned(
         self, kernels: Sequence[Kernel], device: Device, gpu: GpuFigures, runtime: Runtime
@@ -109,6 +127,11 @@ NOTHING = KernelCost(
     latency_s=0.0, low_s=0.0, high_s=0.0, energy_j=0.0, traffic_bytes=0.0, bound="launch"
 )
 """The cost of a product without rows, as of an empty cache: runtimes launch no kernel for it."""
+
+
+def _family(kernel: Kernel, runtime: Runtime) -> KernelKind | Literal["paged_attention"]:
+    """The model of a kernel; kernels of one are computed together."""
+    return "paged_attention" if is_paged(kernel, runtime) else kernel.kind
 
 
 def _is_empty(kernel: Kernel) -> bool:

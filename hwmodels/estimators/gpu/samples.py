@@ -18,6 +18,7 @@ from hwmodels.estimators.gpu.kernel_correction import (
     kernel_size,
 )
 from hwmodels.estimators.gpu.kernels import TERMS, gemms_of
+from hwmodels.estimators.gpu.learned_attention import forecast, is_paged, load_attention
 from hwmodels.estimators.gpu.residual import GpuArtefact
 from hwmodels.estimators.gpu.skeleton import Floats, GpuFigures, gemm_terms
 from hwmodels.operators.lower import compute_elements, operator_kernels
@@ -108,14 +109,26 @@ def _samples(artefact: GpuArtefact, device: Device) -> tuple[KernelSample, ...]:
         kernel, *others = measured_kernels(entry, device)
         if others or kernel.kind == "gemm":
             continue
-        terms = TERMS[kernel.kind]([kernel], device, gpu, artefact.constants)
+        predicted, reach = _without_samples(artefact, kernel, device, gpu, entry.runtime)
         found.append(
             KernelSample(
                 kind=kernel.kind,
                 name=kernel_name(kernel, entry.runtime),
                 size=kernel_size(kernel),
-                log_ratio=float(np.log(entry.median_us * 1e-6 / terms.latency_s[0])),
-                reach=kernel_reach(device),
+                log_ratio=float(np.log(entry.median_us * 1e-6 / predicted)),
+                reach=reach,
             )
         )
     return tuple(found)
+
+
+def _without_samples(
+    artefact: GpuArtefact, kernel: Kernel, device: Device, gpu: GpuFigures, runtime: str
+) -> tuple[float, float]:
+    """Seconds of a kernel, and how far they may be off in log units."""
+    software = load_runtime(runtime)
+    if is_paged(kernel, software):
+        found = forecast(load_attention(), [kernel], device, software, artefact.constants)
+        return float(found.latency_s[0]), float((found.high - found.low)[0] / 2)
+    terms = TERMS[kernel.kind]([kernel], device, gpu, artefact.constants)
+    return float(terms.latency_s[0]), kernel_reach(device)

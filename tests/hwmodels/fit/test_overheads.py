@@ -7,7 +7,7 @@ import pandas as pd
 
 from hwmodels.estimators.gpu.constants import CONSTANTS
 from hwmodels.estimators.gpu.overhead import Overhead
-from hwmodels.fit.measurement import _release
+from hwmodels.fit.measurement import release
 from hwmodels.fit.predict import predict
 from hwmodels.fit.skeleton import fit_overheads
 
@@ -38,4 +38,4 @@ def test_the_overhead_of_a_runtime_is_found_again() -> None:
 
 def test_versions_are_ordered_as_their_numbers() -> None:
     ordered = ["0.5.6.post2", "0.5.10", "1.0.0", "1.3.0rc15", "1.3.0rc20"]
-    assert sorted(ordered, key=_release) == ordered
+    assert sorted(ordered, key=release) == ordered

@@ -103,3 +103,47 @@ def test_torch_multiplies_int8_weights_without_the_matrix_unit(
     assert measured_us / 4 < slow < 1.2 * measured_us
     (served,) = predict_ops(table, load_device("h100-sxm"), "vllm")["predicted_us"]
     assert served < slow
+
+
+ATTENTION = '{"B": 8, "H": 32, "HK": 8, "S": 1, "L": 32768, "D": 128}'
+
+
+@pytest.mark.parametrize("column", ["kv_dtype", "kv_cache_dtype"])
+def test_a_narrow_cache_has_a_column(tmp_path: Path, column: str) -> None:
+    rows = [("attention", ATTENTION, "bfloat16", cache) for cache in ("bfloat16", "fp8", None)]
+    rows.append(("gemm", GEMM, "fp8", "bfloat16"))
+    path = _written(tmp_path, *rows, columns=f"op shape dtype {column}")
+    table = read_optable(path, timed=False)
+    assert table.dtypes == ("bf16", "bf16_kv_fp8", "bf16", "fp8")
+    wide, narrow, unsaid, _ = predict_ops(table, load_device("h100-sxm"), "vllm")["predicted_us"]
+    assert wide == unsaid
+    assert narrow < 0.75 * wide
+
+
+def test_a_window_of_attention_bounds_its_keys(tmp_path: Path) -> None:
+    windowed = ATTENTION.replace("}", ', "window": 128}')
+    rows = [("attention", shape, "bf16") for shape in (ATTENTION, windowed)]
+    path = _written(tmp_path, *rows, columns="op shape dtype")
+    whole, last = predict_ops(read_optable(path, timed=False), load_device("h100-sxm"), "vllm")[
+        "predicted_us"
+    ]
+    assert last < whole / 5
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (("attention", ATTENTION, "bf16", "fp9"), "unknown cache 'fp9' (column kv_dtype)"),
+        (("attention", ATTENTION, "fp32", "fp8"), "with queries in bf16 or fp16, got fp32"),
+        (("gemm", GEMM, "bf16_kv_fp8", None), "bf16_kv_fp8 is of attention, got gemm"),
+        (("attention", ATTENTION.replace("}", ', "window": 0}'), "bf16", None),
+         "shape.window: expected a positive integer, got 0"),
+    ],
+)  # fmt: skip
+def test_a_cache_that_no_kernel_has_is_refused(
+    tmp_path: Path, row: tuple[object, ...], message: str
+) -> None:
+    path = _written(tmp_path, row, columns="op shape dtype kv_dtype")
+    with pytest.raises(MeasurementError) as raised:
+        read_optable(path, timed=False)
+    assert message in str(raised.value)
