@@ -78,7 +78,7 @@ class GpuEstimator:
         terms = TERMS[kind](kernels, device, gpu, artefact.constants)
         shift, width = kernel_shift(artefact, device, kernels, runtime.name)
         seconds = conversions_s(artefact, kernels, terms, gpu, runtime.name)
-        latency = np.maximum(seconds * np.exp(shift), terms.light_s)
+        latency = _at_least(seconds * np.exp(shift), terms, gpu)
         reach = np.exp(kernel_reach(device) * width)
         return Timed(terms=terms, latency_s=latency, low_s=latency / reach, high_s=latency * reach)
 
@@ -87,7 +87,7 @@ class GpuEstimator:
         artefact = self.artefact
         found = forecast(load_attention(), kernels, device, runtime, artefact.constants)
         shift, width = kernel_shift(artefact, device, kernels, runtime.name)
-        latency = np.maximum(found.latency_s * np.exp(shift), found.terms.light_s)
+        latency = _at_least(found.latency_s * np.exp(shift), found.terms, GpuFigures.of(device))
         return Timed(
             terms=found.terms,
             latency_s=latency,
@@ -111,7 +111,7 @@ class GpuEstimator:
             posterior = gemm_correction(gemm_samples(artefact, device), features, name)
             correction, width = correction + posterior.mean, posterior.width
         seconds = terms.latency_s * np.exp(correction) + extra
-        latency = np.maximum(seconds, terms.light_s)
+        latency = _at_least(seconds, terms, gpu)
         low, high = artefact.spread(device.name).interval(extra / seconds)
         return Timed(
             terms=terms,
@@ -127,6 +127,11 @@ NOTHING = KernelCost(
     latency_s=0.0, low_s=0.0, high_s=0.0, energy_j=0.0, traffic_bytes=0.0, bound="launch"
 )
 """The cost of a product without rows, as of an empty cache: runtimes launch no kernel for it."""
+
+
+def _at_least(seconds: Floats, terms: Terms, gpu: GpuFigures) -> Floats:
+    """Corrected times, none below the speed of light or a launch."""
+    return np.asarray(np.maximum(seconds, np.maximum(terms.light_s, gpu.launch_s)))
 
 
 def _family(kernel: Kernel, runtime: Runtime) -> KernelKind | Literal["paged_attention"]:

@@ -29,7 +29,6 @@ from hwmodels.work.kernel import Kernel
 PhaseName = Literal["decode", "prefill"]
 PHASES: tuple[PhaseName, ...] = ("decode", "prefill")
 Standing = Literal["seen", "sibling", "unseen"]
-STANDINGS: tuple[Standing, ...] = ("seen", "sibling", "unseen")
 SHARES: Mapping[Standing, float] = {"seen": 1.0, "sibling": 1.0, "unseen": 0.5}
 """Share of the trees' correction: half where the kernel was not measured on the architecture
 (equal weights of two forecasts, as for GEMMs)."""
