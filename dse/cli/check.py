@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -140,11 +140,14 @@ def check_networks(
         file, _ = split_platform(device)
         write_atomically(out, corrected_device_file(file, fit.corrections()))
         before, after = found.comparison.errors(), apart.errors() if apart else None
+        models = found.comparison.labels["model"]
+        others = left_out(found.networks, found.comparison, models)
         made = {
             "device_file": str(out),
             "corrections": len(fit.corrections()),
             "mean_error_before": before.mape,
             "mean_error_left_out": after.mape if after else None,
+            "mean_error_models_left_out": others.errors().mape if others else None,
             "in_interval_before": before.in_interval,
             "left_out_inside_interval": after.in_interval if after else None,
         }
@@ -161,6 +164,18 @@ def check_networks(
     if made:
         screen.result("")
         screen.answer(made, as_json=False)
+        _say_reach(screen, made)
+
+
+def _say_reach(screen: Screen, made: Mapping[str, Value]) -> None:
+    """Say where corrections do not carry over to networks that were not timed."""
+    before, others = made["mean_error_before"], made["mean_error_models_left_out"]
+    if isinstance(before, float) and isinstance(others, float) and others >= before:
+        screen.remark(
+            f"the corrections do not carry over from one model of the table to another "
+            f"({before:.1%} before, {others:.1%} with those of the others): take this device for "
+            "the models that were timed, and time those that matter"
+        )
 
 
 def _networks_record(

@@ -184,14 +184,21 @@ def fit_networks(networks: Sequence[TimedNetwork]) -> NetworkFit:
     )
 
 
-def left_out(networks: Sequence[TimedNetwork], comparison: Comparison) -> Comparison | None:
-    """The comparison with each network as the others correct it; None for a single one."""
+def left_out(
+    networks: Sequence[TimedNetwork], comparison: Comparison, groups: Sequence[str] | None = None
+) -> Comparison | None:
+    """The comparison with each network as the others correct it; None where there are no others.
+
+    With `groups`, one a network, those of a group are left out together.
+    """
     count = len(networks)
-    if count < 2:
+    names = list(dict.fromkeys(groups or map(str, range(count))))
+    if len(names) < 2:
         return None
-    folds = np.arange(count) % min(FOLDS, count)
+    fold_of = {name: place % min(FOLDS, len(names)) for place, name in enumerate(names)}
+    folds = [fold_of[name] for name in groups or names]
     ratio = np.ones(count)
-    for fold in range(folds.max() + 1):
+    for fold in sorted(set(folds)):
         fit = fit_networks([networks[row] for row in range(count) if folds[row] != fold])
         for row in (row for row in range(count) if folds[row] == fold):
             ratio[row] = fit.seconds(networks[row]) / networks[row].predicted_s

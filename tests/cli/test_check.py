@@ -318,3 +318,23 @@ def test_a_repeated_block_is_priced_so_often_and_may_be_checked(dse: Dse, block:
 @pytest.mark.parametrize("count", [0, -1, "x", 5000])
 def test_a_number_of_copies_is_a_number(dse: Dse, block: Path, count: object) -> None:
     assert_refused(dse("predict", block, "--device", "l4", "--repeat", count), "--repeat")
+
+
+def test_corrections_that_do_not_carry_over_are_said(dse: Dse, tmp_path: Path) -> None:
+    """A decoder that takes longer than predicted, and a convolutional network that does not."""
+    rows = []
+    for model, dims, factor in (
+        ("zoo:byte-gpt", {"batch": 4, "sequence": 32}, 1.4),
+        ("zoo:fashion-resnet", {"batch": 4}, 0.7),
+    ):
+        sizes = [text for name, size in dims.items() for text in ("--dim", f"{name}={size}")]
+        found = json.loads(dse("predict", model, "--device", "h100-sxm", *sizes, "--json").out)
+        rows.append({"model": model, "latency_s": factor * found[0]["latency_s"], **dims})
+    table = tmp_path / "t.csv"
+    frame = pd.DataFrame(rows)
+    frame["sequence"] = frame["sequence"].astype("Int64")
+    frame.to_csv(table, index=False)
+    outcome = dse("predict", *BYTE_GPT, "--check", table, "-o", tmp_path / "new.yaml")
+    assert outcome.code == 0, outcome.err
+    assert "mean error models left out" in outcome.out
+    assert "do not carry over from one model of the table to another" in outcome.out

@@ -92,6 +92,18 @@ def test_networks_that_are_left_out_are_met_by_what_the_others_say() -> None:
     np.testing.assert_allclose(after.high / after.low, 1.5)
 
 
+def test_models_that_err_in_opposite_ways_do_not_help_each_other() -> None:
+    """Each is left out whole, so that the other, which is too fast, makes it worse."""
+    slow, fast = (_networks((factor,) * 5, count=8) for factor in (1.3, 1 / 1.3))
+    networks = [*slow, *fast]
+    before = _comparison(networks)
+    groups = ["slow"] * 8 + ["fast"] * 8
+    apart = left_out(networks, before, groups)
+    assert apart is not None
+    assert apart.errors().mape > 1.3 * before.errors().mape
+    assert left_out(networks, before, ["one"] * 16) is None
+
+
 def test_corrections_of_a_file_multiply_and_are_dropped_by_operators(tmp_path: Path) -> None:
     first, second, third = (tmp_path / f"{name}.yaml" for name in "abc")
     slow = Correction(runtime="vllm", kind="gemm", factor=1.5)
