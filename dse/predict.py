@@ -30,8 +30,9 @@ from hwmodels.runtimes.runtime import Runtime
 from hwmodels.tables.network import Choices, CostTable, PhaseWork
 from hwmodels.tables.served import ServedTable
 from hwmodels.tables.serving import UTILISATION
+from hwmodels.tables.speedup import Speedup, speedup
 from hwmodels.work.cost import CostEstimate
-from hwmodels.work.kernel import KernelGroup
+from hwmodels.work.kernel import PricedKernel
 from hwmodels.work.role import ROLES
 from hwmodels.work.work import OperandName
 
@@ -66,8 +67,8 @@ class Prediction:
     validated: bool
     """Whether the device's predictions were compared with measurements."""
     note: str
-    times: Mapping[KernelGroup, float] = field(default_factory=dict)
-    """Seconds of every group of kernels, where asked for; they add up to the latency."""
+    times: Mapping[PricedKernel, float] = field(default_factory=dict)
+    """Seconds of every kernel, where asked for; they add up to the latency."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +85,8 @@ class Usage:
     price_usd_per_h: float | None = None
     kv: Quantizer | None = None
     """Format of the KV cache, whatever the scheme; None: the scheme's."""
-    grouped: bool = False
-    """Whether the time of every group of kernels is told (`Prediction.times`)."""
+    detailed: bool = False
+    """Whether the time of every kernel is told (`Prediction.times`)."""
     repeat: int = 1
     """Copies of the model, a block of a network, that follow each other in a chain."""
 
@@ -173,6 +174,20 @@ def predict(
     )
 
 
+def speedups(found: Sequence[Prediction]) -> tuple[Speedup, ...]:
+    """How many times faster each prediction is than the first one of its device and runtime.
+
+    Args:
+        found: predictions with the times of their kernels (`Usage.detailed`), of one model.
+    """
+    bases: dict[tuple[str, str], Prediction] = {}
+    for one in found:
+        bases.setdefault((one.device, one.runtime), one)
+    return tuple(
+        speedup(bases[one.device, one.runtime].times, one.times, one.device) for one in found
+    )
+
+
 def _calls(analysis: Analysis, usage: Usage, *, float_bits: int = 16) -> _Calls:
     """The calls of a deployment, whose values between products have floats of so many bits."""
     dims, shares = usage.dims_by_phase(analysis.graph), usage.shares()
@@ -192,7 +207,7 @@ def _calls(analysis: Analysis, usage: Usage, *, float_bits: int = 16) -> _Calls:
         steps=growing_steps(analysis, dims["decode"], usage.gpus, float_bits=float_bits)
         if exchange
         else (),
-        grouped=usage.grouped,
+        detailed=usage.detailed,
         chain=Chain.of(analysis, phases[0].work, next(iter(dims.values())), usage.repeat),
     )
 
@@ -291,7 +306,7 @@ class _Calls:
     phases: tuple[PhaseWork, ...]
     exchange: Exchange | None
     steps: tuple[PhaseWork, ...]
-    grouped: bool
+    detailed: bool
     chain: Chain
 
     def priced(self, asked: _Asked, deployment: Deployment) -> Iterator[Prediction]:
@@ -330,7 +345,7 @@ class _Calls:
                 remarks=(*remarks, *one.remarks),
                 validated=bool(device.validated),
                 note=device.note,
-                times=table.times(assignment) if self.grouped else {},
+                times=table.times(assignment) if self.detailed else {},
             )
 
     def _tabled(
@@ -339,7 +354,7 @@ class _Calls:
         """The costs of all labels where look-ups are stored so."""
         phases = self.chain.applied(stored.applied(self.phases))
         steps = self.chain.applied(stored.applied(self.steps))
-        table = deployment.table(phases, choices, grouped=self.grouped)
+        table = deployment.table(phases, choices, detailed=self.detailed)
         if self.exchange is None:
             return table, None
         return table, deployment.served(table, self.exchange, steps, choices)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,10 +15,11 @@ from dse.cli.dims import Dim, bound, parsed
 from dse.cli.elasticity import say_sensitivities
 from dse.cli.platform import DEVICE_RUNTIME
 from dse.cli.screen import JsonFlag, Rows, Screen, Value, positive
-from dse.report.quantities.unit import si
+from dse.report.quantities.unit import si, speedup_text
 
 if TYPE_CHECKING:
     from dse.predict import Prediction
+    from hwmodels.tables.speedup import Speedup
     from hwmodels.work.cost import CostEstimate
 
 Model = Annotated[
@@ -141,7 +143,7 @@ def predict(
     from dse.evaluate.request import Request  # noqa: PLC0415
     from dse.graph.onnx.rank import ranks_in  # noqa: PLC0415
     from dse.model import PAST, open_model  # noqa: PLC0415
-    from dse.predict import Usage, load_assignment  # noqa: PLC0415
+    from dse.predict import Usage, load_assignment, speedups  # noqa: PLC0415
     from dse.predict import predict as predictions  # noqa: PLC0415
     from hwmodels.formats import catalog  # noqa: PLC0415
 
@@ -188,12 +190,18 @@ def predict(
         say_sensitivities(screen, shown, as_json=json)
         return
     found = predictions(
-        graph, device, format or (), usage=usage, runtime=runtime, assignment=chosen
+        graph,
+        device,
+        format or (),
+        usage=replace(usage, detailed=True),
+        runtime=runtime,
+        assignment=chosen,
     )
+    faster = speedups(found)
     if json:
-        screen.json([_record(one) for one in found])
+        screen.json([_record(one, speed) for one, speed in zip(found, faster, strict=True)])
         return
-    screen.table(_regions(found) if regions else _totals(found))
+    screen.table(_regions(found) if regions else _totals(found, faster))
     if request is not None and not regions:
         screen.table(_servings(found))
     _remarks(screen, found, regions=regions, batch=batch)
@@ -290,10 +298,16 @@ def legal(
 COMMANDS = (predict, legal)
 
 
-def _totals(found: tuple[Prediction, ...]) -> Rows:
+def _totals(found: tuple[Prediction, ...], faster: tuple[Speedup, ...]) -> Rows:
+    """One row a prediction; with several formats also how much faster each is than the first."""
+    several = len({one.format for one in found}) > 1
+    speeds = [(speedup_text(one),) if several else () for one in faster]
     return Rows(
-        columns=("device", "format", *SHOWN),
-        rows=tuple((one.device, one.format, *_shown(one.cost, SHOWN)) for one in found),
+        columns=("device", "format", *(("speed-up",) if several else ()), *SHOWN),
+        rows=tuple(
+            (one.device, one.format, *speed, *_shown(one.cost, SHOWN))
+            for one, speed in zip(found, speeds, strict=True)
+        ),
     )
 
 
@@ -346,8 +360,8 @@ def _legality(found: tuple[Prediction, ...]) -> Rows:
     return Rows(columns=("format", "status", "regions", "why"), rows=tuple(rows))
 
 
-def _record(one: Prediction) -> dict[str, object]:
-    """A prediction with its regions, for programs."""
+def _record(one: Prediction, faster: Speedup) -> dict[str, object]:
+    """A prediction with its regions, for programs; speed-ups are over the device's first."""
     shared = ("bound", "status", "note")
     parts = [
         {"region": name} | {key: getattr(cost, key) for key in (*COLUMNS, *shared)}
@@ -360,6 +374,7 @@ def _record(one: Prediction) -> dict[str, object]:
     return (
         {"device": one.device, "runtime": one.runtime, "format": one.format}
         | {key: getattr(one.cost, key) for key in (*COLUMNS, *shared)}
+        | {"speedup": faster.factor, "speedup_low": faster.low, "speedup_high": faster.high}
         | {"native_share": one.native_share, "serving": dict(one.serving), "phases": phases}
         | {"remarks": list(one.remarks)}
         | {"validated": one.validated, "device_note": one.note, "regions": parts}

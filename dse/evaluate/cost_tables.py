@@ -90,7 +90,14 @@ def build_costs(
         if exchange is not None:
             served = deployment.served(table, exchange, steps, own)
         targets.append(
-            TargetCosts(label=target.label, deployment=deployment, table=table, served=served)
+            TargetCosts(
+                label=target.label,
+                deployment=deployment,
+                table=table,
+                served=served,
+                phases=phases,
+                choices=own,
+            )
         )
     return Costs(
         problem=problem,

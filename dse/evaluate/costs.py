@@ -104,6 +104,20 @@ class Costs:
             if self.variable_of_region[region] is None
         )
 
+    def latency_errors(self, points: Sequence[Sequence[int]]) -> Mapping[str, np.ndarray]:
+        """Latency column -> parts of the errors of points, (points, parts).
+
+        The distance of two rows is the half-width of the log of the ratio of their latencies, the
+        length of a row that of its latency (`hwmodels.tables.speedup`).
+        """
+        chosen = [self._by_region(point) for point in points]
+        found: dict[str, np.ndarray] = {}
+        for target in self.targets:
+            errors = target.latency_errors(chosen)
+            columns = joined(target, tuple(errors), several=self._several)
+            found |= zip(columns, errors.values(), strict=True)
+        return found
+
     def rows(self) -> list[dict[str, object]]:
         """The tables, one row a target, phase, region and choice: `costs.csv`."""
         return [

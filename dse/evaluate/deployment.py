@@ -27,7 +27,7 @@ class Deployment:
     """Of one GPU; None takes the device file's, where it has one."""
 
     def table(
-        self, phases: Sequence[PhaseWork], choices: Choices, *, grouped: bool = False
+        self, phases: Sequence[PhaseWork], choices: Choices, *, detailed: bool = False
     ) -> CostTable:
         """The cost table of phases whose work is that of one of the GPUs.
 
@@ -35,7 +35,7 @@ class Deployment:
             WorkError: as `CostTable.build`.
         """
         return CostTable.build(
-            phases, choices, self.device, self.runtime, gpus=self.gpus, grouped=grouped
+            phases, choices, self.device, self.runtime, gpus=self.gpus, detailed=detailed
         )
 
     def served(

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from dse.evaluate.deployment import Deployment
-from hwmodels.tables.network import CostTable
+from hwmodels.tables.network import Choices, CostTable, PhaseWork
 from hwmodels.tables.served import MORE_IS_BETTER as SERVED_MORE
 from hwmodels.tables.served import ServedTable
+from hwmodels.tables.speedup import Times, error_parts
 
 TOTAL_COLUMNS = ("latency_s", "energy_j", "weight_bytes", "kv_bytes", "peak_bytes")
 PHASE_COLUMNS = ("latency_s", "energy_j")
 NATIVE_SHARE = "native_share"
+LATENCY = "latency_s"
 ADDITIVE_COLUMNS = ("latency_s", "energy_j", "weight_bytes", "kv_bytes")
 SERVED_ADDITIVE = ("ttft_s", "tpot_s")
 """Serving numbers that are sums over phases."""
 MORE_IS_BETTER = (NATIVE_SHARE, *SERVED_MORE)
 """Columns that a constraint bounds from below and that are no objectives."""
+AT_ONCE = 4
+"""Assignments that are priced together, kernel by kernel, where a region's kernels depend on its
+neighbour's format: the table grows with the cube of their number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +36,9 @@ class TargetCosts:
     table: CostTable
     served: ServedTable | None
     """None where the scenario is no prefill with a decoding phase."""
+    phases: tuple[PhaseWork, ...] = ()
+    choices: Choices = field(default_factory=dict)
+    """What `table` was built of."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -63,6 +71,36 @@ class TargetCosts:
             return self.served.column(chosen, column)
         phase, _, name = column.rpartition(".")
         return self.table.totals(chosen, name, phase or None)
+
+    def latency_errors(self, chosen: Sequence[Mapping[str, int]]) -> Mapping[str, np.ndarray]:
+        """Latency column -> parts of the errors of assignments (`error_parts`).
+
+        Args:
+            chosen: region to choice index, for each assignment. They are priced again, kernel by
+                kernel, which the table of all choices does not tell.
+        """
+        phases = [name for name, _, _ in self.table.phases]
+        named: dict[str, str | None] = {LATENCY: None}
+        if len(phases) > 1:
+            named |= {f"{name}.{LATENCY}": name for name in phases}
+        times: dict[str, list[Times]] = {column: [] for column in named}
+        step = AT_ONCE if self.deployment.runtime.stores_tensors else max(len(chosen), 1)
+        for start in range(0, len(chosen), step):
+            some = chosen[start : start + step]
+            taken = {
+                region: sorted({one.get(region, 0) for one in some}) for region in self.choices
+            }
+            offered = {
+                region: [self.choices[region][index] for index in indices]
+                for region, indices in taken.items()
+            }
+            table = self.deployment.table(self.phases, offered, detailed=True)
+            for one in some:
+                places = {r: taken[r].index(one.get(r, 0)) for r in taken}
+                for column, phase in named.items():
+                    times[column].append(table.times(places, phase))
+        device = self.deployment.device.name
+        return {column: error_parts(found, device) for column, found in times.items()}
 
     def is_priced_by_region(self, column: str) -> bool:
         """Whether `CostTable.matrix` knows what each choice of a region adds to the column."""

@@ -20,6 +20,7 @@ from dse.explore.problem.records import (
 )
 from dse.explore.problem.selection import least_native_share, runnable, tied_with_uniform
 from dse.explore.solve.front import knee
+from dse.explore.speedups import point_speedups
 from dse.graph.assignment_json import to_json
 from dse.run import write as run_writer
 from dse.run.entries import FrontAssignment, Recommendation, RegionCost
@@ -66,6 +67,7 @@ def write_tables(
     run_writer.write_choices(out, choices, names)
     costs = [RegionCost.model_validate(row) for row in design.costs.rows()]
     run_writer.write_costs(out, costs)
+    run_writer.write_speedups(out, list(point_speedups(design, records, front)))
     assignments = [
         FrontAssignment(trial=r.trial, assignment=assignment_json(design, r)) for r in front
     ]

@@ -22,6 +22,7 @@ from hwmodels.errors import HardwareError, MeasurementError
 from hwmodels.formats import catalog
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.runtimes.platform import Platform, load_platform
+from hwmodels.work.kernel import by_group
 
 Setting = tuple[object, ...]
 LINES_SHOWN = 5
@@ -68,7 +69,7 @@ def check_networks(path: Path, device: str, defaults: Defaults) -> CheckedNetwor
             labels=_labels(table.rows, found),
         ),
         networks=tuple(
-            TimedNetwork(runtime=one.runtime, measured_s=row.measured_s, times=one.times)
+            TimedNetwork(runtime=one.runtime, measured_s=row.measured_s, times=by_group(one.times))
             for row, one in zip(table.rows, found, strict=True)
         ),
         remarks=tuple(dict.fromkeys(remark for one in found for remark in one.remarks)),
@@ -137,7 +138,7 @@ def _priced(
                 gpus=row.tensor_parallel,
                 repeat=row.repeat,
                 kv=catalog.uniform(row.kv) if row.kv else None,
-                grouped=True,
+                detailed=True,
             ),
             assignment=load_assignment(row.assignment, graph) if row.assignment else None,
         )

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from dse.evaluate.ruin import ConstantAnswer
 from dse.report.quantities.axis import WORDS, cost_axes
-from dse.report.quantities.baseline import against_reference, gain
+from dse.report.quantities.baseline import Gain, against, against_reference, gain
 from dse.report.quantities.unit import digits, loss_text, ratio, si, unit_of
 from dse.run.entries import MeasuredPoint
 from dse.run.manifest import TargetEntry
@@ -203,22 +203,26 @@ def _gains(run: SearchRun, point: MeasuredPoint) -> Iterator[str]:
         parts.append(_compared(whole, better, run.reference.title))
     best = gain(run, point, column)
     if best and best.baseline is not run.reference:
-        parts.append(_compared(best.factor, better, f"uniform {best.baseline.title}"))
+        parts.append(_compared(best, better, f"uniform {best.baseline.title}"))
     for other in run.manifest.targets:
         elsewhere = f"{other.name}.{quantity}"
         if elsewhere != column and (far := gain(run, point, elsewhere, of=column)):
-            parts.append(_compared(far.factor, better, f"{far.baseline.title} on {other.name}"))
+            parts.append(_compared(far, better, f"{far.baseline.title} on {other.name}"))
     comparison = f", {_joined(parts)}" if parts else ""
     yield f"Predicted {noun}: {si(value, unit_of(column))}{comparison}."
 
 
-def _compared(factor: float, better: str, baseline: str) -> str:
-    """`1.92× faster than bf16`; a factor that rounds to one is no gain."""
-    if ratio(factor) == ratio(1.0):
+def _compared(found: Gain, better: str, baseline: str) -> str:
+    """`1.92× (1.85 to 2.00) faster than bf16`; a factor that rounds to one is no gain.
+
+    Where the interval leaves open which is better, the two are tied.
+    """
+    if ratio(found.factor) == ratio(1.0):
         return f"no {better} than {baseline}"
-    if factor < 1:
-        return f"{ratio(1 / factor)} worse than {baseline}"
-    return f"{ratio(factor)} {better} than {baseline}"
+    shown, word = (found.inverse, "worse") if found.factor < 1 else (found, better)
+    if shown.speedup and shown.speedup.is_tied:
+        return f"tied with {baseline} at {shown.text}"
+    return f"{shown.text} {word} than {baseline}"
 
 
 def _cheapest(run: SearchRun, point: MeasuredPoint) -> Iterator[str]:
@@ -229,10 +233,10 @@ def _cheapest(run: SearchRun, point: MeasuredPoint) -> Iterator[str]:
     if not priced or axis is None or not point.loss:
         return
     best = min(priced, key=lambda p: p.columns[axis.column])
-    factor = point.columns[axis.column] / best.columns[axis.column]
-    if best.loss is not None and factor > 1 and best.loss > point.loss:
+    found = against(run, best, point, axis.column)
+    if found and found.factor > 1 and best.loss is not None and best.loss > point.loss:
         yield (
-            f"{best.title} everywhere would be {ratio(factor)} {axis.better} still, at "
+            f"{best.title} everywhere would be {found.text} {axis.better} still, at "
             f"{digits(best.loss / point.loss, 2)} times the loss."
         )
 

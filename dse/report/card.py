@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dse.report.quantities.axis import cost_axes
 from dse.report.quantities.baseline import against_reference
-from dse.report.quantities.unit import digits, loss_text, ratio, si
+from dse.report.quantities.unit import digits, loss_text, si
 from dse.run.search_run import SearchRun
 
 
@@ -49,7 +49,7 @@ def cards(run: SearchRun) -> list[Card]:
         gained = against_reference(run, point, axis.column)
         detail = ""
         if gained and run.reference:
-            detail = f"{ratio(gained)} {axis.better} than {run.title(run.reference)}"
+            detail = f"{gained.text} {axis.better} than {run.title(run.reference)}"
         if cost is not None:
             found.append(Card(label=axis.label, value=si(cost, axis.unit), detail=detail))
     return found

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from dse.report.across import across
 from dse.report.answer import answer, caveats
+from dse.report.quantities.tie import MARK
 from dse.report.quantities.unit import digits, percent
 from dse.report.table import Cell, Row, front_table
 from dse.run.read import read_run
@@ -26,6 +27,8 @@ must have got before they stay; longer phrases are wrapped."""
 
 STYLES = {"front": "", "recommended": "bold", "uniform": "dim"}
 MARKS = {"front": " ", "recommended": "★", "uniform": " "}
+RATIO = "×"
+"""Sign of a speed-up."""
 BROKEN = "✗"
 """Mark of a row that breaks a constraint."""
 
@@ -46,6 +49,10 @@ def print_front(run_dir: Path, console: Console) -> None:
         console.print(f"{hidden} more in {run.folder / 'front.csv'}", style="dim", soft_wrap=True)
     if table.broken:
         console.print(f"{BROKEN} breaks {table.broken}", style="dim", highlight=False)
+    if table.tied:
+        console.print(
+            f"{MARK} may be as fast as a faster point of the front", style="dim", highlight=False
+        )
     if shares := _native(run):
         console.print(f"native share of the front: {shares}", style="dim", highlight=False)
     console.print(Text(answer(run)))
@@ -76,8 +83,9 @@ def _native(run: SearchRun) -> str:
 
 
 def _against(run: SearchRun) -> str:
-    """The base of the factors beside latencies."""
-    return f"; × against {run.title(run.reference)}" if run.reference else ""
+    """The base of the factors beside latencies, and what stands behind them."""
+    ends = ", ± the ends of its 90 % interval" if run.speedups else ""
+    return f"; × against {run.title(run.reference)}{ends}" if run.reference else ""
 
 
 def _duration(run: SearchRun) -> str:
@@ -107,7 +115,8 @@ def _shown(headings: Sequence[str], rows: Sequence[Row], width: int) -> RichTabl
 def _fitting(headings: Sequence[str], rows: Sequence[Row], width: int) -> tuple[list[int], bool]:
     """Columns that fit beside each other: energy goes first, then native shares, then weights.
 
-    Where many targets have a loss and a latency each, the rest does not fit: it is wrapped.
+    Where many targets have a loss and a latency each, the rest does not fit beside each other:
+    speed-ups and errors go below their numbers.
     """
     widths = [
         max(len(_text(row.cells[index])) for row in rows) + 2 for index in range(len(headings))
@@ -128,8 +137,9 @@ def _heading(text: str) -> str:
 
 
 def _text(cell: Cell, *, narrow: bool = False) -> str:
-    """A cell's words; in a narrow column its error may go to a line of its own."""
-    return f"{cell.text} {cell.detail}".rstrip().replace(" ± ", " ±" if narrow else "±")
+    """A cell's words; in a narrow column its speed-up stands below, and its error may."""
+    between = "\n" if narrow and RATIO in cell.detail else " "
+    return f"{cell.text}{between}{cell.detail}".rstrip().replace(" ± ", " ±" if narrow else "±")
 
 
 def _thinned(rows: list[Row]) -> list[Row]:

@@ -7,8 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from dse.report.quantities.baseline import against_reference
 from dse.report.quantities.losses import loss_heading
-from dse.report.quantities.unit import DASH, digits, loss_text, percent, ratio, si
+from dse.report.quantities.tie import MARK, is_tied
+from dse.report.quantities.unit import (
+    DASH,
+    digits,
+    loss_text,
+    percent,
+    ratio,
+    si,
+    spread_text,
+)
 from dse.run.entries import MeasuredPoint
 from dse.run.manifest import TargetEntry
 from dse.run.scheme import colours, formats_phrase
@@ -54,6 +64,8 @@ class Table:
     rows: tuple[Row, ...]
     broken: str
     """The constraints that rows break; empty if none."""
+    tied: bool
+    """Whether some latency's place on the front is not certain."""
 
 
 def front_table(run: SearchRun) -> Table:
@@ -86,6 +98,7 @@ def front_table(run: SearchRun) -> Table:
             for p, cells in rows
         ),
         broken=", ".join(dict.fromkeys(str(one) for p in points for one in run.broken(p))),
+        tied=any(cell.detail.endswith(MARK) for cells in columns.values() for cell in cells),
     )
 
 
@@ -164,12 +177,17 @@ def _costs(run: SearchRun, points: Sequence[MeasuredPoint]) -> dict[str, list[Ce
 
 
 def _latency(run: SearchRun, point: MeasuredPoint, target: TargetEntry) -> Cell:
-    """Seconds, and how many times faster than the reference."""
-    value = point.cost("latency_s", target.name)
-    whole = run.reference.cost("latency_s", target.name) if run.reference else None
-    speed = ratio(whole / value) if whole and value else ""
-    if {"latency_s", f"{target.name}.latency_s"} & set(point.told):
+    """Seconds, how many times faster than the reference, and whether its place is certain."""
+    column = point.cost_column("latency_s", target.name)
+    value = point.columns.get(column)
+    gained = against_reference(run, point, column)
+    speed = ""
+    if gained is not None:
+        speed = spread_text(gained.speedup) if gained.speedup else ratio(gained.factor)
+    if column in point.told:
         speed = f"{speed} {MEASURED}".lstrip()
+    elif is_tied(run, point, column):
+        speed = f"{speed} {MARK}".lstrip()
     return Cell(text=si(value, "s"), sort=_order(value), detail=speed)
 
 

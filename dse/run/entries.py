@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from dse.run.manifest import FileModel
+from hwmodels.tables.speedup import Speedup
 
 Quantity = Literal["latency_s", "energy_j", "traffic_bytes", "weight_bytes", "peak_bytes"]
 Number = int | float
@@ -76,6 +77,11 @@ class MeasuredPoint(FileModel):
         found = (self.columns.get(prefix + quantity) for prefix in prefixes)
         return next((value for value in found if value is not None), None)
 
+    def cost_column(self, quantity: Quantity, target: str) -> str:
+        """The column of a cost on one target: with one target columns carry no target."""
+        named = f"{target}.{quantity}"
+        return named if named in self.columns else quantity
+
     def native_share(self, target: str) -> float | None:
         """Share of the multiply-accumulates that run in modes the target has; None if unknown."""
         return self.columns.get(f"{target}.native_share", self.columns.get("native_share"))
@@ -116,6 +122,28 @@ class FrontPlace(FileModel):
     """Loss and cost objectives by their column."""
     excess: Mapping[str, float] = Field(default_factory=dict)
     """Cost column -> how far above its own front's least at no greater loss, as a share."""
+
+
+class PointSpeedup(FileModel):
+    """A point's speed-up over another one, with the interval of the two together."""
+
+    column: str
+    """Latency of the point."""
+    trial: int
+    base_column: str
+    """Latency of the other one: the same, or that of another target."""
+    base: int
+    """Trial of the other one."""
+    speedup: float
+    """Latency of the base over that of the point."""
+    low: float
+    high: float
+    """The interval that holds the ratio nine times in ten."""
+
+    @property
+    def found(self) -> Speedup:
+        """The numbers alone."""
+        return Speedup(factor=self.speedup, low=self.low, high=self.high)
 
 
 class FrontAssignment(FileModel):

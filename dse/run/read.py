@@ -11,7 +11,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from dse.errors import RunError
 from dse.run import files
-from dse.run.entries import FrontAssignment, FrontPlace, MeasuredPoint, Recommendation, RegionCost
+from dse.run.entries import (
+    FrontAssignment,
+    FrontPlace,
+    MeasuredPoint,
+    PointSpeedup,
+    Recommendation,
+    RegionCost,
+)
 from dse.run.manifest import Manifest
 from dse.run.search_run import SearchRun
 from dse.sensitivity.table import Score, Sensitivity
@@ -46,6 +53,7 @@ def read_run(folder: Path) -> SearchRun:
         recommendation=_recommendation(folder, files.RECOMMENDED),
         fronts=_places(folder),
         robust=_recommendation(folder, files.ROBUST),
+        speedups=_records(folder, files.SPEEDUPS, PointSpeedup),
     )
 
 

@@ -7,11 +7,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from dse.run.entries import FrontPlace, MeasuredPoint, Recommendation, RegionCost
+from dse.run.entries import (
+    FrontPlace,
+    MeasuredPoint,
+    PointSpeedup,
+    Recommendation,
+    RegionCost,
+)
 from dse.run.manifest import Manifest, TargetEntry, VariableEntry
 from dse.run.scheme import short_names
 from dse.sensitivity.table import Score
 from dse.space.constraint import Constraint, parse_constraint
+from hwmodels.tables.speedup import Speedup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +38,8 @@ class SearchRun:
     fronts: tuple[FrontPlace, ...] = ()
     """With several targets: each one's front, then the robust one."""
     robust: Recommendation | None = None
+    speedups: tuple[PointSpeedup, ...] = ()
+    """Of what is shown; empty in folders of earlier versions."""
 
     @cached_property
     def by_trial(self) -> Mapping[int, MeasuredPoint]:
@@ -41,6 +50,34 @@ class SearchRun:
     def recommended(self) -> MeasuredPoint | None:
         """The recommended point of the front."""
         return self.by_trial.get(self.recommendation.trial) if self.recommendation else None
+
+    def speedup(
+        self, point: MeasuredPoint, base: MeasuredPoint, column: str, base_column: str = ""
+    ) -> Speedup | None:
+        """A point's speed-up over another with its interval; None where it is not told.
+
+        Args:
+            point: the point.
+            base: the other one.
+            column: a latency of the point.
+            base_column: that of the base; the same by default.
+        """
+        there = (base_column or column, base.trial)
+        if there == (column, point.trial):
+            return Speedup(factor=1.0, low=1.0, high=1.0)
+        found = self._by_pair.get((column, point.trial, *there))
+        back = self._by_pair.get((*there, column, point.trial))
+        return found or (back.inverse if back else None)
+
+    def tied(self, point: MeasuredPoint, column: str) -> tuple[MeasuredPoint, ...]:
+        """Other points of the front that a latency does not tell from this one, fastest first."""
+        others = (one for one in self.front if one.trial != point.trial)
+        tied = (one for one in others if (s := self.speedup(point, one, column)) and s.is_tied)
+        return tuple(sorted(tied, key=lambda one: one.columns.get(column, 0.0)))
+
+    @cached_property
+    def _by_pair(self) -> Mapping[tuple[str, int, str, int], Speedup]:
+        return {(p.column, p.trial, p.base_column, p.base): p.found for p in self.speedups}
 
     @cached_property
     def short(self) -> Mapping[str, str]:

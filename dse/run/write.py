@@ -10,7 +10,14 @@ import pandas as pd
 
 from dse.files import write_atomically
 from dse.run import files
-from dse.run.entries import FrontAssignment, FrontPlace, MeasuredPoint, Recommendation, RegionCost
+from dse.run.entries import (
+    FrontAssignment,
+    FrontPlace,
+    MeasuredPoint,
+    PointSpeedup,
+    Recommendation,
+    RegionCost,
+)
 from dse.run.manifest import Manifest
 
 
@@ -48,6 +55,12 @@ def write_costs(folder: Path, costs: Sequence[RegionCost]) -> None:
     """Write `costs.csv`."""
     columns = list(RegionCost.model_fields)
     write_table(folder / files.COSTS, [dict(cost) for cost in costs], columns)
+
+
+def write_speedups(folder: Path, speedups: Sequence[PointSpeedup]) -> None:
+    """Write `speedups.csv`."""
+    columns = list(PointSpeedup.model_fields)
+    write_table(folder / files.SPEEDUPS, [dict(one) for one in speedups], columns)
 
 
 def write_front_assignments(folder: Path, assignments: Sequence[FrontAssignment]) -> None:

@@ -22,8 +22,8 @@ from hwmodels.tables.shared_cost import RequantizationCost
 from hwmodels.tables.sharing import Floats, Plans, Sharing, repeated
 from hwmodels.tables.storage import storage_owners
 from hwmodels.work.canonical import canonical_region, structure_of
-from hwmodels.work.cost import BOUNDS, STATUS_ORDER, Bound
-from hwmodels.work.kernel import Kernel, KernelGroup
+from hwmodels.work.cost import BOUNDS, STATUS_ORDER
+from hwmodels.work.kernel import Kernel, PricedKernel
 from hwmodels.work.memory import Liveness
 from hwmodels.work.work import CONTRACTING, Operand, RegionWork, Work
 
@@ -35,15 +35,15 @@ def build_phase(
     runtime: Runtime,
     *,
     gpus: int = 1,
-    grouped: bool = False,
+    detailed: bool = False,
 ) -> PhaseTable:
     """The table of one phase; every region of `work` has an entry in `choices`.
 
-    `gpus` of them do the same: energy counts all, everything else one. `grouped` keeps the time
-    of every group of kernels apart.
+    `gpus` of them do the same: energy counts all, everything else one. `detailed` keeps the time
+    of every kernel apart.
     """
     return _Build(
-        work=work, choices=choices, device=device, runtime=runtime, gpus=gpus, grouped=grouped
+        work=work, choices=choices, device=device, runtime=runtime, gpus=gpus, detailed=detailed
     ).table()
 
 
@@ -74,15 +74,15 @@ class _Build:
     device: Device
     runtime: Runtime
     gpus: int
-    grouped: bool
+    detailed: bool
     plans: dict[tuple[int, ...], RegionPlan] = field(default_factory=dict)
     """By the numbers of a region's structure and surroundings, its choice, its output's format."""
     numbers: dict[Hashable, int] = field(default_factory=dict)
     rows: dict[Kernel, int] = field(default_factory=dict)
     """Row of each kernel in `columns`."""
     columns: Floats = field(default_factory=lambda: np.zeros((0, len(COLUMNS))))
-    groups: dict[KernelGroup, int] = field(default_factory=dict)
-    """Place of each group behind the columns of the table."""
+    priced: tuple[PricedKernel, ...] = ()
+    """Kernels whose times are kept apart, in the order of `rows`."""
 
     def table(self) -> PhaseTable:
         regions = self.work.regions
@@ -177,22 +177,18 @@ class _Build:
         """Prices every kernel that plans and edges registered, in one batch."""
         kernels = list(self.rows)
         costs = kernel_costs(kernels, self.device, self.runtime)
-        places = [self._place(one, cost.bound) for one, cost in zip(kernels, costs, strict=True)]
-        self.columns = np.zeros((len(kernels), len(COLUMNS) + len(self.groups)))
-        for row, cost, place in zip(self.columns, costs, places, strict=True):
+        if self.detailed:
+            pairs = zip(kernels, costs, strict=True)
+            self.priced = tuple(PricedKernel(kernel=one, cost=cost) for one, cost in pairs)
+        self.columns = np.zeros((len(kernels), len(COLUMNS) + len(self.priced)))
+        for place, (row, cost) in enumerate(zip(self.columns, costs, strict=True)):
             row[:5] = (
                 cost.latency_s, cost.low_s, cost.high_s, self.gpus * cost.energy_j,
                 cost.traffic_bytes,
             )  # fmt: skip
             row[len(COLUMNS) - len(BOUNDS) + BOUNDS.index(cost.bound)] = cost.latency_s
-            if self.grouped:
+            if self.detailed:
                 row[len(COLUMNS) + place] = cost.latency_s
-
-    def _place(self, kernel: Kernel, bound: Bound) -> int:
-        """The place of a kernel's group, which is a new one for the first of its kernels."""
-        if not self.grouped:
-            return 0
-        return self.groups.setdefault(KernelGroup.of(kernel, bound), len(self.groups))
 
     def _cost(self, kernels: Iterable[Kernel]) -> Floats:
         """Summed columns of kernels that were priced."""
@@ -251,7 +247,7 @@ class _Build:
             value_bytes=stored,
             value_owner=value_owner,
             workspace=workspace,
-            groups=tuple(self.groups),
+            kernels=self.priced,
         )
 
 

@@ -21,7 +21,7 @@ from hwmodels.runtimes.runtime import Runtime
 from hwmodels.tables.build import build_phase
 from hwmodels.tables.phase import COLUMNS, PhaseTable
 from hwmodels.work.cost import CostEstimate
-from hwmodels.work.kernel import KernelGroup
+from hwmodels.work.kernel import PricedKernel
 from hwmodels.work.work import OperandName, Work
 
 Choices = Mapping[str, Sequence[Mapping[OperandName, Quantizer]]]
@@ -64,12 +64,12 @@ class CostTable:
         runtime: Runtime,
         *,
         gpus: int = 1,
-        grouped: bool = False,
+        detailed: bool = False,
     ) -> CostTable:
         """Prices every region under every choice, once; equal regions share the work.
 
         With several `gpus` the work is that of one of them (`hwmodels.work.sharding`): bytes are
-        of one, energy is of all. `grouped` keeps the time of every group of kernels (`times`).
+        of one, energy is of all. `detailed` keeps the time of every kernel (`times`).
 
         A region that `choices` does not name runs unquantized; an operand that a choice does not
         name keeps the default 16-bit format.
@@ -89,7 +89,7 @@ class CostTable:
                     phase.name,
                     phase.share,
                     build_phase(
-                        phase.work, by_region, device, runtime, gpus=gpus, grouped=grouped
+                        phase.work, by_region, device, runtime, gpus=gpus, detailed=detailed
                     ),
                 )
                 for phase in phases
@@ -120,17 +120,20 @@ class CostTable:
             (name, share, table.total(chosen)) for name, share, table in self.phases
         )
 
-    def times(self, assignment: Mapping[str, int]) -> dict[KernelGroup, float]:
-        """Seconds of every group of kernels, which add up to the latency of `total`.
+    def times(
+        self, assignment: Mapping[str, int], phase: str | None = None
+    ) -> dict[PricedKernel, float]:
+        """Seconds of every kernel that runs, which add up to the latency of `total`.
 
-        Empty unless the table was built `grouped`.
+        Of one phase, where one is named. Empty unless the table was built `detailed`.
         """
         chosen = self._indices(assignment)
-        alone = len(self.phases) == 1
-        found: dict[KernelGroup, float] = {}
-        for _, share, table in self.phases:
-            for group, seconds in table.times(chosen).items():
-                found[group] = found.get(group, 0.0) + seconds * (1.0 if alone else share)
+        alone = phase is not None or len(self.phases) == 1
+        found: dict[PricedKernel, float] = {}
+        for name, share, table in self.phases:
+            if phase in (None, name):
+                for kernel, seconds in table.times(chosen).items():
+                    found[kernel] = found.get(kernel, 0.0) + seconds * (1.0 if alone else share)
         return found
 
     def totals(self, chosen: NDArray[np.int64], column: str, phase: str | None = None) -> Floats:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hwmodels.tables.shared_cost import RequantizationCost, SharedCost
 from hwmodels.work.cost import AS_ASKED, BOUNDS, STATUS_ORDER, CostEstimate, Note, Status
-from hwmodels.work.kernel import KernelGroup
+from hwmodels.work.kernel import PricedKernel
 from hwmodels.work.memory import Liveness
 
 Floats = NDArray[np.float64]
@@ -51,8 +51,8 @@ class PhaseTable:
     """Shape (V,)."""
     workspace: Floats
     """Converted copies that only a region's own step needs, shape (R, C)."""
-    groups: tuple[KernelGroup, ...] = ()
-    """Groups of kernels whose seconds are further columns behind `COLUMNS`, if asked for."""
+    kernels: tuple[PricedKernel, ...] = ()
+    """Kernels whose seconds are further columns behind `COLUMNS`, if asked for."""
 
     @property
     def is_coupled(self) -> bool:
@@ -83,15 +83,16 @@ class PhaseTable:
         peak = int(self._peaks(chosen))
         return estimate.replaced(parts=tuple(parts), peak_bytes=peak)
 
-    def times(self, chosen: Indices) -> dict[KernelGroup, float]:
-        """Seconds of every group of kernels under one assignment, chosen: (R,).
+    def times(self, chosen: Indices) -> dict[PricedKernel, float]:
+        """Seconds of every kernel that runs under one assignment, chosen: (R,).
 
-        They add up to the latency. Empty where the table keeps no groups.
+        They add up to the latency. Empty where the table keeps no kernels apart.
         """
         own, out = self._own_and_out(chosen)
         rows = self.base[np.arange(len(self.regions)), own, out]
         seconds = (rows.sum(axis=0) + self._shared(chosen))[len(COLUMNS) :]
-        return dict(zip(self.groups, map(float, seconds), strict=True))
+        timed = zip(self.kernels, map(float, seconds), strict=True)
+        return {one: time for one, time in timed if time > 0}
 
     def column(self, chosen: Indices, column: str) -> Floats:
         """One column of many assignments: (assignments, R) to (assignments,)."""

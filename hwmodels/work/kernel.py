@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -112,6 +113,14 @@ class KernelCost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PricedKernel:
+    """A kernel with what one launch of it costs."""
+
+    kernel: Kernel
+    cost: KernelCost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KernelGroup:
     """Kernels whose predictions tend to be wrong alike."""
 
@@ -126,3 +135,12 @@ class KernelGroup:
         stored = (kernel.input_format, kernel.weight_format)
         names = dict.fromkeys(one.element.name for one in stored if one is not None)
         return cls(kind=kernel.kind, formats=" x ".join(names), bound=bound)
+
+
+def by_group(times: Mapping[PricedKernel, float]) -> dict[KernelGroup, float]:
+    """Seconds of groups of kernels, from those of every kernel."""
+    found: dict[KernelGroup, float] = {}
+    for one, seconds in times.items():
+        group = KernelGroup.of(one.kernel, one.cost.bound)
+        found[group] = found.get(group, 0.0) + seconds
+    return found

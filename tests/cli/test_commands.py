@@ -87,6 +87,22 @@ def test_predict_has_what_programs_need(dse: Dse) -> None:
     assert all(needed <= row.keys() for row in rows)
     assert all(row["low_s"] <= row["latency_s"] <= row["high_s"] for row in rows)
     assert rows[0]["weight_bytes"] > rows[1]["weight_bytes"]
+    assert [rows[0][key] for key in ("speedup_low", "speedup", "speedup_high")] == [1.0, 1.0, 1.0]
+    faster = rows[0]["latency_s"] / rows[1]["latency_s"]
+    assert rows[1]["speedup"] == pytest.approx(faster)
+    apart = rows[0]["high_s"] / rows[1]["low_s"] / faster
+    assert 1 < rows[1]["speedup_high"] / faster < apart
+    assert rows[1]["speedup_low"] * rows[1]["speedup_high"] == pytest.approx(faster**2)
+
+
+def test_predict_says_how_much_faster_each_format_is_and_how_surely(dse: Dse) -> None:
+    several = ("--device", "h100-sxm:vllm", "--format", "bf16", "--format", "w8a8_fp8_dynamic")
+    rows = json.loads(dse("predict", *BYTE_GPT, *several, "--json").out)
+    table = dse("predict", *BYTE_GPT, *several).out
+    ends = f"({rows[1]['speedup_low']:.2f} to {rows[1]['speedup_high']:.2f})"
+    assert "speed-up" in table
+    assert f"{rows[1]['speedup']:.2f}× {ends}" in table
+    assert "speed-up" not in dse("predict", *BYTE_GPT, *several[:4]).out
 
 
 def test_a_device_names_its_runtime_wherever_one_is_named(dse: Dse, tmp_path: Path) -> None:

@@ -7,14 +7,21 @@ import shutil
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.spatial.distance import pdist
 
 from dse.errors import InfeasibleError, RunError, SpaceError
+from dse.evaluate import target_costs
 from dse.explore import Overrides, run_search
+from dse.explore.problem.design import open_design
+from dse.explore.run import parse_targets
+from dse.run.read import read_run
+from dse.space.load import load_space
 
 SMOKE = Path("spaces/smoke.yaml")
 
@@ -48,6 +55,48 @@ def test_no_point_of_the_front_is_dominated_or_worse_than_a_uniform(finished: Pa
             if uniform.latency_s <= point.latency_s:
                 slack = point.report_quality_stderr + 1e-12
                 assert point.report_quality_loss <= uniform.report_quality_loss + slack
+
+
+def test_speedups_are_ratios_of_latencies_surer_than_the_two_latencies(finished: Path) -> None:
+    run = read_run(finished)
+    latency = {trial: point.columns["latency_s"] for trial, point in run.by_trial.items()}
+    assert {one.trial for one in run.speedups} >= {point.trial for point in run.front}
+    for one in run.speedups:
+        assert one.speedup == pytest.approx(latency[one.base] / latency[one.trial])
+        assert one.low < one.speedup < one.high
+    ends = pd.read_csv(finished / "costs.csv").groupby("choice")[["low_s", "high_s"]].sum()
+    named = {point.name: point for point in run.uniforms}
+    for name in ("w8a8_fp8", "w4a4_nvfp4"):
+        found = run.speedup(named[name], named["bf16"], "latency_s")
+        assert found is not None
+        low, high = ends.loc[name] + ends.loc["fixed"]
+        slow_low, slow_high = ends.loc["bf16"] + ends.loc["fixed"]
+        assert found.high / found.low < 0.6 * (slow_high / low) / (slow_low / high)
+
+
+def test_neighbours_on_the_front_and_its_ties_are_told(finished: Path) -> None:
+    run = read_run(finished)
+    ordered = sorted(run.front, key=lambda point: point.columns["latency_s"])
+    for faster, slower in pairwise(ordered):
+        assert run.speedup(faster, slower, "latency_s") is not None
+    tied = [(one, other) for one in run.front for other in run.tied(one, "latency_s")]
+    assert all((other, one) in tied for one, other in tied)
+
+
+@pytest.mark.parametrize("runtime", ["free", "onnxruntime"])
+def test_errors_are_the_same_however_many_points_are_priced_together(
+    runtime: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets = parse_targets([f"h100-sxm:{runtime}"])
+    space = load_space(SMOKE).model_copy(update={"targets": targets})
+    costs = open_design(space, origin=str(SMOKE), folder=SMOKE.parent).costs
+    generator = np.random.default_rng(0)
+    counts = [len(variable.choices) for variable in costs.problem.variables]
+    points = [tuple(int(generator.integers(count)) for count in counts) for _ in range(5)]
+    together = pdist(costs.latency_errors(points)["latency_s"])
+    monkeypatch.setattr(target_costs, "AT_ONCE", 2)
+    assert pdist(costs.latency_errors(points)["latency_s"]) == pytest.approx(together)
+    assert together.min() > 0
 
 
 def test_files_agree_with_each_other(finished: Path) -> None:

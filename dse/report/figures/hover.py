@@ -7,7 +7,8 @@ import html
 from dse.report.quantities.axis import cost_axes
 from dse.report.quantities.baseline import against_reference
 from dse.report.quantities.losses import losses_text
-from dse.report.quantities.unit import digits, ratio, si
+from dse.report.quantities.tie import tied_text
+from dse.report.quantities.unit import digits, si
 from dse.run.entries import MeasuredPoint
 from dse.run.scheme import formats_phrase
 from dse.run.search_run import SearchRun
@@ -30,8 +31,10 @@ def hover(run: SearchRun, point: MeasuredPoint) -> str:
         value = point.columns.get(axis.column)
         if value is not None:
             speed = against_reference(run, point, axis.column)
-            gained = f" · {ratio(speed)} {axis.better} than {whole}" if speed else ""
+            gained = f" · {speed.text} {axis.better} than {whole}" if speed else ""
             lines.append(f"{html.escape(axis.label)} {si(value, axis.unit)}{gained}")
+            if tied := tied_text(run, point, axis.column):
+                lines.append(html.escape(tied))
     roles = {variable.name: variable.role for variable in run.manifest.variables}
     chosen = run.chosen(point)
     if len(set(chosen.values())) > 1:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from dse.report.quantities.unit import ratio, speedup_text
 from dse.run.entries import MeasuredPoint
 from dse.run.search_run import SearchRun
+from hwmodels.tables.speedup import Speedup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +19,19 @@ class Gain:
     column: str
     factor: float
     """Cost of the baseline over cost of the point: above 1 the point is cheaper."""
+    speedup: Speedup | None = None
+    """The factor with its interval, where the two are latencies and the run tells it."""
+
+    @property
+    def text(self) -> str:
+        """`1.92× (1.85 to 2.00)`, or the factor alone where no interval is known."""
+        return speedup_text(self.speedup) if self.speedup else ratio(self.factor)
+
+    @property
+    def inverse(self) -> Gain:
+        """The same from the side of the baseline: how much cheaper that is."""
+        back = self.speedup.inverse if self.speedup else None
+        return replace(self, factor=1 / self.factor, speedup=back)
 
 
 def rivals(
@@ -62,11 +77,29 @@ def gain(run: SearchRun, point: MeasuredPoint, column: str, *, of: str = "") -> 
     if not priced or not own:
         return None
     best = min(priced, key=lambda rival: rival.columns[column])
-    return Gain(baseline=best, column=column, factor=best.columns[column] / own)
+    return Gain(
+        baseline=best,
+        column=column,
+        factor=best.columns[column] / own,
+        speedup=run.speedup(point, best, of or column, column),
+    )
 
 
-def against_reference(run: SearchRun, point: MeasuredPoint, column: str) -> float | None:
-    """Cost of the reference over cost of the point; None where one is unknown."""
-    whole = run.reference.columns.get(column) if run.reference else None
-    own = point.columns.get(column)
-    return whole / own if whole and own else None
+def against_reference(run: SearchRun, point: MeasuredPoint, column: str) -> Gain | None:
+    """The point against the reference; None where a cost is unknown."""
+    return against(run, point, run.reference, column) if run.reference else None
+
+
+def against(
+    run: SearchRun, point: MeasuredPoint, baseline: MeasuredPoint, column: str
+) -> Gain | None:
+    """The point against another one; None where a cost is unknown."""
+    whole, own = baseline.columns.get(column), point.columns.get(column)
+    if not whole or not own:
+        return None
+    return Gain(
+        baseline=baseline,
+        column=column,
+        factor=whole / own,
+        speedup=run.speedup(point, baseline, column),
+    )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from hwmodels.tables.speedup import Speedup
+
 PREFIXES = {-12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
 
 UNITS = {"_bytes_per_s": "B/s", "_s": "s", "_j": "J", "_bytes": "B"}
@@ -66,6 +68,21 @@ def loss_text(value: float | None, stderr: float = 0.0) -> str:
 def ratio(value: float | None) -> str:
     """`1.92×`; a dash for None."""
     return DASH if value is None else f"{value:.2f}×"
+
+
+def speedup_text(found: Speedup) -> str:
+    """`1.92× (1.85 to 2.00)`; the factor alone where nothing is in doubt."""
+    ends = f"{found.low:.2f} to {found.high:.2f}"
+    same = f"{found.factor:.2f} to {found.factor:.2f}"
+    return ratio(found.factor) if ends == same else f"{ratio(found.factor)} ({ends})"
+
+
+def spread_text(found: Speedup) -> str:
+    """`1.92×±4%`: a factor, and how far the ends of its interval are, if they are at all."""
+    if not found.factor or not math.isfinite(found.factor) or found.high <= found.factor:
+        return ratio(found.factor)
+    reach = 100 * (found.high / found.factor - 1)
+    return f"{ratio(found.factor)}±{digits(reach, 1) if reach < 1 else round(reach)}%"
 
 
 def percent(value: float | None) -> str:

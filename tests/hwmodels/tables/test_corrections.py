@@ -11,12 +11,13 @@ from hwmodels.devices.device import Correction, Device
 from hwmodels.devices.load import load_device
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.tables.network import CostTable, PhaseWork
+from hwmodels.work.kernel import by_group
 from hwmodels.work.work import Work
 
 
 def _table(work: Work, device: Device) -> CostTable:
     phases = (PhaseWork(name="call", share=1.0, work=work),)
-    return CostTable.build(phases, {}, device, load_runtime("torch-eager"), grouped=True)
+    return CostTable.build(phases, {}, device, load_runtime("torch-eager"), detailed=True)
 
 
 @pytest.fixture(name="work")
@@ -26,8 +27,8 @@ def work_fixture(llama: Callable[..., Work]) -> Work:
 
 def test_the_times_of_groups_add_up_to_the_latency(work: Work) -> None:
     table = _table(work, load_device("h100-sxm"))
-    assert sum(table.times({}).values()) == pytest.approx(table.total({}).latency_s)
-    assert {one.kind for one in table.times({})} >= {"gemm", "rowwise", "pointwise"}
+    assert sum(by_group(table.times({})).values()) == pytest.approx(table.total({}).latency_s)
+    assert {one.kind for one in by_group(table.times({}))} >= {"gemm", "rowwise", "pointwise"}
 
 
 def test_a_factor_holds_for_the_kernels_that_it_names_and_no_others(work: Work) -> None:
@@ -36,7 +37,7 @@ def test_a_factor_holds_for_the_kernels_that_it_names_and_no_others(work: Work) 
     other = Correction(runtime="vllm", factor=9.0)
     before = _table(work, plain)
     after = _table(work, replace(plain, corrections=(slow, other)))
-    times = before.times({})
+    times = by_group(before.times({}))
     gemm = sum(seconds for group, seconds in times.items() if group.kind == "gemm")
     assert after.total({}).latency_s == pytest.approx(sum(times.values()) + 0.5 * gemm)
     assert after.total({}).high_s > before.total({}).high_s
@@ -47,8 +48,8 @@ def test_factors_multiply_but_never_beyond_the_speed_of_light(work: Work) -> Non
     plain = load_device("h100-sxm")
     every = Correction(runtime="torch-eager", factor=1.1)
     launches = Correction(runtime="torch-eager", bound="launch", factor=2.0)
-    before = _table(work, plain).times({})
-    after = _table(work, replace(plain, corrections=(every, launches))).times({})
+    before = by_group(_table(work, plain).times({}))
+    after = by_group(_table(work, replace(plain, corrections=(every, launches))).times({}))
     for group, seconds in before.items():
         factor = 2.2 if group.bound == "launch" else 1.1
         assert after[group] == pytest.approx(factor * seconds)
