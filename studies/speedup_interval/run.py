@@ -148,7 +148,9 @@ def alike(table: pd.DataFrame) -> pd.DataFrame:
         pairs = pd.DataFrame({name: of[first] == of[second] for name, of in labels.items()})
         pairs["product"] = error[first] * error[second] / np.mean(error**2)
         means = pairs.groupby(ALIKE)["product"].agg(["mean", "size"])
-        found.append(means[means["size"] >= LEAST_PAIRS].reset_index().assign(left_out=left_out))
+        found.append(
+            means[means["size"] >= LEAST_PAIRS].reset_index().assign(left_out=str(left_out))
+        )
     joined = pd.concat(found).groupby(["left_out", *ALIKE])["mean"].mean()
     return joined.rename("product").reset_index()
 
@@ -173,7 +175,7 @@ def alike_operators(h100_torch: Path) -> pd.DataFrame:
     squares = (table["error"] ** 2).groupby(table["kind"]).transform("mean")
     table["error"] /= np.sqrt(squares)
     found = []
-    for multiplies, group in table.groupby("multiplies"):
+    for multiplying, group in table.groupby("multiplies"):
         first, second = np.triu_indices(len(group), 1)
         names = ("kind", "op", "type", "sizes")
         same = {name: group[name].to_numpy() for name in names}
@@ -181,7 +183,7 @@ def alike_operators(h100_torch: Path) -> pd.DataFrame:
         error = group["error"].to_numpy()
         pairs["product"] = error[first] * error[second]
         means = pairs.groupby(list(names))["product"].agg(["mean", "size"]).reset_index()
-        found.append(means.assign(multiplies=multiplies))
+        found.append(means.assign(multiplies=bool(multiplying)))
     return pd.concat(found, ignore_index=True)
 
 
@@ -325,9 +327,11 @@ def block_coverage(h100_torch: Path, graphs: Path) -> Iterator[dict[str, object]
         said, true = (log[first] - log[second] for log in (predicted, measured))
         row = (np.abs(said - true), half, own[first] + own[second], said, true)
         every.append(row)
-        yield dict(zip(SHAPE, key, strict=True)) | _summary(*row[:3]) | _orders(half, said, true)
+        named: dict[str, object] = dict(zip(SHAPE, key, strict=True))
+        yield named | _summary(*row[:3]) | _orders(half, said, true)
     gaps, half, apart, said, true = map(np.concatenate, zip(*every, strict=True))
-    yield dict.fromkeys(SHAPE, "all") | _summary(gaps, half, apart) | _orders(half, said, true)
+    every_shape: dict[str, object] = dict.fromkeys(SHAPE, "all")
+    yield every_shape | _summary(gaps, half, apart) | _orders(half, said, true)
 
 
 def _orders(half: np.ndarray, said: np.ndarray, true: np.ndarray) -> dict[str, float]:

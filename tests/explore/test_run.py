@@ -69,8 +69,8 @@ def test_speedups_are_ratios_of_latencies_surer_than_the_two_latencies(finished:
     for name in ("w8a8_fp8", "w4a4_nvfp4"):
         found = run.speedup(named[name], named["bf16"], "latency_s")
         assert found is not None
-        low, high = ends.loc[name] + ends.loc["fixed"]
-        slow_low, slow_high = ends.loc["bf16"] + ends.loc["fixed"]
+        low, high = (ends.loc[name] + ends.loc["fixed"]).to_numpy()
+        slow_low, slow_high = (ends.loc["bf16"] + ends.loc["fixed"]).to_numpy()
         assert found.high / found.low < 0.6 * (slow_high / low) / (slow_low / high)
 
 
