@@ -175,7 +175,7 @@ def predict(
 
 
 def speedups(found: Sequence[Prediction]) -> tuple[Speedup, ...]:
-    """How many times faster each prediction is than the first one of its device and runtime.
+    """Speed-up of each prediction over the first one of its device and runtime.
 
     Args:
         found: predictions with the times of their kernels (`Usage.detailed`), of one model.

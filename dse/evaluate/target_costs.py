@@ -38,7 +38,7 @@ class TargetCosts:
     """None where the scenario is no prefill with a decoding phase."""
     phases: tuple[PhaseWork, ...] = ()
     choices: Choices = field(default_factory=dict)
-    """What `table` was built of."""
+    """Those that `table` was built of."""
 
     @property
     def columns(self) -> tuple[str, ...]:

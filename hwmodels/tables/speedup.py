@@ -24,7 +24,6 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
 
 from hwmodels.work.kernel import Kernel, KernelKind, PricedKernel
 from hwmodels.work.loops import ConvolutionLoops, ProductLoops
@@ -118,7 +117,7 @@ def speedup(base: Times, point: Times, device: str) -> Speedup:
 def half_widths(times: Sequence[Times], device: str) -> Floats:
     """Half-widths of the log ratios of every two latencies, shape (latencies, latencies)."""
     errors = error_parts(times, device)
-    return np.asarray(cdist(errors, errors))
+    return np.array([np.linalg.norm(errors - one, axis=1) for one in errors])
 
 
 def error_parts(times: Sequence[Times], device: str) -> Floats:
