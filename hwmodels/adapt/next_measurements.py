@@ -21,7 +21,7 @@ from hwmodels.estimators.gpu.features import gemm_features
 from hwmodels.estimators.gpu.kernel_correction import kernel_covariance, kernel_name, kernel_size
 from hwmodels.estimators.gpu.kernels import gemms_of
 from hwmodels.estimators.gpu.residual import load_artefact
-from hwmodels.estimators.gpu.samples import measured_kernels
+from hwmodels.estimators.gpu.samples import SAME_KERNELS, measured_kernels
 from hwmodels.estimators.gpu.skeleton import GpuFigures, gemm_terms
 from hwmodels.operators.optable import OpTable, runtimes_of
 from hwmodels.runtimes.load import load_runtime
@@ -60,14 +60,14 @@ class _Candidate:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Block:
+class Block:
     """Candidates of one kind and what is unknown of them."""
 
     rows: list[int]
     doubt: Floats
     """Covariance, shape (candidates, candidates)."""
-    noise: float
-    """Variance of a measurement."""
+    noise: Floats
+    """Variance of a measurement of each, shape (candidates,)."""
     best: int = -1
     best_gain: float = 0.0
 
@@ -81,7 +81,7 @@ class _Block:
     def know(self, index: int) -> None:
         """Takes from the doubt what a measurement at `index` tells."""
         column = self.doubt[:, index]
-        self.doubt = self.doubt - np.outer(column, column) / (column[index] + self.noise)
+        self.doubt = self.doubt - np.outer(column, column) / (column[index] + self.noise[index])
 
     def look(self) -> None:
         """Finds the candidate that takes the most doubt from all candidates."""
@@ -93,7 +93,7 @@ class _Block:
 
 def _blocks(
     candidates: Iterable[_Candidate], known: Iterable[_Candidate], device: Device
-) -> list[_Block]:
+) -> list[Block]:
     """Candidates by kind, knowing what was measured."""
     by_kind: dict[str, list[_Candidate]] = {}
     for one in (*candidates, *known):
@@ -101,35 +101,43 @@ def _blocks(
     blocks = []
     for kind, members in by_kind.items():
         gemm = kind == "gemm"
-        noise_sd = gemm_correction.NOISE_SD if gemm else kernel_correction.NOISE_SD
-        block = _Block(
-            rows=[one.row for one in members],
-            doubt=_gemm_doubt(members, device) if gemm else _kernel_doubt(members),
-            noise=noise_sd**2,
-        )
+        doubt, noise = _gemm_doubt(members, device) if gemm else _kernel_doubt(members)
+        block = Block(rows=[one.row for one in members], doubt=doubt, noise=noise)
         wanted = [index for index, row in enumerate(block.rows) if row >= 0]
         for index in range(len(wanted), len(block.rows)):
             block.know(index)
         if wanted:
             block.rows = block.rows[: len(wanted)]
             block.doubt = block.doubt[: len(wanted), : len(wanted)]
+            block.noise = block.noise[: len(wanted)]
             block.look()
             blocks.append(block)
     return blocks
 
 
-def _gemm_doubt(members: list[_Candidate], device: Device) -> Floats:
-    gpu = GpuFigures.of(device)
+def _gemm_doubt(members: list[_Candidate], device: Device) -> tuple[Floats, Floats]:
+    """Covariance of GEMMs, and the noise of each."""
+    artefact, gpu = load_artefact(), GpuFigures.of(device)
     gemms = gemms_of([one.kernel for one in members], device)
-    features = gemm_features(gemms, gemm_terms(gemms, gpu, load_artefact().constants), gpu)
+    features = gemm_features(gemms, gemm_terms(gemms, gpu, artefact.constants), gpu)
     runtimes = np.array([one.runtime for one in members])
-    return gemm_correction.covariance(features, runtimes, features, runtimes)
+    device_sd, noise_sd = np.zeros(len(members)), np.zeros(len(members))
+    for name in np.unique(runtimes):
+        here = runtimes == name
+        called = SAME_KERNELS.get(str(name), str(name))
+        doubt = artefact.doubt(features[here], called, device, np.zeros(int(here.sum())))
+        device_sd[here], noise_sd[here] = doubt.device_sd, doubt.noise_sd
+    covariance = gemm_correction.covariance(features, runtimes, features, runtimes)
+    noise_sd = np.maximum(gemm_correction.NOISE_SHARE * noise_sd, gemm_correction.LEAST_NOISE_SD)
+    return covariance * np.outer(device_sd, device_sd), noise_sd**2
 
 
-def _kernel_doubt(members: list[_Candidate]) -> Floats:
+def _kernel_doubt(members: list[_Candidate]) -> tuple[Floats, Floats]:
+    """Covariance of other kernels of one kind, and the noise of each."""
     sizes = np.array([kernel_size(one.kernel) for one in members])
     names = np.array([kernel_name(one.kernel, one.runtime) for one in members])
-    return kernel_covariance(sizes, names, sizes, names)
+    noise = np.full(len(members), kernel_correction.NOISE_SD**2)
+    return kernel_covariance(sizes, names, sizes, names), noise
 
 
 def _candidates(

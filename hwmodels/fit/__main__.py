@@ -11,20 +11,17 @@ import argparse
 import logging
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from hwmodels.devices.load import load_device
-from hwmodels.estimators.gpu.residual import ARTEFACT, GpuArtefact, Spread, save_artefact
+from hwmodels.estimators.gpu.residual import ARTEFACT, GpuArtefact, save_artefact
 from hwmodels.fit.kernels import fit_kernels
 from hwmodels.fit.measurement import read_aiconfigurator, read_torch_ops
-from hwmodels.fit.residual import Model, fit_model
-from hwmodels.fit.spread import DeviceFits, spread_of, unseen_spread
+from hwmodels.fit.spread import DeviceFits
 from hwmodels.operators.number_type import NUMBER_TYPES
 
 LOG = logging.getLogger("hwmodels.fit")
-FOLDS = 3
-VERSION = "3"
+VERSION = "4"
 OPERATOR_DEVICE = "h100-sxm"
 """The device of `--torch-ops`."""
 
@@ -37,24 +34,20 @@ def main() -> None:
         arguments.aiconfigurator, arguments.torch_ops, arguments.share, arguments.seed
     )
     LOG.info("%d rows of %d devices", len(table), table["device"].nunique())
-    model = fit_model(table, arguments.seed)
+    model = DeviceFits(table, arguments.seed).whole(sorted(table["device"].unique()))
     constants = model.constants
     if arguments.torch_ops is not None:
         device = load_device(OPERATOR_DEVICE)
         constants = fit_kernels(arguments.torch_ops, device, model.constants)
     LOG.info("constants %s", constants)
-    devices = tuple(sorted(table["device"].unique()))
+    LOG.info("spreads %s, %s", model.learned.seen, model.learned.unseen)
     save_artefact(
         GpuArtefact(
             version=VERSION,
-            devices=devices,
-            runtimes=model.runtimes,
             constants=constants,
             overheads=model.overheads,
-            trees=model.trees,
+            learned=model.learned,
             weight_only=weight_only_runtimes(table),
-            seen=_spread_over_shapes(table, model, arguments.seed),
-            unseen=unseen_spread(DeviceFits(table, arguments.seed), devices),
         ),
         arguments.output,
     )
@@ -85,20 +78,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--share", type=float, default=0.08, help="share of the warm rows to use")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
-
-
-def _spread_over_shapes(table: pd.DataFrame, model: Model, seed: int) -> Spread:
-    """Folds over (n, k), so that a fold's shapes are new; constants stay those of `model`."""
-    fold = pd.util.hash_pandas_object(table[["n", "k"]], index=False).to_numpy() % FOLDS
-    errors = np.zeros(len(table))
-    for index in range(FOLDS):
-        held = table[fold == index].reset_index(drop=True)
-        kept = table[fold != index].reset_index(drop=True)
-        measured = held["latency_s"].to_numpy()
-        predicted = fit_model(kept, seed, model.constants).latency_s(held)
-        errors[fold == index] = np.log(measured / predicted)
-    devices = table["device"].to_numpy(dtype=str)
-    return spread_of(errors, model.overhead_share(table), devices)
 
 
 if __name__ == "__main__":

@@ -39,8 +39,8 @@ from hwmodels.estimators.gpu.learned_attention import (
     with_kernel,
 )
 from hwmodels.estimators.gpu.paged_attention import PagedAttentions, PagedConstants, paged_terms
-from hwmodels.estimators.gpu.residual import Trees
 from hwmodels.estimators.gpu.skeleton import Floats, GpuFigures
+from hwmodels.estimators.gpu.trees import Trees
 from hwmodels.fit.measurement import RUNTIMES, SYSTEMS, release
 from hwmodels.fit.residual import exported
 from hwmodels.operators.lower import compute_elements, operator_kernels

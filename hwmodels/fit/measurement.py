@@ -37,11 +37,11 @@ AICONFIGURATOR_TYPES = {
 COLUMNS = ("device", "runtime", "dtype", "m", "n", "k", "latency_s", "cold")
 
 
-def read_aiconfigurator(folder: Path) -> pd.DataFrame:
+def read_aiconfigurator(folder: Path, *, older: bool = False) -> pd.DataFrame:
     """All GEMM rows below `<folder>/<system>/gemm/`, in `COLUMNS`.
 
     Of several versions of a runtime the newest that has a number type counts: TensorRT-LLM
-    1.3.0rc15 and rc20 differ by half in fp8_block on one B200.
+    1.3.0rc15 and rc20 differ by half in fp8_block on one B200. `older`: what is older instead.
 
     Raises:
         MeasurementError: No tables there.
@@ -52,7 +52,7 @@ def read_aiconfigurator(folder: Path) -> pd.DataFrame:
     frames = [_aiconfigurator_table(path, path.relative_to(folder).parts) for path in paths]
     table = pd.concat(frames, ignore_index=True)
     newest = table.groupby(["device", "runtime", "dtype"])["release"].transform("max")
-    kept = table[table["release"] == newest].drop(columns="release")
+    kept = table[(table["release"] < newest) == older].drop(columns="release")
     return kept.reset_index(drop=True)
 
 

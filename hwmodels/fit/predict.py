@@ -41,6 +41,15 @@ class Prediction:
     basis: Floats
     """Terms of the overhead (`gpu.overhead`), shape (rows, 6); zero where there is none."""
 
+    def take(self, rows: Indices) -> Prediction:
+        """The account of some of the rows."""
+        return Prediction(
+            gemm_s=self.gemm_s[rows],
+            light_s=self.light_s[rows],
+            features=self.features[rows],
+            basis=self.basis[rows],
+        )
+
     def overhead_s(self, table: pd.DataFrame, overheads: Overheads) -> Floats:
         """Quantisation and widening of every row of the predicted table."""
         seconds = np.zeros(len(table))

@@ -10,39 +10,31 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from hwmodels.estimators.gpu.residual import UNSEEN_SHARE, Spread
-from hwmodels.fit.residual import Model, fit_model
+from hwmodels.devices.load import load_device
+from hwmodels.estimators.gpu.kinship import Kin
+from hwmodels.estimators.gpu.learned import COVERAGE, Spread
+from hwmodels.fit.residual import Model, fit_model, runs
 
 Floats = NDArray[np.float64]
 
-COVERAGE = 0.9
 SLOPES = (-2.0, 3.0)
 """Range in which the slope of the scale is looked for."""
 SLOPE_RIDGE = 0.01
 LEAST_ERROR = 0.01
 """Added to |errors|, so that a lucky row does not count for more than the noise."""
-SHARES = (0.0, UNSEEN_SHARE, 1.0)
-"""Shares of the learned residual that errors are known for."""
+WHOLE_DOUBT = Spread(low=-1.0, high=1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Errors:
-    """log(measured / predicted) of rows whose device the model never saw."""
+    """log(measured / predicted) of rows whose device the model never saw, each (rows,)."""
 
     log: Floats
-    """Shape (shares, rows), one line for each of `SHARES`."""
+    beyond: Floats
+    """What of it the spread of shapes leaves to the device, with all of the doubt."""
     overhead: Floats
-    """Share of the predicted time that is no GEMM, shape (rows,)."""
+    """Share of the predicted time that is no GEMM."""
     devices: NDArray[np.str_]
-
-    def of(self, share: float) -> Floats:
-        """Those with a share of the residual, shape (rows,)."""
-        return np.asarray(self.log[SHARES.index(share)])
-
-    def mean(self, share: float) -> float:
-        """Mean |log| with a share of the residual, devices weighted equally."""
-        errors = np.abs(self.of(share))
-        return float(np.mean([errors[self.devices == one].mean() for one in set(self.devices)]))
 
 
 class DeviceFits:
@@ -52,55 +44,62 @@ class DeviceFits:
         self._table = table
         self._seed = seed
         self._models: dict[frozenset[str], Model] = {}
-        self._errors: dict[frozenset[str], Errors] = {}
 
     def model(self, devices: Sequence[str] | frozenset[str]) -> Model:
-        """The model of these devices."""
+        """The model of these devices, with the spread of shapes left out on them."""
         key = frozenset(devices)
         if key not in self._models:
-            rows = self._table[self._table["device"].isin(key)].reset_index(drop=True)
-            self._models[key] = fit_model(rows, self._seed)
+            rows = self._rows(key)
+            model = fit_model(rows, self._seed)
+            names = rows["device"].to_numpy(dtype=str)
+            seen = spread_of(model.scores, np.zeros(len(rows)), names)
+            learned = replace(model.learned, seen=replace(seen, slope=0.0))
+            self._models[key] = replace(model, learned=learned)
         return self._models[key]
+
+    def whole(self, devices: Sequence[str] | frozenset[str]) -> Model:
+        """The same with the spread of devices, from leaving each of them out."""
+        model = self.model(devices)
+        learned = replace(model.learned, unseen=unseen_spread(self.errors(devices)))
+        return replace(model, learned=learned)
 
     def errors(self, devices: Sequence[str] | frozenset[str]) -> Errors:
         """Each of these devices as the model of the others predicts it."""
-        key = frozenset(devices)
-        if key not in self._errors:
-            self._errors[key] = _joined([self._left_out(one, key) for one in sorted(key)])
-        return self._errors[key]
+        return _joined([self._left_out(one, frozenset(devices)) for one in sorted(devices)])
+
+    def _rows(self, devices: frozenset[str]) -> pd.DataFrame:
+        return self._table[self._table["device"].isin(devices)].reset_index(drop=True)
 
     def _left_out(self, device: str, devices: frozenset[str]) -> Errors:
-        rows = self._table[self._table["device"] == device].reset_index(drop=True)
+        rows = self._rows(frozenset({device}))
         model = self.model(devices - {device})
         account = model.account(rows)
-        measured = rows["latency_s"].to_numpy()
-        predicted = [
-            replace(model, residual_share=share).latency_s(rows, account) for share in SHARES
-        ]
+        errors = np.log(rows["latency_s"].to_numpy() / model.latency_s(rows, account))
+        overhead = model.overhead_share(rows, account)
+        beyond = np.zeros(len(rows))
+        learned = replace(model.learned, unseen=WHOLE_DOUBT)
+        for name, runtime, index in runs(rows):
+            kin = Kin.of(load_device(name))
+            features = account.features[index]
+            doubt = learned.doubt(features, runtime, kin, np.zeros(len(index)))
+            share = learned.doubts(features, runtime, kin)
+            end = np.where(errors[index] < 0, doubt.low, doubt.high)
+            shapes = end**2 - share
+            left = np.clip(errors[index] ** 2 - shapes, 0.0, None) / np.maximum(share, 1e-3)
+            beyond[index] = np.sign(errors[index]) * np.sqrt(left)
         return Errors(
-            log=np.log(measured / np.array(predicted)),
-            overhead=model.overhead_share(rows, account),
+            log=errors, beyond=beyond, overhead=overhead,
             devices=rows["device"].to_numpy(dtype=str),
-        )
+        )  # fmt: skip
 
 
-def unseen_spread(fits: DeviceFits, devices: Sequence[str]) -> Spread:
-    """The interval of a device that is none of these, from leaving each of them out.
+def unseen_spread(errors: Errors) -> Spread:
+    """What relatives leave unknown of a device, from devices that were left out.
 
-    Those models know one device fewer than the one whose interval this is. Errors fall with the
-    number n of known devices as a + b/n, which n - 2 and n - 1 of them determine; the interval is
-    narrowed as much. (b cannot exceed what there is: a is not negative.)
+    An error counts as far as it is beyond the spread of shapes, and by the root of the doubt that
+    its device was in: then the interval of `learned`, of both, holds `COVERAGE` of such rows.
     """
-    known = len(devices) - 1
-    errors = fits.errors(devices)
-    now = errors.mean(UNSEEN_SHARE)
-    factor = 1.0
-    if known > 1:
-        fewer = [fits.errors(frozenset(devices) - {one}).mean(UNSEEN_SHARE) for one in devices]
-        fall = max(float(np.mean(fewer)) - now, 0.0) / (1 / (known - 1) - 1 / known)
-        factor = 1 - min(fall, known * now) * (1 / known - 1 / (known + 1)) / now
-    found = spread_of(errors.of(UNSEEN_SHARE), errors.overhead, errors.devices)
-    return replace(found, low=found.low * factor, high=found.high * factor)
+    return spread_of(errors.beyond, errors.overhead, errors.devices)
 
 
 def spread_of(log_errors: Floats, overhead: Floats, devices: NDArray[np.str_]) -> Spread:
@@ -136,7 +135,8 @@ def _quantile(values: Floats, weights: Floats, level: float) -> float:
 
 def _joined(parts: list[Errors]) -> Errors:
     return Errors(
-        log=np.concatenate([part.log for part in parts], axis=1),
+        log=np.concatenate([part.log for part in parts]),
+        beyond=np.concatenate([part.beyond for part in parts]),
         overhead=np.concatenate([part.overhead for part in parts]),
         devices=np.concatenate([part.devices for part in parts]),
     )

@@ -9,9 +9,9 @@ import pandas as pd
 RESULTS = Path(__file__).parent / "results"
 COLOURS = {
     "roofline": "#c9ced6", "boosted trees, L2": "#8fa3bf", "skeleton": "#f2a65a",
-    "half": "#d1495b",
+    "by kinship": "#d1495b",
 }  # fmt: skip
-LABELS = {"half": "skeleton x half of the trees"}
+LABELS = {"by kinship": "skeleton x trees by kinship"}
 HEIGHT, TOP, LEFT, BAR, GAP = 260, 46, 48, 26, 34
 MOST = 80.0
 """Percent at the top of the axis; longer bars are cut and labelled."""

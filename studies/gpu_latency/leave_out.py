@@ -3,74 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import cast
 
 import baseline
 import choice
+import kinship
 import numpy as np
 import pandas as pd
 from few import few_shot
 from real import standing, weighted_mape
-from score import interval_errors, interval_scores, log_interval_errors, scores
+from score import interval_errors, interval_scores, scores
 
 from hwmodels.estimators.gpu.overhead import has_overhead
-from hwmodels.estimators.gpu.residual import UNSEEN_SHARE, regimes
+from hwmodels.estimators.gpu.residual import regimes
 from hwmodels.fit.few_shot import forecast
 from hwmodels.fit.residual import Model
-from hwmodels.fit.spread import SHARES, DeviceFits, Errors, spread_of, unseen_spread
+from hwmodels.fit.spread import DeviceFits
 from hwmodels.operators.number_type import NUMBER_TYPES
 
 Row = tuple[str, dict[str, object]]
 
 
-def devices(table: pd.DataFrame, whole: pd.DataFrame, gemms: pd.DataFrame) -> Iterator[Row]:
+def devices(
+    table: pd.DataFrame, whole: pd.DataFrame, gemms: pd.DataFrame, fits: DeviceFits | None = None
+) -> Iterator[Row]:
     """Tables of every device left out, and of all their rows together.
 
     `whole` is the table that `table` is a share of; `gemms` are those of real networks, whose
     nearest shapes are looked up in it.
     """
-    fits = DeviceFits(table)
+    fits = fits or DeviceFits(table)
     real = standing(whole, gemms)
     names = sorted(table["device"].unique())
     pooled = []
     for device in names:
         others = [name for name in names if name != device]
-        spread = unseen_spread(fits, others)
-        model = replace(fits.model(others), residual_share=UNSEEN_SHARE)
+        model = fits.whole(others)
         kept = table[table["device"] != device].reset_index(drop=True)
         held = table[table["device"] == device].reset_index(drop=True)
         real_held = real[real["device"] == device].reset_index(drop=True)
-        nested = min(SHARES, key=fits.errors(others).mean)
-        yield from zero_shot(device, replace(model, residual_share=nested), kept, held, real_held)
-        found = forecast(model, spread, (), held)
-        held = held.assign(seconds=found.latency_s)
+        yield from zero_shot(device, model, kept, held, real_held)
+        found = forecast(model, (), held)
+        held = held.assign(seconds=found.latency_s, low=found.low_s, high=found.high_s)
         real_held = real_held.assign(seconds=model.latency_s(real_held))
         yield from by_cell(device, kept, held)
         yield from by_regime(device, model, held)
         errors = interval_errors(held, found)
         pooled.append(errors)
-        yield "intervals", {"left_out": device, "slope": spread.slope, **interval_scores(errors)}
+        yield "intervals", {"left_out": device, **interval_scores(errors)}
         for row in choice.scores(device, kept, held, real_held):
             yield "choice", row
-        yield from few_shot(device, model, spread, held)
+        yield from few_shot(device, model, held)
     yield "intervals", {"left_out": "all rows", **interval_scores(pd.concat(pooled))}
-    yield "intervals", told(fits.errors(names))
-
-
-def told(errors: Errors) -> dict[str, object]:
-    """What an interval of this form would score that had seen the errors it is scored on."""
-    log_error = errors.of(UNSEEN_SHARE)
-    spread = spread_of(log_error, errors.overhead, errors.devices)
-    low, high = spread.interval(errors.overhead)
-    found = interval_scores(log_interval_errors(log_error, low, high))
-    return {"left_out": "all rows, ends from these errors", "slope": spread.slope, **found}
+    for row in kinship.grid(fits, table):
+        yield "kinship", row
 
 
 def zero_shot(
     device: str, model: Model, kept: pd.DataFrame, held: pd.DataFrame, real: pd.DataFrame
 ) -> Iterator[Row]:
-    """Baselines, and shares of the residual; `model` has the share that nesting chose."""
+    """Baselines, the skeleton alone, and with what related devices say."""
 
     def guesses(rows: pd.DataFrame) -> dict[str, np.ndarray]:
         account = model.account(rows)
@@ -79,16 +71,13 @@ def zero_shot(
             "boosted trees": baseline.boosted_trees(kept, rows),
             "boosted trees, L2": baseline.boosted_trees(kept, rows, with_cache=True),
             "skeleton": model.skeleton_s(rows, account),
-            "half": replace(model, residual_share=UNSEEN_SHARE).latency_s(rows, account),
-            "product": replace(model, residual_share=1.0).latency_s(rows, account),
-            "nested": model.latency_s(rows, account),
+            "by kinship": model.latency_s(rows, account),
         }
 
     everywhere, in_networks = guesses(held), guesses(real)
     for name, seconds in everywhere.items():
         yield "zero_shot", {
             "device": device, "model": name,
-            "share": model.residual_share if name == "nested" else None,
             **scores(held, seconds), "mape_real": weighted_mape(real, in_networks[name]),
         }  # fmt: skip
 
@@ -107,6 +96,7 @@ def by_cell(device: str, kept: pd.DataFrame, held: pd.DataFrame) -> Iterator[Row
             else "analytic only",
             "bias": ratio.map(np.log).median(),
             "mape": 100 * (ratio - 1).abs().mean(),
+            "inside": float(rows["latency_s"].between(rows["low"], rows["high"]).mean()),
         }  # fmt: skip
 
 

@@ -18,16 +18,9 @@ from run import sampled_shapes
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from hwmodels.estimators.gpu.features import FEATURES
+from hwmodels.estimators.gpu.samples import LEAST_GEMM
 from hwmodels.fit.measurement import read_aiconfigurator
-from hwmodels.fit.residual import (
-    DEPTH,
-    LEAF_ROWS,
-    LEARNING_RATE,
-    LEAST_GEMM,
-    TREES,
-    Model,
-    fit_model,
-)
+from hwmodels.fit.residual import CORRECTION, Model, fit_model
 
 RISING = ("compute_light", "memory_light")
 SHARE = 0.03
@@ -72,10 +65,10 @@ def corrected(
     weights = 1 / kept.groupby(["device", "runtime", "dtype"])["k"].transform("size")
     trees = HistGradientBoostingRegressor(
         loss="absolute_error",
-        max_iter=TREES,
-        max_depth=DEPTH,
-        min_samples_leaf=LEAF_ROWS,
-        learning_rate=LEARNING_RATE,
+        max_iter=CORRECTION.trees,
+        max_depth=CORRECTION.depth,
+        min_samples_leaf=CORRECTION.leaf_rows,
+        learning_rate=CORRECTION.rate,
         monotonic_cst=[int(name in rising) for name in FEATURES],
         random_state=0,
     )

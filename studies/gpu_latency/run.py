@@ -19,10 +19,11 @@ import numpy as np
 import pandas as pd
 from leave_out import devices
 from real import real_gemms
+from recollected import versions
 
 from hwmodels.fit.measurement import read_aiconfigurator
 
-PARTS = ("devices", "types", "device_types")
+PARTS = ("devices", "versions", "types", "device_types")
 Rows = list[dict[str, object]]
 
 
@@ -39,7 +40,7 @@ def main() -> None:
     arguments.output.mkdir(parents=True, exist_ok=True)
     for part in arguments.only:
         found: dict[str, Rows] = {}
-        for name, row in tables(part, table, whole, arguments.graphs):
+        for name, row in tables(part, table, whole, arguments):
             found.setdefault(name, []).append(row)
         for name, rows in found.items():
             frame = pd.DataFrame(rows)
@@ -48,11 +49,13 @@ def main() -> None:
 
 
 def tables(
-    part: str, table: pd.DataFrame, whole: pd.DataFrame, graphs: Path
+    part: str, table: pd.DataFrame, whole: pd.DataFrame, arguments: argparse.Namespace
 ) -> Iterator[tuple[str, dict[str, object]]]:
     """Rows of the tables of a part. A family is one device here: leaving it out is the same."""
     if part == "devices":
-        return devices(table, whole, real_gemms(graphs))
+        return devices(table, whole, real_gemms(arguments.graphs))
+    if part == "versions":
+        return (("versions", row) for row in versions(arguments.aiconfigurator, table))
     if part == "types":
         return number_types.everywhere(table)
     return number_types.on_one_device(table)

@@ -104,20 +104,22 @@ class GpuEstimator:
         terms = gemm_terms(gemms, gpu, artefact.constants)
         features = gemm_features(gemms, terms, gpu)
         name = SAME_KERNELS.get(runtime.name, runtime.name)
-        correction = artefact.correction(features, name, device.name)
+        correction = artefact.correction(features, name, device)
         extra = widening_s(kernels, artefact, gpu, runtime.name)
+        seconds = terms.latency_s * np.exp(correction) + extra
+        doubt = artefact.doubt(features, name, device, extra / seconds)
         width = np.ones_like(correction)
         if device.measurements:
-            posterior = gemm_correction(gemm_samples(artefact, device), features, name)
-            correction, width = correction + posterior.mean, posterior.width
-        seconds = terms.latency_s * np.exp(correction) + extra
+            samples = gemm_samples(artefact, device)
+            posterior = gemm_correction(samples, features, name, doubt)
+            seconds = seconds * np.exp(posterior.mean)
+            width = posterior.width
         latency = _at_least(seconds, terms, gpu)
-        low, high = artefact.spread(device.name).interval(extra / seconds)
         return Timed(
             terms=terms,
             latency_s=latency,
-            low_s=latency * np.exp(width * low),
-            high_s=latency * np.exp(width * high),
+            low_s=latency * np.exp(width * doubt.low),
+            high_s=latency * np.exp(width * doubt.high),
         )
 
 

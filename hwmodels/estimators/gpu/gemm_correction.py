@@ -1,8 +1,10 @@
 """Few measurements on a new device correct its predictions: a Gaussian process over kernels.
 
-The logarithm of measured over predicted time is taken as the sum of a shift of the device, a shift
-of each number type under each runtime, and smooth functions of the shape, for all and for each
-type. With three samples the shifts move, with a hundred the shape dependence does.
+The logarithm of measured over predicted time, in standard deviations of what is unknown of the
+device (`learned.Doubt`), is taken as the sum of a shift of the device, of its runtime, of each
+number type, of each type under each runtime, and rough functions of the shape: for all, for each
+type, for each type under each runtime. So a device whose siblings were measured is corrected
+little, and by many samples; one that nobody knows moves with the first.
 """
 
 from __future__ import annotations
@@ -14,26 +16,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwmodels.estimators.gpu.features import FEATURES
+from hwmodels.estimators.gpu.learned import Doubt
 
 Floats = NDArray[np.float64]
 
-# Standard deviations of log(measured / predicted) over devices that were left out, by what they
-# share, and the reach of a sample in units of `SHAPE_SCALES` (`studies/gpu_latency`).
-DEVICE_SD = 0.15
-TYPE_SD = 0.12
-SHAPE_SD = 0.15
-TYPE_SHAPE_SD = 0.12
-NOISE_SD = 0.06
-REACH = 1.0
+# Shares of the variance by what kernels have in common: the likeliest on devices that were left
+# out (`studies/gpu_latency/kinship.py`). What all kernels of a device share is little.
+DEVICE_SHARE = 0.03
+RUNTIME_SHARE = 0.02
+TYPE_SHARE = 0.03
+KERNEL_SHARE = 0.02
+"""Of a type under a runtime, as `KERNEL_SHAPE_SHARE`."""
+SHAPE_SHARE = 0.11
+TYPE_SHAPE_SHARE = 0.47
+KERNEL_SHAPE_SHARE = 0.32
+REACH = 2.3
+"""Distance in units of `SHAPE_SCALES` at which the likeness of shapes is 1/e."""
+NOISE_SHARE = 0.6
+"""Part of the spread of shapes that no function of the shape explains, in standard deviations."""
+LEAST_NOISE_SD = 0.03
+"""Times repeat no better, in log units."""
 OUTLYING = 2.5
-"""Standard deviations of the prior beyond which a type's samples are no part of it."""
+"""Standard deviations beyond which a type's samples are no part of the process, and up to which a
+sample counts in another type."""
+GAIN_SAMPLES = 5
+"""Samples that would have been predicted well: weight of the belief that correcting helps."""
 COVERAGE = 0.9
 PRIOR_SCORES = 10
 LEAST_END = 0.01
 """No interval's end is nearer, in log units: times repeat no better."""
 SHAPE_SCALES = {
     "compute_share": 1.0, "memory_share": 1.0, "fixed_share": 1.0, "balance": 2.0,
-    "log2_m": 3.0, "log2_n": 4.0, "log2_k": 4.0,
+    "log2_m": 3.0, "log2_n": 4.0, "log2_k": 4.0, "wave_fill": 0.5, "waves": 2.0,
 }  # fmt: skip
 TYPE_FEATURES = ("input_bytes", "weight_bytes", "integer", "cold")
 SAME_TYPE = 1e-3
@@ -51,6 +65,9 @@ class GemmSample:
     low: float
     """End of the interval of `log_ratio` without samples, at most 0."""
     high: float
+    device_sd: float
+    """As `learned.Doubt` has it, with `noise_sd`."""
+    noise_sd: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +79,16 @@ class Correction:
     """Factor that the ends of the interval without samples shrink by."""
     scores: Floats
     """Error of each sample, left out, over the end of its interval."""
+    gain: float = 1.0
+    """Share of the correction that samples left out bear out, in [0, 1]."""
 
 
-def gemm_correction(samples: tuple[GemmSample, ...], features: Floats, runtime: str) -> Correction:
+def gemm_correction(
+    samples: tuple[GemmSample, ...], features: Floats, runtime: str, doubt: Doubt
+) -> Correction:
     """The posterior at kernels of a runtime, features (kernels, features), given samples.
 
-    Without samples it is the prior.
+    `doubt` is that of the kernels without samples. Without samples it is the prior.
     """
     if not samples:
         nothing = np.zeros(0)
@@ -79,21 +100,61 @@ def gemm_correction(samples: tuple[GemmSample, ...], features: Floats, runtime: 
     here = np.full(len(features), runtime)
     same = _same_type(known, known) & (runtimes[:, None] == runtimes)
     across = _same_type(features, known) & (here[:, None] == runtimes)
+    sd = np.array([sample.device_sd for sample in samples])
+    noise = np.maximum([sample.noise_sd for sample in samples], LEAST_NOISE_SD)
+    noise_across = np.maximum(doubt.noise_sd, LEAST_NOISE_SD)
+    ratios = np.array([sample.log_ratio for sample in samples])
+    surprise = _surprise(ratios / np.hypot(sd, noise))
+    ends = np.hypot(surprise * sd, noise) / np.hypot(sd, noise) / (surprise * sd)
+    widened = np.hypot(surprise * doubt.device_sd, noise_across)
+    spread = noise / sd / surprise
     found = posterior(
         Observed(
-            ratios=np.array([sample.log_ratio for sample in samples]),
-            low=np.array([sample.low for sample in samples]),
-            high=np.array([sample.high for sample in samples]),
+            ratios=_winsorised(ratios / sd / surprise, spread, same),
+            low=np.array([sample.low for sample in samples]) * ends,
+            high=np.array([sample.high for sample in samples]) * ends,
         ),
         covariance(known, runtimes, known, runtimes),
         covariance(features, here, known, runtimes),
         same=same,
         alike=same * _nearness(known, known),
         alike_across=across * _nearness(features, known),
-        prior=DEVICE_SD**2 + TYPE_SD**2 + SHAPE_SD**2 + TYPE_SHAPE_SD**2,
-        noise_sd=NOISE_SD,
+        prior=1.0,
+        noise=(NOISE_SHARE * spread) ** 2,
+        rest=spread**2,
+        rest_across=(noise_across / doubt.device_sd / surprise) ** 2,
     )
-    return replace(found, width=found.width * calibration(found.scores))
+    wider = widened / np.hypot(doubt.device_sd, noise_across)
+    return replace(
+        found,
+        mean=found.gain * found.mean * surprise * doubt.device_sd,
+        width=found.width * wider * calibration(found.scores),
+    )
+
+
+def _surprise(scores: Floats) -> float:
+    """The factor by which a device is less known than its relatives let expect, at least 1.
+
+    From the median of its samples' |errors| over their standard deviation, and of `PRIOR_SCORES`
+    as expected: a few wild samples don't change it, a board whose clock is capped does.
+    """
+    normal = NormalDist()
+    levels = (np.arange(PRIOR_SCORES) + 0.5) / PRIOR_SCORES
+    expected = [normal.inv_cdf((1 + float(level)) / 2) for level in levels]
+    middle = np.median(np.concatenate([np.abs(scores), expected]))
+    return max(1.0, float(middle) / normal.inv_cdf(0.75))
+
+
+def _winsorised(ratios: Floats, spread: Floats, same: NDArray[np.bool_]) -> Floats:
+    """Ratios no further off than `OUTLYING`, but for types that are so as a whole."""
+    end = OUTLYING * np.sqrt(1 + spread**2)
+    own = _own(ratios, same)
+    return np.asarray(np.where(np.abs(own) > OUTLYING, ratios, np.clip(ratios, -end, end)))
+
+
+def _own(ratios: Floats, same: NDArray[np.bool_]) -> Floats:
+    """The mean ratio of each sample's type, shape (samples,)."""
+    return np.asarray(np.where(same, ratios, 0.0).sum(1) / same.sum(1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +175,9 @@ def posterior(
     alike: Floats,
     alike_across: Floats,
     prior: float,
-    noise_sd: float,
+    noise: Floats,
+    rest: Floats,
+    rest_across: Floats,
 ) -> Correction:
     """Of a Gaussian process with variance `prior` everywhere, given the log ratios of samples.
 
@@ -124,33 +187,43 @@ def posterior(
     has in mind (a fallback, an emulation): around its samples it gets a term of its own of that
     variance, so that it does not drag the others along.
 
-    The width is what the process leaves of its standard deviation.
+    `noise` is a sample's variance beside the process; `rest` that of one more time of samples,
+    `rest_across` of kernels. The width is what the process leaves of its standard deviation.
     """
     ratios = observed.ratios
-    own = np.where(same, ratios, 0.0).sum(1) / same.sum(1)
+    own = _own(ratios, same)
     surplus = np.where(own**2 > OUTLYING**2 * prior, own**2, 0.0)
-    between = between + alike * surplus + noise_sd**2 * np.eye(len(ratios))
+    between = between + alike * surplus + np.diag(noise)
     across = across + alike_across * surplus
     variance = prior + np.max(alike_across * surplus, axis=1, initial=0.0)
     inverse = np.asarray(np.linalg.inv(between), dtype=np.float64)
     explained = ((across @ inverse) * across).sum(axis=1)
-    whole = prior + noise_sd**2
-    left = np.clip(variance - explained + noise_sd**2, 0.0, None) / whole
-    scores = _left_out_scores(observed, inverse, whole)
-    width = np.minimum(np.sqrt(left), 1.0)
-    return Correction(mean=across @ (inverse @ ratios), width=width, scores=scores)
-
-
-def _left_out_scores(observed: Observed, inverse: Floats, whole: float) -> Floats:
-    """Error of each sample, left out, over the end of its interval.
-
-    Source: Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", equation 5.12.
-    """
+    left = (np.clip(variance - explained, 0.0, None) + rest_across) / (prior + rest_across)
     certain = np.diag(inverse)
-    missed = inverse @ observed.ratios / certain
-    width = np.minimum(np.sqrt(1 / certain / whole), 1.0)
+    missed = inverse @ ratios / certain
+    ordinary = surplus == 0
+    unknown = np.clip(1 / certain - noise, 0.0, None) + rest
     ends = np.where(missed < 0, -observed.low, observed.high)
-    return np.asarray(np.abs(missed) / np.maximum(ends, LEAST_END) / width)
+    wide = np.minimum(np.sqrt(unknown / (prior + rest)), 1.0)
+    return Correction(
+        mean=across @ (inverse @ ratios),
+        width=np.minimum(np.sqrt(left), 1.0),
+        scores=np.abs(missed) / np.maximum(ends, LEAST_END) / wide,
+        gain=_gain(ratios[ordinary], (ratios - missed)[ordinary], prior + rest[ordinary]),
+    )
+
+
+def _gain(ratios: Floats, predicted: Floats, variance: Floats) -> float:
+    """The share of a correction that does best on samples left out, drawn to all of it.
+
+    Source for what is left out: Rasmussen and Williams 2006, "Gaussian Processes for Machine
+    Learning", equation 5.12.
+    """
+    if not len(ratios):
+        return 1.0
+    belief = GAIN_SAMPLES * float(variance.mean())
+    both = float(ratios @ predicted) + belief
+    return float(np.clip(both / (float(predicted @ predicted) + belief), 0.0, 1.0))
 
 
 def calibration(scores: Floats) -> float:
@@ -174,16 +247,21 @@ def covariance(
     second: Floats,
     second_runtimes: NDArray[np.str_],
 ) -> Floats:
-    """Of two lists of GEMMs by the prior, shape (first, second); features (GEMMs, features)."""
-    near = _nearness(first, second)
-    same = _same_type(first, second) & (first_runtimes[:, None] == second_runtimes)
-    shared: Floats = DEVICE_SD**2 + SHAPE_SD**2 * near
-    return np.asarray(shared + same * (TYPE_SD**2 + TYPE_SHAPE_SD**2 * near))
+    """Of two lists of GEMMs by the prior, in its variance, shape (first, second).
+
+    Features are (GEMMs, features).
+    """
+    near = np.exp(-np.sqrt(_squared_distance(first, second)) / REACH)
+    runtime = first_runtimes[:, None] == second_runtimes
+    kind = _same_type(first, second)
+    shared = DEVICE_SHARE + RUNTIME_SHARE * runtime + SHAPE_SHARE * near
+    own = kind * (TYPE_SHARE + TYPE_SHAPE_SHARE * near)
+    return np.asarray(shared + own + kind * runtime * (KERNEL_SHARE + KERNEL_SHAPE_SHARE * near))
 
 
 def _nearness(first: Floats, second: Floats) -> Floats:
-    """Likeness of GEMMs' shapes, 1 for the same, shape (first, second)."""
-    return np.asarray(np.exp(-0.5 * _squared_distance(first, second) / REACH**2))
+    """Likeness of GEMMs' shapes that leaves nothing to far ones, shape (first, second)."""
+    return np.asarray(np.exp(-0.5 * _squared_distance(first, second)))
 
 
 def _squared_distance(first: Floats, second: Floats) -> Floats:

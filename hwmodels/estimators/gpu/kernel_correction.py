@@ -83,7 +83,9 @@ def kernel_correction(
         alike=same * _nearness(known, known),
         alike_across=(own[:, None] == names) * _nearness(here, known),
         prior=KIND_SD**2 + KERNEL_SD**2 + SIZE_SD**2 + KERNEL_SIZE_SD**2,
-        noise_sd=NOISE_SD,
+        noise=np.full(len(samples), NOISE_SD**2),
+        rest=np.full(len(samples), NOISE_SD**2),
+        rest_across=np.full(len(here), NOISE_SD**2),
     )
 
 

@@ -21,8 +21,8 @@ from hwmodels.devices.device import Architecture, Device
 from hwmodels.estimators.gpu.constants import SkeletonConstants
 from hwmodels.estimators.gpu.kernels import WIDE_ELEMENTS, array, rates, sizes, temperatures
 from hwmodels.estimators.gpu.paged_attention import PagedAttentions, PagedConstants, paged_terms
-from hwmodels.estimators.gpu.residual import Trees, trees_from_arrays, trees_to_arrays
 from hwmodels.estimators.gpu.skeleton import Floats, GpuFigures, Terms
+from hwmodels.estimators.gpu.trees import Trees, trees_from_arrays, trees_to_arrays
 from hwmodels.runtimes.runtime import AttentionKernel, Runtime
 from hwmodels.work.kernel import Kernel
 

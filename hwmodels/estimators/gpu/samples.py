@@ -30,6 +30,9 @@ from hwmodels.work.kernel import Kernel
 FITTED_DEVICES = ("h100-sxm",)
 FITTED_SPREAD = 1.45
 UNSEEN_SPREAD = 1.9
+LEAST_GEMM = 0.3
+"""Least share of a GEMM's predicted time that a measured operator leaves for it, beside kernels
+that quantise."""
 SAME_KERNELS = {"torch-compile": "torch-eager"}
 """Runtimes that call the GEMM kernels of another."""
 
@@ -63,19 +66,23 @@ def _gemm_sample(
     terms = gemm_terms(gemms, gpu, artefact.constants)
     features = gemm_features(gemms, terms, gpu)
     name = SAME_KERNELS.get(entry.runtime, entry.runtime)
-    gemm = terms.latency_s * np.exp(artefact.correction(features, name, device.name))
-    extra = widening_s([kernel], artefact, gpu, entry.runtime)
+    gemm = terms.latency_s * np.exp(artefact.correction(features, name, device))
+    gemm = gemm + widening_s([kernel], artefact, gpu, entry.runtime)
+    extra = np.zeros(1)
     for other in others:
         found = TERMS[other.kind]([other], device, gpu, artefact.constants)
         extra = extra + conversions_s(artefact, [other], found, gpu, entry.runtime)
-    predicted = gemm + extra
-    low, high = artefact.spread(device.name).interval(extra / predicted)
+    whole = artefact.doubt(features, name, device, extra / (gemm + extra))
+    doubt = whole.of_part(gemm / (gemm + extra))
+    left = np.maximum(entry.median_us * 1e-6 - extra, LEAST_GEMM * gemm)
     return GemmSample(
         runtime=name,
         features=tuple(map(float, features[0])),
-        log_ratio=float(np.log(entry.median_us * 1e-6 / predicted[0])),
-        low=float(low[0]),
-        high=float(high[0]),
+        log_ratio=float(np.log(left[0] / gemm[0])),
+        low=float(doubt.low[0]),
+        high=float(doubt.high[0]),
+        device_sd=float(doubt.device_sd[0]),
+        noise_sd=float(doubt.noise_sd[0]),
     )
 
 

@@ -22,6 +22,7 @@ from hwmodels.devices.load import load_device
 from hwmodels.errors import DeviceError, MeasurementError
 from hwmodels.estimators.gpu.features import FEATURES
 from hwmodels.estimators.gpu.gemm_correction import TYPE_FEATURES, GemmSample, gemm_correction
+from hwmodels.estimators.gpu.learned import Doubt
 from hwmodels.operators.lower import KINDS
 from hwmodels.operators.optable import OpTable, read_optable
 
@@ -128,8 +129,10 @@ def test_suggestions_are_of_many_kinds_and_never_twice_the_same() -> None:
     assert kinds & {"softmax", "layernorm", "rmsnorm"}
 
 
-def test_suggestions_narrow_the_intervals_more_than_chance(gemms: OpTable) -> None:
-    device = load_device("b200-sxm")
+def test_suggestions_narrow_the_intervals_more_than_chance(tmp_path: Path, gemms: OpTable) -> None:
+    device = load_device("rtx-5090")
+    truth = predict_ops(gemms, device, RUNTIME)["predicted_us"]
+    gemms = _table(tmp_path, gemms.frame.assign(median_us=1.1 * truth))
     every = np.arange(len(gemms.shapes))
     suggested = next_measurements(gemms, every, device, runtime=RUNTIME, count=4)
     widths = []
@@ -180,6 +183,13 @@ def test_measurements_without_a_gemm_leave_gemms_as_they_were() -> None:
     assert (before[rows] != after[rows]).all()
 
 
+def _doubt(rows: int, device_sd: float = 0.2) -> Doubt:
+    """An interval of a factor 1.5, most of it the device."""
+    whole = np.full(rows, 0.4)
+    sd = np.full(rows, device_sd)
+    return Doubt(low=-whole, high=whole, device_sd=sd, noise_sd=np.full(rows, 0.14))
+
+
 @pytest.mark.parametrize("noise", [0.03, 0.3])
 def test_intervals_of_a_few_samples_hold_what_samples_left_out_say(noise: float) -> None:
     """Noise that the process does not expect widens them, less noise narrows them."""
@@ -189,11 +199,12 @@ def test_intervals_of_a_few_samples_hold_what_samples_left_out_say(noise: float)
     ratios = 0.2 + noise * rng.normal(size=400)
     samples = tuple(
         GemmSample(
-            runtime="vllm", features=tuple(row), log_ratio=float(ratio), low=-0.4, high=0.4
+            runtime="vllm", features=tuple(row), log_ratio=float(ratio), low=-0.4, high=0.4,
+            device_sd=0.2, noise_sd=0.14,
         )
         for row, ratio in zip(features[:150], ratios[:150], strict=True)
     )  # fmt: skip
-    found = gemm_correction(samples, features[150:], "vllm")
+    found = gemm_correction(samples, features[150:], "vllm", _doubt(250))
     inside = np.abs(ratios[150:] - found.mean) <= 0.4 * found.width
     assert inside.mean() == pytest.approx(0.9, abs=0.05)
 
@@ -201,10 +212,11 @@ def test_intervals_of_a_few_samples_hold_what_samples_left_out_say(noise: float)
 def test_one_sample_hardly_changes_what_intervals_are_worth() -> None:
     features = np.ones((1, len(FEATURES)))
     lucky = GemmSample(
-        runtime="vllm", features=tuple(features[0]), log_ratio=0.0, low=-0.4, high=0.4
+        runtime="vllm", features=tuple(features[0]), log_ratio=0.0, low=-0.4, high=0.4,
+        device_sd=0.2, noise_sd=0.14,
     )  # fmt: skip
     far = features + 1.5
-    assert 0.8 < gemm_correction((lucky,), far, "vllm").width[0] <= 1.0
+    assert 0.8 < gemm_correction((lucky,), far, "vllm", _doubt(1)).width[0] <= 1.0
 
 
 def test_a_slow_sample_says_nothing_of_shapes_far_from_it(gemms: OpTable) -> None:
@@ -217,3 +229,36 @@ def test_a_slow_sample_says_nothing_of_shapes_far_from_it(gemms: OpTable) -> Non
     after = predict_ops(gemms, with_measurements(device, taken), RUNTIME)["predicted_us"]
     assert (after / before)[sizes == sizes.max()].max() > 5
     assert (after / before)[sizes == 1].max() < 2
+
+
+def _measured(rng: np.random.Generator, ratios: np.ndarray) -> tuple[GemmSample, ...]:
+    """Samples of one type on a device that is sure to 5 %, of shapes that spread by 14 %."""
+    features = rng.normal(size=(len(ratios), len(FEATURES)))
+    features[:, [FEATURES.index(name) for name in TYPE_FEATURES]] = 1.0
+    return tuple(
+        GemmSample(
+            runtime="vllm", features=tuple(row), log_ratio=float(ratio), low=-0.25, high=0.25,
+            device_sd=0.05, noise_sd=0.14,
+        )
+        for row, ratio in zip(features, ratios, strict=True)
+    )  # fmt: skip
+
+
+def test_samples_that_bear_nothing_out_change_nothing() -> None:
+    """Noise as wide as expected, on a device that is known: a hundred samples move it by 2 %."""
+    rng = np.random.default_rng(1)
+    samples = _measured(rng, 0.14 * rng.normal(size=100))
+    features = rng.normal(size=(200, len(FEATURES)))
+    features[:, [FEATURES.index(name) for name in TYPE_FEATURES]] = 1.0
+    found = gemm_correction(samples, features, "vllm", _doubt(200, 0.05))
+    assert np.sqrt(np.mean(found.mean**2)) < 0.02
+
+
+def test_a_board_that_is_slower_than_its_kin_says_is_believed() -> None:
+    """All times 40 % up, eight standard deviations: thirty samples tell most of it."""
+    rng = np.random.default_rng(2)
+    samples = _measured(rng, 0.34 + 0.03 * rng.normal(size=30))
+    features = np.array([samples[0].features]) + 0.1
+    features[:, [FEATURES.index(name) for name in TYPE_FEATURES]] = 1.0
+    found = gemm_correction(samples, features, "vllm", _doubt(1, 0.05))
+    assert found.mean[0] > 0.7 * 0.34

@@ -60,14 +60,15 @@ def fits_fixture() -> DeviceFits:
 
 def test_errors_of_a_device_come_from_a_model_of_the_others(fits: DeviceFits) -> None:
     errors = fits.errors(DEVICES)
-    medians = [np.median(errors.of(0.0)[errors.devices == one]) for one in DEVICES]
+    medians = [np.median(errors.log[errors.devices == one]) for one in DEVICES]
     assert medians[0] < -0.05
     assert medians[2] > 0.05
+    assert (np.abs(errors.beyond) <= np.abs(errors.log) / 0.3).all(), "of a doubt below 1"
 
 
 def test_an_interval_covers_devices_that_differ(fits: DeviceFits) -> None:
     """Wide enough for a device as unlike the known ones as they are unlike each other."""
-    spread = unseen_spread(fits, DEVICES)
+    spread = unseen_spread(fits.errors(DEVICES))
     assert spread.low < -0.1
     assert spread.high > 0.1
     assert spread.high - spread.low < 1.0

@@ -93,9 +93,11 @@ def test_the_artefact_survives_saving(tmp_path: Path) -> None:
     copy = load_artefact(tmp_path / "copy.npz")
     features = np.random.default_rng(0).normal(size=(50, len(FEATURES)))
     assert copy.constants == artefact.constants
-    assert np.array_equal(
-        copy.correction(features, "vllm", "a10"), artefact.correction(features, "vllm", "a10")
-    )
+    for device in map(load_device, ("a10", "b300-sxm")):
+        learned = [one.correction(features, "vllm", device) for one in (artefact, copy)]
+        assert np.array_equal(*learned)
+        doubts = [one.doubt(features, "vllm", device, np.zeros(50)) for one in (artefact, copy)]
+        assert np.array_equal(doubts[0].high, doubts[1].high)
 
 
 def test_trees_are_those_of_scikit_learn() -> None:
