@@ -59,9 +59,8 @@ MOVES = Parts(kind=0.1, numbers=0.06, rows=0.0, weight=0.0, sizes=0.55, own=0.29
 """Kernels that multiply nothing, on the device that their constants come from."""
 OTHER_PRODUCTS = Parts(kind=0.0, numbers=0.0, rows=0.0, weight=0.0, sizes=0.2, own=0.8)
 """Attention and convolutions there."""
-SCALES = {"a100-sxm-80gb": 1.0, "b200-sxm": 0.8, "h100-sxm": 0.8, "l40s": 1.6}
-"""90 % quantile of a fitted device's errors of GEMMs over the half-width of the interval that the
-estimator gives all fitted devices alike."""
+MEASURED = ("a100-sxm-80gb", "b200-sxm", "h100-sxm", "l40s")
+"""Devices whose GEMMs the estimator was fitted to."""
 FITTED_DEVICES = ("h100-sxm",)
 """Devices that the constants of other kernels than GEMMs were fitted on."""
 FITTED_KINDS: Mapping[KernelKind, Parts] = {
@@ -131,7 +130,7 @@ def error_parts(times: Sequence[Times], device: str) -> Floats:
         row: dict[int, float] = {}
         total = sum(one.values())
         for priced, seconds in one.items():
-            reach = seconds / total * half_width(priced, device)
+            reach = seconds / total * half_width(priced)
             for key, share in _groups(priced.kernel, device):
                 place = places.setdefault(key, len(places))
                 row[place] = row.get(place, 0.0) + reach * math.sqrt(share)
@@ -142,18 +141,17 @@ def error_parts(times: Sequence[Times], device: str) -> Floats:
     return found
 
 
-def half_width(priced: PricedKernel, device: str) -> float:
-    """Half-width of a kernel's log error on a device: of its interval, both sides alike."""
+def half_width(priced: PricedKernel) -> float:
+    """Half-width of a kernel's log error: of its interval, both sides alike."""
     cost = priced.cost
     if cost.low_s <= 0:
         return 0.0
-    scale = SCALES.get(device, 1.0) if priced.kernel.kind == "gemm" else 1.0
-    return scale * math.log(cost.high_s / cost.low_s) / 2
+    return math.log(cost.high_s / cost.low_s) / 2
 
 
 def parts_of(kind: KernelKind, device: str) -> Parts:
     """Shares of the error of a kind of kernel on a device."""
-    if kind == "gemm" and device in SCALES:
+    if kind == "gemm" and device in MEASURED:
         return SEEN
     on_fitted = FITTED_KINDS if device in FITTED_DEVICES else {}
     return on_fitted.get(kind, UNSEEN)

@@ -26,10 +26,11 @@ from dse.graph.ir.assignment import Assignment
 from dse.graph.onnx.load import load
 from dse.predict import Prediction, Usage, predict
 from hwmodels.devices.load import load_device
-from hwmodels.estimators.gpu.residual import UNSEEN_SHARE, load_artefact
-from hwmodels.fit.__main__ import FOLDS, read_tables
+from hwmodels.estimators.gpu.residual import load_artefact
+from hwmodels.fit.__main__ import read_tables
+from hwmodels.fit.few_shot import forecast
 from hwmodels.fit.measurement import read_aiconfigurator, read_torch_ops
-from hwmodels.fit.residual import Model, fit_model
+from hwmodels.fit.residual import FOLDS, Model, fit_model
 from hwmodels.operators.lower import compute_elements, operator_kernels
 from hwmodels.operators.number_type import NUMBER_TYPES
 from hwmodels.runtimes.load import load_runtime
@@ -80,7 +81,7 @@ def main() -> None:
 
 
 def errors(aiconfigurator: Path, h100_torch: Path, kept: Path | None) -> pd.DataFrame:
-    """Rows with `left_out` (shapes, device), predicted seconds, share of overhead, log error."""
+    """Rows with `left_out` (shapes, device), predicted seconds, interval, log error."""
     if kept is not None and kept.is_file():
         return pd.read_parquet(kept)
     ops = h100_torch / "ops.csv.gz"
@@ -95,7 +96,6 @@ def errors(aiconfigurator: Path, h100_torch: Path, kept: Path | None) -> pd.Data
         found.append(_predicted(whole[_fold(whole) == fold], model, "shapes"))
     for device in sorted(table["device"].unique()):
         model = fit_model(_numbered(table[table["device"] != device]), 0)
-        model = replace(model, residual_share=UNSEEN_SHARE)
         found.append(_predicted(whole[whole["device"] == device], model, "device"))
     joined = pd.concat(found, ignore_index=True)
     if kept is not None:
@@ -105,13 +105,15 @@ def errors(aiconfigurator: Path, h100_torch: Path, kept: Path | None) -> pd.Data
 
 def _predicted(rows: pd.DataFrame, model: Model, left_out: str) -> pd.DataFrame:
     rows = _numbered(rows)
-    account = model.account(rows)
-    predicted = model.latency_s(rows, account)
+    shipped = load_artefact().learned
+    learned = replace(model.learned, seen=shipped.seen, unseen=shipped.unseen)
+    found = forecast(replace(model, learned=learned), (), rows)
     return rows.assign(
         left_out=left_out,
-        predicted_s=predicted,
-        overhead=model.overhead_share(rows, account),
-        error=np.log(rows["latency_s"] / predicted),
+        predicted_s=found.latency_s,
+        low=np.log(found.low_s / found.latency_s),
+        high=np.log(found.high_s / found.latency_s),
+        error=np.log(rows["latency_s"] / found.latency_s),
     )
 
 
@@ -191,20 +193,18 @@ def scales(table: pd.DataFrame) -> pd.DataFrame:
     """90 % quantiles of a device's errors over the half-width that the estimator gives it."""
     found = []
     for (left_out, device), rows in table.groupby(["left_out", "device"]):
-        ratio = rows["error"].abs() / _half(rows, str(left_out))
+        ratio = rows["error"].abs() / _half(rows)
         found.append({"left_out": left_out, "device": device, "scale": ratio.quantile(0.9)})
     return pd.DataFrame(found)
 
 
-def _half(rows: pd.DataFrame, left_out: str) -> np.ndarray:
-    low, high = _ends(rows, left_out)
+def _half(rows: pd.DataFrame) -> np.ndarray:
+    low, high = _ends(rows)
     return (high - low) / 2
 
 
-def _ends(rows: pd.DataFrame, left_out: str) -> tuple[np.ndarray, np.ndarray]:
-    artefact = load_artefact()
-    spread = artefact.seen if left_out == "shapes" else artefact.unseen
-    return spread.interval(rows["overhead"].to_numpy())
+def _ends(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    return rows["low"].to_numpy(), rows["high"].to_numpy()
 
 
 def gemm_coverage(table: pd.DataFrame) -> Iterator[dict[str, object]]:
@@ -241,7 +241,7 @@ Timed = tuple[PricedKernel, float]
 
 def _priced(cell: pd.DataFrame, left_out: str) -> dict[str, dict[tuple[int, int], Timed]]:
     """By number type, and by columns and depth."""
-    low, high = _ends(cell, left_out)
+    low, high = _ends(cell)
     found: dict[str, dict[tuple[int, int], Timed]] = {}
     for row, below, above in zip(cell.to_dict("records"), low, high, strict=True):
         number, predicted = NUMBER_TYPES[row["dtype"]], row["predicted_s"]
