@@ -95,7 +95,7 @@ def test_the_artefact_survives_saving(tmp_path: Path) -> None:
     assert copy.constants == artefact.constants
     for device in map(load_device, ("a10", "b300-sxm")):
         learned = [one.correction(features, "vllm", device) for one in (artefact, copy)]
-        assert np.array_equal(*learned)
+        assert np.array_equal(learned[0], learned[1])
         doubts = [one.doubt(features, "vllm", device, np.zeros(50)) for one in (artefact, copy)]
         assert np.array_equal(doubts[0].high, doubts[1].high)
 
