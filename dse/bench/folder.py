@@ -78,7 +78,7 @@ def read_file(file: Path) -> Reading:
     if file.suffix in (".json", ".jsonl"):
         reading = _json_reading(file, text)
     else:
-        rows = llama_cpp.bench_markdown(text) or llama_cpp.bench_csv(text.splitlines())
+        rows = llama_cpp.bench_markdown(text) or llama_cpp.bench_csv(text.splitlines(), str(file))
         reading = llama_cpp.read_bench(rows, file) if rows else None
         if reading is None and llama_cpp.is_perplexity(text):
             reading = llama_cpp.read_perplexity(text, file)

@@ -104,12 +104,21 @@ def _call(row: Mapping[str, object], where: str) -> Call:
     return Call(requests=1, tokens=1, context=mean, seconds=seconds / generated)
 
 
-def bench_csv(lines: Iterable[str]) -> list[dict[str, object]] | None:
-    """Rows of `-o csv`; None where it is another table."""
+def bench_csv(lines: Iterable[str], where: str) -> list[dict[str, object]] | None:
+    """Rows of `-o csv`; None where it is another table.
+
+    Raises:
+        RunError: a row with more cells than the header, in which columns cannot be told.
+    """
     reader = csv.DictReader(lines)
     if not {"n_prompt", "avg_ns"} <= set(reader.fieldnames or ()):
         return None
-    return [{key: _plain(text) for key, text in row.items()} for row in reader]
+    rows = []
+    for row in reader:
+        if None in row:  # where `DictReader` puts what has no name
+            raise RunError(f"{where}: line {reader.line_num} has more cells than the header")
+        rows.append({key: _plain(text) for key, text in row.items()})
+    return rows
 
 
 def bench_markdown(text: str) -> list[dict[str, object]] | None:

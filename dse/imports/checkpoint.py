@@ -181,7 +181,7 @@ def _stored(entry: Any, name: str, file: str, start: int, path: Path) -> StoredT
         first, last = (int(at) for at in entry["data_offsets"])
         shape = tuple(int(size) for size in entry["shape"])
         dtype = str(entry["dtype"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{path}: tensor {name!r}: not a safetensors entry") from error
     elements = 1
     for size in shape:

@@ -75,12 +75,12 @@ def build(config: Any, folder: Path) -> Any:
     try:
         with quiet(), torch.device("meta"):
             network = cls(config).eval()
+        network.config.use_cache = True
+        _compute_buffers(network)
     except Exception as error:
         raise CheckpointError(
             f"{folder}: transformers cannot build {cls.__name__}: {_first_line(error)}"
         ) from error
-    network.config.use_cache = True
-    _compute_buffers(network)
     return network
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -124,7 +124,7 @@ class Manifest(FileModel):
     objectives: tuple[str, ...]
     """Columns of `front.csv`, all minimised; the first is `report_quality_loss`."""
     constraints: tuple[str, ...] = ()
-    targets: tuple[TargetEntry, ...]
+    targets: Annotated[tuple[TargetEntry, ...], Field(min_length=1)]
     phases: tuple[PhaseEntry, ...] = ()
     variables: tuple[VariableEntry, ...]
     model_digest: str = ""

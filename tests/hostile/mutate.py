@@ -51,7 +51,7 @@ def annotated_model(rng: random.Random, path: Path) -> bytes:
     entries = [*proto.metadata_props, *(e for n in proto.graph.node for e in n.metadata_props)]
     for _ in range(rng.choice((1, 1, 2))):
         entry = rng.choice(entries)
-        if rng.random() < 0.7:
+        if rng.random() < 0.7 and entry.value:  # a first change may have emptied it
             changed = tree(rng, [json.loads(entry.value)])
             entry.value = json.dumps(changed[0]) if changed and isinstance(changed, list) else ""
         else:

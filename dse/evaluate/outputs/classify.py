@@ -220,9 +220,10 @@ def _metric_of(output: Output, shape: Sequence[object] | None, split: Split) -> 
 
 
 def _check_classes(output: Output, shape: Sequence[object] | None, labels: NDArray[Any]) -> None:
-    size = 2 if output.kind == "binary" or shape is None else shape[output.axis]
-    if output.kind == "binary" and shape is not None and labels.ndim == 1 and not is_single(shape):
-        size = shape[output.axis]
+    known = shape is not None and -len(shape) <= output.axis < len(shape)
+    size = shape[output.axis] if shape is not None and known else None
+    if output.kind == "binary" and (shape is None or labels.ndim != 1 or is_single(shape)):
+        size = 2
     largest = int(labels.max(initial=0))
     if isinstance(size, int) and not output.flat and largest >= max(size, 2):
         raise DataError(

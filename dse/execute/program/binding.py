@@ -98,7 +98,8 @@ def bind(
         "output_count": len(node.outputs),
     }
     call = _partial(function, given)
-    if node.op_type not in _MOVES_ONLY:
+    has_bodies = any(isinstance(value, Graph) for value in node.attributes.values())
+    if node.op_type not in _MOVES_ONLY and not has_bodies:  # their nodes have arithmetic
         call = _with_arithmetic(call, node, graph)
     macs = None if operator.macs is None else _partial(operator.macs, given)
     return Binding(call=call, macs=macs)  # type: ignore[arg-type]

@@ -5,16 +5,41 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+import onnx
+
 from dse.errors import GraphError
 from dse.graph.ir.attribute import text
 from dse.graph.ir.graph import Graph, Node
+from dse.graph.onnx.order import bodies
 
 POSITIVE = (
     "blocksize", "dilations", "group", "hidden_size", "kernel_shape", "kv_num_heads", "num_heads",
     "q_num_heads", "strides",
 )  # fmt: skip
 """Counts: a model whose convolution has no groups or whose attention no heads computes nothing."""
+_EQUATION = re.compile(rb"[A-Za-z., ]*(->[A-Za-z. ]*)?")
 _TERM = re.compile(r"[A-Za-z]*(\.\.\.)?[A-Za-z]*")
+
+
+def check_equations(graph: onnx.GraphProto, *, where: str) -> None:
+    """Refuses equations with characters that no equation has, before onnx infers shapes.
+
+    onnx's inference never ends on them (seen with onnx 1.23.2).
+
+    Raises:
+        GraphError: An Einsum, also in a body, with such an equation.
+    """
+    for node in graph.node:
+        for attribute in node.attribute:
+            is_equation = node.op_type == "Einsum" and attribute.name == "equation"
+            if is_equation and not _EQUATION.fullmatch(attribute.s):
+                raise GraphError(
+                    f"{where}: node {node.name} (Einsum): equation "
+                    f"{attribute.s.decode(errors='replace')!r}: expected letters, commas, "
+                    "'...' and one '->'"
+                )
+        for body in bodies(node):
+            check_equations(body, where=where)
 
 
 def check_attributes(graph: Graph, *, where: str) -> None:

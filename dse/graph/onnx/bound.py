@@ -309,6 +309,11 @@ class Walk:
             raise GraphError(
                 f"{self._where(node)}: its condition or count has {data.size} elements; expected 1"
             )
+        if data.dtype.kind not in "biu":
+            raise GraphError(
+                f"{self._where(node)}: its condition or count is of {data.dtype}; expected a "
+                "boolean or an integer"
+            )
         return int(data.item())
 
     def _where(self, node: Node) -> str:

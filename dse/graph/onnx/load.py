@@ -15,7 +15,7 @@ from dse.errors import GraphError
 from dse.graph.ir.graph import Graph
 from dse.graph.ir.initializer import from_proto
 from dse.graph.ir.text_link import followed
-from dse.graph.onnx.attributes import check_attributes
+from dse.graph.onnx.attributes import check_attributes, check_equations
 from dse.graph.onnx.complete import completed
 from dse.graph.onnx.content import check_content
 from dse.graph.onnx.convert import ONNX_DOMAIN, Source, domain_name, graph_of
@@ -80,6 +80,7 @@ def load(
     free_sizes(model.graph)
     told = give_ranks(model.graph, ranks or {}, where=str(path))
     samples = name_samples(model.graph, {tensor.name for tensor in tensors})
+    check_equations(model.graph, where=str(path))
     model = _checked(_typed(model, path), path)
     graph = graph_of(model.graph, replace(source, opsets=_opsets(model)), initializers=tensors)
     check_attributes(graph, where=str(path))
