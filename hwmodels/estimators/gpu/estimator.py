@@ -50,7 +50,7 @@ class GpuEstimator:
         gpu = GpuFigures.of(device)
         costs = [NOTHING if _is_empty(kernel) else None for kernel in kernels]
         waiting = [index for index, cost in enumerate(costs) if cost is None]
-        families = [_family(kernel, runtime) for kernel in kernels]
+        families = [_family(kernel, device, runtime) for kernel in kernels]
         for family in dict.fromkeys(families[index] for index in waiting):
             chosen = [index for index in waiting if families[index] == family]
             group = [kernels[index] for index in chosen]
@@ -136,9 +136,11 @@ def _at_least(seconds: Floats, terms: Terms, gpu: GpuFigures) -> Floats:
     return np.asarray(np.maximum(seconds, np.maximum(terms.light_s, gpu.launch_s)))
 
 
-def _family(kernel: Kernel, runtime: Runtime) -> KernelKind | Literal["paged_attention"]:
+def _family(
+    kernel: Kernel, device: Device, runtime: Runtime
+) -> KernelKind | Literal["paged_attention"]:
     """The model of a kernel; kernels of one are computed together."""
-    return "paged_attention" if is_paged(kernel, runtime) else kernel.kind
+    return "paged_attention" if is_paged(kernel, device, runtime) else kernel.kind
 
 
 def _is_empty(kernel: Kernel) -> bool:

@@ -105,7 +105,9 @@ def forecast(
         calls = paged_calls([kernels[index] for index in chosen], device, own)
         found, features = paged_terms(calls, gpu, learned.constants, skeleton)
         columns = with_kernel(features, own.name if own else "", artefact.kernels)
-        correction = SHARES[standing] * learned.trees.predict(columns)
+        # Of code that no runtime file names nothing is known but the skeleton.
+        share = SHARES[standing] if own else 0.0
+        correction = share * learned.trees.predict(columns)
         for name, values in terms.items():
             values[chosen] = getattr(found, name)
         latency[chosen] = np.maximum(found.latency_s * np.exp(correction), found.light_s)
@@ -113,10 +115,11 @@ def forecast(
     return Forecast(terms=Terms(**terms), latency_s=latency, low=low, high=high)
 
 
-def is_paged(kernel: Kernel, runtime: Runtime) -> bool:
-    """Whether a kernel is attention over a runtime's paged cache; there is none in 32 bits."""
+def is_paged(kernel: Kernel, device: Device, runtime: Runtime) -> bool:
+    """Whether a kernel is attention over a runtime's paged cache on a GPU; none is in 32 bits."""
     return (
         kernel.kind == "attention"
+        and device.kind == "gpu"
         and bool(runtime.paged_attention)
         and kernel.input_element not in WIDE_ELEMENTS
     )

@@ -134,7 +134,7 @@ def _without_samples(
 ) -> tuple[float, float]:
     """Seconds of a kernel, and how far they may be off in log units."""
     software = load_runtime(runtime)
-    if is_paged(kernel, software):
+    if is_paged(kernel, device, software):
         found = forecast(load_attention(), [kernel], device, software, artefact.constants)
         return float(found.latency_s[0]), float((found.high - found.low)[0] / 2)
     terms = TERMS[kernel.kind]([kernel], device, gpu, artefact.constants)

@@ -136,6 +136,25 @@ def test_runtimes_without_a_paged_cache_keep_one_launch() -> None:
     assert _cost(DECODE, runtime="torch-eager").latency_s < _cost(DECODE).latency_s
 
 
+def test_code_that_nobody_names_is_the_skeleton_on_a_gpu_and_one_launch_on_a_processor() -> None:
+    device, runtime = load_device("mi300x"), load_runtime("vllm")
+    assert runtime.attention_kernel(device.architecture, "bf16") is None
+    kernel = _kernel(DECODE, "mi300x")
+    constants = load_attention().phases["decode"].constants
+    calls = paged_calls([kernel], device, None)
+    terms, _ = paged_terms(
+        calls, GpuFigures.of(device), constants, GpuEstimator().artefact.constants
+    )
+    assert _cost(DECODE, "mi300x").latency_s == terms.latency_s[0]
+    processor = load_device("xeon-8480")
+    kernel = _kernel(DECODE, "xeon-8480")
+    named, unnamed = (
+        GpuEstimator().estimate([kernel], processor, load_runtime(name))
+        for name in ("vllm", "torch-eager")
+    )
+    assert named == unnamed
+
+
 def test_costs_do_not_depend_on_the_company() -> None:
     shapes = [DECODE, {**PREFILL, "S": 64, "L": 64}, {**DECODE, "L": 100}, PREFILL]
     device, runtime = load_device("l40s"), load_runtime("vllm")
