@@ -68,8 +68,9 @@ def build(config: Any, folder: Path) -> Any:
     Raises:
         CheckpointError: `transformers` has no such class, or cannot build it.
     """
-    register()
-    cls = _network_class(config, folder)
+    with quiet():  # transformers imports whatever quantises, which says so
+        register()
+        cls = _network_class(config, folder)
     config._attn_implementation = "eager"
     config._experts_implementation = EXPERTS
     try:

@@ -18,7 +18,9 @@ OPSET = 20
 """The newest set before attention, norms and rotary embedding became single operators: runtimes
 of every age read it."""
 
-LOGGERS = ("torch.onnx", "torch.export", "transformers", "onnx_ir")
+LOGGERS = (
+    "torch.onnx", "torch.export", "torch.utils._pytree", "torchao", "transformers", "onnx_ir",
+)  # fmt: skip
 
 
 def traced(
