@@ -154,7 +154,7 @@ def _device_rows(table: pd.DataFrame) -> list[tuple[str, Indices]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Target:
-    """What trees are fitted to, each of shape (rows,)."""
+    """Targets of trees, each of shape (rows,)."""
 
     log: Floats
     """log(GEMM's share of the measured time / skeleton)."""

@@ -31,7 +31,7 @@ class Errors:
 
     log: Floats
     beyond: Floats
-    """What of it the spread of shapes leaves to the device, with all of the doubt."""
+    """The part of it that the spread of shapes leaves to the device, with all of the doubt."""
     overhead: Floats
     """Share of the predicted time that is no GEMM."""
     devices: NDArray[np.str_]
@@ -94,7 +94,7 @@ class DeviceFits:
 
 
 def unseen_spread(errors: Errors) -> Spread:
-    """What relatives leave unknown of a device, from devices that were left out.
+    """The spread that relatives leave unknown of a device, from devices that were left out.
 
     An error counts as far as it is beyond the spread of shapes, and by the root of the doubt that
     its device was in: then the interval of `learned`, of both, holds `COVERAGE` of such rows.

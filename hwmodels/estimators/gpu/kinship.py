@@ -98,7 +98,7 @@ def likeness(first: Kin, second: Kin, law: Law = LAW) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shares:
-    """What measured devices say of another one."""
+    """Shares of measured devices in what another one deviates."""
 
     weights: Floats
     """Of each device's deviation, shape (devices,); may be below 0 for one behind another."""

@@ -1,4 +1,4 @@
-"""What is learned of GEMMs, device by device: deviations from the skeleton, and how sure they are.
+"""Deviations of GEMMs from the skeleton as learned device by device, and how sure they are.
 
     correction(x) = sum of w_i trees_i(x, runtime)      w_i by kinship, a kernel's type with it
     (end of the interval)^2 = (seen end s(x))^2 + doubt (unseen end exp(slope q))^2
@@ -105,7 +105,7 @@ class Learned:
     seen: Spread
     """Over s(x), of shapes left out on measured devices."""
     unseen: Spread
-    """What a device's relatives leave unknown, with all of the doubt."""
+    """Everything that a device's relatives leave unknown, with all of the doubt."""
 
     def correction(self, features: Floats, runtime: str, device: Kin) -> Floats:
         """log(measured / skeleton) to be expected, shape (rows,)."""
@@ -118,7 +118,7 @@ class Learned:
         return found
 
     def doubt(self, features: Floats, runtime: str, device: Kin, overhead: Floats) -> Doubt:
-        """How sure it is, for kernels of which a share `overhead` of the time is no GEMM."""
+        """Certainty of it, for kernels of which a share `overhead` of the time is no GEMM."""
         columns = with_runtime(features, runtime, self.runtimes)
         scale, unknown = np.zeros(len(features)), np.zeros(len(features))
         for rows, share in self._shares(features, runtime, device):

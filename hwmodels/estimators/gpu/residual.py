@@ -57,7 +57,7 @@ class GpuArtefact:
     def doubt(
         self, features: Floats, runtime: str, device: Device, overhead: Floats
     ) -> Doubt:  # fmt: skip
-        """How sure that is, for kernels of which a share `overhead` of the time is no GEMM."""
+        """Certainty of that, for kernels of which a share `overhead` of the time is no GEMM."""
         features = self._known(features, runtime)
         return self.learned.doubt(features, runtime, _kin(device), overhead)
 
