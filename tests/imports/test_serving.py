@@ -102,7 +102,7 @@ def test_cache_and_parameters_are_those_of_the_configuration(folder: Path) -> No
 
 def test_the_format_of_the_cache_is_a_choice(llama: Path) -> None:
     graph = open_folder(llama, served=True)
-    usage = Usage(dims={"batch": 8, "sequence": 1, "past": 4095})
+    usage = Usage(dims={"batch": 4096, "sequence": 1, "past": 4095})
     eight = Usage(dims=usage.dims, kv=catalog.uniform("e4m3"))
     wide, narrow = (predict(graph, ["h100-sxm:vllm"], (), usage=u)[0].cost for u in (usage, eight))
     scales = 4 * len(graph.inputs[1:])  # a float32 a tensor
