@@ -18,12 +18,12 @@ from typing import cast
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from sklearn.ensemble import GradientBoostingRegressor
 
 from hwmodels.devices.load import load_device
 from hwmodels.errors import MeasurementError
 from hwmodels.estimators.gpu.constants import CONSTANTS
+from hwmodels.estimators.gpu.learned import COVERAGE
 from hwmodels.estimators.gpu.learned_attention import (
     ARTEFACT,
     PHASES,
@@ -36,13 +36,14 @@ from hwmodels.estimators.gpu.learned_attention import (
     paged_calls,
     phase_of,
     save_attention,
-    with_kernel,
 )
 from hwmodels.estimators.gpu.paged_attention import PagedAttentions, PagedConstants, paged_terms
 from hwmodels.estimators.gpu.skeleton import Floats, GpuFigures
-from hwmodels.estimators.gpu.trees import Trees
-from hwmodels.fit.measurement import RUNTIMES, SYSTEMS, release
-from hwmodels.fit.residual import exported
+from hwmodels.estimators.gpu.trees import Trees, with_name
+from hwmodels.fit.measurement import RUNTIMES, SYSTEMS, of_newest, release
+from hwmodels.fit.simplex import least
+from hwmodels.fit.spread import weighted_quantile
+from hwmodels.fit.trees import exported
 from hwmodels.operators.lower import compute_elements, operator_kernels
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.work.kernel import Kernel
@@ -53,11 +54,11 @@ TABLES = ("context", "generation", "encoder")
 TRITON = "triton"
 """Kernels that stand in where the one that a runtime picks has no variant (data's kernel_source):
 other code, in one row in thirty."""
-COVERAGE = 0.9
 FOLDS = 3
 ROWS_PER_GROUP = 2500
 ROWS_FOR_CONSTANTS = 500
 EVALUATIONS = 400
+SIMPLEXES = 2
 STEP = 0.3
 RIDGE = 0.005
 """Loss of a constant that is off its default by a factor of e."""
@@ -93,8 +94,7 @@ def read_attention(folder: Path) -> pd.DataFrame:
             f"{folder}: no <system>/attention/<framework>/<version>/*_attention_perf.parquet"
         )
     table = pd.concat([_read(path, path.relative_to(folder).parts) for path in paths])
-    newest = table.groupby(["device", "runtime", "table"])["release"].transform("max")
-    return table[table["release"] == newest].drop(columns="release").reset_index(drop=True)
+    return of_newest(table, ["device", "runtime", "table"])
 
 
 def _read(path: Path, parts: tuple[str, ...]) -> pd.DataFrame:
@@ -207,7 +207,7 @@ class Rows:
         for part in self.parts:
             terms, features = paged_terms(part.calls, part.gpu, constants, CONSTANTS)
             seconds[part.index], light[part.index] = terms.latency_s, terms.light_s
-            inputs.append(with_kernel(features, part.kernel, kernels))
+            inputs.append(with_name(features, part.kernel, kernels))
         stacked = np.zeros((len(self.table), inputs[0].shape[1]))
         for part, columns in zip(self.parts, inputs, strict=True):
             stacked[part.index] = columns
@@ -265,11 +265,7 @@ def fit_constants(rows: Rows) -> PagedConstants:
         errors = np.abs(np.log(seconds) - measured)
         return float(weights @ errors) + RIDGE * float(((logs - start) ** 2).sum())
 
-    best = start
-    for _ in range(2):  # fresh simplexes: the first stops in the corners of absolute values
-        simplex = np.vstack([best, best + STEP * np.eye(len(best))])
-        options = {"maxfev": EVALUATIONS, "initial_simplex": simplex}
-        best = minimize(loss, best, method="Nelder-Mead", options=options).x
+    best = least(loss, start, step=STEP, evaluations=EVALUATIONS, simplexes=SIMPLEXES)
     return _constants(best)
 
 
@@ -374,12 +370,9 @@ def intervals(seen: Errors, unseen: Errors) -> Mapping[Standing, tuple[float, fl
 
 
 def _ends(errors: Errors) -> tuple[float, float]:
-    order = np.argsort(errors.log)
-    cumulative = np.cumsum(errors.weights[order]) / errors.weights.sum()
     tail = (1 - COVERAGE) / 2
     low, high = (
-        float(errors.log[order][min(int(np.searchsorted(cumulative, level)), len(order) - 1)])
-        for level in (tail, 1 - tail)
+        weighted_quantile(errors.log, errors.weights, level) for level in (tail, 1 - tail)
     )
     return min(low, 0.0), max(high, 0.0)
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from hwmodels.devices.device import Device
 from hwmodels.estimators.gpu.constants import MoveConstants, SkeletonConstants
 from hwmodels.estimators.gpu.kernels import TERMS
 from hwmodels.estimators.gpu.skeleton import GpuFigures
+from hwmodels.fit.simplex import least
 from hwmodels.operators.lower import compute_elements, op_kernels
 from hwmodels.operators.optable import OpTable, read_optable
 from hwmodels.work.kernel import Kernel
@@ -28,8 +28,7 @@ MOVE_OPS = {
 SIXTEEN = ("bf16", "fp16")
 WIDE_CONVOLUTION = ("fp32_efficiency", "fp32_ramp_cycles", "fp32_step_cycles")
 EVALUATIONS = 500
-RESTARTS = 2
-"""Fresh simplexes: the first one stops in the corners that a mean of absolutes has."""
+SIMPLEXES = 2
 STEP = 0.4
 
 
@@ -140,9 +139,5 @@ def _least(
         terms = TERMS[kind](rows.kernels, device, gpu, changed(np.exp(logs)))
         return float(np.abs(np.log(terms.latency_s / rows.measured)).mean())
 
-    logs = np.log(start)
-    for _ in range(RESTARTS):
-        simplex = np.vstack([logs, logs + STEP * np.eye(len(logs))])
-        options = {"maxfev": EVALUATIONS, "initial_simplex": simplex}
-        logs = minimize(loss, logs, method="Nelder-Mead", options=options).x
+    logs = least(loss, np.log(start), step=STEP, evaluations=EVALUATIONS, simplexes=SIMPLEXES)
     return np.asarray(np.exp(logs))

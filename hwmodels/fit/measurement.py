@@ -51,7 +51,12 @@ def read_aiconfigurator(folder: Path, *, older: bool = False) -> pd.DataFrame:
         raise MeasurementError(f"{folder}: no <system>/gemm/<framework>/<version>/*.parquet")
     frames = [_aiconfigurator_table(path, path.relative_to(folder).parts) for path in paths]
     table = pd.concat(frames, ignore_index=True)
-    newest = table.groupby(["device", "runtime", "dtype"])["release"].transform("max")
+    return of_newest(table, ["device", "runtime", "dtype"], older=older)
+
+
+def of_newest(table: pd.DataFrame, group: list[str], *, older: bool = False) -> pd.DataFrame:
+    """The rows of each group's newest `release`, or the older ones; without that column."""
+    newest = table.groupby(group)["release"].transform("max")
     kept = table[(table["release"] < newest) == older].drop(columns="release")
     return kept.reset_index(drop=True)
 

@@ -1,4 +1,4 @@
-"""Learning what the skeleton misses: boosted trees of every device, exported to plain arrays."""
+"""Learning what the skeleton misses of GEMMs: boosted trees of every device."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import cast
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.ensemble import GradientBoostingRegressor, HistGradientBoostingRegressor
 
 from hwmodels.devices.load import load_device
 from hwmodels.estimators.gpu.constants import SkeletonConstants
 from hwmodels.estimators.gpu.kinship import Kin
-from hwmodels.estimators.gpu.learned import TYPE, Learned, Source, Spread, with_runtime
+from hwmodels.estimators.gpu.learned import TYPE, Learned, Source, Spread
 from hwmodels.estimators.gpu.overhead import Overhead
 from hwmodels.estimators.gpu.samples import LEAST_GEMM
-from hwmodels.estimators.gpu.trees import Trees
+from hwmodels.estimators.gpu.trees import Trees, with_name
 from hwmodels.fit.predict import Prediction, predict
 from hwmodels.fit.skeleton import fit_constants, fit_overheads
+from hwmodels.fit.trees import Growth, grown
 from hwmodels.operators.number_type import NUMBER_TYPES
 
 Floats = NDArray[np.float64]
@@ -34,17 +34,6 @@ LEAST_ERROR = 0.02
 GROUP = ["device", "runtime", "dtype"]
 """Columns of rows that weigh as much as any other such group, however many they are."""
 NOTHING = Spread(low=0.0, high=0.0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Growth:
-    """Size of an ensemble."""
-
-    trees: int
-    leaves: int
-    depth: int
-    leaf_rows: int
-    rate: float
 
 
 CORRECTION = Growth(trees=200, leaves=31, depth=6, leaf_rows=25, rate=0.1)
@@ -211,79 +200,10 @@ def _kernels(
     return tuple(sorted(found))
 
 
-def grown(inputs: Floats, target: Floats, weights: Floats, size: Growth, seed: int) -> Trees:
-    """Boosted trees on squared errors."""
-    boosted = HistGradientBoostingRegressor(
-        max_iter=size.trees,
-        max_leaf_nodes=size.leaves,
-        max_depth=size.depth,
-        min_samples_leaf=size.leaf_rows,
-        learning_rate=size.rate,
-        l2_regularization=1.0,
-        max_bins=127,
-        early_stopping=False,
-        random_state=seed,
-    )
-    boosted.fit(inputs, target, sample_weight=weights / weights.mean())
-    return exported_histogram(boosted)
-
-
-def exported_histogram(boosted: HistGradientBoostingRegressor) -> Trees:
-    """The ensemble as arrays, with thresholds in float32.
-
-    They are rounded up: many are values of the data, which go left of themselves.
-    """
-    trees = [stage[0].nodes for stage in boosted._predictors]
-    starts = np.cumsum([0, *(len(nodes) for nodes in trees)])
-    nodes = np.concatenate(trees)
-    start = np.repeat(starts[:-1], [len(one) for one in trees])
-    leaf = nodes["is_leaf"].astype(bool)
-    threshold = np.where(leaf, 0.0, nodes["num_threshold"]).astype(np.float32)
-    return Trees(
-        roots=starts[:-1].astype(np.int32),
-        feature=np.where(leaf, -1, nodes["feature_idx"]).astype(np.int32),
-        threshold=np.nextafter(threshold, np.float32(np.inf)).astype(float),
-        left=np.where(leaf, 0, nodes["left"] + start).astype(np.int32),
-        right=np.where(leaf, 0, nodes["right"] + start).astype(np.int32),
-        value=np.where(leaf, nodes["value"], 0.0).astype(np.float32).astype(float),
-        offset=float(np.ravel(boosted._baseline_prediction)[0]),
-        depth=int(nodes["depth"].max()),
-    )
-
-
-def exported(boosted: GradientBoostingRegressor) -> Trees:
-    """The ensemble as arrays; thresholds are rounded up to float32 as scikit-learn compares."""
-    trees = [stage.tree_ for stage in boosted.estimators_[:, 0]]
-    starts = np.cumsum([0, *(tree.node_count for tree in trees)])
-    shifted = [
-        (
-            tree.feature.astype(np.int32).clip(min=-1),
-            tree.threshold,
-            np.where(tree.children_left >= 0, tree.children_left + start, 0),
-            np.where(tree.children_right >= 0, tree.children_right + start, 0),
-            tree.value[:, 0, 0] * boosted.learning_rate,
-        )
-        for tree, start in zip(trees, starts, strict=False)
-    ]
-    feature, threshold, left, right, value = (
-        np.concatenate(part) for part in zip(*shifted, strict=True)
-    )
-    return Trees(
-        roots=starts[:-1].astype(np.int32),
-        feature=feature,
-        threshold=threshold.astype(np.float32).astype(float),
-        left=left.astype(np.int32),
-        right=right.astype(np.int32),
-        value=value.astype(np.float32).astype(float),
-        offset=float(np.ravel(boosted.init_.constant_)[0]),
-        depth=max(tree.max_depth for tree in trees),
-    )
-
-
 def _inputs(table: pd.DataFrame, account: Prediction, runtimes: tuple[str, ...]) -> Floats:
     columns = np.zeros((len(table), account.features.shape[1] + len(runtimes)))
     names = table["runtime"].to_numpy()
     for runtime in np.unique(names):
         chosen = names == runtime
-        columns[chosen] = with_runtime(account.features[chosen], str(runtime), runtimes)
+        columns[chosen] = with_name(account.features[chosen], str(runtime), runtimes)
     return columns

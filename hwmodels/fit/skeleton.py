@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from hwmodels.estimators.gpu.constants import CONSTANTS, SkeletonConstants
 from hwmodels.estimators.gpu.overhead import Overhead, Overheads, has_overhead
 from hwmodels.fit.predict import Prediction, gemm_s
+from hwmodels.fit.simplex import least
 from hwmodels.operators.number_type import NUMBER_TYPES
 
 Floats = NDArray[np.float64]
@@ -55,7 +55,7 @@ def fit_constants(table: pd.DataFrame, seed: int = 0) -> SkeletonConstants:
         excess = sum(max(float(np.exp(logs[FITTED.index(name)])) - 1, 0.0) for name in SHARES)
         return float(weights @ errors) + RIDGE * float(((logs - start) ** 2).sum()) + excess
 
-    return _with(np.exp(_least(loss, start, STEP, EVALUATIONS)))
+    return _with(np.exp(least(loss, start, step=STEP, evaluations=EVALUATIONS)))
 
 
 def fit_overheads(
@@ -86,15 +86,8 @@ def _overhead(basis: Floats, gemm: Floats, measured: Floats) -> Overhead:
         errors = np.abs(np.log((gemm + basis @ np.exp(logs)) / measured))
         return float(errors.mean()) + OVERHEAD_RIDGE * float(np.abs(logs - start).sum())
 
-    best = np.exp(_least(loss, start, OVERHEAD_STEP, OVERHEAD_EVALUATIONS))
+    best = np.exp(least(loss, start, step=OVERHEAD_STEP, evaluations=OVERHEAD_EVALUATIONS))
     return Overhead(**dict(zip(names, map(float, best), strict=True)))
-
-
-def _least(loss: object, start: Floats, step: float, evaluations: int) -> Floats:
-    simplex = np.vstack([start, start + step * np.eye(len(start))])
-    options = {"maxfev": evaluations, "initial_simplex": simplex}
-    found: Floats = minimize(loss, start, method="Nelder-Mead", options=options).x
-    return found
 
 
 def _with(values: Sequence[float] | Floats) -> SkeletonConstants:

@@ -122,11 +122,12 @@ def spread_of(log_errors: Floats, overhead: Floats, devices: NDArray[np.str_]) -
     slope = float(minimize_scalar(loss, bounds=SLOPES, method="bounded").x)
     scores = log_errors * np.exp(-slope * overhead)
     tail = (1 - COVERAGE) / 2
-    low, high = (_quantile(scores, weights, level) for level in (tail, 1 - tail))
+    low, high = (weighted_quantile(scores, weights, level) for level in (tail, 1 - tail))
     return Spread(low=min(low, 0.0), high=max(high, 0.0), slope=slope)
 
 
-def _quantile(values: Floats, weights: Floats, level: float) -> float:
+def weighted_quantile(values: Floats, weights: Floats, level: float) -> float:
+    """The value below which a share `level` of the weights lies; both shapes (values,)."""
     order = np.argsort(values)
     cumulative = np.cumsum(weights[order])
     index = min(int(np.searchsorted(cumulative, level * cumulative[-1])), len(values) - 1)

@@ -14,7 +14,8 @@ import pandas as pd
 
 from hwmodels.devices.load import load_device
 from hwmodels.estimators.gpu.kinship import LAW, Kin, Law, shares
-from hwmodels.estimators.gpu.learned import TYPE, Source, with_runtime
+from hwmodels.estimators.gpu.learned import TYPE, Source
+from hwmodels.estimators.gpu.trees import with_name
 from hwmodels.fit.residual import GROUP, Model, runs
 from hwmodels.fit.spread import DeviceFits
 
@@ -57,7 +58,7 @@ def _errors(model: Model, rows: pd.DataFrame) -> np.ndarray:
     for device, runtime, index in runs(rows):
         features = account.features[index]
         kin = Kin.of(load_device(device))
-        columns = with_runtime(features, runtime, model.learned.runtimes)
+        columns = with_name(features, runtime, model.learned.runtimes)
         sources = list(model.learned.sources.values())
         asked = np.array([source.trees.predict(columns) for source in sources])
         kinds, of_row = np.unique(features[:, TYPE], axis=0, return_inverse=True)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from hwmodels.estimators.gpu.features import FEATURES
 from hwmodels.estimators.gpu.kinship import Kin, Shares, shares
-from hwmodels.estimators.gpu.trees import Trees
+from hwmodels.estimators.gpu.trees import Trees, with_name
 
 Floats = NDArray[np.float64]
 
@@ -109,7 +109,7 @@ class Learned:
 
     def correction(self, features: Floats, runtime: str, device: Kin) -> Floats:
         """log(measured / skeleton) to be expected, shape (rows,)."""
-        columns = with_runtime(features, runtime, self.runtimes)
+        columns = with_name(features, runtime, self.runtimes)
         found = np.zeros(len(features))
         for rows, share in self._shares(features, runtime, device):
             for source, weight in zip(self.sources.values(), share.weights, strict=True):
@@ -119,7 +119,7 @@ class Learned:
 
     def doubt(self, features: Floats, runtime: str, device: Kin, overhead: Floats) -> Doubt:
         """Certainty of it, for kernels of which a share `overhead` of the time is no GEMM."""
-        columns = with_runtime(features, runtime, self.runtimes)
+        columns = with_name(features, runtime, self.runtimes)
         scale, unknown = np.zeros(len(features)), np.zeros(len(features))
         for rows, share in self._shares(features, runtime, device):
             unknown[rows] = max(share.doubt, LEAST_DOUBT)
@@ -128,16 +128,10 @@ class Learned:
                 if weight:
                     logs = source.scale.predict(columns[rows])
                     scale[rows] += weight / weights.sum() * np.exp(logs)
-        ends = [
-            np.sqrt((seen * scale) ** 2 + unknown * far**2)
-            for seen, far in zip(
-                (self.seen.low, self.seen.high), self.unseen.interval(overhead), strict=True
-            )
-        ]
         low, high = self.unseen.interval(overhead)
         return Doubt(
-            low=-ends[0],
-            high=ends[1],
+            low=-np.sqrt((self.seen.low * scale) ** 2 + unknown * low**2),
+            high=np.sqrt((self.seen.high * scale) ** 2 + unknown * high**2),
             device_sd=np.sqrt(unknown) * (high - low) / 2 / DEVIATIONS,
             noise_sd=scale * (self.seen.high - self.seen.low) / 2 / DEVIATIONS,
         )
@@ -163,9 +157,3 @@ class Learned:
             weights = np.zeros(len(knowing))
             weights[knowing] = found.weights
             yield of_row.reshape(-1) == index, Shares(weights=weights, doubt=found.doubt)
-
-
-def with_runtime(features: Floats, runtime: str, runtimes: tuple[str, ...]) -> Floats:
-    """Features beside one column a runtime, 1 for this one; an unknown runtime has none."""
-    columns = np.array([float(runtime == name) for name in runtimes])
-    return np.hstack([features, np.broadcast_to(columns, (len(features), len(runtimes)))])

@@ -22,7 +22,12 @@ from hwmodels.estimators.gpu.constants import SkeletonConstants
 from hwmodels.estimators.gpu.kernels import WIDE_ELEMENTS, array, rates, sizes, temperatures
 from hwmodels.estimators.gpu.paged_attention import PagedAttentions, PagedConstants, paged_terms
 from hwmodels.estimators.gpu.skeleton import Floats, GpuFigures, Terms
-from hwmodels.estimators.gpu.trees import Trees, trees_from_arrays, trees_to_arrays
+from hwmodels.estimators.gpu.trees import (
+    Trees,
+    trees_from_arrays,
+    trees_to_arrays,
+    with_name,
+)
 from hwmodels.runtimes.runtime import AttentionKernel, Runtime
 from hwmodels.work.kernel import Kernel
 
@@ -104,7 +109,7 @@ def forecast(
         learned, standing = artefact.phases[phase], artefact.standing(own, device)
         calls = paged_calls([kernels[index] for index in chosen], device, own)
         found, features = paged_terms(calls, gpu, learned.constants, skeleton)
-        columns = with_kernel(features, own.name if own else "", artefact.kernels)
+        columns = with_name(features, own.name if own else "", artefact.kernels)
         # Of code that no runtime file names nothing is known but the skeleton.
         share = SHARES[standing] if own else 0.0
         correction = share * learned.trees.predict(columns)
@@ -170,12 +175,6 @@ def paged_calls(
 def _cache_width(kernel: Kernel) -> float:
     assert kernel.weight_format is not None, "kernels that multiply have both formats"
     return kernel.weight_format.bits_per_element / 8
-
-
-def with_kernel(features: Floats, name: str, kernels: tuple[str, ...]) -> Floats:
-    """Features beside one column a kernel, 1 for this one; an unknown kernel has none."""
-    columns = np.array([float(name == one) for one in kernels])
-    return np.hstack([features, np.broadcast_to(columns, (len(features), len(kernels)))])
 
 
 @cache

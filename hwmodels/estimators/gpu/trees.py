@@ -53,6 +53,12 @@ class Trees:
         return np.asarray(np.cumsum(np.vstack([first, self.value[node]]), axis=0)[-1])
 
 
+def with_name(features: Floats, name: str, names: tuple[str, ...]) -> Floats:
+    """Features beside one column a name, 1 for this one; an unknown name has none."""
+    columns = np.array([float(name == one) for one in names])
+    return np.hstack([features, np.broadcast_to(columns, (len(features), len(names)))])
+
+
 def trees_from_arrays(
     arrays: Mapping[str, NDArray[np.generic]], scalars: Mapping[str, float], prefix: str = ""
 ) -> Trees:

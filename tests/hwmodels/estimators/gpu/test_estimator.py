@@ -16,7 +16,7 @@ from hwmodels.estimators.gpu.features import FEATURES
 from hwmodels.estimators.gpu.kernels import gemms_of
 from hwmodels.estimators.gpu.residual import load_artefact, save_artefact
 from hwmodels.estimators.gpu.skeleton import GpuFigures, gemm_terms
-from hwmodels.fit.residual import exported
+from hwmodels.fit.trees import exported
 from hwmodels.formats import catalog
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.work.kernel import Kernel

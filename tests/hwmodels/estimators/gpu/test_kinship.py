@@ -14,7 +14,7 @@ from hwmodels.estimators.gpu.kinship import Kin, Law, distance, likeness, shares
 from hwmodels.estimators.gpu.learned import Learned, Source, Spread
 from hwmodels.estimators.gpu.residual import load_artefact
 from hwmodels.estimators.gpu.trees import Trees
-from hwmodels.fit.residual import exported_histogram
+from hwmodels.fit.trees import exported_histogram
 
 MEASURED = ("a100-sxm-80gb", "b200-sxm", "h100-sxm", "l40s")
 
