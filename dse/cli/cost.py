@@ -139,7 +139,6 @@ def predict(
     With --check how far predictions are from what you measured, and with -o a device file that is
     adapted to it.
     """
-    from dse.elasticity import elasticities  # noqa: PLC0415
     from dse.evaluate.request import Request  # noqa: PLC0415
     from dse.graph.onnx.rank import ranks_in  # noqa: PLC0415
     from dse.model import PAST, open_model  # noqa: PLC0415
@@ -183,6 +182,8 @@ def predict(
         repeat=repeat,
     )
     if sensitivity:
+        from dse.elasticity import elasticities  # noqa: PLC0415
+
         _refuse_several(device, format, assignment=assignment)
         shown = elasticities(
             graph, device[0], format or (), usage=usage, runtime=runtime, assignment=chosen
