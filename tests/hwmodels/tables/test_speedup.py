@@ -8,8 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hwmodels.estimators.gpu import samples
+from hwmodels.estimators.gpu.residual import load_artefact
 from hwmodels.formats import catalog
 from hwmodels.tables.speedup import (
+    FITTED_DEVICES,
+    MEASURED,
     MOVES,
     OTHER_PRODUCTS,
     SEEN,
@@ -172,3 +176,8 @@ def test_an_interval_around_one_is_a_tie_from_either_side() -> None:
     assert (back.low, back.factor, back.high) == pytest.approx(
         (1 / found.high, 1 / 1.1, 1 / found.low)
     )
+
+
+def test_measured_devices_are_those_that_the_estimator_was_fitted_to() -> None:
+    assert set(MEASURED) == set(load_artefact().learned.sources)
+    assert FITTED_DEVICES == samples.FITTED_DEVICES

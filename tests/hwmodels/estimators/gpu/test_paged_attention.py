@@ -19,6 +19,7 @@ from hwmodels.estimators.gpu.learned_attention import (
 )
 from hwmodels.estimators.gpu.paged_attention import PagedConstants, paged_terms
 from hwmodels.estimators.gpu.skeleton import GpuFigures
+from hwmodels.estimators.gpu.trees import with_name
 from hwmodels.operators.lower import compute_elements, operator_kernels
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.work.kernel import Kernel, KernelCost
@@ -130,6 +131,26 @@ def test_the_interval_widens_with_what_is_unknown(
     cost = _cost(DECODE, device, runtime)
     width = {"seen": 1.3, "sibling": 1.7, "unseen": 2.2}[standing]
     assert width < cost.high_s / cost.low_s < 1.4 * width
+
+
+@pytest.mark.parametrize(
+    ("device", "share"), [("h100-sxm", 1.0), ("h200-sxm", 1.0), ("rtx-pro-6000", 0.5)]
+)
+@pytest.mark.parametrize("shape", [DECODE, PREFILL])
+def test_what_trees_learned_counts_by_how_near_the_device_is(
+    device: str, share: float, shape: dict[str, int]
+) -> None:
+    found, artefact = load_device(device), load_attention()
+    own = load_runtime("vllm").attention_kernel(found.architecture, "bf16")
+    assert own is not None
+    phase = artefact.phases["decode" if shape["S"] == 1 else "prefill"]
+    calls = paged_calls([_kernel(shape, device)], found, own)
+    constants = GpuEstimator().artefact.constants
+    terms, features = paged_terms(calls, GpuFigures.of(found), phase.constants, constants)
+    learned = phase.trees.predict(with_name(features, own.name, artefact.kernels))[0]
+    assert abs(learned) > 0.02
+    expected = terms.latency_s[0] * np.exp(share * learned)
+    assert _cost(shape, device).latency_s == pytest.approx(expected, rel=1e-12)
 
 
 def test_runtimes_without_a_paged_cache_keep_one_launch() -> None:
