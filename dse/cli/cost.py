@@ -15,6 +15,7 @@ from dse.cli.dims import Dim, bound, parsed
 from dse.cli.elasticity import say_sensitivities
 from dse.cli.platform import DEVICE_RUNTIME
 from dse.cli.screen import JsonFlag, Rows, Screen, Value, positive
+from dse.cli.spatial import say_spatial, spatial_record
 from dse.report.quantities.unit import si, speedup_text
 
 if TYPE_CHECKING:
@@ -203,6 +204,8 @@ def predict(
         screen.json([_record(one, speed) for one, speed in zip(found, faster, strict=True)])
         return
     screen.table(_regions(found) if regions else _totals(found, faster))
+    for one in found:
+        say_spatial(screen, one, _parts(one) if regions else ())
     if request is not None and not regions:
         screen.table(_servings(found))
     _remarks(screen, found, regions=regions, batch=batch)
@@ -365,7 +368,9 @@ def _record(one: Prediction, faster: Speedup) -> dict[str, object]:
     """A prediction with its regions, for programs; speed-ups are over the device's first."""
     shared = ("bound", "status", "note")
     parts = [
-        {"region": name} | {key: getattr(cost, key) for key in (*COLUMNS, *shared)}
+        {"region": name}
+        | {key: getattr(cost, key) for key in (*COLUMNS, *shared)}
+        | spatial_record(cost.spatial)
         for name, cost in _parts(one)
     ]
     phases = [
@@ -378,5 +383,6 @@ def _record(one: Prediction, faster: Speedup) -> dict[str, object]:
         | {"speedup": faster.factor, "speedup_low": faster.low, "speedup_high": faster.high}
         | {"native_share": one.native_share, "serving": dict(one.serving), "phases": phases}
         | {"remarks": list(one.remarks)}
+        | spatial_record(one.cost.spatial)
         | {"validated": one.validated, "device_note": one.note, "regions": parts}
     )

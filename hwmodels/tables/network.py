@@ -69,7 +69,8 @@ class CostTable:
         """Prices every region under every choice, once; equal regions share the work.
 
         With several `gpus` the work is that of one of them (`hwmodels.work.sharding`): bytes are
-        of one, energy is of all. `detailed` keeps the time of every kernel (`times`).
+        of one, energy is of all. `detailed` keeps the time of every kernel
+        (`times`), and what each does on an array (`CostEstimate.spatial`).
 
         A region that `choices` does not name runs unquantized; an operand that a choice does not
         name keeps the default 16-bit format.

@@ -11,6 +11,7 @@ from hwmodels.tables.shared_cost import RequantizationCost, SharedCost
 from hwmodels.work.cost import AS_ASKED, BOUNDS, STATUS_ORDER, CostEstimate, Note, Status
 from hwmodels.work.kernel import PricedKernel
 from hwmodels.work.memory import Liveness
+from hwmodels.work.spatial_cost import SpatialCost
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -74,12 +75,13 @@ class PhaseTable:
         shared = self._shared(chosen)
         columns = rows.sum(axis=0) + shared
         if shared.any():
-            parts.append(("shared conversions and constants", _estimate(shared, "native", ())))
+            extra = self._estimated(shared, "native", ())
+            parts.append(("shared conversions and constants", extra))
         worst = int(self.status[np.arange(len(self.regions)), own].max(initial=0))
         notes = dict.fromkeys(
             note for index, choice in enumerate(own) for note in self.notes[index][int(choice)]
         )
-        estimate = _estimate(columns, STATUS_ORDER[worst], tuple(notes))
+        estimate = self._estimated(columns, STATUS_ORDER[worst], tuple(notes))
         peak = int(self._peaks(chosen))
         return estimate.replaced(parts=tuple(parts), peak_bytes=peak)
 
@@ -140,7 +142,31 @@ class PhaseTable:
 
     def _estimate(self, columns: Floats, region: int, choice: int) -> CostEstimate:
         status = STATUS_ORDER[int(self.status[region, choice])]
-        return _estimate(columns, status, self.notes[region][choice])
+        return self._estimated(columns, status, self.notes[region][choice])
+
+    def _estimated(self, columns: Floats, status: Status, notes: tuple[Note, ...]) -> CostEstimate:
+        by_bound = columns[len(COLUMNS) - len(BOUNDS) : len(COLUMNS)]
+        return CostEstimate(
+            latency_s=float(columns[0]),
+            low_s=float(columns[1]),
+            high_s=float(columns[2]),
+            energy_j=float(columns[3]),
+            traffic_bytes=float(columns[4]),
+            weight_bytes=round(columns[5]),
+            kv_bytes=round(columns[6]),
+            bound=BOUNDS[int(np.argmax(by_bound))],
+            status=status,
+            spatial=self._spatial(columns),
+            notes=notes,
+        )
+
+    def _spatial(self, columns: Floats) -> SpatialCost | None:
+        """What the kernels kept apart do on an array, by their seconds in these columns."""
+        return SpatialCost.total(
+            one.cost.spatial.scaled(float(seconds) / one.cost.latency_s)
+            for one, seconds in zip(self.kernels, columns[len(COLUMNS) :], strict=True)
+            if one.cost.spatial is not None and seconds > 0
+        )
 
     def _own_and_out(self, chosen: Indices) -> tuple[Indices, Indices]:
         own = chosen[..., self.implied]
@@ -183,19 +209,3 @@ class PhaseTable:
 
     def _counts(self, regions: Indices) -> list[int]:
         return [self.choice_counts[int(region)] for region in regions]
-
-
-def _estimate(columns: Floats, status: Status, notes: tuple[Note, ...]) -> CostEstimate:
-    by_bound = columns[len(COLUMNS) - len(BOUNDS) : len(COLUMNS)]
-    return CostEstimate(
-        latency_s=float(columns[0]),
-        low_s=float(columns[1]),
-        high_s=float(columns[2]),
-        energy_j=float(columns[3]),
-        traffic_bytes=float(columns[4]),
-        weight_bytes=round(columns[5]),
-        kv_bytes=round(columns[6]),
-        bound=BOUNDS[int(np.argmax(by_bound))],
-        status=status,
-        notes=notes,
-    )

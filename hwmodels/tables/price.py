@@ -69,6 +69,7 @@ def cost_of(
                 energy_j=cost.energy_j,
                 traffic_bytes=cost.traffic_bytes,
                 bound=cost.bound,
+                spatial=cost.spatial,
             ),
         )
         for index, (kernel, cost) in enumerate(zip(kernels, costs, strict=True))

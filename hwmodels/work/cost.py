@@ -6,6 +6,8 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from hwmodels.work.spatial_cost import SpatialCost
+
 Bound = Literal["compute", "memory", "launch", "conversion", "communication"]
 BOUNDS: tuple[Bound, ...] = ("compute", "memory", "launch", "conversion", "communication")
 Status = Literal["native", "weight_only", "upcast", "substituted", "emulated"]
@@ -51,6 +53,8 @@ class CostEstimate:
     """Most bytes of activations alive at once; weights and KV cache are counted apart."""
     bound: Bound = "launch"
     status: Status = "native"
+    spatial: SpatialCost | None = None
+    """Cycles and traffic by level of what runs on an array, where the estimator says them."""
     notes: tuple[Note, ...] = ()
     """The reason why the status is not native: what is missing, and who has it."""
     parts: tuple[tuple[str, CostEstimate], ...] = ()
@@ -79,6 +83,7 @@ class CostEstimate:
             peak_bytes=max(cost.peak_bytes for cost in costs),
             bound=_ruling_bound(costs),
             status=worst.status,
+            spatial=SpatialCost.total(cost.spatial for cost in costs if cost.spatial),
             notes=tuple(dict.fromkeys(note for cost in costs for note in cost.notes)),
             parts=named,
         )
@@ -112,6 +117,7 @@ class CostEstimate:
             high_s=self.high_s * factor,
             energy_j=self.energy_j * factor,
             traffic_bytes=self.traffic_bytes * factor,
+            spatial=self.spatial and self.spatial.scaled(factor),
         )
 
     def replaced(self, **changes: object) -> CostEstimate:

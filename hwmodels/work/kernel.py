@@ -17,6 +17,7 @@ from hwmodels.work.loops import (
     ProductLoops,
     RowLoops,
 )
+from hwmodels.work.spatial_cost import SpatialCost
 
 KernelKind = Literal[
     "gemm", "conv2d", "attention", "pointwise", "rowwise", "reduce", "embedding", "quantize",
@@ -110,6 +111,8 @@ class KernelCost:
     energy_j: float
     traffic_bytes: float
     bound: Bound
+    spatial: SpatialCost | None = None
+    """Cycles and traffic by level, where the estimator schedules the kernel on an array."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
