@@ -200,10 +200,11 @@ def _cost(kernel: Kernel, device: Device, runtime: Runtime) -> KernelCost:
                 ring_s(kernel.detail, message, ways, link, best),
                 ring_s(kernel.detail, message, ways, link, worst),
             )
-    elif kernel.detail == "all_reduce":
-        if message <= runtime.peer_limit_bytes(device.architecture, ways):
-            latency = min(latency, peer_all_reduce_s(message, ways, link))
-            ends = (latency, latency)
+    elif kernel.detail == "all_reduce" and message <= runtime.peer_limit_bytes(
+        device.architecture, ways
+    ):
+        latency = min(latency, peer_all_reduce_s(message, ways, link))
+        ends = (latency, latency)
     low, high = SPREAD[latencies(link)[2]]
     return KernelCost(
         latency_s=latency,
