@@ -99,6 +99,7 @@ def ring_s(
     message_bytes: float,
     ways: int,
     link: Link,
+    *,
     contention: float | None = None,
     law: Law = LAW,
 ) -> float:
@@ -197,8 +198,8 @@ def _cost(kernel: Kernel, device: Device, runtime: Runtime) -> KernelCost:
         if link.contention is None:
             best, worst = min(HOSTS), max(HOSTS)
             ends = (
-                ring_s(kernel.detail, message, ways, link, best),
-                ring_s(kernel.detail, message, ways, link, worst),
+                ring_s(kernel.detail, message, ways, link, contention=best),
+                ring_s(kernel.detail, message, ways, link, contention=worst),
             )
     elif kernel.detail == "all_reduce" and message <= runtime.peer_limit_bytes(
         device.architecture, ways

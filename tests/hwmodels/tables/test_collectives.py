@@ -112,10 +112,14 @@ def test_of_a_host_that_nobody_measured_the_interval_goes_from_none_to_the_worst
 def test_a_link_without_figures_has_those_of_its_generation() -> None:
     """H100 and L40S: 4.75 and 0.794 us, 4.2 and 0.92 us."""
     (h200,), (l4,) = (load_device(name).links for name in ("h200-sxm", "l4"))
-    assert latencies(h200)[0] == pytest.approx(4.75e-6)
-    assert latencies(h200)[1:] == (pytest.approx(0.794e-6), "generation")
-    assert latencies(l4)[0] == pytest.approx(4.2e-6)
-    assert latencies(l4)[1:] == (pytest.approx(0.92e-6), "unseen")
+    for link, start_us, step_us, expected in (
+        (h200, 4.75, 0.794, "generation"),
+        (l4, 4.2, 0.92, "unseen"),
+    ):
+        start, step, standing = latencies(link)
+        assert start == pytest.approx(start_us * 1e-6)
+        assert step == pytest.approx(step_us * 1e-6)
+        assert standing == expected
 
 
 def test_a_link_of_no_known_kind_has_the_means_of_the_nvlinks() -> None:
