@@ -97,12 +97,12 @@ def mac_gates(design: MacDesign) -> MacGates:
     lane = product.circuit
     if design.registers:
         lane += gates.register(design.weight.bits + design.input.bits)
-    tree, total = _tree(product, design)
+    added, total = tree(product, design.lanes, design.accumulator)
     if design.scale is None:
-        often = tree + _accumulation(total, design.accumulator)
+        often = added + accumulation(total, design.accumulator)
         return MacGates(lane + often * (1 / design.lanes), lane + often * (1 / design.lanes))
     often, block = _blocks(total, design, design.scale)
-    often += tree
+    often += added
     return MacGates(
         area=lane + (often + block) * (1 / design.lanes),
         active=lane + often * (1 / design.lanes) + block * (1 / design.scale.group),
@@ -136,8 +136,8 @@ def relative_throughput(
 
 
 @dataclass(frozen=True, slots=True)
-class _Word:
-    """A number on its way to the accumulator: `bits` of a significand over `span` exponents."""
+class Word:
+    """A number on its way to the accumulator: `bits` of a significand over `span` + 1 places."""
 
     bits: int
     span: int = 0
@@ -146,6 +146,7 @@ class _Word:
 
     @property
     def exponent_bits(self) -> int:
+        """Bits of its exponent; 0 of integers."""
         return math.ceil(math.log2(self.span + 1)) if self.span else 0
 
     @property
@@ -154,13 +155,13 @@ class _Word:
         return self.bits + self.span
 
 
-def _product(weight: Operand, other: Operand, zero_points: int) -> _Word:
+def _product(weight: Operand, other: Operand, zero_points: int) -> Word:
     circuit = weight.decoding + other.decoding
     if weight.is_logarithmic and other.is_logarithmic:
         fraction = max(weight.significand, other.significand) - 1
         circuit += gates.adder(max(weight.bits, other.bits))
         circuit += gates.bipartite_table(fraction, fraction)
-        return _Word(fraction + 1, weight.span + other.span, circuit)
+        return Word(fraction + 1, weight.span + other.span, circuit)
     a = weight.significand + (zero_points > 0)
     b = other.significand + (zero_points > 1)
     circuit += weight.linear + other.linear + gates.multiplier(a, b)
@@ -168,17 +169,16 @@ def _product(weight: Operand, other: Operand, zero_points: int) -> _Word:
         circuit += gates.adder(a) + (gates.adder(b) if zero_points > 1 else Gates())
     span = weight.span + other.span
     if weight.span and other.span:
-        circuit += gates.adder(_Word(0, span).exponent_bits)
-    return _Word(a + b, span, circuit)
+        circuit += gates.adder(Word(0, span).exponent_bits)
+    return Word(a + b, span, circuit)
 
 
-def _tree(product: _Word, design: MacDesign) -> tuple[Gates, _Word]:
+def tree(product: Word, lanes: int, accumulated: Accumulator) -> tuple[Gates, Word]:
     """The addition of all lanes' products, and the sum."""
-    lanes = design.lanes
     if lanes == 1:
         return Gates(), product
     depth = math.ceil(math.log2(lanes))
-    widest = _precision(design.accumulator)
+    widest = _precision(accumulated)
     aligned = min(product.fixed_bits, widest)
     circuit = Gates()
     if product.span:
@@ -190,10 +190,10 @@ def _tree(product: _Word, design: MacDesign) -> tuple[Gates, _Word]:
     for level in range(depth):
         circuit += gates.adder(aligned + level) * (lanes / 2 ** (level + 1))
     span = product.span if product.fixed_bits > widest else 0
-    return circuit, _Word(aligned + depth, span)
+    return circuit, Word(aligned + depth, span)
 
 
-def _blocks(total: _Word, design: MacDesign, scale: BlockScale) -> tuple[Gates, Gates]:
+def _blocks(total: Word, design: MacDesign, scale: BlockScale) -> tuple[Gates, Gates]:
     """What is done for every sum of the lanes, and what for every block."""
     accumulated = design.accumulator
     steps = max(math.ceil(scale.group / design.lanes), 1)
@@ -201,10 +201,10 @@ def _blocks(total: _Word, design: MacDesign, scale: BlockScale) -> tuple[Gates, 
     inner = total
     if steps > 1:
         if total.span:
-            often = _accumulation(total, accumulated)
-            inner = _Word(accumulated.element.mantissa_bits + 1, total.span)
+            often = accumulation(total, accumulated)
+            inner = Word(accumulated.element.mantissa_bits + 1, total.span)
         else:
-            inner = _Word(total.bits + math.ceil(math.log2(steps)))
+            inner = Word(total.bits + math.ceil(math.log2(steps)))
             often = gates.adder(inner.bits) + gates.register(inner.bits)
     significands = [_scale_significand(encoding) for encoding in scale.encodings]
     exponents = [encoding.exponent_bits for encoding in scale.encodings]
@@ -213,7 +213,7 @@ def _blocks(total: _Word, design: MacDesign, scale: BlockScale) -> tuple[Gates, 
     block += gates.multiplier(width, sum(significands)) if sum(significands) else Gates()
     if len(significands) > 1 and all(significands):
         block += gates.multiplier(*significands)
-    block += _accumulation(_Word(inner.bits + sum(significands), inner.span), accumulated)
+    block += accumulation(Word(inner.bits + sum(significands), inner.span), accumulated)
     return often, block
 
 
@@ -224,7 +224,7 @@ def _scale_significand(encoding: Encoding) -> int:
     return encoding.mantissa_bits + 1 if encoding.kind == "float" else encoding.bits
 
 
-def _accumulation(word: _Word, accumulated: Accumulator) -> Gates:
+def accumulation(word: Word, accumulated: Accumulator) -> Gates:
     """The addition of a word to the running sum, and its register."""
     if accumulated.kind == "integer":
         circuit = gates.adder(accumulated.bits) + gates.register(accumulated.bits)
