@@ -68,6 +68,9 @@ def attention_terms(
         attentions.ops / attentions.peak_ops_per_s, dram_bytes / gpu.dram_bytes_per_s
     )
     latency = fixed + np.maximum(np.maximum(compute_s, dram_s), cache_s)
+    slots = _blocks(attentions) / gpu.cores
+    waves = np.ceil(slots)
+    splits = (attentions.decodes > 0) & (fp32 == 0)
     return Terms(
         latency_s=np.maximum(latency, light),
         compute_s=compute_s,
@@ -76,8 +79,8 @@ def attention_terms(
         fixed_s=fixed,
         light_s=light,
         dram_bytes=dram_bytes,
-        waves=np.ceil(_blocks(attentions) / gpu.cores),
-        fill=np.ones_like(rate),
+        waves=waves,
+        fill=np.where(splits, 1.0, slots / waves),
     )
 
 

@@ -13,7 +13,7 @@ from hwmodels.estimators.gpu.conversions import conversions_s, widening_s
 from hwmodels.estimators.gpu.energy import energy_j
 from hwmodels.estimators.gpu.features import gemm_features
 from hwmodels.estimators.gpu.gemm_correction import gemm_correction
-from hwmodels.estimators.gpu.kernels import TERMS, array, gemms_of, sustained_shares
+from hwmodels.estimators.gpu.kernels import TERMS, gemms_of, sustained_shares
 from hwmodels.estimators.gpu.learned_attention import forecast, is_paged, load_attention
 from hwmodels.estimators.gpu.residual import GpuArtefact, load_artefact
 from hwmodels.estimators.gpu.samples import SAME_KERNELS, gemm_samples, kernel_reach, kernel_shift
@@ -159,13 +159,7 @@ class Timed:
 
 def _costs(kernels: Sequence[Kernel], timed: Timed, device: Device) -> list[KernelCost]:
     terms = timed.terms
-    energy = energy_j(
-        device,
-        latency_s=timed.latency_s,
-        ops=array(kernels, lambda kernel: 2 * kernel.macs),
-        per_op_j=array(kernels, lambda kernel: device.energy_per_op_j(kernel.input_element)),
-        dram_bytes=terms.dram_bytes,
-    )
+    energy = energy_j(kernels, terms, timed.latency_s, device)
     # A call after a pause computes at the full clock, as far as it computes.
     computing = np.minimum(terms.compute_s / timed.latency_s, 1.0)
     rested_s = timed.low_s * (1 - computing * (1 - sustained_shares(kernels, device)))

@@ -1,1 +1,0 @@
-"""Circuits: area and energy of arithmetic, registers, SRAM and DRAM, at a node."""
