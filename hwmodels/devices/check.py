@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hwmodels.devices.device import Device
+from hwmodels.devices.spatial import CORES, SpatialArray
 
 # Least operations per cycle and core, by kind of device and role of the unit: a tensor core has
 # 256 (TF32 of an RTX 3090) to 3e4 (FP4 of a B200), a vector unit 128 or 256, a processor has 1.
@@ -16,7 +17,7 @@ MOST_PER_CYCLE = 2.0**20
 OPS_PER_BYTE = (1.0, 2e4)
 # Fastest main memory of any shipped or announced accelerator is below 40 TB/s; what holds its
 # weights in on-chip SRAM (Groq: 80 TB/s) names that memory `sram`.
-DRAM_BANDWIDTH = (1e9, 4e13)
+DRAM_BANDWIDTH = (1e8, 4e13)
 # Dense power efficiency at the fastest rate, op/s per watt: 1e8 (CPUs of the 2000s) to 1e14.
 OPS_PER_JOULE = (1e8, 1e14)
 
@@ -30,7 +31,7 @@ def absurd_figures(device: Device) -> list[str]:
     return [
         *_rates(device),
         *_clocks(device),
-        *_shapes(device),
+        *_arrays(device),
         *_memories(device),
         *_power(device),
     ]
@@ -58,25 +59,44 @@ def _clocks(device: Device) -> Iterator[str]:
             )
 
 
-def _shapes(device: Device) -> Iterator[str]:
-    """Array shapes that contradict the rates: each of the two alone prices a network."""
-    for unit_index, unit in enumerate(device.units):
-        if unit.shape is None:
+def _arrays(device: Device) -> Iterator[str]:
+    """Arrays that contradict the rates (each of the two alone prices a network), or memories."""
+    for index, unit in enumerate(device.units):
+        where = f"units.{index}"
+        if unit.array is None:
+            if device.kind == "array" and unit.role == "matrix":
+                yield (
+                    f"{where}.array: missing; the matrix unit of a spatial array needs its axes, "
+                    "e.g. array: {axes: [{name: rows, size: ..., unrolls: [C]}, ...]}"
+                )
             continue
-        rows, inputs, outputs = (
-            one.value for one in (unit.shape.rows, unit.shape.inputs, unit.shape.outputs)
-        )
-        peak = 2 * rows * inputs * outputs * unit.count.value * unit.clock_hz.value
+        peak = 2 * unit.array.places * unit.count.value * unit.clock_hz.value
         rates = [rate.ops_per_s.value for rate in unit.rates]
-        fastest = max(rates)
-        if not 1 / SHAPE_TOLERANCE <= fastest / peak <= SHAPE_TOLERANCE:
-            where = f"units.{unit_index}"
+        if not any(1 / SHAPE_TOLERANCE <= rate / peak <= SHAPE_TOLERANCE for rate in rates):
+            axes = " x ".join(f"{axis.size.value:g}" for axis in unit.array.axes)
             yield (
-                f"{where}.shape and {where}.rates.{rates.index(fastest)} contradict each other: "
-                f"{rows:g} x {inputs:g} x {outputs:g} MACs a cycle on {unit.count.value:g} cores "
-                f"at {unit.clock_hz.value:.3g} Hz are {peak:.4g} op/s, the fastest rate is "
-                f"{fastest:.4g} op/s; one operation is one multiply or one add"
+                f"{where}.array and {where}.rates contradict each other: {axes} multipliers on "
+                f"{unit.count.value:g} cores at {unit.clock_hz.value:.3g} Hz are {peak:.4g} op/s, "
+                f"the rates are {', '.join(f'{rate:.4g}' for rate in rates)} op/s; one operation "
+                "is one multiply or one add, and one rate must be that of the array"
             )
+        yield from _levels(device, unit.array)
+
+
+def _levels(device: Device, array: SpatialArray) -> Iterator[str]:
+    axes = {CORES, *(axis.name for axis in array.axes)}
+    for index, memory in enumerate(device.memories):
+        if unknown := [name for name in memory.per if name not in axes]:
+            yield (
+                f"memories.{index}.per: unknown axes {', '.join(unknown)}; the array has "
+                f"{', '.join(sorted(axes))}"
+            )
+    main = device.main_memory
+    if missing := [name for name in ("input", "weight", "output") if name not in main.holds]:
+        yield (
+            f"memories.0.holds: {', '.join(missing)} missing: every tensor has a home in the "
+            "first memory of the file; levels nearer to the array follow it"
+        )
 
 
 def _memories(device: Device) -> Iterator[str]:

@@ -29,6 +29,8 @@ from hwmodels.devices.quantity import (
     Time,
     Watts,
 )
+from hwmodels.devices.spatial import SpatialArray
+from hwmodels.tensors import TensorName
 from hwmodels.validation import INLINE, Entry
 
 DeviceKind = Literal["gpu", "array", "cpu"]
@@ -112,18 +114,6 @@ class Rate(Entry):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArrayShape(Entry):
-    """MACs of a spatial array in one cycle: rows x inputs x outputs."""
-
-    rows: Count
-    """Output pixels, or rows of a GEMM."""
-    inputs: Count
-    """Input channels."""
-    outputs: Count
-    """Output channels."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ComputeUnit(Entry):
     """`count` equal cores at one clock: SMs, compute units, MAC arrays.
 
@@ -138,7 +128,8 @@ class ComputeUnit(Entry):
     """Clock that a board at its power limit holds while the unit computes; none: `clock_hz`.
     Rates are those at `clock_hz`."""
     rates: Annotated[tuple[Annotated[Rate, FIGURE_INLINE], ...], Field(min_length=1)]
-    shape: ArrayShape | None = None
+    array: SpatialArray | None = None
+    """Of a spatial array's matrix unit: how its multipliers are laid out."""
 
     @property
     def sustained_share(self) -> float:
@@ -148,12 +139,28 @@ class ComputeUnit(Entry):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory(Entry):
-    """One level: `dram`, `l2`, `l3`, `smem` (per core), `sram`, `flash`."""
+    """One level: `dram`, `l2`, `l3`, `smem` (per core), `sram`, `flash`, registers of an array.
+
+    The fields after the energy describe levels of a spatial array (`hwmodels.devices.spatial`).
+    """
 
     name: str
     capacity_bytes: Annotated[Capacity, Field(validation_alias="capacity")]
+    """Of one instance."""
     bandwidth_bytes_per_s: Annotated[Bandwidth, Field(validation_alias="bandwidth")]
+    """Of one instance, reads and writes together."""
     energy_per_byte_j: Annotated[EnergyPerByte | None, Field(validation_alias="energy")] = None
+    """Of a read, and of a write where `write_energy` is not given."""
+    write_energy_per_byte_j: Annotated[
+        EnergyPerByte | None, Field(validation_alias="write_energy")
+    ] = None
+    holds: tuple[TensorName, ...] = ("input", "weight", "output")
+    """Tensors that pass through it; the others bypass it."""
+    per: tuple[str, ...] = ()
+    """Axes of the array (`cores` are one more) that have one instance a place; on the others one
+    instance serves all places."""
+    double_buffered: bool = True
+    """Whether it is filled while the array works on what it holds: then half of it is usable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

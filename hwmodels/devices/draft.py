@@ -429,7 +429,7 @@ def _walk(content: object, path: str) -> Iterator[tuple[str, Figure]]:
         for key, inner in content.items():
             if key not in ("sources", "measurements", "corrections"):
                 yield from _walk(inner, f"{path}.{key}" if path else str(key))
-    elif isinstance(content, list):
+    elif isinstance(content, list) and all(isinstance(item, dict) for item in content):
         for name, item in zip(marks(content, _field), content, strict=True):
             yield from _walk(item, f"{path}.{name}")
 

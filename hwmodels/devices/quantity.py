@@ -38,7 +38,7 @@ UNITS: dict[str, tuple[Dimension, float]] = {
 LIMITS: dict[Dimension, tuple[float, float, str]] = {
     "rate": (1e8, 1e17, "one MAC at 50 MHz to 100 PFLOP/s, ten times the fastest FP4 package"),
     "bandwidth": (1e7, 1e15, "10 MB/s of serial flash to 1 PB/s of on-chip SRAM"),
-    "capacity": (1e2, 4e12, "100 bytes to 4 TB"),
+    "capacity": (1, 4e12, "a register of one byte to 4 TB"),
     "frequency": (1e6, 1e10, "1 MHz to 10 GHz"),
     "time": (1e-9, 1e-2, "1 ns to 10 ms of overhead"),
     "power": (1e-5, 5e4, "10 uW to 50 kW"),

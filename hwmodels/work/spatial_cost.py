@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
 
-TensorName = Literal["input", "weight", "output"]
-"""Tensors of a kernel: the first operand, the second one (weight, key), the result."""
+from hwmodels.tensors import TensorName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +27,8 @@ class SpatialCost:
     """Of the array's clock, stalls included; the launch is not."""
     compute_cycles: float
     """The same if every level delivered in time: filling and draining are in it."""
+    moving_cycles: float = 0.0
+    """Of the level that takes longest to move its bytes."""
     macs: float
     peak_macs_per_cycle: float
     """Of the array at the elements that it multiplies; of several kernels the largest."""
@@ -62,6 +62,7 @@ class SpatialCost:
             self,
             cycles=self.cycles * factor,
             compute_cycles=self.compute_cycles * factor,
+            moving_cycles=self.moving_cycles * factor,
             macs=self.macs * factor,
             compute_energy_j=self.compute_energy_j * factor,
             traffic=tuple(
@@ -93,6 +94,7 @@ class SpatialCost:
         return cls(
             cycles=cycles,
             compute_cycles=sum(cost.compute_cycles for cost in costs),
+            moving_cycles=sum(cost.moving_cycles for cost in costs),
             macs=sum(cost.macs for cost in costs),
             peak_macs_per_cycle=max(cost.peak_macs_per_cycle for cost in costs),
             compute_energy_j=sum(cost.compute_energy_j for cost in costs),

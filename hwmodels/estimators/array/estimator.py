@@ -1,37 +1,40 @@
-"""Integer accelerators: a MAC array with an SRAM for activations and a slower store for weights.
+"""Spatial arrays: kernels mapped on axes and memories that the device file describes.
 
-The array computes `rows` output pixels x `inputs` input channels x `outputs` output channels a
-cycle; a layer that does not fill it wastes the rest:
+A contraction is unrolled on the array's axes, tiled for its memories by a search, and costs what
+its traffic and its cycles are (`traffic`, `timing`); other kernels run on the vector unit. Each
+kernel is scheduled alone: activations stay on chip between kernels where the kernel's fit there.
 
-    cycles = B ceil(M/rows) ceil(N/outputs) taps ceil(C/inputs) * (array MACs / rate)
-    t = t_launch + max(cycles / f, weight bytes / W_store, activation bytes / W_sram)
-
-Weights stream once a layer, overlapped with computing (double buffering); activations are read
-once for every `REUSE_BLOCKS` blocks of output channels and written once. Activations that do not
-fit the SRAM move through the store instead. Valid for one layer at a time (no cascading over
-layers). Spec-based: not validated against silicon, the interval says so.
+    t = t_launch + max(cycles / f, dynamic energy / (power limit - idle power))
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from functools import lru_cache
 
-from hwmodels.devices.device import Device, DeviceKind, Memory
+from hwmodels.devices.device import Device, DeviceKind
 from hwmodels.errors import WorkError
+from hwmodels.estimators.array.hierarchy import Hierarchy
+from hwmodels.estimators.array.nest import Nest, nests_of
+from hwmodels.estimators.array.schedule import Task, schedule
+from hwmodels.estimators.array.vector import home_of, vector_cost, vector_cycles
 from hwmodels.runtimes.runtime import Runtime
+from hwmodels.tensors import TensorName
 from hwmodels.work.cost import Bound
 from hwmodels.work.kernel import Kernel, KernelCost
-from hwmodels.work.loops import ConvolutionLoops, ProductLoops
+from hwmodels.work.loops import AttentionLoops
+from hwmodels.work.spatial_cost import SpatialCost
 
-REUSE_BLOCKS = 8
-"""Blocks of output channels whose accumulators a layer keeps at once (assumed)."""
 SPREAD = 2.0
 """Half-width of the interval as a factor; assumed, there is nothing measured to learn from."""
 
 
+SCORES: tuple[frozenset[TensorName], ...] = (frozenset({"output"}), frozenset({"input"}))
+"""What the scores are of the two products of attention: they stay on chip if they fit."""
+
+
 class ArrayEstimator:
-    """Latency and energy of kernels on integer MAC arrays."""
+    """Latency and energy of kernels on spatial arrays."""
 
     @property
     def kinds(self) -> frozenset[DeviceKind]:
@@ -47,98 +50,106 @@ class ArrayEstimator:
         """Costs in the order given.
 
         Raises:
-            WorkError: Elements that no unit of the device multiplies, even widened.
+            WorkError: Elements that no unit of the device multiplies, even widened, or a level
+                that cannot hold the smallest tile.
         """
-        return tuple(_cost(kernel, device) for kernel in kernels)
+        hierarchy = _hierarchy(device)
+        return tuple(_cost(kernel, device, hierarchy) for kernel in kernels)
 
 
-def _cost(kernel: Kernel, device: Device) -> KernelCost:
-    store, sram = device.main_memory, device.memory("sram") or device.main_memory
-    compute_s = _compute_s(kernel, device)
-    cold = kernel.weight_bytes if kernel.weight_is_cold else 0
-    warm = _activation_bytes(kernel, device)
-    home = sram if warm <= sram.capacity_bytes.value else store
-    weight_s = cold / store.bandwidth_bytes_per_s.value
-    activation_s = warm / home.bandwidth_bytes_per_s.value
-    if home is store:
-        activation_s += weight_s
-    memory_s = max(weight_s, activation_s)
+@lru_cache(maxsize=256)
+def _hierarchy(device: Device) -> Hierarchy:
+    return Hierarchy.of(device)
+
+
+def _cost(kernel: Kernel, device: Device, hierarchy: Hierarchy) -> KernelCost:
+    spatial = (
+        _contraction(kernel, device, hierarchy)
+        if kernel.macs
+        else vector_cost(kernel, device, hierarchy)
+    )
+    main = hierarchy.levels[-1]
+    idle, limit = device.power.idle_w.value, device.power.limit_w.value
+    busy_s = spatial.cycles / hierarchy.clock_hz
+    working_s = max(busy_s, spatial.energy_j / (limit - idle))
     launch_s = device.launch_s.value
-    latency_s = launch_s + max(compute_s, memory_s)
-    light_s = max(2 * kernel.macs / _peak(kernel, device) if kernel.macs else 0.0, weight_s)
-    bound: Bound = "compute" if compute_s >= memory_s else "memory"
-    if kernel.kind == "quantize":
-        bound = "conversion"
-    elif launch_s > max(compute_s, memory_s):
-        bound = "launch"
+    latency_s = launch_s + working_s
+    in_main = sum(
+        one.read_bytes + one.write_bytes for one in spatial.traffic if one.level == main.name
+    )
     return KernelCost(
         latency_s=latency_s,
-        low_s=max(latency_s / SPREAD, light_s),
+        low_s=max(latency_s / SPREAD, _light_s(kernel, device)),
         high_s=latency_s * SPREAD,
-        energy_j=_energy(kernel, device, latency_s, (cold, store), (warm, home)),
-        traffic_bytes=float(cold + warm),
-        bound=bound,
+        energy_j=idle * latency_s + spatial.energy_j,
+        traffic_bytes=max(in_main, float(kernel.weight_bytes if kernel.weight_is_cold else 0)),
+        bound=_bound(kernel, spatial, launch_s, busy_s),
+        spatial=spatial,
     )
 
 
-def _compute_s(kernel: Kernel, device: Device) -> float:
-    if not kernel.macs:
-        moved = kernel.input_bytes + kernel.other_bytes + kernel.write_bytes
-        vector = device.unit("vector")
-        fastest = max(rate.ops_per_s.value for rate in vector.rates)
-        return moved / fastest  # one operation a byte: elements are 8 bit
-    ideal_s = 2 * kernel.macs / (_peak(kernel, device) * kernel.efficiency)
-    return ideal_s / utilisation(kernel, device)
+def _bound(kernel: Kernel, spatial: SpatialCost, launch_s: float, busy_s: float) -> Bound:
+    if kernel.kind == "quantize":
+        return "conversion"
+    if launch_s > busy_s:
+        return "launch"
+    return "compute" if spatial.compute_cycles >= spatial.moving_cycles else "memory"
 
 
-def utilisation(kernel: Kernel, device: Device) -> float:
-    """Share of the array's MACs that a GEMM or convolution uses, in (0, 1].
-
-    1 where the device gives no shape or the kernel runs on another unit.
-    """
-    shape = device.unit("matrix").shape
-    on_array = any(
-        rate.accepts(kernel.weight_element, kernel.input_element)
-        for rate in device.unit("matrix").rates
-    )
-    loops = kernel.loops
-    if shape is None or not on_array or not isinstance(loops, ProductLoops | ConvolutionLoops):
-        return 1.0
-    product = loops.product
-    return math.prod(
-        size / (math.ceil(size / width) * width)
-        for size, width in (
-            (product.m, shape.rows.value),
-            (product.n, shape.outputs.value),
-            (product.k / loops.taps, shape.inputs.value),
-        )
-    )
-
-
-def _activation_bytes(kernel: Kernel, device: Device) -> float:
-    shape = device.unit("matrix").shape
-    passes = 1
-    if shape is not None and isinstance(kernel.loops, ProductLoops | ConvolutionLoops):
-        passes = math.ceil(kernel.loops.product.n / (shape.outputs.value * REUSE_BLOCKS))
-    second = 0 if kernel.weight_is_cold else kernel.weight_bytes
-    return kernel.input_bytes * passes + second + kernel.other_bytes + kernel.write_bytes
-
-
-def _peak(kernel: Kernel, device: Device) -> float:
+def _contraction(kernel: Kernel, device: Device, hierarchy: Hierarchy) -> SpatialCost:
     rate = device.rate(kernel.weight_element, kernel.input_element)
     if rate is None:
         raise WorkError(
             f"{device.name} has no unit that multiplies {kernel.weight_element} with "
             f"{kernel.input_element}; it has {', '.join(sorted(device.elements))}"
         )
-    return rate.ops_per_s.value
+    own = 2 * hierarchy.places * hierarchy.clock_hz
+    throughput = rate.ops_per_s.value / own * kernel.efficiency
+    attention = isinstance(kernel.loops, AttentionLoops)
+    warm = _warm(kernel, hierarchy)
+    found = [
+        schedule(
+            hierarchy,
+            Task(
+                nest=nest,
+                resident=warm | (SCORES[place] if attention else frozenset()),
+                throughput=throughput,
+                mac_j=2 * device.energy_per_op_j(kernel.input_element),
+                idle_j=device.power.idle_w.value / hierarchy.clock_hz,
+            ),
+        ).cost
+        for place, nest in enumerate(nests_of(kernel))
+    ]
+    if attention:
+        found.append(_softmax(nests_of(kernel)[0], kernel, device, hierarchy))
+    total = SpatialCost.total(found)
+    assert total is not None
+    return total
 
 
-def _energy(
-    kernel: Kernel, device: Device, latency_s: float, *moved: tuple[float, Memory]
-) -> float:
-    dynamic = 2 * kernel.macs * device.energy_per_op_j(kernel.input_element)
-    for count, memory in moved:
-        if memory.energy_per_byte_j is not None:
-            dynamic += count * memory.energy_per_byte_j.value
-    return device.power.idle_w.value * latency_s + dynamic
+def _warm(kernel: Kernel, hierarchy: Hierarchy) -> frozenset[TensorName]:
+    """Tensors that come from and stay on chip between kernels."""
+    if home_of(kernel, hierarchy) is hierarchy.levels[-1]:
+        return frozenset()
+    return frozenset({"input", "output"})
+
+
+def _softmax(scores: Nest, kernel: Kernel, device: Device, hierarchy: Hierarchy) -> SpatialCost:
+    """The scores' way through the vector unit, between the two products of attention."""
+    elements = scores.size("G") * scores.size("OX") * scores.size("K")
+    cycles = vector_cycles(elements, kernel, device, hierarchy, "softmax")
+    return SpatialCost(
+        cycles=cycles,
+        compute_cycles=cycles,
+        macs=0.0,
+        peak_macs_per_cycle=float(hierarchy.places),
+        compute_energy_j=0.0,
+    )
+
+
+def _light_s(kernel: Kernel, device: Device) -> float:
+    """The least that physics allows: operations over the rate, cold bytes over the bandwidth."""
+    cold = kernel.weight_bytes if kernel.weight_is_cold else 0
+    rate = device.rate(kernel.weight_element, kernel.input_element) if kernel.macs else None
+    computing = 2 * kernel.macs / rate.ops_per_s.value if rate else 0.0
+    return max(computing, cold / device.main_memory.bandwidth_bytes_per_s.value)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -149,13 +151,56 @@ def test_every_bandwidth_and_peak_off_by_1000_is_refused(
         load_device(path)
 
 
-def test_an_array_shape_that_contradicts_the_rate_names_both_fields(tmp_path: Path) -> None:
-    content = yaml.safe_load((DEVICES.folder / "ethos-u55.yaml").read_text(encoding="utf-8"))
-    content["units"][0]["shape"]["outputs"]["value"] *= 2
+def _changed(tmp_path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """TPU v1 with a change, in a file."""
+    content = yaml.safe_load((DEVICES.folder / "tpu-v1.yaml").read_text(encoding="utf-8"))
+    change(content)
     path = tmp_path / "wrong.yaml"
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
-    with pytest.raises(DeviceError, match=r"units\.0\.shape and units\.0\.rates\.0 contradict"):
-        load_device(path)
+    return path
+
+
+def _wider(content: dict[str, Any]) -> None:
+    content["units"][0]["array"]["axes"][1]["size"]["value"] *= 2
+
+
+def _without_array(content: dict[str, Any]) -> None:
+    del content["units"][0]["array"]
+
+
+def _moves_without_a_tensor(content: dict[str, Any]) -> None:
+    del content["units"][0]["array"]["stationary"]
+
+
+def _three_axes(content: dict[str, Any]) -> None:
+    axes = content["units"][0]["array"]["axes"]
+    axes.append(axes[0] | {"name": "planes"})
+
+
+def _on_an_axis_that_is_not_there(content: dict[str, Any]) -> None:
+    content["memories"][-1]["per"] = ["rows", "lanes"]
+
+
+def _a_tensor_without_a_home(content: dict[str, Any]) -> None:
+    content["memories"][0]["holds"] = ["input", "weight"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_wider, r"units\.0\.array and units\.0\.rates contradict each other: 256 x 512 multip"),
+        (_without_array, r"units\.0\.array: missing; the matrix unit of a spatial array needs"),
+        (_moves_without_a_tensor, r"`stationary` \(input, weight or output\) goes with"),
+        (_three_axes, r"a systolic array has two axes, rows first; got 3"),
+        (_on_an_axis_that_is_not_there, r"memories\.4\.per: unknown axes lanes; the array has"),
+        (_a_tensor_without_a_home, r"memories\.0\.holds: output missing: every tensor has a"),
+    ],
+)
+def test_an_array_that_contradicts_itself_names_its_fields(
+    tmp_path: Path, change: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    with pytest.raises(DeviceError, match=message):
+        load_device(_changed(tmp_path, change))
 
 
 def test_a_figure_that_is_not_between_its_own_ends_is_refused(tmp_path: Path) -> None:

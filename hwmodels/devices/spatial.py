@@ -1,0 +1,74 @@
+"""A spatial array as a device file describes it: axes, what is unrolled on them, how it fills.
+
+The memories of the device are its hierarchy, main memory first; each says which tensors it holds
+and on which axes it stands once a place (`Memory.holds`, `Memory.per`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from hwmodels.devices.quantity import Count
+from hwmodels.tensors import TensorName
+from hwmodels.validation import Entry
+
+Loop = Literal["G", "B", "K", "C", "OY", "OX", "FY", "FX"]
+"""Loops of a convolution: groups, images, output channels, input channels of a group, output rows
+and columns, kernel rows and columns. Of a matrix product (M, K) x (K, N), one of a batch of
+products is a group, M is OX, N is K, its K is C."""
+LOOPS: tuple[Loop, ...] = ("G", "B", "K", "C", "OY", "OX", "FY", "FX")
+CORES = "cores"
+"""The axis of a unit's cores, beside those of the array (`Memory.per`)."""
+Movement = Literal["broadcast", "systolic"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArrayAxis(Entry):
+    """One axis of the array: how many places it has and which loops are unrolled on it."""
+
+    name: str
+    size: Count
+    unrolls: Annotated[tuple[Loop, ...], Field(min_length=1)]
+    """The first loop takes as many places as it has steps, the next ones share what is left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpatialArray(Entry):
+    """The multipliers of one core: axes, the way operands move over them, what stays in place."""
+
+    axes: Annotated[tuple[ArrayAxis, ...], Field(min_length=1)]
+    movement: Movement = "broadcast"
+    """`broadcast`: an operand is everywhere in one cycle. `systolic`: it moves one place a cycle,
+    so that each fold of the array fills and drains along its axes."""
+    stationary: TensorName | None = None
+    """The tensor that stays in the places of a systolic array during a fold."""
+    load: Literal["exposed", "hidden"] = "exposed"
+    """Whether the array waits for the stationary tensor of the next fold, or has registers for
+    two and pipelines the folds: then it fills and drains once a kernel."""
+
+    def __post_init__(self) -> None:
+        if (self.movement == "systolic") != (self.stationary is not None):
+            raise ValueError(
+                "`stationary` (input, weight or output) goes with `movement: systolic`; give "
+                "both or neither"
+            )
+        if self.movement == "systolic" and len(self.axes) != 2:
+            raise ValueError(
+                f"a systolic array has two axes, rows first; got {len(self.axes)} "
+                f"({', '.join(axis.name for axis in self.axes)})"
+            )
+        names = Counter(axis.name for axis in self.axes)
+        if repeated := [name for name, count in names.items() if count > 1]:
+            raise ValueError(f"axes of the same name: {', '.join(repeated)}")
+
+    @property
+    def places(self) -> float:
+        """Multiply-accumulates a cycle of one core."""
+        found = 1.0
+        for axis in self.axes:
+            found *= axis.size.value
+        return found

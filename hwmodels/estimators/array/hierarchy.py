@@ -1,0 +1,124 @@
+"""A device's array and memories in numbers a cycle: what the mapping of a nest runs on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from hwmodels.devices.device import Device, Memory
+from hwmodels.devices.spatial import CORES, ArrayAxis, Loop, Movement
+from hwmodels.errors import WorkError
+from hwmodels.tensors import TensorName
+
+SHARED_BY_CORES: tuple[Loop, ...] = ("B", "G", "K", "OY", "OX")
+"""Loops that cores divide among themselves, in that order: none of them adds up results."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axis:
+    """An axis of places; the cores of a unit are one, behind those of its array."""
+
+    name: str
+    size: int
+    unrolls: tuple[Loop, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """A memory of the hierarchy; bandwidth and capacity are of one instance."""
+
+    name: str
+    holds: tuple[TensorName, ...]
+    per: frozenset[str]
+    """Axes with one instance a place."""
+    capacity_bytes: float
+    bytes_per_cycle: float
+    read_j: float
+    """Of a byte."""
+    write_j: float
+    double_buffered: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hierarchy:
+    """Axes and levels, nearest to the array first; the last level is main memory."""
+
+    name: str
+    clock_hz: float
+    axes: tuple[Axis, ...]
+    levels: tuple[Level, ...]
+    movement: Movement
+    stationary: TensorName | None
+    load_hidden: bool
+
+    @classmethod
+    def of(cls, device: Device) -> Hierarchy:
+        """The hierarchy of a device of kind `array`.
+
+        Raises:
+            WorkError: Its matrix unit has no array.
+        """
+        unit = device.unit("matrix")
+        if unit.array is None:
+            raise WorkError(f"{device.name}: units: the matrix unit has no `array` to map on")
+        cores = (CORES, round(unit.count.value), SHARED_BY_CORES)
+        written = [_axis(axis) for axis in unit.array.axes]
+        axes = [*written, cores] if cores[1] > 1 else written
+        return cls(
+            name=device.name,
+            clock_hz=unit.clock_hz.value,
+            axes=tuple(Axis(name=n, size=s, unrolls=u) for n, s, u in axes),
+            levels=tuple(
+                _level(memory, unit.clock_hz.value) for memory in reversed(device.memories)
+            ),
+            movement=unit.array.movement,
+            stationary=unit.array.stationary,
+            load_hidden=unit.array.load == "hidden",
+        )
+
+    @property
+    def places(self) -> int:
+        """Multiply-accumulates a cycle of all cores, at the array's own width."""
+        found = 1
+        for axis in self.axes:
+            found *= axis.size
+        return found
+
+    @cached_property
+    def stages(self) -> tuple[tuple[int, ...], ...]:
+        """Levels that have one tile together, nearest to the array first.
+
+        Neighbours with an instance at the same places that hold different tensors: the register
+        files of a place.
+        """
+        found: list[list[int]] = []
+        for index, level in enumerate(self.levels):
+            joined = found and all(
+                self.levels[other].per == level.per
+                and not set(self.levels[other].holds) & set(level.holds)
+                for other in found[-1]
+            )
+            if joined and index < len(self.levels) - 1:
+                found[-1].append(index)
+            else:
+                found.append([index])
+        return tuple(map(tuple, found))
+
+
+def _axis(axis: ArrayAxis) -> tuple[str, int, tuple[Loop, ...]]:
+    return axis.name, round(axis.size.value), axis.unrolls
+
+
+def _level(memory: Memory, clock_hz: float) -> Level:
+    read = memory.energy_per_byte_j.value if memory.energy_per_byte_j else 0.0
+    write = memory.write_energy_per_byte_j
+    return Level(
+        name=memory.name,
+        holds=memory.holds,
+        per=frozenset(memory.per),
+        capacity_bytes=memory.capacity_bytes.value,
+        bytes_per_cycle=memory.bandwidth_bytes_per_s.value / clock_hz,
+        read_j=read,
+        write_j=read if write is None else write.value,
+        double_buffered=memory.double_buffered,
+    )

@@ -1,0 +1,251 @@
+"""Bytes that cross from level to level under tilings of a nest, many tilings at once.
+
+A tensor's tile at a level is replaced by the loops above it that it depends on; the innermost
+loops that it does not depend on leave it where it is (it is stationary). With S the elements of
+the tensor, and counts of the tiles above the cut:
+
+    crossing = S * prod(counts of reuse loops) / (counts of the stationary run)
+
+(the output crosses once more in each direction for each visit after its first). Windows of an
+input overlap between tiles and are read again. What the places of an axis share is read once
+where one instance of the level serves them, and once a place where there is one a place.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwmodels.devices.spatial import LOOPS
+from hwmodels.estimators.array.hierarchy import Hierarchy
+from hwmodels.estimators.array.nest import RELEVANT, REUSES, Floats, Nest
+from hwmodels.estimators.array.unrolling import Unrolling
+from hwmodels.tensors import TENSORS, TensorName
+
+ORDERS: tuple[tuple[TensorName, ...], ...] = tuple(itertools.permutations(TENSORS))
+"""Orders of the loops between two levels, innermost first: each tensor stands for the loops that
+reuse it. Groups, which nothing reuses, are outermost."""
+MULTIPLIER = -1
+"""The cut below the innermost level: between the multipliers and the memories."""
+_LOOP = {loop: index for index, loop in enumerate(LOOPS)}
+REUSE_INDICES = {t: [_LOOP[loop] for loop in LOOPS if loop in REUSES[t]] for t in TENSORS}
+RELEVANT_INDICES = {t: [_LOOP[loop] for loop in LOOPS if loop in RELEVANT[t]] for t in TENSORS}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crossing:
+    """Bytes that one tensor reads and writes at one level because of one cut, shape (n,)."""
+
+    level: int
+    tensor: TensorName
+    read: Floats
+    written: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """A nest on a hierarchy with its loops unrolled; tilings of it are what is compared."""
+
+    hierarchy: Hierarchy
+    nest: Nest
+    unrolling: Unrolling
+    resident: frozenset[TensorName] = frozenset()
+    """Tensors that stay on chip: their home is the outermost level below main memory."""
+    throughput: float = 1.0
+    """Multiply-accumulates of one place in a cycle: 2 where narrow elements share a multiplier."""
+
+    @cached_property
+    def sizes(self) -> Floats:
+        """Steps of each loop, rounded up to whole cycles of the array, shape (8,)."""
+        tile = self.unrolling.tile
+        return np.ceil(np.array(self.nest.sizes) / tile) * tile
+
+    @cached_property
+    def spread(self) -> tuple[Floats, ...]:
+        """Steps of each loop over the instances of each level, shape (8,) a level."""
+        return tuple(
+            self.unrolling.over(level.per, self.hierarchy) for level in self.hierarchy.levels
+        )
+
+    @cached_property
+    def instances(self) -> tuple[float, ...]:
+        """Instances of each level that work."""
+        return tuple(float(np.prod(spread)) for spread in self.spread)
+
+    @cached_property
+    def elements(self) -> dict[TensorName, float]:
+        """Elements of each tensor."""
+        whole = np.array(self.nest.sizes, dtype=float)
+        return {tensor: float(self.nest.footprint(tensor, whole)) for tensor in TENSORS}
+
+    @cached_property
+    def path(self) -> dict[TensorName, dict[int, int]]:
+        """Stage -> level that each tensor passes through, nearest to the array first."""
+        hierarchy = self.hierarchy
+        found = {}
+        for tensor in TENSORS:
+            levels = {
+                stage: index
+                for stage, members in enumerate(hierarchy.stages)
+                for index in members
+                if tensor in hierarchy.levels[index].holds
+            }
+            if tensor in self.resident and len(levels) > 1:
+                levels.pop(max(levels))
+            found[tensor] = levels
+        return found
+
+    def home(self, tensor: TensorName) -> int:
+        """The level where a tensor is as a whole."""
+        return max(self.path[tensor].values())
+
+    def upper(self, tensor: TensorName, cut: int) -> int | None:
+        """The next level of a tensor above a cut; None where it does not cross there."""
+        levels = self.path[tensor]
+        if cut != MULTIPLIER and cut not in levels:
+            return None
+        return next((levels[stage] for stage in sorted(levels) if stage > cut), None)
+
+    def runs(self, segment: Floats, order: tuple[TensorName, ...], outer: Floats) -> Floats:
+        """Counts of the stationary run of each tensor at the cut below a segment, shape (n, 3).
+
+        segment: steps of each loop between two levels, (n, 8); outer: (3,) the runs at the cut
+        above, which go on where nothing in the segment ends them.
+        """
+        groups = {t: segment[:, REUSE_INDICES[t]].prod(axis=1) for t in TENSORS}
+        found = np.empty((len(segment), len(TENSORS)))
+        for place, tensor in enumerate(TENSORS):
+            going = np.ones(len(segment), dtype=bool)
+            run = np.ones(len(segment))
+            for group in order:
+                if group == tensor:
+                    run = np.where(going, run * groups[group], run)
+                else:
+                    going &= groups[group] == 1
+            going &= segment[:, _LOOP["G"]] == 1
+            found[:, place] = np.where(going, run * outer[place], run)
+        return found
+
+    def crossings(self, cut: int, tiles: Floats, counts: Floats, runs: Floats) -> list[Crossing]:
+        """What crosses a cut, for many tilings.
+
+        Args:
+            cut: index of the stage below it, or `MULTIPLIER`.
+            tiles: (n, 8) steps of each loop below the cut.
+            counts: (n, 8) steps above it.
+            runs: (n, 3) counts of the stationary run of each tensor.
+        """
+        found = []
+        for place, tensor in enumerate(TENSORS):
+            above = self.upper(tensor, cut)
+            if above is None:
+                continue
+            again = counts[:, REUSE_INDICES[tensor]].prod(axis=1) / runs[:, place]
+            crossed = self._elements(tensor, cut, tiles, counts)
+            if tensor == "output":
+                up, down = self._of_output(crossed, again, cut, above)
+            else:
+                up = np.zeros(len(tiles))
+                down = crossed * again * self.nest.element_bytes(tensor)
+            outside = self._copies(tensor, above, tiles)
+            found.append(
+                Crossing(level=above, tensor=tensor, read=down * outside, written=up * outside)
+            )
+            if cut != MULTIPLIER:
+                here = self.path[tensor][cut]
+                inside = self._copies(tensor, here, tiles)
+                found.append(
+                    Crossing(level=here, tensor=tensor, read=up * inside, written=down * inside)
+                )
+        return found
+
+    def fits(self, stage: int, tiles: Floats, counts: Floats) -> NDArray[np.bool_]:
+        """Whether tiles fit the levels of a stage, shape (n,).
+
+        A tensor that is there as a whole needs no second buffer; one that stays on chip is there
+        as a whole at its home.
+        """
+        found = np.ones(len(tiles), dtype=bool)
+        for level in self.hierarchy.stages[stage]:
+            memory = self.hierarchy.levels[level]
+            used = np.zeros(len(tiles))
+            for tensor in memory.holds:
+                if stage in self.path[tensor]:
+                    used += self._held(tensor, level, tiles, counts)
+            found &= used <= memory.capacity_bytes * (1 + 1e-9)
+        return found
+
+    def can_hold(
+        self, tensor: TensorName, cut: int, tiles: Floats, counts: Floats
+    ) -> NDArray[np.bool_]:
+        """Whether the level below a cut has room for all of a tensor that tiles touch, (n,).
+
+        The multipliers have room for what they work on in one cycle.
+        """
+        if cut == MULTIPLIER:
+            steps = (tiles / self.unrolling.tile)[:, RELEVANT_INDICES[tensor]]
+            return steps.prod(axis=1) <= 1 + 1e-9  # type: ignore[no-any-return]
+        if cut not in self.path[tensor]:
+            return np.ones(len(tiles), dtype=bool)
+        level = self.path[tensor][cut]
+        capacity = self.hierarchy.levels[level].capacity_bytes
+        return self._held(tensor, level, tiles, counts) <= capacity * (1 + 1e-9)
+
+    def _held(self, tensor: TensorName, level: int, tiles: Floats, counts: Floats) -> Floats:
+        """Bytes of a tensor in one instance of a level, shape (n,)."""
+        if level == self.home(tensor):
+            whole = self.elements[tensor] * self.nest.element_bytes(tensor)
+            return np.full(len(tiles), whole)
+        moves = counts[:, RELEVANT_INDICES[tensor]].prod(axis=1) > 1
+        buffered = self.hierarchy.levels[level].double_buffered
+        copies = np.where(moves & buffered, 2.0, 1.0)
+        held = self._held_bytes(tensor, level, counts) * copies
+        share = np.maximum(tiles / self.spread[level], 1.0)
+        return self.nest.footprint(tensor, share) * held
+
+    def _held_bytes(self, tensor: TensorName, level: int, counts: Floats) -> Floats:
+        """Bytes of an element in a level, (n,): registers hold elements as they are multiplied."""
+        if tensor == "output":
+            partial = counts[:, REUSE_INDICES["output"]].prod(axis=1) > 1
+            return np.where(partial, self.nest.partial_bytes, self.nest.output_bytes)
+        in_place = bool(self.hierarchy.levels[level].per)
+        held = self.nest.register_bytes if in_place else self.nest.element_bytes(tensor)
+        return np.full(len(counts), held)
+
+    def _elements(self, tensor: TensorName, cut: int, tiles: Floats, counts: Floats) -> Floats:
+        """Elements of all tiles of a tensor together, overlaps of windows counted again."""
+        if tensor != "input":
+            return np.full(len(tiles), self.elements[tensor])
+        if self.nest.in_size == (0, 0):
+            taps = self.nest.expansion if cut == MULTIPLIER else 1.0
+            return np.full(len(tiles), self.elements[tensor] * taps)
+        moves = counts[:, RELEVANT_INDICES[tensor]].prod(axis=1)
+        touched = self.nest.footprint(tensor, tiles) * moves
+        # Edge tiles are smaller than the others: the share of the sizes that is padding.
+        real = np.array(self.nest.sizes, dtype=float)
+        edge = (real / (tiles * counts))[:, RELEVANT_INDICES[tensor]].prod(axis=1)
+        read: Floats = np.maximum(touched * np.minimum(edge, 1.0), self.elements[tensor])
+        return read
+
+    def _of_output(
+        self, crossed: Floats, visits: Floats, cut: int, above: int
+    ) -> tuple[Floats, Floats]:
+        """Bytes up and down: partial sums come back for every visit but the first."""
+        partial = self.nest.partial_bytes
+        complete = self.nest.output_bytes
+        if cut == MULTIPLIER and above != self.home("output"):
+            complete = partial  # rounded further out
+        again = crossed * (visits - 1) * partial
+        return again + crossed * complete, again
+
+    def _copies(self, tensor: TensorName, level: int, tiles: Floats) -> Floats:
+        """Elements over the instances of a level, over those that differ."""
+        spread = self.spread[level]
+        if tensor != "input" or self.nest.in_size == (0, 0):
+            return np.full(len(tiles), spread[REUSE_INDICES[tensor]].prod())
+        apart = self.nest.footprint(tensor, np.maximum(tiles / spread, 1.0)) * spread.prod()
+        return np.maximum(apart / self.nest.footprint(tensor, tiles), 1.0)  # type: ignore[no-any-return]

@@ -1,0 +1,101 @@
+"""Kernels without products: rows that the vector unit works through, beside what they move.
+
+t = max(operations / rate, bytes at the nearest level that holds them / bandwidth)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hwmodels.devices.device import Device
+from hwmodels.estimators.array.hierarchy import Hierarchy, Level
+from hwmodels.tensors import TensorName
+from hwmodels.work.kernel import Kernel
+from hwmodels.work.spatial_cost import LevelTraffic, SpatialCost
+
+OPS_PER_ELEMENT: Mapping[str, float] = {
+    "softmax": 5.0,  # maximum, subtract, exponential, sum, divide
+    "layernorm": 6.0,  # mean, subtract, square and sum, scale, multiply, add
+    "rmsnorm": 4.0,
+    "quantize": 2.0,  # scale and round
+}
+"""Vector operations of an element by kernel (`Kernel.detail` or kind); 1 of any other."""
+
+
+def vector_cost(kernel: Kernel, device: Device, hierarchy: Hierarchy) -> SpatialCost:
+    """What a kernel that multiplies nothing costs; its activations stay on chip if they fit."""
+    home = home_of(kernel, hierarchy)
+    main = hierarchy.levels[-1]
+    cold = float(kernel.weight_bytes) if kernel.weight_is_cold else 0.0
+    warm = float(kernel.weight_bytes) - cold
+    read = float(kernel.input_bytes + kernel.other_bytes)
+    moved = [
+        ("input", read, 0.0, home),
+        ("weight", cold, 0.0, main),
+        ("weight", warm, 0.0, home),
+        ("output", 0.0, float(kernel.write_bytes), home),
+    ]
+    traffic = tuple(
+        _traffic(name, got, put, level)  # type: ignore[arg-type]
+        for name, got, put, level in moved
+        if got or put
+    )
+    busy: dict[str, float] = {}
+    for _, got, put, level in moved:
+        busy[level.name] = busy.get(level.name, 0.0) + (got + put) / level.bytes_per_cycle
+    computing = vector_cycles(elements_of(kernel), kernel, device, hierarchy)
+    slowest = max(busy.values())
+    return SpatialCost(
+        cycles=max(computing, slowest),
+        compute_cycles=computing,
+        moving_cycles=slowest,
+        macs=0.0,
+        peak_macs_per_cycle=float(hierarchy.places),
+        compute_energy_j=0.0,
+        traffic=traffic,
+    )
+
+
+def vector_cycles(
+    elements: float, kernel: Kernel, device: Device, hierarchy: Hierarchy, name: str = ""
+) -> float:
+    """Cycles of the array's clock that the vector unit works on so many elements."""
+    unit = device.unit("vector")
+    fastest = max(rate.ops_per_s.value for rate in unit.rates)
+    operations = OPS_PER_ELEMENT.get(name or kernel.detail, OPS_PER_ELEMENT.get(kernel.kind, 1.0))
+    return elements * operations / fastest * hierarchy.clock_hz
+
+
+def elements_of(kernel: Kernel) -> float:
+    """Elements that a kernel reads or writes, whichever are more."""
+    counted = []
+    for bytes_, stored in (
+        (kernel.input_bytes + kernel.other_bytes, kernel.input_format),
+        (kernel.write_bytes, kernel.output_format),
+    ):
+        bits = stored.element.bits if stored is not None else 8
+        counted.append(bytes_ * 8 / bits)
+    return max(counted)
+
+
+def home_of(kernel: Kernel, hierarchy: Hierarchy) -> Level:
+    """The outermost level on chip that holds inputs and outputs, if the kernel's fit it."""
+    main = hierarchy.levels[-1]
+    if kernel.inputs_are_cold:
+        return main
+    moved = kernel.input_bytes + kernel.other_bytes + kernel.write_bytes
+    for level in reversed(hierarchy.levels[:-1]):
+        if level.per or not {"input", "output"} <= set(level.holds):
+            continue
+        return level if moved <= level.capacity_bytes else main
+    return main
+
+
+def _traffic(tensor: TensorName, read: float, written: float, level: Level) -> LevelTraffic:
+    return LevelTraffic(
+        level=level.name,
+        tensor=tensor,
+        read_bytes=read,
+        write_bytes=written,
+        energy_j=read * level.read_j + written * level.write_j,
+    )

@@ -1,0 +1,165 @@
+"""Cycles of arrays against closed forms, and the search against all mappings."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hwmodels.errors import WorkError
+from hwmodels.estimators.array.hierarchy import Axis, Hierarchy
+from hwmodels.estimators.array.mapping import Mapping, Order, cycles_of, decided
+from hwmodels.estimators.array.nest import Nest
+from hwmodels.estimators.array.schedule import Task, schedule
+from hwmodels.estimators.array.search import tilings
+from hwmodels.estimators.array.traffic import ORDERS, Placed
+from hwmodels.estimators.array.unrolling import unrolling_of
+from tests.hwmodels.estimators.array.chip import level, plain, systolic
+
+few = settings(max_examples=25, deadline=None)
+steps = st.integers(1, 300)
+
+
+def product(m: int, n: int, k: int) -> Nest:
+    return Nest(sizes=(1, 1, n, k, 1, m, 1, 1))
+
+
+@few
+@given(m=steps, n=steps, k=steps, rows=st.sampled_from([8, 16, 32]))
+def test_a_systolic_array_takes_the_cycles_of_the_closed_form(
+    m: int, n: int, k: int, rows: int
+) -> None:
+    columns = 16
+    folds = {
+        "weight": (k, n, m, 2 * rows),
+        "input": (k, m, n, 2 * rows),
+        "output": (m, n, k, rows),
+    }
+    for stationary, (on_rows, on_columns, streamed, filling) in folds.items():
+        hierarchy = systolic(stationary, rows, columns)  # type: ignore[arg-type]
+        found = schedule(hierarchy, Task(nest=product(m, n, k)), "latency").cost
+        tiles = math.ceil(on_rows / rows) * math.ceil(on_columns / columns)
+        assert found.compute_cycles == tiles * (filling + columns + streamed - 2)
+        assert found.macs == m * n * k
+
+
+def test_folds_that_hide_their_loads_fill_the_array_once() -> None:
+    hierarchy = systolic("weight", 16, 16, hidden=True)
+    long = schedule(hierarchy, Task(nest=product(100, 32, 32)), "latency").cost
+    assert long.compute_cycles == 4 * 100 + 16 + 30
+    # One row streams for one cycle: the next 16 rows of weights are waited for 15.
+    short = schedule(hierarchy, Task(nest=product(1, 32, 32)), "latency").cost
+    assert short.compute_cycles == 4 * 1 + 3 * 15 + 16 + 30
+
+
+def test_a_convolution_fills_a_systolic_array_as_its_product() -> None:
+    # 3 channels x 9 taps on 16 rows: two folds, not nine.
+    nest = Nest(sizes=(1, 2, 16, 3, 8, 8, 3, 3), in_size=(8, 8))
+    found = schedule(systolic("weight", 16, 16), Task(nest=nest), "latency").cost
+    assert found.compute_cycles == 2 * (32 + 16 + 128 - 2)
+
+
+def small() -> Hierarchy:
+    return plain(
+        (
+            level("near", 24, double_buffered=True, width=4.0),
+            level("far", 96, holds=("input", "weight"), double_buffered=True, width=2.0, read_j=6),
+            level("dram", 1e9, width=1.0, read_j=50, write_j=60),
+        ),
+        Axis(name="rows", size=2, unrolls=("C",)),
+    )
+
+
+def every_mapping(placed: Placed) -> float:
+    """The least energy x cycles of all mappings on the grid, each looked at."""
+    near, far = tilings(placed, 0), tilings(placed, 1)
+    best = math.inf
+    for outer, inner in itertools.product(far, near):
+        if (inner > outer).any():
+            continue
+        for orders in itertools.product(ORDERS, repeat=3):
+            mapping = Mapping(tiles=(tuple(inner), tuple(outer)), orders=orders)
+            found, _ = decided(placed, mapping)
+            counts = [placed.sizes / outer, placed.sizes / inner]
+            if not placed.fits(1, outer[None, :], counts[0][None, :])[0]:
+                continue
+            if not placed.fits(0, inner[None, :], counts[1][None, :])[0]:
+                continue
+            best = min(best, float(found.energy_j[0] * cycles_of(placed, found)[0][0]))
+    return best
+
+
+@pytest.mark.parametrize("sizes", [(4, 2, 2), (2, 4, 2), (2, 2, 4)])
+def test_the_search_finds_the_best_of_all_mappings_or_says_its_gap(
+    sizes: tuple[int, int, int],
+) -> None:
+    m, n, k = sizes
+    nest = replace(product(m, n, k), partial_bytes=2.0)
+    hierarchy = small()
+    placed = Placed(hierarchy=hierarchy, nest=nest, unrolling=unrolling_of(hierarchy, nest))
+    best = every_mapping(placed)
+    found = schedule(hierarchy, Task(nest=nest)).cost
+    goal = found.energy_j * found.cycles
+    assert best * (1 - 1e-9) <= goal <= best * (1 + found.gap) * (1 + 1e-9)
+    assert goal <= best * 1.001  # so small a grid is looked at as a whole
+
+
+def test_the_order_at_the_multipliers_keeps_one_tensor_in_place() -> None:
+    nest = product(8, 4, 4)
+    hierarchy = plain((level("near", 1e6), level("dram", 1e9)), Axis(
+        name="rows", size=1, unrolls=("C",)
+    ))  # fmt: skip
+    placed = Placed(hierarchy=hierarchy, nest=nest, unrolling=unrolling_of(hierarchy, nest))
+    whole = tuple(placed.sizes)
+    rows_innermost: Order = ("weight", "input", "output")
+    orders = (rows_innermost, ORDERS[0])
+    _, crossings = decided(placed, Mapping(tiles=(whole,), orders=orders))
+    read = {
+        (one.tensor, hierarchy.levels[one.level].name): float(one.read[0]) for one in crossings
+    }
+    assert read["weight", "near"] == 16  # once each: the eight rows pass by
+    assert read["input", "near"] == 8 * 4 * 4  # for every product
+
+
+def test_stalls_are_those_of_the_slowest_level() -> None:
+    # 64 x 64 weights at 4 bytes a cycle: 1024 cycles, and 64 rows of a 16 x 16 array 16 x 64.
+    hierarchy = systolic("weight", 16, 16, hidden=True)
+    slow = replace(
+        hierarchy,
+        levels=(*hierarchy.levels[:-1], replace(hierarchy.levels[-1], bytes_per_cycle=1.0)),
+    )
+    found = schedule(slow, Task(nest=product(8, 64, 64)), "latency").cost
+    moved = 8 * 64 + 64 * 64 + 8 * 64
+    assert found.compute_cycles < moved <= found.moving_cycles
+    assert found.moving_cycles < found.cycles < 2 * moved  # the first and last tiles show
+
+
+def test_a_level_that_is_filled_while_the_array_waits_costs_its_fills() -> None:
+    nest = product(16, 16, 16)
+    axis = Axis(name="rows", size=1, unrolls=("C",))
+    goals = []
+    for double_buffered in (True, False):
+        hierarchy = plain(
+            (
+                level("near", 1e6, width=8.0, double_buffered=double_buffered),
+                level("dram", 1e9, width=1e9),
+            ),
+            axis,
+        )
+        goals.append(schedule(hierarchy, Task(nest=nest), "latency").cost)
+    hidden, waiting = goals
+    # 3 x 256 elements of one byte cross the level's border, 8 bytes a cycle.
+    assert waiting.cycles - waiting.compute_cycles == pytest.approx(3 * 256 / 8, abs=1)
+    assert hidden.cycles == hidden.moving_cycles or hidden.stall_cycles < 1
+
+
+def test_a_level_too_small_for_one_tile_is_named() -> None:
+    hierarchy = plain(
+        (level("near", 2), level("dram", 1e9)), Axis(name="rows", size=4, unrolls=("C",))
+    )
+    with pytest.raises(WorkError, match=r"plain: memories: near of 2 B cannot hold one tile"):
+        schedule(hierarchy, Task(nest=product(8, 8, 8)))
