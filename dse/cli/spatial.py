@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def spatial_record(cost: SpatialCost | None) -> dict[str, object]:
-    """What a program reads of an array's work; empty where the estimator schedules nothing."""
+    """An array's work for programs; empty where the estimator schedules nothing."""
     if cost is None:
         return {}
     return {

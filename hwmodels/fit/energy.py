@@ -95,7 +95,7 @@ class Calls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyFit:
-    """What was fitted."""
+    """The fitted parts."""
 
     constants: EnergyConstants
     dram_j: float

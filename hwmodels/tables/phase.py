@@ -161,7 +161,7 @@ class PhaseTable:
         )
 
     def _spatial(self, columns: Floats) -> SpatialCost | None:
-        """What the kernels kept apart do on an array, by their seconds in these columns."""
+        """The work on an array of the kernels kept apart, by their seconds in these columns."""
         return SpatialCost.total(
             one.cost.spatial.scaled(float(seconds) / one.cost.latency_s)
             for one, seconds in zip(self.kernels, columns[len(COLUMNS) :], strict=True)

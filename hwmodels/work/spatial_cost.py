@@ -1,4 +1,4 @@
-"""What a kernel does on a spatial array or an NPU: cycles, and bytes and joules by level."""
+"""A kernel's work on a spatial array or an NPU: cycles, and bytes and joules by level."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class SpatialCost:
     traffic: tuple[LevelTraffic, ...] = ()
     """Nearest to the array first."""
     gap: float = 0.0
-    """How much better than the mapping found the best one can be at most: 0.02 is 2 % of the
+    """Most that the best mapping can be better than the one found: 0.02 is 2 % of the
     cost that the search minimised. 0 is an exact optimum, or a schedule that is not searched."""
 
     @property
@@ -57,7 +57,7 @@ class SpatialCost:
         return self.compute_energy_j + sum(one.energy_j for one in self.traffic)
 
     def scaled(self, factor: float) -> SpatialCost:
-        """What `factor` such kernels do."""
+        """The work of `factor` such kernels."""
         return replace(
             self,
             cycles=self.cycles * factor,

@@ -30,7 +30,7 @@ SPREAD = 2.0
 
 
 SCORES: tuple[frozenset[TensorName], ...] = (frozenset({"output"}), frozenset({"input"}))
-"""What the scores are of the two products of attention: they stay on chip if they fit."""
+"""The scores among the tensors of the two products of attention: they stay on chip if they fit."""
 
 
 class ArrayEstimator:

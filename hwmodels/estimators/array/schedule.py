@@ -1,4 +1,4 @@
-"""What a nest costs on a hierarchy: unrolled, mapped, and accounted by level and tensor."""
+"""The cost of a nest on a hierarchy: unrolled, mapped, and accounted by level and tensor."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ class Placed:
         return found
 
     def crossings(self, cut: int, tiles: Floats, counts: Floats, runs: Floats) -> list[Crossing]:
-        """What crosses a cut, for many tilings.
+        """The bytes that cross a cut, for many tilings.
 
         Args:
             cut: index of the stage below it, or `MULTIPLIER`.

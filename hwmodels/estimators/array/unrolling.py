@@ -1,4 +1,4 @@
-"""Which loops of a nest the places of an array work on at once."""
+"""The loops of a nest that the places of an array work on at once."""
 
 from __future__ import annotations
 

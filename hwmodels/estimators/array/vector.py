@@ -23,7 +23,7 @@ OPS_PER_ELEMENT: Mapping[str, float] = {
 
 
 def vector_cost(kernel: Kernel, device: Device, hierarchy: Hierarchy) -> SpatialCost:
-    """What a kernel that multiplies nothing costs; its activations stay on chip if they fit."""
+    """The cost of a kernel that multiplies nothing; its activations stay on chip if they fit."""
     home = home_of(kernel, hierarchy)
     main = hierarchy.levels[-1]
     cold = float(kernel.weight_bytes) if kernel.weight_is_cold else 0.0
