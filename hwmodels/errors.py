@@ -6,6 +6,7 @@ HardwareError
 ├── DeviceError         a device file: unknown key, missing figure, wrong unit
 ├── RuntimeModeError    a runtime file: unknown key, operand, device
 ├── MeasurementError    an operator table: missing column, unknown op, wrong shape
+├── CircuitError        a circuit outside of what its model holds for: node, capacity, format
 ├── PluginError         code of another package that is named, but cannot be had
 └── WorkError           work that cannot be priced: an op without the sizes it needs
 
@@ -48,6 +49,10 @@ class MeasurementError(HardwareError, ValueError):
 
 class WorkError(HardwareError, ValueError):
     """The work cannot be priced."""
+
+
+class CircuitError(HardwareError, ValueError):
+    """No circuit model holds for what is asked."""
 
 
 class PluginError(HardwareError, ValueError):

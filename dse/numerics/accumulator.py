@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,80 +12,9 @@ from torch import Tensor
 from dse.numerics.grids.errors import QuantizeError
 from dse.numerics.grids.grid import grid_of
 from dse.numerics.numba.accumulation import blocked_sum, integer_sum
-from hwmodels.formats.catalog import format
-from hwmodels.formats.quantizer import Rounding
+from hwmodels.formats.accumulator import ACCUMULATORS, Accumulator
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accumulator:
-    """The way in which products of a dot product are summed.
-
-    `float`: `chunk` products at a time are aligned to the largest exponent among them and the
-    running sum, cut to `alignment_bits` fraction bits (0: added exactly), and the sum is rounded
-    to `encoding` as `rounding` says. After `promote_every` products the running sum moves into a
-    float32.
-    `integer`: codes are added in `bits` that wrap around; after `promote_every` products the sum
-    spills into int32. `exact`: a quire, rounded once to float32.
-    """
-
-    name: str
-    kind: Literal["float", "integer", "exact"]
-    encoding: str = "fp32"
-    """Of the running sum, as `hwmodels.formats.catalog.format` names it."""
-    rounding: Rounding = "nearest_even"
-    chunk: int = 1
-    alignment_bits: int = 0
-    promote_every: int = 0
-    bits: int = 32
-    source: str = ""
-
-
-ACCUMULATORS: Mapping[str, Accumulator] = MappingProxyType(
-    {
-        entry.name: entry
-        for entry in (
-            Accumulator(name="fp32", kind="float", source="sequential IEEE binary32"),
-            Accumulator(name="fp16", kind="float", encoding="fp16", source="sequential binary16"),
-            Accumulator(name="bf16", kind="float", encoding="bf16", source="sequential bfloat16"),
-            Accumulator(
-                name="hopper_fp8",
-                kind="float",
-                encoding="e8m13",
-                rounding="zero",
-                chunk=32,
-                alignment_bits=13,
-                source="measured: studies/silicon (torch._scaled_mm, fast, on an H100)",
-            ),
-            Accumulator(
-                name="hopper_fp8_promoted",
-                kind="float",
-                encoding="e8m13",
-                rounding="zero",
-                chunk=32,
-                alignment_bits=13,
-                promote_every=128,
-                source="measured: studies/silicon (torch._scaled_mm, precise, on an H100)",
-            ),
-            Accumulator(
-                name="hopper_16bit",
-                kind="float",
-                rounding="zero",
-                chunk=16,
-                alignment_bits=25,
-                source="measured: studies/silicon (torch.mm of bf16 and fp16 on an H100)",
-            ),
-            Accumulator(name="int32", kind="integer", source="int8 dot products (dp4a, VNNI)"),
-            Accumulator(
-                name="int16_spill4",
-                kind="integer",
-                bits=16,
-                promote_every=4,
-                source="FBGEMM acc16, arXiv 2101.05615",
-            ),
-            Accumulator(name="quire", kind="exact", source="Posit Standard (2022), section 3.1"),
-        )
-    }
-)
+__all__ = ["ACCUMULATORS", "Accumulator", "matmul"]
 
 
 def matmul(a: Tensor, b: Tensor, accumulator: Accumulator) -> Tensor:
@@ -122,9 +47,7 @@ def matmul(a: Tensor, b: Tensor, accumulator: Accumulator) -> Tensor:
         accumulator.chunk,
         accumulator.alignment_bits,
         accumulator.promote_every or max(a.shape[1], 1),
-        grid_of(
-            format(accumulator.encoding).element.replaced(overflow="inf"), accumulator.rounding
-        ),
+        grid_of(accumulator.element, accumulator.rounding),
     )
     return torch.from_numpy(out).to(a.device)
 

@@ -21,6 +21,7 @@ from hwmodels.devices.quantity import (
     Count,
     EnergyPerByte,
     EnergyPerOp,
+    Exponent,
     Frequency,
     Positive,
     Price,
@@ -173,6 +174,8 @@ class Link(Entry):
     """Least time of a collective, beside its steps (`hwmodels.tables.collectives`)."""
     step_s: Annotated[Time | None, Field(validation_alias="step")] = None
     """Latency of one step of a ring."""
+    contention: Exponent | None = None
+    """Of a link through the host: n GPUs have (n/2)^-contention of the bandwidth of two, each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

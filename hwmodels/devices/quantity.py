@@ -14,7 +14,7 @@ from hwmodels.validation import INLINE, Entry
 Kind = Literal["measured", "datasheet", "scaled", "assumed"]
 Dimension = Literal[
     "rate", "bandwidth", "capacity", "frequency", "time", "power",
-    "energy_per_op", "energy_per_byte", "area", "count", "price",
+    "energy_per_op", "energy_per_byte", "area", "count", "price", "exponent",
 ]  # fmt: skip
 
 UNITS: dict[str, tuple[Dimension, float]] = {
@@ -32,6 +32,7 @@ UNITS: dict[str, tuple[Dimension, float]] = {
     "fJ/op": ("energy_per_op", 1e-15),
     "J/B": ("energy_per_byte", 1.0), "pJ/B": ("energy_per_byte", 1e-12),
     "mm2": ("area", 1.0), "count": ("count", 1.0), "USD/h": ("price", 1.0),
+    "exponent": ("exponent", 1.0),
 }  # fmt: skip
 """Unit to dimension and factor to the dimension's base unit (SI; mm2 for area)."""
 
@@ -47,6 +48,7 @@ LIMITS: dict[Dimension, tuple[float, float, str]] = {
     "area": (1e-3, 5e4, "0.001 mm2 to one wafer"),
     "count": (1, 1e6, "1 to a million"),
     "price": (1e-3, 1e3, "0.001 to 1000 USD an hour"),
+    "exponent": (1e-3, 4.0, "0.001 to 4"),
 }
 """Range of any device of today, in base units: a prefix that is off by 1000 or a unit that is
 bits for bytes on an extreme part falls outside; `hwmodels.devices.check` relates figures to each
@@ -157,3 +159,4 @@ EnergyPerByte = Annotated[SourcedValue, _figure("energy_per_byte")]
 Area = Annotated[SourcedValue, _figure("area")]
 Count = Annotated[SourcedValue, _figure("count")]
 Price = Annotated[SourcedValue, _figure("price")]
+Exponent = Annotated[SourcedValue, _figure("exponent")]

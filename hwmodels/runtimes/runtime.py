@@ -115,9 +115,7 @@ class KernelMode(Entry):
 
     def runs_on(self, architecture: Architecture) -> bool:
         """Whether the kernel exists for the architecture, as far as its ranges say."""
-        return not self.architectures or any(
-            bounds.includes(architecture) for bounds in self.architectures
-        )
+        return _runs_on(self.architectures, architecture)
 
     def accepts(
         self, kind: OpKind, quantizers: Mapping[OperandName, Quantizer], default_element: str
@@ -157,6 +155,26 @@ class AttentionKernel(Entry):
         return _among(element, self.cache) and any(
             bounds.includes(architecture) for bounds in self.architectures
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerAllReduce(Entry):
+    """All-reduce kernels over peer memory (one shot, two shots) and the messages they are for."""
+
+    limits: Annotated[Mapping[int, Annotated[int, Field(gt=0)]], Field(min_length=1)]
+    """Largest message in bytes, by up to how many GPUs; longer ones are NCCL's, and so are those
+    of more GPUs."""
+    architectures: tuple[ArchitectureRange, ...] = ()
+    """None: all."""
+    source: str
+
+    def runs_on(self, architecture: Architecture) -> bool:
+        """Whether the limits are those of the architecture."""
+        return _runs_on(self.architectures, architecture)
+
+    def limit_bytes(self, ways: int) -> int:
+        """Largest message of so many GPUs; 0 for more than the kernels take."""
+        return self.limits[min(most)] if (most := [n for n in self.limits if n >= ways]) else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,8 +239,8 @@ class Runtime(Entry):
     """Whether fused attention takes a mask that is expanded along the keys."""
     switch_cycles: Annotated[float, Field(ge=0)] = 0.0
     """Cycles that a kernel starts later after one of another kind than after itself."""
-    peer_all_reduce: bool = False
-    """Whether it has all-reduce kernels over peer memory beside NCCL."""
+    peer_all_reduce: tuple[PeerAllReduce, ...] = ()
+    """All-reduce kernels over peer memory beside NCCL; the first for the architecture counts."""
     shares_tables: bool = False
     """Whether a look-up reads the table that a product of the same constant stores, in whatever
     format; others keep a table of look-ups in 16 bits."""
@@ -253,6 +271,11 @@ class Runtime(Entry):
         fitting = (one for one in self.paged_attention if one.takes(architecture, element))
         return next(fitting, None)
 
+    def peer_limit_bytes(self, architecture: Architecture, ways: int) -> int:
+        """Largest message that so many GPUs sum over peer memory; 0 where they never do."""
+        fitting = (one for one in self.peer_all_reduce if one.runs_on(architecture))
+        return next((one.limit_bytes(ways) for one in fitting), 0)
+
     def quantisation_of(self, quantizer: Quantizer) -> Quantisation:
         """The kernels that quantise an activation in a format: the file's, else the fewest."""
         return next(one for one in (*self.quantisation, *DEFAULT) if one.takes(quantizer))
@@ -260,3 +283,7 @@ class Runtime(Entry):
 
 def _among(value: object, allowed: tuple[object, ...]) -> bool:
     return not allowed or value in allowed
+
+
+def _runs_on(ranges: tuple[ArchitectureRange, ...], architecture: Architecture) -> bool:
+    return not ranges or any(bounds.includes(architecture) for bounds in ranges)

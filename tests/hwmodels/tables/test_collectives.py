@@ -6,10 +6,18 @@ from dataclasses import replace
 
 import pytest
 
+from hwmodels.devices.device import Link
 from hwmodels.devices.load import load_device
 from hwmodels.errors import WorkError
 from hwmodels.runtimes.load import load_runtime
-from hwmodels.tables.collectives import collective_costs, peer_all_reduce_s, ring_s
+from hwmodels.tables.collectives import (
+    HOSTS,
+    SPREAD,
+    collective_costs,
+    latencies,
+    peer_all_reduce_s,
+    ring_s,
+)
 from hwmodels.work.kernel import Kernel
 from hwmodels.work.loops import CollectiveLoops
 
@@ -82,13 +90,84 @@ def test_gpus_that_share_a_host_get_slower_with_their_number() -> None:
     assert four > 4 * two
 
 
-def test_figures_that_were_not_measured_widen_the_interval() -> None:
-    device, runtime = load_device("h100-sxm"), load_runtime("vllm")
-    bare = replace(device, links=(replace(device.links[0], start_s=None, step_s=None),))
-    known, guessed = (
-        collective_costs([kernel("all_reduce", 4, MIB)], one, runtime)[0] for one in (device, bare)
+def test_the_worst_host_is_the_one_that_was_measured() -> None:
+    (link,) = load_device("l40s").links
+    assert link.contention is not None
+    assert max(HOSTS) == link.contention.value
+
+
+def test_of_a_host_that_nobody_measured_the_interval_goes_from_none_to_the_worst() -> None:
+    """Eight GPUs of a host: 4^0.5 slower than alone, and 4^2.1 at worst."""
+    runtime, large = load_runtime("vllm"), kernel("all_reduce", 8, 1024 * MIB)
+    (cost,) = collective_costs([large], load_device("rtx-4090"), runtime)
+    (pair,) = collective_costs(
+        [kernel("all_reduce", 2, 1024 * MIB)], load_device("rtx-4090"), runtime
     )
-    assert guessed.high_s / guessed.low_s > 2 * known.high_s / known.low_s
+    low, high = SPREAD["unseen"]
+    assert cost.latency_s / (cost.low_s / low) == pytest.approx(4**0.5, rel=0.01)
+    assert (cost.high_s / high) / cost.latency_s == pytest.approx(4**1.6, rel=0.01)
+    assert pair.high_s / pair.low_s == pytest.approx(high / low)
+
+
+def test_a_link_without_figures_has_those_of_its_generation() -> None:
+    """H100 and L40S: 4.75 and 0.794 us, 4.2 and 0.92 us."""
+    (h200,), (l4,) = (load_device(name).links for name in ("h200-sxm", "l4"))
+    for link, start_us, step_us, expected in (
+        (h200, 4.75, 0.794, "generation"),
+        (l4, 4.2, 0.92, "unseen"),
+    ):
+        start, step, standing = latencies(link)
+        assert start == pytest.approx(start_us * 1e-6)
+        assert step == pytest.approx(step_us * 1e-6)
+        assert standing == expected
+
+
+def test_a_link_of_no_known_kind_has_the_means_of_the_nvlinks() -> None:
+    """(9.26 x 4.75 x 7.05)^(1/3) = 6.77 us, (0.861 x 0.794 x 1.359)^(1/3) = 0.976 us."""
+    (known,) = load_device("tpu-v5p").links
+    strange = Link(name="ici", bandwidth_bytes_per_s=known.bandwidth_bytes_per_s)
+    start, step, standing = latencies(strange)
+    assert start == pytest.approx(6.77e-6, rel=1e-3)
+    assert step == pytest.approx(0.976e-6, rel=1e-3)
+    assert standing == "unseen"
+
+
+def test_messages_beyond_a_runtime_s_limit_are_nccl_s() -> None:
+    """TensorRT-LLM: 16 MB between two GPUs, 8 MB among more."""
+    device, runtime = load_device("h100-sxm"), load_runtime("tensorrt-llm")
+    (link,) = device.links
+    for ways, limit in ((2, 16_000_000), (8, 8_000_000)):
+        within, beyond = collective_costs(
+            [kernel("all_reduce", ways, limit), kernel("all_reduce", ways, limit + 1)],
+            device,
+            runtime,
+        )
+        assert within.latency_s == pytest.approx(peer_all_reduce_s(limit, ways, link))
+        assert beyond.latency_s == pytest.approx(ring_s("all_reduce", limit + 1, ways, link))
+
+
+def test_limits_are_those_of_the_architecture_and_of_so_many_gpus() -> None:
+    runtime = load_runtime("vllm")
+    hopper, ada = (load_device(name).architecture for name in ("h100-sxm", "l40s"))
+    limits = [runtime.peer_limit_bytes(hopper, ways) // MIB for ways in (2, 3, 4, 6, 8, 16)]
+    assert limits == [64, 32, 32, 64, 64, 0]
+    assert runtime.peer_limit_bytes(ada, 4) == 8 * MIB
+    assert load_runtime("torch-eager").peer_limit_bytes(hopper, 2) == 0
+
+
+def test_figures_that_were_not_measured_widen_the_interval() -> None:
+    """Own latencies, those of the generation, those of other links."""
+    device, runtime = load_device("h100-sxm"), load_runtime("vllm")
+    bare = replace(device.links[0], start_s=None, step_s=None)
+    links = (device.links[0], bare, replace(bare, name="infinity-fabric"))
+    costs = [
+        collective_costs(
+            [kernel("all_reduce", 4, MIB)], replace(device, links=(link,)), runtime
+        )[0]
+        for link in links
+    ]  # fmt: skip
+    known, sibling, guessed = (cost.high_s / cost.low_s for cost in costs)
+    assert known < sibling < guessed
 
 
 def test_a_device_without_links_cannot_take_part() -> None:

@@ -1,0 +1,167 @@
+"""Accumulators: the number that products of a dot product are summed in, and how."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from hwmodels.errors import UnknownFormatError, nearest
+from hwmodels.formats.catalog import format
+from hwmodels.formats.encoding import Encoding
+from hwmodels.formats.quantizer import Rounding
+
+AccumulatorOverflow = Literal["wrap", "saturate", "inf"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accumulator:
+    """The way in which products of a dot product are summed.
+
+    `float`: `chunk` products at a time are aligned to the largest exponent among them and the
+    running sum, cut to `alignment_bits` fraction bits (0: added exactly), and the sum is rounded
+    to `encoding` as `rounding` says. After `promote_every` products the running sum moves into a
+    float32.
+    `integer`: codes are added in `bits` that wrap around or saturate; after `promote_every`
+    products the sum spills into int32. `exact`: a quire, rounded once to float32.
+    """
+
+    name: str
+    kind: Literal["float", "integer", "exact"]
+    encoding: str = "fp32"
+    """Of the running sum, as `hwmodels.formats.catalog.format` names it."""
+    rounding: Rounding = "nearest_even"
+    overflow: AccumulatorOverflow = "wrap"
+    """Integers: what a sum beyond `bits` does. Floats become infinite, or with `saturate` the
+    largest number."""
+    chunk: int = 1
+    alignment_bits: int = 0
+    promote_every: int = 0
+    bits: int = 32
+    source: str = ""
+
+    @property
+    def element(self) -> Encoding:
+        """The encoding of the running sum of a float accumulator."""
+        overflow = "saturate" if self.overflow == "saturate" else "inf"
+        return format(self.encoding).element.replaced(overflow=overflow)
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits of the running sum; 32 of a quire's result."""
+        return self.bits if self.kind == "integer" else self.element.bits
+
+
+ACCUMULATORS: Mapping[str, Accumulator] = MappingProxyType(
+    {
+        entry.name: entry
+        for entry in (
+            Accumulator(name="fp32", kind="float", source="sequential IEEE binary32"),
+            Accumulator(name="fp16", kind="float", encoding="fp16", source="sequential binary16"),
+            Accumulator(name="bf16", kind="float", encoding="bf16", source="sequential bfloat16"),
+            Accumulator(
+                name="hopper_fp8",
+                kind="float",
+                encoding="e8m13",
+                rounding="zero",
+                chunk=32,
+                alignment_bits=13,
+                source="measured: studies/silicon (torch._scaled_mm, fast, on an H100)",
+            ),
+            Accumulator(
+                name="hopper_fp8_promoted",
+                kind="float",
+                encoding="e8m13",
+                rounding="zero",
+                chunk=32,
+                alignment_bits=13,
+                promote_every=128,
+                source="measured: studies/silicon (torch._scaled_mm, precise, on an H100)",
+            ),
+            Accumulator(
+                name="hopper_16bit",
+                kind="float",
+                rounding="zero",
+                chunk=16,
+                alignment_bits=25,
+                source="measured: studies/silicon (torch.mm of bf16 and fp16 on an H100)",
+            ),
+            Accumulator(name="int32", kind="integer", source="int8 dot products (dp4a, VNNI)"),
+            Accumulator(
+                name="int16_spill4",
+                kind="integer",
+                bits=16,
+                promote_every=4,
+                source="FBGEMM acc16, arXiv 2101.05615",
+            ),
+            Accumulator(name="quire", kind="exact", source="Posit Standard (2022), section 3.1"),
+        )
+    }
+)
+_INTEGER = re.compile(r"int(\d{1,2})")
+_NUMBERED = {re.compile(r"chunk(\d+)"): "chunk", re.compile(r"spill(\d+)"): "promote_every"}
+_ROUNDINGS: tuple[Rounding, ...] = ("nearest_even", "zero", "stochastic")
+WIDEST, NARROWEST = 32, 4
+"""Bits of integer accumulators."""
+
+
+def accumulator(name: str) -> Accumulator:
+    """The accumulator of a name: one of `ACCUMULATORS`, or a width and words behind colons.
+
+    `int16`, `int20:saturate`, `fp16:zero`, `e6m9:stochastic`, `bf16:chunk8`, `fp16:spill128`:
+    integers of 4 to 32 bits wrap or `saturate`; floats round `nearest_even` (default), to `zero`
+    or `stochastic`; `chunkN` adds N products exactly before it rounds, `spillN` moves the sum into
+    a wider one (float32, int32) after N products.
+
+    Raises:
+        UnknownFormatError: No such accumulator, or a word that means nothing for it.
+    """
+    if name in ACCUMULATORS:
+        return ACCUMULATORS[name]
+    head, *words = name.split(":")
+    fields: dict[str, object] = {"name": name}
+    if match := _INTEGER.fullmatch(head):
+        bits = int(match[1])
+        if not NARROWEST <= bits <= WIDEST:
+            raise UnknownFormatError(
+                f"accumulator {name!r}: integers have {NARROWEST} to {WIDEST} bits, got {bits}"
+            )
+        fields |= {"kind": "integer", "bits": bits}
+    else:
+        fields |= {"kind": "float", "encoding": _float(head, name)}
+    for word in words:
+        fields |= _word(word, name, integer=fields["kind"] == "integer")
+    return Accumulator(**fields)  # type: ignore[arg-type]
+
+
+def _float(head: str, name: str) -> str:
+    known = [*ACCUMULATORS, "int16", "e6m9"]
+    try:
+        element = format(head).element
+    except UnknownFormatError:
+        element = None
+    if element is None or element.kind != "float" or not element.signed:
+        raise UnknownFormatError(
+            f"accumulator {name!r}: expected a float with a sign (fp16, e6m9), an integer (int16) "
+            f"or a known one, got {head!r}{nearest(head, known)}"
+        )
+    return head
+
+
+def _word(word: str, name: str, *, integer: bool) -> dict[str, object]:
+    for pattern, field in _NUMBERED.items():
+        match = pattern.fullmatch(word)
+        if match and int(match[1]) > 0 and not (integer and field == "chunk"):
+            return {field: int(match[1])}
+    if not integer and word in _ROUNDINGS:
+        return {"rounding": word}
+    if word == "saturate" or (integer and word == "wrap"):
+        return {"overflow": word}
+    known = ["saturate", "spill128"]
+    known += ["wrap"] if integer else ["chunk8", *_ROUNDINGS]
+    raise UnknownFormatError(
+        f"accumulator {name!r}: {word!r} means nothing here{nearest(word, known)}; "
+        f"words: {', '.join(known)}"
+    )
