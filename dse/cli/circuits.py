@@ -1,4 +1,4 @@
-"""What a format's multiply-accumulate circuit takes, for `dse formats`."""
+"""Area and energy of a format's multiply-accumulate circuit, for `dse formats`."""
 
 from __future__ import annotations
 

@@ -194,7 +194,7 @@ def tree(product: Word, lanes: int, accumulated: Accumulator) -> tuple[Gates, Wo
 
 
 def _blocks(total: Word, design: MacDesign, scale: BlockScale) -> tuple[Gates, Gates]:
-    """What is done for every sum of the lanes, and what for every block."""
+    """The work for every sum of the lanes, and that for every block."""
     accumulated = design.accumulator
     steps = max(math.ceil(scale.group / design.lanes), 1)
     often = Gates()

@@ -44,7 +44,7 @@ class SharedMac:
 
 @dataclass(frozen=True, slots=True)
 class SharedMode:
-    """What a shared unit does with one pair of elements."""
+    """The work of a shared unit with one pair of elements."""
 
     products: int
     """A cycle."""

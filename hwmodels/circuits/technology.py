@@ -64,7 +64,7 @@ ALADDIN = Technology(
         "hwcomponents-library 1.0.58); what is no adder in Horowitz's proportion"
     ),
 )
-"""What Accelergy, Timeloop and their successors price arithmetic with."""
+"""The source that Accelergy, Timeloop and their successors price arithmetic with."""
 TECHNOLOGIES: Mapping[str, Technology] = {entry.name: entry for entry in (HOROWITZ, ALADDIN)}
 
 

@@ -69,7 +69,7 @@ FLIP_FLOP_NM = 25.0
 
 
 def fitted(units: Mapping[str, Unit]) -> dict[str, tuple[float, float]]:
-    """What an adding and a steering gate take: `area` in um2, `energy` in pJ.
+    """Prices of an adding and a steering gate: `area` in um2, `energy` in pJ.
 
     Units without steering gates leave that constant at 0.
     """
