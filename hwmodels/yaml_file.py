@@ -48,18 +48,22 @@ class _WrongNodeError(Exception):
         self.line = node.start_mark.line + 1
 
 
-def read_yaml(path: Path, error: type[Exception], *, what: str = "file") -> object:
+def read_yaml(
+    path: Path, error: type[Exception], *, what: str = "file", last_wins: bool = False
+) -> object:
     """Content of a YAML file.
 
     Args:
         path: The file.
         error: Class of the error for a file that cannot be used.
         what: What the error calls the file: "space file".
+        last_wins: Of a key that stands twice the last one counts, as in files of programs that
+            read them so; else it is an error.
 
     Raises:
         Exception: `error`; the message has the file, and the line where there is one.
     """
-    return parse_yaml(read_text(path, error, what=what), str(path), error)
+    return parse_yaml(read_text(path, error, what=what), str(path), error, last_wins=last_wins)
 
 
 def read_text(path: Path, error: type[Exception], *, what: str = "file") -> str:
@@ -85,7 +89,9 @@ def read_text(path: Path, error: type[Exception], *, what: str = "file") -> str:
     return text
 
 
-def parse_yaml(text: str, origin: str, error: type[Exception]) -> object:
+def parse_yaml(
+    text: str, origin: str, error: type[Exception], *, last_wins: bool = False
+) -> object:
     """Content of a YAML text; `origin` names it in errors.
 
     Dates stay texts, as no field holds a date.
@@ -99,7 +105,7 @@ def parse_yaml(text: str, origin: str, error: type[Exception]) -> object:
             node = loader.get_single_node()
             if node is None:
                 return None
-            _Check(loader).extent(node)
+            _Check(loader, last_wins=last_wins).extent(node)
             return loader.construct_document(node)
         finally:
             loader.dispose()
@@ -139,8 +145,9 @@ _ByHand.add_representer(dict, _inline)
 class _Check:
     """A walk over the nodes of a text, each once, that refuses what no file of ours holds."""
 
-    def __init__(self, loader: yaml.SafeLoader) -> None:
+    def __init__(self, loader: yaml.SafeLoader, *, last_wins: bool) -> None:
         self._loader = loader
+        self._last_wins = last_wins
         self._known: dict[int, _Extent] = {}
         self._open: set[int] = set()
 
@@ -183,7 +190,7 @@ class _Check:
         if key.tag not in (_CORE + "str", _CORE + "merge"):
             shown = f" {key.value}" if isinstance(key, yaml.ScalarNode) else ""
             raise _WrongNodeError(key, f"key{shown}: expected a text; put it in quotes")
-        if key.value in seen:
+        if key.value in seen and not self._last_wins:
             raise _WrongNodeError(key, f"key {key.value!r} stands twice; keep one")
         seen.add(key.value)
 

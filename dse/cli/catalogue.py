@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from dse.cli.new_device import new_device
+from dse.cli.device.new import new_device
+from dse.cli.device.zigzag import from_zigzag, to_zigzag
 from dse.cli.screen import JsonFlag, Rows, Screen
 
 Name = Annotated[str | None, typer.Argument(help="One entry, with everything known about it.")]
@@ -37,9 +38,27 @@ def devices(
         str, typer.Option(help="With --new: of figures that name no source of their own.")
     ] = "",
     ask: Annotated[bool | None, typer.Option(help="With --new: ask for what is not set.")] = None,
+    zigzag: Annotated[
+        Path | None,
+        typer.Option(
+            "--from-zigzag", metavar="ACCELERATOR.yaml", help="Write a ZigZag accelerator's file."
+        ),
+    ] = None,
+    mapping: Annotated[
+        Path | None,
+        typer.Option(metavar="MAPPING.yaml", help="With --from-zigzag: loops of each axis."),
+    ] = None,
+    as_zigzag: Annotated[
+        bool, typer.Option("--to-zigzag", help="The device as a ZigZag accelerator file.")
+    ] = False,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", metavar="FILE.yaml", help="With --new.  [default: NAME.yaml]"),
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="FILE.yaml",
+            help="With --new  [default: NAME.yaml], --from-zigzag and --to-zigzag.",
+        ),
     ] = None,
     json: JsonFlag = False,
 ) -> None:
@@ -53,8 +72,18 @@ def devices(
             ask=ask if ask is not None else not (set_ or like), as_json=json,
         )  # fmt: skip
         return
-    if like or set_ or source or out or ask is not None:
-        raise typer.BadParameter("--like, --set, --source, --ask and -o are of --new; add it")
+    if like or set_ or source or ask is not None:
+        raise typer.BadParameter("--like, --set, --source and --ask are of --new; add it")
+    if zigzag is not None:
+        from_zigzag(screen, zigzag, mapping, out, as_json=json)
+        return
+    if mapping is not None:
+        raise typer.BadParameter("--mapping is of --from-zigzag; add it")
+    if as_zigzag:
+        to_zigzag(screen, name, out)
+        return
+    if out:
+        raise typer.BadParameter("-o is of --new, --from-zigzag and --to-zigzag; add one")
     if name is not None:
         _device(screen, name, as_json=json)
         return

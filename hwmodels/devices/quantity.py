@@ -44,7 +44,7 @@ LIMITS: dict[Dimension, tuple[float, float, str]] = {
     "time": (1e-9, 1e-2, "1 ns to 10 ms of overhead"),
     "power": (1e-5, 5e4, "10 uW to 50 kW"),
     "energy_per_op": (1e-15, 1e-9, "1 fJ to 1 nJ an operation"),
-    "energy_per_byte": (1e-14, 1e-8, "0.01 pJ to 10 nJ a byte"),
+    "energy_per_byte": (1e-15, 1e-8, "0.001 pJ of a register to 10 nJ a byte"),
     "area": (1e-3, 5e4, "0.001 mm2 to one wafer"),
     "count": (1, 1e6, "1 to a million"),
     "price": (1e-3, 1e3, "0.001 to 1000 USD an hour"),

@@ -10,6 +10,7 @@ kernel is scheduled alone: activations stay on chip between kernels where the ke
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from hwmodels.devices.device import Device, DeviceKind
@@ -17,7 +18,12 @@ from hwmodels.errors import WorkError
 from hwmodels.estimators.array.hierarchy import Hierarchy
 from hwmodels.estimators.array.nest import Nest, nests_of
 from hwmodels.estimators.array.schedule import Task, schedule
-from hwmodels.estimators.array.vector import home_of, vector_cost, vector_cycles
+from hwmodels.estimators.array.vector import (
+    home_of,
+    multiplied_by_vectors,
+    vector_cost,
+    vector_cycles,
+)
 from hwmodels.runtimes.runtime import Runtime
 from hwmodels.tensors import TensorName
 from hwmodels.work.cost import Bound
@@ -103,28 +109,41 @@ def _contraction(kernel: Kernel, device: Device, hierarchy: Hierarchy) -> Spatia
             f"{device.name} has no unit that multiplies {kernel.weight_element} with "
             f"{kernel.input_element}; it has {', '.join(sorted(device.elements))}"
         )
-    own = 2 * hierarchy.places * hierarchy.clock_hz
-    throughput = rate.ops_per_s.value / own * kernel.efficiency
+    if rate not in device.unit("matrix").rates:
+        return multiplied_by_vectors(kernel, rate.ops_per_s.value, device, hierarchy)
+    width = rate.ops_per_s.value / _own_rate(device, hierarchy)
     attention = isinstance(kernel.loops, AttentionLoops)
     warm = _warm(kernel, hierarchy)
+    nests = nests_of(kernel)
     found = [
         schedule(
             hierarchy,
             Task(
-                nest=nest,
+                # Places that join for a wide element join their registers, too.
+                nest=replace(nest, register_bytes=nest.register_bytes * width),
                 resident=warm | (SCORES[place] if attention else frozenset()),
-                throughput=throughput,
+                throughput=width * kernel.efficiency,
                 mac_j=2 * device.energy_per_op_j(kernel.input_element),
                 idle_j=device.power.idle_w.value / hierarchy.clock_hz,
             ),
         ).cost
-        for place, nest in enumerate(nests_of(kernel))
+        for place, nest in enumerate(nests)
     ]
     if attention:
-        found.append(_softmax(nests_of(kernel)[0], kernel, device, hierarchy))
+        found.append(_softmax(nests[0], kernel, device, hierarchy))
     total = SpatialCost.total(found)
     assert total is not None
     return total
+
+
+def _own_rate(device: Device, hierarchy: Hierarchy) -> float:
+    """Operations a second of one element a place: the rate next to that of the array's shape.
+
+    Files round their rates; the ratio of two of them is exact.
+    """
+    peak = 2 * hierarchy.places * hierarchy.clock_hz
+    rates = [rate.ops_per_s.value for rate in device.unit("matrix").rates]
+    return min(rates, key=lambda rate: abs(rate - peak))
 
 
 def _warm(kernel: Kernel, hierarchy: Hierarchy) -> frozenset[TensorName]:

@@ -24,35 +24,49 @@ OPS_PER_ELEMENT: Mapping[str, float] = {
 
 def vector_cost(kernel: Kernel, device: Device, hierarchy: Hierarchy) -> SpatialCost:
     """The cost of a kernel that multiplies nothing; its activations stay on chip if they fit."""
-    home = home_of(kernel, hierarchy)
-    main = hierarchy.levels[-1]
+    computing = vector_cycles(elements_of(kernel), kernel, device, hierarchy)
+    return _moved(kernel, hierarchy, computing, 0.0)
+
+
+def multiplied_by_vectors(
+    kernel: Kernel, ops_per_s: float, device: Device, hierarchy: Hierarchy
+) -> SpatialCost:
+    """The cost of a contraction in elements that only the vector unit multiplies.
+
+    Every operand is read once: what the unit holds between operations is not modelled.
+    """
+    computing = 2 * kernel.macs / ops_per_s * hierarchy.clock_hz / kernel.efficiency
+    energy = 2 * kernel.macs * device.energy_per_op_j(kernel.input_element)
+    return _moved(kernel, hierarchy, computing, energy)
+
+
+def _moved(
+    kernel: Kernel, hierarchy: Hierarchy, computing: float, compute_j: float
+) -> SpatialCost:
+    home, main = home_of(kernel, hierarchy), hierarchy.levels[-1]
     cold = float(kernel.weight_bytes) if kernel.weight_is_cold else 0.0
     warm = float(kernel.weight_bytes) - cold
     read = float(kernel.input_bytes + kernel.other_bytes)
-    moved = [
+    moved: tuple[tuple[TensorName, float, float, Level], ...] = (
         ("input", read, 0.0, home),
         ("weight", cold, 0.0, main),
         ("weight", warm, 0.0, home),
         ("output", 0.0, float(kernel.write_bytes), home),
-    ]
-    traffic = tuple(
-        _traffic(name, got, put, level)  # type: ignore[arg-type]
-        for name, got, put, level in moved
-        if got or put
     )
     busy: dict[str, float] = {}
     for _, got, put, level in moved:
         busy[level.name] = busy.get(level.name, 0.0) + (got + put) / level.bytes_per_cycle
-    computing = vector_cycles(elements_of(kernel), kernel, device, hierarchy)
     slowest = max(busy.values())
     return SpatialCost(
         cycles=max(computing, slowest),
         compute_cycles=computing,
         moving_cycles=slowest,
-        macs=0.0,
+        macs=float(kernel.macs),
         peak_macs_per_cycle=float(hierarchy.places),
-        compute_energy_j=0.0,
-        traffic=traffic,
+        compute_energy_j=compute_j,
+        traffic=tuple(
+            _traffic(name, got, put, level) for name, got, put, level in moved if got or put
+        ),
     )
 
 

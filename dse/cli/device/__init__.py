@@ -1,0 +1,1 @@
+"""`dse devices`: files of devices that are not in the list."""

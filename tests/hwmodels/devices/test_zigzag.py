@@ -1,0 +1,144 @@
+"""ZigZag's architecture files, read and written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hwmodels.devices.device import Device
+from hwmodels.devices.load import load_device
+from hwmodels.devices.zigzag import device_text, zigzag_text
+from hwmodels.errors import DeviceError
+
+SMALL = """
+name: Small One
+memories:
+  reg:
+    size: 16
+    r_cost: 0.04
+    w_cost: 0.06
+    area: 0
+    latency: 1
+    operands: [I2]
+    ports:
+      - {name: r_port_1, type: read, bandwidth_min: 8, bandwidth_max: 8, allocation: ["I2, tl"]}
+      - {name: w_port_1, type: write, bandwidth_min: 8, bandwidth_max: 8, allocation: ["I2, fh"]}
+    served_dimensions: []
+  sram:
+    size: 1048576
+    r_cost: 16
+    latency: 1
+    operands: [I1, O]
+    ports: [{name: rw_port_1, type: read_write, bandwidth_min: 64, bandwidth_max: 128}]
+    served_dimensions: [D1, D2]
+    force_double_buffering: true
+  dram:
+    size: 8000000000
+    r_cost: 800
+    w_cost: 900
+    latency: 1
+    operands: [I1, I2, O]
+    ports: [{name: rw_port_1, type: read_write, bandwidth_min: 64, bandwidth_max: 64}]
+    served_dimensions: [D1, D2]
+operational_array:
+  unit_energy: 0.5
+  dimensions: [D1, D2]
+  sizes: [4, 8]
+"""
+MAPPING = """
+- name: default
+  spatial_mapping: {D1: ["K, 4"], D2: ["C, 8"]}
+  memory_operand_links: {O: O, W: I2, I: I1}
+"""
+
+
+def written(folder: Path, text: str, name: str = "accelerator.yaml") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def read(folder: Path, text: str, mapping: str | None = None) -> Device:
+    """The device of an accelerator's text."""
+    spatial = written(folder, mapping, "mapping.yaml") if mapping else None
+    found = device_text(written(folder, text), spatial, clock_mhz=500)
+    return load_device(written(folder, found, "chip.yaml"))
+
+
+def test_sizes_widths_and_costs_have_the_units_of_a_device_file(tmp_path: Path) -> None:
+    device = read(tmp_path, SMALL, MAPPING)
+    assert device.name == "small-one"
+    dram, sram, register = device.memories
+    assert (dram.capacity_bytes.value, sram.capacity_bytes.value) == (1e9, 131072)
+    assert dram.bandwidth_bytes_per_s.value == pytest.approx(8 * 500e6)  # 64 bits a cycle
+    assert register.bandwidth_bytes_per_s.value == pytest.approx(2 * 500e6)  # both ports
+    assert sram.energy_per_byte_j is not None
+    assert sram.energy_per_byte_j.value == pytest.approx(16e-12 / 16)  # of 128 bits
+    assert dram.write_energy_per_byte_j is not None
+    assert dram.write_energy_per_byte_j.value == pytest.approx(900e-12 / 8)
+    assert (register.per, sram.per) == (("D1", "D2"), ())
+    assert (register.holds, sram.holds) == (("weight",), ("input", "output"))
+    assert (register.double_buffered, sram.double_buffered) == (False, True)
+    array = device.unit("matrix").array
+    assert array is not None
+    assert [axis.unrolls for axis in array.axes] == [("K",), ("C",)]
+    assert 2 * device.energy_per_op_j("int8") == pytest.approx(0.5e-12)
+    assert all(figure.kind == "assumed" for figure in device.figures)
+
+
+def test_a_systolic_array_has_its_rows_first(tmp_path: Path) -> None:
+    device = read(tmp_path, SMALL + "  systolic_dimensions: [D1, D2]\n", MAPPING)
+    array = device.unit("matrix").array
+    assert array is not None
+    assert (array.movement, array.stationary) == ("systolic", "weight")
+    assert [(axis.name, axis.size.value) for axis in array.axes] == [("D2", 8), ("D1", 4)]
+
+
+def test_what_is_written_reads_as_the_same_hierarchy(tmp_path: Path) -> None:
+    device = read(tmp_path, SMALL, MAPPING)
+    again = read(tmp_path, zigzag_text(device))
+    for ours, theirs in zip(device.memories, again.memories, strict=True):
+        assert ours.capacity_bytes.value == theirs.capacity_bytes.value
+        assert ours.bandwidth_bytes_per_s.value == pytest.approx(
+            theirs.bandwidth_bytes_per_s.value
+        )
+        assert (ours.holds, ours.double_buffered) == (theirs.holds, theirs.double_buffered)
+        assert len(ours.per) == len(theirs.per)
+
+
+def test_cores_are_one_more_dimension() -> None:
+    found = yaml.safe_load(zigzag_text(load_device("groq-lpu")))
+    assert found["operational_array"]["dimensions"] == ["D1", "D2", "D3"]
+    assert found["operational_array"]["sizes"] == [320, 320, 4]
+    assert found["memories"]["weight_register"]["served_dimensions"] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "mapping", "message"),
+    [
+        (("sizes: [4, 8]", "sizes: [4]"), None, r"2 dimensions \(D1, D2\) and 1 sizes"),
+        (("operands: [I2]", "operands: [I7]"), None, r"memories\.reg\.operands: unknown operand"),
+        (("  dimensions", "  is_imc: true\n  dimensions"), None, r"compute in memory"),
+        (("size: 16", "size: 0"), None, r"memories\.reg\.size"),
+        (("", ""), MAPPING.replace("K, 4", "Z, 4"), r"mapping\.yaml: D1: loop 'Z' is none"),
+        (("", ""), MAPPING.replace("W: I2, ", ""), r"memory_operand_links: expected I, W and O"),
+        (("", ""), "[]", r"mapping\.yaml: expected a list of layers, got none"),
+    ],
+)
+def test_a_file_that_is_none_of_zigzags_is_refused_by_name(
+    tmp_path: Path, change: tuple[str, str], mapping: str | None, message: str
+) -> None:
+    with pytest.raises(DeviceError, match=message):
+        read(tmp_path, SMALL.replace(*change) if change[0] else SMALL, mapping)
+
+
+def test_of_a_key_that_stands_twice_the_last_counts_as_in_zigzags_reader(tmp_path: Path) -> None:
+    twice = SMALL.replace("size: 16", "size: 99\n    size: 16")
+    assert read(tmp_path, twice).memories[-1].capacity_bytes.value == 2
+
+
+def test_a_device_without_an_array_is_no_accelerator() -> None:
+    with pytest.raises(DeviceError, match=r"h100-sxm: only devices with an `array`"):
+        zigzag_text(load_device("h100-sxm"))
