@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
-from hwmodels.devices.device import Device
+from hwmodels.devices.device import Device, Rate
+from hwmodels.devices.npu import Npu
 from hwmodels.devices.spatial import CORES, SpatialArray
+from hwmodels.formats.encodings import ENCODINGS
 
 # Least operations per cycle and core, by kind of device and role of the unit: a tensor core has
 # 256 (TF32 of an RTX 3090) to 3e4 (FP4 of a B200), a vector unit 128 or 256, a processor has 1.
@@ -34,6 +37,7 @@ def absurd_figures(device: Device) -> list[str]:
         *_arrays(device),
         *_memories(device),
         *_power(device),
+        *_npu(device),
     ]
 
 
@@ -126,6 +130,68 @@ def _memories(device: Device) -> Iterator[str]:
             f"memories.l2.capacity: {cache.capacity_bytes.value:.3g} B is not below the main "
             f"memory's {main.capacity_bytes.value:.3g} B"
         )
+
+
+def _npu(device: Device) -> Iterator[str]:
+    """What the section of an NPU says that the rest of the file has not."""
+    npu = device.npu
+    if (npu is None) == (device.kind == "npu"):
+        yield (
+            f"npu: a device of kind {device.kind!r} "
+            f"{'needs the' if npu is None else 'has no'} section `npu`"
+        )
+    if npu is None:
+        return
+    names = [memory.name for memory in device.memories]
+    if strange := [port.memory for port in npu.ports if port.memory not in names]:
+        yield (f"npu.ports: {strange[0]!r} is none of the memories, which are {', '.join(names)}")
+    ported = [port.memory for port in npu.ports]
+    for where, name in (("npu.arena", npu.arena), ("memories.0", device.main_memory.name)):
+        if name not in ported:
+            yield f"{where}: the memory {name!r} has no port; npu.ports: {', '.join(ported)}"
+    weights = {one for rate in device.unit("matrix").rates for one in rate.weight}
+    if missing := sorted(weights - {*npu.weights.elements}):
+        yield (
+            f"npu.weights.elements: the array multiplies weights in {', '.join(missing)}, which "
+            f"the decoder lacks; it has {', '.join(npu.weights.elements)}"
+        )
+    yield from _least_block(npu)
+    yield from _walked_rates(device, npu)
+
+
+def _walked_rates(device: Device, npu: Npu) -> Iterator[str]:
+    """Rates that the steps over a micro-block contradict."""
+    unit, blocks = device.unit("matrix"), npu.blocks
+    for one in (step for step in npu.steps if step.walk == "depth"):
+        macs = math.prod(blocks.micro[0]) * blocks.cores * one.inputs / one.cycles
+        walked = 2 * macs * unit.clock_hz.value
+        fitting = [rate.ops_per_s.value for rate in unit.rates if _widest(rate) == one.bits]
+        if fitting and not 1 / SHAPE_TOLERANCE <= max(fitting) / walked <= SHAPE_TOLERANCE:
+            yield (
+                f"npu.steps: walking by depth over inputs of {one.bits} bits is {macs:g} MACs a "
+                f"cycle, {walked:.4g} op/s, and the fastest rate for them {max(fitting):.4g} op/s"
+            )
+
+
+def _widest(rate: Rate) -> int:
+    """Bits of the widest input of a rate; 0 where one is no known element."""
+    return max((round(ENCODINGS[one].bits) for one in rate.input if one in ENCODINGS), default=0)
+
+
+def _least_block(npu: Npu) -> Iterator[str]:
+    """Buffers that do not even hold one micro-block and the inputs under it."""
+    for one in npu.steps:
+        layout = npu.buffers.layout(one.bits)
+        assert layout is not None, "the section checks its layouts"
+        micro = npu.blocks.micro[0]
+        deep = one.block_inputs or micro[2]
+        inputs = math.prod(micro[:2]) * -(-deep // layout.input_channels) * layout.input_channels
+        if not npu.buffers.hold(inputs * one.bits // 8, math.prod(micro), layout):
+            yield (
+                f"npu.buffers: not even a micro-block of {' x '.join(map(str, micro))} outputs "
+                f"with {deep} input channels of {one.bits} bits fits; make them larger"
+            )
+            return
 
 
 def _power(device: Device) -> Iterator[str]:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, GetCoreSchemaHandler, GetPydanticSchema
 from pydantic_core import CoreSchema, core_schema
 
+from hwmodels.devices.npu import Npu
 from hwmodels.devices.quantity import (
     FIGURE_INLINE,
     Area,
@@ -34,21 +35,27 @@ from hwmodels.devices.spatial import SpatialArray
 from hwmodels.tensors import TensorName
 from hwmodels.validation import INLINE, Entry
 
-DeviceKind = Literal["gpu", "array", "cpu"]
+DeviceKind = Literal["gpu", "array", "cpu", "npu"]
 UnitRole = Literal["matrix", "vector", "host"]
 ArchitectureFamily = Literal[
-    "sm", "cdna", "xe", "tpu", "gaudi", "apple", "groq", "x86", "ethos-u", "array"
+    "sm", "cdna", "xe", "tpu", "gaudi", "apple", "groq", "x86", "ethos-u", "array", "npu"
 ]
 
 DEFAULT_RUNTIMES: dict[DeviceKind, str] = {
     "gpu": "torch-eager",
     "cpu": "torch-eager",
     "array": "free",
+    "npu": "vela",
 }
 """Runtime of a device whose file names none. No software is modelled that runs on every spatial
 array, so that one takes every combination of formats until its file names a compiler."""
 
-DEFAULT_ESTIMATORS: dict[DeviceKind, str] = {"gpu": "gpu", "cpu": "gpu", "array": "array"}
+DEFAULT_ESTIMATORS: dict[DeviceKind, str] = {
+    "gpu": "gpu",
+    "cpu": "gpu",
+    "array": "array",
+    "npu": "npu",
+}
 """Estimator of a device whose file names none (`hwmodels.estimators.registry`). Processors have no
 model of their own: they are priced as GPUs with few cores."""
 
@@ -266,6 +273,8 @@ class Device(Entry):
     launch_s: Annotated[Time, Field(validation_alias="launch")]
     """Least time from one dependent kernel's start to the next one's in a captured graph."""
     power: Power
+    npu: Npu | None = None
+    """Blocks, steps and ports of a device of kind `npu`."""
     area_mm2: Annotated[Area | None, Field(validation_alias="area")] = None
     price_usd_per_h: Annotated[Price | None, Field(validation_alias="price")] = None
     measurements: tuple[Measurement, ...] = ()

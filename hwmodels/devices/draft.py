@@ -250,6 +250,7 @@ class Draft:
         content |= self.words
         for path, figure in _figures(content).items():
             self._fill(path, figure)
+        _assume_groups(content.get("npu"), f"taken over from {self.like.name}")
         self._add_rates(content)
         content |= {key: _figure_of(one) for key, one in self.extra.items() if one.value}
         _drop(content, {path for path, one in self.answers.items() if one.value is None})
@@ -432,6 +433,16 @@ def _walk(content: object, path: str) -> Iterator[tuple[str, Figure]]:
     elif isinstance(content, list) and all(isinstance(item, dict) for item in content):
         for name, item in zip(marks(content, _field), content, strict=True):
             yield from _walk(item, f"{path}.{name}")
+
+
+def _assume_groups(content: object, source: str) -> None:
+    """Marks groups of figures that have one source together: the parts of an NPU."""
+    if not isinstance(content, dict):
+        return
+    if "source" in content and "value" not in content:
+        content |= {"kind": "assumed", "source": source}
+    for inner in content.values():
+        _assume_groups(inner, source)
 
 
 def _field(item: Mapping[str, object], field: str) -> object:

@@ -19,8 +19,9 @@ class Estimator(Protocol):
     1. One cost a kernel, in the order given. A kernel's cost does not depend on those beside it:
        many at once cost what each costs alone. Equal calls give equal costs.
     2. Physics: `low_s` is never below the operations over the unit's peak rate, nor below the
-       bytes that must come from main memory over its bandwidth; `traffic_bytes` counts at least
-       those. No latency is below the device's launch.
+       bytes that must come from main memory over its bandwidth (of weights those that are stored
+       there, where a device codes them); `traffic_bytes` counts at least those. No latency is
+       below the device's launch.
     3. `0 < low_s <= latency_s <= high_s`, all finite: the interval holds the estimate.
     4. `energy_j` is positive, and its mean power is at most the device's limit.
     5. More bytes, or twice the depth of a product, never cost less, up to what a learned or a

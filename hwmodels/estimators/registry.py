@@ -18,11 +18,16 @@ from hwmodels.errors import DeviceError, PluginError, nearest
 from hwmodels.estimators.array.estimator import ArrayEstimator
 from hwmodels.estimators.base import Estimator
 from hwmodels.estimators.gpu.estimator import GpuEstimator
+from hwmodels.estimators.npu.estimator import NpuEstimator
 from hwmodels.plugins import plugin, plugin_names
 
 GROUP = "dse.estimators"
 """Entry points of packages that bring more estimators."""
-ESTIMATORS: dict[str, Estimator] = {"array": ArrayEstimator(), "gpu": GpuEstimator()}
+ESTIMATORS: dict[str, Estimator] = {
+    "array": ArrayEstimator(),
+    "gpu": GpuEstimator(),
+    "npu": NpuEstimator(),
+}
 """The shipped ones."""
 
 

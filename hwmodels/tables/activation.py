@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from hwmodels.devices.device import Device
+from hwmodels.estimators.npu.memory import Scratch, map_bytes, scratch_of
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.tables.sharing import Plans
 from hwmodels.work.memory import Liveness, activation_bytes, is_activation
@@ -25,11 +27,13 @@ class Activations:
         offered: Sequence[Sequence[Quantizers]],
         plans: Plans,
         owner: Mapping[str, int],
+        device: Device,
     ) -> None:
         self.work = work
         self.offered = offered
         self.plans = plans
         self.owner = owner
+        self.device = device
         self.readers: dict[str, list[int]] = {}
         self.operands: dict[str, Operand] = {}
         for index, region in enumerate(work.regions):
@@ -40,7 +44,11 @@ class Activations:
 
     def arrays(self, most: int) -> tuple[Floats, NDArray[np.int64], Floats]:
         """Bytes (V, C), owners (V,) and workspace (R, C)."""
-        plain = activation_bytes(self.work)
+        plain = {
+            value: map_bytes(self.operands[value], count, self.device)
+            for value, count in activation_bytes(self.work).items()
+            if value in self.operands
+        }
         values = Liveness.of(self.work).values
         stored = np.array([[float(plain[value])] * most for value in values]).reshape(-1, most)
         owners_ = np.zeros(len(values), dtype=np.int64)
@@ -59,12 +67,35 @@ class Activations:
                         stored[row_of[conversion.value], choice] = conversion.copy_bytes
                     else:
                         workspace[index, choice] += conversion.copy_bytes
-        return stored, owners_, workspace
+        return stored, owners_, workspace + self._scratch(most)
+
+    def _scratch(self, most: int) -> Floats:
+        """What operations hold beside their maps, shape (R, C).
+
+        What a region stages before it runs is held beside the region before, if that is one
+        operation. Neighbours are taken to choose alike, as far as they have as many choices.
+        """
+        found = np.zeros((len(self.plans), most))
+        if self.device.npu is None:
+            return found
+        for choice in range(most):
+            before = Scratch()
+            for index, by_choice in enumerate(self.plans):
+                plan = by_choice[min(choice, len(by_choice) - 1)][0]
+                own = scratch_of(plan.kernels, self.device, before.last_cycles)
+                found[index, choice] = own.held_bytes
+                if index and before.operations == 1:
+                    found[index - 1, choice] += own.early_bytes
+                before = own
+        return found
 
     def _by_choice(self, value: str, owner: int, most: int) -> list[float]:
         operand = self.operands[value]
         offers = self.offered[owner]
-        sizes = [_bytes_as(operand, stored_format(offer)) for offer in offers]
+        sizes = [
+            map_bytes(operand, _bytes_as(operand, stored_format(offer)), self.device)
+            for offer in offers
+        ]
         return [sizes[min(choice, len(sizes) - 1)] for choice in range(most)]
 
 

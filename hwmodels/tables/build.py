@@ -212,7 +212,7 @@ class _Build:
                     base[index, choice, out] = repeated(self._cost(plan.kernels), times)
                     base[index, choice, out] += sharing.own(plan, times)
         stored, value_owner, workspace = Activations(
-            self.work, roles.offered, plans, roles.owner
+            self.work, roles.offered, plans, roles.owner, self.device
         ).arrays(most)
         return PhaseTable(
             regions=tuple(region.name for region in regions),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hwmodels.devices.device import Device
+from hwmodels.estimators.npu.memory import map_bytes, scratch_of
 from hwmodels.estimators.registry import estimator_of
 from hwmodels.plans.conversion import kernels_of
 from hwmodels.plans.region import Context, RegionPlan, plan_region
@@ -50,9 +51,14 @@ def price(
     kernels = [*kernels_of(plan.conversions), *plan.kernels]
     costs = kernel_costs(kernels, device, runtime)
     total = cost_of(plan, kernels, costs)
-    border = {o.value: o.bytes for o in (*region.reads, *region.writes) if is_activation(o)}
+    border = {
+        o.value: map_bytes(o, o.bytes, device)
+        for o in (*region.reads, *region.writes)
+        if is_activation(o)
+    }
+    held = scratch_of(kernels, device, float("inf")).held_bytes
     copies = sum(conversion.copy_bytes for conversion in plan.conversions)
-    return total.replaced(peak_bytes=sum(border.values()) + copies)
+    return total.replaced(peak_bytes=round(sum(border.values()) + held) + copies)
 
 
 def cost_of(

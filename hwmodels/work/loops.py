@@ -157,6 +157,20 @@ class RowLoops:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MapLoops(RowLoops):
+    """Elements of maps that are written, each of a window of what is read."""
+
+    images: int
+    channels: int
+    out_size: tuple[int, int]
+    """Height and width of a map."""
+    window: tuple[int, int] = (1, 1)
+    """Places of the input that one of the output reads, by axis: those of a pool, or the image of
+    a mean over it."""
+    stride: tuple[int, int] = (1, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CollectiveLoops:
     """Devices that take part in a collective."""
 
@@ -218,6 +232,18 @@ def contraction_loops(
 
 def plain_loops(sizes: Mapping[str, int]) -> RowLoops | CollectiveLoops:
     """The loops of an operation that contracts nothing."""
-    if "ways" in sizes:
-        return CollectiveLoops(ways=sizes["ways"])
-    return RowLoops(rows=sizes.get("rows", 0), cols=sizes.get("cols", 0))
+    s = sizes
+    if "ways" in s:
+        return CollectiveLoops(ways=s["ways"])
+    rows, cols = s.get("rows", 0), s.get("cols", 0)
+    if "OH" not in s:
+        return RowLoops(rows=rows, cols=cols)
+    return MapLoops(
+        rows=rows,
+        cols=cols,
+        images=s["N"],
+        channels=s["C"],
+        out_size=(s["OH"], s["OW"]),
+        window=(s.get("kh", 1), s.get("kw", 1)),
+        stride=(s.get("sh", 1), s.get("sw", 1)),
+    )

@@ -90,7 +90,8 @@ class Op:
     `sizes` are those of the operator table (`docs/design.md`, section 6): gemm M, K, N; bmm
     B, M, K, N; attention B, H, HK, S, L, D, causal (and window, the keys that a query sees at
     most); conv2d N, C, H, W, O, OH, OW, kh, kw, groups
-    (and sh, sw, dh, dw, strides and dilations, 1 where they are absent); row-wise ops rows, cols;
+    (and sh, sw, dh, dw, strides and dilations, 1 where they are absent); row-wise ops rows, cols
+    (on maps also N, C, OH, OW, and kh, kw, sh, sw where each element is one of a window);
     embedding vocab, dim, tokens. A `grouped_gemm`, one weight
     matrix an expert, has E (experts), M (rows of all experts together: tokens x topk), K, N and
     topk; its weight is (E, K, N) or (E, N, K), its input holds the M rows, or the M / topk tokens

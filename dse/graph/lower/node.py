@@ -18,6 +18,7 @@ from dse.graph.ir.operators import (
 )
 from dse.graph.lower.held import is_weight
 from dse.graph.lower.loops import convolution_sizes, loops, sizes
+from dse.graph.lower.maps import map_sizes, window_sizes
 from dse.graph.lower.operand import Values
 from dse.graph.patterns.contraction import factors
 from dse.graph.patterns.norm import Norm
@@ -37,7 +38,7 @@ def contraction_ops(values: Values, node: Node) -> Iterator[Op]:
         return
     for number, part in enumerate(loops(values.flow.graph, node, values.types)):
         size = {"M": part.m, "K": part.k, "N": part.n}
-        batched = part.batch > 1
+        batched = part.batch > 1 or values.flow.is_product(node)
         yield Op(
             name=f"{node.name}{SECOND}" if number else node.name,
             kind="bmm" if batched else "gemm",
@@ -144,9 +145,10 @@ def other_op(values: Values, node: Node) -> Op:
         kind = "elementwise" if node.op_type == "BatchNormalization" else "copy"
     shape = sizes(values.types, node.outputs[0])
     if kind in ("reduce", "pool"):
-        before = math.prod(sizes(values.types, values.flow.signal_inputs(node)[0]))
+        before = sizes(values.types, values.flow.signal_inputs(node)[0])
         rows = math.prod(shape)
-        size = {"rows": rows, "cols": before // max(rows, 1)}
+        size = {"rows": rows, "cols": math.prod(before) // max(rows, 1)}
+        size |= window_sizes(node, before, shape)
     else:
         size = _rows(shape)
     constants = _constants(values, node) if kind != "other" else ()
@@ -177,4 +179,4 @@ def _constants(values: Values, node: Node) -> tuple[str, ...]:
 
 def _rows(shape: tuple[int, ...]) -> dict[str, int]:
     cols = shape[-1] if shape else 1
-    return {"rows": math.prod(shape) // max(cols, 1), "cols": cols}
+    return {"rows": math.prod(shape) // max(cols, 1), "cols": cols} | map_sizes(shape)

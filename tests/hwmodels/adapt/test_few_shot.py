@@ -114,8 +114,8 @@ def test_samples_of_a_device_that_is_too_slow_are_refused() -> None:
         samples_of(table, load_device("t4"), runtime=RUNTIME, samples=3)
 
 
-def test_an_array_learns_nothing_from_measurements() -> None:
-    with pytest.raises(DeviceError, match=r"adapts GPUs and processors; ethos-u55 is .* 'array'"):
+def test_an_npu_learns_nothing_from_measurements() -> None:
+    with pytest.raises(DeviceError, match=r"adapts GPUs and processors; ethos-u55 is .* 'npu'"):
         fittable_device("ethos-u55")
 
 

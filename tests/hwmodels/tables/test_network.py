@@ -150,10 +150,13 @@ def test_choices_beyond_those_of_a_region_s_consumer_cost_something_finite(cnn: 
 
 
 def test_wider_tensors_raise_the_peak_where_they_are_stored(cnn: Work) -> None:
+    """Maps take twice the bytes; weights that are staged beside them stay as they are."""
     table = _table(cnn, "ethos-u55", "vela", INT8, INT16)
     narrow = table.total({}).peak_bytes
     wide = table.total(dict.fromkeys(("first", "second", "third", "last"), 1)).peak_bytes
-    assert wide == pytest.approx(2 * narrow, rel=0.01)
+    phase = table.phases[0][2]
+    assert 1.8 * narrow < wide <= 2 * narrow
+    assert phase.value_bytes[:, 1] == pytest.approx(2 * phase.value_bytes[:, 0], rel=0.01)
 
 
 def test_phases_share_weights_and_are_weighted_by_share(llama: Callable[..., Work]) -> None:

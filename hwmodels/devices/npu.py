@@ -1,0 +1,276 @@
+"""The `npu:` section of a device file: how a block-wise NPU walks through an operation.
+
+Such an NPU computes a block of outputs at a time: it holds a block of inputs and the block's
+accumulators in small buffers, and a micro-block of outputs a step. Everything that differs
+between chips is here, so that another one is a file. Sizes are in elements, (height, width,
+channels); times are cycles of the NPU's clock. Each group of figures names its source.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo
+
+from hwmodels.devices.quantity import Capacity, Kind
+from hwmodels.validation import Entry
+
+Walk = Literal["depth", "taps", "depthwise", "pool"]
+"""Order of the steps over a block: input channels first, taps of the kernel first, every channel
+with its own kernel, every channel without weights."""
+NEEDED: tuple[Walk, ...] = ("depth", "depthwise", "pool")
+Size = Annotated[int, Field(gt=0)]
+Block = tuple[Size, Size, Size]
+Cycles = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Delay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _cited(source: str, info: ValidationInfo) -> str:
+    cited = (info.context or {}).get(source, source)
+    if not isinstance(cited, str) or not cited.strip():
+        raise ValueError("expected a citation, or a key of `sources`, got none")
+    return cited
+
+
+Source = Annotated[str, AfterValidator(_cited)]
+"""A citation, or in a file a key of its `sources`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocks(Entry):
+    """Blocks of outputs that the NPU computes, and what starting one takes."""
+
+    micro: Annotated[tuple[Block, ...], Field(min_length=1)]
+    """Outputs of one step of a core; of several the first with least waste runs."""
+    row: Block | None = None
+    """The same for products and convolutions along a map of one row of even width."""
+    cores: Size = 1
+    """Cores that share out a block's output channels."""
+    largest: Block
+    depth: Size
+    """Output channels that outputs are split at."""
+    window: Size
+    """Most taps along an axis; a larger kernel is several passes."""
+    delay: Delay = 0.0
+    """Cycles until a sum is there to be added to: paid where a block is one micro-block."""
+    wide_delay: Delay = 0.0
+    """The same with accumulators of more than 32 bits."""
+    covers: bool = False
+    """Whether pools and kernels of a channel take the largest of blocks that move equally little;
+    else the first that does."""
+    commands: Size
+    """Blocks that are under way at once: read, computed, written."""
+    scale_bytes: Size
+    """Bytes of scales and biases that are read ahead of a block at once."""
+    kind: Kind
+    source: Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout(Entry):
+    """How blocks lie in the buffers, for inputs of so many bits."""
+
+    bits: Size
+    input_channels: Size
+    """Input channels that a block is padded to."""
+    input_banks: Size = 1
+    """Banks that the inputs of a block are allocated in."""
+    accumulator_bits: Size
+    accumulator_banks: Size = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Buffers(Entry):
+    """Memory inside of the NPU for blocks: one that inputs and accumulators share, or two.
+
+    Raises:
+        ValueError: Neither a shared one, nor both of the others.
+    """
+
+    shared: Capacity | None = None
+    inputs: Capacity | None = None
+    accumulators: Capacity | None = None
+    copies: Size = 2
+    """Blocks of each that are held: the next one is read while one is computed."""
+    bank: Size = 1
+    """Bytes of a bank."""
+    layouts: Annotated[tuple[Layout, ...], Field(min_length=1)]
+
+    def __post_init__(self) -> None:
+        apart = self.inputs is not None and self.accumulators is not None
+        if apart == (self.shared is not None):
+            raise ValueError("expected either `shared` or both `inputs` and `accumulators`")
+
+    def hold(self, input_bytes: int, sums: int, layout: Layout) -> bool:
+        """Whether a block of so many bytes of inputs and so many accumulators fits."""
+        inputs = self._allocated(input_bytes, layout.input_banks)
+        room = self._allocated(sums * layout.accumulator_bits // 8, layout.accumulator_banks)
+        if self.shared is not None:
+            return inputs + room <= self.shared.value
+        assert self.inputs is not None, "checked when it was made"
+        assert self.accumulators is not None, "checked when it was made"
+        return inputs <= self.inputs.value and room <= self.accumulators.value
+
+    def _allocated(self, count: int, granule: int) -> int:
+        banks = -(-count // self.bank) * self.copies
+        return -(-banks // granule) * granule * self.bank
+
+    def layout(self, bits: int) -> Layout | None:
+        """The layout for inputs of so many bits, or of the next more; None: there is none."""
+        fitting = [one for one in self.layouts if one.bits >= bits]
+        return min(fitting, key=lambda one: one.bits, default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps(Entry):
+    """The steps of one walk, for inputs of so many bits."""
+
+    walk: Walk
+    bits: Size
+    cycles: Cycles
+    """Of one step of a micro-block."""
+    taps: Size = 1
+    """Taps that a step covers."""
+    inputs: Size = 1
+    """Input channels that a step covers."""
+    granule: Size | None = None
+    """Input channels that shorten a step where fewer than `inputs` are there; none: it takes as
+    long."""
+    block_inputs: Size | None = None
+    """Input channels of a block; none: those of its outputs."""
+    least_taps: Size = 1
+    """Taps that any kernel counts as."""
+    least_cycles: Delay = 0.0
+    """Of a step over all micro-blocks of a plane: its weights take as long to decode."""
+    chosen_by_inputs: Size | None = None
+    """Input channels, and taps, that the compiler reckons a step with when it chooses between
+    walking by depth and by taps; none: those of the step."""
+    chosen_by_taps: Size | None = None
+    rest_taps: Size | None = None
+    """Taps that it counts at least for what is left over; none: a whole step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputUnit(Entry):
+    """The unit that scales, adds, compares and writes results: cycles of one element."""
+
+    product: Cycles
+    """Sums of 32 bits, scaled."""
+    wide_product: Cycles
+    """Sums of more bits, scaled."""
+    add: Cycles
+    multiply: Cycles
+    wide_multiply: Cycles
+    """To 32 bits."""
+    maximum: Cycles
+    """Of a pool."""
+    other: Cycles
+    """Copied, converted, or compared."""
+    lookup: Cycles
+    """With a table, as sigmoid and tanh are, if that takes longer than the rest."""
+    chains: bool = False
+    """Whether it takes in a second tensor while it writes a product's results."""
+    products_of_activations: bool = False
+    """Whether the array multiplies two activations; else every column of their product is an
+    elementwise multiplication and a sum of it."""
+    softmax_passes: Cycles
+    """Times that a softmax, as it is compiled, goes through its elements at `other`."""
+    kind: Kind
+    source: Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightStream(Entry):
+    """The coded stream that weights are stored as: an assumption about weights, not about a chip.
+
+    Raises:
+        ValueError: No bytes at all.
+    """
+
+    elements: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Weights that the decoder takes."""
+    share: Annotated[float, Field(gt=0, le=2)]
+    """Bytes that are stored for a byte of weights. Networks trained to 8 bits with a scale a
+    channel take 0.85 to 1; pruned or clustered ones less."""
+    padding: Annotated[float, Field(ge=0, le=2)]
+    """Bytes for a zero that fills up the last step or micro-block."""
+    channel_bytes: Size
+    """Scale and bias of an output channel."""
+    align: Size
+    """Bytes that a stream is a multiple of."""
+    kind: Kind
+    source: Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port(Entry):
+    """How the NPU reaches one memory of the device."""
+
+    memory: str
+    burst: Size
+    """Bytes of a full burst; shorter pieces take as long."""
+    read_latency: Delay
+    write_latency: Delay
+    outstanding: Size | None = None
+    """Bursts that are under way at most; none: enough to hide the latency."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channels(Entry):
+    """Bytes that each kind of traffic has under way at most; none: as many as a port takes."""
+
+    input: Size | None = None
+    weight: Size | None = None
+    scale: Size | None = None
+    copy: Size | None = None
+    """From one memory to another."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Npu(Entry):
+    """A block-wise NPU.
+
+    Raises:
+        ValueError: Steps that repeat, walks without steps, bits without a layout.
+    """
+
+    system: str
+    """The memory system that ports and bandwidths are those of, in its vendor's words."""
+    arena: str
+    """Memory that holds activations."""
+    blocks: Blocks
+    buffers: Buffers
+    steps: Annotated[tuple[Steps, ...], Field(min_length=1)]
+    output: OutputUnit
+    weights: WeightStream
+    ports: Annotated[tuple[Port, ...], Field(min_length=1)]
+    channels: Channels = Channels()
+    brick: Size = 16
+    """Channels that maps are stored in."""
+    kind: Kind
+    """Of the figures of buffers, steps, ports and channels."""
+    source: Source
+
+    def __post_init__(self) -> None:
+        found = [(one.walk, one.bits) for one in self.steps]
+        if twice := sorted(pair for pair in set(found) if found.count(pair) > 1):
+            walk, bits = twice[0]
+            raise ValueError(f"steps: two of the walk {walk} for inputs of {bits} bits")
+        for bits in sorted({one.bits for one in self.steps}):
+            walks = {one.walk for one in self.steps if one.bits == bits}
+            if missing := [walk for walk in NEEDED if walk not in walks]:
+                raise ValueError(
+                    f"steps: inputs of {bits} bits lack the walk {' and '.join(missing)}"
+                )
+            if self.buffers.layout(bits) is None:
+                raise ValueError(f"buffers.layouts: none for inputs of {bits} bits")
+
+    def step(self, walk: Walk, bits: int) -> Steps | None:
+        """The steps of a walk for inputs of so many bits, or of the next more; None: no such."""
+        fitting = [one for one in self.steps if one.walk == walk and one.bits >= bits]
+        return min(fitting, key=lambda one: one.bits, default=None)
+
+    def port(self, memory: str) -> Port:
+        """The port to a memory of the device that has one (`hwmodels.devices.check`)."""
+        return next(port for port in self.ports if port.memory == memory)

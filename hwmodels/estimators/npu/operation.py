@@ -1,0 +1,81 @@
+"""Operations as a block-wise NPU sees them: maps in, maps out, a window between."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+OperationKind = Literal["convolution", "product", "depthwise", "pool", "elementwise"]
+"""What runs: a convolution, a product of rows (fully connected), a kernel a channel, a pool
+without weights, one result an element."""
+Result = Literal["product", "add", "multiply", "wide_multiply", "maximum", "other", "lookup"]
+"""What the output unit does to a result (`hwmodels.devices.npu.OutputUnit`)."""
+Map = tuple[int, int, int]
+"""Height, width, channels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One operation of the NPU; the batch is one."""
+
+    kind: OperationKind
+    source: Map
+    """The map that is read."""
+    target: Map
+    """The map that is written."""
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    result: Result = "product"
+    chained: tuple[Result, ...] = ()
+    """What is done to results besides, before they are written."""
+    bits: int = 8
+    """Of an input."""
+    target_bits: int = 8
+    weight_bits: float = 0.0
+    """Of a weight; 0: there are none."""
+    weights_are_activations: bool = False
+    """Whether the second operand is read from the arena, as it is."""
+    linear: bool = False
+    """Whether maps lie row after row, as those of rows do, and not in bricks of channels."""
+    others: int = 0
+    """Further maps of the target's size that are read: residuals."""
+    repeats: int = 1
+    """Times that it runs: images of a batch, groups of a convolution."""
+
+    @property
+    def taps(self) -> int:
+        """Places of the kernel."""
+        return self.kernel[0] * self.kernel[1]
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one run."""
+        height, width, channels = self.target
+        places = height * width * channels * self.taps
+        return {
+            "convolution": places * self.source[2],
+            "product": places * self.source[2],
+            "depthwise": places,
+        }.get(self.kind, 0)
+
+    @property
+    def weights(self) -> int:
+        """Weights without padding."""
+        if not self.weight_bits:
+            return 0
+        depth = 1 if self.kind == "depthwise" else self.source[2]
+        return self.taps * depth * self.target[2]
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Extent of the kernel over the input, with its dilation."""
+        return (
+            (self.kernel[0] - 1) * self.dilation[0] + 1,
+            (self.kernel[1] - 1) * self.dilation[1] + 1,
+        )
+
+    @property
+    def equal_depth(self) -> bool:
+        """Whether a channel of the target reads its own channel of the source only."""
+        return self.kind in ("depthwise", "pool", "elementwise")

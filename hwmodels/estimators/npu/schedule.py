@@ -1,0 +1,185 @@
+"""Cycles of one operation: blocks in a pipeline of reading, computing and writing.
+
+    macs    = walk over micro-blocks x steps of a block    outputs = cycles an element x block
+    issue   = (|read - write| + macs + outputs) / commands
+    t       = blocks max(macs, outputs, issue) + the other one once + first read + last write
+    cycles  = max(t, arena traffic, store traffic)
+
+Weights that several blocks read are staged in the arena first. A compiler can fetch them while
+the operation before still computes; one operation alone has nothing to hide them behind but
+itself, so that one that waits for its weights may be priced too high, by what its neighbour hides.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+from hwmodels.devices.npu import Npu, OutputUnit
+from hwmodels.estimators.npu.blocks import Tiling, tiling_of
+from hwmodels.estimators.npu.operation import Operation, Result
+from hwmodels.estimators.npu.system import System
+from hwmodels.estimators.npu.traffic import Traffic, block_cycles, traffic_of
+
+WIDE = 32
+"""Bits of an accumulator beyond which it is a wide one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """One run of an operation."""
+
+    operation: Operation
+    tiling: Tiling | None
+    """None: one result an element, without blocks."""
+    compute_cycles: float
+    """Filling and draining included."""
+    traffic: Traffic
+
+    @property
+    def cycles(self) -> float:
+        """Cycles with waiting for memory."""
+        traffic = self.traffic
+        return max(self.compute_cycles, traffic.arena_cycles, traffic.store_cycles)
+
+
+@lru_cache(maxsize=4096)
+def schedule(operation: Operation, system: System) -> Schedule:
+    """The schedule of an operation.
+
+    Raises:
+        WorkError: As `tiling_of`.
+    """
+    npu = system.npu
+    if operation.kind == "elementwise":
+        return Schedule(
+            operation=operation,
+            tiling=None,
+            compute_cycles=_elementwise_cycles(operation, npu),
+            traffic=traffic_of(operation, None, system),
+        )
+    tiling = tiling_of(operation, npu)
+    direct, staged = (
+        Schedule(
+            operation=operation,
+            tiling=tiling,
+            compute_cycles=_block_wise_cycles(operation, tiling, system, staged=copied),
+            traffic=traffic_of(operation, tiling, system, staged=copied),
+        )
+        for copied in (False, True)
+    )
+    return staged if _stages(direct, staged, tiling, system) else direct
+
+
+def _stages(direct: Schedule, staged: Schedule, tiling: Tiling, system: System) -> bool:
+    """Whether weights are copied to the arena: where they are read again, or nothing is lost.
+
+    Blocks wait less for their scales there. Where copying is slower than reading, or reading is
+    what takes the time, it is not done for that.
+    """
+    operation = direct.operation
+    high, wide, _ = tiling.counts(operation)
+    if not staged.traffic.staged_bytes:
+        return False
+    if high * wide > 1 or operation.kind == "depthwise":
+        return True
+    store, channels = system.store, system.npu.channels
+    slow = store.channel(channels.copy) < store.channel(channels.weight)
+    reads = direct.traffic.store_cycles >= direct.compute_cycles
+    return not slow and not reads and staged.cycles <= direct.cycles
+
+
+def _elementwise_cycles(operation: Operation, npu: Npu) -> float:
+    height, width, channels = operation.target
+    stored = height * width * (-(-channels // npu.brick) * npu.brick)
+    return stored * _of_element(operation, npu.output, wide=False)
+
+
+def _block_wise_cycles(
+    operation: Operation, tiling: Tiling, system: System, *, staged: bool
+) -> float:
+    npu, block = system.npu, _clipped(operation, tiling)
+    micros = _micros(block, tiling)
+    whole = _micros(operation.target, tiling)
+    blocks = math.prod(whole) / math.prod(micros)
+    macs = _macs_cycles(operation, tiling, npu)
+    wide = tiling.layout.accumulator_bits > WIDE and operation.kind != "pool"
+    outputs = _of_element(operation, npu.output, wide=wide) * math.prod(block)
+    if operation.weights and not operation.weights_are_activations:
+        side = system.arena if staged else system.store
+        scales = npu.weights.channel_bytes * block[2] / npu.blocks.scale_bytes
+        outputs = max(outputs, scales * side.port.read_latency)
+    read, written = block_cycles(operation, tiling, system)
+    apart = abs(read - written) if blocks > 1 else 0.0
+    issue = (apart + macs + outputs) / npu.blocks.commands
+    longer, shorter = sorted((max(macs, issue), max(outputs, issue)), reverse=True)
+    return longer * blocks + shorter + read + written
+
+
+def _of_element(operation: Operation, unit: OutputUnit, *, wide: bool) -> float:
+    """Cycles of one result in the output unit."""
+    cycles = _cycles(operation.result, unit, wide=wide)
+    return cycles + sum(_cycles(one, unit, wide=False) for one in operation.chained)
+
+
+def _cycles(result: Result, unit: OutputUnit, *, wide: bool) -> float:
+    if result == "product":
+        return unit.wide_product if wide else unit.product
+    by_result = {
+        "add": unit.add,
+        "multiply": unit.multiply,
+        "wide_multiply": unit.wide_multiply,
+        "maximum": unit.maximum,
+        "other": unit.other,
+        "lookup": max(unit.lookup, unit.product),
+    }
+    return by_result[result]
+
+
+def _macs_cycles(operation: Operation, tiling: Tiling, npu: Npu) -> float:
+    """Cycles of the array for one block of outputs."""
+    steps, micros = tiling.steps, _micros(_clipped(operation, tiling), tiling)
+    plane, deep = micros[0] * micros[1], micros[2]
+    channels = min(operation.source[2], tiling.inputs[2])
+    a_step = steps.cycles * _share(channels, steps.inputs, steps.granule)
+    over_plane = max(steps.least_cycles, a_step * plane)
+    along = -(-channels // steps.inputs) if steps.walk == "taps" else 1
+    total = 0.0
+    for taps in _windows(operation.kernel, npu.blocks.window):
+        count = max(steps.least_taps, -(-taps // steps.taps))
+        total += over_plane * count * deep * along
+        if plane == 1 and steps.walk != "pool":
+            wide = tiling.layout.accumulator_bits > WIDE
+            delay = npu.blocks.wide_delay if wide else npu.blocks.delay
+            waits = count if deep == 1 else (count - 1) * deep
+            total += delay * waits * along
+    if operation.kind in ("convolution", "product"):
+        total *= -(-operation.source[2] // tiling.inputs[2])
+    return total / npu.blocks.cores
+
+
+def _share(channels: int, inputs: int, granule: int | None) -> float:
+    """Share of a step that fewer channels than it covers take."""
+    if granule is None:
+        return 1.0
+    return min(-(-channels // granule) * granule / inputs, 1.0)
+
+
+def _windows(kernel: tuple[int, int], window: int) -> list[int]:
+    """Taps of each pass over a kernel."""
+    rows, columns = (
+        [min(window, size - start) for start in range(0, size, window)] for size in kernel
+    )
+    return [height * width for height in rows for width in columns]
+
+
+def _clipped(operation: Operation, tiling: Tiling) -> tuple[int, int, int]:
+    block, target = tiling.block, operation.target
+    height = min(block[0], target[0])
+    return (height, min(block[1], target[1]), min(block[2], target[2]))
+
+
+def _micros(sizes: tuple[int, int, int], tiling: Tiling) -> tuple[int, int, int]:
+    micro = tiling.micro
+    return (-(-sizes[0] // micro[0]), -(-sizes[1] // micro[1]), -(-sizes[2] // micro[2]))

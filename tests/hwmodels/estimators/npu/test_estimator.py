@@ -1,0 +1,187 @@
+"""Kernels on NPUs: residuals, hosts, levels, what is coded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from hwmodels.devices.device import Device
+from hwmodels.devices.load import load_device
+from hwmodels.estimators.npu.estimator import NpuEstimator
+from hwmodels.estimators.npu.lowering import operations_of
+from hwmodels.estimators.npu.memory import Scratch, map_bytes, scratch_of
+from hwmodels.formats import catalog
+from hwmodels.runtimes.load import load_runtime
+from hwmodels.work.kernel import Kernel, KernelCost
+from hwmodels.work.loops import ConvolutionLoops, MapLoops, ProductLoops, RowLoops
+from hwmodels.work.work import Operand
+
+INT8 = catalog.format("int8")
+SIZE, CHANNELS = 28, 32
+MAP = SIZE * SIZE * CHANNELS
+
+
+def convolution(residual: int = 0) -> Kernel:
+    return Kernel(
+        kind="conv2d",
+        loops=ConvolutionLoops(
+            images=1, groups=1, in_channels=CHANNELS, out_channels=CHANNELS,
+            in_size=(SIZE, SIZE), out_size=(SIZE, SIZE), kernel=(3, 3),
+        ),
+        input_format=INT8, weight_format=INT8, output_format=INT8, weight_element="int8",
+        input_element="int8", accumulator="int32", input_bytes=MAP,
+        weight_bytes=9 * CHANNELS**2, other_bytes=residual, write_bytes=MAP,
+    )  # fmt: skip
+
+
+def product(rows: int, *, cold: bool) -> Kernel:
+    return Kernel(
+        kind="gemm", loops=ProductLoops(m=rows, n=64, k=96), input_format=INT8,
+        weight_format=INT8, output_format=INT8, weight_element="int8", input_element="int8",
+        accumulator="int32", input_bytes=rows * 96, weight_bytes=64 * 96, weight_is_cold=cold,
+        write_bytes=rows * 64,
+    )  # fmt: skip
+
+
+def cost(kernel: Kernel, device: Device | str) -> KernelCost:
+    known = load_device(device) if isinstance(device, str) else device
+    (found,) = NpuEstimator().estimate([kernel], known, load_runtime("vela"))
+    return found
+
+
+def cycles(kernel: Kernel, device: str) -> float:
+    found = cost(kernel, device).spatial
+    assert found is not None
+    return found.cycles
+
+
+def test_a_residual_is_a_pass_of_its_own_but_where_the_output_unit_chains_it() -> None:
+    """On a U55 Vela adds 18816 cycles; on a U85 20202 become of 20074."""
+    plain, added = convolution(), convolution(residual=MAP)
+    assert cycles(added, "ethos-u55") - cycles(plain, "ethos-u55") == 18816
+    assert cycles(plain, "ethos-u85-512") == pytest.approx(20074, rel=1e-3)
+    assert cycles(added, "ethos-u85-512") == pytest.approx(20202, rel=1e-3)
+
+
+def test_a_product_of_activations_runs_column_by_column_without_an_array_for_it() -> None:
+    """64 x 96 times 96 x 64: 2240 cycles on a U85 by Vela, a hundred times as many on a U55."""
+    one = product(64, cold=False)
+    assert cycles(one, "ethos-u85-512") == pytest.approx(2240, rel=2e-3)
+    u55 = load_device("ethos-u55").npu
+    assert u55 is not None
+    assert [one.repeats for one in operations_of(one, u55)] == [64, 64]
+    assert cycles(one, "ethos-u55") > 200_000
+
+
+def test_rows_lie_as_a_square_map() -> None:
+    u55 = load_device("ethos-u55").npu
+    assert u55 is not None
+    (found,) = operations_of(product(64, cold=True), u55)
+    assert found.target == (8, 8, 64)
+    (prime,) = operations_of(product(7, cold=True), u55)
+    assert prime.target == (1, 7, 64)
+
+
+def test_energy_and_bytes_are_told_by_level() -> None:
+    found = cost(convolution(), "ethos-u55")
+    assert found.spatial is not None
+    levels = {(one.level, one.tensor): one for one in found.spatial.traffic}
+    assert set(levels) == {
+        ("sram", "input"), ("sram", "weight"), ("sram", "output"), ("flash", "weight")
+    }  # fmt: skip
+    assert levels["sram", "output"].write_bytes == MAP
+    flash = levels["flash", "weight"]
+    assert flash.energy_j == pytest.approx(250e-12 * flash.read_bytes)
+    assert found.spatial.macs == 9 * CHANNELS * MAP
+    assert found.spatial.peak_macs_per_cycle == 256
+    assert found.spatial.utilisation == pytest.approx(9 * CHANNELS * MAP / 256 / 30104, rel=1e-3)
+    assert found.traffic_bytes == sum(
+        one.read_bytes + one.write_bytes for one in found.spatial.traffic
+    )
+
+
+def test_how_well_weights_code_is_an_assumption_of_the_file() -> None:
+    device = load_device("ethos-u55")
+    assert device.npu is not None
+    stream = replace(device.npu.weights, share=0.46)
+    pruned = replace(device, npu=replace(device.npu, weights=stream))
+    one = replace(product(1, cold=True), loops=ProductLoops(m=1, n=128, k=640),
+                  weight_bytes=128 * 640)  # fmt: skip
+    scales = 1280 / 500e6
+    half = cost(one, pruned).latency_s - scales
+    assert half == pytest.approx((cost(one, device).latency_s - scales) / 2, rel=0.01)
+
+
+def test_a_mean_is_a_kernel_a_channel_and_a_scaling() -> None:
+    """49 taps of 128 channels: 9752 and 144 cycles by Vela."""
+    one = Kernel(
+        kind="reduce", detail="reducemean",
+        loops=MapLoops(
+            rows=128, cols=49, images=1, channels=128, out_size=(1, 1), window=(7, 7)
+        ),
+        input_format=INT8, output_format=INT8, input_bytes=49 * 128, write_bytes=128,
+    )  # fmt: skip
+    assert cycles(one, "ethos-u55") == pytest.approx(9752 + 144, rel=0.02)
+
+
+def test_floats_run_on_the_host() -> None:
+    """At one operation a nanosecond, whatever the array does."""
+    wide = catalog.format("fp32")
+    one = Kernel(
+        kind="pointwise", detail="add", loops=RowLoops(rows=1, cols=1000), input_format=wide,
+        output_format=wide, input_bytes=4000, write_bytes=4000,
+    )  # fmt: skip
+    found = cost(one, "ethos-u55")
+    assert found.spatial is None
+    assert found.latency_s == pytest.approx(4000 / 1e9, rel=1e-3)
+
+
+def test_what_is_only_named_takes_no_time() -> None:
+    """A part of a concatenation is written where it belongs."""
+    one = Kernel(
+        kind="pointwise", detail="concat", loops=RowLoops(rows=1, cols=64), input_format=INT8,
+        output_format=INT8, input_bytes=64, write_bytes=64,
+    )  # fmt: skip
+    assert cost(one, "ethos-u55").latency_s == load_device("ethos-u55").launch_s.value
+
+
+def test_maps_are_stored_in_bricks_and_images_are_not() -> None:
+    u55, h100 = load_device("ethos-u55"), load_device("h100-sxm")
+    narrow, image, row = (
+        Operand(name="input", value="x", shape=shape)
+        for shape in ((1, 24, 8, 8), (1, 3, 8, 8), (64, 24))
+    )
+    assert map_bytes(narrow, 1536, u55) == 2048
+    assert map_bytes(image, 192, u55) == 192
+    assert map_bytes(row, 1536, u55) == 1536
+    assert map_bytes(narrow, 1536, h100) == 1536
+
+
+def test_weights_are_held_whole_where_they_are_staged_before_and_else_in_two_slices() -> None:
+    """36,864 weights take 33,915 + 64 cycles from flash; 64 channels are four slices of 16."""
+    u55 = load_device("ethos-u55")
+    deep = replace(
+        convolution(),
+        loops=ConvolutionLoops(
+            images=1, groups=1, in_channels=64, out_channels=64, in_size=(14, 14),
+            out_size=(14, 14), kernel=(3, 3),
+        ),
+        weight_bytes=9 * 64 * 64,
+    )  # fmt: skip
+    coded = 0.92 * 9 * 64 * 64
+    whole, sliced = (scratch_of([deep], u55, slack) for slack in (40_000, 16_000))
+    assert whole.held_bytes == whole.early_bytes == pytest.approx(coded, rel=1e-3)
+    assert sliced.held_bytes == pytest.approx(coded / 2, rel=1e-3)
+    assert sliced.early_bytes == 0
+    assert whole.operations == 1
+    assert whole.last_cycles == pytest.approx(30276, rel=1e-3)
+
+
+def test_sums_of_a_product_by_columns_are_held_beside_the_maps() -> None:
+    found = scratch_of([product(64, cold=False)], load_device("ethos-u55"), 0)
+    assert found.held_bytes == 4 * 64 * 96
+
+
+def test_other_devices_hold_nothing() -> None:
+    assert scratch_of([convolution()], load_device("h100-sxm"), 0) == Scratch()

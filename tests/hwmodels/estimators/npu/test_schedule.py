@@ -1,0 +1,146 @@
+"""Blocks and cycles of single operations, against Arm's Vela 5.2 (`--verbose-performance`)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from hwmodels.devices.load import load_device
+from hwmodels.errors import WorkError
+from hwmodels.estimators.npu.blocks import tiling_of
+from hwmodels.estimators.npu.operation import Map, Operation, OperationKind
+from hwmodels.estimators.npu.schedule import Schedule, schedule
+from hwmodels.estimators.npu.system import System, system_of
+
+
+def system(device: str) -> System:
+    return system_of(load_device(device))
+
+
+def operation(kind: OperationKind, source: Map, target: Map, kernel: int = 1, stride: int = 1,
+              ) -> Operation:  # fmt: skip
+    return Operation(
+        kind=kind, source=source, target=target, kernel=(kernel, kernel), stride=(stride, stride),
+        weight_bits=0 if kind in ("pool", "elementwise") else 8,
+    )  # fmt: skip
+
+
+WIDE = operation("convolution", (28, 28, 32), (28, 28, 32), 3)
+DEEP = operation("convolution", (14, 14, 64), (14, 14, 64), 3)
+STRIDED = operation("convolution", (28, 28, 32), (14, 14, 64), 1, 2)
+FEW = operation("convolution", (8, 8, 8), (8, 8, 24))
+ALONE = operation("depthwise", (8, 8, 24), (8, 8, 24), 3)
+
+
+@pytest.mark.parametrize(
+    ("device", "one", "block", "walk"),
+    [
+        ("ethos-u55", WIDE, (6, 14, 32), "depth"),
+        ("ethos-u55", DEEP, (8, 14, 16), "depth"),
+        ("ethos-u55", STRIDED, (2, 14, 64), "depth"),
+        ("ethos-u55", FEW, (8, 8, 24), "taps"),
+        ("ethos-u55", ALONE, (8, 8, 16), "depthwise"),
+        ("ethos-u55-128", WIDE, (4, 16, 16), "depth"),
+        ("ethos-u55-128", DEEP, (8, 8, 16), "depth"),
+        ("ethos-u65-512", DEEP, (8, 14, 16), "depth"),
+        ("ethos-u85-512", WIDE, (16, 16, 16), "taps"),
+        ("ethos-u85-512", DEEP, (14, 14, 16), "taps"),
+        ("ethos-u85-512", ALONE, (8, 8, 32), "depthwise"),
+    ],
+)
+def test_the_block_is_the_compiler_s(device: str, one: Operation, block: Map, walk: str) -> None:
+    found = tiling_of(one, system(device).npu)
+    assert found.block == block
+    assert found.steps.walk == walk
+
+
+@pytest.mark.parametrize(
+    ("device", "one", "cycles"),
+    [
+        ("ethos-u55", WIDE, 30104),
+        ("ethos-u55", DEEP, 30276),
+        ("ethos-u55", FEW, 896),
+        ("ethos-u55", ALONE, 1152),
+        ("ethos-u55-128", WIDE, 57852),
+        ("ethos-u55-128", ALONE, 1984),
+        ("ethos-u65-512", WIDE, 15084),
+        ("ethos-u85-512", WIDE, 20074),
+        ("ethos-u85-512", DEEP, 20350),
+    ],
+)
+def test_computing_takes_the_cycles_of_the_vendor_s_estimate(
+    device: str, one: Operation, cycles: int
+) -> None:
+    assert schedule(one, system(device)).compute_cycles == pytest.approx(cycles, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("device", "cycles"),
+    [("ethos-u55", 18816), ("ethos-u55-128", 37632), ("ethos-u65-512", 9408)],
+)
+def test_a_sum_takes_cycles_an_element(device: str, cycles: int) -> None:
+    """0.75 cycles for each of 28 x 28 x 32 results on a U55 of 256 MACs."""
+    one = replace(operation("elementwise", (28, 28, 32), (28, 28, 32)), result="add", others=1)
+    found = schedule(one, system(device))
+    assert found.cycles == cycles
+    assert found.traffic.input_bytes == 2 * 28 * 28 * 32
+
+
+def test_channels_are_computed_and_moved_in_bricks() -> None:
+    """8 channels are stored and added as 16."""
+    one = replace(operation("elementwise", (16, 16, 8), (16, 16, 8)), result="add")
+    found = schedule(one, system("ethos-u55"))
+    assert found.cycles == 0.75 * 16 * 16 * 16
+    assert found.traffic.output_bytes == 16 * 16 * 16
+
+
+def test_weights_that_are_read_once_come_from_the_store_and_rule() -> None:
+    """A fully connected layer streams its weights at the byte a cycle that flash gives."""
+    one = operation("product", (1, 1, 640), (1, 1, 128))
+    found = schedule(one, system("ethos-u55"))
+    coded = 0.92 * 640 * 128
+    assert found.traffic.staged_bytes == 0
+    assert found.traffic.stored_bytes == pytest.approx(coded + 10 * 128, rel=1e-3)
+    assert found.cycles == found.traffic.store_cycles == found.traffic.stored_bytes
+
+
+def test_weights_that_blocks_read_again_are_staged_once() -> None:
+    found = schedule(WIDE, system("ethos-u55"))
+    assert found.tiling is not None
+    high, wide, _ = found.tiling.counts(WIDE)
+    assert found.traffic.staged_bytes > 0
+    assert found.traffic.streamed_bytes == high * wide * found.traffic.staged_bytes
+
+
+def test_activations_of_16_bits_take_twice_the_array_s_cycles() -> None:
+    """Half the channels a step; the rest of the pipeline is longer, too."""
+    narrow = operation("convolution", (16, 16, 128), (16, 16, 128), 3)
+    wide = replace(narrow, bits=16, target_bits=16)
+    u55 = system("ethos-u55")
+    ratio = schedule(wide, u55).compute_cycles / schedule(narrow, u55).compute_cycles
+    assert ratio == pytest.approx(2.0, abs=0.1)
+
+
+def _cycles(one: Operation, device: str) -> Schedule:
+    return schedule(one, system(device))
+
+
+def test_the_array_is_filled_by_no_more_than_its_macs() -> None:
+    for device, most in (("ethos-u55", 256), ("ethos-u55-128", 128), ("ethos-u65-512", 512),
+                         ("ethos-u85-512", 512), ("edge-npu", 1024)):  # fmt: skip
+        big = operation("convolution", (64, 64, 256), (64, 64, 256), 3)
+        share = big.macs / _cycles(big, device).compute_cycles / most
+        assert 0.6 < share <= 1
+
+
+def test_inputs_of_more_bits_than_there_are_steps_for_are_an_error() -> None:
+    with pytest.raises(WorkError, match=r"npu\.steps: nothing walks over inputs of 32 bits"):
+        tiling_of(replace(WIDE, bits=32), system("ethos-u55").npu)
+
+
+def test_an_operation_without_a_block_that_fits_is_an_error() -> None:
+    """A stride of 64 reads 65 rows and columns for two of a micro-block: 135 KB of inputs."""
+    far = operation("convolution", (256, 256, 32), (4, 4, 32), 8, 64)
+    with pytest.raises(WorkError, match=r"npu\.buffers: no block of a convolution fits"):
+        tiling_of(far, system("ethos-u55").npu)

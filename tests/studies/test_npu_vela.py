@@ -1,0 +1,47 @@
+"""Predictions for Ethos-U beside Vela's, and the tables of the study's README."""
+
+from __future__ import annotations
+
+import pytest
+
+from studies.npu_vela.__main__ import README, by_network, errors, table
+from studies.npu_vela.compare import Comparison, compare
+
+DEVICES = ("ethos-u55-128", "ethos-u55", "ethos-u65-512", "ethos-u85-512")
+
+
+@pytest.fixture(name="found", scope="module")
+def found_fixture() -> Comparison:
+    return compare()
+
+
+def test_the_readme_has_the_study_s_tables(found: Comparison) -> None:
+    text = README.read_text(encoding="utf-8")
+    assert table(found) in text
+    assert by_network(found) in text
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_cycles_of_left_out_networks_are_vela_s(found: Comparison, device: str) -> None:
+    regions = found.regions
+    own = regions[(regions.device == device) & ~regions.chosen]
+    assert len(own) == 82
+    assert errors(own).median() < 0.02
+    assert own.predicted.corr(own.vela, method="spearman") > 0.98
+
+
+def test_integer_networks_run_natively_from_end_to_end(found: Comparison) -> None:
+    """Heads too; weights of 15 levels are int8 ones to the compiler."""
+    status = found.networks.set_index("network").status
+    assert set(status.drop("anomaly4")) == {"native"}
+    assert set(status["anomaly4"]) == {"weight_only"}
+
+
+def test_the_sram_is_vela_s_but_for_fully_connected_layers_of_a_u65(found: Comparison) -> None:
+    networks = found.networks
+    off = (networks.sram / networks.vela_sram - 1).abs()
+    staged = (networks.device == "ethos-u65-512") & networks.network.isin(
+        ["tokens", "anomaly", "anomaly4"]
+    )
+    assert off[~staged].max() < 0.08
+    assert staged.sum() == 3
