@@ -133,7 +133,7 @@ def _memories(device: Device) -> Iterator[str]:
 
 
 def _npu(device: Device) -> Iterator[str]:
-    """What the section of an NPU says that the rest of the file has not."""
+    """Words of the section of an NPU that the rest of the file contradicts."""
     npu = device.npu
     if (npu is None) == (device.kind == "npu"):
         yield (

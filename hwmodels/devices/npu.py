@@ -69,7 +69,7 @@ class Blocks(Entry):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout(Entry):
-    """How blocks lie in the buffers, for inputs of so many bits."""
+    """The layout of blocks in the buffers, for inputs of so many bits."""
 
     bits: Size
     input_channels: Size
@@ -205,7 +205,7 @@ class WeightStream(Entry):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Port(Entry):
-    """How the NPU reaches one memory of the device."""
+    """The NPU's way to one memory of the device."""
 
     memory: str
     burst: Size

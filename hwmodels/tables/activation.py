@@ -70,7 +70,7 @@ class Activations:
         return stored, owners_, workspace + self._scratch(most)
 
     def _scratch(self, most: int) -> Floats:
-        """What operations hold beside their maps, shape (R, C).
+        """Bytes that operations hold beside their maps, shape (R, C).
 
         What a region stages before it runs is held beside the region before, if that is one
         operation. Neighbours are taken to choose alike, as far as they have as many choices.

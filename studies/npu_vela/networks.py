@@ -89,7 +89,7 @@ def tokens(net: Net) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """How one of the networks is made."""
+    """The making of one of the networks."""
 
     build: Callable[[Net], str]
     shape: tuple[int, ...]

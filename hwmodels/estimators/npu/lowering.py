@@ -20,7 +20,7 @@ RESULTS: dict[str, Result] = {
     "add": "add", "sub": "add", "mul": "multiply", "relu": "other", "clip": "other",
     "max": "other", "min": "other", "abs": "other", "quantizelinear": "other",
 }  # fmt: skip
-"""What the output unit does in an elementwise kernel, by its detail; a table for all others."""
+"""Work of the output unit in an elementwise kernel, by its detail; a table for all others."""
 BINARY = ("add", "sub", "mul", "div", "max", "min")
 IN_PLACE = (
     "concat", "reshape", "flatten", "squeeze", "unsqueeze", "identity", "slice", "split", "cast",

@@ -33,7 +33,7 @@ def map_bytes(operand: Operand, stored_bytes: float, device: Device) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scratch:
-    """What the operations of a region hold in the arena beside its maps."""
+    """Bytes that the operations of a region hold in the arena beside its maps."""
 
     held_bytes: float = 0.0
     """Of one of its operations at most: staged weights, sums of a product by columns."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 OperationKind = Literal["convolution", "product", "depthwise", "pool", "elementwise"]
-"""What runs: a convolution, a product of rows (fully connected), a kernel a channel, a pool
+"""The walk: a convolution, a product of rows (fully connected), a kernel a channel, a pool
 without weights, one result an element."""
 Result = Literal["product", "add", "multiply", "wide_multiply", "maximum", "other", "lookup"]
-"""What the output unit does to a result (`hwmodels.devices.npu.OutputUnit`)."""
+"""Work of the output unit on a result (`hwmodels.devices.npu.OutputUnit`)."""
 Map = tuple[int, int, int]
 """Height, width, channels."""
 
@@ -28,7 +28,7 @@ class Operation:
     dilation: tuple[int, int] = (1, 1)
     result: Result = "product"
     chained: tuple[Result, ...] = ()
-    """What is done to results besides, before they are written."""
+    """Work on results besides, before they are written."""
     bits: int = 8
     """Of an input."""
     target_bits: int = 8

@@ -1,4 +1,4 @@
-"""What an operation moves between the NPU and its memories, and the cycles that this takes.
+"""Bytes that an operation moves between the NPU and its memories, and the cycles they take.
 
 Maps lie in bricks of channels, so that a short row of a brick is a short burst; a map of few
 channels (an image) lies channel after channel.
