@@ -14,10 +14,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     StringConstraints,
     field_validator,
     model_validator,
 )
+from pydantic_core import CoreSchema
 
 from hwmodels.formats.names import quantizer_object
 from hwmodels.formats.quantizer import Quantizer
@@ -155,7 +157,16 @@ def _with_runtime(target: Target, targets: tuple[Target, ...]) -> Target:
     return target.model_copy(update={"name": f"{target.label}-{Path(target.runtime).stem}"})
 
 
-Targets = Annotated[tuple[Target, ...], AfterValidator(named_apart)]
+class _ShortForm:
+    """The text that a target may be, for the JSON schema; `Target._from_text` reads it."""
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, object]:
+        return {"anyOf": [{"type": "string"}, handler(core)]}
+
+
+Targets = Annotated[tuple[Annotated[Target, _ShortForm()], ...], AfterValidator(named_apart)]
 
 
 class TargetList(BaseModel):
@@ -181,18 +192,26 @@ class Mode(Section):
     """A choice that no scheme names: quantizers by operand role."""
 
     name: Name
+    """Name of the choice in results."""
     weight: Spec | None = None
+    """Of weights; 16 bits where none is given, as for the others."""
     activation: Spec | None = None
+    """Of the activations that a product reads."""
     q: Spec | None = None
+    """Of queries of attention."""
     k_cache: Spec | None = None
+    """Of keys, as the cache stores them."""
     v_cache: Spec | None = None
+    """Of values, as the cache stores them."""
     probabilities: Spec | None = None
+    """Of attention's probabilities, where they meet the values."""
 
 
 class Rule(Section):
     """Candidates of the regions that match; the first rule that matches a region wins."""
 
     match: Match = Match()
+    """The regions that it is for; by default all that no rule before it takes."""
     use: tuple[str | Mode, ...] = Field(min_length=1)
     """Schemes (`dse formats`), formats (weight and activation alike) or named modes. The first
     is what a region falls back to in a uniform assignment that it has no candidate for."""
@@ -202,6 +221,7 @@ class Tie(Section):
     """Regions that must take the same choice, because the runtime has one switch for them."""
 
     match: Match
+    """The regions that are tied."""
     name: Name
     """Name of the joint variable."""
 
@@ -212,6 +232,7 @@ class Search(Section):
     trials: int = Field(default=48, ge=1)
     """Measured assignments in all: uniforms, solver candidates and the sampler's."""
     seed: int = Field(default=0, ge=0, lt=2**32)
+    """Of every random choice: equal seeds give equal runs."""
     method: str = "front"
     """Who proposes assignments once the solver's are measured: `front`, `nsga2`, `nsga3`, `tpe`,
     `gp`, `random`, a method of another package, a class of `optuna.samplers` or a
@@ -262,15 +283,20 @@ class Space(Section):
     model: str
     """An ONNX file (relative to the space file) or a zoo name (`zoo:byte-gpt`)."""
     data: Data
+    """Samples, and how many of them each step takes."""
     quality: QualityOf = QualityOf()
     """Meaning and weight of the outputs."""
     cost_model: str | None = None
     """A second graph that costs are computed on, weight-free if you like; regions correspond by
     role and relative depth. Everything printed then says so."""
     scenario: Scenario = Scenario(phases={"call": Phase()})
+    """The calls that costs are of, with their sizes."""
     targets: Targets = Field(min_length=1)
+    """Devices that costs are predicted on."""
     candidates: tuple[Rule, ...] = Field(min_length=1)
+    """Choices of each region."""
     ties: tuple[Tie, ...] = ()
+    """Regions that take one choice together."""
     constraints: tuple[str, ...] = ()
     """`<column><=<number>`, e.g. `weight_bytes<=2e9` or `quality_loss<=0.05`; `native-only`, or
     `native_share>=<number>`."""
@@ -278,6 +304,7 @@ class Space(Section):
     """Columns to minimise; the first is `quality_loss`. With several targets a column without
     its target stands for that of every target."""
     search: Search = Search()
+    """Effort and randomness."""
 
     @field_validator("objectives")
     @classmethod

@@ -87,7 +87,9 @@ class Architecture(Entry):
     """A family of instruction sets and its version: `sm` 9.0, `cdna` 3, `ethos-u` 55."""
 
     family: ArchitectureFamily
+    """Runtimes list the families that they exist for; `array`: none of them, an array on paper."""
     version: float
+    """Within the family; kernels exist from a version or up to one."""
 
     def __str__(self) -> str:
         if self.family == "sm":
@@ -103,11 +105,13 @@ class Rate(Entry):
     weight: tuple[str, ...] = ()
     """Elements of the second operand (weight, key)."""
     input: tuple[str, ...] = ()
+    """Elements of the first operand (activation, query)."""
     elements: InitVar[tuple[str, ...]] = ()
     """Instead of both: elements any two of which run at this rate."""
     accumulator: str
     """A rate holds for one accumulator only."""
     ops_per_s: Annotated[Throughput, Field(validation_alias=INLINE)]
+    """Dense, of all cores together; one multiply or one add is an operation."""
 
     def __post_init__(self, elements: tuple[str, ...]) -> None:
         if bool(elements) == bool(self.weight and self.input):
@@ -129,13 +133,19 @@ class ComputeUnit(Entry):
     """
 
     name: str
+    """For people and for paths of figures."""
     role: UnitRole
+    """`matrix` multiplies matrices, `vector` does everything else on the accelerator, `host` what
+    the accelerator cannot."""
     count: Count
+    """Enabled cores, which compute as many tiles at once."""
     clock_hz: Annotated[Frequency, Field(validation_alias="clock")]
+    """Clock under load, at which the rates hold; a sheet's boost clock is the most it can be."""
     sustained_hz: Annotated[Frequency | None, Field(validation_alias="sustained")] = None
-    """Clock that a board at its power limit holds while the unit computes; none: `clock_hz`.
-    Rates are those at `clock_hz`."""
+    """Clock that a board at its power limit holds while the unit computes; none: `clock`.
+    Rates are those at `clock`."""
     rates: Annotated[tuple[Annotated[Rate, FIGURE_INLINE], ...], Field(min_length=1)]
+    """Throughput by operands and accumulator; what no rate holds for runs in a wider element."""
     array: SpatialArray | None = None
     """Of a spatial array's matrix unit: how its multipliers are laid out."""
 
@@ -153,6 +163,8 @@ class Memory(Entry):
     """
 
     name: str
+    """`l2` and `l3` are the caches that GPUs and processors are priced with; other names are for
+    people and for paths of figures."""
     capacity_bytes: Annotated[Capacity, Field(validation_alias="capacity")]
     """Of one instance."""
     bandwidth_bytes_per_s: Annotated[Bandwidth, Field(validation_alias="bandwidth")]
@@ -162,6 +174,7 @@ class Memory(Entry):
     write_energy_per_byte_j: Annotated[
         EnergyPerByte | None, Field(validation_alias="write_energy")
     ] = None
+    """Of a write, where it is not that of a read."""
     holds: tuple[TensorName, ...] = ("input", "weight", "output")
     """Tensors that pass through it; the others bypass it."""
     per: tuple[str, ...] = ()
@@ -176,7 +189,10 @@ class Link(Entry):
     """A connection to other devices; bandwidth is the sum of both directions."""
 
     name: str
+    """`pcie` passes through the host; links without latencies have those of their name and
+    generation."""
     bandwidth_bytes_per_s: Annotated[Bandwidth, Field(validation_alias="bandwidth")]
+    """Of one device, both directions together."""
     start_s: Annotated[Time | None, Field(validation_alias="start")] = None
     """Least time of a collective, beside its steps (`hwmodels.tables.collectives`)."""
     step_s: Annotated[Time | None, Field(validation_alias="step")] = None
@@ -190,7 +206,9 @@ class ElementEnergy(Entry):
     """Dynamic energy of one operation whose operands are one of these elements."""
 
     elements: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Elements that the energy holds for; others take the nearest wider one's."""
     energy_per_op_j: Annotated[EnergyPerOp, Field(validation_alias=INLINE)]
+    """Of one multiply or one add."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +218,9 @@ class Power(Entry):
     idle_w: Annotated[Watts, Field(validation_alias="idle")]
     """With a context held and nothing running; some files have only a sleeping board's."""
     limit_w: Annotated[Watts, Field(validation_alias="limit")]
+    """The most that it may draw."""
     per_op: tuple[Annotated[ElementEnergy, FIGURE_INLINE], ...] = ()
+    """Energy of operations by element; none: multiplying counts nothing."""
 
 
 def _sizes_schema(_: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -215,14 +235,19 @@ class Measurement(Entry):
     """One operator timed on the device: a row of an operator table."""
 
     op: str
+    """Operator, as in tables of `dse profile`: gemm, conv2d, attention, ..."""
     sizes: Annotated[
         tuple[tuple[str, int], ...],
         Field(validation_alias="shape"),
         GetPydanticSchema(_sizes_schema),
     ]
+    """Sizes of its loops by name."""
     dtype: str
+    """Format of its operands."""
     runtime: str
+    """Runtime that it was timed under."""
     median_us: Positive
+    """Median time in microseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,6 +259,7 @@ class Correction(Entry):
     """
 
     runtime: str
+    """Runtime that the networks were timed under."""
     kind: str = ""
     """Of the kernel: gemm, attention, rowwise, ..."""
     formats: str = ""
@@ -241,6 +267,7 @@ class Correction(Entry):
     bound: str = ""
     """Its regime: launch, memory, compute, ..."""
     factor: Positive
+    """On the predicted time."""
 
     def holds_for(self, kind: str, formats: str, bound: str) -> bool:
         """Whether it corrects kernels of that group."""
@@ -254,29 +281,40 @@ class Device(Entry):
     """Hardware that executes work."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
+    """Small letters, digits, - and . (the file of a shipped device is named so)."""
     title: str
+    """Its name among people."""
     vendor: str
+    """Who makes it."""
     family: str
     """Chips that share a design: `hopper`, `blackwell`, `ampere`, `cdna3`, ..."""
     kind: DeviceKind
+    """Sort of hardware: its estimator and its runtime, where the file names none, follow."""
     architecture: Architecture
+    """Instruction set, which says which kernels of a runtime exist for it."""
     year: Annotated[int, Field(ge=1990, le=2100)]
+    """Year in which it came out."""
     runtime: str | None = None
     """A runtime's name or file that drives it where nobody says another; by default that of its
-    kind (`default_runtime`)."""
+    kind."""
     estimator: str | None = None
-    """Name of the estimator that prices it; by default that of its kind (`priced_by`)."""
+    """Name of the estimator that prices it; by default that of its kind."""
     units: Annotated[tuple[ComputeUnit, ...], Field(min_length=1)]
+    """Compute units, by role; for a role that none has, the first one works."""
     memories: Annotated[tuple[Memory, ...], Field(min_length=1)]
-    """The first one holds the weights."""
+    """Levels; the first one, main memory, holds the weights."""
     links: tuple[Link, ...] = ()
+    """Connections to other devices of its kind; the first one is used."""
     launch_s: Annotated[Time, Field(validation_alias="launch")]
     """Least time from one dependent kernel's start to the next one's in a captured graph."""
     power: Power
+    """Power draw, and energy per operation."""
     npu: Npu | None = None
     """Blocks, steps and ports of a device of kind `npu`."""
     area_mm2: Annotated[Area | None, Field(validation_alias="area")] = None
+    """Area of the die."""
     price_usd_per_h: Annotated[Price | None, Field(validation_alias="price")] = None
+    """Price of one device an hour, for costs of a million tokens."""
     measurements: tuple[Measurement, ...] = ()
     """Few-shot samples, timed on this very device; predictions are corrected by them."""
     corrections: tuple[Correction, ...] = ()

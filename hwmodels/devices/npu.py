@@ -48,6 +48,7 @@ class Blocks(Entry):
     cores: Size = 1
     """Cores that share out a block's output channels."""
     largest: Block
+    """Most outputs of a block."""
     depth: Size
     """Output channels that outputs are split at."""
     window: Size
@@ -64,7 +65,9 @@ class Blocks(Entry):
     scale_bytes: Size
     """Bytes of scales and biases that are read ahead of a block at once."""
     kind: Kind
+    """Of these figures."""
     source: Source
+    """Citation of these figures, or a key of `sources`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,12 +75,15 @@ class Layout(Entry):
     """The layout of blocks in the buffers, for inputs of so many bits."""
 
     bits: Size
+    """Of an input element; other widths take the next more."""
     input_channels: Size
     """Input channels that a block is padded to."""
     input_banks: Size = 1
     """Banks that the inputs of a block are allocated in."""
     accumulator_bits: Size
+    """Of one accumulator."""
     accumulator_banks: Size = 1
+    """Banks that the accumulators of a block are allocated in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,13 +95,17 @@ class Buffers(Entry):
     """
 
     shared: Capacity | None = None
+    """The one that inputs and accumulators share."""
     inputs: Capacity | None = None
+    """Instead, with `accumulators`: the one of inputs."""
     accumulators: Capacity | None = None
+    """The one of accumulators."""
     copies: Size = 2
     """Blocks of each that are held: the next one is read while one is computed."""
     bank: Size = 1
     """Bytes of a bank."""
     layouts: Annotated[tuple[Layout, ...], Field(min_length=1)]
+    """Padding and banks, by bits of an input."""
 
     def __post_init__(self) -> None:
         apart = self.inputs is not None and self.accumulators is not None
@@ -127,7 +137,10 @@ class Steps(Entry):
     """The steps of one walk, for inputs of so many bits."""
 
     walk: Walk
+    """Order: input channels first (`depth`), taps of the kernel first (`taps`), every channel with
+    its own kernel (`depthwise`), every channel without weights (`pool`)."""
     bits: Size
+    """Of an input element; other widths take the next more."""
     cycles: Cycles
     """Of one step of a micro-block."""
     taps: Size = 1
@@ -144,9 +157,10 @@ class Steps(Entry):
     least_cycles: Delay = 0.0
     """Of a step over all micro-blocks of a plane: its weights take as long to decode."""
     chosen_by_inputs: Size | None = None
-    """Input channels, and taps, that the compiler reckons a step with when it chooses between
-    walking by depth and by taps; none: those of the step."""
+    """Input channels that the compiler reckons a step with when it chooses between walking by
+    depth and by taps; none: those of the step."""
     chosen_by_taps: Size | None = None
+    """Taps that it reckons a step with then; none: those of the step."""
     rest_taps: Size | None = None
     """Taps that it counts at least for what is left over; none: a whole step."""
 
@@ -160,7 +174,9 @@ class OutputUnit(Entry):
     wide_product: Cycles
     """Sums of more bits, scaled."""
     add: Cycles
+    """Of two tensors."""
     multiply: Cycles
+    """Of two tensors, to 8 or 16 bits."""
     wide_multiply: Cycles
     """To 32 bits."""
     maximum: Cycles
@@ -177,7 +193,9 @@ class OutputUnit(Entry):
     softmax_passes: Cycles
     """Times that a softmax, as it is compiled, goes through its elements at `other`."""
     kind: Kind
+    """Of these figures."""
     source: Source
+    """Citation of these figures, or a key of `sources`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +218,9 @@ class WeightStream(Entry):
     align: Size
     """Bytes that a stream is a multiple of."""
     kind: Kind
+    """Of these figures."""
     source: Source
+    """Citation of these figures, or a key of `sources`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,10 +228,13 @@ class Port(Entry):
     """The NPU's way to one memory of the device."""
 
     memory: str
+    """Name of one of `memories`."""
     burst: Size
     """Bytes of a full burst; shorter pieces take as long."""
     read_latency: Delay
+    """Cycles until a read's first burst is there."""
     write_latency: Delay
+    """Cycles until a write is done."""
     outstanding: Size | None = None
     """Bursts that are under way at most; none: enough to hide the latency."""
 
@@ -221,8 +244,11 @@ class Channels(Entry):
     """Bytes that each kind of traffic has under way at most; none: as many as a port takes."""
 
     input: Size | None = None
+    """Of activations."""
     weight: Size | None = None
+    """Of coded weights."""
     scale: Size | None = None
+    """Of scales and biases."""
     copy: Size | None = None
     """From one memory to another."""
 
@@ -240,17 +266,25 @@ class Npu(Entry):
     arena: str
     """Memory that holds activations."""
     blocks: Blocks
+    """Blocks of outputs."""
     buffers: Buffers
+    """Memory for blocks inside of the NPU."""
     steps: Annotated[tuple[Steps, ...], Field(min_length=1)]
+    """Steps over a block, by walk and bits of an input."""
     output: OutputUnit
+    """The unit that scales and writes results."""
     weights: WeightStream
+    """The coded stream of weights."""
     ports: Annotated[tuple[Port, ...], Field(min_length=1)]
+    """Ways to the memories; the arena and the first memory need one."""
     channels: Channels = Channels()
+    """Bytes under way."""
     brick: Size = 16
     """Channels that maps are stored in."""
     kind: Kind
     """Of the figures of buffers, steps, ports and channels."""
     source: Source
+    """Citation of those, or a key of `sources`."""
 
     def __post_init__(self) -> None:
         found = [(one.walk, one.bits) for one in self.steps]

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+)
+from pydantic_core import CoreSchema, core_schema
 
 from hwmodels.errors import nearest
 from hwmodels.validation import INLINE, Entry
@@ -77,26 +85,55 @@ class SourcedValue(Entry):
     """
 
     value: Positive
+    """Number in `unit`."""
     unit: Annotated[str, AfterValidator(_known_unit)]
-    """As written in the file; `value` is already converted."""
+    """That of `value`, `low` and `high`; they are base units once the file is read."""
     source: str
+    """Citation, or a key of the file's `sources`."""
     kind: Kind
+    """`measured`, printed on a `datasheet`, `scaled` from another device's, or `assumed`: nobody
+    opened a source."""
     low: Positive | None = None
-    """Lowest and highest value that a source gives, where sources disagree."""
+    """Lowest value that a source gives, where sources disagree."""
     high: Positive | None = None
+    """Highest value that a source gives, where sources disagree."""
 
     def __float__(self) -> float:
         return self.value
 
 
-def _figure(dimension: Dimension) -> AfterValidator:
+@dataclass(frozen=True, slots=True)
+class _Figure:
     """The validator of a figure as a file writes it: `SourcedValue` in base units.
 
     The sources of the file are the validation's context.
     """
 
-    def in_base_units(written: SourcedValue, info: ValidationInfo) -> SourcedValue:
-        factor = _factor(written, dimension)
+    dimension: Dimension
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.with_info_after_validator_function(self.in_base_units, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """The record's schema with the dimension as its title, and that dimension's units."""
+        units = [unit for unit, (kind, _) in UNITS.items() if kind == self.dimension]
+        return {
+            **handler(core),
+            "title": self.dimension,
+            "properties": {"unit": {"enum": units}},
+        }
+
+    def in_base_units(self, written: SourcedValue, info: ValidationInfo) -> SourcedValue:
+        """The figure in base units, with the citation instead of its key.
+
+        Raises:
+            ValueError: As `_factor`, or a figure without a source.
+        """
+        factor = _factor(written, self.dimension)
         source = (info.context or {}).get(written.source, written.source)
         if not isinstance(source, str) or not source.strip():
             raise ValueError("source: expected a citation, or a key of `sources`, got none")
@@ -107,8 +144,6 @@ def _figure(dimension: Dimension) -> AfterValidator:
             low=None if written.low is None else written.low * factor,
             high=None if written.high is None else written.high * factor,
         )
-
-    return AfterValidator(in_base_units)
 
 
 def _factor(written: SourcedValue, dimension: Dimension) -> float:
@@ -148,15 +183,15 @@ def _gathered(content: object) -> object:
 FIGURE_INLINE = BeforeValidator(_gathered)
 """Of a record that is one figure with a few words to it, in one mapping."""
 
-Throughput = Annotated[SourcedValue, _figure("rate")]
-Bandwidth = Annotated[SourcedValue, _figure("bandwidth")]
-Capacity = Annotated[SourcedValue, _figure("capacity")]
-Frequency = Annotated[SourcedValue, _figure("frequency")]
-Time = Annotated[SourcedValue, _figure("time")]
-Watts = Annotated[SourcedValue, _figure("power")]
-EnergyPerOp = Annotated[SourcedValue, _figure("energy_per_op")]
-EnergyPerByte = Annotated[SourcedValue, _figure("energy_per_byte")]
-Area = Annotated[SourcedValue, _figure("area")]
-Count = Annotated[SourcedValue, _figure("count")]
-Price = Annotated[SourcedValue, _figure("price")]
-Exponent = Annotated[SourcedValue, _figure("exponent")]
+Throughput = Annotated[SourcedValue, _Figure("rate")]
+Bandwidth = Annotated[SourcedValue, _Figure("bandwidth")]
+Capacity = Annotated[SourcedValue, _Figure("capacity")]
+Frequency = Annotated[SourcedValue, _Figure("frequency")]
+Time = Annotated[SourcedValue, _Figure("time")]
+Watts = Annotated[SourcedValue, _Figure("power")]
+EnergyPerOp = Annotated[SourcedValue, _Figure("energy_per_op")]
+EnergyPerByte = Annotated[SourcedValue, _Figure("energy_per_byte")]
+Area = Annotated[SourcedValue, _Figure("area")]
+Count = Annotated[SourcedValue, _Figure("count")]
+Price = Annotated[SourcedValue, _Figure("price")]
+Exponent = Annotated[SourcedValue, _Figure("exponent")]

@@ -31,7 +31,9 @@ class ArrayAxis(Entry):
     """One axis of the array: how many places it has and which loops are unrolled on it."""
 
     name: str
+    """Name by which memories say that they stand once a place (`per`)."""
     size: Count
+    """Places along it."""
     unrolls: Annotated[tuple[Loop, ...], Field(min_length=1)]
     """The first loop takes as many places as it has steps, the next ones share what is left."""
 
@@ -41,6 +43,8 @@ class SpatialArray(Entry):
     """The multipliers of one core: axes, the way operands move over them, what stays in place."""
 
     axes: Annotated[tuple[ArrayAxis, ...], Field(min_length=1)]
+    """Their sizes multiplied are the multiply-accumulates a cycle; of a systolic array rows, then
+    columns."""
     movement: Movement = "broadcast"
     """`broadcast`: an operand is everywhere in one cycle. `systolic`: it moves one place a cycle,
     so that each fold of the array fills and drains along its axes."""

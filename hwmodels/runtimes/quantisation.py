@@ -27,6 +27,7 @@ class QuantisationKernel(Entry):
     read: Bits = 0
     """Of an element; none for a step on the scales alone, which costs its launch."""
     write: Bits = 0
+    """Of an element."""
     fuses: bool = False
     """Whether it runs within the producer of the tensor where that is one of `quantize_into`."""
     broadcasts: bool = False
@@ -49,22 +50,28 @@ class QuantisationKernel(Entry):
 class Quantisation(Entry):
     """The kernels that bring a 16-bit activation into formats of one kind.
 
-    An empty tuple of elements, granularities or timings takes every one.
+    An empty list of elements, granularities or timings takes every one.
     """
 
     name: str
+    """For people."""
     elements: Annotated[tuple[str, ...], Field(validation_alias="element")] = ()
+    """Elements of the format."""
     granularities: Annotated[tuple[Granularity, ...], Field(validation_alias="granularity")] = ()
+    """Extent of one scale."""
     timings: Annotated[tuple[Timing, ...], Field(validation_alias="timing")] = ()
+    """Moment at which scales are known."""
     scaled: bool | None = None
     """Whether the format has a scale; either where it is not said."""
     kernels: Annotated[tuple[QuantisationKernel, ...], Field(min_length=1)]
+    """Launches, in order."""
     rescale: tuple[QuantisationKernel, ...] = ()
     """Kernels that bring an int32 product of such an activation to 16 bit; none where what reads
     the product does it."""
     source: str
     """The citation; `unverified` where no source was opened."""
     note: str = ""
+    """Anything else, for people."""
 
     def takes(self, quantizer: Quantizer) -> bool:
         """Whether this is how activations of that format are quantised."""

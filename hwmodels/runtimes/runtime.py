@@ -28,18 +28,25 @@ PLAIN_ELEMENTS = ("bf16", "fp16", "fp32", "tf32")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperandLayout(Entry):
-    """Formats that a kernel accepts for one operand; an empty tuple accepts anything.
+    """Formats that a kernel accepts for one operand; an empty list accepts anything.
 
     Formats are matched by what they are (element, granularity, group, scale), not by name, so
     that a user's own format of the same layout is accepted too.
     """
 
     elements: Annotated[tuple[str, ...], Field(validation_alias="element", min_length=1)]
+    """Elements that it takes."""
     granularities: Annotated[tuple[Granularity, ...], Field(validation_alias="granularity")] = ()
+    """Extent of one scale."""
     groups: Annotated[tuple[int, ...], Field(validation_alias="group")] = ()
+    """Sizes of groups, or of the sides of blocks."""
     scales: Annotated[tuple[str, ...], Field(validation_alias="scale")] = ()
+    """Encodings of scales."""
     timings: Annotated[tuple[Timing, ...], Field(validation_alias="timing")] = ()
+    """Moment at which scales are known: before (`static`), from each tensor as it comes
+    (`dynamic`), ..."""
     zero_point: bool | None = None
+    """Whether it has zero points; either where it is not said."""
     offset: bool = False
     """Whether it adds offsets of groups (GGUF's minima)."""
     super_groups: Annotated[tuple[int, ...], Field(validation_alias="super_group")] = ()
@@ -70,8 +77,11 @@ class ArchitectureRange(Entry):
     """Architectures of one family from `low` to `high`, both included."""
 
     family: ArchitectureFamily
+    """Family of instruction sets."""
     low: Annotated[float, Field(validation_alias="min")] = 0.0
+    """First version."""
     high: Annotated[float, Field(validation_alias="max")] = float("inf")
+    """Last version; none: all later ones, too."""
 
     def includes(self, architecture: Architecture) -> bool:
         """Whether the architecture lies in the range."""
@@ -91,14 +101,20 @@ class KernelMode(Entry):
     """One kernel of a runtime: operand formats in, accumulator, output, where it exists."""
 
     name: str
+    """Of this file, each once."""
     ops: Annotated[tuple[OpKind, ...], Field(min_length=1)]
+    """Operators that it executes."""
     operands: Mapping[OperandName, OperandLayout]
     """Operands that are not named here must be in a plain format."""
     compute: tuple[str, str]
     """Elements that the unit multiplies: of the second operand (weight, key) and of the first."""
     accumulator: str
+    """Element that products are summed in."""
     output: str = "bf16"
+    """Element that it writes."""
     status: Status = "native"
+    """`native`: the unit multiplies the formats themselves; `weight_only`, `upcast`: it multiplies
+    wider ones, after a conversion in the kernel."""
     architectures: tuple[ArchitectureRange, ...] = ()
     """Devices that the kernel exists for; none means all that the runtime does."""
     align: Mapping[str, int] = field(default_factory=dict)
@@ -112,6 +128,7 @@ class KernelMode(Entry):
     source: str
     """The citation; `unverified` where no source was opened."""
     note: str = ""
+    """Anything else, for people."""
 
     def runs_on(self, architecture: Architecture) -> bool:
         """Whether the kernel exists for the architecture, as far as its ranges say."""
@@ -142,13 +159,16 @@ class AttentionKernel(Entry):
     name: str
     """Of the code, not of the runtime: what was measured of it under one holds under another."""
     architectures: Annotated[tuple[ArchitectureRange, ...], Field(min_length=1)]
+    """Devices that it runs on."""
     cache: tuple[str, ...] = ()
     """Elements of the cache that it takes; none: every one."""
     packs_when_decoding: bool = False
     """Whether the query heads of a key head are one block of rows only for a single query without
     a window, and keys are split over the cores only then; others always do both."""
     source: str
+    """The citation."""
     note: str = ""
+    """Anything else, for people."""
 
     def takes(self, architecture: Architecture, element: str) -> bool:
         """Whether it runs on the architecture with a cache of the element."""
@@ -167,6 +187,7 @@ class PeerAllReduce(Entry):
     architectures: tuple[ArchitectureRange, ...] = ()
     """None: all."""
     source: str
+    """The citation."""
 
     def runs_on(self, architecture: Architecture) -> bool:
         """Whether the limits are those of the architecture."""
@@ -182,6 +203,7 @@ class Pieces(Entry):
     """An op that a runtime launches as several kernels."""
 
     kernels: Annotated[int, Field(gt=0)]
+    """Their number."""
     passes: Annotated[float, Field(gt=0)]
     """Times that all of its operands move, over all kernels."""
     channel_kernels: Annotated[int, Field(ge=0)] = 0
@@ -200,14 +222,18 @@ class Runtime(Entry):
     """Software that executes networks on devices."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    """Small letters, digits and - (the file of a shipped runtime is named so)."""
     title: str
+    """Its name among people."""
     version: str
+    """Version that the file describes, in quotes."""
     placement: Placement
     """Place of Q/DQ: at the consumer (the residual stream stays 16 bit), at the tensor (a
     value is stored once, in one format), or free (every operand its own)."""
     families: tuple[ArchitectureFamily, ...] = ()
     """Families of devices that it exists for; none means every one, as a definition does."""
     modes: Annotated[tuple[KernelMode, ...], AfterValidator(_parted)] = ()
+    """Kernels by the formats of their operands; what none takes runs in 16 bits."""
     epilogue: tuple[str, ...] = ()
     """Elementwise ops that a contracting kernel takes in: `bias`, `relu`, `add`, ..."""
     bias_kernel: tuple[OpKind, ...] = ()
@@ -235,6 +261,7 @@ class Runtime(Entry):
     ties: tuple[str, ...] = ()
     """Roles of regions whose ops must have equal formats, as one kernel runs them."""
     source: str
+    """The citation of what the file says as a whole."""
     takes_expanded_masks: bool = True
     """Whether fused attention takes a mask that is expanded along the keys."""
     switch_cycles: Annotated[float, Field(ge=0)] = 0.0
