@@ -22,6 +22,7 @@ from dse.graph.patterns.analysis import Analysis
 from dse.space.build import is_searched, searched_sites
 from dse.space.uniform import WIDE, uniform_assignment
 from hwmodels.devices.device import Device
+from hwmodels.estimators.array.process import device_area_mm2
 from hwmodels.formats import catalog
 from hwmodels.formats.element import is_wide
 from hwmodels.formats.quantizer import Quantizer
@@ -67,6 +68,8 @@ class Prediction:
     validated: bool
     """Whether the device's predictions were compared with measurements."""
     note: str
+    area_mm2: float | None = None
+    """Of the device: the figure of its file, else multipliers and memories at its process."""
     times: Mapping[PricedKernel, float] = field(default_factory=dict)
     """Seconds of every kernel, where asked for; they add up to the latency."""
 
@@ -345,6 +348,7 @@ class _Calls:
                 remarks=(*remarks, *one.remarks),
                 validated=bool(device.validated),
                 note=device.note,
+                area_mm2=device_area_mm2(device),
                 times=table.times(assignment) if self.detailed else {},
             )
 

@@ -382,7 +382,7 @@ def _record(one: Prediction, faster: Speedup) -> dict[str, object]:
         | {key: getattr(one.cost, key) for key in (*COLUMNS, *shared)}
         | {"speedup": faster.factor, "speedup_low": faster.low, "speedup_high": faster.high}
         | {"native_share": one.native_share, "serving": dict(one.serving), "phases": phases}
-        | {"remarks": list(one.remarks)}
+        | {"remarks": list(one.remarks), "area_mm2": one.area_mm2}
         | spatial_record(one.cost.spatial)
         | {"validated": one.validated, "device_note": one.note, "regions": parts}
     )

@@ -14,6 +14,9 @@ from hwmodels.work.spatial_cost import SpatialCost
 if TYPE_CHECKING:
     from dse.predict import Prediction
 
+SHOWN_GAP = 0.05
+"""Gap of the mappings above which people are told."""
+
 
 def spatial_record(cost: SpatialCost | None) -> dict[str, object]:
     """An array's work for programs; empty where the estimator schedules nothing."""
@@ -41,6 +44,13 @@ def say_spatial(
     if parts:
         screen.table(_cycles(found, parts))
     screen.table(_levels(found, whole))
+    if found.area_mm2 is not None:
+        screen.remark(f"{found.device}: {found.area_mm2:.3g} mm2")
+    if whole.gap > SHOWN_GAP:
+        screen.remark(
+            f"{found.device}: mappings are within {whole.gap:.0%} of the best that the search "
+            "could not rule out, by energy x cycles"
+        )
 
 
 def _cycles(found: Prediction, parts: Sequence[tuple[str, CostEstimate]]) -> Rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from hwmodels.circuits.dram import DRAM
 from hwmodels.devices.device import Device, Rate
 from hwmodels.devices.npu import Npu
 from hwmodels.devices.spatial import CORES, SpatialArray
@@ -25,6 +26,7 @@ DRAM_BANDWIDTH = (1e8, 4e13)
 OPS_PER_JOULE = (1e8, 1e14)
 
 
+TECHNOLOGIES = (None, "sram", "registers", *DRAM)
 # Most that the fastest rate may differ from array shape x cores x clock: datasheets round both.
 SHAPE_TOLERANCE = 1.05
 
@@ -94,6 +96,11 @@ def _levels(device: Device, array: SpatialArray) -> Iterator[str]:
             yield (
                 f"memories.{index}.per: unknown axes {', '.join(unknown)}; the array has "
                 f"{', '.join(sorted(axes))}"
+            )
+        if memory.technology not in TECHNOLOGIES:
+            yield (
+                f"memories.{index}.technology: unknown {memory.technology!r}; expected "
+                f"{', '.join(str(name) for name in TECHNOLOGIES if name)}"
             )
     main = device.main_memory
     if missing := [name for name in ("input", "weight", "output") if name not in main.holds]:

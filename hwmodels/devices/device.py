@@ -24,6 +24,7 @@ from hwmodels.devices.quantity import (
     EnergyPerOp,
     Exponent,
     Frequency,
+    Length,
     Positive,
     Price,
     SourcedValue,
@@ -175,6 +176,9 @@ class Memory(Entry):
         EnergyPerByte | None, Field(validation_alias="write_energy")
     ] = None
     """Of a write, where it is not that of a read."""
+    technology: str | None = None
+    """`sram`, `registers`, or a kind of DRAM (`lpddr5`, `hbm2e`, ...): what energy follows where
+    the file gives none. By default registers below 1 KiB, SRAM above."""
     holds: tuple[TensorName, ...] = ("input", "weight", "output")
     """Tensors that pass through it; the others bypass it."""
     per: tuple[str, ...] = ()
@@ -311,6 +315,9 @@ class Device(Entry):
     """Power draw, and energy per operation."""
     npu: Npu | None = None
     """Blocks, steps and ports of a device of kind `npu`."""
+    process_nm: Annotated[Length | None, Field(validation_alias="process")] = None
+    """Node that a spatial array is made at: energies and areas that the file leaves out come of
+    circuits at it (`hwmodels.circuits`)."""
     area_mm2: Annotated[Area | None, Field(validation_alias="area")] = None
     """Area of the die."""
     price_usd_per_h: Annotated[Price | None, Field(validation_alias="price")] = None

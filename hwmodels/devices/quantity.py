@@ -22,7 +22,7 @@ from hwmodels.validation import INLINE, Entry
 Kind = Literal["measured", "datasheet", "scaled", "assumed"]
 Dimension = Literal[
     "rate", "bandwidth", "capacity", "frequency", "time", "power",
-    "energy_per_op", "energy_per_byte", "area", "count", "price", "exponent",
+    "energy_per_op", "energy_per_byte", "area", "length", "count", "price", "exponent",
 ]  # fmt: skip
 
 UNITS: dict[str, tuple[Dimension, float]] = {
@@ -39,10 +39,10 @@ UNITS: dict[str, tuple[Dimension, float]] = {
     "J/op": ("energy_per_op", 1.0), "pJ/op": ("energy_per_op", 1e-12),
     "fJ/op": ("energy_per_op", 1e-15),
     "J/B": ("energy_per_byte", 1.0), "pJ/B": ("energy_per_byte", 1e-12),
-    "mm2": ("area", 1.0), "count": ("count", 1.0), "USD/h": ("price", 1.0),
+    "mm2": ("area", 1.0), "nm": ("length", 1.0), "count": ("count", 1.0), "USD/h": ("price", 1.0),
     "exponent": ("exponent", 1.0),
 }  # fmt: skip
-"""Unit to dimension and factor to the dimension's base unit (SI; mm2 for area)."""
+"""Unit to dimension and factor to the dimension's base unit (SI; mm2 for area, nm for length)."""
 
 LIMITS: dict[Dimension, tuple[float, float, str]] = {
     "rate": (1e8, 1e17, "one MAC at 50 MHz to 100 PFLOP/s, ten times the fastest FP4 package"),
@@ -54,6 +54,7 @@ LIMITS: dict[Dimension, tuple[float, float, str]] = {
     "energy_per_op": (1e-15, 1e-9, "1 fJ to 1 nJ an operation"),
     "energy_per_byte": (1e-15, 1e-8, "0.001 pJ of a register to 10 nJ a byte"),
     "area": (1e-3, 5e4, "0.001 mm2 to one wafer"),
+    "length": (1, 1000, "1 to 1000 nm"),
     "count": (1, 1e6, "1 to a million"),
     "price": (1e-3, 1e3, "0.001 to 1000 USD an hour"),
     "exponent": (1e-3, 4.0, "0.001 to 4"),
@@ -78,7 +79,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourcedValue(Entry):
-    """A figure in base units (op/s, B/s, B, Hz, s, W, J, mm2) and where it comes from.
+    """A figure in base units (op/s, B/s, B, Hz, s, W, J, mm2, nm) and where it comes from.
 
     A file gives `value`, `low` and `high` in `unit`, and as `source` a key of its `sources` or
     the citation itself; validation turns them into base units and the citation.
@@ -192,6 +193,7 @@ Watts = Annotated[SourcedValue, _Figure("power")]
 EnergyPerOp = Annotated[SourcedValue, _Figure("energy_per_op")]
 EnergyPerByte = Annotated[SourcedValue, _Figure("energy_per_byte")]
 Area = Annotated[SourcedValue, _Figure("area")]
+Length = Annotated[SourcedValue, _Figure("length")]
 Count = Annotated[SourcedValue, _Figure("count")]
 Price = Annotated[SourcedValue, _Figure("price")]
 Exponent = Annotated[SourcedValue, _Figure("exponent")]

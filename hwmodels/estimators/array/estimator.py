@@ -17,6 +17,7 @@ from hwmodels.devices.device import Device, DeviceKind
 from hwmodels.errors import WorkError
 from hwmodels.estimators.array.hierarchy import Hierarchy
 from hwmodels.estimators.array.nest import Nest, nests_of
+from hwmodels.estimators.array.process import multiply_j
 from hwmodels.estimators.array.schedule import Task, schedule
 from hwmodels.estimators.array.vector import (
     home_of,
@@ -123,7 +124,7 @@ def _contraction(kernel: Kernel, device: Device, hierarchy: Hierarchy) -> Spatia
                 nest=replace(nest, register_bytes=nest.register_bytes * width),
                 resident=warm | (SCORES[place] if attention else frozenset()),
                 throughput=width * kernel.efficiency,
-                mac_j=2 * device.energy_per_op_j(kernel.input_element),
+                mac_j=multiply_j(kernel, device),
                 idle_j=device.power.idle_w.value / hierarchy.clock_hz,
             ),
         ).cost

@@ -8,6 +8,7 @@ from functools import cached_property
 from hwmodels.devices.device import Device, Memory
 from hwmodels.devices.spatial import CORES, ArrayAxis, Loop, Movement
 from hwmodels.errors import WorkError
+from hwmodels.estimators.array.process import level_joules
 from hwmodels.tensors import TensorName
 
 SHARED_BY_CORES: tuple[Loop, ...] = ("B", "G", "K", "OY", "OX")
@@ -57,6 +58,7 @@ class Hierarchy:
 
         Raises:
             WorkError: Its matrix unit has no array.
+            CircuitError: A memory without a figure that no circuit model holds for.
         """
         unit = device.unit("matrix")
         if unit.array is None:
@@ -68,9 +70,7 @@ class Hierarchy:
             name=device.name,
             clock_hz=unit.clock_hz.value,
             axes=tuple(Axis(name=n, size=s, unrolls=u) for n, s, u in axes),
-            levels=tuple(
-                _level(memory, unit.clock_hz.value) for memory in reversed(device.memories)
-            ),
+            levels=tuple(_level(memory, device) for memory in reversed(device.memories)),
             movement=unit.array.movement,
             stationary=unit.array.stationary,
             load_hidden=unit.array.load == "hidden",
@@ -109,16 +109,15 @@ def _axis(axis: ArrayAxis) -> tuple[str, int, tuple[Loop, ...]]:
     return axis.name, round(axis.size.value), axis.unrolls
 
 
-def _level(memory: Memory, clock_hz: float) -> Level:
-    read = memory.energy_per_byte_j.value if memory.energy_per_byte_j else 0.0
-    write = memory.write_energy_per_byte_j
+def _level(memory: Memory, device: Device) -> Level:
+    read, write = level_joules(device, memory)
     return Level(
         name=memory.name,
         holds=memory.holds,
         per=frozenset(memory.per),
         capacity_bytes=memory.capacity_bytes.value,
-        bytes_per_cycle=memory.bandwidth_bytes_per_s.value / clock_hz,
+        bytes_per_cycle=memory.bandwidth_bytes_per_s.value / device.unit("matrix").clock_hz.value,
         read_j=read,
-        write_j=read if write is None else write.value,
+        write_j=write,
         double_buffered=memory.double_buffered,
     )

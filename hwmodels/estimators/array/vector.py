@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from hwmodels.devices.device import Device
 from hwmodels.estimators.array.hierarchy import Hierarchy, Level
+from hwmodels.estimators.array.process import multiply_j
 from hwmodels.tensors import TensorName
 from hwmodels.work.kernel import Kernel
 from hwmodels.work.spatial_cost import LevelTraffic, SpatialCost
@@ -36,7 +37,7 @@ def multiplied_by_vectors(
     Every operand is read once: what the unit holds between operations is not modelled.
     """
     computing = 2 * kernel.macs / ops_per_s * hierarchy.clock_hz / kernel.efficiency
-    energy = 2 * kernel.macs * device.energy_per_op_j(kernel.input_element)
+    energy = kernel.macs * multiply_j(kernel, device)
     return _moved(kernel, hierarchy, computing, energy)
 
 
