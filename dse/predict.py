@@ -20,12 +20,13 @@ from dse.graph.ir.site import Region
 from dse.graph.onnx.load import load
 from dse.graph.patterns.analysis import Analysis
 from dse.space.build import is_searched, searched_sites
-from dse.space.uniform import WIDE, uniform_assignment
+from dse.space.uniform import WIDE, is_spared, uniform_assignment
 from hwmodels.devices.device import Device
 from hwmodels.estimators.array.process import device_area_mm2
 from hwmodels.formats import catalog
 from hwmodels.formats.element import is_wide
 from hwmodels.formats.quantizer import Quantizer
+from hwmodels.runtimes.legality import is_integer
 from hwmodels.runtimes.platform import Platform, load_platform
 from hwmodels.runtimes.runtime import Runtime
 from hwmodels.tables.network import Choices, CostTable, PhaseWork
@@ -43,6 +44,7 @@ SHOWN = 3
 """Sites that a remark names."""
 WIDE_FLOATS = 32
 """Bits of the values between products where all products are of 32 bits."""
+IN_INTEGERS = "there are no 16-bit floats there to leave them in"
 IN_FULL = (
     "every product is of 32 bits, so that values between them are, too; searches, whose choices "
     "are made by region, price those in 16"
@@ -153,28 +155,28 @@ def predict(
     calls = _calls(analysis, usage)
     lowered = {region.name for region in calls.phases[0].work.regions}
     found = [region for region in analysis.regions if region.name in lowered]
-    given = _given(analysis, found, formats, assignment)
-    asked = _Asked(
-        chosen=_chosen(found, given, usage.kv),
-        assignments=tuple(given.values()),
-        named=tuple(assignment.as_dict()) if assignment else (),
-    )
-    wide = [label for label, one in asked.chosen.items() if _is_wide(found, one)]
-    in_full = _calls(analysis, usage, float_bits=WIDE_FLOATS) if wide else None
     platforms = [
         one if isinstance(one, Platform) else load_platform(one, runtime=runtime)
         for one in devices
     ]
-    return tuple(
-        prediction
-        for platform in platforms
-        for prediction in _priced(
-            asked,
-            calls,
-            (asked.only(wide), in_full) if in_full else None,
-            usage.deployment(platform.device, platform.runtime),
-        )
-    )
+    predictions: list[Prediction] = []
+    asked: dict[bool, tuple[_Asked, tuple[_Asked, _Calls] | None]] = {}
+    for platform in platforms:
+        spares = not is_integer(platform.device, platform.runtime)
+        if spares not in asked:
+            given = _given(analysis, found, formats, assignment, spares=spares)
+            one = _Asked(
+                chosen=_chosen(found, given, usage.kv),
+                assignments=tuple(given.values()),
+                named=tuple(assignment.as_dict()) if assignment else (),
+            )
+            wide = [label for label, chosen in one.chosen.items() if _is_wide(found, chosen)]
+            in_full = _calls(analysis, usage, float_bits=WIDE_FLOATS) if wide else None
+            asked[spares] = one, (one.only(wide), in_full) if in_full else None
+        deployment = usage.deployment(platform.device, platform.runtime)
+        found_here = _priced(asked[spares][0], calls, asked[spares][1], deployment)
+        predictions += found_here if spares else (_whole(one, found) for one in found_here)
+    return tuple(predictions)
 
 
 def speedups(found: Sequence[Prediction]) -> tuple[Speedup, ...]:
@@ -231,6 +233,15 @@ def _priced(
             yield others[label]
 
 
+def _whole(prediction: Prediction, found: Sequence[Region]) -> Prediction:
+    """With the remark that a scheme spared nothing, where it would have elsewhere."""
+    spared = [region.name for region in found if is_spared(region, prediction.format)]
+    if not spared:
+        return prediction
+    words = f"{prediction.format} holds for {', '.join(spared[:SHOWN])}, too: {IN_INTEGERS}"
+    return replace(prediction, remarks=(*prediction.remarks, words))
+
+
 ByRegion = Mapping[str, Mapping[OperandName, Quantizer]]
 
 
@@ -239,11 +250,15 @@ def _given(
     found: Sequence[Region],
     formats: Sequence[str],
     assignment: Assignment | None,
+    *,
+    spares: bool,
 ) -> dict[str, Assignment]:
-    """Assignments by label."""
+    """Assignments by label; `spares` is whether schemes leave embeddings and head in 16 bits."""
     if analysis.given and not any(is_searched(region) for region in found):
         formats = ()  # they would all name the same price
-    given = {name: uniform_assignment(found, name, analysis.ties) for name in formats}
+    given = {
+        name: uniform_assignment(found, name, analysis.ties, spares=spares) for name in formats
+    }
     if not formats and assignment is None:
         # Nobody chose 16 bits for weights that come in fewer.
         packed = {f"{node}/in{index}" for node, index in analysis.given}

@@ -18,7 +18,7 @@ WIDE = "bf16"
 
 
 def uniform_assignment(
-    regions: Sequence[Region], name: str, ties: Sequence[Tie] = ()
+    regions: Sequence[Region], name: str, ties: Sequence[Tie] = (), *, spares: bool = True
 ) -> Assignment:
     """The assignment that `--format NAME` stands for: products that come quantized stay so.
 
@@ -27,6 +27,7 @@ def uniform_assignment(
         name: a scheme, which leaves embeddings and head in 16 bits, or a format, which
             spares nothing.
         ties: tables of look-ups that follow the products which share them.
+        spares: whether a scheme leaves embeddings and head in 16 bits.
 
     Raises:
         HardwareError: no such scheme or format.
@@ -36,7 +37,7 @@ def uniform_assignment(
     for region in regions:
         if region.is_given:
             continue
-        kept = region_role(region.role).is_kept and catalog.is_scheme(name)
+        kept = spares and is_spared(region, name)
         quantizers = (wide if kept else chosen).quantizers
         sites |= {
             site.key: quantizers[site.role]
@@ -44,6 +45,11 @@ def uniform_assignment(
             if site.role in quantizers
         }
     return with_tables(Assignment.of(sites), ties)
+
+
+def is_spared(region: Region, name: str) -> bool:
+    """Whether a scheme leaves a region in 16 bits; a format spares none."""
+    return region_role(region.role).is_kept and catalog.is_scheme(name)
 
 
 def with_tables(assignment: Assignment, ties: Sequence[Tie]) -> Assignment:

@@ -15,6 +15,7 @@ from hwmodels.runtimes.runtime import KernelMode, Runtime
 from hwmodels.work.work import OperandName, OpKind
 
 Sizes = Mapping[str, int]
+HALVES = ("bf16", "fp16")
 NAMES_SHOWN = 5
 """Devices that a reason names before it only counts them."""
 
@@ -35,6 +36,17 @@ def default_element(device: Device) -> str:
     """
     has_fp16_only = device.rate("bf16", "bf16") is None and device.rate("fp16", "fp16") is not None
     return "fp16" if has_fp16_only else "bf16"
+
+
+def is_integer(device: Device, runtime: Runtime) -> bool:
+    """Whether networks run there in integers alone: no tensor is kept in 16-bit floats beside.
+
+    Schemes leave heads in 16 bits, which such a device has no array for.
+    """
+    arrays = [unit for unit in device.units if unit.role == "matrix"]
+    return runtime.stores_tensors and not any(
+        rate.accepts(half, half) for unit in arrays for rate in unit.rates for half in HALVES
+    )
 
 
 def find_mode(
