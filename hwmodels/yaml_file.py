@@ -7,7 +7,7 @@ refers to itself or unfolds without bound.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -126,6 +126,12 @@ def yaml_text(content: object, *, leaves_inline: bool = False) -> str:
         content, Dumper=_ByHand, sort_keys=False, width=LONG_LINE, default_flow_style=None
     )
     return text
+
+
+def yaml_flow(content: Mapping[str, object]) -> str:
+    """A mapping on one line, within its braces."""
+    text = yaml.safe_dump(content, sort_keys=False, default_flow_style=True, width=MOST_BYTES)
+    return text.strip()
 
 
 class _ByHand(yaml.SafeDumper):

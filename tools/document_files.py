@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from hwmodels.devices.quantity import LIMITS, UNITS, SourcedValue
-from hwmodels.yaml_file import yaml_text
+from hwmodels.yaml_file import yaml_flow
 from tools.file_schema import KINDS, ROOT, Node, schema_of, schema_text
 
 DOCUMENT = ROOT / "docs" / "files.md"
@@ -40,7 +40,8 @@ says which units it may have; what is outside of the range is refused, as its pr
 {dimensions}
 """
 _KIND_OPENING = {
-    "device": "A chip: `--device FILE`. How to write one: [devices](devices.md).",
+    "device": "A chip: `--device FILE`. `dse init --device array|cpu|gpu|npu -o FILE` writes one "
+    "with a comment to every field; other ways to one: [devices](devices.md).",
     "runtime": "What software executes on devices: `--device DEVICE:FILE`. How to write one: "
     "[extend](extend.md).",
     "space": "A question to `dse search`, `dse check` and `dse solve`; `dse init MODEL -o FILE` "
@@ -118,8 +119,7 @@ def _example(key: str, field: Node) -> str:
     """One line of a file, where the field is not a record that has its own table."""
     if "examples" not in field:
         return ""
-    text = yaml_text({key: field["examples"][0]}, leaves_inline=True).strip()
-    return f"`{text[1:-1] if text.startswith('{') else text}`"
+    return f"`{yaml_flow({key: field['examples'][0]})[1:-1]}`"
 
 
 def _type(field: Node) -> str:
@@ -152,9 +152,9 @@ def _type(field: Node) -> str:
 
 def _list_type(field: Node) -> str:
     if "prefixItems" in field:
-        return (
-            f"list of {len(field['prefixItems'])}: {', '.join(map(_type, field['prefixItems']))}"
-        )
+        kinds = [_type(one) for one in field["prefixItems"]]
+        alike = f", each {kinds[0]}" if len({*kinds}) == 1 else f": {', '.join(kinds)}"
+        return f"list of {len(kinds)}{alike}"
     least = field.get("minItems")
     return f"list of {_type(field['items'])}{f' ({least} or more)' if least else ''}"
 

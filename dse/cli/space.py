@@ -1,4 +1,4 @@
-"""`dse init`, `dse check`: space files and what they say of a model."""
+"""`dse init`, `dse check`: space files and what they say of a model; templates of device files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dse.cli.device.template import refuse_kinds, write_template
 from dse.cli.dims import Dim, check_names, parsed
 from dse.cli.platform import DEVICE_RUNTIME
 from dse.cli.screen import JsonFlag, Rows, Screen, Value
@@ -20,25 +21,32 @@ if TYPE_CHECKING:
     from dse.space.check import SpaceSummary
     from dse.space.schema import Space
 
-Model = Annotated[
-    str,
-    typer.Argument(metavar="MODEL", help="An ONNX file, a Hugging Face folder, or zoo:NAME."),
-]
-
 
 def init(
     context: typer.Context,
-    model: Model,
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="An ONNX file, a Hugging Face folder, or zoo:NAME; none with --device KIND.",
+        ),
+    ] = None,
     *,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="SPACE.yaml", help="To write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.yaml", help="To write.")],
     target: Annotated[
         list[str] | None,
-        typer.Option("--target", "--device", metavar=DEVICE_RUNTIME, help="Repeat for several."),
+        typer.Option(
+            "--target",
+            "--device",
+            metavar=DEVICE_RUNTIME,
+            help="Of MODEL's space; repeat for several. Without MODEL, array, cpu, gpu or npu: a "
+            "device file to fill in.",
+        ),
     ] = None,
     data: Annotated[str, typer.Option(help="Where samples come from.")] = "",
     dim: Dim = None,
 ) -> None:
-    """Write a commented space for a model."""
+    """Write a commented space for a model, or without one a device's file (--device KIND)."""
     from dse.data import source_ranks  # noqa: PLC0415
     from dse.errors import SpaceError  # noqa: PLC0415
     from dse.explore.run import parse_targets  # noqa: PLC0415
@@ -49,6 +57,10 @@ def init(
     from dse.space.load import parse_space  # noqa: PLC0415
 
     screen: Screen = context.obj
+    if model is None:
+        write_template(screen, target or (), out, of_model=bool(data or dim))
+        return
+    refuse_kinds(target or ())
     if out.exists():
         raise SpaceError(f"{out}: exists already; choose another --out")
     dims = parsed(dim or ())

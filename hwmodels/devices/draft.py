@@ -298,9 +298,9 @@ class Draft:
         return self._speed(unit), ", operations a core and cycle"
 
     def _speed(self, unit: str) -> float:
-        sides = [f"units.{unit}.shape.{side}" for side in ("rows", "inputs", "outputs")]
+        axes = [path for path in _figures(self.known) if path.startswith(f"units.{unit}.array.")]
         return math.prod(
-            self._ratio(path) for path in (f"units.{unit}.count", f"units.{unit}.clock", *sides)
+            self._ratio(path) for path in (f"units.{unit}.count", f"units.{unit}.clock", *axes)
         )
 
     def _ratio(self, path: str) -> float:

@@ -272,7 +272,7 @@ class Npu(Entry):
     steps: Annotated[tuple[Steps, ...], Field(min_length=1)]
     """Steps over a block, by walk and bits of an input."""
     output: OutputUnit
-    """The unit that scales and writes results."""
+    """The unit that scales and writes results: cycles of one element, by what it does."""
     weights: WeightStream
     """The coded stream of weights."""
     ports: Annotated[tuple[Port, ...], Field(min_length=1)]

@@ -35,7 +35,10 @@ class ArrayAxis(Entry):
     size: Count
     """Places along it."""
     unrolls: Annotated[tuple[Loop, ...], Field(min_length=1)]
-    """The first loop takes as many places as it has steps, the next ones share what is left."""
+    """Loops whose steps the places share out: the first takes as many as it has steps, the next
+    ones share what is left. `G` groups, `B` images, `K` output channels, `C` input channels, `OY`
+    and `OX` output rows and columns, `FY` and `FX` kernel rows and columns; of a product (M, K) x
+    (K, N), `OX` is M, `K` is N, `C` is K."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -182,4 +182,4 @@ def test_the_page_says_unit_default_words_and_example_of_a_field() -> None:
         "candidates and the sampler's. | `trials: 40` |"
     ) in text
     assert "| `role` | `matrix`, `vector`, `host` | *required* |" in text
-    assert "| `blocks` | list of 2: whole number, whole number | – |" in text
+    assert "| `blocks` | list of 2, each whole number | – |" in text

@@ -186,3 +186,11 @@ def test_figures_that_cannot_be_are_refused_with_the_file(
 def test_a_draft_without_a_name_is_none() -> None:
     with pytest.raises(DeviceError, match=r"mine\.yaml: name: missing"):
         Draft("l4").text("mine.yaml")
+
+
+def test_rates_of_an_array_follow_the_sizes_of_its_axes(tmp_path: Path) -> None:
+    """32 x 16 places, two operations each, at 1 GHz; the scratchpad feeds twice as many."""
+    draft = _draft("gemmini", units__mac_array__array__axes__rows__size="32 @ plan")
+    figures = figures_of(_written(draft, tmp_path))
+    assert figures["units.mac_array.rates.int8.ops_per_s"].value == pytest.approx(32 * 16 * 2e9)
+    assert figures["memories.scratchpad.bandwidth_bytes_per_s"].value == pytest.approx(64e9)
