@@ -17,7 +17,9 @@ def predicted(model: Model, devices: list[str], scheme: str) -> tuple[Prediction
     return predict(model.graph, devices, [scheme], usage=Usage(dims={"batch": 1}))
 
 
-@pytest.mark.parametrize("device", ["ethos-u55", "ethos-u55-128", "ethos-u65-512", "ethos-u85-512"])
+@pytest.mark.parametrize(
+    "device", ["ethos-u55", "ethos-u55-128", "ethos-u65-512", "ethos-u85-512"]
+)
 @pytest.mark.parametrize("scheme", ["w8a8_int8_static", "int8"])
 def test_an_integer_network_is_native_on_an_npu_its_head_too(
     model: Model, device: str, scheme: str
