@@ -70,32 +70,42 @@ def operator_kernels(
     """The kernels that a runtime launches for one operator.
 
     `compute` is what the device multiplies for the dtype (`compute_elements`). Torch's runtimes
-    are measured with cold caches (`dse profile`), the others with warm ones (their own tables).
+    are measured with cold caches (`dse profile`), a tuner's too, and without quantisation
+    (`Runtime.tuned`), the others with warm ones (their own tables).
     """
     number = TYPES_OF_OPERATORS[dtype]
-    cold = runtime.name.startswith(TORCH)
-    if cold and op == "gemm" and dtype == SCALAR_TYPE:
+    torch = runtime.name.startswith(TORCH)
+    cold = torch or runtime.tuned
+    if torch and op == "gemm" and dtype == SCALAR_TYPE:
         return (_scalar_gemm(shape, number),)
     quantised = op == "quant_fp8" or (op == "gemm" and dtype in PER_ROW_TYPES)
     if runtime.name == EAGER and quantised:
         kernels = _eager(op, shape, dtype, runtime, compute)
     else:
         kernels = op_kernels(op, shape, dtype, compute, cold=cold)
+    if runtime.tuned and op == "gemm":
+        kernels = kernels[-1:]
     mode = _mode(number, runtime) if op == "gemm" else None
     return tuple(in_mode(kernel, mode) for kernel in kernels) if mode else kernels
 
 
 def _mode(number: NumberType, runtime: Runtime) -> KernelMode | None:
-    """The runtime's kernel for products of the number type."""
+    """The runtime's kernel for products of the number type.
+
+    One for the elements, and of those one whose scales are shared alike, where there is one.
+    """
     asked: dict[OperandName, Format] = {"weight": number.weight, "input": number.input}
+    fitting = []
     for mode in runtime.modes:
         layouts = [(mode.operands.get(name), stored) for name, stored in asked.items()]
         if "gemm" in mode.ops and all(
             layout and unit_element(stored.element) in layout.elements
             for layout, stored in layouts
         ):
-            return mode
-    return None
+            fitting.append(mode)
+    weight = number.weight.granularity
+    alike = (mode for mode in fitting if weight in mode.operands["weight"].granularities)
+    return next(alike, fitting[0] if fitting else None)
 
 
 def op_kernels(

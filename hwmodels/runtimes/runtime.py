@@ -274,6 +274,9 @@ class Runtime(Entry):
     paged_attention: tuple[AttentionKernel, ...] = ()
     """Kernels of attention over a paged cache; the first that takes device and cache counts.
     None: attention reads plain tensors."""
+    tuned: bool = False
+    """Whether its products are the fastest that a tuner found for each shape. Its tables time them
+    alone: operands come quantised, and from main memory."""
     every_combination: bool = False
     """An architect's runtime: every pair of formats has a kernel at the unit's rate."""
 

@@ -15,12 +15,15 @@ from hwmodels.estimators.gpu.features import gemm_features
 from hwmodels.estimators.gpu.gemm_correction import gemm_correction
 from hwmodels.estimators.gpu.kernels import TERMS, gemms_of, sustained_shares
 from hwmodels.estimators.gpu.learned_attention import forecast, is_paged, load_attention
+from hwmodels.estimators.gpu.learned_tuned import is_tuned, load_tuned, tuned_forecast
 from hwmodels.estimators.gpu.residual import GpuArtefact, load_artefact
 from hwmodels.estimators.gpu.samples import SAME_KERNELS, gemm_samples, kernel_reach, kernel_shift
 from hwmodels.estimators.gpu.skeleton import Floats, GpuFigures, Terms, gemm_terms
 from hwmodels.runtimes.runtime import Runtime
 from hwmodels.work.cost import Bound
 from hwmodels.work.kernel import MULTIPLYING, Kernel, KernelCost, KernelKind
+
+Family = KernelKind | Literal["paged_attention", "tuned_gemm"]
 
 
 class GpuEstimator:
@@ -57,8 +60,8 @@ class GpuEstimator:
             match family:
                 case "gemm":
                     timed = self._learned(group, device, gpu, runtime)
-                case "paged_attention":
-                    timed = self._paged(group, device, runtime)
+                case "paged_attention" | "tuned_gemm":
+                    timed = self._forecast(family, group, device, runtime)
                 case kind:
                     timed = self._analytic(kind, group, device, gpu, runtime)
             for index, cost in zip(chosen, _costs(group, timed, device), strict=True):
@@ -82,10 +85,15 @@ class GpuEstimator:
         reach = np.exp(kernel_reach(device) * width)
         return Timed(terms=terms, latency_s=latency, low_s=latency / reach, high_s=latency * reach)
 
-    def _paged(self, kernels: Sequence[Kernel], device: Device, runtime: Runtime) -> Timed:
-        """Attention over a paged cache."""
+    def _forecast(
+        self, family: Family, kernels: Sequence[Kernel], device: Device, runtime: Runtime
+    ) -> Timed:
+        """Kernels with an artefact of their own."""
         artefact = self.artefact
-        found = forecast(load_attention(), kernels, device, runtime, artefact.constants)
+        if family == "tuned_gemm":
+            found = tuned_forecast(load_tuned(), kernels, device)
+        else:
+            found = forecast(load_attention(), kernels, device, runtime, artefact.constants)
         shift, width = kernel_shift(artefact, device, kernels, runtime.name)
         latency = _at_least(found.latency_s * np.exp(shift), found.terms, GpuFigures.of(device))
         return Timed(
@@ -136,10 +144,10 @@ def _at_least(seconds: Floats, terms: Terms, gpu: GpuFigures) -> Floats:
     return np.asarray(np.maximum(seconds, np.maximum(terms.light_s, gpu.launch_s)))
 
 
-def _family(
-    kernel: Kernel, device: Device, runtime: Runtime
-) -> KernelKind | Literal["paged_attention"]:
+def _family(kernel: Kernel, device: Device, runtime: Runtime) -> Family:
     """The model of a kernel; kernels of one are computed together."""
+    if is_tuned(kernel, runtime):
+        return "tuned_gemm"
     return "paged_attention" if is_paged(kernel, device, runtime) else kernel.kind
 
 

@@ -19,6 +19,7 @@ from hwmodels.estimators.gpu.kernel_correction import (
 )
 from hwmodels.estimators.gpu.kernels import TERMS, gemms_of
 from hwmodels.estimators.gpu.learned_attention import forecast, is_paged, load_attention
+from hwmodels.estimators.gpu.learned_tuned import is_tuned, load_tuned, tuned_forecast
 from hwmodels.estimators.gpu.residual import GpuArtefact
 from hwmodels.estimators.gpu.skeleton import Floats, GpuFigures, gemm_terms
 from hwmodels.operators.lower import compute_elements, operator_kernels
@@ -53,7 +54,11 @@ def kernel_reach(device: Device) -> float:
 def gemm_samples(artefact: GpuArtefact, device: Device) -> tuple[GemmSample, ...]:
     """Errors of the model on the GEMMs that were measured on the device."""
     measured = [(entry, measured_kernels(entry, device)) for entry in device.measurements]
-    gemms = [(entry, kernels) for entry, kernels in measured if kernels[-1].kind == "gemm"]
+    gemms = [
+        (entry, kernels)
+        for entry, kernels in measured
+        if kernels[-1].kind == "gemm" and not is_tuned(kernels[-1], load_runtime(entry.runtime))
+    ]
     return tuple(_gemm_sample(artefact, entry, kernels, device) for entry, kernels in gemms)
 
 
@@ -109,12 +114,13 @@ def _calibration(artefact: GpuArtefact, device: Device) -> float:
 
 @cache
 def _samples(artefact: GpuArtefact, device: Device) -> tuple[KernelSample, ...]:
-    """Errors of the skeleton on measured operators that are one kernel without trees."""
+    """Errors of the model on measured operators that are one kernel and no library's GEMM."""
     gpu = GpuFigures.of(device)
     found = []
     for entry in device.measurements:
         kernel, *others = measured_kernels(entry, device)
-        if others or kernel.kind == "gemm":
+        learned = kernel.kind == "gemm" and not is_tuned(kernel, load_runtime(entry.runtime))
+        if others or learned:
             continue
         predicted, reach = _without_samples(artefact, kernel, device, gpu, entry.runtime)
         found.append(
@@ -134,6 +140,9 @@ def _without_samples(
 ) -> tuple[float, float]:
     """Seconds of a kernel, and how far they may be off in log units."""
     software = load_runtime(runtime)
+    if is_tuned(kernel, software):
+        found = tuned_forecast(load_tuned(), [kernel], device)
+        return float(found.latency_s[0]), float((found.high - found.low)[0] / 2)
     if is_paged(kernel, device, software):
         found = forecast(load_attention(), [kernel], device, software, artefact.constants)
         return float(found.latency_s[0]), float((found.high - found.low)[0] / 2)
