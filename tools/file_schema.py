@@ -37,6 +37,8 @@ SOURCED = {"kind": "assumed", "source": "mine"}
 EXAMPLES: Mapping[str, object] = {
     "Device.estimator": "gpu",
     "Device.area": {"value": 12.5, "unit": "mm2", **SOURCED},
+    "Device.process": {"value": 28, "unit": "nm", **SOURCED},
+    "Memory.technology": "lpddr5",
     "Memory.write_energy": {"value": 6, "unit": "pJ/B", **SOURCED},
     "Buffers.copies": 1,
     "Npu.brick": 32,

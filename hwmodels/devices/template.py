@@ -36,7 +36,14 @@ TEMPLATES: dict[DeviceKind, tuple[str, str]] = {
 LEFT_OUT: dict[DeviceKind, tuple[str, ...]] = {
     "gpu": ("ComputeUnit.sustained", "Device.area", "Device.price"),
     "cpu": ("ComputeUnit.sustained", "Device.area", "Device.price"),
-    "array": ("Memory.write_energy", "Memory.double_buffered", "Device.area", "Device.price"),
+    "array": (
+        "Memory.technology",
+        "Memory.write_energy",
+        "Memory.double_buffered",
+        "Device.process",
+        "Device.area",
+        "Device.price",
+    ),
     "npu": ("Device.area", "Device.price"),
 }
 """Fields that are shown with an example and commented out; the known device lacks them."""

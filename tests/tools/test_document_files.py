@@ -69,7 +69,7 @@ def test_every_field_that_is_no_record_has_an_example_that_fits_it() -> None:
         f"{name}.{key}"
         for name, record in records()
         for key, field in record["properties"].items()
-        if "examples" not in field and "$ref" not in json.dumps(field)
+        if "examples" not in field and not _holds_records(json.dumps(field))
     ]
     assert not lacking
     for kind in KINDS:
@@ -79,6 +79,11 @@ def test_every_field_that_is_no_record_has_an_example_that_fits_it() -> None:
                 for example in field.get("examples", ()):
                     one = jsonschema.Draft202012Validator({"$defs": found["$defs"], **field})
                     assert [*one.iter_errors(example)] == []
+
+
+def _holds_records(field: str) -> bool:
+    """Whether a field's schema is of records that are no figures."""
+    return "$ref" in field and '"unit"' not in field
 
 
 def test_every_field_of_every_record_is_in_the_page() -> None:

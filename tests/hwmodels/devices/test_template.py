@@ -87,7 +87,7 @@ def test_what_is_commented_out_may_be_taken_in(kind: DeviceKind, written: Path) 
     device = load_device(written)
     records: list[Any] = [device, device.units[0], device.memories[0], device.power]
     aliases = {"area": "area_mm2", "price": "price_usd_per_h", "sustained": "sustained_hz",
-               "write_energy": "write_energy_per_byte_j"}  # fmt: skip
+               "process": "process_nm", "write_energy": "write_energy_per_byte_j"}  # fmt: skip
     for key in keys:
         name = aliases.get(key, key)
         owner = next(one for one in records if name in {field.name for field in fields(one)})
