@@ -5,8 +5,11 @@ Runs in SCALE-Sim's own environment, not in this project's (it needs numpy 1.26)
     python -m venv scale && scale/bin/pip install scalesim==3.0.0 'numpy<2' 'pandas<3' setuptools
     nice scale/bin/python studies/array_systolic/oracle.py
 
-Writes `results/compute.csv` (cycles without stalls, of every layer, dataflow and array) and
-`results/whole.csv` (the same of a few layers by SCALE-Sim's whole simulation).
+Writes `results/compute.csv` (cycles without stalls, of every layer, dataflow and array),
+`results/whole.csv` (the same of a few layers by SCALE-Sim's whole simulation),
+`results/stalls.csv` (cycles behind double-buffered SRAM, by SCALE-Sim and by the double buffer of
+`double_buffer.py` on the same demands; the report's `Total Cycles (incl. prefetch)`) and
+`results/hand.csv` (the same of a case to count by hand).
 """
 
 from __future__ import annotations
@@ -15,12 +18,17 @@ import argparse
 import contextlib
 import csv
 import io
+import itertools
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import double_buffer
+import numpy as np
+import scalesim.memory.double_buffered_scratchpad_mem as scratchpad
 from scalesim.layout_utils import layouts
+from scalesim.memory import read_buffer, write_buffer
 from scalesim.scale_config import scale_config
 from scalesim.single_layer_sim import single_layer_sim
 from scalesim.topology_utils import topologies
@@ -90,6 +98,18 @@ DEPTHWISES = (
 )  # fmt: skip
 LAYERS = (*PRODUCTS, *CONVOLUTIONS, *DEPTHWISES)
 WHOLE = (product(7, 7, 7), product(1, 17, 33), convolution(6, 3, 5, 7), depthwise(9, 3, 4))
+
+STALLED = (
+    product(64, 32, 32), product(128, 32, 8), product(32, 64, 48), product(100, 40, 24),
+    product(1, 256, 64), product(200, 16, 16), product(48, 48, 48), product(256, 24, 4),
+    convolution(10, 3, 4, 12), convolution(12, 3, 8, 16),
+)  # fmt: skip
+SRAM_BYTES = (384, 768, 3200)
+"""Halves are whole tiles of 64 words and, in `read_buffer`, whole sets of addresses."""
+WORDS_PER_CYCLE = (2, 5)
+WIDE = 64
+"""Words a cycle of outputs under dataflows with partial sums, which SCALE-Sim writes for each fold
+and never reads: they are left out."""
 
 CONFIG = """
 [general]
@@ -194,16 +214,65 @@ def whole() -> Iterator[dict[str, object]]:
             )
 
 
+def stalls() -> Iterator[dict[str, object]]:
+    """Cycles with memories; a bar of progress for each cycle is not drawn."""
+    for module in (scratchpad, read_buffer, write_buffer):
+        setattr(module, "tqdm", lambda lines, **_: lines)  # noqa: B010
+    for layer, dataflow, sram, words in itertools.product(
+        STALLED, DATAFLOWS, SRAM_BYTES, WORDS_PER_CYCLE
+    ):
+        rates = (words, words, words if dataflow == "os" else WIDE)
+        chip = {"rows": 8, "columns": 8, "dataflow": dataflow}
+        given = {"sram": sram, "words": words, "output_words": rates[2]}
+        yield asdict(layer) | chip | given | _stalled(layer, chip, sram, rates)
+
+
+def hand() -> Iterator[dict[str, object]]:
+    """A 4 x 4 input under 2 x 2 places behind two halves of 4 words, a word a cycle."""
+    layer, chip = product(4, 2, 4), {"rows": 2, "columns": 2, "dataflow": "ws"}
+    given = {"sram": 8, "words": 1, "output_words": WIDE}
+    yield asdict(layer) | chip | given | _stalled(layer, chip, 8, (1, WIDE, WIDE))
+
+
+def _stalled(
+    layer: Layer, chip: dict[str, object], sram: int, words: tuple[int, int, int]
+) -> dict[str, object]:
+    (one,) = simulations(layer, mode="USER", bandwidth=words[0], **chip)
+    memory = scratchpad.double_buffered_scratchpad()
+    memory.set_params(
+        word_size=1, rd_buf_active_frac=0.5, wr_buf_active_frac=0.5, verbose=False,
+        ifmap_buf_size_bytes=sram, filter_buf_size_bytes=sram, ofmap_buf_size_bytes=sram,
+        ifmap_backing_buf_bw=words[0], filter_backing_buf_bw=words[1],
+        ofmap_backing_buf_bw=words[2], estimate_bandwidth_mode=False,
+    )  # fmt: skip
+    one.set_memory_system(memory)
+    one.run()
+    one.calc_report_data()
+    demands = one.compute_system.get_demand_matrices()
+    found = double_buffer.cycles([np.asarray(demand) for demand in demands], sram // 2, words)
+    return {
+        "lines": len(demands[0]),
+        "cycles": one.overall_cycles + 1,
+        "input_words": memory.ifmap_buf.num_access,
+        "weight_words": memory.filter_buf.num_access,
+        "buffer_cycles": found.cycles,
+        "buffer_input_words": found.words[0],
+        "buffer_weight_words": found.words[1],
+    }
+
+
 def write(name: str, rows: Iterator[dict[str, object]]) -> None:
-    found = list(rows)
     with (RESULTS / name).open("w", newline="") as file:
-        writer = csv.DictWriter(file, found[0].keys(), lineterminator="\n")
+        first = next(rows)
+        writer = csv.DictWriter(file, first.keys(), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(found)
+        for row in itertools.chain([first], rows):
+            writer.writerow(row)
+            file.flush()
 
 
 def main() -> None:
-    tables = {"compute": compute, "whole": whole}
+    tables = {"compute": compute, "whole": whole, "stalls": stalls, "hand": hand}
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tables", nargs="*", default=[*tables])
     for name in parser.parse_args().tables:

@@ -38,6 +38,8 @@ class Level:
     """Of a byte."""
     write_j: float
     double_buffered: bool
+    word_bytes: float = 0.0
+    """Of one access: what is moved at a time is rounded up to whole ones; 0 rounds nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hwmodels.estimators.array.nest import Floats
 from hwmodels.estimators.array.timing import fold_cycles
@@ -41,8 +43,12 @@ class Partial:
     """(n, levels): read and written so far, over all instances."""
     exposed: Floats
     """(n,): cycles of fills that the array waits for."""
-    ramp: Floats
-    """(n,): cycles of the first and last tiles."""
+    fill: Floats
+    """(n, levels): cycles in which a level delivers the first tiles."""
+    drain: Floats
+    """(n, levels): cycles in which the last tile of the output is written."""
+    rounds: Floats
+    """(n, levels): tiles that a level delivers one after another; infinite inside of the chip."""
     folds: Floats
     """(n,): times that the places of a systolic array take another element of the tensor that
     stays in them; 0 before the multipliers' order is decided."""
@@ -59,18 +65,76 @@ class Partial:
             energy_j=np.zeros(1),
             level_bytes=np.zeros((1, levels)),
             exposed=np.zeros(1),
-            ramp=np.zeros(1),
+            fill=np.zeros((1, levels)),
+            drain=np.zeros((1, levels)),
+            rounds=np.full((1, levels), np.inf),
             folds=np.zeros(1),
         )
 
     def row(self, index: int) -> Partial:
         """One of the tilings."""
-        one = slice(index, index + 1)
+        return self._taken(slice(index, index + 1))
+
+    def repeated(self, count: int) -> Partial:
+        """One tiling so many times."""
+        return self._taken(np.zeros(count, dtype=int))
+
+    def _taken(self, which: slice | NDArray[np.int_]) -> Partial:
         return Partial(
-            tile=self.tile[one], counts=self.counts[one], runs=self.runs[one],
-            energy_j=self.energy_j[one], level_bytes=self.level_bytes[one],
-            exposed=self.exposed[one], ramp=self.ramp[one], folds=self.folds[one],
+            tile=self.tile[which], counts=self.counts[which], runs=self.runs[which],
+            energy_j=self.energy_j[which], level_bytes=self.level_bytes[which],
+            exposed=self.exposed[which], fill=self.fill[which], drain=self.drain[which],
+            rounds=self.rounds[which], folds=self.folds[which],
         )  # fmt: skip
+
+    def crossed(self, placed: Placed, cut: int, found: Sequence[Crossing]) -> Partial:
+        """The same with what crosses a cut: its tile, counts and runs are that cut's."""
+        hierarchy = placed.hierarchy
+        energy, level_bytes = self.energy_j.copy(), self.level_bytes.copy()
+        exposed, fill, drain = self.exposed.copy(), self.fill.copy(), self.drain.copy()
+        rounds = self.rounds.copy()
+        for one in found:
+            index, level = one.level, hierarchy.levels[one.level]
+            tiles = self.counts.prod(axis=1) / self.runs[:, TENSORS.index(one.tensor)]
+            read, written = (
+                _in_words(moved, tiles * placed.instances[index], level.word_bytes)
+                for moved in (one.read, one.written)
+            )
+            energy += read * level.read_j + written * level.write_j
+            level_bytes[:, index] += read + written
+            if cut == MULTIPLIER:
+                continue
+            rate = level.bytes_per_cycle * placed.instances[index]
+            if index in hierarchy.stages[cut]:
+                exposed += 0.0 if level.double_buffered else (read + written) / rate
+            elif index == placed.home(one.tensor) and one.tensor not in placed.resident:
+                first, last = self._ends(placed, one.tensor)
+                if one.tensor == "output":
+                    drain[:, index] += last / rate
+                else:
+                    fill[:, index] += first / rate
+                known = np.where(np.isinf(rounds[:, index]), 1.0, rounds[:, index])
+                rounds[:, index] = np.maximum(known, tiles)
+        return replace(
+            self, energy_j=energy, level_bytes=level_bytes, exposed=exposed, fill=fill,
+            drain=drain, rounds=rounds, crossings=tuple(found),
+        )  # fmt: skip
+
+    def _ends(self, placed: Placed, tensor: TensorName) -> tuple[Floats, Floats]:
+        """Bytes of a tensor's first tile and of its last one, the rest of it."""
+        whole = placed.elements[tensor]
+        first = np.minimum(placed.nest.footprint(tensor, self.tile), whole)
+        last = whole - (np.ceil(whole / first - 1e-9) - 1) * first
+        each = placed.nest.element_bytes(tensor)
+        return first * each, last * each
+
+
+def _in_words(moved: Floats, transfers: Floats, word_bytes: float) -> Floats:
+    """Bytes in whole words of a level, each transfer's rounded up."""
+    if not word_bytes:
+        return moved
+    each = np.ceil(moved / transfers / word_bytes - 1e-9) * word_bytes
+    return each * transfers
 
 
 def decided(placed: Placed, mapping: Mapping) -> tuple[Partial, list[Crossing]]:
@@ -90,60 +154,83 @@ def below(placed: Placed, outer: Partial, cut: int, tiles: Floats, order: Order)
 
     outer: one tiling, decided down to the cut above.
     """
-    hierarchy = placed.hierarchy
     segment = np.ceil(outer.tile / tiles - 1e-9)
     counts = outer.counts * segment
     runs = placed.runs(segment, order, outer.runs[0])
     found = placed.crossings(cut, tiles, counts, runs)
-    energy = np.repeat(outer.energy_j, len(tiles))
-    level_bytes = np.repeat(outer.level_bytes, len(tiles), axis=0)
-    exposed = np.repeat(outer.exposed, len(tiles))
-    ramp = np.repeat(outer.ramp, len(tiles))
-    for one in found:
-        level = hierarchy.levels[one.level]
-        energy = energy + one.read * level.read_j + one.written * level.write_j
-        level_bytes[:, one.level] += one.read + one.written
-        if cut != MULTIPLIER and one.level in hierarchy.stages[cut]:
-            moved = (one.read + one.written) / placed.instances[one.level] / level.bytes_per_cycle
-            exposed = exposed + (0.0 if level.double_buffered else moved)
-        elif cut != MULTIPLIER and one.level == len(hierarchy.levels) - 1:
-            ramp = ramp + _first(placed, one, tiles, counts)
-    folds = np.repeat(outer.folds, len(tiles))
-    if hierarchy.stationary is not None and cut == MULTIPLIER:
-        place = TENSORS.index(hierarchy.stationary)
-        folds = counts.prod(axis=1) / runs[:, place]
-    return Partial(
-        tile=tiles, counts=counts, runs=runs, energy_j=energy, level_bytes=level_bytes,
-        exposed=exposed, ramp=ramp, folds=folds, crossings=tuple(found),
-    )  # fmt: skip
-
-
-def _first(placed: Placed, crossing: Crossing, tiles: Floats, counts: Floats) -> Floats:
-    """Cycles of a tensor's first tile (the output's last one) between main memory and the chip."""
-    nest, main = placed.nest, placed.hierarchy.levels[-1]
-    tile = nest.footprint(crossing.tensor, tiles) * nest.element_bytes(crossing.tensor)
-    tile = np.minimum(tile, crossing.read + crossing.written)
-    return tile / main.bytes_per_cycle
+    partial = replace(outer.repeated(len(tiles)), tile=tiles, counts=counts, runs=runs)
+    stationary = placed.hierarchy.stationary
+    if stationary is not None and cut == MULTIPLIER:
+        folds = counts.prod(axis=1) / runs[:, TENSORS.index(stationary)]
+        partial = replace(partial, folds=folds)
+    return partial.crossed(placed, cut, found)
 
 
 def cycles_of(placed: Placed, found: Partial) -> tuple[Floats, Floats]:
     """Cycles of tilings that are decided down to the array: (all, those without stalls)."""
     compute = multiplying(placed, found)
-    slowest = moving(placed, found.level_bytes)
-    return np.maximum(compute + found.exposed, slowest) + found.ramp, compute
+    return elapsed(placed, found, compute + found.exposed), compute
+
+
+def elapsed(placed: Placed, found: Partial, busy: Floats, *, settled: bool = True) -> Floats:
+    """Cycles of an array that is busy for so many (n,) and of the levels beside it, (n,).
+
+    Before a level's tiles come those of slower levels, and after them the last of the output; the
+    array waits for the first tile, or the level for what the array does with its last one. A bound
+    where the tiles of main memory are not settled for all tensors.
+    """
+    moving = level_cycles(placed, found.level_bytes)
+    fill, drain = found.fill.max(axis=1), found.drain.max(axis=1)
+    if not settled:
+        return np.maximum(busy + fill + drain, moving.max(axis=1))  # type: ignore[no-any-return]
+    beside = np.where(found.fill > 0, 0.0, fill[:, None])
+    beside = beside + np.where(found.drain > 0, 0.0, drain[:, None])
+    tail = np.where(moving > busy[:, None], busy[:, None] / found.rounds, found.fill + found.drain)
+    ends = (_paced(placed, found, busy, moving) + tail + beside).max(axis=1)
+    return np.maximum(busy + fill + drain, ends)  # type: ignore[no-any-return]
+
+
+def _paced(placed: Placed, found: Partial, busy: Floats, moving: Floats) -> Floats:
+    """Cycles of the array and each level, whichever is slower at the time, (n, levels).
+
+    Tiles that a fold streams are used up faster than the one behind which the fold fills and
+    drains: a level between the two is waited for during the stream and waits during the fill.
+    """
+    slower = np.maximum(moving, busy[:, None])
+    known = (found.folds > 1) & np.isfinite(found.rounds).any(axis=1)
+    if placed.hierarchy.movement != "systolic" or placed.hierarchy.load_hidden or not known.any():
+        return slower
+    stream = _steps(placed, found)
+    tiles = np.where(np.isinf(found.rounds), 1.0, found.rounds)
+    folds = np.maximum(found.folds, 1.0)[:, None]
+    used = stream[:, None] / tiles
+    behind = used + (busy - stream)[:, None] / folds
+    load = moving / tiles
+    paced = tiles * np.maximum(load, used) + folds * (
+        np.maximum(load, behind) - np.maximum(load, used)
+    )
+    return np.where((tiles > folds) & known[:, None], np.maximum(paced, slower), slower)
 
 
 def multiplying(placed: Placed, found: Partial) -> Floats:
     """Cycles of computing as far as tilings are decided, filling and draining with it."""
-    steps = (found.counts * np.ceil(found.tile / placed.unrolling.tile - 1e-9)).prod(axis=1)
-    cycles = steps / placed.throughput
+    cycles = _steps(placed, found)
     known = found.folds > 0
     filling = fold_cycles(placed.hierarchy, np.where(known, found.folds, 1.0), cycles)
-    return cycles + np.where(known, filling, 0.0)  # type: ignore[no-any-return]
+    return cycles + np.where(known, filling, 0.0)
+
+
+def _steps(placed: Placed, found: Partial) -> Floats:
+    steps = (found.counts * np.ceil(found.tile / placed.unrolling.tile - 1e-9)).prod(axis=1)
+    return steps / placed.throughput  # type: ignore[no-any-return]
 
 
 def moving(placed: Placed, level_bytes: Floats) -> Floats:
     """Cycles of the level that takes longest to move its bytes: (n, levels) to (n,)."""
+    return level_cycles(placed, level_bytes).max(axis=1)  # type: ignore[no-any-return]
+
+
+def level_cycles(placed: Placed, level_bytes: Floats) -> Floats:
+    """Cycles in which each level moves its bytes, (n, levels)."""
     rates = np.array([level.bytes_per_cycle for level in placed.hierarchy.levels])
-    cycles = level_bytes / (rates * np.array(placed.instances))
-    return cycles.max(axis=1)  # type: ignore[no-any-return]
+    return level_bytes / (rates * np.array(placed.instances))  # type: ignore[no-any-return]

@@ -47,9 +47,10 @@ class Nest:
     """Of one partial sum."""
     register_bytes: float = 1.0
     """Of an element as the array multiplies it, without scales."""
+    taps: int = 1
+    """Of a window, where they are one loop with the channels, which are inside (`flattened`)."""
     expansion: float = 1.0
-    """Reads of an input element by the taps of its windows, where they are one loop with the
-    channels (`flattened`)."""
+    """Reads of an input element by these taps."""
 
     @property
     def macs(self) -> float:
@@ -71,7 +72,8 @@ class Nest:
     def flattened(self) -> Nest:
         """The matrix product that a convolution amounts to: (B OY OX) x (C FY FX) x K.
 
-        Buffers hold a pixel once, the array reads it for each of its taps (im2col on the fly).
+        Buffers hold a pixel once, the array reads it for each of its taps (im2col on the fly);
+        the loop over both has the channels inside, as SCALE-Sim's and Gemmini's.
         """
         group, images, outs, ins, rows, cols, taps_y, taps_x = self.sizes
         m, k = images * rows * cols, ins * taps_y * taps_x
@@ -80,6 +82,7 @@ class Nest:
             self,
             sizes=(group, 1, outs, k, 1, m, 1, 1),
             in_size=(0, 0),
+            taps=taps_y * taps_x,
             expansion=m * k / pixels,
         )
 
@@ -88,6 +91,8 @@ class Nest:
 
         tile: (..., 8) steps in the order of `LOOPS`; returns (...). The input of a convolution is
         (OY - 1) stride + (FY - 1) dilation + 1 rows, at most those there are, and columns alike.
+        Of a flattened one, channels of one tap are channels of as many pixels, and more taps
+        share pixels.
         """
         group, images, outs, ins, rows, cols, taps_y, taps_x = np.moveaxis(tile, -1, 0)
         if tensor == "weight":
@@ -95,7 +100,11 @@ class Nest:
         if tensor == "output":
             return group * images * outs * rows * cols  # type: ignore[no-any-return]
         windows = self._window(rows, taps_y, 0) * self._window(cols, taps_x, 1)
-        return group * images * ins * windows / self.expansion  # type: ignore[no-any-return]
+        if self.taps > 1:
+            channels = self.size("C") / self.taps
+            covered = np.minimum(np.maximum(ins / channels, 1.0), self.taps / self.expansion)
+            ins = np.minimum(ins, channels) * covered
+        return group * images * ins * windows  # type: ignore[no-any-return]
 
     def _window(self, places: Floats, taps: Floats, axis: int) -> Floats:
         if self.in_size[axis] == 0:

@@ -23,7 +23,7 @@ from hwmodels.estimators.array.mapping import (
     Order,
     Partial,
     below,
-    moving,
+    elapsed,
     multiplying,
 )
 from hwmodels.estimators.array.nest import RELEVANT, Floats
@@ -35,7 +35,7 @@ MOST_TILES = 1024
 """Tiles of one level that are compared at once."""
 MOST_LOOKS = 96
 """Partial mappings whose inner levels are looked at."""
-MOST_CHILDREN = 12
+MOST_CHILDREN = 24
 """Tilings of one level that are followed, the most promising ones."""
 SINGLE = 1e-6
 """Weight of energy where latency is the goal, and the other way round: ties."""
@@ -133,15 +133,19 @@ class _Search:
     def _score(self, partial: Partial, cut: int) -> Floats:
         """Goal of tilings, or its bound where inner cuts are open."""
         more_j, more_bytes = self.rest.of(partial, cut)
-        partial = replace(partial, folds=self._least_folds(partial))
+        partial = replace(
+            partial,
+            folds=self._least_folds(partial),
+            level_bytes=partial.level_bytes + more_bytes,
+        )
         busy = multiplying(self.placed, partial) + partial.exposed
-        cycles = np.maximum(busy, moving(self.placed, partial.level_bytes + more_bytes))
-        cycles = cycles + partial.ramp
+        settled = cut <= self.placed.lowest_home_cut
+        cycles = elapsed(self.placed, partial, busy, settled=settled)
         energy = partial.energy_j + more_j + self.base_j + self.idle_j * cycles
         if self.goal == "latency":
             return cycles * (1 + SINGLE * energy / (1 + energy))
         if self.goal == "energy":
-            return energy * (1 + SINGLE * cycles / (1 + cycles))  # type: ignore[no-any-return]
+            return energy * (1 + SINGLE * cycles / (1 + cycles))
         return energy * cycles if energy.any() else cycles
 
     def _least_folds(self, partial: Partial) -> Floats:

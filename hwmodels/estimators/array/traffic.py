@@ -103,6 +103,12 @@ class Placed:
         """The level where a tensor is as a whole."""
         return max(self.path[tensor].values())
 
+    @cached_property
+    def lowest_home_cut(self) -> int:
+        """The lowest of the stages from whose cut a tensor goes to its home."""
+        below = [sorted(self.path[tensor])[:-1] for tensor in TENSORS]
+        return min(stages[-1] if stages else MULTIPLIER for stages in below)
+
     def upper(self, tensor: TensorName, cut: int) -> int | None:
         """The next level of a tensor above a cut; None where it does not cross there."""
         levels = self.path[tensor]
@@ -220,9 +226,10 @@ class Placed:
         """Elements of all tiles of a tensor together, overlaps of windows counted again."""
         if tensor != "input":
             return np.full(len(tiles), self.elements[tensor])
-        if self.nest.in_size == (0, 0):
-            taps = self.nest.expansion if cut == MULTIPLIER else 1.0
-            return np.full(len(tiles), self.elements[tensor] * taps)
+        if cut == MULTIPLIER and self.nest.taps > 1:
+            return np.full(len(tiles), self.elements[tensor] * self.nest.expansion)
+        if self.nest.in_size == (0, 0) and self.nest.taps == 1:
+            return np.full(len(tiles), self.elements[tensor])
         moves = counts[:, RELEVANT_INDICES[tensor]].prod(axis=1)
         touched = self.nest.footprint(tensor, tiles) * moves
         # Edge tiles are smaller than the others: the share of the sizes that is padding.

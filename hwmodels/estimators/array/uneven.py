@@ -1,0 +1,83 @@
+"""A mapping whose tensors have tiles of their own at a level, as loops in one order.
+
+Loops stand above what is unrolled, innermost first; each level of each tensor holds what so many
+of the inner ones touch (uneven mapping: Mei et al., "ZigZag: Enlarging Joint Architecture-Mapping
+Design Space Exploration for DNN Accelerators", IEEE Transactions on Computers 70, 2021).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hwmodels.devices.spatial import LOOPS, Loop
+from hwmodels.estimators.array.mapping import Partial
+from hwmodels.estimators.array.nest import RELEVANT, Floats
+from hwmodels.estimators.array.traffic import MULTIPLIER, Crossing, Placed
+from hwmodels.tensors import TENSORS, TensorName
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnevenMapping:
+    """Loops in one order, and what each level of each tensor holds of them."""
+
+    loops: tuple[tuple[Loop, float], ...]
+    """Loops and their steps, innermost first; a loop may come several times."""
+    inside: Mapping[TensorName, tuple[int, ...]]
+    """Loops inside of a tensor's tile at each level that it passes, nearest to the array first;
+    its home, which has all of them, is left out."""
+
+    def steps(self, first: int, last: int) -> Floats:
+        """Steps of each loop that some of the loops have together, (8,)."""
+        found = np.ones(len(LOOPS))
+        for loop, count in self.loops[first:last]:
+            found[LOOPS.index(loop)] *= count
+        return found
+
+    def run(self, tensor: TensorName, first: int) -> float:
+        """Steps for which a tensor's tile stays where it is: loops that it does not depend on."""
+        found = 1.0
+        for loop, count in self.loops[first:]:
+            if loop in RELEVANT[tensor] and count > 1:
+                break
+            found *= count if loop not in RELEVANT[tensor] else 1.0
+        return found
+
+
+def decided_unevenly(placed: Placed, mapping: UnevenMapping) -> tuple[Partial, list[Crossing]]:
+    """An uneven mapping's cost, and what crosses all of its cuts.
+
+    Raises:
+        ValueError: Loops that do not cover the nest, or tiles that do not grow outwards or are
+            not one for each level of a tensor below its home.
+    """
+    unrolled, whole = placed.unrolling.tile, mapping.steps(0, len(mapping.loops))
+    if (unrolled * whole < np.array(placed.nest.sizes) - 1e-9).any():
+        raise ValueError(f"loops cover {unrolled * whole} of {placed.nest.sizes}")
+    found = Partial.start(placed)
+    crossings: list[Crossing] = []
+    for place, tensor in enumerate(TENSORS):
+        levels = sorted(placed.path[tensor])[:-1]
+        inside = (0, *mapping.inside[tensor])
+        if len(inside) != len(levels) + 1 or list(inside) != sorted(inside):
+            raise ValueError(f"{tensor}: {len(levels)} tiles that grow outwards, not {inside[1:]}")
+        for cut, first in zip((MULTIPLIER, *levels), inside, strict=True):
+            runs = np.ones((1, len(TENSORS)))
+            runs[0, place] = mapping.run(tensor, first)
+            tile = (unrolled * mapping.steps(0, first))[None, :]
+            counts = mapping.steps(first, len(mapping.loops))[None, :]
+            crossed = [
+                one for one in placed.crossings(cut, tile, counts, runs) if one.tensor == tensor
+            ]
+            found = replace(found, tile=tile, counts=counts, runs=runs)
+            found = found.crossed(placed, cut, crossed)
+            crossings += crossed
+    found = replace(found, tile=unrolled[None, :], counts=whole[None, :])
+    stationary = placed.hierarchy.stationary
+    if stationary is not None:
+        folds = math.prod(whole) / mapping.run(stationary, 0)
+        found = replace(found, folds=np.array([folds]))
+    return found, crossings
