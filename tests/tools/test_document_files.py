@@ -18,7 +18,7 @@ from dse.space import schema as space_schema
 from hwmodels.devices import device, npu, quantity, spatial
 from hwmodels.runtimes import quantisation, runtime
 from hwmodels.validation import INLINE, Entry
-from hwmodels.yaml_file import read_yaml
+from hwmodels.yaml_file import parse_yaml, read_yaml
 from tools.document_files import DOCUMENT, texts
 from tools.file_schema import KINDS, ROOT, FileKind, Node
 
@@ -120,6 +120,13 @@ def test_schemas_are_schemas(kind: FileKind) -> None:
 @pytest.mark.parametrize(("kind", "path"), FILES, ids=lambda one: getattr(one, "stem", ""))
 def test_schemas_take_every_file_that_is_here(kind: FileKind, path: Path) -> None:
     assert errors(kind, read_yaml(path, SpaceError)) == []
+
+
+def test_schemas_take_the_files_of_the_documentation() -> None:
+    text = (ROOT / "docs/extend.md").read_text(encoding="utf-8")
+    blocks = dict(re.findall(r"```yaml\n# (\w+)\.yaml\n(.*?)```", text, re.DOTALL))
+    for kind, name in (("device", "npu"), ("runtime", "acme")):
+        assert errors(KIND[kind], parse_yaml(blocks[name], name, SpaceError)) == []
 
 
 @pytest.mark.parametrize(

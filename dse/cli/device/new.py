@@ -116,7 +116,7 @@ def _similar(given: dict[str, str], *, ask: bool) -> str:
     from hwmodels.devices.draft import architecture_of, nearest_device  # noqa: PLC0415
 
     if ask and "kind" not in given:
-        given["kind"] = _ask("Kind of device: gpu, cpu, or array of multipliers", "gpu")
+        given["kind"] = _ask("Kind of device: gpu, cpu, array (of multipliers) or npu", "gpu")
     if ask and "architecture" not in given:
         given["architecture"] = _ask(
             "Architecture and version: sm 9.0 (NVIDIA), cdna 3 (AMD), tpu 5, ..."
