@@ -27,11 +27,9 @@ from hwmodels.estimators.gpu.learned import COVERAGE
 from hwmodels.estimators.gpu.learned_attention import (
     ARTEFACT,
     PHASES,
-    SHARES,
     AttentionArtefact,
     Phase,
     PhaseName,
-    Standing,
     attention_kernel,
     paged_calls,
     phase_of,
@@ -39,6 +37,7 @@ from hwmodels.estimators.gpu.learned_attention import (
 )
 from hwmodels.estimators.gpu.paged_attention import PagedAttentions, PagedConstants, paged_terms
 from hwmodels.estimators.gpu.skeleton import Floats, GpuFigures
+from hwmodels.estimators.gpu.standing import SHARES, Standing, written
 from hwmodels.estimators.gpu.trees import Trees, with_name
 from hwmodels.fit.measurement import RUNTIMES, SYSTEMS, of_newest, release
 from hwmodels.fit.simplex import least
@@ -280,8 +279,7 @@ def measured_kernels(table: pd.DataFrame) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for phase in PHASES:
         for part in Rows.of(sampled(table, 0, 1), phase).parts:
-            architecture = load_device(part.device).architecture
-            text = f"{architecture.family} {architecture.version:g}"
+            text = written(load_device(part.device).architecture)
             found.setdefault(part.kernel, {})[part.device] = text
     return {name: dict(sorted(found[name].items())) for name in sorted(found)}
 

@@ -178,6 +178,28 @@ class AttentionKernel(Entry):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExpertKernel(Entry):
+    """Code that multiplies the experts of a mixture, as serving runtimes pick it by device."""
+
+    name: str
+    """Of the code, not of the runtime."""
+    architectures: Annotated[tuple[ArchitectureRange, ...], Field(min_length=1)]
+    weights: tuple[str, ...] = ()
+    """Stored elements of the weights that it takes; none: every one."""
+    inputs: tuple[str, ...] = ()
+    source: str
+    note: str = ""
+
+    def takes(self, architecture: Architecture, weight: str, activation: str) -> bool:
+        """Whether it runs on the architecture with these stored elements."""
+        return (
+            _among(weight, self.weights)
+            and _among(activation, self.inputs)
+            and _runs_on(self.architectures, architecture)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PeerAllReduce(Entry):
     """All-reduce kernels over peer memory (one shot, two shots) and the messages they are for."""
 
@@ -277,6 +299,8 @@ class Runtime(Entry):
     tuned: bool = False
     """Whether its products are the fastest that a tuner found for each shape. Its tables time them
     alone: operands come quantised, and from main memory."""
+    expert_kernels: tuple[ExpertKernel, ...] = ()
+    """Kernels of a mixture's experts; the first that takes device and elements counts."""
     every_combination: bool = False
     """An architect's runtime: every pair of formats has a kernel at the unit's rate."""
 
@@ -299,6 +323,15 @@ class Runtime(Entry):
     def attention_kernel(self, architecture: Architecture, element: str) -> AttentionKernel | None:
         """The kernel of attention over a cache of that element; None where none is known."""
         fitting = (one for one in self.paged_attention if one.takes(architecture, element))
+        return next(fitting, None)
+
+    def expert_kernel(
+        self, architecture: Architecture, weight: str, activation: str
+    ) -> ExpertKernel | None:
+        """The kernel of experts with these stored elements; None where none is known."""
+        fitting = (
+            one for one in self.expert_kernels if one.takes(architecture, weight, activation)
+        )
         return next(fitting, None)
 
     def peer_limit_bytes(self, architecture: Architecture, ways: int) -> int:

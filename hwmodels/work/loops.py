@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from hwmodels.errors import WorkError
 from hwmodels.work.routing import hit_experts, rows_per_expert
 
+TYPICAL_SKEW = 101
+"""Of routers about which nothing is known: the milder of the two power laws that NVIDIA times
+layers of experts with (aiconfigurator, `distribution`)."""
 SIZES: dict[str, tuple[str, ...]] = {
     "gemm": ("M", "K", "N"),
     "bmm": ("B", "M", "K", "N"),
@@ -46,6 +49,22 @@ class ProductLoops:
     def macs(self) -> int:
         """Multiply-accumulates."""
         return self.batch * self.m * self.n * self.k
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpertLoops(ProductLoops):
+    """Products of experts with the rows of the tokens that chose them: one batch of those hit."""
+
+    experts: int
+    """Here, hit or not."""
+    rows: int
+    """Of all experts here together."""
+    choices: int
+    """Experts that a token chooses, as far as they are here; at least 1."""
+    parts: int = 1
+    """Devices that the layer's experts are spread over (expert parallelism)."""
+    skew: int = TYPICAL_SKEW
+    """Exponent of the power law of tokens over experts, in hundredths; 0 where all are alike."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,7 +223,17 @@ def contraction_loops(
         case "grouped_gemm":
             hit = hit_experts(s["E"], s["M"], s["topk"])
             rows = rows_per_expert(s["E"], s["M"], s["topk"])
-            return ProductLoops(batch=hit, m=rows, n=s["N"], k=s["K"])
+            return ExpertLoops(
+                batch=hit,
+                m=rows,
+                n=s["N"],
+                k=s["K"],
+                experts=s["E"],
+                rows=s["M"],
+                choices=max(s["topk"], 1),
+                parts=s.get("parts", 1),
+                skew=s.get("skew", TYPICAL_SKEW),
+            )
         case "conv2d":
             return ConvolutionLoops(
                 images=s["N"],

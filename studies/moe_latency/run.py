@@ -1,190 +1,165 @@
-"""Grouped GEMMs of mixtures of experts against vLLM's fused layers: error by device and format.
+"""Layers of experts under vLLM and TensorRT-LLM against public tables: errors and coverage.
 
-Usage: python studies/moe_latency/run.py --aiconfigurator DIR
+Usage: python -m studies.moe_latency.run --aiconfigurator DIR    (five minutes)
 
-A row is a whole expert layer (gate and up, activation, down, weighted sum) with the given tokens.
+Writes `results/errors.csv` and the README's table. A row is a whole expert layer (gate and up,
+activation, down, weighted sum) with the given tokens. `gemm` prices the experts that are hit as
+GEMMs, `rows` has trees of other rows of the same devices and models, `models` of other models,
+`left_out` of other devices; `inside` is the share in the interval that the other devices' errors
+give.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from hwmodels.devices.load import load_device
-from hwmodels.errors import HardwareError
-from hwmodels.formats import catalog
-from hwmodels.formats.quantizer import Quantizer
-from hwmodels.plans.conversion import kernels_of
-from hwmodels.plans.region import plan_region
-from hwmodels.runtimes.load import load_runtime
-from hwmodels.tables.price import kernel_costs
-from hwmodels.work.work import Op, Operand, OperandName, RegionWork
+from hwmodels.estimators.gpu.trees import Trees
+from hwmodels.fit.experts import (
+    GROUPS,
+    Errors,
+    Layers,
+    ends_of,
+    errors_of,
+    errors_over_devices,
+    errors_over_models,
+    errors_over_rows,
+    fit_trees,
+    joined,
+    measured_kernels,
+    read_experts,
+    sampled,
+)
 
 FOLDER = Path(__file__).parent
-DEVICES = {
-    "a100_sxm": "a100-sxm-80gb", "h100_sxm": "h100-sxm", "b200_sxm": "b200-sxm", "l40s": "l40s",
+RESULTS = FOLDER / "results"
+README = FOLDER / "README.md"
+SEED = 0
+NAMES = {
+    "bfloat16": "bf16", "fp8": "fp8", "fp8_block": "fp8 block", "int4_wo": "int4 weights",
+    "nvfp4": "nvfp4", "w4a16_mxfp4": "mxfp4, 16-bit inputs",
+    "w4a8_mxfp4_mxfp8": "mxfp4, mxfp8 inputs",
 }  # fmt: skip
-Formats = Mapping[OperandName, Quantizer]
-FORMATS: dict[str, Formats] = {
-    "bfloat16": {},
-    "fp8": {
-        "weight": catalog.quantizer("e4m3_tensor:static"),
-        "input": catalog.quantizer("e4m3_tensor:static"),
-    },
-    "fp8_block": {
-        "weight": catalog.quantizer("e4m3@b128x128/fp32"),
-        "input": catalog.quantizer("e4m3@g128/fp32"),
-    },
-    "int4_wo": {"weight": catalog.quantizer("int4_g128")},
-    "nvfp4": {"weight": catalog.quantizer("nvfp4"), "input": catalog.quantizer("nvfp4")},
-    "w4a16_mxfp4": {"weight": catalog.quantizer("mxfp4")},
-    "w4a8_mxfp4_mxfp8": {
-        "weight": catalog.quantizer("mxfp4"),
-        "input": catalog.quantizer("mxfp8"),
-    },
-}
-GROUP = 40
-"""Rows drawn of each device, format and distribution of tokens."""
-MEMORY_ROWS = 16
-"""Rows an expert up to which reading its weights rules."""
+DEVICES = {
+    "a100-sxm-80gb": "A100", "h100-sxm": "H100", "b200-sxm": "B200", "l40s": "L40S",
+}  # fmt: skip
+COLUMNS = ("gemm", "rows", "models", "left_out")
 
 
-def measurements(folder: Path) -> pd.DataFrame:
-    """Layers whose experts are all on one GPU (no expert parallelism), a sample of each group."""
-    found = []
-    for path in sorted(folder.glob("*/moe/vllm/*/*.parquet")):
-        table = pd.read_parquet(path)
-        table = table[(table.moe_ep_size == 1) & table.moe_dtype.isin(list(FORMATS))]
-        found.append(table.assign(device=DEVICES[path.relative_to(folder).parts[0]]))
-    groups = pd.concat(found).groupby(["device", "moe_dtype", "distribution"])
-    return pd.concat(
-        group.sample(min(GROUP, len(group)), random_state=0) for _, group in groups
-    ).reset_index(drop=True)
+def compared(layers: Layers) -> pd.DataFrame:
+    """Mean |error| in % by device, runtime and number type, with the coverage of intervals."""
+    kernels = tuple(measured_kernels(layers))
+    nothing = _no_trees(layers, kernels)
+    left_out = {
+        str(errors.table["device"].iloc[0]): errors
+        for errors in errors_over_devices(layers, kernels, SEED)
+    }
+    found = {
+        "gemm": errors_of(layers, nothing, kernels, "seen"),
+        "rows": errors_over_rows(layers, kernels, SEED),
+        "models": errors_over_models(layers, kernels, SEED),
+        "left_out": joined(left_out.values()),
+    }
+    tables = [_scored(errors, name) for name, errors in found.items()]
+    seen = joined([found["rows"], found["models"]])
+    tables += [
+        _inside(found[name], ends_of(seen), f"{name}_inside") for name in ("rows", "models")
+    ]
+    parts = []
+    for device, errors in left_out.items():
+        others = joined(one for name, one in left_out.items() if name != device)
+        parts.append(_inside(errors, ends_of(others), "left_out_inside"))
+    sizes = layers.table.groupby(GROUPS).size().rename("count")
+    return pd.concat([sizes, *tables, pd.concat(parts)], axis=1).reset_index()
 
 
-def expert_layer(row: pd.Series) -> tuple[RegionWork, RegionWork]:
-    """Gate and up with their activation, and down with the weighted sum, of one GPU."""
-    tokens, topk, experts = int(row.num_tokens), int(row.topk), int(row.num_experts)
-    hidden, inner = int(row.hidden_size), int(row.inter_size) // int(row.moe_tp_size)
-    rows = tokens * topk
-    act = _pointwise("act", "silu_mul", ("g", "u"), (rows, inner), "h")
-    combine = _pointwise("sum", "sum", ("d",), (rows, hidden), "y")
-    up = (
-        _grouped("gate", "x", "g", (experts, topk, rows), (hidden, inner)),
-        _grouped("up", "x", "u", (experts, topk, rows), (hidden, inner)),
-        act,
+def by_split(layers: Layers) -> pd.DataFrame:
+    """The error of rows left out, by split and by the distribution of tokens."""
+    errors = errors_over_rows(layers, tuple(measured_kernels(layers)), SEED)
+    table = errors.table.assign(
+        error=100 * np.abs(np.exp(-errors.log) - 1),
+        split=np.where(errors.table["expert_parts"] > 1, "experts", "tensor or none"),
     )
-    down = (_grouped("down", "h", "d", (experts, topk, rows), (inner, hidden)), combine)
-    return _region("experts_gate_up", up), _region("experts_down", down)
+    by = table.groupby(["split", "skew"])["error"]
+    return by.agg(["mean", "size"]).round(1).reset_index()
 
 
-def _grouped(
-    name: str, read: str, write: str, routing: tuple[int, int, int], widths: tuple[int, int]
-) -> Op:
-    (experts, topk, rows), (k, n) = routing, widths
-    shape = (rows // topk, k) if read == "x" else (rows, k)
-    return Op(
-        name=name,
-        kind="grouped_gemm",
-        sizes={"E": experts, "M": rows, "K": k, "N": n, "topk": topk},
-        operands=(
-            Operand(name="input", value=read, shape=shape, contraction_axes=(1,)),
-            Operand(
-                name="weight",
-                value=f"{name}.w",
-                shape=(experts, k, n),
-                contraction_axes=(1,),
-                is_weight=True,
-            ),
-            Operand(name="output", value=write, shape=(rows, n)),
-        ),
+def _no_trees(layers: Layers, kernels: tuple[str, ...]) -> Trees:
+    """Trees that correct nothing."""
+    whole = fit_trees(layers.chosen(np.arange(len(layers.table)) < 200), kernels, SEED)
+    return Trees(
+        **{
+            name: getattr(whole, name)
+            for name in ("roots", "feature", "threshold", "left", "right")
+        },
+        value=np.zeros_like(whole.value),
+        offset=0.0,
+        depth=whole.depth,
     )
 
 
-def _pointwise(
-    name: str, detail: str, reads: tuple[str, ...], shape: tuple[int, int], write: str
-) -> Op:
-    inputs = tuple(Operand(name="input", value=value, shape=shape) for value in reads)
-    output = Operand(name="output", value=write, shape=shape)
-    return Op(
-        name=name,
-        kind="elementwise",
-        sizes={"rows": shape[0], "cols": shape[1]},
-        operands=(*inputs, output),
-        detail=detail,
-    )
+def _scored(errors: Errors, name: str) -> pd.Series:
+    error = errors.table.assign(error=100 * np.abs(np.exp(-errors.log) - 1))
+    return error.groupby(GROUPS)["error"].mean().round(1).rename(name)
 
 
-def _region(role: str, ops: tuple[Op, ...]) -> RegionWork:
-    written = {o.value: o for op in ops for o in op.operands if o.name == "output"}
-    read = {o.value: o for op in ops for o in op.operands if o.name != "output"}
-    return RegionWork(
-        name=role,
-        kind="grouped_gemm",
-        role=role,
-        ops=ops,
-        reads=tuple(o for value, o in read.items() if value not in written),
-        writes=tuple(o for value, o in written.items() if value not in read),
-    )
+def _inside(errors: Errors, ends: tuple[float, float], name: str) -> pd.Series:
+    low, high = ends
+    held = errors.table.assign(held=100.0 * ((errors.log >= low) & (errors.log <= high)))
+    return held.groupby(GROUPS)["held"].mean().round(1).rename(name)
 
 
-def predicted(rows: pd.DataFrame, device_name: str) -> np.ndarray:
-    """Seconds of each row; NaN where no kernel takes its sizes."""
-    device, runtime = load_device(device_name), load_runtime("vllm")
-    kernels, owner = [], []
-    refused = np.zeros(len(rows), dtype=bool)
-    for index, (_, row) in enumerate(rows.iterrows()):
-        for region in expert_layer(row):
-            plan = plan_region(region.quantized(FORMATS[row.moe_dtype]), device, runtime)
-            refused[index] |= plan.status in ("substituted", "emulated")
-            mine = [*kernels_of(plan.conversions), *plan.kernels]
-            kernels += mine
-            owner += [index] * len(mine)
-    costs = kernel_costs(kernels, device, runtime)
-    seconds = np.bincount(owner, [cost.latency_s for cost in costs], len(rows))
-    return np.where(refused, np.nan, seconds)
+def rendered(table: pd.DataFrame) -> str:
+    """The README's table."""
+    lines = [
+        "| device | number type | as GEMMs | other rows (inside) | other models (inside) | "
+        "device left out (inside) |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [_line(row) for row in table.to_dict("records")]
+    mean: dict[Hashable, Any] = {
+        name: table[name].mean() for name in table.columns if name not in GROUPS
+    }
+    lines.append(_line({**mean, "device": "mean", "runtime": "", "dtype": ""}))
+    return "\n".join(lines)
 
 
-def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """MAPE and signed median of each device, format, distribution and regime."""
-    rows = rows.dropna(subset="predicted_s")
-    error = rows.predicted_s / (rows.latency * 1e-3) - 1
-    per_expert = rows.num_tokens * rows.topk / rows.num_experts
-    frame = rows.assign(
-        error=error, size=error.abs(), regime=np.where(per_expert <= MEMORY_ROWS, "few", "many")
-    )
-    by = frame.groupby(["device", "moe_dtype", "distribution", "regime"])
-    return (
-        pd.DataFrame(
-            {
-                "rows": by["size"].size(),
-                "mape": by["size"].mean().round(3),
-                "median": by["error"].median().round(3),
-            }
-        )
-        .reset_index()
-        .sort_values(["device", "moe_dtype", "distribution", "regime"])
-    )
+def _line(row: Mapping[Hashable, Any]) -> str:
+    device = DEVICES.get(str(row["device"]), str(row["device"]))
+    runtime = ", TensorRT-LLM" if row["runtime"] == "tensorrt-llm" else ""
+    cells = [
+        f"{row[name]:.0f} %" + ("" if name == "gemm" else f" ({row[f'{name}_inside']:.0f})")
+        for name in COLUMNS
+    ]
+    dtype = NAMES.get(str(row["dtype"]), str(row["dtype"]))
+    return f"| {' | '.join([device + runtime, dtype, *cells])} |"
 
 
-def main() -> None:
+def with_table(text: str, table: str) -> str:
+    """A README whose lines that start with a bar are the table."""
+    lines = text.split("\n")
+    bars = [index for index, line in enumerate(lines) if line.startswith("|")]
+    return "\n".join([*lines[: bars[0]], *table.split("\n"), *lines[bars[-1] + 1 :]])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print and write the errors."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--aiconfigurator", type=Path, required=True, metavar="DIR")
-    rows = measurements(parser.parse_args().aiconfigurator)
-    parts = []
-    for device, mine in rows.groupby("device"):
-        try:
-            parts.append(mine.assign(predicted_s=predicted(mine, str(device))))
-        except HardwareError as error:
-            print(f"{device}: {error}")
-    table = summary(pd.concat(parts))
-    table.to_csv(FOLDER / "results" / "errors.csv", index=False)
-    print(table.to_string(index=False))
+    given = parser.parse_args(arguments)
+    layers = Layers.of(sampled(read_experts(given.aiconfigurator), SEED))
+    table, splits = compared(layers), by_split(layers)
+    for name, found in (("errors", table), ("splits", splits)):
+        found.to_csv(RESULTS / f"{name}.csv", index=False, lineterminator="\n")
+        print(found.to_string(index=False))
+    text = README.read_text(encoding="utf-8")
+    table = pd.read_csv(RESULTS / "errors.csv")
+    README.write_text(with_table(text, rendered(table)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import numpy as np
 from hwmodels.devices.device import Device, DeviceKind
 from hwmodels.estimators.gpu.conversions import conversions_s, widening_s
 from hwmodels.estimators.gpu.energy import energy_j
+from hwmodels.estimators.gpu.experts import forecast_experts, has_experts, load_experts
 from hwmodels.estimators.gpu.features import gemm_features
 from hwmodels.estimators.gpu.gemm_correction import gemm_correction
 from hwmodels.estimators.gpu.kernels import TERMS, gemms_of, sustained_shares
@@ -23,7 +24,7 @@ from hwmodels.runtimes.runtime import Runtime
 from hwmodels.work.cost import Bound
 from hwmodels.work.kernel import MULTIPLYING, Kernel, KernelCost, KernelKind
 
-Family = KernelKind | Literal["paged_attention", "tuned_gemm"]
+Family = KernelKind | Literal["paged_attention", "tuned_gemm", "experts"]
 
 
 class GpuEstimator:
@@ -62,6 +63,8 @@ class GpuEstimator:
                     timed = self._learned(group, device, gpu, runtime)
                 case "paged_attention" | "tuned_gemm":
                     timed = self._forecast(family, group, device, runtime)
+                case "experts":
+                    timed = self._experts(group, device, runtime)
                 case kind:
                     timed = self._analytic(kind, group, device, gpu, runtime)
             for index, cost in zip(chosen, _costs(group, timed, device), strict=True):
@@ -101,6 +104,24 @@ class GpuEstimator:
             latency_s=latency,
             low_s=latency * np.exp(width * found.low),
             high_s=latency * np.exp(width * found.high),
+        )
+
+    def _experts(self, kernels: Sequence[Kernel], device: Device, runtime: Runtime) -> Timed:
+        """Experts of a mixture; measured GEMMs of the device count for them as for GEMMs."""
+        artefact, gpu = self.artefact, GpuFigures.of(device)
+        found = forecast_experts(load_experts(), kernels, device, runtime, artefact.constants)
+        seconds, nothing = found.latency_s, np.zeros(len(kernels))
+        if device.measurements:
+            name = SAME_KERNELS.get(runtime.name, runtime.name)
+            doubt = artefact.doubt(found.features, name, device, nothing)
+            samples = gemm_samples(artefact, device)
+            seconds = seconds * np.exp(gemm_correction(samples, found.features, name, doubt).mean)
+        latency = _at_least(seconds, found.terms, gpu)
+        return Timed(
+            terms=found.terms,
+            latency_s=latency,
+            low_s=latency * np.exp(found.low),
+            high_s=latency * np.exp(found.high),
         )
 
     def _learned(
@@ -146,6 +167,8 @@ def _at_least(seconds: Floats, terms: Terms, gpu: GpuFigures) -> Floats:
 
 def _family(kernel: Kernel, device: Device, runtime: Runtime) -> Family:
     """The model of a kernel; kernels of one are computed together."""
+    if device.kind == "gpu" and has_experts(kernel, runtime):
+        return "experts"
     if is_tuned(kernel, runtime):
         return "tuned_gemm"
     return "paged_attention" if is_paged(kernel, device, runtime) else kernel.kind

@@ -17,11 +17,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hwmodels.devices.device import Architecture, Device
+from hwmodels.devices.device import Device
 from hwmodels.estimators.gpu.constants import SkeletonConstants
 from hwmodels.estimators.gpu.kernels import WIDE_ELEMENTS, array, rates, sizes, temperatures
 from hwmodels.estimators.gpu.paged_attention import PagedAttentions, PagedConstants, paged_terms
 from hwmodels.estimators.gpu.skeleton import Floats, GpuFigures, Terms
+from hwmodels.estimators.gpu.standing import SHARES, Measured, Standing, standing_of
 from hwmodels.estimators.gpu.trees import (
     Trees,
     trees_from_arrays,
@@ -33,12 +34,6 @@ from hwmodels.work.kernel import Kernel
 
 PhaseName = Literal["decode", "prefill"]
 PHASES: tuple[PhaseName, ...] = ("decode", "prefill")
-Standing = Literal["seen", "sibling", "unseen"]
-SHARES: Mapping[Standing, float] = {"seen": 1.0, "sibling": 1.0, "unseen": 0.5}
-"""Share of the trees' correction: half where the kernel was not measured on the architecture
-(equal weights of two forecasts, as for GEMMs)."""
-SAME_GENERATION = 0.5
-"""Versions of an architecture that are nearer are one generation: 10.0 and 10.3, not 8.0, 8.6."""
 ARTEFACT = Path(__file__).parent / "attention.npz"
 
 
@@ -59,25 +54,12 @@ class AttentionArtefact:
     version: str
     kernels: tuple[str, ...]
     """Kernels that were measured (`AttentionKernel.name`), in the order of the trees' columns."""
-    measured: Mapping[str, Mapping[str, str]]
-    """By kernel: devices that it was measured on, with their architectures as `sm 9.0`."""
+    measured: Measured
     phases: Mapping[PhaseName, Phase]
 
     def standing(self, kernel: AttentionKernel | None, device: Device) -> Standing:
         """Nearness of the kernel on the device to what was measured."""
-        known = self.measured.get(kernel.name, {}) if kernel else {}
-        if device.name in known:
-            return "seen"
-        same = (_is_near(text, device.architecture) for text in known.values())
-        return "sibling" if any(same) else "unseen"
-
-
-def _is_near(text: str, architecture: Architecture) -> bool:
-    family, version = text.split()
-    return (
-        family == architecture.family
-        and abs(float(version) - architecture.version) < SAME_GENERATION
-    )
+        return standing_of(self.measured, kernel.name if kernel else "", device)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from hwmodels.devices.load import load_device
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.tables.price import price
-from hwmodels.work.loops import ProductLoops, contraction_loops
+from hwmodels.work.loops import TYPICAL_SKEW, ExpertLoops, contraction_loops
 from hwmodels.work.routing import hit_experts, rows_per_expert
 from hwmodels.work.work import Op, Operand, RegionWork
 
@@ -78,4 +80,16 @@ def test_few_tokens_read_few_experts() -> None:
 def test_sizes_of_a_full_layer_are_a_batch_of_gemms() -> None:
     (op,) = experts(tokens=1024, topk=4).ops
     loops = contraction_loops(op.kind, op.sizes, where=op.name)
-    assert loops == ProductLoops(batch=EXPERTS, m=64, n=INNER, k=HIDDEN)
+    assert isinstance(loops, ExpertLoops)
+    assert (loops.batch, loops.m, loops.n, loops.k) == (EXPERTS, 64, INNER, HIDDEN)
+    assert (loops.experts, loops.rows, loops.choices) == (EXPERTS, 4096, 4)
+    assert loops.macs == 4096 * INNER * HIDDEN
+
+
+def test_sizes_may_say_how_tokens_are_spread() -> None:
+    (op,) = experts(tokens=1024, topk=4).ops
+    plain = contraction_loops(op.kind, op.sizes, where=op.name)
+    told = contraction_loops(op.kind, {**op.sizes, "parts": 8, "skew": 120}, where=op.name)
+    assert isinstance(plain, ExpertLoops)
+    assert (plain.parts, plain.skew) == (1, TYPICAL_SKEW)
+    assert told == replace(plain, parts=8, skew=120)
