@@ -26,8 +26,9 @@ from hwmodels.estimators.gpu.constants import (
 )
 from hwmodels.estimators.gpu.features import gemm_features
 from hwmodels.estimators.gpu.kernels import gemms_of
-from hwmodels.estimators.gpu.learned_attention import SAME_GENERATION, Forecast
+from hwmodels.estimators.gpu.learned_attention import Forecast
 from hwmodels.estimators.gpu.skeleton import Floats, GpuFigures, Terms, gemm_terms
+from hwmodels.estimators.gpu.standing import SAME_GENERATION
 from hwmodels.estimators.gpu.trees import Trees, trees_from_arrays, trees_to_arrays
 from hwmodels.runtimes.runtime import Runtime
 from hwmodels.work.kernel import Kernel
