@@ -12,6 +12,7 @@ import pytest
 
 from hwmodels.errors import MeasurementError
 from hwmodels.estimators.gpu.residual import load_artefact
+from hwmodels.fit import tuned
 from hwmodels.fit.tuned import (
     SOFTWARE_EFFICIENCY,
     TunedRows,
@@ -54,9 +55,11 @@ def test_an_unknown_kind_of_product_is_named(tmp_path: Path) -> None:
         read_aiter(_write(path, "gfx942,80,16,512,7168,,,ck,11.1,a8w8,one.csv"))
 
 
-def test_the_efficiency_of_block_scales_is_found_again() -> None:
+def test_the_efficiency_of_block_scales_is_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuned, "SIMPLEXES", 1)
+    monkeypatch.setattr(tuned, "EVALUATIONS", 180)
     random = np.random.default_rng(0)
-    count = 120
+    count = 40
     table = pd.DataFrame({
         "dtype": np.where(np.arange(count) % 4 > 0, "fp8_block", "w8a8_int8_dynamic"),
         "m": 2 ** random.integers(4, 16, count), "n": 2 ** random.integers(9, 14, count),
