@@ -27,7 +27,7 @@ def init(
     model: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MODEL]",
+            metavar="MODEL",
             help="An ONNX file, a Hugging Face folder, or zoo:NAME; none with --device KIND.",
         ),
     ] = None,
