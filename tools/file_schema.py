@@ -35,7 +35,6 @@ ROOT = Path(__file__).parent.parent
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SOURCED = {"kind": "assumed", "source": "mine"}
 EXAMPLES: Mapping[str, object] = {
-    "Memory.technology": "lpddr5",
     "Device.estimator": "gpu",
     "Device.area": {"value": 12.5, "unit": "mm2", **SOURCED},
     "Device.process": {"value": 28, "unit": "nm", **SOURCED},

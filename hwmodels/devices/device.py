@@ -184,8 +184,10 @@ class Memory(Entry):
     per: tuple[str, ...] = ()
     """Axes of the array (`cores` are one more) that have one instance a place; on the others one
     instance serves all places."""
-    double_buffered: bool = True
-    """Whether it is filled while the array works on what it holds: then half of it is usable."""
+    double_buffered: bool | tuple[TensorName, ...] = True
+    """Whether it is filled while the array works on what it holds, or for which tensors: of those
+    half of what they take is usable. Outputs that leave as the next ones come need no second
+    half."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -302,7 +302,7 @@ def _zigzag_memory(memory: Memory, clock_hz: float, dims: Mapping[str, str]) -> 
             }
         ],
         "served_dimensions": [dim for name, dim in dims.items() if name not in memory.per],
-        "force_double_buffering": memory.double_buffered,
+        "force_double_buffering": memory.double_buffered is True,
     }
 
 

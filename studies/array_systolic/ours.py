@@ -56,7 +56,10 @@ def buffered(row: Row) -> Hierarchy:
     return array(
         row,
         (
-            *(replace(level(f"{t}_sram", sram, (t,)), double_buffered=True) for t in TENSORS),
+            *(
+                replace(level(f"{t}_sram", sram, (t,)), double_buffered=frozenset({t}))
+                for t in TENSORS
+            ),
             *(
                 replace(level(f"{t}_dram", math.inf, (t,)), bytes_per_cycle=words[t])
                 for t in TENSORS
@@ -114,7 +117,7 @@ def level(
         bytes_per_cycle=math.inf,
         read_j=0.0,
         write_j=0.0,
-        double_buffered=False,
+        double_buffered=frozenset(),
     )
 
 

@@ -33,7 +33,8 @@ from hwmodels.work.loops import AttentionLoops
 from hwmodels.work.spatial_cost import SpatialCost
 
 SPREAD = 2.0
-"""Half-width of the interval as a factor; assumed, there is nothing measured to learn from."""
+"""Half-width of the interval as a factor: ten of twelve times and rates that were published of two
+chips are within it (`studies/array_silicon`)."""
 
 
 SCORES: tuple[frozenset[TensorName], ...] = (frozenset({"output"}), frozenset({"input"}))

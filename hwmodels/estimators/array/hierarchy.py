@@ -37,7 +37,8 @@ class Level:
     read_j: float
     """Of a byte."""
     write_j: float
-    double_buffered: bool
+    double_buffered: frozenset[TensorName]
+    """Tensors that are moved while the array works on the tile before."""
     word_bytes: float = 0.0
     """Of one access: what is moved at a time is rounded up to whole ones; 0 rounds nothing."""
 
@@ -121,5 +122,11 @@ def _level(memory: Memory, device: Device) -> Level:
         bytes_per_cycle=memory.bandwidth_bytes_per_s.value / device.unit("matrix").clock_hz.value,
         read_j=read,
         write_j=write,
-        double_buffered=memory.double_buffered,
+        double_buffered=_buffered(memory),
     )
+
+
+def _buffered(memory: Memory) -> frozenset[TensorName]:
+    if isinstance(memory.double_buffered, tuple):
+        return frozenset(memory.double_buffered)
+    return frozenset(memory.holds if memory.double_buffered else ())

@@ -106,7 +106,7 @@ class Partial:
                 continue
             rate = level.bytes_per_cycle * placed.instances[index]
             if index in hierarchy.stages[cut]:
-                exposed += 0.0 if level.double_buffered else (read + written) / rate
+                exposed += 0.0 if one.tensor in level.double_buffered else (read + written) / rate
             elif index == placed.home(one.tensor) and one.tensor not in placed.resident:
                 first, last = self._ends(placed, one.tensor)
                 if one.tensor == "output":

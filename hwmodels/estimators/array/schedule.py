@@ -11,7 +11,7 @@ from hwmodels.estimators.array.mapping import Mapping, cycles_of, decided, movin
 from hwmodels.estimators.array.nest import Nest
 from hwmodels.estimators.array.search import Goal, search
 from hwmodels.estimators.array.traffic import Placed
-from hwmodels.estimators.array.unrolling import unrolling_of
+from hwmodels.estimators.array.unrolling import unrollings
 from hwmodels.tensors import TENSORS, TensorName
 from hwmodels.work.spatial_cost import LevelTraffic, SpatialCost
 
@@ -49,29 +49,38 @@ def schedule(hierarchy: Hierarchy, task: Task, goal: Goal = "edp") -> Schedule:
         WorkError: A level that cannot hold the smallest tile.
     """
     nest = task.nest.flattened() if hierarchy.movement == "systolic" else task.nest
-    unrolling = unrolling_of(hierarchy, nest)
+    candidates = unrollings(hierarchy, nest)
 
-    def placed(resident: frozenset[TensorName]) -> Placed:
-        return Placed(
-            hierarchy=hierarchy,
-            nest=nest,
-            unrolling=unrolling,
-            resident=resident,
-            throughput=task.throughput,
-        )
-
-    def mapped(one: Placed) -> Schedule:
-        found = search(one, goal, base_j=task.mac_j * nest.macs, idle_j=task.idle_j)
+    def best(resident: frozenset[TensorName]) -> Schedule:
+        placed = [
+            Placed(
+                hierarchy=hierarchy,
+                nest=nest,
+                unrolling=unrolling,
+                resident=resident,
+                throughput=task.throughput,
+            )
+            for unrolling in candidates
+        ]
+        base_j = task.mac_j * nest.macs
+        found = [search(one, goal, base_j=base_j, idle_j=task.idle_j) for one in placed]
+        index = min(range(len(found)), key=lambda one: found[one].goal)
+        # A gap of another unrolling is one of this mapping, too.
+        least = min(one.goal / (1 + one.gap) for one in found)
+        gap = max(found[index].goal / least - 1.0, 0.0)
+        mapping = found[index].mapping
         return Schedule(
-            placed=one, mapping=found.mapping, cost=account(one, found.mapping, task, found.gap)
+            placed=placed[index],
+            mapping=mapping,
+            cost=account(placed[index], mapping, task, gap),
         )
 
     if task.resident:
         try:
-            return mapped(placed(task.resident))
+            return best(task.resident)
         except WorkError:  # no room: through main memory
             pass
-    return mapped(placed(frozenset()))
+    return best(frozenset())
 
 
 def account(placed: Placed, mapping: Mapping, task: Task, gap: float = 0.0) -> SpatialCost:

@@ -33,8 +33,14 @@ from hwmodels.tensors import TENSORS
 Goal = Literal["latency", "energy", "edp"]
 MOST_TILES = 1024
 """Tiles of one level that are compared at once."""
-MOST_LOOKS = 96
+ZOOMS = 3
+"""Finer grids around the best mapping so far, at most."""
+ENOUGH = 0.01
+"""Share that a finer grid must gain to be followed by another."""
+MOST_LOOKS = 48
 """Partial mappings whose inner levels are looked at."""
+MOST_PARTS = 4096
+"""Steps of a loop up to which every way to part it counts; beyond, powers of two do."""
 MOST_CHILDREN = 24
 """Tilings of one level that are followed, the most promising ones."""
 SINGLE = 1e-6
@@ -46,6 +52,8 @@ class Found:
     """A mapping, and how far from the best one on the grid it can be."""
 
     mapping: Mapping
+    goal: float
+    """Of the mapping, in the units of the search's goal."""
     gap: float
 
 
@@ -87,8 +95,16 @@ class _Search:
         self._descend(Partial.start(self.placed), stages - 2, (), ())
         if self.mapping is None:
             raise WorkError(_too_small(self.placed))
+        for _ in range(ZOOMS):
+            before, tiles = self.best, self.mapping.tiles
+            for stage, tile in enumerate(tiles):
+                self.grid[stage] = tilings(self.placed, stage, around=np.array(tile))
+            self.looks = 0
+            self._descend(Partial.start(self.placed), stages - 2, (), ())
+            if self.best >= before * (1 - ENOUGH):
+                break
         gap = max(self.best / min(self.left, self.best) - 1.0, 0.0)
-        return Found(mapping=self.mapping, gap=gap)
+        return Found(mapping=self.mapping, goal=self.best, gap=gap)
 
     def _descend(
         self,
@@ -160,10 +176,11 @@ class _Search:
         return np.where(partial.folds > 0, partial.folds, np.maximum(least, 1.0))
 
 
-def tilings(placed: Placed, stage: int) -> Floats:
+def tilings(placed: Placed, stage: int, around: Floats | None = None) -> Floats:
     """Tiles of a stage that are compared, (n, 8): multiples of what is unrolled.
 
-    Loops that nothing in the stage or below depends on have no steps in it.
+    Loops that nothing in the stage or below depends on have no steps in it. `around` a tile (8,)
+    the grid is finer: half to twice its steps, and one and all of them.
     """
     hierarchy, tile = placed.hierarchy, placed.unrolling.tile
     members = [index for one in hierarchy.stages[: stage + 1] for index in one]
@@ -177,7 +194,11 @@ def tilings(placed: Placed, stage: int) -> Floats:
     others = len(free) - len(taps)
     each = math.floor((MOST_TILES / 2 ** len(taps)) ** (1 / others)) if others else 2
     axes = [
-        _steps(placed.sizes[index] / tile[index], 2 if index in taps else max(each, 3))
+        _steps(
+            placed.sizes[index] / tile[index],
+            2 if index in taps else max(each, 3),
+            None if around is None or index in taps else around[index] / tile[index],
+        )
         * tile[index]
         if index in free
         else np.array([tile[index]])
@@ -186,21 +207,30 @@ def tilings(placed: Placed, stage: int) -> Floats:
     return np.array(list(itertools.product(*axes)), dtype=float)
 
 
-def _steps(count: float, most: int) -> Floats:
-    """Numbers of steps of a tile that divide `count` without waste, at most so many.
+def _steps(count: float, most: int, around: float | None = None) -> Floats:
+    """Numbers of steps of a tile that divide `count` without waste, at most so many and two.
 
-    One step and all of them are always among them; the others are spread evenly by their logs.
+    One step and all of them are always among them; the others are spread evenly by their logs,
+    over all or from half to twice a number.
     """
     total = round(count)
-    useful = sorted({math.ceil(total / parts) for parts in range(1, total + 1)} if total < 4096
-                    else {math.ceil(total / 2**power) for power in range(13)} | {1})  # fmt: skip
-    if len(useful) <= most:
-        return np.array(useful, dtype=float)
-    exact = [step for step in useful if total % step == 0]
-    pool = np.array(exact if len(exact) >= most else useful, dtype=float)
-    wanted = np.geomspace(1, total, most)
-    places = np.abs(np.log(pool[None, :] / wanted[:, None])).argmin(axis=1)
-    return np.unique(np.concatenate([pool[places], [1.0, float(total)]]))
+    useful = sorted(
+        {math.ceil(total / parts) for parts in range(1, total + 1)}
+        if total <= MOST_PARTS
+        else {math.ceil(total / 2**power) for power in range(total.bit_length())}
+    )
+    pool = np.array(useful, dtype=float)
+    low, high = 1.0, float(total)
+    if around is not None:
+        low, high = max(around / 2, 1.0), min(around * 2, float(total))
+        pool = pool[(pool >= low) & (pool <= high)]
+    if len(pool) > most:
+        exact = pool[total % pool == 0]
+        pool = exact if around is None and len(exact) >= most else pool
+        wanted = np.geomspace(low, high, most)
+        pool = pool[np.abs(np.log(pool[None, :] / wanted[:, None])).argmin(axis=1)]
+    kept = [] if around is None else [around]
+    return np.unique(np.concatenate([pool, kept, [1.0, float(total)]]))
 
 
 def _too_small(placed: Placed) -> str:

@@ -207,7 +207,7 @@ class Placed:
             whole = self.elements[tensor] * self.nest.element_bytes(tensor)
             return np.full(len(tiles), whole)
         moves = counts[:, RELEVANT_INDICES[tensor]].prod(axis=1) > 1
-        buffered = self.hierarchy.levels[level].double_buffered
+        buffered = tensor in self.hierarchy.levels[level].double_buffered
         copies = np.where(moves & buffered, 2.0, 1.0)
         held = self._held_bytes(tensor, level, counts) * copies
         share = np.maximum(tiles / self.spread[level], 1.0)

@@ -14,6 +14,10 @@ from hwmodels.estimators.array.nest import Floats, Nest
 
 MOST_CANDIDATES = 32
 """Orders of filling the axes that are compared."""
+MOST_SEARCHED = 2
+"""Unrollings whose mappings are searched: what moves less may take a few cycles more."""
+SLOWER = 1.3
+"""Cycles of those over the fewest, at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +47,20 @@ class Unrolling:
 
 
 def unrolling_of(hierarchy: Hierarchy, nest: Nest) -> Unrolling:
-    """The unrolling with the fewest cycles, of equal ones the first in the order of the file.
+    """The unrolling with the fewest cycles, of equal ones the first in the order of the file."""
+    return unrollings(hierarchy, nest)[0]
+
+
+def unrollings(hierarchy: Hierarchy, nest: Nest) -> tuple[Unrolling, ...]:
+    """Unrollings that are not much slower than the fastest, fewest cycles first.
 
     The loops of an axis fill it one after another; each of them may be the first.
     """
     orders = itertools.islice(itertools.product(*map(_rotations, hierarchy.axes)), MOST_CANDIDATES)
-    found = [_filled(axes, nest) for axes in orders]
-    return min(found, key=lambda one: one.cycles(nest))
+    found = dict.fromkeys(_filled(axes, nest) for axes in orders)
+    ranked = sorted(found, key=lambda one: one.cycles(nest))
+    slowest = SLOWER * ranked[0].cycles(nest)
+    return tuple(one for one in ranked if one.cycles(nest) <= slowest)[:MOST_SEARCHED]
 
 
 def _rotations(axis: Axis) -> list[Axis]:

@@ -29,7 +29,7 @@ def level(
         bytes_per_cycle=width,
         read_j=read_j,
         write_j=read_j if write_j is None else write_j,
-        double_buffered=double_buffered,
+        double_buffered=frozenset(holds if double_buffered else ()),
     )
 
 
