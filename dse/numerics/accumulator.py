@@ -11,19 +11,21 @@ from torch import Tensor
 
 from dse.numerics.grids.errors import QuantizeError
 from dse.numerics.grids.grid import grid_of
-from dse.numerics.numba.accumulation import blocked_sum, integer_sum
+from dse.numerics.numba.accumulation import blocked_sum
+from dse.numerics.summation import rounded_sums, rounds_here, saturating_sums, wrapped_sums
 from hwmodels.formats.accumulator import ACCUMULATORS, Accumulator
 
 __all__ = ["ACCUMULATORS", "Accumulator", "matmul"]
 
 
-def matmul(a: Tensor, b: Tensor, accumulator: Accumulator) -> Tensor:
+def matmul(a: Tensor, b: Tensor, accumulator: Accumulator, *, seed: int = 0) -> Tensor:
     """A @ b with every product exact and the sum as the accumulator has it.
 
     Args:
         a: (m, depth) float32 values, or integer codes for integer accumulators.
         b: (depth, n), likewise.
         accumulator: See `ACCUMULATORS`.
+        seed: Of stochastic rounding.
 
     Returns:
         (m, n) float32; int64 for integer accumulators. NaN and Inf propagate as in float32.
@@ -35,6 +37,8 @@ def matmul(a: Tensor, b: Tensor, accumulator: Accumulator) -> Tensor:
         raise QuantizeError(f"matmul: shapes {tuple(a.shape)} and {tuple(b.shape)} do not match")
     if accumulator.kind == "integer":
         return _integer(a, b, accumulator)
+    if rounds_here(accumulator):
+        return rounded_sums(a.float(), b.float(), accumulator, seed)
     left = np.ascontiguousarray(a.to(torch.float32).cpu().numpy())
     right = np.ascontiguousarray(b.to(torch.float32).cpu().numpy().T)
     if accumulator.kind == "exact":
@@ -55,12 +59,8 @@ def matmul(a: Tensor, b: Tensor, accumulator: Accumulator) -> Tensor:
 def _integer(a: Tensor, b: Tensor, accumulator: Accumulator) -> Tensor:
     if a.is_floating_point() or b.is_floating_point():
         raise QuantizeError(f"matmul: {accumulator.name} adds integer codes, got floats")
-    left = np.ascontiguousarray(a.to(torch.int64).cpu().numpy())
-    right = np.ascontiguousarray(b.to(torch.int64).cpu().numpy().T)
-    out = np.empty((a.shape[0], b.shape[1]), np.int64)
-    every = accumulator.promote_every or max(a.shape[1], 1)
-    integer_sum(left, right, out, every, accumulator.bits)
-    return torch.from_numpy(out).to(a.device)
+    sums = saturating_sums if accumulator.overflow == "saturate" else wrapped_sums
+    return sums(a, b, accumulator).to(torch.int64)
 
 
 def _exact(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from hwmodels.errors import UnknownFormatError, nearest
+from hwmodels.errors import FormatError, UnknownFormatError, nearest
 from hwmodels.formats.catalog import format
 from hwmodels.formats.encoding import Encoding
 from hwmodels.formats.quantizer import Rounding
@@ -41,6 +41,13 @@ class Accumulator:
     promote_every: int = 0
     bits: int = 32
     source: str = ""
+
+    def __post_init__(self) -> None:
+        if self.promote_every % self.chunk:
+            raise FormatError(
+                f"accumulator {self.name!r}: expected to spill after whole chunks of "
+                f"{self.chunk} products, got {self.promote_every}"
+            )
 
     @property
     def element(self) -> Encoding:

@@ -95,23 +95,3 @@ def aligned_sum(x, y, exponents_x, exponents_y, running, alignment_bits):
     for k in range(x.size):
         units += np.int64(np.float64(x[k]) * np.float64(y[k]) * to_units)
     return np.float64(units) / to_units
-
-
-@compiled
-def integer_sum(left, right, out, promote_every, bits):
-    """Sums of integer products that wrap at `bits` and spill into a wrapping int32."""
-    for i in range(left.shape[0]):
-        for j in range(right.shape[0]):
-            total, running = 0, 0
-            for k in range(left.shape[1]):
-                if k > 0 and k % promote_every == 0:
-                    total, running = wrapped(total + running, 32), 0
-                running = wrapped(running + left[i, k] * right[j, k], bits)
-            out[i, j] = wrapped(total + running, 32)
-
-
-@compiled
-def wrapped(value, bits):
-    """Two's complement of `bits`."""
-    half = 1 << (bits - 1)
-    return ((value + half) & ((1 << bits) - 1)) - half

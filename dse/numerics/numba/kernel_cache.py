@@ -19,7 +19,7 @@ import numba
 _SOURCES = (
     "numba/accumulation.py", "numba/bits.py", "numba/clipping.py", "numba/columns.py",
     "numba/factors.py", "numba/groups.py", "numba/rounding.py", "numba/rows.py",
-    "numba/stochastic.py", "grids/grid.py", "grids/scaling.py",
+    "numba/stochastic.py", "numba/summation.py", "grids/grid.py", "grids/scaling.py",
 )  # fmt: skip
 
 

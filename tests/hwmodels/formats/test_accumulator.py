@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hwmodels.errors import UnknownFormatError
+from hwmodels.errors import FormatError, UnknownFormatError
 from hwmodels.formats.accumulator import ACCUMULATORS, Accumulator, accumulator
 
 
@@ -37,3 +37,9 @@ def test_widths_and_words_are_spelled_out():
 def test_what_means_nothing_is_said(name, said):
     with pytest.raises(UnknownFormatError, match=said):
         accumulator(name)
+
+
+def test_sums_spill_after_whole_chunks():
+    assert accumulator("fp16:chunk8:spill64").promote_every == 64
+    with pytest.raises(FormatError, match="whole chunks of 8 products, got 12"):
+        accumulator("fp16:chunk8:spill12")

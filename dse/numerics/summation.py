@@ -1,0 +1,277 @@
+"""Dot products whose running sum is rounded, at speed: compiled on the CPU, in torch elsewhere."""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from dse.numerics.numba import summation as compiled
+from dse.numerics.numba.summation import ROWS, Sum
+from dse.numerics.numba.threads import shared
+from hwmodels.formats.accumulator import Accumulator
+from hwmodels.formats.encoding import Encoding
+
+Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+
+FAST_ROUNDINGS = ("nearest_even", "zero", "stochastic")
+"""Roundings that are computed here."""
+EXACT = 2.0**24
+"""Below it every whole number is a float32."""
+SAFE_DIGITS = 22
+"""Digits of a product and of the accumulator together up to which a sum that float32 rounds is no
+closer to a tie than that: the second rounding gives what one would."""
+
+
+def rounds_here(accumulator: Accumulator) -> bool:
+    """Whether `rounded_sums` takes an accumulator: a float that keeps all of what it adds."""
+    return (
+        accumulator.kind == "float"
+        and accumulator.alignment_bits == 0
+        and accumulator.rounding in FAST_ROUNDINGS
+    )
+
+
+def rounded_sums(left: Tensor, right: Tensor, accumulator: Accumulator, seed: int = 0) -> Tensor:
+    """The product of two matrices, its sum formed in float64 and rounded after every chunk.
+
+    Args:
+        left: (m, depth) float32.
+        right: (depth, n) float32.
+        accumulator: one that `rounds_here`.
+        seed: of stochastic rounding.
+
+    Returns:
+        (m, n) float32. An output's draws depend on the seed, and on its number where rounding is
+        on the CPU.
+    """
+    if left.shape[0] == 0 or right.shape[1] == 0 or left.shape[1] == 0:
+        return left.new_zeros(left.shape[0], right.shape[1])
+    if left.device.type != "cpu" or not _fills_binades(accumulator.element):
+        return in_torch(left, right, accumulator, seed)
+    if right.shape[1] < left.shape[0]:  # the longer side into vector lanes
+        return _on_cpu(right.T, left.T, accumulator, seed).T
+    return _on_cpu(left, right, accumulator, seed)
+
+
+def saturating_sums(left: Tensor, right: Tensor, accumulator: Accumulator) -> Tensor:
+    """Products of integers in float64, the sum stopping at the accumulator's ends.
+
+    What spills is added without an end.
+    """
+    high = 2.0 ** (accumulator.bits - 1) - 1
+    every = accumulator.promote_every or left.shape[1] + 1
+    if _bound(left, right) <= high:
+        return left.double() @ right.double()
+    if left.device.type != "cpu":
+        return _saturated_in_torch(left, right, -high - 1, high, every)
+    largest = left.abs().amax().item() * right.abs().amax().item()
+    if not accumulator.promote_every and high + largest < EXACT:
+        return _stopped(left, right, high)
+    a, b = _array(left, np.float64), _array(right, np.float64)
+    out = np.zeros((a.shape[0], b.shape[1]))
+    depth, width = b.shape
+
+    def run(first: int, last: int) -> None:
+        compiled.sum_saturating(
+            a.ravel(), b.ravel(), out, first, last, depth, width, every, -high - 1, high
+        )
+
+    shared(a.shape[0], a.shape[0] * depth * width, run)
+    return torch.from_numpy(out)
+
+
+def wrapped_sums(left: Tensor, right: Tensor, accumulator: Accumulator) -> Tensor:
+    """Products of integers in float64, the sum in two's complement of the accumulator's bits.
+
+    Wrapping once at the end is wrapping after every product. What spills wraps at 32 bits.
+    """
+    every = accumulator.promote_every or max(left.shape[1], 1)
+    total = left.new_zeros(left.shape[0], right.shape[1], dtype=torch.float64)
+    for first in range(0, left.shape[1], every):
+        last = first + every
+        part = left[:, first:last].double() @ right[first:last].double()
+        total = _wrapped(total + _wrapped(part, accumulator.bits), 32)
+    return total
+
+
+def in_torch(left: Tensor, right: Tensor, accumulator: Accumulator, seed: int = 0) -> Tensor:
+    """`rounded_sums` in torch operations, on any device: a product a chunk."""
+    a, b = left.double(), right.double()
+    total = torch.zeros(a.shape[0], b.shape[1], dtype=torch.float32, device=a.device)
+    running = total.double()
+    generator = torch.Generator(device=a.device).manual_seed(seed)
+    every = accumulator.promote_every or a.shape[1] + 1
+    to = _sum_of(accumulator, np.float64)
+    for first in range(0, a.shape[1], accumulator.chunk):
+        if first > 0 and first % every == 0:
+            total, running = total + running.float(), torch.zeros_like(running)
+        last = first + accumulator.chunk
+        exact = running + a[:, first:last] @ b[first:last]
+        running = _rounded(exact, accumulator, to, generator)
+    return total + running.float()
+
+
+def _stopped(left: Tensor, right: Tensor, high: float) -> Tensor:
+    """Integers whose sums float32 holds, the longer side in vector lanes."""
+    if right.shape[1] < left.shape[0]:
+        return _stopped(right.T, left.T, high).T
+    rows = left.shape[0]
+    a, b = _array(left, np.float32), _array(right, np.float32)
+    a = np.concatenate([a, np.zeros((-rows % ROWS, a.shape[1]), np.float32)])
+    out = np.zeros((a.shape[0], b.shape[1]), np.float32)
+    depth, width = b.shape
+    zero = np.float32(0)
+    to = Sum(zero, zero, np.float32(-high - 1), zero, np.float32(high), zero, zero)
+
+    def run(first: int, last: int) -> None:
+        ends = (first * ROWS, last * ROWS)
+        compiled.sum_stopped(a.ravel(), b.ravel(), out, *ends, depth, width, 1, depth + 1, to)
+
+    shared(a.shape[0] // ROWS, a.shape[0] * depth * width, run)
+    return torch.from_numpy(out[:rows]).double()
+
+
+def _on_cpu(left: Tensor, right: Tensor, accumulator: Accumulator, seed: int) -> Tensor:
+    element = accumulator.element
+    bound = _bound(left, right, element.mantissa_bits)
+    free = bound < element.max
+    short = accumulator.rounding == "nearest_even" and _fits_float32(
+        left, right, accumulator, bound
+    )
+    real = np.float32 if short else np.float64
+    rows = left.shape[0]
+    a, b = _array(left, real), _array(right, real)
+    a = np.concatenate([a, np.zeros((-rows % ROWS, a.shape[1]), real)])
+    out = np.zeros((a.shape[0], b.shape[1]), np.float32)
+    depth, width = b.shape
+    every = accumulator.promote_every or depth + 1
+    saturates = element.overflow == "saturate"
+    to = _sum_of(accumulator, real)
+    common = (depth, width, accumulator.chunk, every, to)
+
+    def run(first: int, last: int) -> None:
+        place = (a.ravel(), b.ravel(), out, first * ROWS, last * ROWS)
+        if accumulator.rounding == "stochastic":
+            compiled.sum_drawn(*place, *common, seed, saturates)
+        elif accumulator.rounding == "zero":
+            compiled.sum_cut(*place, *common)
+        elif free:
+            (compiled.sum_free_short if short else compiled.sum_free)(*place, *common)
+        elif saturates:
+            compiled.sum_clamped(*place, *common)
+        else:
+            (compiled.sum_infinite_short if short else compiled.sum_infinite)(*place, *common)
+
+    shared(a.shape[0] // ROWS, a.shape[0] * depth * width, run)
+    return torch.from_numpy(out[:rows])
+
+
+def _sum_of(accumulator: Accumulator, real: type[np.float32] | type[np.float64]) -> Sum:
+    element = accumulator.element
+    digits, range_ = (23, 127) if real is np.float32 else (52, 1023)
+    beyond = math.frexp(element.max)[1]
+    large = 2.0 ** (range_ + 1 - beyond)
+    fields = (
+        1.5 * 2.0 ** (digits - element.mantissa_bits),
+        2.0**-element.mantissa_bits,
+        element.min_normal,
+        2.0**beyond,
+        element.max,
+        large,
+        1 / large,
+    )
+    widest = float(np.finfo(real).max)  # of a bound that float32 lacks, where none is reached
+    return Sum(*(real(min(value, widest)) for value in fields))
+
+
+def _fills_binades(element: Encoding) -> bool:
+    """Whether all codes of the topmost binade are numbers (not so in e4m3, whose last is NaN)."""
+    binade = 2.0 ** (math.frexp(element.max)[1] - 1)
+    return element.max == (2 - 2.0**-element.mantissa_bits) * binade
+
+
+def _bound(left: Tensor, right: Tensor, mantissa_bits: int = 1000) -> float:
+    """The largest magnitude that any running sum can have, rounding included; infinite for NaN."""
+    norms = [
+        x.double().square().sum(axis).amax().sqrt().item() for x, axis in ((left, 1), (right, 0))
+    ]
+    growth = left.shape[1] * math.log1p(2.0 ** -(mantissa_bits + 1))
+    bound = norms[0] * norms[1] * math.exp(min(growth, 700.0))
+    return bound if math.isfinite(bound) else math.inf
+
+
+def _fits_float32(left: Tensor, right: Tensor, accumulator: Accumulator, bound: float) -> bool:
+    """Whether float32 gives the same: its sums are exact, or far from ties where they are not."""
+    element = accumulator.element
+    if accumulator.chunk != 1 or element.mantissa_bits >= 23 or not math.isfinite(bound):
+        return False
+    if element.overflow == "saturate":
+        return False
+    if _is_whole(left) and _is_whole(right):
+        largest = left.abs().amax().item() * right.abs().amax().item()
+        return bound < EXACT or (element.max < EXACT / 2 and largest < EXACT / 2)
+    product = _digits(left) + _digits(right)
+    own = element.mantissa_bits + 1
+    in_range = element.exponent_bits <= 8 and bound < 2.0**100
+    return in_range and product <= own and product + own <= SAFE_DIGITS
+
+
+def _is_whole(x: Tensor) -> bool:
+    return bool((x == x.round()).all())
+
+
+def _digits(x: Tensor) -> int:
+    """Significant digits of the longest significand among float32 values."""
+    bits = x.contiguous().numpy().view(np.uint32)
+    union = int(np.bitwise_or.reduce(bits & np.uint32(0x7FFFFF), axis=None))
+    return 24 - ((union & -union).bit_length() - 1) if union else 1
+
+
+def _array(x: Tensor, real: type[np.float32] | type[np.float64]) -> Floats:
+    return cast("Floats", np.ascontiguousarray(x.numpy(), dtype=real))
+
+
+def _rounded(
+    exact: Tensor, accumulator: Accumulator, to: Sum, generator: torch.Generator
+) -> Tensor:
+    """float64 values on the accumulator's grid: as the compiled kernels do."""
+    binade = torch.ldexp(torch.ones_like(exact), torch.frexp(exact).exponent - 1)
+    binade = binade.clamp(float(to.lowest), float(to.highest))
+    shifter, step = binade * float(to.scale), binade * float(to.step)
+    near = (exact + shifter) - shifter
+    if accumulator.rounding != "nearest_even":
+        below = torch.where(near.abs() > exact.abs(), near - step.copysign(exact), near)
+        near = below
+        if accumulator.rounding == "stochastic":
+            draw = torch.rand(
+                exact.shape, dtype=torch.float64, device=exact.device, generator=generator
+            )
+            away = exact.abs() - below.abs() > step * draw
+            near = torch.where(away, below + step.copysign(exact), below)
+    stops = accumulator.rounding == "zero" or accumulator.element.overflow == "saturate"
+    beyond = float(to.top) if stops else math.inf
+    limit = torch.full_like(near, beyond).copysign(exact)
+    return torch.where(near.abs() > float(to.top), limit, near)
+
+
+def _wrapped(x: Tensor, bits: int) -> Tensor:
+    half = 2.0 ** (bits - 1)
+    return torch.remainder(x + half, 2 * half) - half
+
+
+def _saturated_in_torch(
+    left: Tensor, right: Tensor, low: float, high: float, every: int
+) -> Tensor:
+    a, b = left.double(), right.double()
+    before = torch.zeros(a.shape[0], b.shape[1], dtype=torch.float64, device=a.device)
+    running = torch.zeros_like(before)
+    for k in range(a.shape[1]):
+        if k > 0 and k % every == 0:
+            before, running = before + running, torch.zeros_like(running)
+        running = (running + a[:, k, None] * b[None, k]).clamp(low, high)
+    return before + running
