@@ -30,6 +30,7 @@ from dse.space.schema import Rule
 from dse.space.uniform import WIDE, uniform_assignment, with_tables
 from hwmodels.devices.device import Device
 from hwmodels.formats import catalog
+from hwmodels.formats.accumulator import accumulator as named_accumulator
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.runtimes.platform import Platform
@@ -115,6 +116,7 @@ class LoadedModel:
         data: Data = None,
         samples: int = 16,
         compute: Literal["cpu", "cuda"] = "cpu",
+        accumulator: str | None = None,
     ) -> Evaluation:
         """Emulated quality against full precision: divergence in nats, flips, the task's metric.
 
@@ -123,11 +125,15 @@ class LoadedModel:
             data: where samples come from; a zoo model has its own.
             samples: sequences or images to measure on.
             compute: where the network runs.
+            accumulator: of the products, as `hwmodels.formats.accumulator.accumulator` names it
+                (`int20`, `fp16`, `e6m9:zero:chunk16`); float32 unless given.
 
         Raises:
             GraphError: the model has no weights, or an operator that is not supported.
             DataError: no data, or data that do not fit the model.
-            AssignmentError: an assignment that does not fit the model.
+            AssignmentError: an assignment that does not fit the model, an accumulator that no
+                product can take.
+            UnknownFormatError: no such accumulator.
         """
         asked = AskedData(source=self._source(data), report=samples)
         return evaluate_model(
@@ -136,6 +142,7 @@ class LoadedModel:
             asked,
             compute=compute,
             splits=samples_of(data),
+            accumulator=None if accumulator is None else named_accumulator(accumulator),
         )
 
     def sensitivity(

@@ -69,6 +69,14 @@ def evaluate(
         ),
     ] = None,
     samples: Annotated[int, typer.Option(min=2, help="Sequences or images to measure.")] = 16,
+    accumulator: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Sums of products in int20, int16:saturate, fp16, e6m9:zero:chunk16, …, instead "
+            "of float32.",
+        ),
+    ] = None,
     output: OutputName = None,
     kind: Kind = None,
     compute: Annotated[Compute, typer.Option(help="Where the network runs.")] = Compute.cpu,
@@ -85,8 +93,10 @@ def evaluate(
     from dse.predict import load_assignment  # noqa: PLC0415
     from dse.space.schema import Data  # noqa: PLC0415
     from dse.space.uniform import uniform_assignment  # noqa: PLC0415
+    from hwmodels.formats import accumulator as accumulators  # noqa: PLC0415
 
     screen: Screen = context.obj
+    adding = None if accumulator is None else accumulators.accumulator(accumulator)
     entries = load_tasks(tasks) if tasks is not None else ()
     source = data_of(model, data or _text_of(entries))
     check_source(source)
@@ -98,8 +108,9 @@ def evaluate(
         chosen = uniform_assignment(analysis.regions, str(format), analysis.ties)
     if entries:
         rows = evaluate_tasks(
-            opened.analysis, chosen, entries, Data(source=source), compute=compute.value
-        )
+            opened.analysis, chosen, entries, Data(source=source), compute=compute.value,
+            accumulator=adding,
+        )  # fmt: skip
         _print_tasks(screen, rows, as_json=json)
         return
     found = evaluate_model(
@@ -108,10 +119,15 @@ def evaluate(
         Data(source=source, report=samples),
         compute=compute.value,
         quality=quality_of(output, kind),
+        accumulator=adding,
     )
     _print(screen, format or str(assignment), found, as_json=json)
     if found.verdict:
         typer.echo(found.verdict, err=True)
+    for reason, count in found.other_sums.items():
+        typer.echo(
+            f"{count} of {count + found.sums} products keep float32 sums: {reason}", err=True
+        )
     if opened.weights_note and not json:
         screen.remark(f"{opened.name}: {opened.weights_note}")
 

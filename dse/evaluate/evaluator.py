@@ -27,6 +27,7 @@ from dse.evaluate.reference import (
     set_spread,
 )
 from dse.evaluate.ruin import ConstantAnswer
+from dse.execute.accumulate import summations
 from dse.execute.emulate import Emulator, emulators
 from dse.execute.operators.step import Quantize
 from dse.execute.program.passage import Kept
@@ -40,6 +41,7 @@ from dse.execute.weights.learn import WeightStates
 from dse.graph.ir.assignment import Assignment
 from dse.graph.ir.site import Site
 from dse.zoo.split import Split, Splits
+from hwmodels.formats.accumulator import Accumulator
 from hwmodels.formats.quantizer import Quantizer
 
 SplitName = Literal["calibration", "search", "report"]
@@ -96,6 +98,8 @@ class Evaluator:
     """A user's own measure of quality, instead of the divergence from full precision."""
     trace_bytes: int = TRACE_BYTES
     """Kept of runs on the search split, all batches together."""
+    accumulator: Accumulator | None = None
+    """Of every product that it can stand in; None: float32, as torch adds."""
     macs: int = 0
     _batches: dict[SplitName, list[_Batch]] = field(default_factory=dict)
     _forward_macs: dict[SplitName, int] = field(default_factory=dict)
@@ -129,7 +133,20 @@ class Evaluator:
     def bound(self, assignment: Assignment) -> dict[str, Quantize]:
         """All that stands at sites under an assignment."""
         self.prepare(assignment)
-        return bound(assignment, self.sites, self.calibration, self.weights)
+        found = bound(assignment, self.sites, self.calibration, self.weights)
+        # Full precision, without a site, is what everything is compared with.
+        return {**found, **self.sums(found)[0]} if assignment.sites else found
+
+    def sums(self, at_sites: Mapping[str, Quantize]) -> tuple[dict[str, Quantize], dict[str, str]]:
+        """The sums in the accumulator, and why other products keep theirs, by node.
+
+        Raises:
+            AssignmentError: no product can take the accumulator.
+        """
+        if self.accumulator is None:
+            return {}, {}
+        nodes = self.program.analysis.flat.graph.nodes
+        return summations(nodes, at_sites, self.accumulator)
 
     def measure(
         self,

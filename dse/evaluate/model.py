@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dse.data import Sizes
@@ -16,6 +18,7 @@ from dse.graph.ir.assignment import Assignment
 from dse.graph.patterns.analysis import Analysis
 from dse.space.schema import Data, QualityOf
 from dse.zoo.split import Splits
+from hwmodels.formats.accumulator import Accumulator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +30,10 @@ class Evaluation:
     reference: Quality
     constant: ConstantAnswer
     """Loss of a network that answers the same to every input."""
+    sums: int = 0
+    """Products whose sum a given accumulator forms."""
+    other_sums: Mapping[str, int] = field(default_factory=dict)
+    """Products that keep float32 beside them, by the reason."""
 
     @property
     def verdict(self) -> str:
@@ -43,6 +50,7 @@ def evaluate_model(
     compute: str = "cpu",
     quality: QualityOf = UNSAID,
     splits: Splits | Arrays | None = None,
+    accumulator: Accumulator | None = None,
 ) -> Evaluation:
     """Emulate an assignment on the report split; scales come from the calibration split.
 
@@ -55,9 +63,11 @@ def evaluate_model(
         quality: what the user says about the outputs.
         splits: the samples themselves, or arrays of them as the graph takes them, instead of
             those that `data` names.
+        accumulator: of every product that it can stand in, instead of float32.
 
     Raises:
         GraphError: no weights, or operators that cannot be executed.
+        AssignmentError: no product can take the accumulator.
         DataError: data that do not fit the graph.
     """
     evaluator = build_evaluator(
@@ -71,7 +81,11 @@ def evaluate_model(
         needed=Sizes(calibration=data.calibration, search=0, report=data.report),
         splits=splits,
     )
+    evaluator.accumulator = accumulator
+    sums, kept = evaluator.sums(evaluator.bound(assignment))
     return Evaluation(
+        sums=len(sums),
+        other_sums=Counter(kept.values()),
         task=evaluator.task,
         quantized=evaluator.measure(assignment, "report"),
         reference=evaluator.reference("report"),

@@ -50,14 +50,14 @@ class Emulator:
         """The values of x on the quantizer's grid; gradients pass straight through."""
         tracked = x.requires_grad and torch.is_grad_enabled()
         apply = quantize_with_gradient if tracked else quantize
-        return apply(x, self.quantizer, axes=self.axes, state=self._state(x), seed=self.seed)
+        return apply(x, self.quantizer, axes=self.axes, state=self.state_of(x), seed=self.seed)
 
     def overwrite(self, x: Tensor, *, largest: Tensor | None = None) -> Tensor:
         """As a call, in the memory of x, which needs no gradient.
 
         `largest` is the largest magnitude of the tensor that x is a part of.
         """
-        state = self._state(x)
+        state = self.state_of(x)
         if largest is not None:
             level = tensor_scale_of(largest, self.quantizer.format)
             state = QuantizerState(tensor_scale=level)
@@ -85,7 +85,8 @@ class Emulator:
         shifted = format.zero_point is not None or format.offset is not None
         return (given or derived) and not shifted and _has_zero(format.element)
 
-    def _state(self, x: Tensor) -> QuantizerState | None:
+    def state_of(self, x: Tensor) -> QuantizerState | None:
+        """The numbers that x is quantized with; None where they come from x itself."""
         if self.state is not None:
             return self.state
         if self.statistics is not None:

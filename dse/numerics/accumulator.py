@@ -12,7 +12,7 @@ from torch import Tensor
 from dse.numerics.grids.errors import QuantizeError
 from dse.numerics.grids.grid import grid_of
 from dse.numerics.numba.accumulation import blocked_sum
-from dse.numerics.summation import rounded_sums, rounds_here, saturating_sums, wrapped_sums
+from dse.numerics.summation import integer_sums, rounded_sums, rounds_here
 from hwmodels.formats.accumulator import ACCUMULATORS, Accumulator
 
 __all__ = ["ACCUMULATORS", "Accumulator", "matmul"]
@@ -59,8 +59,7 @@ def matmul(a: Tensor, b: Tensor, accumulator: Accumulator, *, seed: int = 0) -> 
 def _integer(a: Tensor, b: Tensor, accumulator: Accumulator) -> Tensor:
     if a.is_floating_point() or b.is_floating_point():
         raise QuantizeError(f"matmul: {accumulator.name} adds integer codes, got floats")
-    sums = saturating_sums if accumulator.overflow == "saturate" else wrapped_sums
-    return sums(a, b, accumulator).to(torch.int64)
+    return integer_sums(a, b, accumulator).to(torch.int64)
 
 
 def _exact(

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from dse.numerics.numba import summation as compiled
 from dse.numerics.numba.summation import ROWS, Sum
@@ -58,15 +59,21 @@ def rounded_sums(left: Tensor, right: Tensor, accumulator: Accumulator, seed: in
     return _on_cpu(left, right, accumulator, seed)
 
 
-def saturating_sums(left: Tensor, right: Tensor, accumulator: Accumulator) -> Tensor:
-    """Products of integers in float64, the sum stopping at the accumulator's ends.
+def integer_sums(left: Tensor, right: Tensor, accumulator: Accumulator) -> Tensor:
+    """The product of two matrices of integers, summed in bits that wrap or stop, as float64.
 
-    What spills is added without an end.
+    Args:
+        left: (m, depth) whole numbers of any type.
+        right: (depth, n), likewise.
+        accumulator: of integers.
     """
     high = 2.0 ** (accumulator.bits - 1) - 1
+    bound = _bound(left, right)
     every = accumulator.promote_every or left.shape[1] + 1
-    if _bound(left, right) <= high:
-        return left.double() @ right.double()
+    if bound <= high and every > left.shape[1]:
+        return _exact(left, right, bound)
+    if accumulator.overflow == "wrap":
+        return _wrapping(left, right, accumulator, bound)
     if left.device.type != "cpu":
         return _saturated_in_torch(left, right, -high - 1, high, every)
     largest = left.abs().amax().item() * right.abs().amax().item()
@@ -85,18 +92,37 @@ def saturating_sums(left: Tensor, right: Tensor, accumulator: Accumulator) -> Te
     return torch.from_numpy(out)
 
 
-def wrapped_sums(left: Tensor, right: Tensor, accumulator: Accumulator) -> Tensor:
-    """Products of integers in float64, the sum in two's complement of the accumulator's bits.
+def _exact(left: Tensor, right: Tensor, bound: float) -> Tensor:
+    """Products of integers whose sums stay below a bound: float32 holds those within 24 bits."""
+    if bound < EXACT:
+        return (left.float() @ right.float()).double()
+    return left.double() @ right.double()
 
-    Wrapping once at the end is wrapping after every product. What spills wraps at 32 bits.
+
+def _wrapping(left: Tensor, right: Tensor, accumulator: Accumulator, bound: float) -> Tensor:
+    """Sums in two's complement: wrapping once at the end is wrapping after every product.
+
+    What spills is added in 32 bits.
     """
     every = accumulator.promote_every or max(left.shape[1], 1)
+    if bound < 2.0**31 and _largest_part(left, right, every) < 2.0 ** (accumulator.bits - 1):
+        return _exact(left, right, bound)
     total = left.new_zeros(left.shape[0], right.shape[1], dtype=torch.float64)
     for first in range(0, left.shape[1], every):
-        last = first + every
-        part = left[:, first:last].double() @ right[first:last].double()
+        part = _exact(left[:, first : first + every], right[first : first + every], bound)
         total = _wrapped(total + _wrapped(part, accumulator.bits), 32)
     return total
+
+
+def _largest_part(left: Tensor, right: Tensor, every: int) -> float:
+    """A bound of the sums of every so many products."""
+    missing = -left.shape[1] % every
+    rows = functional.pad(left.float(), (0, missing)).reshape(left.shape[0], -1, every)
+    columns = functional.pad(right.float(), (0, 0, 0, missing))
+    columns = columns.reshape(-1, every, right.shape[1])
+    norms = torch.linalg.vector_norm(rows, dim=2).amax(0)
+    norms = norms * torch.linalg.vector_norm(columns, dim=1).amax(1)
+    return float(norms.amax()) * (1 + 1e-4)
 
 
 def in_torch(left: Tensor, right: Tensor, accumulator: Accumulator, seed: int = 0) -> Tensor:
@@ -138,10 +164,11 @@ def _stopped(left: Tensor, right: Tensor, high: float) -> Tensor:
 
 def _on_cpu(left: Tensor, right: Tensor, accumulator: Accumulator, seed: int) -> Tensor:
     element = accumulator.element
+    fused = _is_float32(accumulator)
     bound = _bound(left, right, element.mantissa_bits)
     free = bound < element.max
-    short = accumulator.rounding == "nearest_even" and _fits_float32(
-        left, right, accumulator, bound
+    short = fused or (
+        accumulator.rounding == "nearest_even" and _fits_float32(left, right, accumulator, bound)
     )
     real = np.float32 if short else np.float64
     rows = left.shape[0]
@@ -156,7 +183,9 @@ def _on_cpu(left: Tensor, right: Tensor, accumulator: Accumulator, seed: int) ->
 
     def run(first: int, last: int) -> None:
         place = (a.ravel(), b.ravel(), out, first * ROWS, last * ROWS)
-        if accumulator.rounding == "stochastic":
+        if fused:
+            compiled.sum_fused(*place, *common)
+        elif accumulator.rounding == "stochastic":
             compiled.sum_drawn(*place, *common, seed, saturates)
         elif accumulator.rounding == "zero":
             compiled.sum_cut(*place, *common)
@@ -198,7 +227,8 @@ def _fills_binades(element: Encoding) -> bool:
 def _bound(left: Tensor, right: Tensor, mantissa_bits: int = 1000) -> float:
     """The largest magnitude that any running sum can have, rounding included; infinite for NaN."""
     norms = [
-        x.double().square().sum(axis).amax().sqrt().item() for x, axis in ((left, 1), (right, 0))
+        torch.linalg.vector_norm(x.float(), dim=axis).amax().item() * (1 + 1e-4)
+        for x, axis in ((left, 1), (right, 0))
     ]
     growth = left.shape[1] * math.log1p(2.0 ** -(mantissa_bits + 1))
     bound = norms[0] * norms[1] * math.exp(min(growth, 700.0))
@@ -219,6 +249,13 @@ def _fits_float32(left: Tensor, right: Tensor, accumulator: Accumulator, bound: 
     own = element.mantissa_bits + 1
     in_range = element.exponent_bits <= 8 and bound < 2.0**100
     return in_range and product <= own and product + own <= SAFE_DIGITS
+
+
+def _is_float32(accumulator: Accumulator) -> bool:
+    """Whether the sum is a float32 after every product, as a fused multiply-add rounds it."""
+    element = accumulator.element
+    wide = (element.exponent_bits, element.mantissa_bits, element.overflow) == (8, 23, "inf")
+    return wide and accumulator.chunk == 1 and accumulator.rounding == "nearest_even"
 
 
 def _is_whole(x: Tensor) -> bool:

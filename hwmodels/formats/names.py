@@ -45,6 +45,8 @@ _CHOICES = {
 _WORDS = {
     "statistic": Statistic, "timing": Timing, "rounding": Rounding, "correction": Correction,
 }  # fmt: skip
+_SPARSE = re.compile(r"(?<![a-z0-9.])\d+:\d+|\dof\d|spars", re.IGNORECASE)
+"""Names that ask for weights with zeros in a pattern: `2:4`, `2of4`, `sparse24`."""
 _Record = type[Quantizer] | type[Format] | type[Scale] | type[Encoding]
 
 
@@ -73,6 +75,12 @@ def quantizer_object(quantizer: Quantizer) -> dict[str, object]:
 def _from_name(
     name: str, formats: Mapping[str, Format], encodings: Mapping[str, Encoding]
 ) -> Quantizer:
+    if _SPARSE.search(name):
+        raise UnknownFormatError(
+            f"format {name!r}: sparse weights (N of M, blocks) are not modelled, neither what "
+            "they cost (rates of devices are dense) nor what pruning does to values; take the "
+            "pattern out for the price of dense weights, which is an upper bound"
+        )
     head, *words = name.split(":")
     found = formats.get(head) or composed_format(head, encodings)
     if found is None:

@@ -16,6 +16,7 @@ from dse.graph.patterns.analysis import Analysis
 from dse.space.schema import Data
 from dse.text.model import reader_of
 from dse.text.reader import TOKENS
+from hwmodels.formats.accumulator import Accumulator
 
 
 def evaluate_tasks(
@@ -26,6 +27,7 @@ def evaluate_tasks(
     *,
     folder: Path = Path(),
     compute: str = "cpu",
+    accumulator: Accumulator | None = None,
 ) -> Iterator[TaskResult]:
     """The measures of every task, one after the other.
 
@@ -36,6 +38,7 @@ def evaluate_tasks(
         data: what static scales and learned roundings are calibrated on.
         folder: what relative data paths are relative to.
         compute: `cpu` or `cuda`.
+        accumulator: of every product that it can stand in, instead of float32.
 
     Raises:
         DataError: The model has no tokenizer or predicts no next token; records that do not fit.
@@ -59,6 +62,7 @@ def evaluate_tasks(
         compute=compute,
         needed=Sizes(calibration=data.calibration, search=0, report=1),
     )
+    evaluator.accumulator = accumulator
     quantized, whole = (
         Network(run=evaluator.run(one), reader=reader, batch=data.batch)
         for one in (assignment, Assignment())

@@ -17,6 +17,9 @@ ABSENT = 0
 Quantize = Callable[[Tensor], Tensor]
 """A callable at a site. Equal (`==`) callables compute the same: their results are shared."""
 
+SUM = "sum"
+"""The place of the sum among a node's sites, `<node>/sum`; a `Summing` stands there."""
+
 
 class Sharing(Enum):
     """Knowledge that parts of a tensor need of each other to be quantized as the whole is.
@@ -49,6 +52,30 @@ class Overwriting(Protocol):
 
         `largest` is the largest magnitude of what x is a part of.
         """
+
+
+class Summing(Protocol):
+    """The sum of a product, formed by something else than the operator.
+
+    Scales of the two operands, and codes of those that are constant, are made from their values
+    before they are quantized.
+    """
+
+    @property
+    def scales(self) -> tuple[Quantize | None, Quantize | None]:
+        """The functions that make scales of operands; None where no scale is needed."""
+
+    @property
+    def codes(self) -> tuple[Quantize | None, Quantize | None]:
+        """Likewise of codes."""
+
+    def applied(
+        self,
+        step: Step,
+        scales: tuple[Tensor | None, Tensor | None],
+        codes: tuple[Tensor | None, Tensor | None],
+    ) -> Step:
+        """The step with its sum formed so."""
 
 
 def overwrites(quantize: Quantize | None) -> TypeGuard[Overwriting]:

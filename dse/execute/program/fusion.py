@@ -72,7 +72,10 @@ def fused(
 
 
 def _with_hooks(fusion: Fusion, hooks: Mapping[int, Hook]) -> tuple[Step, Hook] | None:
-    """The fused step and its hook; None where a quantizer stands at a value that it lacks."""
+    """The fused step and its hook.
+
+    None where a quantizer stands at a value that it lacks, or a sum is not to be its own.
+    """
     inputs: list[tuple[int, Quantize]] = []
     outputs: tuple[tuple[int, Quantize], ...] = ()
     inner: dict[str, Quantize] = {}
@@ -85,7 +88,7 @@ def _with_hooks(fusion: Fusion, hooks: Mapping[int, Hook]) -> tuple[Step, Hook] 
                 inner[fusion.inner[place]] = quantize
             else:
                 return None
-        if hooks[index].outputs and index != fusion.index:
+        if hooks[index].total or (hooks[index].outputs and index != fusion.index):
             return None
         outputs = hooks[index].outputs
     step = fusion.step

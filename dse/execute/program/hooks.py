@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import cast
 
 from torch import Tensor
 
 from dse.errors import AssignmentError, GraphError, nearest
 from dse.execute.operators.operator import Value
-from dse.execute.operators.step import ABSENT, Quantize, Step, overwrites
+from dse.execute.operators.step import ABSENT, SUM, Quantize, Step, Summing, overwrites
+from dse.execute.operators.summed import SUMMED
 from dse.execute.program.weight_store import PlacedCache, WeightCache
 
 
@@ -20,6 +22,8 @@ class Hook:
 
     inputs: tuple[tuple[int, Quantize], ...] = ()
     outputs: tuple[tuple[int, Quantize], ...] = ()
+    total: Summing | None = None
+    """The sum of a product, where the operator is not to form it."""
     inside: tuple[tuple[str, Quantize], ...] = ()
     """By site key, of nodes in the bodies of a control-flow step."""
 
@@ -84,9 +88,32 @@ class Hooks:
         """The quantizers of a step."""
         return self._hooks.get(step.index)
 
-    def entered(self, step: Step, hook: Hook) -> Step:
-        """The step with the quantizers in its bodies."""
-        return self._enter(step, dict(hook.inside)) if hook.inside else step
+    def entered(self, step: Step, hook: Hook, arguments: tuple[Value, ...]) -> Step:
+        """The step with the quantizers in its bodies, or with its sum formed by the hook.
+
+        `arguments` are those before quantizers.
+        """
+        if hook.inside:
+            return self._enter(step, dict(hook.inside))
+        if hook.total is None:
+            return step
+        made = [
+            self._made_of(step.inputs[place], *makers, arguments[place])
+            for place, makers in enumerate(zip(hook.total.scales, hook.total.codes, strict=True))
+        ]
+        (first, first_codes), (second, second_codes) = made
+        return hook.total.applied(step, (first, second), (first_codes, second_codes))
+
+    def _made_of(
+        self, slot: int, scales: Quantize | None, codes: Quantize | None, value: Value
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Scales of an operand, and codes of a constant one, which are kept between runs."""
+        if scales is None or codes is None:
+            return None, None
+        x = _tensor(value)
+        if not self._constant(slot):
+            return scales(x), None
+        return self._weights.quantized(slot, scales, x), self._weights.quantized(slot, codes, x)
 
     def arguments(self, step: Step, hook: Hook, arguments: tuple[Value, ...]) -> tuple[Value, ...]:
         """The arguments with the operands of the hook quantised."""
@@ -142,7 +169,7 @@ def _tensor(value: Value) -> Tensor:
 
 
 def placed(sites: Mapping[str, Quantize], steps: Mapping[str, Step]) -> dict[int, Hook]:
-    """Hooks by step index; `steps` by node name.
+    """Hooks by step index; `steps` by node name. What stands at `<node>/sum` is a `Summing`.
 
     Raises:
         AssignmentError: a key names no operand of the graph (all of them at once).
@@ -157,6 +184,8 @@ def placed(sites: Mapping[str, Quantize], steps: Mapping[str, Step]) -> dict[int
         hook = found.get(index, Hook())
         if steps[name].name != name:
             found[index] = replace(hook, inside=(*hook.inside, (key, quantize)))
+        elif operand == SUM:
+            found[index] = replace(hook, total=cast("Summing", quantize))
         elif operand.startswith("in"):
             pair = (int(operand[2:]), quantize)
             found[index] = replace(hook, inputs=(*hook.inputs, pair))
@@ -175,6 +204,7 @@ def _fault(key: str, steps: Mapping[str, Step]) -> str | None:
         return None  # in a body, where it is looked up when the body is planned
     places = [f"in{i}" for i, slot in enumerate(step.inputs) if slot != ABSENT]
     places += [f"out{i}" for i, slot in enumerate(step.outputs) if slot != ABSENT]
-    if operand not in places:
+    summed = operand == SUM and step.what in SUMMED
+    if not summed and operand not in places:
         return f"site {key!r}: {step.what} has the operands {', '.join(places)}, not {operand!r}"
     return None

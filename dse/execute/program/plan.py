@@ -247,9 +247,11 @@ def _own(steps: tuple[Step, ...], hooks: Mapping[int, Hook]) -> frozenset[int]:
     through: dict[int, Quantize | None] = {}
     for step in steps:
         at = dict(hooks[step.index].inputs) if step.index in hooks else {}
+        # Scales of a sum are made of what its operands were before they are quantized.
+        totals = step.index in hooks and hooks[step.index].total is not None
         for position, slot in enumerate(step.inputs):
             quantize = at.get(position)
-            same = through.get(slot, quantize) == quantize
+            same = through.get(slot, quantize) == quantize and not totals
             through[slot] = quantize if same else None
     return frozenset(
         slot for slot, quantize in through.items() if slot in made and overwrites(quantize)

@@ -34,8 +34,9 @@ def run_steps(
         arguments = tuple([values[slot] for slot in step.inputs])
         hook = None if hooks is None else hooks.at(step)
         if hooks is not None and hook is not None:
+            entered = hooks.entered(step, hook, arguments)
             arguments = hooks.arguments(step, hook, arguments)
-            outputs, spent = call_step(hooks.entered(step, hook), arguments)
+            outputs, spent = call_step(entered, arguments)
         else:
             outputs, spent = call_step(step, arguments)
         if hook is not None and hook.outputs:

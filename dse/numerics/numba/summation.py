@@ -220,6 +220,20 @@ def sum_infinite_short(left, right, out, first, last, depth, width, chunk, every
 
 
 @inlined
+def _fused(a, b, total, to):
+    return _added32(a, b, total)
+
+
+_rows_fused = _four_rows(_fused, _added32, np.float32)
+
+
+@compiled
+def sum_fused(left, right, out, first, last, depth, width, chunk, every, to):
+    """Sums that are float32 themselves: the processor rounds them once, as they are to be."""
+    _rows_fused(left, right, out, first, last, depth, width, chunk, every, to)
+
+
+@inlined
 def _stopped(a, b, total, to):
     return min(max(_added32(a, b, total), to.lowest), to.top)
 

@@ -250,3 +250,12 @@ def test_a_missing_figure_names_its_field(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     with pytest.raises(DeviceError, match=r"l4\.yaml: power\.limit: missing"):
         load_device(path)
+
+
+def test_a_sparse_rate_is_an_unknown_key(tmp_path: Path) -> None:
+    """Rates are dense; one of sparse weights would be twice as high and hold for few kernels."""
+    content = yaml.safe_load((DEVICES.folder / "h100-sxm.yaml").read_text(encoding="utf-8"))
+    units = content["units"]
+    units[0]["rates"][0]["sparse"] = 3958
+    with pytest.raises(DeviceError, match="sparse: unknown key"):
+        load_device(_written(tmp_path, units=units))

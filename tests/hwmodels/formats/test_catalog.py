@@ -184,3 +184,9 @@ def test_words_behind_a_scheme_change_its_weights():
     assert learned.input == scheme("w4a8_fp8").input
     with pytest.raises(UnknownFormatError, match=r"'gptk' is no statistic.*did you mean 'gptq'"):
         scheme("w4a16:gptk")
+
+
+@pytest.mark.parametrize("name", ["int8:2:4", "w8a8_2of4", "int8_sparse24", "mxfp4:1:2:static"])
+def test_sparse_weights_are_refused_by_name(name):
+    with pytest.raises(UnknownFormatError, match=r"sparse weights .* are not modelled"):
+        quantizer(name)
