@@ -184,11 +184,15 @@ class ExpertKernel(Entry):
     name: str
     """Of the code, not of the runtime."""
     architectures: Annotated[tuple[ArchitectureRange, ...], Field(min_length=1)]
+    """Devices that it runs on."""
     weights: tuple[str, ...] = ()
     """Stored elements of the weights that it takes; none: every one."""
     inputs: tuple[str, ...] = ()
+    """Stored elements of the activations that it takes; none: every one."""
     source: str
+    """The citation."""
     note: str = ""
+    """Anything else, for people."""
 
     def takes(self, architecture: Architecture, weight: str, activation: str) -> bool:
         """Whether it runs on the architecture with these stored elements."""
