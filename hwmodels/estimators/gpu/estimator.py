@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from hwmodels.devices.device import Device, DeviceKind
+from hwmodels.estimators.gpu.coldness import holding_share
 from hwmodels.estimators.gpu.conversions import conversions_s, widening_s
 from hwmodels.estimators.gpu.energy import energy_j
 from hwmodels.estimators.gpu.experts import forecast_experts, has_experts, load_experts
@@ -133,7 +134,8 @@ class GpuEstimator:
         terms = gemm_terms(gemms, gpu, artefact.constants)
         features = gemm_features(gemms, terms, gpu)
         name = SAME_KERNELS.get(runtime.name, runtime.name)
-        correction = artefact.correction(features, name, device)
+        held = holding_share(kernels, name, gpu, artefact.constants)
+        correction = held * artefact.correction(features, name, device)
         extra = widening_s(kernels, artefact, gpu, runtime.name)
         seconds = terms.latency_s * np.exp(correction) + extra
         doubt = artefact.doubt(features, name, device, extra / seconds)
