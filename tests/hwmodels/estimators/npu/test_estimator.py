@@ -125,6 +125,22 @@ def test_a_mean_is_a_kernel_a_channel_and_a_scaling() -> None:
     assert cycles(one, "ethos-u55") == pytest.approx(9752 + 144, rel=0.02)
 
 
+@pytest.mark.parametrize(
+    ("device", "vela"),
+    [("ethos-u55-128", (77774, 65882)), ("ethos-u55", (66157, 54298)),
+     ("ethos-u65-512", (20268, 21217)), ("ethos-u85-512", (19397, 59370))],
+)  # fmt: skip
+def test_a_softmax_is_as_many_passes_as_the_compiler_makes(
+    device: str, vela: tuple[int, int]
+) -> None:
+    """Of 64 x 64 and of 16 x 256 elements: one number a device lies between the two."""
+    one = Kernel(
+        kind="rowwise", detail="softmax", loops=RowLoops(rows=64, cols=64), input_format=INT8,
+        output_format=INT8, input_bytes=4096, write_bytes=4096,
+    )  # fmt: skip
+    assert min(vela) * 0.97 < cycles(one, device) < max(vela) * 1.03
+
+
 def test_floats_run_on_the_host() -> None:
     """At one operation a nanosecond, whatever the array does."""
     wide = catalog.format("fp32")
