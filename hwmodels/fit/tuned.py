@@ -204,7 +204,7 @@ class TunedRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TunedModel:
-    """What was learned from some rows."""
+    """The parts learned from some rows."""
 
     constants: SkeletonConstants
     block: float

@@ -80,7 +80,11 @@ def test_a_runtime_is_called_as_its_file_and_exists_for_some_device(name: str) -
     assert runtime.source.strip()
     assert load_runtime(RUNTIMES.path(name)) == runtime
     devices = [load_device(device) for device in device_names()]
-    here = [device for device in devices if runtime.exists_for(device.architecture)]
+    here = [
+        device
+        for device in devices
+        if runtime.exists_for(device.architecture) and device.runtime in (None, name)
+    ]  # a device whose file names another runtime of its family may have no kernels here
     assert here
     assert runtime.every_combination or all(_native_modes(runtime, device) for device in here)
 
