@@ -120,7 +120,7 @@ class SliceCodes:
 
 
 def _added(x: Tensor, scale: Tensor | None, made: SliceScales | None) -> Tensor:
-    """What of an operand's values is added: codes where it has a scale, else the values."""
+    """The numbers of an operand that are added: codes where it has a scale, else the values."""
     if scale is None or made is None:
         return x.float()
     return codes_of(x.float(), scale, made.emulator)

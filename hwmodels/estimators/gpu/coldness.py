@@ -1,4 +1,4 @@
-"""How much of what warm tables taught of GEMMs holds where weights come from main memory.
+"""The share of what warm tables taught of GEMMs that holds for weights from main memory.
 
 A table times one GEMM again and again, with a few copies of its weights: small ones stay in the
 last-level cache. What their times deviate from the skeleton is then the cache's, and says nothing
