@@ -80,6 +80,10 @@ class Rest:
         found = []
         for place, tensor in enumerate(TENSORS):
             counts = partial.counts[:, REUSE_INDICES[tensor]].prod(axis=1)
+            if tensor == "output" and open_cut == MULTIPLIER and self.placed.accumulates:
+                inside = partial.tile / self.placed.unrolling.tile
+                found.append(counts * inside[:, REUSE_INDICES[tensor]].prod(axis=1) - 1)
+                continue
             held = self.placed.can_hold(tensor, open_cut, partial.tile, partial.counts)
             found.append(counts / np.where(held, partial.runs[:, place], 1.0) - 1)
         return found

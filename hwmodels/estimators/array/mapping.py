@@ -96,17 +96,14 @@ class Partial:
         for one in found:
             index, level = one.level, hierarchy.levels[one.level]
             tiles = self.counts.prod(axis=1) / self.runs[:, TENSORS.index(one.tensor)]
-            read, written = (
-                _in_words(moved, tiles * placed.instances[index], level.word_bytes)
-                for moved in (one.read, one.written)
-            )
-            energy += read * level.read_j + written * level.write_j
-            level_bytes[:, index] += read + written
+            energy += one.read * level.read_j + one.written * level.write_j
+            level_bytes[:, index] += one.read + one.written
             if cut == MULTIPLIER:
                 continue
             rate = level.bytes_per_cycle * placed.instances[index]
             if index in hierarchy.stages[cut]:
-                exposed += 0.0 if one.tensor in level.double_buffered else (read + written) / rate
+                moved = one.read + one.written
+                exposed += 0.0 if one.tensor in level.double_buffered else moved / rate
             elif index == placed.home(one.tensor) and one.tensor not in placed.resident:
                 first, last = self._ends(placed, one.tensor)
                 if one.tensor == "output":
@@ -129,14 +126,6 @@ class Partial:
         return first * each, last * each
 
 
-def _in_words(moved: Floats, transfers: Floats, word_bytes: float) -> Floats:
-    """Bytes in whole words of a level, each transfer's rounded up."""
-    if not word_bytes:
-        return moved
-    each = np.ceil(moved / transfers / word_bytes - 1e-9) * word_bytes
-    return each * transfers
-
-
 def decided(placed: Placed, mapping: Mapping) -> tuple[Partial, list[Crossing]]:
     """A mapping's cost, and what crosses all of its cuts."""
     found = Partial.start(placed)
@@ -157,13 +146,16 @@ def below(placed: Placed, outer: Partial, cut: int, tiles: Floats, order: Order)
     segment = np.ceil(outer.tile / tiles - 1e-9)
     counts = outer.counts * segment
     runs = placed.runs(segment, order, outer.runs[0])
-    found = placed.crossings(cut, tiles, counts, runs)
     partial = replace(outer.repeated(len(tiles)), tile=tiles, counts=counts, runs=runs)
-    stationary = placed.hierarchy.stationary
-    if stationary is not None and cut == MULTIPLIER:
-        folds = counts.prod(axis=1) / runs[:, TENSORS.index(stationary)]
-        partial = replace(partial, folds=folds)
-    return partial.crossed(placed, cut, found)
+    if cut == MULTIPLIER:
+        stationary = placed.hierarchy.stationary
+        if stationary is not None:
+            folds = counts.prod(axis=1) / runs[:, TENSORS.index(stationary)]
+            partial = replace(partial, folds=folds)
+        if placed.accumulates:
+            runs = runs.copy()
+            runs[:, TENSORS.index("output")] = 1.0
+    return partial.crossed(placed, cut, placed.crossings(cut, tiles, counts, runs))
 
 
 def cycles_of(placed: Placed, found: Partial) -> tuple[Floats, Floats]:

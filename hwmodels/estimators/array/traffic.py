@@ -109,6 +109,15 @@ class Placed:
         below = [sorted(self.path[tensor])[:-1] for tensor in TENSORS]
         return min(stages[-1] if stages else MULTIPLIER for stages in below)
 
+    @cached_property
+    def accumulates(self) -> bool:
+        """Whether sums are added to in registers: each product reads and writes one.
+
+        Where no register at the places holds outputs, the multipliers sum up what is innermost.
+        """
+        nearest = min(self.path["output"].values())
+        return bool(self.hierarchy.levels[nearest].per)
+
     def upper(self, tensor: TensorName, cut: int) -> int | None:
         """The next level of a tensor above a cut; None where it does not cross there."""
         levels = self.path[tensor]
@@ -157,17 +166,26 @@ class Placed:
             else:
                 up = np.zeros(len(tiles))
                 down = crossed * again * self.nest.element_bytes(tensor)
+            transfers = counts.prod(axis=1) / runs[:, place]
             outside = self._copies(tensor, above, tiles)
-            found.append(
-                Crossing(level=above, tensor=tensor, read=down * outside, written=up * outside)
-            )
+            found.append(self._crossing(tensor, above, down * outside, up * outside, transfers))
             if cut != MULTIPLIER:
                 here = self.path[tensor][cut]
                 inside = self._copies(tensor, here, tiles)
-                found.append(
-                    Crossing(level=here, tensor=tensor, read=up * inside, written=down * inside)
-                )
+                found.append(self._crossing(tensor, here, up * inside, down * inside, transfers))
         return found
+
+    def _crossing(
+        self, tensor: TensorName, level: int, read: Floats, written: Floats, transfers: Floats
+    ) -> Crossing:
+        """The bytes that so many transfers move at a level, in whole words of its instances."""
+        word = self.hierarchy.levels[level].word_bytes
+        if word:
+            each = transfers * self.instances[level]
+            read, written = (
+                np.ceil(moved / each / word - 1e-9) * word * each for moved in (read, written)
+            )
+        return Crossing(level=level, tensor=tensor, read=read, written=written)
 
     def fits(self, stage: int, tiles: Floats, counts: Floats) -> NDArray[np.bool_]:
         """Whether tiles fit the levels of a stage, shape (n,).
@@ -214,9 +232,16 @@ class Placed:
         return self.nest.footprint(tensor, share) * held
 
     def _held_bytes(self, tensor: TensorName, level: int, counts: Floats) -> Floats:
-        """Bytes of an element in a level, (n,): registers hold elements as they are multiplied."""
+        """Bytes of an element in a level, (n,): registers hold elements as they are multiplied.
+
+        Outputs are partial sums until nothing is added to them any more; registers that add up
+        hold them until they are complete.
+        """
         if tensor == "output":
             partial = counts[:, REUSE_INDICES["output"]].prod(axis=1) > 1
+            if self.accumulates and level == min(self.path["output"].values()):
+                added = (self.sizes / self.unrolling.tile)[REUSE_INDICES["output"]].prod()
+                partial |= added > 1
             return np.where(partial, self.nest.partial_bytes, self.nest.output_bytes)
         in_place = bool(self.hierarchy.levels[level].per)
         held = self.nest.register_bytes if in_place else self.nest.element_bytes(tensor)

@@ -66,7 +66,8 @@ def decided_unevenly(placed: Placed, mapping: UnevenMapping) -> tuple[Partial, l
             raise ValueError(f"{tensor}: {len(levels)} tiles that grow outwards, not {inside[1:]}")
         for cut, first in zip((MULTIPLIER, *levels), inside, strict=True):
             runs = np.ones((1, len(TENSORS)))
-            runs[0, place] = mapping.run(tensor, first)
+            added = tensor == "output" and cut == MULTIPLIER and placed.accumulates
+            runs[0, place] = 1.0 if added else mapping.run(tensor, first)
             tile = (unrolled * mapping.steps(0, first))[None, :]
             counts = mapping.steps(first, len(mapping.loops))[None, :]
             crossed = [

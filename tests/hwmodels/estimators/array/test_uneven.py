@@ -134,3 +134,33 @@ def test_channels_of_one_tap_are_channels_of_as_many_pixels() -> None:
     assert nest.footprint("input", two_taps) == 144 * 16  # they share all pixels but the border's
     whole = np.array(nest.sizes, dtype=float)
     assert nest.footprint("input", whole) == 144 * 16
+
+
+def test_registers_that_add_up_are_read_and_written_for_every_product() -> None:
+    sums = level("sums", 8, holds=("output",), per=("rows",))
+    base = one_by_one()
+    placed = placed_product(replace(base, levels=(sums, *base.levels)), 2, 1, 16)
+    inside: dict[TensorName, tuple[int, ...]] = {
+        "input": (2,),
+        "weight": (2,),
+        "output": (1, 2),
+    }
+    mapping = UnevenMapping(loops=(("C", 16.0), ("OX", 2.0)), inside=inside)
+    _, crossings = decided_unevenly(placed, mapping)
+    # 16 products each: 15 sums of two bytes come back; complete ones leave as one byte.
+    assert read_from(placed, crossings, "sums")["output"] == 2 * 15 * 2 + 2
+    # Without such registers the multipliers sum up.
+    without = placed_product(base, 2, 1, 16)
+    bare: dict[TensorName, tuple[int, ...]] = {**inside, "output": (2,)}
+    _, crossings = decided_unevenly(without, UnevenMapping(loops=mapping.loops, inside=bare))
+    assert read_from(without, crossings, "near")["output"] == 2
+
+
+def test_registers_hold_partial_sums_until_they_are_complete() -> None:
+    sums = level("sums", 2, holds=("output",), per=("rows",))
+    base = one_by_one()
+    placed = placed_product(replace(base, levels=(sums, *base.levels)), 2, 1, 16)
+    two_outputs = np.array([[1, 1, 1, 16, 1, 2, 1, 1]], dtype=float)
+    assert not placed.fits(0, two_outputs, np.ones((1, 8)))[0]  # two sums of two bytes each
+    one_output = np.array([[1, 1, 1, 16, 1, 1, 1, 1]], dtype=float)
+    assert placed.fits(0, one_output, np.array([[1, 1, 1, 1, 1, 2, 1, 1]], dtype=float))[0]

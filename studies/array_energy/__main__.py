@@ -1,0 +1,164 @@
+"""Are the energies of a mapping ZigZag's, and its search's best mappings ours?
+
+Usage: python -m studies.array_energy
+
+Prices ZigZag's mappings (`results/zigzag.json`, which `oracle.py` writes) and searches for better
+ones. Writes `results/components.csv` (energy by operand and level), `results/search.csv` (energy
+x delay of both mappings, in our model and, once `oracle.py ours` has run, in ZigZag's) and
+`results/ours.json` (our orders of loops, for ZigZag). Prints the README's tables.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hwmodels.estimators.array.mapping import cycles_of
+from hwmodels.estimators.array.schedule import Schedule, Task, schedule
+from hwmodels.estimators.array.traffic import Placed
+from hwmodels.estimators.array.uneven import decided_unevenly
+from studies.array_energy.ours import (
+    MAC_PJ,
+    OPERANDS,
+    Case,
+    architecture,
+    order_of,
+    placed,
+    zigzag_mapping,
+)
+
+RESULTS = Path(__file__).parent / "results"
+READ, WRITTEN = ("rd_out_to_low", "rd_out_to_high"), ("wr_in_by_low", "wr_in_by_high")
+
+
+def read(name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((RESULTS / f"{name}.json").read_text())
+    return found
+
+
+def components(case: Case) -> pd.DataFrame:
+    """Energy of ZigZag's mapping by operand and level, in both models, pJ."""
+    where = placed(case)
+    levels = where.hierarchy.levels
+    _, crossings = decided_unevenly(where, zigzag_mapping(case))
+    rows = [("multiply", "array", case["mac_pj"], _mac_pj(case, where))]
+    for tensor, operand in OPERANDS.items():
+        holding = [index for index, level in enumerate(levels) if tensor in level.holds]
+        for index, theirs in zip(holding, case["energy_pj"][operand], strict=True):
+            found = 1e12 * sum(
+                float(one.read[0]) * levels[index].read_j
+                + float(one.written[0]) * levels[index].write_j
+                for one in crossings
+                if (one.level, one.tensor) == (index, tensor)
+            )
+            told = sum(theirs[way] for way in (*READ, *WRITTEN))
+            rows.append((tensor, levels[index].name, told, found))
+    table = pd.DataFrame(rows, columns=["operand", "level", "zigzag_pj", "ours_pj"]).round(1)
+    table.insert(0, "case", case["case"])
+    table.insert(1, "layer", case["layer"])
+    return table
+
+
+def _mac_pj(case: Case, where: Placed) -> float:
+    return where.nest.macs * MAC_PJ[architecture(case)]
+
+
+def searched(case: Case) -> Schedule:
+    """Our search's mapping, by energy x delay."""
+    where = placed(case)
+    task = Task(nest=where.nest, mac_j=MAC_PJ[architecture(case)] * 1e-12)
+    return schedule(where.hierarchy, task, "edp")
+
+
+def compared(case: Case) -> dict[str, Any]:
+    """Energy x delay of both searches' mappings in our model, pJ x cycles, and time taken."""
+    where = placed(case)
+    found, _ = decided_unevenly(where, zigzag_mapping(case))
+    energy = 1e12 * float(found.energy_j[0]) + _mac_pj(case, where)
+    schedule.cache_clear()
+    begin = time.process_time()
+    ours = searched(case)
+    seconds = time.process_time() - begin
+    return {
+        "case": case["case"],
+        "layer": case["layer"],
+        "zigzag_edp": energy * float(cycles_of(where, found)[0][0]),
+        "ours_edp": 1e12 * ours.cost.energy_j * ours.cost.cycles,
+        "gap": round(ours.cost.gap, 3),
+        "times_faster": round(case["cpu_s"] / seconds),
+    }
+
+
+def search_table() -> pd.DataFrame:
+    cases = read("zigzag")
+    table = pd.DataFrame([compared(case) for case in cases])
+    table["in_ours"] = (table["ours_edp"] / table["zigzag_edp"]).round(3)
+    path = RESULTS / "ours_in_zigzag.json"
+    told = read(path.stem) if path.exists() else []
+    theirs = {(one["case"], one["layer"]): one for one in told}
+    keys = [(case["case"], case["layer"]) for case in cases]
+    table["in_zigzag"] = [
+        round(_edp(theirs[key]) / _edp(case), 3) if key in theirs else float("nan")
+        for key, case in zip(keys, cases, strict=True)
+    ]
+    return table
+
+
+def _edp(case: Case) -> float:
+    return float(case["total_pj"] * case["cycles"])
+
+
+def orders() -> list[dict[str, Any]]:
+    """Our mappings as ZigZag takes them: loops, innermost first; those whose steps are whole."""
+    found = []
+    for case in read("zigzag"):
+        ours = searched(case)
+        order = order_of(ours.placed, ours.mapping)
+        steps = math.prod(size for _, size in order)
+        if steps == case["computing_cycles"]:
+            named = {key: case[key] for key in ("case", "layer", "spatial")}
+            found.append(named | {"order": order})
+    return found
+
+
+def published() -> tuple[str, str]:
+    """The README's tables."""
+    table = pd.read_csv(RESULTS / "components.csv")
+    table["error"] = (table["ours_pj"] / table["zigzag_pj"] - 1).abs() * 100
+    first = [
+        "| architecture | layers | components | within 10 % | worst |",
+        "|---|---|---|---|---|",
+    ]
+    for name, rows in table.groupby("case", sort=False):
+        near = (rows["error"] <= 10).sum()
+        first.append(
+            f"| {name} | {', '.join(rows['layer'].unique())} | {len(rows)} | {near} "
+            f"| {rows['error'].max():.1f} % |"
+        )
+    second = [
+        "| architecture, layer | in our model | in ZigZag's | gap stated | processor time |",
+        "|---|---|---|---|---|",
+    ]
+    second += [
+        f"| {row['case']}, {row['layer']} | {row['in_ours']:.2f} | {_shown(row['in_zigzag'])} "
+        f"| {100 * row['gap']:.0f} % | 1 : {row['times_faster']} |"
+        for row in pd.read_csv(RESULTS / "search.csv").to_dict("records")
+    ]
+    return "\n".join(first), "\n".join(second)
+
+
+def _shown(ratio: float) -> str:
+    return "-" if math.isnan(ratio) else f"{ratio:.2f}"
+
+
+if __name__ == "__main__":
+    tables = [components(case) for case in read("zigzag")]
+    pd.concat(tables).to_csv(RESULTS / "components.csv", index=False)
+    (RESULTS / "ours.json").write_text(json.dumps(orders(), indent=1) + "\n")
+    search_table().to_csv(RESULTS / "search.csv", index=False)
+    print(*published(), sep="\n\n")

@@ -1,0 +1,32 @@
+"""Energies of ZigZag's mappings are ZigZag's, and the study's README has its tables."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from studies.array_energy.__main__ import RESULTS, compared, components, published, read
+
+
+def test_the_readme_has_the_study_s_tables() -> None:
+    text = (RESULTS.parent / "README.md").read_text(encoding="utf-8")
+    assert all(table in text for table in published())
+
+
+def test_every_component_is_zigzag_s() -> None:
+    tables = [components(case) for case in read("zigzag")]
+    table = pd.concat(tables)
+    assert len(tables) == 10
+    assert table.groupby("layer")["level"].count().min() >= 24
+    assert table["ours_pj"].to_numpy() == pytest.approx(table["zigzag_pj"].to_numpy(), rel=0.025)
+
+
+def test_the_search_is_no_worse_than_zigzag_s() -> None:
+    matmul = next(
+        case for case in read("zigzag") if (case["case"], case["layer"]) == ("tpu_like", "matmul")
+    )
+    found = compared(matmul)
+    assert found["ours_edp"] <= found["zigzag_edp"]
+    in_zigzag = pd.read_csv(RESULTS / "search.csv")["in_zigzag"]
+    assert in_zigzag.notna().all()
+    assert in_zigzag.max() < 1.06
