@@ -234,7 +234,10 @@ def _cheapest(run: SearchRun, point: MeasuredPoint) -> Iterator[str]:
         return
     best = min(priced, key=lambda p: p.columns[axis.column])
     found = against(run, best, point, axis.column)
-    if found and found.factor > 1 and best.loss is not None and best.loss > point.loss:
+    if found is None or ratio(found.factor) == ratio(1.0):
+        return
+    tied = found.speedup is not None and found.speedup.is_tied
+    if found.factor > 1 and not tied and best.loss is not None and best.loss > point.loss:
         yield (
             f"{best.title} everywhere would be {found.text} {axis.better} still, at "
             f"{digits(best.loss / point.loss, 2)} times the loss."

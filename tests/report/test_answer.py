@@ -125,3 +125,21 @@ def test_without_bf16_the_uniform_that_loses_least_is_the_reference(folder: Path
     assert run.reference is not None
     assert run.reference.name == uniform["report_quality_loss"].idxmin()
     assert f"faster than {run.reference.name}" in answer(run)
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.8, True), (0.9999, False)])
+def test_the_cheapest_uniform_is_told_of_only_where_it_is_faster(
+    folder: Path, share: float, said: bool
+) -> None:
+    run = read_run(folder)
+    assert run.recommended is not None
+    table = pd.read_csv(folder / "trials.csv", index_col="trial")
+    own = table.loc[run.recommended.trial, ["b200.latency_s", "report_quality_loss"]]
+    uniform = table.index[table["name"] == "w4a4_mxfp4"][0]
+    table.loc[table["source"] == "uniform", "b200.latency_s"] = 3 * own["b200.latency_s"]
+    table.loc[uniform, "b200.latency_s"] = share * own["b200.latency_s"]
+    table.loc[uniform, "report_quality_loss"] = 9 * own["report_quality_loss"]
+    table.to_csv(folder / "trials.csv")
+    text = answer(read_run(folder))
+    assert ("everywhere would be 1.25× faster still, at 9.0 times the loss" in text) == said
+    assert ("still" in text) == said
