@@ -19,7 +19,7 @@ from torch import Tensor
 from dse.errors import AssignmentError
 from dse.execute.emulate import Emulator
 from dse.execute.operators.step import SUM, Quantize, Step
-from dse.execute.operators.summed import ATTRIBUTES, SUMMED
+from dse.execute.summed import ATTRIBUTES, SUMMED
 from dse.graph.ir.graph import Node
 from dse.graph.patterns.contraction import is_contracting
 from dse.numerics import calibrated_state, matmul
