@@ -44,15 +44,13 @@ class Rest:
     def of_nest(cls, placed: Placed) -> Rest:
         """The rests of a placed nest."""
         inner = placed.unrolling.tile[None, :]
-        whole = [
-            below(placed, Partial.start(placed), MULTIPLIER, inner, order) for order in ORDERS
-        ]
+        whole = below(placed, Partial.start(placed), MULTIPLIER, inner, ORDERS)
         cuts = range(MULTIPLIER, len(placed.hierarchy.stages) - 1)
         return cls(
             placed=placed,
             shares={cut: _shares(placed, cut) for cut in cuts},
-            multiplier_j=min(float(one.energy_j[0]) for one in whole),
-            multiplier_bytes=np.min([one.level_bytes[0] for one in whole], axis=0),
+            multiplier_j=float(whole.energy_j.min()),
+            multiplier_bytes=whole.level_bytes.min(axis=0),
         )
 
     def of(self, partial: Partial, cut: int) -> tuple[Floats, Floats]:

@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 
 from hwmodels.estimators.array.nest import Floats
 from hwmodels.estimators.array.timing import fold_cycles
-from hwmodels.estimators.array.traffic import MULTIPLIER, Crossing, Placed
+from hwmodels.estimators.array.traffic import MULTIPLIER, Crossing, Order, Placed
 from hwmodels.tensors import TENSORS, TensorName
-
-Order = tuple[TensorName, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +98,7 @@ class Partial:
             level_bytes[:, index] += one.read + one.written
             if cut == MULTIPLIER:
                 continue
-            rate = level.bytes_per_cycle * placed.instances[index]
+            rate = placed.level_rates[index]
             if index in hierarchy.stages[cut]:
                 moved = one.read + one.written
                 exposed += 0.0 if one.tensor in level.double_buffered else moved / rate
@@ -133,19 +131,23 @@ def decided(placed: Placed, mapping: Mapping) -> tuple[Partial, list[Crossing]]:
     cuts = [*range(len(mapping.tiles)), MULTIPLIER]
     for cut in sorted(cuts, reverse=True):
         tile = placed.unrolling.tile if cut == MULTIPLIER else np.array(mapping.tiles[cut])
-        found = below(placed, found, cut, tile[None, :], mapping.orders[cut + 1])
+        found = below(placed, found, cut, tile[None, :], (mapping.orders[cut + 1],))
         crossings += found.crossings
     return found, crossings
 
 
-def below(placed: Placed, outer: Partial, cut: int, tiles: Floats, order: Order) -> Partial:
-    """Tilings under one partial tiling: tiles (n, 8) below the next cut, in one order.
+def below(
+    placed: Placed, outer: Partial, cut: int, tiles: Floats, orders: Sequence[Order]
+) -> Partial:
+    """Tilings under one partial tiling: tiles (n, 8) below the next cut, in each of some orders.
 
-    outer: one tiling, decided down to the cut above.
+    outer: one tiling, decided down to the cut above. Returns orders * n tilings, all of one order
+    after all of another.
     """
     segment = np.ceil(outer.tile / tiles - 1e-9)
-    counts = outer.counts * segment
-    runs = placed.runs(segment, order, outer.runs[0])
+    runs = placed.runs(segment, orders, outer.runs[0])
+    counts = np.tile(outer.counts * segment, (len(orders), 1))
+    tiles = np.tile(tiles, (len(orders), 1))
     partial = replace(outer.repeated(len(tiles)), tile=tiles, counts=counts, runs=runs)
     if cut == MULTIPLIER:
         stationary = placed.hierarchy.stationary
@@ -224,5 +226,4 @@ def moving(placed: Placed, level_bytes: Floats) -> Floats:
 
 def level_cycles(placed: Placed, level_bytes: Floats) -> Floats:
     """Cycles in which each level moves its bytes, (n, levels)."""
-    rates = np.array([level.bytes_per_cycle for level in placed.hierarchy.levels])
-    return level_bytes / (rates * np.array(placed.instances))  # type: ignore[no-any-return]
+    return level_bytes / placed.level_rates

@@ -20,14 +20,13 @@ from hwmodels.errors import WorkError
 from hwmodels.estimators.array.bound import Rest
 from hwmodels.estimators.array.mapping import (
     Mapping,
-    Order,
     Partial,
     below,
     elapsed,
     multiplying,
 )
 from hwmodels.estimators.array.nest import RELEVANT, Floats
-from hwmodels.estimators.array.traffic import MULTIPLIER, ORDERS, RELEVANT_INDICES, Placed
+from hwmodels.estimators.array.traffic import MULTIPLIER, ORDERS, RELEVANT_INDICES, Order, Placed
 from hwmodels.tensors import TENSORS
 
 Goal = Literal["latency", "energy", "edp"]
@@ -117,8 +116,8 @@ class _Search:
         candidates = self._candidates(outer, cut)
         if not len(candidates):
             return
-        partial = [below(self.placed, outer, cut, candidates, order) for order in ORDERS]
-        bounds = np.concatenate([self._score(one, cut) for one in partial])
+        partial = below(self.placed, outer, cut, candidates, ORDERS)
+        bounds = self._score(partial, cut)
         ranked = np.argsort(bounds, kind="stable")
         if cut == MULTIPLIER:
             ranked = ranked[:1]
@@ -135,7 +134,7 @@ class _Search:
                 self.left = min(self.left, float(bounds[index]))
                 return
             chosen = tuple(float(size) for size in candidates[row])
-            self._descend(partial[order].row(row), cut - 1, (*tiles, chosen), now)
+            self._descend(partial.row(int(index)), cut - 1, (*tiles, chosen), now)
 
     def _candidates(self, outer: Partial, cut: int) -> Floats:
         if cut == MULTIPLIER:

@@ -14,6 +14,7 @@ where one instance of the level serves them, and once a place where there is one
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,7 +27,8 @@ from hwmodels.estimators.array.nest import RELEVANT, REUSES, Floats, Nest
 from hwmodels.estimators.array.unrolling import Unrolling
 from hwmodels.tensors import TENSORS, TensorName
 
-ORDERS: tuple[tuple[TensorName, ...], ...] = tuple(itertools.permutations(TENSORS))
+Order = tuple[TensorName, ...]
+ORDERS: tuple[Order, ...] = tuple(itertools.permutations(TENSORS))
 """Orders of the loops between two levels, innermost first: each tensor stands for the loops that
 reuse it. Groups, which nothing reuses, are outermost."""
 MULTIPLIER = -1
@@ -77,6 +79,12 @@ class Placed:
         return tuple(float(np.prod(spread)) for spread in self.spread)
 
     @cached_property
+    def level_rates(self) -> Floats:
+        """Bytes a cycle of each level, over all instances that work, shape (levels,)."""
+        rates = np.array([level.bytes_per_cycle for level in self.hierarchy.levels])
+        return rates * np.array(self.instances)  # type: ignore[no-any-return]
+
+    @cached_property
     def elements(self) -> dict[TensorName, float]:
         """Elements of each tensor."""
         whole = np.array(self.nest.sizes, dtype=float)
@@ -125,25 +133,29 @@ class Placed:
             return None
         return next((levels[stage] for stage in sorted(levels) if stage > cut), None)
 
-    def runs(self, segment: Floats, order: tuple[TensorName, ...], outer: Floats) -> Floats:
-        """Counts of the stationary run of each tensor at the cut below a segment, shape (n, 3).
+    def runs(self, segment: Floats, orders: Sequence[Order], outer: Floats) -> Floats:
+        """Counts of the stationary run of each tensor at the cut below a segment.
 
         segment: steps of each loop between two levels, (n, 8); outer: (3,) the runs at the cut
-        above, which go on where nothing in the segment ends them.
+        above, which go on where nothing in the segment ends them. Returns (orders * n, 3), all of
+        one order after all of another.
         """
         groups = {t: segment[:, REUSE_INDICES[t]].prod(axis=1) for t in TENSORS}
-        found = np.empty((len(segment), len(TENSORS)))
-        for place, tensor in enumerate(TENSORS):
-            going = np.ones(len(segment), dtype=bool)
-            run = np.ones(len(segment))
-            for group in order:
-                if group == tensor:
-                    run = np.where(going, run * groups[group], run)
-                else:
-                    going &= groups[group] == 1
-            going &= segment[:, _LOOP["G"]] == 1
-            found[:, place] = np.where(going, run * outer[place], run)
-        return found
+        single = {t: groups[t] == 1 for t in TENSORS}
+        together = segment[:, _LOOP["G"]] == 1
+        goes_on = {
+            t: together & np.logical_and.reduce([single[one] for one in TENSORS if one != t])
+            for t in TENSORS
+        }
+        found = np.empty((len(orders), len(segment), len(TENSORS)))
+        for index, order in enumerate(orders):
+            reached = np.ones(len(segment), dtype=bool)
+            for tensor in order:
+                place = TENSORS.index(tensor)
+                run = np.where(reached, groups[tensor], 1.0)
+                found[index, :, place] = np.where(goes_on[tensor], run * outer[place], run)
+                reached = reached & single[tensor]
+        return found.reshape(-1, len(TENSORS))
 
     def crossings(self, cut: int, tiles: Floats, counts: Floats, runs: Floats) -> list[Crossing]:
         """The bytes that cross a cut, for many tilings.

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from hwmodels.errors import WorkError
 from hwmodels.estimators.array.hierarchy import Axis, Hierarchy
-from hwmodels.estimators.array.mapping import Mapping, Order, cycles_of, decided
+from hwmodels.estimators.array.mapping import Mapping, cycles_of, decided
 from hwmodels.estimators.array.nest import Nest
 from hwmodels.estimators.array.schedule import Task, schedule
 from hwmodels.estimators.array.search import tilings
-from hwmodels.estimators.array.traffic import ORDERS, Placed
+from hwmodels.estimators.array.traffic import ORDERS, Order, Placed
 from hwmodels.estimators.array.unrolling import unrolling_of
 from tests.hwmodels.estimators.array.chip import level, plain, systolic
 
