@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -23,7 +23,6 @@ from sklearn.ensemble import GradientBoostingRegressor
 from hwmodels.devices.load import load_device
 from hwmodels.errors import MeasurementError
 from hwmodels.estimators.gpu.constants import CONSTANTS
-from hwmodels.estimators.gpu.learned import COVERAGE
 from hwmodels.estimators.gpu.learned_attention import (
     ARTEFACT,
     PHASES,
@@ -39,9 +38,9 @@ from hwmodels.estimators.gpu.paged_attention import PagedAttentions, PagedConsta
 from hwmodels.estimators.gpu.skeleton import Floats, GpuFigures
 from hwmodels.estimators.gpu.standing import SHARES, Standing, written
 from hwmodels.estimators.gpu.trees import Trees, with_name
+from hwmodels.fit.left_out import Errors, halfway, joined
 from hwmodels.fit.measurement import RUNTIMES, SYSTEMS, of_newest, release
 from hwmodels.fit.simplex import least
-from hwmodels.fit.spread import weighted_quantile
 from hwmodels.fit.trees import exported
 from hwmodels.operators.lower import compute_elements, operator_kernels
 from hwmodels.runtimes.load import load_runtime
@@ -301,22 +300,13 @@ def fit_attention(table: pd.DataFrame, seed: int = 0) -> AttentionArtefact:
     return AttentionArtefact(version=VERSION, kernels=kernels, measured=measured, phases=phases)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Errors:
-    """log(measured / predicted) of rows that a model did not see."""
-
-    table: pd.DataFrame
-    log: Floats
-    weights: Floats
-
-
 def errors_over_shapes(
     table: pd.DataFrame, phase: PhaseName, model: PhaseModel, seed: int
 ) -> Errors:
     """Folds over heads and lengths; constants stay those of `model`."""
     keys = pd.util.hash_pandas_object(table[["H", "HK", "D", "L"]], index=False)
     fold = keys.to_numpy() % FOLDS
-    return _joined(
+    return joined(
         _errors(
             table[fold == index],
             phase,
@@ -331,7 +321,7 @@ def errors_over_devices(
     table: pd.DataFrame, phase: PhaseName, kernels: tuple[str, ...], seed: int
 ) -> Errors:
     """Each device as a model of the others predicts it."""
-    return _joined(
+    return joined(
         _errors(
             table[table["device"] == device],
             phase,
@@ -347,32 +337,14 @@ def _errors(table: pd.DataFrame, phase: PhaseName, model: PhaseModel, share: flo
     return Errors(table=rows.table, log=model.log_errors(rows, share), weights=rows.weights)
 
 
-def _joined(parts: Iterator[Errors]) -> Errors:
-    found = list(parts)
-    return Errors(
-        table=pd.concat([one.table for one in found], ignore_index=True),
-        log=np.concatenate([one.log for one in found]),
-        weights=np.concatenate([one.weights for one in found]),
-    )
-
-
 def intervals(seen: Errors, unseen: Errors) -> Mapping[Standing, tuple[float, float]]:
     """Ends that hold `COVERAGE` of the errors; a sibling's lie half way, in log units.
 
     How much of what is unknown of a new device a sibling shares, no pair of measured devices
     tells: half of it is an assumption.
     """
-    near, far = _ends(seen), _ends(unseen)
-    half = ((near[0] + far[0]) / 2, (near[1] + far[1]) / 2)
-    return {"seen": near, "sibling": half, "unseen": far}
-
-
-def _ends(errors: Errors) -> tuple[float, float]:
-    tail = (1 - COVERAGE) / 2
-    low, high = (
-        weighted_quantile(errors.log, errors.weights, level) for level in (tail, 1 - tail)
-    )
-    return min(low, 0.0), max(high, 0.0)
+    near, far = seen.ends, unseen.ends
+    return {"seen": near, "sibling": halfway(near, far), "unseen": far}
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -32,13 +32,12 @@ from hwmodels.estimators.gpu.experts import (
     has_experts,
     save_experts,
 )
-from hwmodels.estimators.gpu.learned import COVERAGE
 from hwmodels.estimators.gpu.residual import load_artefact
 from hwmodels.estimators.gpu.skeleton import Floats
 from hwmodels.estimators.gpu.standing import SHARES, Standing, written
 from hwmodels.estimators.gpu.trees import Trees, with_name
+from hwmodels.fit.left_out import Errors, joined
 from hwmodels.fit.measurement import RUNTIMES, SYSTEMS
-from hwmodels.fit.spread import weighted_quantile
 from hwmodels.fit.trees import Growth, grown
 from hwmodels.formats import catalog
 from hwmodels.formats.quantizer import Quantizer
@@ -352,8 +351,8 @@ def fit_experts(layers: Layers, seed: int = 0) -> ExpertArtefact:
     measured = measured_kernels(layers)
     kernels = tuple(measured)
     seen = [errors_over_rows(layers, kernels, seed), errors_over_models(layers, kernels, seed)]
-    near = ends_of(joined(seen))
-    far = ends_of(joined(errors_over_devices(layers, kernels, seed)))
+    near = joined(seen).ends
+    far = joined(errors_over_devices(layers, kernels, seed)).ends
     LOG.info("seen %s, unseen %s", near, far)
     return ExpertArtefact(
         version=VERSION,
@@ -372,15 +371,6 @@ def measured_kernels(layers: Layers) -> dict[str, dict[str, str]]:
     for name, device in sorted(set(zip(layers.names.tolist(), devices.tolist(), strict=True))):
         found.setdefault(name, {})[device] = written(load_device(device).architecture)
     return found
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Errors:
-    """log(measured / predicted) of layers that a model did not see."""
-
-    table: pd.DataFrame
-    log: Floats
-    weights: Floats
 
 
 def errors_over_rows(layers: Layers, kernels: tuple[str, ...], seed: int) -> Errors:
@@ -417,25 +407,6 @@ def errors_of(
     """Errors with the share of the trees that such a device has."""
     log = layers.log_errors(trees, kernels, SHARES[standing])
     return Errors(table=layers.table, log=log, weights=layers.weights)
-
-
-def joined(parts: Iterable[Errors]) -> Errors:
-    """All errors, each part with its weights."""
-    found = list(parts)
-    return Errors(
-        table=pd.concat([one.table for one in found], ignore_index=True),
-        log=np.concatenate([one.log for one in found]),
-        weights=np.concatenate([one.weights for one in found]),
-    )
-
-
-def ends_of(errors: Errors) -> tuple[float, float]:
-    """Ends that hold `COVERAGE` of the errors, on both sides of 0."""
-    tail = (1 - COVERAGE) / 2
-    low, high = (
-        weighted_quantile(errors.log, errors.weights, level) for level in (tail, 1 - tail)
-    )
-    return min(low, 0.0), max(high, 0.0)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from scipy.optimize import minimize_scalar
 
 from hwmodels.devices.load import load_device
 from hwmodels.estimators.gpu.kinship import Kin
-from hwmodels.estimators.gpu.learned import COVERAGE, Spread
+from hwmodels.estimators.gpu.learned import Spread
+from hwmodels.fit.left_out import ends_of
 from hwmodels.fit.residual import Model, fit_model, runs
 
 Floats = NDArray[np.float64]
@@ -121,17 +122,8 @@ def spread_of(log_errors: Floats, overhead: Floats, devices: NDArray[np.str_]) -
 
     slope = float(minimize_scalar(loss, bounds=SLOPES, method="bounded").x)
     scores = log_errors * np.exp(-slope * overhead)
-    tail = (1 - COVERAGE) / 2
-    low, high = (weighted_quantile(scores, weights, level) for level in (tail, 1 - tail))
-    return Spread(low=min(low, 0.0), high=max(high, 0.0), slope=slope)
-
-
-def weighted_quantile(values: Floats, weights: Floats, level: float) -> float:
-    """The value below which a share `level` of the weights lies; both shapes (values,)."""
-    order = np.argsort(values)
-    cumulative = np.cumsum(weights[order])
-    index = min(int(np.searchsorted(cumulative, level * cumulative[-1])), len(values) - 1)
-    return float(values[order][index])
+    low, high = ends_of(scores, weights)
+    return Spread(low=low, high=high, slope=slope)
 
 
 def _joined(parts: list[Errors]) -> Errors:

@@ -27,7 +27,6 @@ from hwmodels.errors import MeasurementError
 from hwmodels.estimators.gpu.constants import SkeletonConstants
 from hwmodels.estimators.gpu.features import gemm_features
 from hwmodels.estimators.gpu.kernels import gemms_of, rates
-from hwmodels.estimators.gpu.learned import COVERAGE
 from hwmodels.estimators.gpu.learned_tuned import (
     ARTEFACT,
     Standing,
@@ -38,10 +37,10 @@ from hwmodels.estimators.gpu.learned_tuned import (
 from hwmodels.estimators.gpu.residual import load_artefact
 from hwmodels.estimators.gpu.skeleton import Floats, Gemms, GpuFigures, Terms, gemm_terms
 from hwmodels.estimators.gpu.trees import Trees
+from hwmodels.fit.left_out import ends_of, halfway
 from hwmodels.fit.simplex import least
 from hwmodels.fit.skeleton import FITTED, LEAST_OVERLAP
 from hwmodels.fit.skeleton import SHARES as BELOW_ONE
-from hwmodels.fit.spread import weighted_quantile
 from hwmodels.fit.trees import Growth, grown
 from hwmodels.operators.lower import compute_elements, operator_kernels
 from hwmodels.runtimes.load import load_runtime
@@ -274,13 +273,10 @@ def _left_out(rows: TunedRows, seed: int) -> Iterator[tuple[Floats, Floats]]:
 
 def intervals(errors: Floats, weights: Floats) -> Mapping[Standing, tuple[float, float]]:
     """Ends that hold `COVERAGE` of the errors; another device's are those of unseen GEMMs."""
-    tail = (1 - COVERAGE) / 2
-    low, high = (weighted_quantile(errors, weights, level) for level in (tail, 1 - tail))
-    near = (min(low, 0.0), max(high, 0.0))
+    near = ends_of(errors, weights)
     unseen = load_artefact().learned.unseen
     far = (unseen.low, unseen.high)
-    half = ((near[0] + far[0]) / 2, (near[1] + far[1]) / 2)
-    return {"seen": near, "other type": half, "other device": far}
+    return {"seen": near, "other type": halfway(near, far), "other device": far}
 
 
 if __name__ == "__main__":

@@ -24,15 +24,14 @@ from hwmodels.estimators.gpu.learned_attention import PHASES, PhaseName, load_at
 from hwmodels.estimators.gpu.skeleton import Floats, GpuFigures
 from hwmodels.fit.attention import (
     GROUPS,
-    Errors,
     Rows,
     errors_over_shapes,
     fit_phase,
-    intervals,
     measured_kernels,
     read_attention,
     sampled,
 )
+from hwmodels.fit.left_out import Errors, joined
 
 RESULTS = Path(__file__).parent / "results"
 SHARES = {"skeleton": 0.0, "half of the trees": 0.5, "trees": 1.0}
@@ -87,12 +86,7 @@ def _bias(rows: Rows, log: Floats) -> pd.Series:
 def _inside(errors: Mapping[str, Errors], device: str) -> pd.DataFrame:
     """Share of a device's rows in the interval that errors of the others give."""
     others = [one for name, one in errors.items() if name != device]
-    joined = Errors(
-        table=pd.concat([one.table for one in others]),
-        log=np.concatenate([one.log for one in others]),
-        weights=np.concatenate([one.weights for one in others]),
-    )
-    low, high = intervals(joined, joined)["unseen"]
+    low, high = joined(others).ends
     own = errors[device]
     held = own.table[GROUPS].assign(held=(own.log >= low) & (own.log <= high))
     share = (100 * held.groupby(GROUPS)["held"].mean()).round(1)

@@ -22,19 +22,17 @@ import pandas as pd
 from hwmodels.estimators.gpu.trees import Trees
 from hwmodels.fit.experts import (
     GROUPS,
-    Errors,
     Layers,
-    ends_of,
     errors_of,
     errors_over_devices,
     errors_over_models,
     errors_over_rows,
     fit_trees,
-    joined,
     measured_kernels,
     read_experts,
     sampled,
 )
+from hwmodels.fit.left_out import Errors, joined
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results"
@@ -67,13 +65,11 @@ def compared(layers: Layers) -> pd.DataFrame:
     }
     tables = [_scored(errors, name) for name, errors in found.items()]
     seen = joined([found["rows"], found["models"]])
-    tables += [
-        _inside(found[name], ends_of(seen), f"{name}_inside") for name in ("rows", "models")
-    ]
+    tables += [_inside(found[name], seen.ends, f"{name}_inside") for name in ("rows", "models")]
     parts = []
     for device, errors in left_out.items():
         others = joined(one for name, one in left_out.items() if name != device)
-        parts.append(_inside(errors, ends_of(others), "left_out_inside"))
+        parts.append(_inside(errors, others.ends, "left_out_inside"))
     sizes = layers.table.groupby(GROUPS).size().rename("count")
     return pd.concat([sizes, *tables, pd.concat(parts)], axis=1).reset_index()
 

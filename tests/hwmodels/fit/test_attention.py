@@ -9,13 +9,13 @@ import pytest
 from hwmodels.errors import MeasurementError
 from hwmodels.estimators.gpu.paged_attention import PagedConstants
 from hwmodels.fit.attention import (
-    Errors,
     Rows,
     fit_phase,
     intervals,
     measured_kernels,
     read_attention,
 )
+from hwmodels.fit.left_out import Errors
 
 TRUTH = PagedConstants(efficiency=0.6, ramp_cycles=15000.0, dram_efficiency=0.7)
 

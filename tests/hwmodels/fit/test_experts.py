@@ -8,15 +8,14 @@ import pytest
 
 from hwmodels.errors import MeasurementError
 from hwmodels.fit.experts import (
-    Errors,
     Layers,
-    ends_of,
     expert_layer,
     fit_trees,
     measured_kernels,
     read_experts,
     sampled,
 )
+from hwmodels.fit.left_out import Errors
 
 SIZES = {
     "tokens": 64, "hidden": 1024, "inner": 512, "topk": 4, "experts": 32, "tensor_parts": 2,
@@ -79,7 +78,7 @@ def test_chosen_layers_keep_their_products() -> None:
 def test_ends_hold_nine_in_ten_errors() -> None:
     steps = np.linspace(-1, 1, 2001)
     errors = Errors(table=pd.DataFrame(), log=0.2 * steps + 0.1, weights=np.ones(2001))
-    assert ends_of(errors) == pytest.approx((-0.08, 0.28), abs=1e-3)
+    assert errors.ends == pytest.approx((-0.08, 0.28), abs=1e-3)
 
 
 def test_tables_are_read_by_device_and_runtime(tmp_path: Path) -> None:
