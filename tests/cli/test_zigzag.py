@@ -10,6 +10,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from hwmodels.devices.load import load_device
+from hwmodels.estimators.array.process import area_by_part
 from tests.cli.conftest import Dse
 from tests.cli.test_errors import assert_refused
 from tests.hwmodels.devices.test_zigzag import MAPPING, SMALL, written
@@ -62,6 +64,13 @@ def test_an_accelerator_prices_a_network_level_by_level(
     assert levels["dram", "weight"]["read_bytes"] >= record["weight_bytes"] * 0.9
     assert {level for level, _ in levels} == {"reg", "sram", "dram"}
     assert 0 < spatial["utilisation"] <= 1
+    assert record["area_mm2"] is None  # ZigZag's file has no process
+    process = "process: {value: 28, unit: nm, kind: assumed, source: assumed}\n"
+    chip.write_text(chip.read_text() + process)
+    (made,) = json.loads(dse(*asked, "--json").out)
+    parts = area_by_part(load_device(chip))
+    assert set(parts) == {"mac_array", "reg", "sram"}
+    assert made["area_mm2"] == pytest.approx(sum(parts.values()))
     shown = dse(*asked)
     assert "sram, input" in shown.out
     assert "computing" in shown.out

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from hwmodels.estimators.array.estimator import SPREAD
-from studies.array_silicon.__main__ import RESULTS, llama, published, tpu
+from studies.array_silicon.__main__ import RESULTS, eyeriss, llama, published, tpu
 
 
 def test_the_readme_has_the_study_s_tables() -> None:
@@ -23,6 +23,12 @@ def test_the_bounds_of_tpu_v1_are_the_paper_s() -> None:
     assert found["bound"].tolist() == found["published_bound"].tolist()
     kept = pd.read_csv(RESULTS / "tpu.csv")
     assert found["ours"].tolist() == pytest.approx(kept["ours"].tolist(), rel=1e-4)
+
+
+def test_frames_and_accesses_of_eyeriss_are_those_that_the_study_keeps() -> None:
+    for found, name in zip(eyeriss(), ("eyeriss", "layers"), strict=True):
+        kept = pd.read_csv(RESULTS / f"{name}.csv")
+        assert found["ours"].tolist() == pytest.approx(kept["ours"].tolist(), rel=1e-4)
 
 
 def test_the_interval_rests_on_published_times_and_rates() -> None:

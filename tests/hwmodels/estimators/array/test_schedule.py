@@ -10,14 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hwmodels.devices.load import load_device
+from hwmodels.devices.spatial import LOOPS
 from hwmodels.errors import WorkError
+from hwmodels.estimators.array.estimator import ArrayEstimator
 from hwmodels.estimators.array.hierarchy import Axis, Hierarchy
 from hwmodels.estimators.array.mapping import Mapping, cycles_of, decided
 from hwmodels.estimators.array.nest import Nest
 from hwmodels.estimators.array.schedule import Task, schedule
-from hwmodels.estimators.array.search import tilings
+from hwmodels.estimators.array.search import search, tilings
 from hwmodels.estimators.array.traffic import ORDERS, Order, Placed
 from hwmodels.estimators.array.unrolling import unrolling_of
+from hwmodels.formats import catalog
+from hwmodels.runtimes.load import load_runtime
+from hwmodels.work.kernel import Kernel
+from hwmodels.work.loops import AttentionLoops
 from tests.hwmodels.estimators.array.chip import level, plain, systolic
 
 few = settings(max_examples=25, deadline=None)
@@ -154,7 +161,7 @@ def test_a_level_that_is_filled_while_the_array_waits_costs_its_fills() -> None:
     hidden, waiting = goals
     # 3 x 256 elements of one byte cross the level's border, 8 bytes a cycle.
     assert waiting.cycles - waiting.compute_cycles == pytest.approx(3 * 256 / 8, abs=1)
-    assert hidden.cycles == hidden.moving_cycles or hidden.stall_cycles < 1
+    assert hidden.stall_cycles == pytest.approx(0, abs=1e-3)
 
 
 def test_a_level_too_small_for_one_tile_is_named() -> None:
@@ -163,3 +170,53 @@ def test_a_level_too_small_for_one_tile_is_named() -> None:
     )
     with pytest.raises(WorkError, match=r"plain: memories: near of 2 B cannot hold one tile"):
         schedule(hierarchy, Task(nest=product(8, 8, 8)))
+
+
+def test_any_loop_of_an_axis_may_fill_it_first() -> None:
+    # 11 kernel rows leave one of 12 places idle; 12 input channels leave none.
+    hierarchy = plain(
+        (level("near", 1e6), level("dram", 1e9)), Axis(name="rows", size=12, unrolls=("FY", "C"))
+    )
+    nest = Nest(sizes=(1, 1, 1, 24, 4, 4, 11, 1), in_size=(14, 4))
+    taken = unrolling_of(hierarchy, nest)
+    assert dict(zip(LOOPS, taken.factors[0], strict=True))["C"] == 12
+    assert taken.cycles(nest) == 2 * 4 * 4 * 11
+
+
+def test_a_finer_grid_finds_tiles_that_a_coarse_one_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    hierarchy = Hierarchy.of(load_device("eyeriss"))
+    nest = Nest(sizes=(1, 4, 384, 256, 13, 13, 3, 3), in_size=(13, 13))
+    placed = Placed(hierarchy=hierarchy, nest=nest, unrolling=unrolling_of(hierarchy, nest))
+    found = search(placed, "edp", base_j=1e-12 * nest.macs)
+    monkeypatch.setattr("hwmodels.estimators.array.search.ZOOMS", 0)
+    coarse = search(placed, "edp", base_j=1e-12 * nest.macs)
+    assert found.goal < 0.9 * coarse.goal
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(1, 512), (64, 64)])
+def test_the_scores_of_attention_stay_on_chip(queries: int, keys: int) -> None:
+    # Four heads of queries share each of two heads of keys: those are read once.
+    device = load_device("tpu-v1")
+    stored = catalog.format("int8")
+    kernel = Kernel(
+        kind="attention",
+        loops=AttentionLoops(batch=1, heads=8, kv_heads=2, queries=queries, keys=keys, depth=64),
+        input_format=stored,
+        weight_format=stored,
+        output_format=stored,
+        weight_element="int8",
+        input_element="int8",
+        accumulator="int32",
+        input_bytes=8 * queries * 64,
+        weight_bytes=2 * 2 * keys * 64,
+        write_bytes=8 * queries * 64,
+    )
+    (cost,) = ArrayEstimator().estimate([kernel], device, load_runtime("free"))
+    assert cost.spatial is not None
+    in_main = {
+        one.tensor: one.read_bytes + one.write_bytes
+        for one in cost.spatial.traffic
+        if one.level == "dram"
+    }
+    assert in_main == {"weight": kernel.weight_bytes}
+    assert cost.spatial.macs == 2 * 8 * queries * keys * 64
