@@ -147,8 +147,8 @@ def _attention(kernel: Kernel, loops: AttentionLoops) -> tuple[Nest, Nest]:
     heads = loops.batch * loops.kv_heads
     rows = loops.queries * (loops.heads // loops.kv_heads)
     query = kernel.input_bytes / (loops.batch * loops.heads * loops.queries * loops.depth)
-    # Keys and values that are masked away are not read.
-    cached = kernel.weight_bytes / (2 * heads * loops.keys * loops.depth)
+    # A mask shortens the mean loop, but every key and value is seen by some query, and read.
+    cached = kernel.weight_bytes / (2 * heads * keys * loops.depth)
     written = kernel.write_bytes / (loops.batch * loops.heads * loops.queries * loops.depth)
     scores = _with_bytes(
         _product(heads, rows, keys, loops.depth),
