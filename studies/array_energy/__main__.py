@@ -18,8 +18,8 @@ from typing import Any
 
 import pandas as pd
 
-from hwmodels.estimators.array.mapping import cycles_of
 from hwmodels.estimators.array.schedule import Schedule, Task, schedule
+from hwmodels.estimators.array.timing import cycles_of
 from hwmodels.estimators.array.traffic import Placed
 from hwmodels.estimators.array.uneven import decided_unevenly
 from studies.array_energy.ours import (

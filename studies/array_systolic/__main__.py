@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hwmodels.estimators.array.mapping import cycles_of
 from hwmodels.estimators.array.schedule import Task, schedule
+from hwmodels.estimators.array.timing import cycles_of
 from hwmodels.estimators.array.traffic import Placed
 from hwmodels.estimators.array.uneven import decided_unevenly
 from hwmodels.estimators.array.unrolling import unrolling_of

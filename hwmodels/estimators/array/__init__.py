@@ -1,1 +1,7 @@
-"""Integer accelerators: a MAC array with its memories."""
+"""Spatial arrays: kernels mapped on axes and memories that a device file describes.
+
+What runs (`nest`) meets what it runs on (`hierarchy`, with figures of `process` where the file has
+none). Loops are unrolled (`unrolling`), tiled and ordered (`mapping`, `uneven`), which decides
+bytes (`traffic`) and cycles (`timing`). The best mapping is searched (`search`, `bound`) and
+accounted (`schedule`); `vector` prices what multiplies nothing, `estimator` whole kernels.
+"""

@@ -10,6 +10,7 @@ from hwmodels.devices.spatial import CORES, ArrayAxis, Loop, Movement
 from hwmodels.errors import WorkError
 from hwmodels.estimators.array.process import level_joules
 from hwmodels.tensors import TensorName
+from hwmodels.work.spatial_cost import LevelTraffic
 
 SHARED_BY_CORES: tuple[Loop, ...] = ("B", "G", "K", "OY", "OX")
 """Loops that cores divide among themselves, in that order: none of them adds up results."""
@@ -41,6 +42,16 @@ class Level:
     """Tensors that are moved while the array works on the tile before."""
     word_bytes: float = 0.0
     """Of one access: what is moved at a time is rounded up to whole ones; 0 rounds nothing."""
+
+    def traffic(self, tensor: TensorName, read: float, written: float) -> LevelTraffic:
+        """Bytes of a tensor that move here, with what they take."""
+        return LevelTraffic(
+            level=self.name,
+            tensor=tensor,
+            read_bytes=read,
+            write_bytes=written,
+            energy_j=read * self.read_j + written * self.write_j,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,13 +7,14 @@ from functools import lru_cache
 
 from hwmodels.errors import WorkError
 from hwmodels.estimators.array.hierarchy import Hierarchy
-from hwmodels.estimators.array.mapping import Mapping, cycles_of, decided, moving
+from hwmodels.estimators.array.mapping import Mapping, decided
 from hwmodels.estimators.array.nest import Nest
 from hwmodels.estimators.array.search import Goal, search
+from hwmodels.estimators.array.timing import cycles_of, moving
 from hwmodels.estimators.array.traffic import Placed
 from hwmodels.estimators.array.unrolling import unrollings
 from hwmodels.tensors import TENSORS, TensorName
-from hwmodels.work.spatial_cost import LevelTraffic, SpatialCost
+from hwmodels.work.spatial_cost import SpatialCost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,15 +96,7 @@ def account(placed: Placed, mapping: Mapping, task: Task, gap: float = 0.0) -> S
                 continue
             read = sum(float(one.read[0]) for one in here)
             written = sum(float(one.written[0]) for one in here)
-            traffic.append(
-                LevelTraffic(
-                    level=level.name,
-                    tensor=tensor,
-                    read_bytes=read,
-                    write_bytes=written,
-                    energy_j=read * level.read_j + written * level.write_j,
-                )
-            )
+            traffic.append(level.traffic(tensor, read, written))
     return SpatialCost(
         cycles=float(cycles[0]),
         compute_cycles=float(compute[0]),

@@ -18,14 +18,9 @@ import numpy as np
 from hwmodels.devices.spatial import LOOPS
 from hwmodels.errors import WorkError
 from hwmodels.estimators.array.bound import Rest
-from hwmodels.estimators.array.mapping import (
-    Mapping,
-    Partial,
-    below,
-    elapsed,
-    multiplying,
-)
+from hwmodels.estimators.array.mapping import Mapping, Partial, below
 from hwmodels.estimators.array.nest import RELEVANT, Floats
+from hwmodels.estimators.array.timing import elapsed, multiplying
 from hwmodels.estimators.array.traffic import MULTIPLIER, ORDERS, RELEVANT_INDICES, Order, Placed
 from hwmodels.tensors import TENSORS
 

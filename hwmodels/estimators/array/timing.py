@@ -21,7 +21,78 @@ from __future__ import annotations
 import numpy as np
 
 from hwmodels.estimators.array.hierarchy import Hierarchy
+from hwmodels.estimators.array.mapping import Partial
 from hwmodels.estimators.array.nest import Floats
+from hwmodels.estimators.array.traffic import Placed
+
+
+def cycles_of(placed: Placed, found: Partial) -> tuple[Floats, Floats]:
+    """Cycles of tilings that are decided down to the array: (all, those without stalls)."""
+    compute = multiplying(placed, found)
+    return elapsed(placed, found, compute + found.exposed), compute
+
+
+def elapsed(placed: Placed, found: Partial, busy: Floats, *, settled: bool = True) -> Floats:
+    """Cycles of an array that is busy for so many (n,) and of the levels beside it, (n,).
+
+    Before a level's tiles come those of slower levels, and after them the last of the output; the
+    array waits for the first tile, or the level for what the array does with its last one. A bound
+    where the tiles of main memory are not settled for all tensors.
+    """
+    moving = level_cycles(placed, found.level_bytes)
+    fill, drain = found.fill.max(axis=1), found.drain.max(axis=1)
+    if not settled:
+        return np.maximum(busy + fill + drain, moving.max(axis=1))  # type: ignore[no-any-return]
+    beside = np.where(found.fill > 0, 0.0, fill[:, None])
+    beside = beside + np.where(found.drain > 0, 0.0, drain[:, None])
+    tail = np.where(moving > busy[:, None], busy[:, None] / found.rounds, found.fill + found.drain)
+    ends = (_paced(placed, found, busy, moving) + tail + beside).max(axis=1)
+    return np.maximum(busy + fill + drain, ends)  # type: ignore[no-any-return]
+
+
+def _paced(placed: Placed, found: Partial, busy: Floats, moving: Floats) -> Floats:
+    """Cycles of the array and each level, whichever is slower at the time, (n, levels).
+
+    Tiles that a fold streams are used up faster than the one behind which the fold fills and
+    drains: a level between the two is waited for during the stream and waits during the fill.
+    """
+    slower = np.maximum(moving, busy[:, None])
+    known = (found.folds > 1) & np.isfinite(found.rounds).any(axis=1)
+    if placed.hierarchy.movement != "systolic" or placed.hierarchy.load_hidden or not known.any():
+        return slower
+    stream = _steps(placed, found)
+    tiles = np.where(np.isinf(found.rounds), 1.0, found.rounds)
+    folds = np.maximum(found.folds, 1.0)[:, None]
+    used = stream[:, None] / tiles
+    behind = used + (busy - stream)[:, None] / folds
+    load = moving / tiles
+    paced = tiles * np.maximum(load, used) + folds * (
+        np.maximum(load, behind) - np.maximum(load, used)
+    )
+    return np.where((tiles > folds) & known[:, None], np.maximum(paced, slower), slower)
+
+
+def multiplying(placed: Placed, found: Partial) -> Floats:
+    """Cycles of computing as far as tilings are decided, filling and draining with it."""
+    cycles = _steps(placed, found)
+    known = found.folds > 0
+    filling = fold_cycles(placed.hierarchy, np.where(known, found.folds, 1.0), cycles)
+    return cycles + np.where(known, filling, 0.0)
+
+
+def _steps(placed: Placed, found: Partial) -> Floats:
+    steps = (found.counts * np.ceil(found.tile / placed.unrolling.tile - 1e-9)).prod(axis=1)
+    return steps / placed.throughput  # type: ignore[no-any-return]
+
+
+def moving(placed: Placed, level_bytes: Floats) -> Floats:
+    """Cycles of the level that takes longest to move its bytes: (n, levels) to (n,)."""
+    return level_cycles(placed, level_bytes).max(axis=1)  # type: ignore[no-any-return]
+
+
+def level_cycles(placed: Placed, level_bytes: Floats) -> Floats:
+    """Cycles in which each level moves its bytes, (n, levels)."""
+    return level_bytes / placed.level_rates
 
 
 def fold_cycles(hierarchy: Hierarchy, folds: Floats, cycles: Floats) -> Floats:

@@ -12,7 +12,7 @@ from hwmodels.estimators.array.hierarchy import Hierarchy, Level
 from hwmodels.estimators.array.process import multiply_j
 from hwmodels.tensors import TensorName
 from hwmodels.work.kernel import Kernel
-from hwmodels.work.spatial_cost import LevelTraffic, SpatialCost
+from hwmodels.work.spatial_cost import SpatialCost
 
 OPS_PER_ELEMENT: Mapping[str, float] = {
     "softmax": 5.0,  # maximum, subtract, exponential, sum, divide
@@ -66,7 +66,7 @@ def _moved(
         peak_macs_per_cycle=float(hierarchy.places),
         compute_energy_j=compute_j,
         traffic=tuple(
-            _traffic(name, got, put, level) for name, got, put, level in moved if got or put
+            level.traffic(name, got, put) for name, got, put, level in moved if got or put
         ),
     )
 
@@ -104,13 +104,3 @@ def home_of(kernel: Kernel, hierarchy: Hierarchy) -> Level:
             continue
         return level if moved <= level.capacity_bytes else main
     return main
-
-
-def _traffic(tensor: TensorName, read: float, written: float, level: Level) -> LevelTraffic:
-    return LevelTraffic(
-        level=level.name,
-        tensor=tensor,
-        read_bytes=read,
-        write_bytes=written,
-        energy_j=read * level.read_j + written * level.write_j,
-    )

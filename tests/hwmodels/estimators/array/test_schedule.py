@@ -15,10 +15,11 @@ from hwmodels.devices.spatial import LOOPS
 from hwmodels.errors import WorkError
 from hwmodels.estimators.array.estimator import ArrayEstimator
 from hwmodels.estimators.array.hierarchy import Axis, Hierarchy
-from hwmodels.estimators.array.mapping import Mapping, cycles_of, decided
+from hwmodels.estimators.array.mapping import Mapping, decided
 from hwmodels.estimators.array.nest import Nest
 from hwmodels.estimators.array.schedule import Task, schedule
 from hwmodels.estimators.array.search import search, tilings
+from hwmodels.estimators.array.timing import cycles_of
 from hwmodels.estimators.array.traffic import ORDERS, Order, Placed
 from hwmodels.estimators.array.unrolling import unrolling_of
 from hwmodels.formats import catalog

@@ -9,8 +9,9 @@ import pytest
 
 from hwmodels.devices.spatial import Loop
 from hwmodels.estimators.array.hierarchy import Axis, Hierarchy
-from hwmodels.estimators.array.mapping import Mapping, cycles_of, decided
+from hwmodels.estimators.array.mapping import Mapping, decided
 from hwmodels.estimators.array.nest import Nest
+from hwmodels.estimators.array.timing import cycles_of
 from hwmodels.estimators.array.traffic import Crossing, Placed
 from hwmodels.estimators.array.uneven import UnevenMapping, decided_unevenly
 from hwmodels.estimators.array.unrolling import unrolling_of
