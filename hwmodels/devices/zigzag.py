@@ -25,12 +25,15 @@ from hwmodels.yaml_file import read_yaml, yaml_text
 
 CLOCK_MHZ = 200.0
 """Of a file that has none (assumed)."""
+SUM_BITS = 32
+"""Of a partial sum where no register says less: ZigZag's are of the layer, not of the array."""
 OPERANDS: Mapping[str, TensorName] = {"I1": "input", "I2": "weight", "O": "output"}
 """Links of operands where no mapping says others."""
 UNROLLS: Sequence[tuple[Loop, ...]] = (("K", "OX", "OY"), ("C", "FY", "FX"), ("OX", "OY", "K"))
 """Loops of the first axes where no mapping says any (assumed)."""
-GEMM_LOOPS: Mapping[str, Loop] = {"D": "OX", "D0": "OX", "D1": "C", "D2": "K"}
-"""Loops of ZigZag's products, O[D0][D2] += I[D0][D1] W[D1][D2]; D are the rows of a Gemm."""
+GEMM_LOOPS: Mapping[str, Loop] = {"D": "OX", "D0": "OX", "D1": "K", "D2": "C"}
+"""Loops of ZigZag's products; D are the rows of a Gemm. D2 is what is summed: `gemm_l1.yaml`
+unrolls it on the axis that one output register serves."""
 LOOP_WORDS = get_args(Loop)
 
 
@@ -171,12 +174,22 @@ class _Reading:
             "rates": [
                 {
                     "elements": ["int8"],
-                    "accumulator": "int32",
+                    "accumulator": f"int{self._sum_bits()}",
                     **_figure(rate, "GOP/s", "zigzag"),
                 }
             ],
             "array": laid,
         }
+
+    def _sum_bits(self) -> int:
+        """Bits of a partial sum: those that registers at the places have room for, at most 32."""
+        dims = self.found.operational_array.dimensions
+        for memory in self.found.memories.values():
+            if "output" in (self.links.get(operand) for operand in memory.operands):
+                in_place = bool(set(dims) - set(memory.served_dimensions))
+                width = min(memory.size, max(port.bandwidth_max for port in memory.ports))
+                return min(round(width), SUM_BITS) if in_place else SUM_BITS
+        return SUM_BITS
 
     def _vector(self) -> dict[str, object]:
         rate = max(self.found.operational_array.sizes) * self.clock_mhz / 1e3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,8 +26,7 @@ RELEVANT: dict[TensorName, frozenset[Loop]] = {
 REUSES: dict[TensorName, frozenset[Loop]] = {
     name: frozenset(LOOPS) - loops for name, loops in RELEVANT.items()
 }
-ACCUMULATOR_BYTES = {"int16": 2, "int32": 4, "int40": 5, "int48": 6, "fp16": 2, "bf16": 2}
-"""Of a partial sum; 4 of any other accumulator."""
+HALF_FLOATS = ("fp16", "bf16")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +189,13 @@ def _with_bytes(
         input_bytes=input_bytes,
         weight_bytes=weight_bytes,
         output_bytes=output_bytes,
-        partial_bytes=ACCUMULATOR_BYTES.get(kernel.accumulator, 4),
+        partial_bytes=partial_bytes(kernel.accumulator),
         register_bytes=catalog.format(kernel.weight_element).element.bits / 8,
     )
+
+
+def partial_bytes(accumulator: str) -> float:
+    """Bytes of a partial sum: those of an integer's width, 2 of half floats, else 4."""
+    if match := re.match(r"int(\d+)", accumulator):
+        return int(match[1]) / 8
+    return 2.0 if accumulator.startswith(HALF_FLOATS) else 4.0

@@ -142,3 +142,30 @@ def test_of_a_key_that_stands_twice_the_last_counts_as_in_zigzags_reader(tmp_pat
 def test_a_device_without_an_array_is_no_accelerator() -> None:
     with pytest.raises(DeviceError, match=r"h100-sxm: only devices with an `array`"):
         zigzag_text(load_device("h100-sxm"))
+
+
+@pytest.mark.parametrize(
+    ("bits", "served", "name"), [(16, "[D2]", "int16"), (24, "[]", "int24"), (64, "[]", "int32"),
+                                 (16, "[D1, D2]", "int32")]
+)  # fmt: skip
+def test_sums_are_as_wide_as_the_registers_at_the_places(
+    tmp_path: Path, bits: int, served: str, name: str
+) -> None:
+    register = f"""
+  sums:
+    size: {bits}
+    latency: 1
+    operands: [O]
+    ports: [{{type: read_write, bandwidth_max: 64}}]
+    served_dimensions: {served}
+"""
+    device = read(tmp_path, SMALL.replace("\n  sram:", f"{register}  sram:"), MAPPING)
+    (rate,) = device.unit("matrix").rates
+    assert rate.accumulator == name
+
+
+def test_the_loops_of_its_products_are_rows_columns_and_what_is_summed(tmp_path: Path) -> None:
+    mapping = MAPPING.replace("K, 4", "D1, 4").replace("C, 8", "D2, 8")
+    array = read(tmp_path, SMALL, mapping).unit("matrix").array
+    assert array is not None
+    assert [axis.unrolls for axis in array.axes] == [("K",), ("C",)]

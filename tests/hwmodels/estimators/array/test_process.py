@@ -14,6 +14,7 @@ from hwmodels.devices.load import load_device
 from hwmodels.devices.quantity import SourcedValue
 from hwmodels.errors import CircuitError
 from hwmodels.estimators.array.estimator import ArrayEstimator
+from hwmodels.estimators.array.nest import partial_bytes
 from hwmodels.estimators.array.process import area_by_part, device_area_mm2, level_joules
 from hwmodels.formats import catalog
 from hwmodels.formats.accumulator import accumulator
@@ -101,3 +102,11 @@ def test_a_memory_that_no_circuit_holds_for_is_named() -> None:
     odd = replace(device, memories=(device.memories[0], wide, *device.memories[2:]))
     with pytest.raises(CircuitError, match=r"memories: scratchpad: .*or give its `energy`"):
         level_joules(odd, wide)
+
+
+@pytest.mark.parametrize(
+    ("name", "wide"), [("int32", 4), ("int20", 2.5), ("int16:saturate", 2), ("int40", 5),
+                       ("fp32", 4), ("fp16", 2), ("fp16:chunk8", 2)]
+)  # fmt: skip
+def test_a_partial_sum_takes_the_bytes_of_its_accumulator(name: str, wide: float) -> None:
+    assert partial_bytes(name) == wide
