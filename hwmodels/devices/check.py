@@ -102,6 +102,12 @@ def _levels(device: Device, array: SpatialArray) -> Iterator[str]:
                 f"memories.{index}.technology: unknown {memory.technology!r}; expected "
                 f"{', '.join(str(name) for name in TECHNOLOGIES if name)}"
             )
+        word = memory.word_bytes
+        if word is not None and word.value > memory.capacity_bytes.value:
+            yield (
+                f"memories.{index}.word: {word.value:g} B is more than {memory.name} holds "
+                f"({memory.capacity_bytes.value:g} B)"
+            )
     main = device.main_memory
     if missing := [name for name in ("input", "weight", "output") if name not in main.holds]:
         yield (

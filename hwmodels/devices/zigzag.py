@@ -40,6 +40,14 @@ LOOP_WORDS = get_args(Loop)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Port:
     bandwidth_max: Annotated[float, Field(gt=0)]
+    bandwidth_min: Annotated[float, Field(gt=0)] | None = None
+
+    def __post_init__(self) -> None:
+        if self.bandwidth_min is not None and self.bandwidth_min > self.bandwidth_max:
+            raise ValueError(
+                f"bandwidth_min {self.bandwidth_min:g} is above bandwidth_max "
+                f"{self.bandwidth_max:g}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +258,10 @@ class _Reading:
         for key, cost in (("energy", memory.r_cost), ("write_energy", memory.w_cost)):
             if cost:
                 written[key] = _figure(cost / (width / 8), "pJ/B", "zigzag")
+        # Ports share one word here, the narrowest; bits below a byte round nothing.
+        words = [port.bandwidth_min for port in memory.ports if port.bandwidth_min]
+        if words and min(words) >= 8:
+            written["word"] = _figure(min(words) / 8, "B", "zigzag")
         return written
 
 
@@ -298,6 +310,7 @@ def _zigzag_memory(memory: Memory, clock_hz: float, dims: Mapping[str, str]) -> 
     bits = max(round(8 * memory.bandwidth_bytes_per_s.value / clock_hz), 1)
     read = memory.energy_per_byte_j.value if memory.energy_per_byte_j else 0.0
     write = memory.write_energy_per_byte_j
+    word = memory.word_bytes
     return {
         "size": round(8 * memory.capacity_bytes.value),
         "r_cost": read * 1e12 * bits / 8,
@@ -309,7 +322,7 @@ def _zigzag_memory(memory: Memory, clock_hz: float, dims: Mapping[str, str]) -> 
             {
                 "name": "rw_port_1",
                 "type": "read_write",
-                "bandwidth_min": bits,
+                "bandwidth_min": min(round(8 * word.value) if word else 8, bits),
                 "bandwidth_max": bits,
                 "allocation": [f"{one}, {way}" for one in held for way in _ways(one)],
             }

@@ -134,6 +134,7 @@ def _level(memory: Memory, device: Device) -> Level:
         read_j=read,
         write_j=write,
         double_buffered=_buffered(memory),
+        word_bytes=memory.word_bytes.value if memory.word_bytes else 0.0,
     )
 
 

@@ -185,6 +185,10 @@ def _a_tensor_without_a_home(content: dict[str, Any]) -> None:
     content["memories"][0]["holds"] = ["input", "weight"]
 
 
+def _a_word_wider_than_its_memory(content: dict[str, Any]) -> None:
+    content["memories"][-1]["word"] = content["memories"][0]["capacity"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -193,6 +197,7 @@ def _a_tensor_without_a_home(content: dict[str, Any]) -> None:
         (_moves_without_a_tensor, r"`stationary` \(input, weight or output\) goes with"),
         (_three_axes, r"a systolic array has two axes, rows first; got 3"),
         (_on_an_axis_that_is_not_there, r"memories\.4\.per: unknown axes lanes; the array has"),
+        (_a_word_wider_than_its_memory, r"memories\.4\.word: 8\S* B is more than"),
         (_a_tensor_without_a_home, r"memories\.0\.holds: output missing: every tensor has a"),
     ],
 )

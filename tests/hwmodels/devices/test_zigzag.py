@@ -11,6 +11,9 @@ from hwmodels.devices.device import Device
 from hwmodels.devices.load import load_device
 from hwmodels.devices.zigzag import device_text, zigzag_text
 from hwmodels.errors import DeviceError
+from hwmodels.estimators.array.hierarchy import Hierarchy
+from hwmodels.estimators.array.nest import Nest
+from hwmodels.estimators.array.schedule import Task, schedule
 
 SMALL = """
 name: Small One
@@ -78,6 +81,9 @@ def test_sizes_widths_and_costs_have_the_units_of_a_device_file(tmp_path: Path) 
     assert sram.energy_per_byte_j.value == pytest.approx(16e-12 / 16)  # of 128 bits
     assert dram.write_energy_per_byte_j is not None
     assert dram.write_energy_per_byte_j.value == pytest.approx(900e-12 / 8)
+    assert dram.word_bytes is not None
+    assert sram.word_bytes is not None
+    assert (dram.word_bytes.value, sram.word_bytes.value) == (8, 8)  # the narrowest access
     assert (register.per, sram.per) == (("D1", "D2"), ())
     assert (register.holds, sram.holds) == (("weight",), ("input", "output"))
     assert (register.double_buffered, sram.double_buffered) == (False, True)
@@ -86,6 +92,17 @@ def test_sizes_widths_and_costs_have_the_units_of_a_device_file(tmp_path: Path) 
     assert [axis.unrolls for axis in array.axes] == [("K",), ("C",)]
     assert 2 * device.energy_per_op_j("int8") == pytest.approx(0.5e-12)
     assert all(figure.kind == "assumed" for figure in device.figures)
+
+
+def test_a_tile_moves_whole_words(tmp_path: Path) -> None:
+    """A row of one byte from a memory of eight: the widths of both are the file's."""
+    hierarchy = Hierarchy.of(read(tmp_path, SMALL, MAPPING))
+    nest = Nest(sizes=(1, 1, 4, 8, 1, 1, 1, 1))
+    moved = {
+        (one.level, one.tensor): one.read_bytes + one.write_bytes
+        for one in schedule(hierarchy, Task(nest=nest)).cost.traffic
+    }
+    assert (moved["dram", "weight"], moved["dram", "input"], moved["dram", "output"]) == (32, 8, 8)
 
 
 def test_a_systolic_array_has_its_rows_first(tmp_path: Path) -> None:
@@ -104,6 +121,9 @@ def test_what_is_written_reads_as_the_same_hierarchy(tmp_path: Path) -> None:
         assert ours.bandwidth_bytes_per_s.value == pytest.approx(
             theirs.bandwidth_bytes_per_s.value
         )
+        assert ours.word_bytes is not None
+        assert theirs.word_bytes is not None
+        assert ours.word_bytes.value == theirs.word_bytes.value
         assert (ours.holds, ours.double_buffered) == (theirs.holds, theirs.double_buffered)
         assert len(ours.per) == len(theirs.per)
 
@@ -122,6 +142,11 @@ def test_cores_are_one_more_dimension() -> None:
         (("operands: [I2]", "operands: [I7]"), None, r"memories\.reg\.operands: unknown operand"),
         (("  dimensions", "  is_imc: true\n  dimensions"), None, r"compute in memory"),
         (("size: 16", "size: 0"), None, r"memories\.reg\.size"),
+        (
+            ("min: 64, bandwidth_max: 128", "min: 256, bandwidth_max: 128"),
+            None,
+            r"bandwidth_min 256 is above bandwidth_max 128",
+        ),
         (("", ""), MAPPING.replace("K, 4", "Z, 4"), r"mapping\.yaml: D1: loop 'Z' is none"),
         (("", ""), MAPPING.replace("W: I2, ", ""), r"memory_operand_links: expected I, W and O"),
         (("", ""), "[]", r"mapping\.yaml: expected a list of layers, got none"),
