@@ -117,6 +117,7 @@ class LoadedModel:
         samples: int = 16,
         compute: Literal["cpu", "cuda"] = "cpu",
         accumulator: str | None = None,
+        reference: Formats | None = None,
     ) -> Evaluation:
         """Emulated quality against full precision: divergence in nats, flips, the task's metric.
 
@@ -127,6 +128,8 @@ class LoadedModel:
             compute: where the network runs.
             accumulator: of the products, as `hwmodels.formats.accumulator.accumulator` names it
                 (`int20`, `fp16`, `e6m9:zero:chunk16`); float32 unless given.
+            reference: what every site takes of the network that it is compared with, instead of
+                full precision; `.ratios` are the likelihood ratios between the two.
 
         Raises:
             GraphError: the model has no weights, or an operator that is not supported.
@@ -143,6 +146,7 @@ class LoadedModel:
             compute=compute,
             splits=samples_of(data),
             accumulator=None if accumulator is None else named_accumulator(accumulator),
+            reference=None if reference is None else self.assignment(reference),
         )
 
     def sensitivity(

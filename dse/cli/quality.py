@@ -18,7 +18,20 @@ if TYPE_CHECKING:
     from dse.evaluate.model import Evaluation
     from dse.evaluate.tasks.schema import TaskEntry
     from dse.evaluate.tasks.score import TaskResult
+    from dse.graph.ir.assignment import Assignment
+    from dse.model import Model as Opened
     from dse.space.schema import QualityOf
+
+
+ASSIGNMENTS = (".json", ".onnx")
+"""Files that hold an assignment."""
+
+RATIOS = {
+    "acceptance": "acceptance", "acceptance_stderr": "acceptance_stderr",
+    "mean_log_ratio": "mean_log", "log_ratio_p1": "low_log", "log_ratio_p99": "high_log",
+    "effective_share": "effective",
+}  # fmt: skip
+"""Columns of the likelihood ratios."""
 
 
 class Method(StrEnum):
@@ -77,6 +90,14 @@ def evaluate(
             "of float32.",
         ),
     ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|A.json",
+            help="Compare with this network instead of full precision, and print the likelihood "
+            "ratios between the two.",
+        ),
+    ] = None,
     output: OutputName = None,
     kind: Kind = None,
     compute: Annotated[Compute, typer.Option(help="Where the network runs.")] = Compute.cpu,
@@ -85,14 +106,14 @@ def evaluate(
     """Emulate a format or an assignment, measure quality."""
     if (format is None) == (assignment is None):
         raise typer.BadParameter("give either --format or --assignment")
+    if reference is not None and tasks is not None:
+        raise typer.BadParameter("--reference compares outputs, --tasks scores answers: give one")
     from dse.data import check_source, source_ranks  # noqa: PLC0415
     from dse.evaluate.model import evaluate_model  # noqa: PLC0415
     from dse.evaluate.tasks.run import evaluate_tasks  # noqa: PLC0415
     from dse.evaluate.tasks.schema import load_tasks  # noqa: PLC0415
     from dse.model import open_model  # noqa: PLC0415
-    from dse.predict import load_assignment  # noqa: PLC0415
     from dse.space.schema import Data  # noqa: PLC0415
-    from dse.space.uniform import uniform_assignment  # noqa: PLC0415
     from hwmodels.formats import accumulator as accumulators  # noqa: PLC0415
 
     screen: Screen = context.obj
@@ -101,11 +122,11 @@ def evaluate(
     source = data_of(model, data or _text_of(entries))
     check_source(source)
     opened = open_model(model, ranks=source_ranks(source))
-    if assignment is not None:
-        chosen = load_assignment(assignment, opened.graph)
-    else:
-        analysis = opened.analysis
-        chosen = uniform_assignment(analysis.regions, str(format), analysis.ties)
+    chosen = _assignment(opened, str(assignment or format), is_file=assignment is not None)
+    other = None
+    if reference is not None:
+        named = Path(reference).suffix in ASSIGNMENTS
+        other = _assignment(opened, reference, is_file=named)
     if entries:
         rows = evaluate_tasks(
             opened.analysis, chosen, entries, Data(source=source), compute=compute.value,
@@ -120,6 +141,7 @@ def evaluate(
         compute=compute.value,
         quality=quality_of(output, kind),
         accumulator=adding,
+        reference=other,
     )
     _print(screen, format or str(assignment), found, as_json=json)
     if found.verdict:
@@ -246,6 +268,16 @@ def _print_tasks(screen: Screen, found: Iterable[TaskResult], *, as_json: bool) 
     screen.table(Rows(columns=columns, rows=rows), as_json=as_json)
 
 
+def _assignment(opened: Opened, named: str, *, is_file: bool) -> Assignment:
+    """The assignment of a file, or that of a scheme or format everywhere."""
+    from dse.predict import load_assignment  # noqa: PLC0415
+    from dse.space.uniform import uniform_assignment  # noqa: PLC0415
+
+    if is_file:
+        return load_assignment(Path(named), opened.graph)
+    return uniform_assignment(opened.analysis.regions, named, opened.analysis.ties)
+
+
 def data_of(model: str, given: str | None) -> str:
     """The data of a model: what was given, or what its zoo entry has.
 
@@ -267,15 +299,14 @@ def data_of(model: str, given: str | None) -> str:
 def _print(screen: Screen, label: str, found: Evaluation, *, as_json: bool) -> None:
     metric = found.task.metric or "metric"
     quality, whole = found.quantized, found.reference
-    screen.table(
-        Rows(
-            columns=("assignment", "loss", "stderr", "p99_loss", "flip_rate", metric,
-                     f"reference_{metric}", "samples"),
-            rows=((label, quality.loss, quality.stderr, quality.p99, quality.flip_rate,
-                   quality.metric, whole.metric, quality.samples),),
-        ),
-        as_json=as_json,
-    )  # fmt: skip
+    values = {
+        "assignment": label, "loss": quality.loss, "stderr": quality.stderr,
+        "p99_loss": quality.p99, "flip_rate": quality.flip_rate, metric: quality.metric,
+        f"reference_{metric}": whole.metric, "samples": quality.samples,
+    }  # fmt: skip
+    if found.ratios is not None:
+        values |= {name: getattr(found.ratios, of) for name, of in RATIOS.items()}
+    screen.table(Rows(columns=tuple(values), rows=(tuple(values.values()),)), as_json=as_json)
     if not as_json:
         for output in found.task.outputs:
             screen.remark(f"output {output}")

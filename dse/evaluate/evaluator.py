@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from dse.evaluate.hurdle import Hurdle
 from dse.evaluate.metric import Inputs, Metric, Run
 from dse.evaluate.outputs.task import Task
 from dse.evaluate.quality import Quality, summarise
+from dse.evaluate.ratios import BatchRatios, Ratios, summarise_ratios
 from dse.evaluate.reference import (
     BatchScore,
     DistributionReference,
@@ -45,6 +46,7 @@ from hwmodels.formats.accumulator import Accumulator
 from hwmodels.formats.quantizer import Quantizer
 
 SplitName = Literal["calibration", "search", "report"]
+Read = TypeVar("Read")
 SMALL_BYTES = 256 << 20
 """Values of a batch up to which batches run side by side, which takes memory for each."""
 TRACE_BYTES = 2 << 30
@@ -53,7 +55,7 @@ TRACE_BYTES = 2 << 30
 
 @dataclass(slots=True, kw_only=True)
 class _Batch:
-    """One batch with what the full-precision run left."""
+    """One batch with what the run left that others are compared with."""
 
     references: tuple[DistributionReference | RegressionReference, ...]
     """One an output of the task."""
@@ -66,8 +68,15 @@ class _Batch:
         scores = [one.score(outputs[one.output.value]) for one in self.references]
         return combined(scores, self._weights)
 
+    def ratios(self, outputs: Mapping[str, Tensor]) -> BatchRatios | None:
+        """Likelihood ratios of the first output that is a distribution; None without one."""
+        for one in self.references:
+            if isinstance(one, DistributionReference):
+                return one.ratios(outputs[one.output.value])
+        return None
+
     def own_score(self) -> BatchScore:
-        """Full precision against itself."""
+        """The reference against itself."""
         return combined([one.own_score() for one in self.references], self._weights)
 
     @property
@@ -100,6 +109,8 @@ class Evaluator:
     """Kept of runs on the search split, all batches together."""
     accumulator: Accumulator | None = None
     """Of every product that it can stand in; None: float32, as torch adds."""
+    compared: Assignment | None = None
+    """The network that others are compared with, its sums in float32; None: full precision."""
     macs: int = 0
     _batches: dict[SplitName, list[_Batch]] = field(default_factory=dict)
     _forward_macs: dict[SplitName, int] = field(default_factory=dict)
@@ -131,11 +142,14 @@ class Evaluator:
         return emulators(settled, self.sites, self.calibration, self.weights)
 
     def bound(self, assignment: Assignment) -> dict[str, Quantize]:
-        """All that stands at sites under an assignment."""
-        self.prepare(assignment)
-        found = bound(assignment, self.sites, self.calibration, self.weights)
+        """All that stands at sites under an assignment, and the sums of its products."""
+        found = self._at_sites(assignment)
         # Full precision, without a site, is what everything is compared with.
         return {**found, **self.sums(found)[0]} if assignment.sites else found
+
+    def _at_sites(self, assignment: Assignment) -> dict[str, Quantize]:
+        self.prepare(assignment)
+        return bound(assignment, self.sites, self.calibration, self.weights)
 
     def sums(self, at_sites: Mapping[str, Quantize]) -> tuple[dict[str, Quantize], dict[str, str]]:
         """The sums in the accumulator, and why other products keep theirs, by node.
@@ -182,8 +196,19 @@ class Evaluator:
             return quality
         return self._summary(scores | self._scored(rest, bound))
 
+    def ratios(self, assignment: Assignment, split: SplitName) -> Ratios | None:
+        """Likelihood ratios between the reference and an assignment that draws from its outputs.
+
+        They are those of the first output that is a distribution; None where there is none.
+        """
+        bound = self.bound(assignment)
+        found = self._read(self._prefix(split, None), bound, _Batch.ratios)
+        there = [found[number] for number in sorted(found)]
+        ratios = [one for one in there if one is not None]
+        return summarise_ratios(ratios) if ratios else None
+
     def reference(self, split: SplitName) -> Quality:
-        """The quality of full precision on a split: no loss, and the metric that it reaches."""
+        """The quality of the reference on a split: no loss, and the metric that it reaches."""
         if self.metric is not None:
             scores = self._reference_scores(self.metric, split, None)
             return self.metric.quality(scores, scores)
@@ -261,15 +286,24 @@ class Evaluator:
         self, some: Mapping[int, _Batch], bound: Mapping[str, Quantize]
     ) -> dict[int, BatchScore]:
         """Batches by number -> how far the quantized network is off there."""
+        return self._read(some, bound, _Batch.score)
 
-        def scored(item: tuple[int, _Batch]) -> tuple[int, BatchScore, int]:
+    def _read(
+        self,
+        some: Mapping[int, _Batch],
+        bound: Mapping[str, Quantize],
+        read: Callable[[_Batch, Mapping[str, Tensor]], Read],
+    ) -> dict[int, Read]:
+        """Batches by number -> what is read off the quantized network's outputs there."""
+
+        def executed(item: tuple[int, _Batch]) -> tuple[int, Read, int]:
             number, batch = item
             execution = self.program.rerun(batch.trace, bound, kept=batch.kept)
-            return number, batch.score(execution.outputs), execution.macs
+            return number, read(batch, execution.outputs), execution.macs
 
-        found = side_by_side(scored, some.items(), threads=self._threads)
+        found = side_by_side(executed, some.items(), threads=self._threads)
         self.macs += sum(macs for _, _, macs in found)
-        return {number: score for number, score, _ in found}
+        return {number: result for number, result, _ in found}
 
     @property
     def _threads(self) -> int:
@@ -342,6 +376,10 @@ class Evaluator:
         trace = self.program.trace(batch.feeds, keep_bytes=keep_bytes)
         execution = trace.execution
         self.macs += execution.macs
+        kept = Kept(tensors=RecentTensors(0))
+        if self.compared is not None:
+            execution = self.program.rerun(trace, self._at_sites(self.compared), kept=kept)
+            self.macs += execution.macs
         task = self.task
         references = tuple(
             reference_of(
@@ -353,7 +391,6 @@ class Evaluator:
             )
             for output in task.outputs
         )
-        kept = Kept(tensors=RecentTensors(0))
         return _Batch(references=references, trace=trace, kept=kept)
 
     def _settle(self, found: Sequence[_Batch], split: SplitName) -> None:

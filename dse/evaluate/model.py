@@ -12,6 +12,7 @@ from dse.data.layout import Arrays
 from dse.evaluate.findings import verdict
 from dse.evaluate.outputs.task import Task
 from dse.evaluate.quality import Quality
+from dse.evaluate.ratios import Ratios
 from dse.evaluate.ruin import ConstantAnswer
 from dse.evaluate.setup import UNSAID, build_evaluator
 from dse.graph.ir.assignment import Assignment
@@ -23,13 +24,16 @@ from hwmodels.formats.accumulator import Accumulator
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """An assignment against full precision on the report split."""
+    """An assignment against full precision, or another network, on the report split."""
 
     task: Task
     quantized: Quality
     reference: Quality
     constant: ConstantAnswer
     """Loss of a network that answers the same to every input."""
+    ratios: Ratios | None = None
+    """Likelihood ratios between a reference that was given and the assignment, where outputs have
+    a distribution."""
     sums: int = 0
     """Products whose sum a given accumulator forms."""
     other_sums: Mapping[str, int] = field(default_factory=dict)
@@ -51,6 +55,7 @@ def evaluate_model(
     quality: QualityOf = UNSAID,
     splits: Splits | Arrays | None = None,
     accumulator: Accumulator | None = None,
+    reference: Assignment | None = None,
 ) -> Evaluation:
     """Emulate an assignment on the report split; scales come from the calibration split.
 
@@ -63,18 +68,21 @@ def evaluate_model(
         quality: what the user says about the outputs.
         splits: the samples themselves, or arrays of them as the graph takes them, instead of
             those that `data` names.
-        accumulator: of every product that it can stand in, instead of float32.
+        accumulator: of every product of the assignment that it can stand in, instead of float32.
+        reference: the network that it is compared with, instead of full precision: the trainer of
+            a policy whose rollouts run quantized, the target of a quantized draft.
 
     Raises:
         GraphError: no weights, or operators that cannot be executed.
         AssignmentError: no product can take the accumulator.
         DataError: data that do not fit the graph.
     """
+    pairs = (*assignment, *(reference or ()))
     evaluator = build_evaluator(
         analysis,
         data,
-        analysis.sites_with(key for key, _ in assignment),
-        tuple(assignment),
+        analysis.sites_with(key for key, _ in pairs),
+        pairs,
         folder=folder,
         compute=compute,
         quality=quality,
@@ -82,6 +90,7 @@ def evaluate_model(
         splits=splits,
     )
     evaluator.accumulator = accumulator
+    evaluator.compared = reference
     sums, kept = evaluator.sums(evaluator.bound(assignment))
     return Evaluation(
         sums=len(sums),
@@ -90,4 +99,5 @@ def evaluate_model(
         quantized=evaluator.measure(assignment, "report"),
         reference=evaluator.reference("report"),
         constant=evaluator.constant("report"),
+        ratios=evaluator.ratios(assignment, "report") if reference is not None else None,
     )

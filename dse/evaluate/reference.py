@@ -1,4 +1,4 @@
-"""Full-precision outputs of one batch, and how far another run's outputs are from them.
+"""Outputs of one batch in full precision, or of another network, and a run's distance from them.
 
 What the reference leaves undefined is left out: classes that it suppresses with -inf, positions
 that are NaN (padding), positions whose label is negative. Where only the other run is undefined
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dse.evaluate.outputs.output import Output
+from dse.evaluate.ratios import BatchRatios, batch_ratios
 
 ROUNDING = 1e-7
 """Relative differences that float32 makes of nothing."""
@@ -102,6 +103,11 @@ class DistributionReference:
             flips=zeros.clone(),
             metric=self._metric(self.log_probabilities, self.top),
         )
+
+    def ratios(self, x: Tensor) -> BatchRatios:
+        """Likelihood ratios of what another run's tensor on the same batch would draw."""
+        log_q = torch.log_softmax(self.output.scores(x, self.samples), dim=-1)
+        return batch_ratios(self.log_probabilities, log_q, self.kept)
 
     def divergence_of(self, log_q: Tensor) -> Tensor:
         """(samples,) mean divergence from one distribution (classes,) at every position."""
