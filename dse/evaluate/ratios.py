@@ -37,7 +37,7 @@ class Ratios:
     low_log: float
     """Of log p/q the first percentile: one token in a hundred is as overrated by q."""
     high_log: float
-    """The 99th percentile: what an importance weight must be clipped at to touch one in a hundred."""
+    """The 99th percentile: clipping importance weights here touches one token in a hundred."""
     effective: float
     """Share of drawn tokens that weighted averages are worth; 0 where q never draws what p may."""
     acceptance: float
