@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -99,13 +100,13 @@ def _repeats(field: Location, item: ErrorDetails, others: list[Location]) -> boo
 
 def _words(adapter: TypeAdapter[Any], field: Location, item: ErrorDetails) -> str:
     if item["type"] in UNKNOWN_KEY:
-        known = _known_keys(adapter, field[:-1])
+        known = list(known_entries(adapter, field[:-1]))
         listed = f" (known: {', '.join(known)})" if known else ""
         return f"unknown key{nearest(str(field[-1]), known)}{listed}"
     if item["type"] == "missing":
         return "missing; it is required"
     if item["type"] in ("model_type", "dataclass_type", "model_attributes_type", "dict_type"):
-        keys = ", ".join(_known_keys(adapter, field))
+        keys = ", ".join(known_entries(adapter, field))
         return f"expected a mapping{f' with the keys {keys}' if keys else ''}{_came(item)}"
     message = item["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
     return f"{message}{_came(item)}{_nearest_literal(item)}"
@@ -131,14 +132,19 @@ def _nearest_literal(item: ErrorDetails) -> str:
     return nearest(str(item["input"])[:LONGEST_VALUE], known)
 
 
-def _known_keys(adapter: TypeAdapter[Any], field: Location) -> list[str]:
-    """Keys that are valid inside a field, read off the JSON schema."""
-    schema = adapter.json_schema()
+def known_entries(adapter: TypeAdapter[Any], field: Location) -> dict[str, Schema]:
+    """Keys that are valid inside a field with the JSON schema of each."""
+    schema = _schema(adapter)
     definitions = schema.get("$defs", {})
     here: Schema = _resolved(schema, definitions)
     for part in field:
         here = _resolved(_inside(here, part), definitions)
-    return list(_keys(here, definitions))
+    return dict(_entries(here, definitions))
+
+
+@cache
+def _schema(adapter: TypeAdapter[Any]) -> Schema:
+    return adapter.json_schema()
 
 
 def _inside(schema: Schema, part: int | str) -> Schema:
@@ -148,12 +154,13 @@ def _inside(schema: Schema, part: int | str) -> Schema:
     return found if isinstance(found, Mapping) else {}
 
 
-def _keys(schema: Schema, definitions: Schema) -> Iterator[str]:
+def _entries(schema: Schema, definitions: Schema) -> Iterator[tuple[str, Schema]]:
     for key, inner in schema.get("properties", {}).items():
+        found = _resolved(inner, definitions)
         if key == INLINE:
-            yield from _keys(_resolved(inner, definitions), definitions)
+            yield from _entries(found, definitions)
         else:
-            yield key
+            yield key, found
 
 
 def _resolved(schema: Schema, definitions: Schema) -> Schema:

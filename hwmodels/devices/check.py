@@ -6,10 +6,9 @@ import math
 from collections.abc import Iterator
 
 from hwmodels.circuits.dram import DRAM
-from hwmodels.devices.device import Device, Rate
+from hwmodels.devices.device import Device
 from hwmodels.devices.npu import Npu
 from hwmodels.devices.spatial import CORES, SpatialArray
-from hwmodels.formats.encodings import ENCODINGS
 
 # Least operations per cycle and core, by kind of device and role of the unit: a tensor core has
 # 256 (TF32 of an RTX 3090) to 3e4 (FP4 of a B200), a vector unit 128 or 256, a processor has 1.
@@ -174,21 +173,18 @@ def _npu(device: Device) -> Iterator[str]:
 
 def _walked_rates(device: Device, npu: Npu) -> Iterator[str]:
     """Rates that the steps over a micro-block contradict."""
-    unit, blocks = device.unit("matrix"), npu.blocks
+    unit = device.unit("matrix")
     for one in (step for step in npu.steps if step.walk == "depth"):
-        macs = math.prod(blocks.micro[0]) * blocks.cores * one.inputs / one.cycles
+        macs = npu.macs_per_cycle(one.bits)
         walked = 2 * macs * unit.clock_hz.value
-        fitting = [rate.ops_per_s.value for rate in unit.rates if _widest(rate) == one.bits]
+        fitting = [
+            rate.ops_per_s.value for rate in unit.rates if rate.widest_input_bits == one.bits
+        ]
         if fitting and not 1 / SHAPE_TOLERANCE <= max(fitting) / walked <= SHAPE_TOLERANCE:
             yield (
                 f"npu.steps: walking by depth over inputs of {one.bits} bits is {macs:g} MACs a "
                 f"cycle, {walked:.4g} op/s, and the fastest rate for them {max(fitting):.4g} op/s"
             )
-
-
-def _widest(rate: Rate) -> int:
-    """Bits of the widest input of a rate; 0 where one is no known element."""
-    return max((round(ENCODINGS[one].bits) for one in rate.input if one in ENCODINGS), default=0)
 
 
 def _least_block(npu: Npu) -> Iterator[str]:

@@ -33,6 +33,7 @@ from hwmodels.devices.quantity import (
     Watts,
 )
 from hwmodels.devices.spatial import SpatialArray
+from hwmodels.formats.encodings import ENCODINGS
 from hwmodels.tensors import TensorName
 from hwmodels.validation import INLINE, Entry
 
@@ -124,6 +125,12 @@ class Rate(Entry):
     def accepts(self, weight: str, input_: str) -> bool:
         """Whether the unit multiplies these two elements."""
         return weight in self.weight and input_ in self.input
+
+    @property
+    def widest_input_bits(self) -> int:
+        """Bits of the widest input; 0 where none is a known element."""
+        known = (ENCODINGS[one].bits for one in self.input if one in ENCODINGS)
+        return max(map(round, known), default=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,21 +18,16 @@ from __future__ import annotations
 import copy
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
+from hwmodels.devices.content import Content, Figure, figures_in, path_in_file
 from hwmodels.devices.device import Device
-from hwmodels.devices.figures import marks
-from hwmodels.devices.load import DEVICES, checked_device, device_names, load_device
+from hwmodels.devices.load import checked_device, device_content, device_names, load_device
 from hwmodels.devices.quantity import UNITS, Kind
 from hwmodels.errors import DeviceError, nearest
 from hwmodels.formats.encodings import ENCODINGS
-from hwmodels.yaml_file import SUFFIXES, read_yaml, yaml_text
-
-Content = dict[str, Any]
-Figure = dict[str, Any]
+from hwmodels.yaml_file import yaml_text
 
 NONE = "none"
 """Answer for a rate, link or price that the device does not have."""
@@ -50,11 +45,6 @@ ALIASES = ("cores", "clock", "memory.capacity", "memory.bandwidth", "link.bandwi
 VECTOR = "vector."
 DROPPED = ("validation", "measurements", "corrections", "sources", *EXTRA)
 """Sections of the similar device that say nothing of another."""
-ENDINGS = {
-    ".ops_per_s": "", ".energy_per_op_j": "", "energy_per_byte_j": "energy",
-    "_bytes_per_s": "", "_bytes": "", "_hz": "", "_usd_per_h": "", "_mm2": "", "_w": "", "_s": "",
-}  # fmt: skip
-"""Ends of the attributes of `Device`, and what the file has instead; the longest first."""
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 ANSWER = re.compile(r"^\s*([0-9.eE+-]+)\s*([A-Za-z][A-Za-z0-9/]*)?\s*(?:@\s*(.*?)\s*)?$")
 
@@ -146,9 +136,7 @@ class Draft:
             DeviceError: No such device.
         """
         self.like = load_device(like)
-        path = Path(like) if Path(like).suffix in SUFFIXES else DEVICES.path(like)
-        content = read_yaml(path, DeviceError)
-        assert isinstance(content, dict), "load_device has read it"
+        _, content = device_content(like)
         self.known: Content = {key: one for key, one in content.items() if key not in DROPPED}
         self.words: Content = {}
         self.answers: dict[str, Answer] = {}
@@ -159,7 +147,7 @@ class Draft:
     @property
     def keys(self) -> tuple[str, ...]:
         """Everything that may be set."""
-        return (*WORDS, *ALIASES, *EXTRA, *_figures(self.known))
+        return (*WORDS, *ALIASES, *EXTRA, *figures_in(self.known))
 
     def set(self, key: str, text: str, *, unit: str | None = None, source: str = "") -> None:
         """Takes one answer.
@@ -179,7 +167,7 @@ class Draft:
                 f"figures of dse devices {self.like.name}"
             )
         lacking = {"unit": EXTRA.get(key, "TFLOP/s")}
-        figure = _figures(self.known)[paths[0]] if paths else lacking
+        figure = figures_in(self.known)[paths[0]] if paths else lacking
         if UNITS[figure["unit"]][0] == "count":
             unit = figure["unit"]
         given = answer_of(key, text, unit=unit, usual=figure["unit"])
@@ -196,8 +184,8 @@ class Draft:
 
     def paths(self, key: str) -> list[str]:
         """Figures of the file that a key names; none for a rate that the similar device lacks."""
-        figures = _figures(self.known)
-        key = _in_file(key)
+        figures = figures_in(self.known)
+        key = path_in_file(key)
         if key in figures:
             return [key]
         matrix, vector = self._unit("matrix"), self._unit("vector")
@@ -239,16 +227,14 @@ class Draft:
         None for a rate that neither the similar device nor an answer has.
         """
         paths = self.paths(key)
-        return _figures(self.content()).get(paths[0]) if paths else None
+        return figures_in(self.content()).get(paths[0]) if paths else None
 
     def content(self) -> Content:
         """The file's content so far."""
         content = copy.deepcopy(self.known)
-        if self.like.runtime is not None:
-            content["runtime"] = self.like.runtime
         content["title"] = self.words.get("name", self.like.title)
         content |= self.words
-        for path, figure in _figures(content).items():
+        for path, figure in figures_in(content).items():
             self._fill(path, figure)
         _assume_groups(content.get("npu"), f"taken over from {self.like.name}")
         self._add_rates(content)
@@ -288,7 +274,7 @@ class Draft:
 
     def _rate_factor(self, unit: str) -> tuple[float, str]:
         start = f"units.{unit}.rates."
-        given = [path for path in _figures(self.known) if path.startswith(start)
+        given = [path for path in figures_in(self.known) if path.startswith(start)
                  and self.answers.get(path, Answer(value=None)).value]  # fmt: skip
         if given:
             logs = [math.log(self._ratio(path)) for path in given]
@@ -298,7 +284,7 @@ class Draft:
         return self._speed(unit), ", operations a core and cycle"
 
     def _speed(self, unit: str) -> float:
-        axes = [path for path in _figures(self.known) if path.startswith(f"units.{unit}.array.")]
+        axes = [path for path in figures_in(self.known) if path.startswith(f"units.{unit}.array.")]
         return math.prod(
             self._ratio(path) for path in (f"units.{unit}.count", f"units.{unit}.clock", *axes)
         )
@@ -308,7 +294,7 @@ class Draft:
         given = self.answers.get(path)
         if given is None or given.value is None:
             return 1.0
-        known = _figures(self.known)[path]
+        known = figures_in(self.known)[path]
         before = float(known["value"]) * UNITS[known["unit"]][1]
         return given.value * UNITS[given.unit][1] / before
 
@@ -389,14 +375,6 @@ def architecture_of(text: str) -> tuple[str, float]:
     return family, number
 
 
-def _in_file(key: str) -> str:
-    """A path as `dse devices NAME` prints it, which adds units, as the file has it."""
-    for ending, instead in ENDINGS.items():
-        if key.endswith(ending):
-            return f"{key.removesuffix(ending)}{instead}"
-    return key
-
-
 def _element(key: str) -> str:
     name = key.removeprefix(VECTOR)
     return ELEMENTS.get(name, name)
@@ -417,24 +395,6 @@ def _number_of(value: float) -> int | float:
     return int(rounded) if rounded.is_integer() else rounded
 
 
-def _figures(content: object, path: str = "") -> dict[str, Figure]:
-    """Figures of a file's content by path; they are the content's own, to be changed."""
-    return dict(_walk(content, path))
-
-
-def _walk(content: object, path: str) -> Iterator[tuple[str, Figure]]:
-    if isinstance(content, dict):
-        if "value" in content and "unit" in content:
-            yield path, content
-            return
-        for key, inner in content.items():
-            if key not in ("sources", "measurements", "corrections"):
-                yield from _walk(inner, f"{path}.{key}" if path else str(key))
-    elif isinstance(content, list) and all(isinstance(item, dict) for item in content):
-        for name, item in zip(marks(content, _field), content, strict=True):
-            yield from _walk(item, f"{path}.{name}")
-
-
 def _assume_groups(content: object, source: str) -> None:
     """Marks groups of figures that have one source together: the parts of an NPU."""
     if not isinstance(content, dict):
@@ -443,13 +403,6 @@ def _assume_groups(content: object, source: str) -> None:
         content |= {"kind": "assumed", "source": source}
     for inner in content.values():
         _assume_groups(inner, source)
-
-
-def _field(item: Mapping[str, object], field: str) -> object:
-    """A field of an entry, where `elements` stands for both operands."""
-    if field in ("weight", "input"):
-        return item.get(field) or item.get("elements")
-    return item.get(field)
 
 
 def _drop(content: Content, paths: set[str]) -> None:
@@ -464,13 +417,13 @@ def _drop(content: Content, paths: set[str]) -> None:
 
 
 def _kept(rates: Sequence[Figure], start: str, paths: set[str]) -> list[Figure]:
-    named = [path for path, _ in _walk(list(rates), start)]
+    named = list(figures_in(list(rates), start))
     return [rate for path, rate in zip(named, rates, strict=True) if path not in paths]
 
 
 def _without_bounds(content: Content) -> Content:
     """The content without the similar device's `low` and `high`, which are of its sources."""
-    for figure in _figures(content).values():
+    for figure in figures_in(content).values():
         figure.pop("low", None)
         figure.pop("high", None)
     return content

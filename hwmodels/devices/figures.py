@@ -9,8 +9,8 @@ from typing import Any
 from hwmodels.devices.device import Device
 from hwmodels.devices.quantity import SourcedValue
 
-MARKS = ("name", "weight", "elements")
-"""Fields that tell the entries of a list apart."""
+MARKS = ("name", "weight", "elements", "memory", "walk", "bits")
+"""Fields that tell the entries of a list apart, the first that an entry has."""
 
 
 def figures_of(device: Device) -> dict[str, SourcedValue]:
@@ -65,14 +65,16 @@ def _parts(record: object, path: str) -> list[tuple[str, object]]:
 
 
 def marks(records: Sequence[object], get: Callable[[Any, str], object]) -> list[str]:
-    """A name of every entry of a list; rates of equal weights differ by input or accumulator.
+    """A name of every entry of a list.
+
+    Rates of equal weights differ by input or accumulator, steps of one walk by bits.
 
     Args:
         records: The entries.
         get: Reads a field of one; None where it has none.
     """
     found = [_mark(record, index, get) for index, record in enumerate(records)]
-    for field in ("input", "accumulator"):
+    for field in ("input", "accumulator", "bits"):
         texts = [_text(get(record, field)) for record in records]
         pairs = set(zip(found, texts, strict=True))
         several = {mark for mark in found if sum(one == mark for one, _ in pairs) > 1}

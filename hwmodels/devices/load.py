@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
 from hwmodels.devices.check import absurd_figures
+from hwmodels.devices.content import Content
 from hwmodels.devices.device import Device
 from hwmodels.errors import DeviceError
 from hwmodels.file_catalogue import FileCatalogue
 from hwmodels.validation import validated
 from hwmodels.yaml_file import SUFFIXES, read_yaml
 
-_ADAPTER = TypeAdapter(Device)
+DEVICE_FILE = TypeAdapter(Device)
+"""The reader of a device's content."""
 
 
 def device_names() -> tuple[str, ...]:
@@ -38,24 +39,62 @@ def checked_device(content: object, origin: str) -> Device:
     Raises:
         DeviceError: As `load_device`.
     """
+    return plausible(read_device(content, origin), origin)
+
+
+def read_device(content: object, origin: str) -> Device:
+    """The device of a file's content, whose figures may still contradict each other.
+
+    Raises:
+        DeviceError: Missing or unknown entries, units of another dimension, figures out of range.
+    """
     sources = content.get("sources") if isinstance(content, dict) else None
-    device = validated(
-        _ADAPTER,
+    return validated(
+        DEVICE_FILE,
         content,
         origin,
         DeviceError,
         context=sources if isinstance(sources, dict) else {},
     )
+
+
+def plausible(device: Device, origin: str) -> Device:
+    """The device itself.
+
+    Raises:
+        DeviceError: Figures that contradict each other.
+    """
     if problems := absurd_figures(device):
         raise DeviceError("\n".join(f"{origin}: {problem}" for problem in problems))
     return device
 
 
+def device_content(name_or_path: str | Path) -> tuple[Path, Content]:
+    """The file of a device, and what it holds; a runtime's file is named by its absolute path.
+
+    Raises:
+        DeviceError: A name or file that does not exist, or a file that is no mapping.
+    """
+    named = Path(name_or_path).suffix not in SUFFIXES
+    path = DEVICES.path(str(name_or_path)) if named else Path(name_or_path)
+    content = _content(path)
+    if not isinstance(content, dict):
+        raise DeviceError(f"{path}: expected the mapping of a device file")
+    return path, content
+
+
+def _content(path: Path) -> object:
+    """What a file holds; a runtime's file beside it keeps its place, wherever it is named next."""
+    content = read_yaml(path, DeviceError, what="device file")
+    runtime = content.get("runtime") if isinstance(content, dict) else None
+    if isinstance(runtime, str) and Path(runtime).suffix in SUFFIXES:
+        assert isinstance(content, dict), "it has a runtime"
+        content["runtime"] = str((path.parent / runtime).absolute())
+    return content
+
+
 def _read(path: Path) -> Device:
-    device = checked_device(read_yaml(path, DeviceError, what="device file"), str(path))
-    if device.runtime is not None and Path(device.runtime).suffix in SUFFIXES:
-        return replace(device, runtime=str((path.parent / device.runtime).absolute()))
-    return device
+    return checked_device(_content(path), str(path))
 
 
 DEVICES = FileCatalogue(

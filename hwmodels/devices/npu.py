@@ -8,6 +8,7 @@ channels); times are cycles of the NPU's clock. Each group of figures names its 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -304,6 +305,13 @@ class Npu(Entry):
         """The steps of a walk for inputs of so many bits, or of the next more; None: no such."""
         fitting = [one for one in self.steps if one.walk == walk and one.bits >= bits]
         return min(fitting, key=lambda one: one.bits, default=None)
+
+    def macs_per_cycle(self, bits: int) -> float:
+        """Multiply-accumulates a cycle of a walk by depth over such inputs; 0 without one."""
+        step = self.step("depth", bits)
+        if step is None:
+            return 0.0
+        return math.prod(self.blocks.micro[0]) * self.blocks.cores * step.inputs / step.cycles
 
     def port(self, memory: str) -> Port:
         """The port to a memory of the device that has one (`hwmodels.devices.check`)."""

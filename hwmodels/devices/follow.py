@@ -1,0 +1,82 @@
+"""Figures of a device that follow from others when those are varied."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hwmodels.devices.device import ComputeUnit, Device, Rate
+from hwmodels.devices.npu import Npu
+
+
+def followed(before: Device, after: Device, *, by: str) -> Device:
+    """A varied device with the rates that its cores, clocks, arrays and NPU's steps give.
+
+    A rate is of all cores at the clock; one that was varied itself stays. The area of the die
+    is unknown once cores, arrays or memories on the chip are others.
+
+    Args:
+        before: The device as its file has it.
+        after: The same one with some figures varied.
+        by: Who varied them, for the sources of what follows.
+    """
+    known = {unit.name: unit for unit in before.units}
+    units = tuple(
+        _with_rates(known[unit.name], unit, before.npu, after.npu, by)
+        if unit.name in known
+        else unit
+        for unit in after.units
+    )
+    found = replace(after, units=units)
+    return found if _same_silicon(before, after) else replace(found, area_mm2=None)
+
+
+def _with_rates(
+    before: ComputeUnit, after: ComputeUnit, npu_before: Npu | None, npu_after: Npu | None, by: str
+) -> ComputeUnit:
+    """A unit whose rates that nobody varied are in proportion to what it does in a second."""
+    speed = _speed(after) / _speed(before)
+    kept = set(before.rates)
+
+    def rate(one: Rate) -> Rate:
+        factor = speed
+        if after.role == "matrix" and npu_before is not None and npu_after is not None:
+            factor *= _walked(npu_after, one) / _walked(npu_before, one)
+        if factor == 1.0 or one not in kept:
+            return one
+        figure = replace(
+            one.ops_per_s,
+            value=one.ops_per_s.value * factor,
+            kind="assumed",
+            source=f"in proportion to figures of its unit that were varied by {by}",
+            low=None,
+            high=None,
+        )
+        return replace(one, ops_per_s=figure, elements=())
+
+    return replace(after, rates=tuple(rate(one) for one in after.rates))
+
+
+def _speed(unit: ComputeUnit) -> float:
+    """Steps of all places of all cores in a second."""
+    places = unit.array.places if unit.array is not None else 1.0
+    return places * unit.count.value * unit.clock_hz.value
+
+
+def _walked(npu: Npu, rate: Rate) -> float:
+    """Multiply-accumulates a cycle of the walk over operands of that rate; 1 without one."""
+    return npu.macs_per_cycle(rate.widest_input_bits) or 1.0
+
+
+def _same_silicon(before: Device, after: Device) -> bool:
+    """Whether two devices have the same cores, arrays and memories on the chip."""
+
+    def parts(device: Device) -> list[object]:
+        units = [(unit.name, unit.count.value, _places(unit)) for unit in device.units]
+        memories = [(one.name, one.capacity_bytes.value) for one in device.memories[1:]]
+        return [*units, *memories]
+
+    return after.area_mm2 != before.area_mm2 or parts(before) == parts(after)
+
+
+def _places(unit: ComputeUnit) -> float:
+    return unit.array.places if unit.array is not None else 0.0
