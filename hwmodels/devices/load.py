@@ -84,7 +84,7 @@ def device_content(name_or_path: str | Path) -> tuple[Path, Content]:
 
 
 def _content(path: Path) -> object:
-    """What a file holds; a runtime's file beside it keeps its place, wherever it is named next."""
+    """Content of a file; a runtime's file beside it keeps its place, wherever it is named next."""
     content = read_yaml(path, DeviceError, what="device file")
     runtime = content.get("runtime") if isinstance(content, dict) else None
     if isinstance(runtime, str) and Path(runtime).suffix in SUFFIXES:

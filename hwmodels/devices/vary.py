@@ -74,7 +74,7 @@ class _Place:
     steps: Steps
     """Keys and indices that lead there."""
     content: object
-    """What the file has there; None where it leaves a word at its default."""
+    """Part of the file there; None where it leaves a word at its default."""
 
     @property
     def is_figure(self) -> bool:
@@ -102,7 +102,7 @@ class DeviceFile:
         return tuple(_leaves(kept, ""))
 
     def said(self, key: str) -> str:
-        """What the file has at a key, as people write it: `2 MiB`.
+        """Value of a key in the file, as people write it: `2 MiB`.
 
         Raises:
             DeviceError: A key that the file lacks.
