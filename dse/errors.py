@@ -10,6 +10,7 @@ DseError
 ├── StorageError     a study's storage: not reachable, lost, full
 ├── WriteError       a file that cannot be written
 ├── InfeasibleError  constraints that no assignment satisfies
+├── MethodError      a method of training, or a model or workload that it does not fit
 └── ExportError      a recipe that a target cannot express
 
 `hwmodels` has its own tree (`hwmodels.errors`), which roots in `HardwareError`. The command line
@@ -28,6 +29,7 @@ __all__ = [
     "ExportError",
     "GraphError",
     "InfeasibleError",
+    "MethodError",
     "RunError",
     "SpaceError",
     "StorageError",
@@ -74,6 +76,10 @@ class WriteError(DseError, OSError):
 
 class InfeasibleError(DseError, ValueError):
     """No assignment satisfies the constraints."""
+
+
+class MethodError(DseError, ValueError):
+    """A method of training cannot be used, or not with this model."""
 
 
 class ExportError(DseError, ValueError):

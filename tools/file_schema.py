@@ -1,4 +1,4 @@
-"""JSON schemas of device, runtime and space files, from the records that read them.
+"""JSON schemas of device, runtime, space and method files, from the records that read them.
 
 Pydantic makes the schema; the string below a field, which says what it means, is read off the
 source, and what examples a record does not give are taken from the shipped files.
@@ -24,6 +24,7 @@ from pydantic_core import core_schema
 
 from dse.errors import SpaceError
 from dse.space.schema import Space
+from dse.training.method import Method
 from hwmodels.devices.device import Device
 from hwmodels.runtimes.runtime import Runtime
 from hwmodels.validation import INLINE
@@ -53,6 +54,16 @@ EXAMPLES: Mapping[str, object] = {
     "Correction.formats": "bf16 x int4",
     "Correction.bound": "memory",
     "Correction.factor": 1.12,
+    "LossScale.interval": 500,
+    "LossScale.saturated": 1e-4,
+    "Sites.blocks": [0, -1],
+    "Operand.gradient": "spline",
+    "Update.betas": [0.9, 0.99],
+    "Update.clip_norm": 0.5,
+    "Update.learning_rate": 1e-3,
+    "Update.momentum": 0.95,
+    "Update.reset_every": 500,
+    "Update.weight_decay": 0.05,
     "Space.question": "Which layers can take int4?",
     "Data.sequence": 512,
     "Match.name": "blocks.0/*",
@@ -115,6 +126,13 @@ KINDS = (
         schema=ROOT / "dse/space/space.schema.json",
         folder=ROOT / "spaces",
         first=("fp4", "serving"),
+    ),
+    FileKind(
+        name="method",
+        record=Method,
+        schema=ROOT / "dse/training/method.schema.json",
+        folder=ROOT / "dse/training/methods",
+        first=("nvfp4", "quartet_ii"),
     ),
 )
 

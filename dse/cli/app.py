@@ -31,6 +31,7 @@ from dse.cli import (
     search,
     solve,
     space,
+    train,
 )
 from dse.cli.screen import Screen, Terminated, stopped_code
 from dse.errors import DseError, StorageError, WriteError, nearest
@@ -61,8 +62,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for module in (
-    search, solve, outside, imports, space, annotate, cost, measure, quality, report, export,
-    formats, catalogue,
+    search, solve, outside, imports, space, annotate, cost, measure, quality, report, train,
+    export, formats, catalogue,
 ):  # fmt: skip
     for command in module.COMMANDS:
         app.command(name=command.__name__.removesuffix("_").replace("_", "-"))(command)

@@ -27,6 +27,7 @@ TITLES: dict[Stage, str] = {
     "trials": "trials",
     "report": "measuring the front on the report split",
     "write": "writing the run folder",
+    "training": "training steps",
 }
 
 LINES = 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -29,9 +30,24 @@ class DelayedScale:
         self._quantizer = kernel_quantizer(quantizer)
         self._seen: deque[float] = deque(maxlen=quantizer.history)
 
-    def state(self, x: Tensor) -> QuantizerState:
-        """The state for this step, from earlier steps; the first one looks at `x` itself."""
-        largest = max(self._seen) if self._seen else float(x.abs().amax())
-        self._seen.append(float(x.abs().amax()))
+    @property
+    def history(self) -> tuple[float, ...]:
+        """Largest magnitudes of the steps that are remembered, oldest first."""
+        return tuple(self._seen)
+
+    def restore(self, history: Iterable[float]) -> None:
+        """Goes on from what another one has remembered."""
+        self._seen.clear()
+        self._seen.extend(history)
+
+    def state(self, x: Tensor, *, remembered: bool = True) -> QuantizerState:
+        """The state for this step, from earlier steps; the first one looks at `x` itself.
+
+        A step that is not `remembered` (an evaluation) leaves later scales alone.
+        """
+        own = float(x.abs().amax())
+        largest = max(self._seen) if self._seen else own
+        if remembered:
+            self._seen.append(own)
         found = derived_scales(torch.full((1, 1), largest), self._quantizer)
         return QuantizerState(scales=found.scales, zero_points=found.zero_points)

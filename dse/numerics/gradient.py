@@ -39,7 +39,7 @@ def quantize_with_gradient(
     if gradient == "ste":
         slope = None
     elif gradient == "clipped_ste":
-        slope = _inside(x.detach(), quantizer, axes, state)
+        slope = inside(x.detach(), quantizer, axes=axes, state=state)
     else:
         slope = gradient(x.detach(), values)
     replaced: Tensor = _Replaced.apply(x, values, slope)  # type: ignore[no-untyped-call]
@@ -62,8 +62,8 @@ class _Replaced(torch.autograd.Function):
         return (gradient if ctx.slope is None else gradient * ctx.slope), None, None
 
 
-def _inside(
-    x: Tensor, quantizer: Quantizer, axes: Sequence[int], state: QuantizerState | None
+def inside(
+    x: Tensor, quantizer: Quantizer, *, axes: Sequence[int], state: QuantizerState | None = None
 ) -> Tensor:
     """1 where `x` is within the range that its scale spans, 0 where it is clipped."""
     if state is None:

@@ -59,7 +59,7 @@ def tensor_scale_of(largest: Tensor | float, format: Format) -> float:
     """
     if format.scale is None:
         return 1.0
-    top = np.float32(format.element.max * format.scale.encoding.max)
+    top = np.float32((format.scale.target or format.element.max) * format.scale.encoding.max)
     wanted = np.float32(float(largest)) / top
     return float(np.maximum(wanted, np.float32(SMALLEST_TENSOR_SCALE)))
 

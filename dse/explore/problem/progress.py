@@ -1,16 +1,16 @@
-"""Progress of a search; the command line shows it, tests and scripts ignore it."""
+"""Progress of a search or a training: the command line shows it, tests and scripts ignore it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-Stage = Literal["setup", "sensitivity", "trials", "report", "write"]
+Stage = Literal["setup", "sensitivity", "trials", "report", "write", "training"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """The state of a search."""
+    """The state of the work."""
 
     stage: Stage
     done: int = 0

@@ -1,0 +1,182 @@
+"""Contradictions in a method: everything that needs more than one field to be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from dse.training.method import Formats, Method, Operand, operand_of
+from dse.training.roles import FACTORS, TRAINED, keys_of, passes_of
+from hwmodels.errors import HardwareError, nearest
+from hwmodels.formats.accumulator import accumulator
+from hwmodels.formats.quantizer import Quantizer
+from hwmodels.work.role import ROLES
+
+GRADIENTS = ("activation_gradient", "weight_gradient")
+FULL_RANGE = 8
+"""Exponent bits of bf16 and fp32: a gradient that those hold needs no factor."""
+UNTRAINABLE = ("gptq", "discquant", "requant", "requant_floor")
+BACKWARD = ("weight@dgrad", "activation@wgrad")
+SLOPED = ("weight@fprop", "activation@fprop", "weight", "activation")
+UNSEEN = {
+    "communication_up": "a run here is one worker: nothing is sent",
+    "communication_down": "a run here is one worker: nothing is sent",
+    "bias": "biases are added in float32",
+    "stored": "training keeps saved_activation",
+}
+"""Roles of the table that training here does not emulate, and the reason."""
+
+
+def problems(method: Method) -> Iterator[str]:
+    """One line a contradiction, each opening with its field."""
+    for where, formats in _sections(method):
+        for key, given in formats.items():
+            yield from (f"{where}.{key}: {words}" for words in _of_role(key, given))
+    yield from _of_update(method)
+    yield from _of_loss_scale(method)
+
+
+def _sections(method: Method) -> Iterator[tuple[str, Formats]]:
+    yield "roles", method.roles
+    for index, rule in enumerate(method.rules):
+        yield f"rules.{index}.roles", rule.roles
+
+
+def _of_role(key: str, given: str | Operand) -> Iterator[str]:
+    role, _, pass_ = key.partition("@")
+    if key == "*":
+        role = FACTORS[0]
+    elif role in UNSEEN:
+        yield f"not emulated: {UNSEEN[role]}"
+        return
+    elif role not in TRAINED:
+        yield f"no such role{nearest(role, TRAINED)} (known: {', '.join(TRAINED)})"
+        return
+    elif pass_ and pass_ not in passes_of(role):
+        known = ", ".join(list(keys_of(role))[1:])
+        hint = nearest(pass_, passes_of(role))
+        yield f"role {role} has no part in pass {pass_!r}{hint}; expected {known}"
+        return
+    operand = operand_of(given)
+    try:
+        if role == "accumulator":
+            if accumulator(operand.format).kind == "integer":
+                yield f"{operand.format}: sums of integer codes; expected a float (fp16) or quire"
+            return
+        quantizer = operand.quantizer
+    except HardwareError as error:
+        yield str(error)
+        return
+    yield from _of_quantizer(quantizer, role)
+    yield from _of_operand(operand, quantizer, key)
+
+
+def _of_quantizer(quantizer: Quantizer, role: str) -> Iterator[str]:
+    if quantizer.timing == "static":
+        yield f"{quantizer.name}: static scales need calibration; expected dynamic or delayed ones"
+    if quantizer.rounding in UNTRAINABLE:
+        yield f"{quantizer.name}: rounding {quantizer.rounding} is chosen once, not at each step"
+    if quantizer.statistic == "learned":
+        yield f"{quantizer.name}: scales are not trained here; expected another statistic"
+    delayed = quantizer.timing == "delayed"
+    if delayed and quantizer.format.granularity != "tensor":
+        yield f"{quantizer.name}: delayed scales are one a tensor; expected e4m3_tensor:delayed"
+    if delayed and quantizer.format.scale is None:
+        yield f"{quantizer.name}: the format has no scale to delay; expected e4m3_tensor:delayed"
+    if delayed and ROLES[role].operands.keys() == {"update"}:
+        yield f"{quantizer.name}: scales of states are those of the states; leave them dynamic"
+
+
+def _of_operand(operand: Operand, quantizer: Quantizer, key: str) -> Iterator[str]:
+    yield from _of_rotation(operand)
+    yield from _of_scales(operand, quantizer)
+    if operand.of == "forward" and key not in BACKWARD:
+        yield f"of: forward values are read again by {' and '.join(BACKWARD)} only"
+    if operand.gradient != "ste" and key not in SLOPED:
+        yield f"gradient: only what the forward pass rounds has one: {', '.join(SLOPED)}"
+
+
+def _of_rotation(operand: Operand) -> Iterator[str]:
+    size = operand.hadamard
+    if size & (size - 1):
+        yield f"hadamard: expected a power of two, got {size}"
+    if operand.gradient != "ste" and size:
+        yield "gradient: a relaxation is one of single values, not of rotated ones; leave one out"
+    if operand.signs != "none" and not size:
+        yield "signs: there is no rotation; add hadamard: 16"
+
+
+def _of_scales(operand: Operand, quantizer: Quantizer) -> Iterator[str]:
+    format, scale = quantizer.format, quantizer.format.scale
+    fine = scale is not None and scale.encoding.kind != "exponent"
+    if operand.scales == "eden":
+        if operand.signs != "fresh":
+            yield "scales: eden is unbiased over rotations; add hadamard: 128, signs: fresh"
+        if format.granularity != "group" or not fine:
+            yield f"scales: eden needs groups whose scales have a mantissa, not {quantizer.name}"
+        elif operand.hadamard % format.group:
+            yield f"scales: eden corrects whole groups of {format.group}, not {operand.hadamard}"
+    if operand.scales == "four_over_six" and not (
+        format.granularity in ("group", "block") and format.element.name == "e2m1" and fine
+    ):
+        yield f"scales: four_over_six needs e2m1 in blocks (nvfp4), not {quantizer.name}"
+    if operand.headroom != 1 and scale is None:
+        yield f"headroom: {quantizer.name} has no scales to raise"
+
+
+def _of_update(method: Method) -> Iterator[str]:
+    mode = method.update.mode
+    kept = {key: value for _, formats in _sections(method) for key, value in formats.items()}
+    try:
+        master = operand_of(kept.get("master_weight", "fp32")).is_wide
+    except HardwareError:
+        return  # it has its own line
+    if mode != "master" and master:
+        yield (
+            f"update.mode: {mode} is a way to round what is kept, and weights are kept in fp32; "
+            "add roles: {master_weight: bf16}, or leave mode: master"
+        )
+
+
+def _of_loss_scale(method: Method) -> Iterator[str]:
+    kind = method.loss_scale.kind
+    if kind == "none":
+        return
+    narrow = [role for role in GRADIENTS if _is_narrow(method.roles, role)]
+    if not narrow:
+        yield (
+            f"loss_scale.kind: {kind}, but no gradient is in a format of less range than bf16; "
+            f"add one ({', '.join(GRADIENTS)}: fp16), or leave the factor out"
+        )
+    if kind == "compound" and method.update.optimizer != "hadam":
+        yield (
+            "loss_scale.kind: compound leaves the factor in the moments, and only hadam's follow "
+            f"it; expected update.optimizer: hadam, got {method.update.optimizer}"
+        )
+    if kind == "auto_mu" and not _is_watched(method.roles):
+        yield (
+            "loss_scale.kind: auto_mu counts weight gradients at the end of their format, which "
+            "scales of their own would hide; add roles: {weight_gradient: e4m3}"
+        )
+
+
+def _is_watched(formats: Mapping[str, str | Operand]) -> bool:
+    """Whether weight gradients are in a narrow format without scales."""
+    given = formats.get("weight_gradient") or formats.get("weight_gradient@wgrad")
+    try:
+        return given is not None and operand_of(given).quantizer.format.scale is None
+    except HardwareError:
+        return True  # it has its own line
+
+
+def _is_narrow(formats: Mapping[str, str | Operand], role: str) -> bool:
+    """Whether a pass of a role has a format of less range than bf16."""
+    stars = ("*",) if role in FACTORS else ()
+    for key in (*keys_of(role), *stars):
+        if key in formats:
+            try:
+                element = operand_of(formats[key]).quantizer.format.element
+            except HardwareError:
+                return True  # it has its own line
+            if element.kind != "float" or element.exponent_bits < FULL_RANGE:
+                return True
+    return False

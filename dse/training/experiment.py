@@ -1,0 +1,172 @@
+"""Runs of several methods and seeds in one folder, in pieces that go on from each other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from dse import __version__
+from dse.errors import RunError
+from dse.files import write_atomically
+from dse.training.method import Method
+from dse.training.run import Outcome, Run, outcome_of
+from dse.training.workloads.workload import Workload
+
+FORMAT = 1
+"""Version of the folder."""
+MANIFEST, METHOD = "training.json", "method.json"
+SAVED_EVERY_S = 30.0
+"""Seconds between two checkpoints: what a run that is killed does again."""
+
+
+class Listener(Protocol):
+    """Takes the progress of an experiment."""
+
+    def __call__(self, done: int, total: int, note: str) -> None:
+        """Steps that are done, of how many, and the run in progress."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """Methods that are compared on one workload, seed by seed."""
+
+    folder: Path
+    workload: Workload
+    methods: Mapping[str, Method]
+    seeds: int
+    steps: int
+
+    def runs(self) -> Iterator[tuple[str, int]]:
+        """Every method and seed: all methods of a seed before the next one."""
+        for seed in range(self.seeds):
+            yield from ((name, seed) for name in self.methods)
+
+
+def open_folder(experiment: Experiment) -> None:
+    """Makes the folder, or checks that it holds runs that these can be compared with.
+
+    Raises:
+        RunError: a folder of something else, or of another workload, data, length or method.
+    """
+    manifest = {
+        "format": FORMAT,
+        "workload": experiment.workload.name,
+        "data": experiment.workload.origin,
+        "steps": experiment.steps,
+    }
+    path = experiment.folder / MANIFEST
+    if path.exists():
+        _same(_read(path), manifest, path)
+    else:
+        if experiment.folder.exists() and any(experiment.folder.iterdir()):
+            raise RunError(f"{experiment.folder}: holds something else; take another --out")
+        experiment.folder.mkdir(parents=True, exist_ok=True)
+        versions = {"dse": __version__, "torch": torch.__version__}
+        write_atomically(path, json.dumps({**manifest, "versions": versions}, indent=1))
+    for name, method in experiment.methods.items():
+        kept = {"digest": digest(method), "method": asdict(method)}
+        place = experiment.folder / name / METHOD
+        if place.exists():
+            if _read(place).get("digest") != kept["digest"]:
+                raise RunError(
+                    f"{place}: method {name!r} was another one when it was run; take another "
+                    "--out, or delete the folder"
+                )
+        else:
+            place.parent.mkdir(exist_ok=True)
+            write_atomically(place, json.dumps(kept, indent=1))
+
+
+def digest(method: Method) -> str:
+    """16 hex digits that are the same for equal methods."""
+    text = json.dumps(asdict(method), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def outcomes(experiment: Experiment) -> dict[tuple[str, int], Outcome]:
+    """The runs that have ended so far."""
+    places = {key: _place(experiment, *key, "json") for key in experiment.runs()}
+    return {key: outcome_of(_read(path)) for key, path in places.items() if path.exists()}
+
+
+def advance(
+    experiment: Experiment, *, listener: Listener | None = None, until: float | None = None
+) -> bool:
+    """Runs what is left; whether everything has ended.
+
+    Args:
+        experiment: Its folder is open.
+        listener: Told of the progress.
+        until: Time of `time.monotonic` at which a piece stops, with a checkpoint.
+    """
+    ended = outcomes(experiment)
+    total = experiment.steps * len(list(experiment.runs()))
+    done = experiment.steps * len(ended)
+    for name, seed in experiment.runs():
+        if (name, seed) in ended:
+            continue
+        run = Run(experiment.methods[name], experiment.workload, seed, steps=experiment.steps)
+        kept = _place(experiment, name, seed, "safetensors")
+        if kept.exists():
+            run.resume(kept)
+
+        def told(step: int, before: int = done, note: str = f"{name}, seed {seed}") -> None:
+            if listener is not None:
+                listener(before + step, total, note)
+
+        if not _finish(run, kept, told, until):
+            return False
+        result = json.dumps(run.outcome().as_dict())
+        write_atomically(_place(experiment, name, seed, "json"), result)
+        kept.unlink(missing_ok=True)
+        done += experiment.steps
+    return True
+
+
+def _finish(run: Run, kept: Path, told: Callable[[int], None], until: float | None) -> bool:
+    """Steps to the end of a run, or to that of the piece: False, with a checkpoint."""
+    saved = time.monotonic()
+    try:
+        while not run.done:
+            if until is not None and time.monotonic() >= until:
+                run.save(kept)
+                return False
+            run.advance()
+            told(run.step)
+            if time.monotonic() - saved > SAVED_EVERY_S:
+                run.save(kept)
+                saved = time.monotonic()
+    except KeyboardInterrupt:
+        run.save(kept)
+        raise
+    return True
+
+
+def _place(experiment: Experiment, name: str, seed: int, suffix: str) -> Path:
+    return experiment.folder / name / f"seed-{seed}.{suffix}"
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read: {error}; delete it to run it again") from error
+    if not isinstance(found, dict):
+        raise RunError(f"{path}: expected a JSON object, got {type(found).__name__}")
+    return found
+
+
+def _same(kept: Mapping[str, object], wanted: Mapping[str, object], path: Path) -> None:
+    for key, value in wanted.items():
+        if kept.get(key) != value:
+            raise RunError(
+                f"{path}: {key}: the runs there have {kept.get(key)!r}, these would have "
+                f"{value!r}; take another --out"
+            )

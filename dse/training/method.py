@@ -1,0 +1,167 @@
+"""A method of low-precision training: which role is in which format in which pass, and how.
+
+These records are the method file: pydantic fills them (`dse.training.load`). A method is data on
+the axes; no class is named after a paper. No torch here: a price needs a method, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from hwmodels.formats import catalog
+from hwmodels.formats.quantizer import Quantizer
+from hwmodels.validation import Entry
+
+SiteKind = Literal["linear", "convolution", "attention"]
+Signs = Literal["none", "fixed", "fresh"]
+Scales = Literal["plain", "four_over_six", "eden"]
+Origin = Literal["original", "forward"]
+Slope = Literal["ste", "clipped_ste", "dge", "spline"]
+UpdateMode = Literal["master", "nearest", "stochastic", "kahan"]
+OptimizerName = Literal["sgd", "adamw", "hadam", "stable_adamw", "stable_spam"]
+LossScaleKind = Literal["none", "static", "dynamic", "auto_mu", "compound"]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operand(Entry):
+    """The format of a role in a pass, with what is done around rounding to it."""
+
+    format: str
+    """A quantizer, as in an assignment: `nvfp4`, `e5m2_tensor:delayed`, `e2m1@b16x16/e4m3+fp32`,
+    `nvfp4:stochastic`. For role `accumulator` an accumulator: `fp16`, `hopper_fp8`."""
+    hadamard: Annotated[int, Field(ge=0)] = 0
+    """Elements along the contraction that are rotated together before rounding, a power of two; 0:
+    none. The other factor of the product must be rotated alike: the product undoes both."""
+    signs: Signs = "none"
+    """Random signs of the rotation: none, the same at every step, or drawn anew, which unbiased
+    rounding needs."""
+    scales: Scales = "plain"
+    """`four_over_six` maps the largest value of each block to 6 or 4, whichever errs less; `eden`
+    takes the bias of rounding to nearest out by scales that are rounded stochastically."""
+    headroom: Annotated[float, Field(ge=0.5, le=2)] = 1.0
+    """Factor by which scales are raised; 1.0625 (17/16) lets stochastic rounding clip nothing
+    under E4M3 scales, below 1 the largest values are clipped."""
+    of: Origin = "original"
+    """The values that a backward product quantizes: the original ones, or those that the forward
+    product has quantized already."""
+    gradient: Slope = "ste"
+    """Derivative of rounding in the forward pass: 1 (`ste`), 0 where a value is clipped
+    (`clipped_ste`), or that of a relaxation between neighbours of the grid (`dge`, `spline`)."""
+
+    @property
+    def quantizer(self) -> Quantizer:
+        """The quantizer that the format names, every `auto` of it settled for training."""
+        found = catalog.quantizer(self.format)
+        plain = found.plain_statistic if found.statistic == "auto" else found.statistic
+        return found.replaced(statistic=plain, correction="uncorrected")
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether nothing is rounded: 32 bits."""
+        element = self.quantizer.format.element
+        return element.kind == "float" and element.bits >= 32 and not self.hadamard
+
+
+Formats = Mapping[str, str | Operand]
+"""Operands by role: `weight` in every pass of it, `weight@dgrad` in one; a text is a format."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sites(Entry):
+    """The sites that a rule is for: all of its conditions hold."""
+
+    name: str = "*"
+    """Name of the module, or of the parameter for roles of the optimizer; `*`, `?` and `[...]`
+    as in file names."""
+    kind: SiteKind | None = None
+    """Kind of the product."""
+    blocks: tuple[int, ...] = ()
+    """Numbers of blocks (the first number in the name), from the end where negative."""
+    optional: bool = False
+    """Whether nothing is wrong where no site fits: for methods that many models share."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteRule(Entry):
+    """Formats of some sites instead of the method's."""
+
+    match: Sites
+    """The sites."""
+    roles: Annotated[Formats, Field(min_length=1)]
+    """Formats there; `*` is every factor of the products."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update(Entry):
+    """The optimizer's step, and how it reaches the weights that are kept."""
+
+    mode: UpdateMode = "master"
+    """`master`: weights are kept in role `master_weight`, beside those that are multiplied. Else
+    they are the only copy, and an update is rounded to nearest, stochastically, or compensated by
+    a second number of the same format (`kahan`)."""
+    optimizer: OptimizerName = "adamw"
+    """`hadam` keeps the root of the second moment; `stable_adamw` divides the rate by the root
+    mean square of the update where it is above 1; `stable_spam` clips spikes, normalises gradients
+    and resets moments."""
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Peak; the workload's own by default."""
+    momentum: Fraction = 0.9
+    """Of `sgd`."""
+    betas: tuple[Fraction, Fraction] = (0.9, 0.95)
+    """Decays of the first and second moment."""
+    epsilon: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-8
+    """Addend of the root of the second moment."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Of matrices, decoupled from the gradient."""
+    clip_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    """Norm that the gradient of all parameters is cut to; 0: never."""
+    states_from: Annotated[int, Field(ge=0)] = 0
+    """Elements from which on a parameter's moments take their formats; smaller ones stay in
+    fp32 (bitsandbytes: 4096)."""
+    reset_every: Annotated[int, Field(ge=1)] = 1000
+    """Steps after which `stable_spam` forgets its moments."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossScale(Entry):
+    """The factor of the loss that keeps gradients in the range of their formats."""
+
+    kind: LossScaleKind = "none"
+    """`dynamic` halves where a gradient is not finite; `auto_mu` scales weight gradients, and
+    halves where too many reach the end of their format; `compound` leaves the factor in the
+    optimizer's moments (`hadam`)."""
+    initial: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 65536.0
+    """First factor."""
+    interval: Annotated[int, Field(ge=1)] = 2000
+    """Steps without trouble after which the factor is doubled (`dynamic`, `auto_mu`)."""
+    saturated: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    """Share of weight gradients at the end of their format from which on `auto_mu` halves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method(Entry):
+    """A method of training; what it leaves out is training in bf16 with fp32 master weights."""
+
+    source: str
+    """Origin of the method: paper, section, code."""
+    roles: Formats = field(default_factory=dict)
+    """Formats of linear layers and convolutions, of the optimizer and of communication; those of
+    attention's own products (`q`, `k_cache`, `v_cache`, `probabilities`) where they are named."""
+    rules: tuple[SiteRule, ...] = ()
+    """Exceptions; later ones count before earlier ones."""
+    update: Update = field(default_factory=Update)
+    """The optimizer."""
+    loss_scale: LossScale = field(default_factory=LossScale)
+    """The factor of the loss."""
+    note: str = ""
+    """Anything else, for people: what the source does and the file cannot say."""
+
+
+def operand_of(given: str | Operand) -> Operand:
+    """The operand that a role's entry says: a text is its format alone."""
+    return Operand(format=given) if isinstance(given, str) else given

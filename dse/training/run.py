@@ -1,0 +1,237 @@
+"""One run of a method on a workload, with what a later piece goes on from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dse.training.checkpoint import read_checkpoint, write_checkpoint
+from dse.training.method import Method
+from dse.training.quantized import Quantized
+from dse.training.roles import formats_of_parameter
+from dse.training.stability import sharpness
+from dse.training.update.loss_scale import Factor
+from dse.training.update.optimizer import Optimizer
+from dse.training.workloads.workload import Batch, Workload, outputs_loss
+
+WARM_UP, LAST = 0.05, 0.1
+"""Share of steps in which the learning rate rises; share of its peak at the end of the cosine."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Curve:
+    """Numbers of every step."""
+
+    loss: list[float] = field(default_factory=list)
+    gradient_norm: list[float] = field(default_factory=list)
+    update_rms: list[float] = field(default_factory=list)
+    spike: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """A model on data that it has not seen."""
+
+    loss: float
+    """Nats a label."""
+    accuracy: float
+    sharpness: float
+    """Mean over the last labels of all samples, percent (`stability.sharpness`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A run that has ended."""
+
+    seed: int
+    steps: int
+    diverged_at: int | None
+    """Step at which something was no number; the last one where the model ended no better than it
+    began; None: it trained."""
+    first: HeldOut
+    """Before the first step."""
+    last: HeldOut | None
+    """After the last step; None where the weights are no numbers."""
+    skipped: int
+    """Steps that the loss scale left out."""
+    curve: Curve
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON, infinities and NaN as they are in Python's dialect."""
+        return asdict(self)
+
+
+def outcome_of(content: dict[str, Any]) -> Outcome:
+    """The inverse of `Outcome.as_dict`."""
+    last = content["last"]
+    return Outcome(
+        **{key: value for key, value in content.items() if key not in ("first", "last", "curve")},
+        first=HeldOut(**content["first"]),
+        last=None if last is None else HeldOut(**last),
+        curve=Curve(**content["curve"]),
+    )
+
+
+class Run:
+    """A run in progress."""
+
+    def __init__(self, method: Method, workload: Workload, seed: int, *, steps: int) -> None:
+        self.workload, self.seed, self.steps = workload, seed, steps
+        self.step = 0
+        self.curve = Curve()
+        self._diverged_at: int | None = None
+        self._skipped = 0
+        self._method = method
+        self._model = Quantized(workload.model(seed), method, seed=seed)
+        self._optimizer = Optimizer(
+            self._model.model.named_parameters(), method, blocks=self._model.blocks, seed=seed
+        )
+        self._factor = Factor.of(method.loss_scale)
+        self._limits = self._gradient_limits()
+        self.first = self._held_out()
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.step >= self.steps or self._diverged_at is not None
+
+    def advance(self) -> None:
+        """Takes one step; numbers that are none end the run."""
+        update = self._method.update
+        peak = self.workload.sgd_rate if update.optimizer == "sgd" else self.workload.rate
+        rate = (update.learning_rate or peak) * shape(self.step, self.steps)
+        batch = self.workload.batch(self.seed, self.step)
+        self._model.train()
+        self._model.zero_grad(set_to_none=True)
+        loss = outputs_loss(self._model(batch.inputs), batch.labels)
+        (loss * self._factor.value).backward()  # type: ignore[no-untyped-call]
+        gradients = [one.grad for one in self._model.parameters() if one.grad is not None]
+        finite = all(bool(torch.isfinite(one).all()) for one in gradients)
+        wanted = self._factor.value
+        taken = self._factor.after(finite=finite, saturated=self._saturated())
+        self._curve(float(loss.detach()), taken=taken, rate=rate, factor=wanted)
+        self.step += 1
+
+    def _curve(self, loss: float, *, taken: bool, rate: float, factor: float) -> None:
+        """Takes the optimizer's step, or leaves it out, and writes down what happened."""
+        self.curve.loss.append(loss)
+        if not math.isfinite(loss):
+            self._diverged_at = self.step
+        elif not taken:
+            self._skipped += 1
+        else:
+            kept = factor if self._factor.left_in_moments else 1.0
+            for one in self._model.parameters():
+                if one.grad is not None and kept != factor:
+                    one.grad.div_(factor)
+            did = self._optimizer.step(rate, factor=kept)
+            self.curve.gradient_norm.append(did.gradient_norm)
+            self.curve.update_rms.append(did.update_rms)
+            self.curve.spike.append(did.spike)
+            if not (math.isfinite(did.gradient_norm) and math.isfinite(did.update_rms)):
+                self._diverged_at = self.step
+
+    def outcome(self) -> Outcome:
+        """The end of it; only when `done`."""
+        last = self._held_out() if self._diverged_at is None else None
+        diverged_at = self._diverged_at
+        if last is not None and not last.loss < self.first.loss:
+            diverged_at = self.steps
+        return Outcome(
+            seed=self.seed,
+            steps=self.step,
+            diverged_at=diverged_at,
+            first=self.first,
+            last=last if last is not None and math.isfinite(last.loss) else None,
+            skipped=self._skipped,
+            curve=self.curve,
+        )
+
+    def save(self, path: Path) -> None:
+        """Writes a file for `resume`."""
+        write_checkpoint(
+            path,
+            {
+                "step": self.step,
+                "skipped": self._skipped,
+                "factor": self._factor.value,
+                "quiet": self._factor.quiet,
+                "curve": asdict(self.curve),
+                "model": self._model.model.state_dict(),
+                "calls": self._model.get_extra_state(),
+                "optimizer": self._optimizer.state_dict(),
+            },
+        )
+
+    def resume(self, path: Path) -> None:
+        """Goes on where a run of the same method, workload and seed was saved."""
+        kept = read_checkpoint(path)
+        self.step, self._skipped = kept["step"], kept["skipped"]
+        self._factor.value, self._factor.quiet = kept["factor"], kept["quiet"]
+        self.curve = Curve(**kept["curve"])
+        self._model.model.load_state_dict(kept["model"])
+        self._model.set_extra_state(kept["calls"])
+        self._optimizer.load_state_dict(kept["optimizer"])
+
+    @torch.no_grad()
+    def _held_out(self) -> HeldOut:
+        self._model.eval()
+        found = [self._judged(batch) for batch in self.workload.held_out()]
+        losses, right, sharp = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return HeldOut(
+            loss=float(losses.mean()),
+            accuracy=float(right.double().mean()),
+            sharpness=float(sharp.mean()),
+        )
+
+    def _judged(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Losses and hits of all labels, and sharpness at the last label of each sample."""
+        logits = self._model(batch.inputs).double()
+        flat, labels = logits.flatten(0, -2), batch.labels.flatten()
+        losses = torch.nn.functional.cross_entropy(flat, labels, reduction="none")
+        if batch.labels.dim() > 1:
+            last = sharpness(logits[:, -1], batch.labels[:, -1])
+        else:
+            last = sharpness(logits, batch.labels)
+        return losses, flat.argmax(-1) == labels, last
+
+    def _gradient_limits(self) -> dict[str, float]:
+        """The end of each weight gradient's format, where the loss scale watches it."""
+        if self._method.loss_scale.kind != "auto_mu":
+            return {}
+        found = {}
+        for name, parameter in self._model.model.named_parameters():
+            formats = formats_of_parameter(self._method, name, self._model.blocks)
+            quantizer = formats.operand("weight_gradient", "wgrad").quantizer
+            if parameter.dim() > 1 and quantizer.format.scale is None:
+                found[name] = quantizer.format.element.max
+        return found
+
+    def _saturated(self) -> float:
+        """Share of weight gradients that are at the end of their format."""
+        named = dict(self._model.model.named_parameters())
+        grads = [(named[name].grad, limit) for name, limit in self._limits.items()]
+        known = [(grad, limit) for grad, limit in grads if grad is not None]
+        total = sum(grad.numel() for grad, _ in known)
+        count = sum(int((grad.abs() >= limit).sum()) for grad, limit in known)
+        return count / total if total else 0.0
+
+
+def shape(step: int, steps: int) -> float:
+    """The learning rate over its peak: a linear rise, then a cosine."""
+    rise = max(round(WARM_UP * steps), 1)
+    if step < rise:
+        return (step + 1) / rise
+    turn = (step - rise) / max(steps - rise, 1)
+    return LAST + (1 - LAST) * (1 + math.cos(math.pi * turn)) / 2
+
+
+def mean(values: Sequence[float]) -> float:
+    """Mean; NaN of nothing."""
+    return sum(values) / len(values) if values else math.nan

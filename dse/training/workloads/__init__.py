@@ -1,0 +1,1 @@
+"""Networks with their data, on which methods are tried."""

@@ -1,0 +1,102 @@
+"""Text of Python's own library and the zoo's language model, at any width."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import sysconfig
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy
+import torch
+from torch import Tensor, nn
+
+from dse.errors import MethodError
+from dse.training.workloads.workload import Batch, seeded
+from dse.zoo import held_out
+from dse.zoo.data import windows
+from dse.zoo.llama import Llama, LlamaConfig
+
+SEQUENCE = 128
+SAMPLES = 8
+HELD_OUT = 64
+"""Windows of the report split that are evaluated."""
+LEFT_OUT = ("test", "tests", "idlelib", "site-packages", "__pycache__", "turtledemo", "lib2to3")
+"""Folders of the library that are no text of it, or are often not installed."""
+LEAST = 2**20
+"""Bytes that there must be to train on."""
+FULL = LlamaConfig(vocabulary=256, width=256, layers=6, heads=8, kv_heads=4, ffn_width=512)
+SMALL = LlamaConfig(vocabulary=256, width=64, layers=2, heads=4, kv_heads=2, ffn_width=128)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByteGpt:
+    """Every module of the running Python's library but those that the zoo's splits hold out.
+
+    The held-out text is the zoo's report split: whole modules and help topics.
+    """
+
+    name: str
+    config: LlamaConfig = field(repr=False)
+    steps: int
+    rate: float
+    sgd_rate: float = 0.5
+
+    @cached_property
+    def _text(self) -> Tensor:
+        data = numpy.frombuffer(library_text(), dtype=numpy.uint8)
+        return torch.from_numpy(data.astype(numpy.int64))
+
+    @cached_property
+    def origin(self) -> str:
+        """Python's version and a digest of the text, which differs between versions."""
+        digest = hashlib.sha256(self._text.numpy().tobytes()).hexdigest()[:12]
+        return f"library of Python {sys.version_info.major}.{sys.version_info.minor}, {digest}"
+
+    def model(self, seed: int) -> nn.Module:
+        """The decoder of the zoo."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return Llama(self.config)
+
+    def batch(self, seed: int, step: int) -> Batch:
+        """Windows at random places."""
+        last = len(self._text) - SEQUENCE - 1
+        starts = torch.randint(last, (SAMPLES, 1), generator=seeded(seed, step))
+        found = self._text[starts + torch.arange(SEQUENCE + 1)]
+        return Batch(inputs=found[:, :-1], labels=found[:, 1:])
+
+    def held_out(self) -> list[Batch]:
+        """Windows that are spread evenly over the report split."""
+        split = windows(held_out.REPORT, SEQUENCE)
+        tokens, labels = (torch.from_numpy(one) for one in (split.inputs["tokens"], split.labels))
+        rows = torch.arange(HELD_OUT) * len(tokens) // HELD_OUT
+        return [
+            Batch(inputs=tokens[part], labels=labels[part])
+            for part in torch.split(rows, 2 * SAMPLES)
+        ]
+
+
+def library_text() -> bytes:
+    """Source text of the library, files in the order of their names.
+
+    Raises:
+        MethodError: a Python without its library's source.
+    """
+    folder = Path(sysconfig.get_path("stdlib"))
+    hidden = {name for split in held_out.SPLITS.values() for name in split.modules}
+    found = [
+        path.read_bytes()
+        for path in sorted(folder.rglob("*.py"))
+        if not set(path.relative_to(folder).parts) & set(LEFT_OUT)
+        and path.relative_to(folder).parts[0].removesuffix(".py") not in hidden
+    ]
+    text = b"".join(found)
+    if len(text) < LEAST:
+        raise MethodError(
+            f"byte-gpt trains on the source text of Python's library, and {folder} has "
+            f"{len(text)} bytes of it; take another workload"
+        )
+    return text

@@ -1,0 +1,73 @@
+"""`dse train`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dse.cli.app import run
+
+QUICK = ("--steps", "8", "--seeds", "2")
+
+
+def test_a_method_stands_beside_bf16(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "run")
+    assert run(["train", "mxfp8", *QUICK, "--out", out]) == 0
+    shown = capsys.readouterr()
+    assert "gap to bf16" in shown.out
+    assert "mxfp8" in shown.out
+    assert "training steps" in shown.err
+    assert run(["train", "fp32", *QUICK, "--out", out, "--resume", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [one["method"] for one in found["methods"]] == ["bf16", "fp32"]
+    assert found["methods"][1]["gap"]["low"] <= found["methods"][1]["gap"]["mean"]
+    assert len(found["methods"][1]["pairs"]) == 2
+
+
+def test_a_piece_stops_and_says_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "run")
+    assert run(["train", "mxfp8", *QUICK, "--out", out, "--minutes", "1e-9"]) == 1
+    assert f"--resume --out {out}" in capsys.readouterr().out
+    assert run(["train", "mxfp8", *QUICK, "--out", out, "--resume"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "give a method"),
+        (["nvfp5"], "did you mean 'nvfp4'"),
+        (["bf16", "--workload", "digits"], "did you mean 'digits-mlp'"),
+        (["bf16", "--resume"], "--out DIR"),
+        (["bf16", "--minutes", "nan"], "finite number"),
+        (["missing.yaml"], "no such method file"),
+    ],
+)
+def test_a_wrong_line_is_refused_in_words(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["train", *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_folder_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "bf16", *QUICK, "--out", str(tmp_path)]) == 2
+    assert "add --resume" in capsys.readouterr().err
+
+
+def test_a_file_of_ones_own_has_its_errors_told_by_field(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("source: me\nroles: {wieght: nvfp4}\n")
+    assert run(["train", str(path)]) == 2
+    assert f"{path}: roles.wieght: no such role; did you mean 'weight'" in capsys.readouterr().err
+
+
+def test_methods_and_workloads_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "--list", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {"quartet_ii", "byte-gpt"} <= {one["name"] for one in found}

@@ -1,0 +1,251 @@
+"""Runs and experiments: the same data for all, pieces that go on, seeds that end alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from dse.errors import RunError
+from dse.training.experiment import Experiment, advance, open_folder, outcomes
+from dse.training.load import load_method
+from dse.training.method import Method
+from dse.training.run import Outcome, Run, shape
+from dse.training.summary import Summary, summaries
+from dse.training.workloads.workload import Batch, Workload, seeded
+from tests.training.methods import method
+
+STEPS = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stripes:
+    """Points whose class is the sign of their first number."""
+
+    name: str = "stripes"
+    steps: int = STEPS
+    rate: float = 0.01
+    sgd_rate: float = 0.1
+    origin: str = "a test"
+    broken: int | None = None
+    """Seed whose data are no numbers from the middle on."""
+
+    def model(self, seed: int) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 2))
+
+    def batch(self, seed: int, step: int) -> Batch:
+        x = torch.randn(32, 16, generator=seeded(seed, step))
+        if seed == self.broken and step >= STEPS // 2:
+            x = x * math.nan
+        return Batch(inputs=x, labels=(x[:, 0] > 0).long())
+
+    def held_out(self) -> list[Batch]:
+        return [replace(self, broken=None).batch(10**6, part) for part in range(2)]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def finished(found: Method, workload: Workload, seed: int) -> Outcome:
+    run = Run(found, workload, seed, steps=STEPS)
+    while not run.done:
+        run.advance()
+    return run.outcome()
+
+
+def experiment(folder: Path, *names: str, **options: object) -> Experiment:
+    given: dict[str, object] = {"seeds": 2, "steps": STEPS, "workload": Stripes(), **options}
+    return Experiment(folder=folder, methods={name: load_method(name) for name in names}, **given)  # type: ignore[arg-type]
+
+
+def test_a_run_learns_and_says_what_every_step_did() -> None:
+    found = finished(load_method("bf16"), Stripes(), 0)
+    assert found.diverged_at is None
+    assert found.last is not None
+    assert found.last.loss < found.first.loss
+    assert len(found.curve.loss) == len(found.curve.gradient_norm) == STEPS
+
+
+def test_exact_training_is_what_torch_does_by_itself() -> None:
+    """Two loops over the same data; the schedule is the run's."""
+    workload = Stripes()
+    found = finished(method(roles={"*": "fp32"}), workload, 3)
+    model = workload.model(3)
+    matrices = [one for one in model.parameters() if one.dim() > 1]
+    rest = [one for one in model.parameters() if one.dim() < 2]
+    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0}]
+    theirs = torch.optim.AdamW(groups, betas=(0.9, 0.95))
+    losses = []
+    for step in range(STEPS):
+        for group in theirs.param_groups:
+            group["lr"] = workload.rate * shape(step, STEPS)
+        batch = workload.batch(3, step)
+        loss = nn.functional.cross_entropy(model(batch.inputs), batch.labels)
+        theirs.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        theirs.step()
+        losses.append(float(loss.detach()))
+    assert found.curve.loss == pytest.approx(losses, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["bf16", "fp8_delayed", "bf16_kahan", "fp16_mixed", "rl_fp16"])
+def test_a_run_in_pieces_is_the_run_in_one(name: str, tmp_path: Path) -> None:
+    found = load_method(name)
+    whole = finished(found, Stripes(), 1)
+    first = Run(found, Stripes(), 1, steps=STEPS)
+    for _ in range(STEPS // 2):
+        first.advance()
+    first.save(tmp_path / "half.safetensors")
+    second = Run(found, Stripes(), 1, steps=STEPS)
+    second.resume(tmp_path / "half.safetensors")
+    while not second.done:
+        second.advance()
+    assert second.outcome() == whole
+
+
+def test_a_torn_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "torn.safetensors"
+    path.write_bytes(b"half of it")
+    with pytest.raises(RunError, match="delete it"):
+        Run(load_method("bf16"), Stripes(), 0, steps=STEPS).resume(path)
+
+
+def test_a_seed_that_diverges_ends_alone(tmp_path: Path) -> None:
+    trial = experiment(tmp_path / "run", "bf16", "mxfp8", workload=Stripes(broken=1), seeds=3)
+    open_folder(trial)
+    assert advance(trial)
+    found = outcomes(trial)
+    assert {key: one.diverged_at for key, one in found.items()} == {
+        (name, seed): STEPS // 2 if seed == 1 else None
+        for name in ("bf16", "mxfp8")
+        for seed in range(3)
+    }
+    rows = {one.method: one for one in summaries(found, "bf16")}
+    assert rows["mxfp8"].diverged == 1
+    assert len(rows["mxfp8"].pairs) == 2
+    assert math.isfinite(rows["mxfp8"].loss)
+
+
+def test_a_model_that_ends_no_better_than_it_began_has_diverged() -> None:
+    high = method(update={"learning_rate": 300.0, "clip_norm": 0, "optimizer": "sgd"})
+    found = finished(high, Stripes(), 0)
+    assert found.diverged_at is not None
+
+
+def test_all_methods_see_the_same_start_and_the_same_data(tmp_path: Path) -> None:
+    trial = experiment(tmp_path / "run", "bf16", "fp32")
+    open_folder(trial)
+    advance(trial)
+    found = outcomes(trial)
+    for seed in range(2):
+        ours, exact = found["bf16", seed], found["fp32", seed]
+        assert ours.curve.loss[0] == pytest.approx(exact.curve.loss[0], abs=2e-3)
+    assert found["fp32", 0].curve.loss[0] != found["fp32", 1].curve.loss[0]
+
+
+def test_an_experiment_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    whole = experiment(tmp_path / "whole", "bf16", "mxfp8")
+    open_folder(whole)
+    assert advance(whole)
+    pieces = experiment(tmp_path / "pieces", "bf16", "mxfp8")
+    open_folder(pieces)
+    assert not advance(pieces, until=0.0)
+    assert outcomes(pieces) == {}
+    open_folder(pieces)
+    assert advance(pieces)
+    assert outcomes(pieces) == outcomes(whole)
+    assert not list((tmp_path / "pieces").rglob("*.safetensors"))
+
+
+def test_an_interruption_keeps_the_step(tmp_path: Path) -> None:
+    trial = experiment(tmp_path / "run", "bf16")
+    open_folder(trial)
+
+    def stop(done: int, total: int, note: str) -> None:
+        assert total == 2 * STEPS
+        assert note == "bf16, seed 0"
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        advance(trial, listener=stop)
+    seen: list[int] = []
+    advance(trial, listener=lambda done, _total, _note: seen.append(done))
+    assert seen[0] == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"steps": STEPS + 1}, "steps: the runs there have 12, these would have 13"),
+        ({"workload": Stripes(origin="other text")}, "data: the runs there"),
+    ],
+)
+def test_runs_that_cannot_be_compared_do_not_share_a_folder(
+    change: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    open_folder(experiment(tmp_path / "run", "bf16"))
+    with pytest.raises(RunError, match=words):
+        open_folder(experiment(tmp_path / "run", "bf16", **change))
+
+
+def test_a_method_that_was_changed_does_not_go_on(tmp_path: Path) -> None:
+    open_folder(experiment(tmp_path / "run", "bf16"))
+    other = replace(experiment(tmp_path / "run", "bf16"), methods={"bf16": load_method("mxfp8")})
+    with pytest.raises(RunError, match="was another one when it was run"):
+        open_folder(other)
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="holds something else"):
+        open_folder(experiment(tmp_path, "bf16"))
+
+
+def test_a_result_that_is_torn_is_named(tmp_path: Path) -> None:
+    trial = experiment(tmp_path / "run", "bf16")
+    open_folder(trial)
+    (tmp_path / "run" / "bf16" / "seed-0.json").write_text('{"seed": 0')
+    with pytest.raises(RunError, match=r"seed-0.json: cannot be read"):
+        outcomes(trial)
+
+
+def test_the_gap_is_paired_by_seed() -> None:
+    """Losses of seeds that differ far more than methods do."""
+    base = finished(load_method("bf16"), Stripes(), 0)
+    assert base.last is not None
+
+    def outcome(seed: int, loss: float) -> Outcome:
+        assert base.last is not None
+        return replace(base, seed=seed, last=replace(base.last, loss=loss))
+
+    found = {("bf16", seed): outcome(seed, 1.0 + seed) for seed in range(5)}
+    found |= {("x", seed): outcome(seed, 1.1 + seed + 0.001 * seed) for seed in range(5)}
+    rows = {one.method: one for one in summaries(found, "bf16")}
+    ours: Summary = rows["x"]
+    assert ours.gap is not None
+    assert ours.gap.mean == pytest.approx(0.102)
+    assert ours.gap.high - ours.gap.low < 0.01
+    assert rows["bf16"].gap is None
+
+
+def test_curves_are_kept_as_json(tmp_path: Path) -> None:
+    trial = experiment(tmp_path / "run", "bf16", seeds=1)
+    open_folder(trial)
+    advance(trial)
+    kept = json.loads((tmp_path / "run" / "bf16" / "seed-0.json").read_text())
+    assert len(kept["curve"]["loss"]) == STEPS
