@@ -292,7 +292,8 @@ def _is_wide(found: Sequence[Region], chosen: ByRegion) -> bool:
     """Whether every product multiplies plain floats of more than 16 bits."""
     products = [chosen[region.name] for region in found if is_searched(region)]
     return bool(products) and all(
-        operands and all(map(is_wide, operands.values())) for operands in products
+        operands and all(is_wide(one) for name, one in operands.items() if name != "sum")
+        for operands in products
     )
 
 
@@ -381,7 +382,8 @@ class _Calls:
 
 def _unpriced(analysis: Analysis, named: Sequence[str], runtime: Runtime) -> tuple[str, ...]:
     """Says which formats of an assignment stand where nothing is priced by format."""
-    others = [key for key in named if key not in analysis.by_key]
+    summed = {site.key for site in analysis.sums}
+    others = [key for key in named if key not in analysis.by_key and key not in summed]
     priced = {site.key for site in analysis.tables} if others else set()
     if others and runtime.stores_tensors:
         priced |= {site.key for sites in analysis.stored.values() for site in sites}
@@ -407,7 +409,7 @@ def _of_assignment(
     by_region: dict[str, Mapping[OperandName, Quantizer]] = {}
     for region in found:
         chosen: dict[OperandName, Quantizer] = {}
-        for site in searched_sites(region):
+        for site in (*searched_sites(region), *region.sums):
             quantizer = given.get(site.key)
             if quantizer is None:
                 continue

@@ -108,9 +108,11 @@ class Evaluator:
     trace_bytes: int = TRACE_BYTES
     """Kept of runs on the search split, all batches together."""
     accumulator: Accumulator | None = None
-    """Of every product that it can stand in; None: float32, as torch adds."""
+    """Of every product that it can stand in and that names none itself; None: float32, as torch
+    adds."""
     compared: Assignment | None = None
-    """The network that others are compared with, its sums in float32; None: full precision."""
+    """The network that others are compared with, its sums in float32 or as it names them; None:
+    full precision."""
     macs: int = 0
     _batches: dict[SplitName, list[_Batch]] = field(default_factory=dict)
     _forward_macs: dict[SplitName, int] = field(default_factory=dict)
@@ -136,16 +138,17 @@ class Evaluator:
         self.macs += self.weights.macs - before
 
     def emulators(self, assignment: Assignment) -> dict[str, Emulator]:
-        """The quantizers of an assignment by site, without corrections of means."""
-        settled = self.weights.settled(assignment)
+        """The quantizers of operands by site, without corrections of means."""
+        settled = self.weights.settled(assignment.without_sums)
         self.prepare(settled)
         return emulators(settled, self.sites, self.calibration, self.weights)
 
     def bound(self, assignment: Assignment) -> dict[str, Quantize]:
         """All that stands at sites under an assignment, and the sums of its products."""
         found = self._at_sites(assignment)
-        # Full precision, without a site, is what everything is compared with.
-        return {**found, **self.sums(found)[0]} if assignment.sites else found
+        # Full precision, without a site, is what everything is compared with; what an assignment
+        # names itself stands.
+        return {**self.sums(found)[0], **found} if assignment.sites else found
 
     def _at_sites(self, assignment: Assignment) -> dict[str, Quantize]:
         self.prepare(assignment)

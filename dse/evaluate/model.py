@@ -21,6 +21,8 @@ from dse.space.schema import Data, QualityOf
 from dse.zoo.split import Splits
 from hwmodels.formats.accumulator import Accumulator
 
+UNNAMED = "no accumulator is named there"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
@@ -35,7 +37,7 @@ class Evaluation:
     """Likelihood ratios between a reference that was given and the assignment, where outputs have
     a distribution."""
     sums: int = 0
-    """Products whose sum a given accumulator forms."""
+    """Products whose sum an accumulator forms."""
     other_sums: Mapping[str, int] = field(default_factory=dict)
     """Products that keep float32 beside them, by the reason."""
 
@@ -92,8 +94,13 @@ def evaluate_model(
     evaluator.accumulator = accumulator
     evaluator.compared = reference
     sums, kept = evaluator.sums(evaluator.bound(assignment))
+    summed = len(sums)
+    if assignment.sums and accumulator is None:
+        products = {site.node for site in analysis.sums}
+        kept = dict.fromkeys(products - assignment.sums.keys(), UNNAMED)
+        summed = len(assignment.sums)
     return Evaluation(
-        sums=len(sums),
+        sums=summed,
         other_sums=Counter(kept.values()),
         task=evaluator.task,
         quantized=evaluator.measure(assignment, "report"),

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from dse.errors import AssignmentError
 from dse.execute.emulate import Emulator
-from dse.execute.operators.step import SUM, Quantize, Step
+from dse.execute.operators.step import Quantize, Step
 from dse.execute.summed import ATTRIBUTES, SUMMED
 from dse.graph.ir.graph import Node
+from dse.graph.ir.site import SUM
 from dse.graph.patterns.contraction import is_contracting
 from dse.numerics import calibrated_state, matmul
 from dse.numerics.grids.layout import layout_of
@@ -164,24 +165,62 @@ def summations(
     for node in nodes:
         if not is_contracting(node):
             continue
-        operands = tuple(emulators.get(f"{node.name}/in{i}") for i in (0, 1))
-        reason = _refusal(node, operands, accumulator)
-        if reason is not None:
-            left[node.name] = reason
-            continue
-        first, second = (_slices(node, place, one) for place, one in enumerate(operands))
-        if (first is None and _is_scaled(operands[0])) or (
-            second is None and _is_scaled(operands[1])
-        ):
-            first = second = None  # values of one operand meet no codes of the other
-        total = Summation(
-            accumulator=accumulator, scales=(first, second), seed=zlib.crc32(node.name.encode())
-        )
-        found[f"{node.name}/{SUM}"] = cast("Quantize", total)
+        total = _summation(node, emulators, accumulator)
+        if isinstance(total, str):
+            left[node.name] = total
+        else:
+            found[f"{node.name}/{SUM}"] = cast("Quantize", total)
     if not found:
         reasons = "; ".join(sorted(set(left.values()))) or "the model has no products"
         raise AssignmentError(f"accumulator {accumulator.name}: no product can take it: {reasons}")
     return found, left
+
+
+def named_sums(
+    nodes: Iterable[Node],
+    emulators: Mapping[str, Quantize],
+    accumulators: Mapping[str, Accumulator],
+) -> dict[str, Quantize]:
+    """The sums that an assignment names, by site.
+
+    Args:
+        nodes: of the graph, those of bodies too.
+        emulators: what stands at sites.
+        accumulators: by node.
+
+    Raises:
+        AssignmentError: products that cannot take theirs, all of them at once.
+    """
+    found: dict[str, Quantize] = {}
+    wrong: list[str] = []
+    for node in nodes:
+        if node.name not in accumulators:
+            continue
+        accumulator = accumulators[node.name]
+        total = _summation(node, emulators, accumulator)
+        if isinstance(total, str):
+            wrong.append(f"site '{node.name}/{SUM}': {accumulator.name}: {total}")
+        else:
+            found[f"{node.name}/{SUM}"] = cast("Quantize", total)
+    if wrong:
+        raise AssignmentError("; ".join(wrong))
+    return found
+
+
+def _summation(
+    node: Node, emulators: Mapping[str, Quantize], accumulator: Accumulator
+) -> Summation | str:
+    """The sum of a product, or why it cannot be formed so."""
+    operands = tuple(emulators.get(f"{node.name}/in{i}") for i in (0, 1))
+    reason = _refusal(node, operands, accumulator)
+    if reason is not None:
+        return reason
+    first, second = (_slices(node, place, one) for place, one in enumerate(operands))
+    if (first is None and _is_scaled(operands[0])) or (second is None and _is_scaled(operands[1])):
+        first = second = None  # values of one operand meet no codes of the other
+    return Summation(
+        accumulator=accumulator, scales=(first, second), seed=zlib.crc32(node.name.encode())
+    )
 
 
 def _refusal(

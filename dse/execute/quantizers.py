@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from dse.execute.accumulate import named_sums
 from dse.execute.emulate import Tied, emulators
 from dse.execute.operators.step import Quantize
 from dse.execute.weights.calibrate import Calibration
@@ -59,12 +60,13 @@ def bound(
     calibration: Calibration,
     weights: WeightStates,
 ) -> dict[str, Quantize]:
-    """Everything that stands at sites under an assignment: emulators and corrections.
+    """Everything that stands at sites under an assignment: emulators, corrections and sums.
 
     Raises:
-        AssignmentError: as `emulators`.
+        AssignmentError: as `emulators`, or a product that cannot take its accumulator.
     """
-    assignment = weights.settled(assignment)
+    sums = assignment.sums
+    assignment = weights.settled(assignment.without_sums)
     weights.prepare(assignment)
     tied = weights.tied(assignment)
     given = assignment.replaced(dict.fromkeys(tied))
@@ -74,4 +76,4 @@ def bound(
         found[key] = Tied(product=own[reader.site.key], turned=reader.turned)
     for key, shift in corrections(given, weights).items():
         found[key] = replace(shift, then=found.get(key))
-    return found
+    return {**found, **named_sums(weights.nodes, found, sums)} if sums else found

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dse.errors import ExportError
 from dse.export.base import Check, Recipe, refusal
-from dse.export.exporters import exporter
+from dse.export.exporters import exporter, refused_by
 from dse.files import writing
 
 
@@ -35,7 +35,7 @@ def deliver(recipe: Recipe, target: str, out: Path, *, verify: bool = False) -> 
         WriteError: it cannot be written.
     """
     chosen = exporter(target)
-    if refused := chosen.can_express(recipe):
+    if refused := refused_by(target, recipe):
         raise ExportError(refusal(target, refused))
     if out.is_dir() and any(out.iterdir()):
         raise ExportError(f"{out}: is a folder with files in it; choose another -o")

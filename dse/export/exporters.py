@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dse.errors import ExportError, nearest
 from dse.export.aimet.exporter import Aimet
-from dse.export.base import Exporter
+from dse.export.base import Exporter, Recipe, Refusal
 from dse.export.compressed_tensors.exporter import CompressedTensors
 from dse.export.gguf.exporter import Gguf
 from dse.export.litert.exporter import LiteRt
@@ -14,6 +14,7 @@ from dse.export.neutral import NeutralRecipe
 from dse.export.onnx_qdq.exporter import OnnxQdq
 from dse.export.tensorrt.exporter import TensorRt
 from dse.export.torchao.exporter import TorchAo
+from dse.graph.ir.site import SUM
 from hwmodels.plugins import plugin, plugin_names
 
 GROUP = "dse.exporters"
@@ -60,3 +61,25 @@ def exporter(name: str) -> Exporter:
             f"summary, can_express, write and verify, got {found!r}"
         )
     return found
+
+
+def refused_by(name: str, recipe: Recipe) -> tuple[Refusal, ...]:
+    """Everything that a target cannot say of a recipe; empty where it says all.
+
+    Accumulators are the consumer's own: no file format has a word for them, save one that says so
+    (`keeps_sums`).
+
+    Raises:
+        ExportError: as `exporter`.
+    """
+    chosen = exporter(name)
+    if recipe.assignment.sums and not getattr(chosen, "keeps_sums", False):
+        return tuple(
+            recipe.refusal(
+                f"{node}/{SUM}",
+                "it has no word for the accumulator of a product, which its kernels choose",
+                "leave @ACCUMULATOR out, or write --to recipe",
+            )
+            for node in recipe.assignment.sums
+        )
+    return chosen.can_express(recipe)

@@ -29,6 +29,7 @@ VERSION = 1
 class NeutralRecipe:
     """`recipe.json`, its JSON schema and the states in safetensors."""
 
+    keeps_sums = True
     summary = "a folder (or NAME.json and companions) with assignment, JSON schema and states"
 
     def can_express(self, recipe: Recipe) -> tuple[Refusal, ...]:
@@ -121,7 +122,7 @@ def _own(state: QuantizerState) -> QuantizerState:
 def emulated_only(recipe: Recipe) -> list[str]:
     """The quantizers of a recipe that no kernel of a runtime in the catalogue takes."""
     layouts = _layouts()
-    used = {quantizer.name: quantizer for _, quantizer in recipe.assignment}
+    used = {quantizer.name: quantizer for _, quantizer in recipe.assignment.without_sums}
     return sorted(
         name
         for name, quantizer in used.items()

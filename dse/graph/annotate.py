@@ -57,7 +57,7 @@ def annotate(path: Path, annotations: Annotations, out: Path) -> None:
 
 
 def _check_sites(analysis: Analysis, annotations: Annotations) -> None:
-    known = {site.key for site in (*analysis.sites, *analysis.other_sites)}
+    known = analysis.every_site.keys()
     named = {*annotations.candidates, *annotations.chosen, *sum(annotations.ties.values(), ())}
     unknown = [f"{key!r}{nearest(key, known)}" for key in sorted(named - known)]
     if unknown:

@@ -17,6 +17,7 @@ from typing import TypeVar
 import onnx
 
 from dse.errors import GraphError, nearest
+from dse.graph.assignment_json import stated
 from dse.graph.ir.text_link import followed
 from dse.graph.onnx.load import load
 from dse.graph.onnx.order import bodies, name_nodes
@@ -210,8 +211,7 @@ class _Reader:
 
     @cached_property
     def _known(self) -> frozenset[str]:
-        sites = (*self.analysis.sites, *self.analysis.other_sites)
-        return frozenset(site.key for site in sites)
+        return frozenset(self.analysis.every_site)
 
     def _formats(self, key: str, site: str, spec: object) -> Formats | None:
         if not isinstance(spec, list) or not spec:
@@ -232,7 +232,7 @@ class _Reader:
             )
             return None
         try:
-            return catalog.quantizer(spec)
+            return stated(site, spec, catalog.quantizer)
         except HardwareError as error:
             self.problems.append(f"{key}: {site}: {error}")
             return None

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dse.errors import AssignmentError, nearest
 from dse.graph.ir.assignment import Assignment
 from dse.graph.ir.graph import Graph
+from dse.graph.ir.site import SUM
 from dse.graph.patterns.analysis import Analysis
 from hwmodels.errors import HardwareError
 from hwmodels.formats import catalog
+from hwmodels.formats.accumulator import SumQuantizer, sum_quantizer
 from hwmodels.formats.names import quantizer_object
 from hwmodels.formats.quantizer import Quantizer
 
@@ -86,8 +88,7 @@ def _object(text: str, origin: str) -> Mapping[str, object]:
 
 
 def _known(graph: Graph) -> frozenset[str]:
-    analysis = Analysis(graph)
-    return frozenset(site.key for site in (*analysis.sites, *analysis.other_sites))
+    return frozenset(Analysis(graph).every_site)
 
 
 def _quantizers(
@@ -106,14 +107,25 @@ def _quantizers(
             problems.append(f"sites: {key}: expected a format name or an object, got {spec!r}")
             continue
         try:
-            found[key] = lookup(spec)
+            found[key] = stated(key, spec, lookup)
         except HardwareError as error:
             problems.append(f"sites: {key}: {error}")
     return found
 
 
+def stated(key: str, spec: str | Mapping[str, object], lookup: Lookup) -> Quantizer:
+    """What a name or an object means at a site: an accumulator at a sum, else a quantizer.
+
+    Raises:
+        HardwareError: It is neither.
+    """
+    return sum_quantizer(spec) if key.endswith(f"/{SUM}") else lookup(spec)
+
+
 def quantizer_spec(quantizer: Quantizer) -> str | dict[str, object]:
     """The quantizer's name if that says all, else an object."""
+    if isinstance(quantizer, SumQuantizer):
+        return quantizer.name
     try:
         if catalog.quantizer(quantizer.name) == quantizer:
             return quantizer.name

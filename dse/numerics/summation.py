@@ -110,7 +110,7 @@ def _wrapping(left: Tensor, right: Tensor, accumulator: Accumulator, bound: floa
     total = left.new_zeros(left.shape[0], right.shape[1], dtype=torch.float64)
     for first in range(0, left.shape[1], every):
         part = _exact(left[:, first : first + every], right[first : first + every], bound)
-        total = _wrapped(total + _wrapped(part, accumulator.bits), 32)
+        total = _wrapped(total + _wrapped(part, accumulator.bits), max(accumulator.bits, 32))
     return total
 
 

@@ -27,6 +27,7 @@ from dse.evaluate.batches import Batch, batches
 from dse.evaluate.evaluator import Evaluator, SplitName
 from dse.evaluate.outputs.output import Output
 from dse.execute.emulate import Emulator
+from dse.graph.ir.site import SUM_ROLE
 from dse.numerics.precision import exact_float32
 from dse.sensitivity.table import Score, Sensitivity
 from dse.space.problem import Problem
@@ -160,7 +161,8 @@ def _batch_losses(
     generator: torch.Generator,
 ) -> list[float]:
     """The loss of each choice on one batch: a forward, and a backward pass an output."""
-    probes = {site.key: Probe() for v in problem.variables for site in v.every_site}
+    sites = (site for v in problem.variables for site in v.every_site)
+    probes = {site.key: Probe() for site in sites if site.role != SUM_ROLE}
     outputs = evaluator.task.outputs
     total = np.zeros(len(operands))
     with torch.enable_grad(), exact_float32(evaluator.program.device):

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from dse.evaluate.evaluator import Evaluator
+from dse.graph.ir.site import SUM_ROLE
 from dse.sensitivity.gradient import gradient_scores
 from dse.sensitivity.table import Sensitivity, measure
 from dse.space.problem import Problem
@@ -55,16 +56,18 @@ def _without_gradient(
     """The table with choices measured alone that no gradient says anything about.
 
     Those are NaN (an undefined value upstream) or nothing for every choice of a variable: an
-    operator without a gradient stands between it and the outputs.
+    operator without a gradient stands between it and the outputs. And accumulators: a sum that
+    stops or wraps is no rounding of an operand.
     """
     losses = table.losses(problem)
     open_ = [not np.isfinite(found).all() or not found.any() for found in losses]
-    if not any(open_):
+    summed = [[SUM_ROLE in c.quantizers for c in v.choices] for v in problem.variables]
+    if not any(open_) and not any(map(any, summed)):
         return table
     known = {(score.variable, score.choice): score for score in table.scores}
 
     def settled(variable: int, choice: int) -> tuple[float, float, int]:
-        if open_[variable]:
+        if open_[variable] or summed[variable][choice]:
             return alone(variable, choice)
         chosen = problem.variables[variable]
         found = known[chosen.name, chosen.choices[choice].name]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from dse.errors import SpaceError
 from dse.graph.annotations import CANDIDATES, TIES, Annotations, Formats
 from dse.graph.assignment_json import quantizer_spec
-from dse.graph.ir.site import Region, Site
+from dse.graph.ir.site import SUM_ROLE, Region, Site
 from dse.space.build import is_searched, resolve_choice, searched_sites
 from dse.space.problem import Problem
 from dse.space.schema import Match, Mode, Rule, Tie
@@ -93,7 +93,12 @@ def annotations_of_problem(problem: Problem, regions: Sequence[Region]) -> Annot
 
 
 def _keys(regions: Iterable[Region]) -> set[str]:
-    return {site.key for region in regions for site in searched_sites(region)}
+    return {site.key for region in regions for site in _stated(region)}
+
+
+def _stated(region: Region) -> tuple[Site, ...]:
+    """The sites that a choice of a region can name."""
+    return (*searched_sites(region), *region.sums)
 
 
 def _groups(
@@ -121,7 +126,7 @@ def _kernels(
 ) -> _Kernels:
     """Regions with one list a role; adds to `problems` what contradicts."""
     stated: dict[str, tuple[Site, Formats]] = {}
-    for site in (site for region in regions for site in searched_sites(region)):
+    for site in (site for region in regions for site in _stated(region)):
         formats = annotations.candidates.get(site.key, (None,))
         first, known = stated.setdefault(site.role, (site, formats))
         if known != formats:
@@ -185,8 +190,10 @@ def _match(region: Region) -> Match:
 def _use(place: Mapping[str, Quantizer | None], *, taken: Container[str]) -> str | Mode:
     """The scheme or format that says the same of these roles, else a mode of its own."""
     quantizers = {role: quantizer for role, quantizer in place.items() if quantizer is not None}
-    names = (*catalog.SCHEMES, *dict.fromkeys(one.name for one in quantizers.values()))
-    for name in names:
+    total = quantizers.get(SUM_ROLE)
+    behind = "" if total is None else f"@{total.name}"
+    operands = (one.name for role, one in quantizers.items() if role != SUM_ROLE)
+    for name in (f"{base}{behind}" for base in (*catalog.SCHEMES, *dict.fromkeys(operands))):
         if _offers(name, place.keys()) == quantizers:
             return name
     specs = {role: quantizer_spec(quantizer) for role, quantizer in quantizers.items()}
@@ -206,6 +213,8 @@ def _mode_name(place: Mapping[str, Quantizer | None], taken: Container[str]) -> 
     """A name of the formats by role, of the characters that a space allows, that is free."""
     parts = [_plain(place[role]) for role in SEARCHED_ROLES if role in place]
     name = parts[0] if len(set(parts)) == 1 else "--".join(parts)
+    if place.get(SUM_ROLE) is not None:
+        name = f"{name}--{_plain(place[SUM_ROLE])}"
     names = itertools.chain([name], (f"{name}--{number}" for number in itertools.count(2)))
     spoken_for = (*catalog.FORMATS, *catalog.SCHEMES)
     return next(free for free in names if free not in taken and free not in spoken_for)

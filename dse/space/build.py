@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from dse.errors import SpaceError, nearest
-from dse.graph.ir.site import Region, Site
+from dse.graph.ir.site import SUM_ROLE, Region, Site
 from dse.graph.patterns.stored import ROLE as STORED
 from dse.space.problem import Choice, Problem, Variable
 from dse.space.schema import Match, Mode, Rule, Space
+from dse.space.sums import refusal, summed, with_sum
 from hwmodels.errors import HardwareError, UnknownFormatError
 from hwmodels.formats import catalog
+from hwmodels.formats.accumulator import split_sum, sum_quantizer
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.work.role import ROLES, SEARCHED_ROLES
 
@@ -49,6 +51,7 @@ def build_problem(
     known = _known(searchable, [region.name for region in regions if region.is_given])
     ruled = _apply_rules(space.candidates, searchable, depth, origin, problems, known=known)
     tied = _apply_ties(space, searchable, depth, origin, problems, known=known)
+    problems += _unused_sums(searchable, ruled, choices, origin)
     if problems:
         raise SpaceError("\n".join(problems))
     groups: dict[str, list[Region]] = {}
@@ -78,15 +81,19 @@ def searched_sites(region: Region) -> tuple[Site, ...]:
 def resolve_choice(use: str | Mode) -> Choice:
     """The quantizers by role of a scheme, a format or a named mode.
 
+    A name may end with the accumulator of its products: `w8a8_int8@int20:saturate`.
+
     Raises:
-        HardwareError: an unknown scheme or format.
+        HardwareError: an unknown scheme, format or accumulator, or one that cannot sum them.
     """
     if isinstance(use, Mode):
-        fields = use.model_dump(exclude={"name"}, exclude_none=True)
-        return Choice(
-            name=use.name,
-            quantizers={role: catalog.quantizer(spec) for role, spec in fields.items()},
-        )
+        fields = use.model_dump(exclude={"name", SUM_ROLE}, exclude_none=True)
+        quantizers = {role: catalog.quantizer(spec) for role, spec in fields.items()}
+        chosen = Choice(name=use.name, quantizers=quantizers)
+        return with_sum(chosen, sum_quantizer(use.accumulator)) if use.accumulator else chosen
+    base, total = split_sum(use)
+    if total is not None:
+        return replace(with_sum(resolve_choice(base), total), name=use)
     if catalog.is_scheme(use):
         scheme = catalog.scheme(use)
         parts = {"weight": scheme.weight, "input": scheme.input, "other": scheme.other}
@@ -195,6 +202,30 @@ def _apply_ties(
     return tied
 
 
+def _unused_sums(
+    regions: Sequence[Region],
+    ruled: Mapping[str, int],
+    choices: Mapping[int, tuple[Choice, ...]],
+    origin: str,
+) -> Iterator[str]:
+    """Says of accumulators that no region of their rule can have."""
+    for number, offered in choices.items():
+        held = [region for region in regions if ruled.get(region.name) == number]
+        for choice in offered:
+            if SUM_ROLE not in choice.quantizers or not held:
+                continue
+            reasons = [refusal(choice, region.kind, _roles(region)) for region in held]
+            if all(reasons):
+                yield (
+                    f"{origin}: candidates.{number}.use: {choice.name}: none of its regions "
+                    f"({held[0].name}, ...) can be summed so: {reasons[0]}"
+                )
+
+
+def _roles(region: Region) -> set[str]:
+    return {site.role for site in searched_sites(region)}
+
+
 def _known(regions: Sequence[Region], kept: Sequence[str]) -> str:
     kinds = sorted({f"kind {region.kind}, role {region.role}" for region in regions})
     told = f"; the model has {'; '.join(kinds) or 'none whose format can be chosen'}"
@@ -220,7 +251,10 @@ def _variable(
         )
     sites = tuple(site for region in members for site in searched_sites(region))
     roles = {site.role for site in sites}
-    offered = _distinct(choices[rules[0]], roles)
+    own = [summed(choice, first.kind, roles) for choice in choices[rules[0]]]
+    if any(SUM_ROLE in choice.quantizers for choice in own):
+        sites += tuple(site for region in members for site in region.sums)
+    offered = _distinct(own, roles | {SUM_ROLE})
     return Variable(
         name=name,
         kind=first.kind,

@@ -205,6 +205,9 @@ class Mode(Section):
     """Of values, as the cache stores them."""
     probabilities: Spec | None = None
     """Of attention's probabilities, where they meet the values."""
+    accumulator: str | None = None
+    """The number that products are summed in (`int20:saturate`, `bf16:chunk16`); that of the
+    kernel where none is given."""
 
 
 class Rule(Section):
@@ -213,8 +216,9 @@ class Rule(Section):
     match: Match = Match()
     """The regions that it is for; by default all that no rule before it takes."""
     use: tuple[str | Mode, ...] = Field(min_length=1)
-    """Schemes (`dse formats`), formats (weight and activation alike) or named modes. The first
-    is what a region falls back to in a uniform assignment that it has no candidate for."""
+    """Schemes (`dse formats`), formats (weight and activation alike) or named modes; a name may
+    end with an accumulator, `w8a8_int8@int20:saturate`. The first is what a region falls back to
+    in a uniform assignment that it has no candidate for."""
 
 
 class Tie(Section):

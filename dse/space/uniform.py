@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dse.graph.ir.assignment import Assignment
-from dse.graph.ir.site import Region
+from dse.graph.ir.site import SUM_ROLE, Region
 from dse.graph.patterns.tied import Tie
 from dse.space.build import resolve_choice, searched_sites
-from dse.space.problem import WIDE_BITS
+from dse.space.problem import WIDE_BITS, Choice
+from dse.space.sums import refusal, summed
+from hwmodels.errors import FormatError
 from hwmodels.formats import catalog
+from hwmodels.formats.accumulator import SumQuantizer, split_sum
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.work.role import region_role
 
@@ -30,7 +33,7 @@ def uniform_assignment(
         spares: whether a scheme leaves embeddings and head in 16 bits.
 
     Raises:
-        HardwareError: no such scheme or format.
+        HardwareError: no such scheme or format, or an accumulator that no product can have.
     """
     chosen, wide = resolve_choice(name), resolve_choice(WIDE)
     sites: dict[str, Quantizer] = {}
@@ -38,18 +41,35 @@ def uniform_assignment(
         if region.is_given:
             continue
         kept = spares and is_spared(region, name)
-        quantizers = (wide if kept else chosen).quantizers
+        own = searched_sites(region)
+        found = summed(wide if kept else chosen, region.kind, {site.role for site in own})
         sites |= {
-            site.key: quantizers[site.role]
-            for site in searched_sites(region)
-            if site.role in quantizers
+            site.key: found.quantizers[site.role]
+            for site in (*own, *region.sums)
+            if site.role in found.quantizers
         }
+    _check_sums(chosen, sites, regions)
     return with_tables(Assignment.of(sites), ties)
+
+
+def _check_sums(chosen: Choice, sites: Mapping[str, Quantizer], regions: Sequence[Region]) -> None:
+    """Refuses an accumulator that no product has: its name would be all that is left of it."""
+    if SUM_ROLE not in chosen.quantizers or any(
+        isinstance(q, SumQuantizer) for q in sites.values()
+    ):
+        return
+    held = [region for region in regions if not region.is_given and searched_sites(region)]
+    reasons = (
+        refusal(chosen, region.kind, {site.role for site in searched_sites(region)})
+        for region in held
+    )
+    found = next((reason for reason in reasons if reason), "the model has no products")
+    raise FormatError(f"{chosen.name}: no product can be summed so: {found}")
 
 
 def is_spared(region: Region, name: str) -> bool:
     """Whether a scheme leaves a region in 16 bits; a format spares none."""
-    return region_role(region.role).is_kept and catalog.is_scheme(name)
+    return region_role(region.role).is_kept and catalog.is_scheme(split_sum(name)[0])
 
 
 def with_tables(assignment: Assignment, ties: Sequence[Tie]) -> Assignment:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import InitVar, dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, GetCoreSchemaHandler, GetPydanticSchema
+from pydantic import AfterValidator, Field, GetCoreSchemaHandler, GetPydanticSchema
 from pydantic_core import CoreSchema, core_schema
 
 from hwmodels.devices.npu import Npu
@@ -33,6 +33,8 @@ from hwmodels.devices.quantity import (
     Watts,
 )
 from hwmodels.devices.spatial import SpatialArray
+from hwmodels.errors import UnknownFormatError
+from hwmodels.formats.accumulator import accumulator as named_accumulator
 from hwmodels.formats.encodings import ENCODINGS
 from hwmodels.tensors import TensorName
 from hwmodels.validation import INLINE, Entry
@@ -100,6 +102,14 @@ class Architecture(Entry):
         return f"{self.family}{separator}{self.version:g}"
 
 
+def _accumulator(name: str) -> str:
+    try:
+        named_accumulator(name)
+    except UnknownFormatError as error:
+        raise ValueError(str(error)) from None
+    return name
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate(Entry):
     """Dense throughput of one unit for operands of these elements, into this accumulator."""
@@ -110,8 +120,9 @@ class Rate(Entry):
     """Elements of the first operand (activation, query)."""
     elements: InitVar[tuple[str, ...]] = ()
     """Instead of both: elements any two of which run at this rate."""
-    accumulator: str
-    """A rate holds for one accumulator only."""
+    accumulator: Annotated[str, AfterValidator(_accumulator)]
+    """A rate holds for one accumulator only (`fp32`, `int20:saturate`): those that a unit has are
+    those of its rates."""
     ops_per_s: Annotated[Throughput, Field(validation_alias=INLINE)]
     """Dense, of all cores together; one multiply or one add is an operation."""
 
@@ -121,6 +132,11 @@ class Rate(Entry):
         if elements:
             object.__setattr__(self, "weight", elements)
             object.__setattr__(self, "input", elements)
+
+    @property
+    def sum_bits(self) -> int:
+        """Bits of its accumulator."""
+        return named_accumulator(self.accumulator).stored_bits
 
     def accepts(self, weight: str, input_: str) -> bool:
         """Whether the unit multiplies these two elements."""
@@ -391,6 +407,19 @@ class Device(Entry):
             if rate.accepts(weight, input_) and accumulator in (None, rate.accumulator)
         ]
         return max(found, key=lambda rate: rate.ops_per_s.value, default=None)
+
+    def rate_into(self, weight: str, input_: str, accumulator: str = "") -> Rate | None:
+        """The rate of this exact pair into that accumulator; into the widest where none is named.
+
+        A network whose author names none expects no narrower sums than there are.
+        """
+        found = [
+            rate
+            for unit in self.units
+            for rate in unit.rates
+            if rate.accepts(weight, input_) and accumulator in ("", rate.accumulator)
+        ]
+        return max(found, key=lambda rate: (rate.sum_bits, rate.ops_per_s.value), default=None)
 
     def sustained_share(self, rate: Rate) -> float:
         """Share of one of its rates that the device keeps up under load."""

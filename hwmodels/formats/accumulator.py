@@ -11,7 +11,8 @@ from typing import Literal
 from hwmodels.errors import FormatError, UnknownFormatError, nearest
 from hwmodels.formats.catalog import format
 from hwmodels.formats.encoding import Encoding
-from hwmodels.formats.quantizer import Rounding
+from hwmodels.formats.encodings import integer_encoding
+from hwmodels.formats.quantizer import Format, Quantizer, Rounding
 
 AccumulatorOverflow = Literal["wrap", "saturate", "inf"]
 
@@ -61,6 +62,21 @@ class Accumulator:
         return self.bits if self.kind == "integer" else self.element.bits
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SumQuantizer(Quantizer):
+    """An accumulator as what stands at the sum of a product, `<node>/sum` among its sites.
+
+    Its format is that of the running sum; how often it is rounded, and how, the accumulator says.
+    """
+
+    accumulator: Accumulator
+
+    @property
+    def name(self) -> str:
+        """The accumulator's name."""
+        return self.accumulator.name
+
+
 ACCUMULATORS: Mapping[str, Accumulator] = MappingProxyType(
     {
         entry.name: entry
@@ -107,18 +123,54 @@ ACCUMULATORS: Mapping[str, Accumulator] = MappingProxyType(
         )
     }
 )
+_GRANULARITY = re.compile(r"(tensor|channel|token|head|g\d+|b\d+x\d+)(?![a-z0-9_])")
 _INTEGER = re.compile(r"int(\d{1,2})")
 _NUMBERED = {re.compile(r"chunk(\d+)"): "chunk", re.compile(r"spill(\d+)"): "promote_every"}
 _ROUNDINGS: tuple[Rounding, ...] = ("nearest_even", "zero", "stochastic")
-WIDEST, NARROWEST = 32, 4
+WIDEST, NARROWEST = 48, 4
 """Bits of integer accumulators."""
+
+
+def split_sum(name: str) -> tuple[str, SumQuantizer | None]:
+    """A scheme or format and the accumulator that its name ends with: `w8a8_int8@int20:saturate`.
+
+    What stands behind an `@` and is a granularity (`e2m1@g32/e8m0`) belongs to the format.
+
+    Raises:
+        UnknownFormatError: No such accumulator.
+    """
+    head, mark, tail = name.rpartition("@")
+    if not mark or _GRANULARITY.match(tail):
+        return name, None
+    return head, sum_quantizer(tail)
+
+
+def sum_quantizer(name: object) -> SumQuantizer:
+    """The accumulator of a name as what stands at sums.
+
+    Raises:
+        UnknownFormatError: No such accumulator, or a quire, which no network is emulated with.
+    """
+    if not isinstance(name, str):
+        raise UnknownFormatError(f"expected the name of an accumulator (int16), got {name!r}")
+    found = accumulator(name)
+    if found.kind == "exact":
+        raise UnknownFormatError(
+            f"accumulator {name!r}: a quire is not emulated in networks; give a width, such as "
+            "int24 or fp32"
+        )
+    whole = found.kind == "integer"
+    element = integer_encoding(found.bits, signed=True) if whole else found.element
+    return SumQuantizer(
+        format=Format(name=found.name, element=element, source=found.source), accumulator=found
+    )
 
 
 def accumulator(name: str) -> Accumulator:
     """The accumulator of a name: one of `ACCUMULATORS`, or a width and words behind colons.
 
     `int16`, `int20:saturate`, `fp16:zero`, `e6m9:stochastic`, `bf16:chunk8`, `fp16:spill128`:
-    integers of 4 to 32 bits wrap or `saturate`; floats round `nearest_even` (default), to `zero`
+    integers of 4 to 48 bits wrap or `saturate`; floats round `nearest_even` (default), to `zero`
     or `stochastic`; `chunkN` adds N products exactly before it rounds, `spillN` moves the sum into
     a wider one (float32, int32) after N products.
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from hwmodels.devices.device import Device
+from hwmodels.devices.device import Device, Rate
 from hwmodels.formats.element import is_plain
 from hwmodels.formats.quantizer import Format, Quantizer
 from hwmodels.plans.conversion import Conversion, fake_quantize_kernels, quantize_kernels
@@ -253,6 +253,7 @@ def _joins(group: list[_Step], step: _Step, runtime: Runtime) -> bool:
             and step.op.kind in ("gemm", "grouped_gemm")
             and _value(step.op, "input") == _value(last.op, "input")
             and run.compute == last.run.compute
+            and step.op.accumulator == last.op.accumulator
             and _format(step.op, "weight") == _format(last.op, "weight")
         )
     if any(before.run is not None for before in group):
@@ -286,8 +287,7 @@ def _kernel(
         output = plain_format(PRODUCT_BITS)
         written = sum(operand.elements * PRODUCT_BITS // 8 for operand in writes)
     multiplied = [step.op for step in group if step.run is not None]
-    accumulator = runs[0].mode.accumulator if runs[0].mode else ""
-    rate = device.rate(*runs[0].compute, accumulator or None) or device.rate(*runs[0].compute)
+    rate = _rate(runs[0], device)
     kernel = contraction_kernel(
         multiplied,
         reads,
@@ -297,6 +297,13 @@ def _kernel(
         output=output,
     )
     return in_mode(kernel, runs[0].mode) if runs[0].mode else kernel
+
+
+def _rate(run: Execution, device: Device) -> Rate | None:
+    """The rate of a product: into the accumulator that is asked for, or that its kernel has."""
+    if run.op.accumulator or run.mode is None:
+        return device.rate_into(*run.compute, run.op.accumulator)
+    return device.rate(*run.compute, run.mode.accumulator) or device.rate(*run.compute)
 
 
 def _written_format(writes: Sequence[Operand], context: Context) -> Format | None:

@@ -18,7 +18,7 @@ def as_run(region: RegionWork, runtime: Runtime) -> RegionWork:
     """The region with patterns taken apart where the runtime runs a graph as it is written.
 
     A call that falls back (`math_attention`) is not what its export spells out. A pattern with a
-    quantized operand stays whole: a format on an operand of attention asks for
+    quantized operand or an accumulator stays whole: a format on an operand of attention asks for
     the fused kernel that takes it. Floats of more than 16 bits are those of every node.
     """
     if not runtime.runs_as_written or not any(op.decomposition for op in region.ops):
@@ -27,7 +27,7 @@ def as_run(region: RegionWork, runtime: Runtime) -> RegionWork:
 
 
 def _parts(op: Op, runtime: Runtime) -> tuple[Op, ...]:
-    quantized = any(not is_plain(operand.quantizer) for operand in op.operands)
+    quantized = bool(op.accumulator) or any(not is_plain(one.quantizer) for one in op.operands)
     falls_back = op.detail == EXPANDED_MASK and not runtime.takes_expanded_masks
     if quantized or falls_back or not op.decomposition:
         return (op,)

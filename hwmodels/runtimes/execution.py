@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from hwmodels.devices.device import Device
+from hwmodels.errors import WorkError
 from hwmodels.formats.element import is_plain, is_wide, operand_element
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.runtimes.legality import MissingKernel, default_element, find_mode
@@ -41,7 +42,18 @@ class Execution:
 
 
 def execution(op: Op, device: Device, runtime: Runtime) -> Execution:
-    """Execution of an op with the quantizers that its operands carry."""
+    """Execution of an op with the quantizers that its operands carry.
+
+    Raises:
+        WorkError: The op asks for an accumulator that its kernel does not have.
+    """
+    run = _execution(op, device, runtime)
+    if op.accumulator:
+        _check_sum(run, device, runtime)
+    return run
+
+
+def _execution(op: Op, device: Device, runtime: Runtime) -> Execution:
     asked = _quantizers(op)
     if runtime.every_combination:
         return _free_execution(op, asked, device)
@@ -57,6 +69,31 @@ def execution(op: Op, device: Device, runtime: Runtime) -> Execution:
         )
     reason = verdict.reason or _no_unit(verdict.mode, device, default)
     return _fallback(op, asked, reason, device, runtime)
+
+
+def _check_sum(run: Execution, device: Device, runtime: Runtime) -> None:
+    """Refuses accumulators that nothing there has: no other is what was asked for."""
+    asked = run.op.accumulator
+    if runtime.every_combination:
+        if device.rate(*run.compute, asked) is not None:
+            return
+        second, first = run.compute
+        rates = (rate for unit in device.units for rate in unit.rates)
+        own = [rate.accumulator for rate in rates if rate.accepts(second, first)]
+        known = ", ".join(dict.fromkeys(own)) or "nothing"
+        raise WorkError(
+            f"accumulator {asked}: {device.name} sums {second} x {first} into {known} only; ask "
+            f"for one of these, or give the device's file a rate into {asked} (units: rates: "
+            "accumulator)"
+        )
+    if run.mode is None or run.mode.accumulator != asked:
+        fixed = f"{run.mode.name} of {runtime.name}" if run.mode else runtime.name
+        into = run.mode.accumulator if run.mode else "what its kernels have"
+        raise WorkError(
+            f"accumulator {asked}: on {device.name} {fixed} sums into {into}, which is fixed; "
+            f"leave @{asked} out for this target, or take a chip whose file has a rate into it, "
+            "under the runtime free (dse init --device array)"
+        )
 
 
 def _fallback(

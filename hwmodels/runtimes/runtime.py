@@ -96,6 +96,14 @@ class ArchitectureRange(Entry):
         return f"{low} to {Architecture(family=self.family, version=self.high)}"
 
 
+def _in_memory(
+    operands: Mapping[OperandName, OperandLayout],
+) -> Mapping[OperandName, OperandLayout]:
+    if "sum" in operands:
+        raise ValueError("a sum is no operand in memory: its format is the mode's `accumulator`")
+    return operands
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelMode(Entry):
     """One kernel of a runtime: operand formats in, accumulator, output, where it exists."""
@@ -104,7 +112,7 @@ class KernelMode(Entry):
     """Of this file, each once."""
     ops: Annotated[tuple[OpKind, ...], Field(min_length=1)]
     """Operators that it executes."""
-    operands: Mapping[OperandName, OperandLayout]
+    operands: Annotated[Mapping[OperandName, OperandLayout], AfterValidator(_in_memory)]
     """Operands that are not named here must be in a plain format."""
     compute: tuple[str, str]
     """Elements that the unit multiplies: of the second operand (weight, key) and of the first."""

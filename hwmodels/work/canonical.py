@@ -50,6 +50,7 @@ def _op_key(op: Op, places: dict[str, int]) -> tuple[Hashable, ...]:
     return (
         op.kind,
         op.detail,
+        op.accumulator,
         tuple(sorted(op.sizes.items())),
         _operands_key(op.operands, places),
         tuple(_op_key(part, places) for part in op.decomposition),

@@ -125,7 +125,8 @@ ROLES: Mapping[str, Role] = MappingProxyType(
             ),
             Role(
                 name="accumulator", label="accumulator of a product",
-                operands={"fprop": "other", "dgrad": "other", "wgrad": "other"},
+                # A space names it beside a choice (`w8a8_int8@int16`), not as an operand's format.
+                operands={"fprop": "sum", "dgrad": "sum", "wgrad": "sum"},
                 candidates=("fp32", "fp16"),
             ),
             Role(

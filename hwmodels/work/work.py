@@ -18,7 +18,10 @@ OpKind = Literal[
 ]  # fmt: skip
 CONTRACTING: tuple[OpKind, ...] = ("gemm", "bmm", "grouped_gemm", "conv2d", "attention")
 """Kinds that multiply and accumulate: what a unit's rate and a kernel mode speak of."""
-OperandName = Literal["input", "weight", "bias", "output", "q", "k", "v", "probabilities", "other"]
+OperandName = Literal[
+    "input", "weight", "bias", "output", "q", "k", "v", "probabilities", "other", "sum"
+]
+"""`sum` is no tensor in memory: the accumulator of the product, where one is asked for."""
 
 
 @cache
@@ -104,6 +107,8 @@ class Op:
     operands: tuple[Operand, ...]
     detail: str = ""
     """Name among elementwise or reduction ops: `silu`, `add`, `mean`, ..."""
+    accumulator: str = ""
+    """The one that its products are to be summed in; empty: whatever its kernel has."""
     decomposition: tuple[Op, ...] = ()
     """The op as the model's author wrote it out, node by node, where a pattern of several nodes
     was recognised as one op. A runtime that fuses no patterns runs these; empty for one node."""
@@ -138,6 +143,7 @@ class Op:
                 replace(operand, quantizer=quantizers.get(operand.name, operand.quantizer))
                 for operand in self.operands
             ),
+            accumulator=quantizers["sum"].name if "sum" in quantizers else self.accumulator,
         )
 
     def requantized(self, quantizers: Mapping[OperandName, Quantizer | None]) -> Op:

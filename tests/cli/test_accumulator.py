@@ -29,7 +29,7 @@ def test_products_that_keep_their_sums_are_counted(dse: Dse) -> None:
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(("int8", "--accumulator", "int99"), "4 to 32 bits"),
+    [(("int8", "--accumulator", "int99"), "4 to 48 bits"),
      (("w4a16", "--accumulator", "int16"), "no product can take it"),
      (("int8", "--accumulator", "quire"), "a quire is not emulated")],
 )  # fmt: skip

@@ -56,7 +56,7 @@ def test_a_format_without_a_circuit_says_why(dse: Dse) -> None:
      ("formats int8 --node 5", "node 5 nm"),
      ("formats --circuits --node 300", "node 300 nm"),
      ("formats mxfp4 --accumulator int16", "give a float"),
-     ("formats int8 --accumulator int1", "4 to 32 bits"),
+     ("formats int8 --accumulator int1", "4 to 48 bits"),
      ("formats int8 --input int88", "unknown format"),
      ("formats --node 7", "go with one format"),
      ("formats w4a8_fp8 --accumulator int16", "go with one format"),

@@ -49,7 +49,7 @@ def test_the_labels_are_told_apart() -> None:
 def test_what_is_searched_is_multiplied_forward_and_is_what_a_mode_names() -> None:
     factors = {ROLES[name].operands["fprop"] for name in SEARCHED_ROLES}
     assert factors == {"input", "weight", "q", "k", "v", "probabilities"}
-    assert set(SEARCHED_ROLES) == set(Mode.model_fields) - {"name"}
+    assert {*SEARCHED_ROLES, "accumulator"} == set(Mode.model_fields) - {"name"}
 
 
 @pytest.mark.parametrize("name", TRAINING)

@@ -10,6 +10,7 @@ from dse.errors import AssignmentError
 from dse.graph.assignment_json import from_json, to_json
 from dse.graph.ir.assignment import Assignment
 from hwmodels.formats import catalog
+from hwmodels.formats.accumulator import accumulator, sum_quantizer
 
 TEXT = "g (float[n, 4] x) => (y) <float[4, 2] w = {1, 2, 3, 4, 5, 6, 7, 8}> " \
        "{ h = MatMul(x, w) y = Relu(h) }"  # fmt: skip
@@ -66,3 +67,29 @@ def test_all_problems_come_at_once(graph):
 def test_other_json_is_refused_by_the_name_of_its_file(graph, text, message):
     with pytest.raises(AssignmentError, match=f"^a.json: {message}"):
         from_json(text, graph(TEXT), catalog.quantizer, origin="a.json")
+
+
+def test_an_accumulator_stands_at_a_sum(graph):
+    g = graph(TEXT)
+    given = {
+        "MatMul_0/in1": catalog.quantizer("int8"),
+        "MatMul_0/sum": sum_quantizer("int16:wrap"),
+    }
+    assignment = Assignment.of(given)
+    content = to_json(assignment, g)
+    assert content["sites"] == {"MatMul_0/in1": "int8", "MatMul_0/sum": "int16:wrap"}
+    assert from_json(json.dumps(content), g, catalog.quantizer) == assignment
+    assert assignment.sums == {"MatMul_0": accumulator("int16:wrap")}
+    assert dict(assignment.without_sums) == {"MatMul_0/in1": catalog.quantizer("int8")}
+    assert assignment.digest != assignment.without_sums.digest
+
+
+@pytest.mark.parametrize(
+    ("sites", "said"),
+    [({"MatMul_0/sum": "int8_channel"}, "MatMul_0/sum: accumulator 'int8_channel': expected a"),
+     ({"MatMul_0/sum": {"format": "int8"}}, "expected the name of an accumulator"),
+     ({"Relu_1/sum": "int16"}, "no site 'Relu_1/sum'")],
+)  # fmt: skip
+def test_what_is_no_sum_is_said(graph, sites, said):
+    with pytest.raises(AssignmentError, match=said):
+        from_json(json.dumps({"sites": sites}), graph(TEXT), catalog.quantizer)

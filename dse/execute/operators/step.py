@@ -17,9 +17,6 @@ ABSENT = 0
 Quantize = Callable[[Tensor], Tensor]
 """A callable at a site. Equal (`==`) callables compute the same: their results are shared."""
 
-SUM = "sum"
-"""The place of the sum among a node's sites, `<node>/sum`; a `Summing` stands there."""
-
 
 class Sharing(Enum):
     """Knowledge that parts of a tensor need of each other to be quantized as the whole is.

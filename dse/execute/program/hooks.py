@@ -11,9 +11,10 @@ from torch import Tensor
 
 from dse.errors import AssignmentError, GraphError, nearest
 from dse.execute.operators.operator import Value
-from dse.execute.operators.step import ABSENT, SUM, Quantize, Step, Summing, overwrites
+from dse.execute.operators.step import ABSENT, Quantize, Step, Summing, overwrites
 from dse.execute.program.weight_store import PlacedCache, WeightCache
 from dse.execute.summed import SUMMED
+from dse.graph.ir.site import SUM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

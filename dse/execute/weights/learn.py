@@ -24,6 +24,7 @@ from dse.execute.weights.need import Wish
 from dse.execute.weights.product import Product, products_of
 from dse.execute.weights.smooth import smoothing_of, smoothing_strength
 from dse.graph.ir.assignment import Assignment
+from dse.graph.ir.graph import Node
 from dse.graph.ir.operators import LAYOUT
 from dse.graph.ir.site import Site
 from dse.graph.patterns.tied import Reader
@@ -162,6 +163,11 @@ class WeightStates:
             several = len(largest) > 1
             self._shared[place] = _of_tensor(max(largest), quantizer) if several else None
         return self._shared[place]
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The nodes of the graph, those of bodies too."""
+        return self._program.analysis.flat.graph.nodes
 
     def product(self, key: str) -> Product | None:
         """The product that a weight takes part in."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dse.evaluate.costs import Costs
+from dse.graph.ir.site import SUM_ROLE
 from dse.space.build import resolve_choice
 from dse.space.problem import Choice, Problem
 from hwmodels.formats.element import is_wide
@@ -112,6 +113,8 @@ def executed(choice: Choice, status: Status, wide: str, *, stores: bool = False)
     floats = resolve_choice(wide).quantizers
 
     def runs(role: str) -> bool:
+        if role == SUM_ROLE:
+            return True  # who has no such accumulator refuses it
         quantizer = choice.quantizers[role]
         if status == "substituted" and ROLES[role].operands["fprop"] not in KEPT:
             return False
@@ -122,7 +125,7 @@ def executed(choice: Choice, status: Status, wide: str, *, stores: bool = False)
         quantizers={
             role: quantizer if runs(role) else floats[role]
             for role, quantizer in choice.quantizers.items()
-            if ROLES[role].is_searched or (stores and status != "substituted")
+            if ROLES[role].is_searched or role == SUM_ROLE or (stores and status != "substituted")
         },
     )
 

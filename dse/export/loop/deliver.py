@@ -20,7 +20,7 @@ from dse.explore.propose import Proposal, propose
 from dse.explore.workload import Workload, workload
 from dse.export.base import Launchable, Recipe
 from dse.export.deliver import deliver
-from dse.export.exporters import exporter
+from dse.export.exporters import exporter, refused_by
 from dse.export.loop.runtimes import BENCHED, Benched, Model
 from dse.export.loop.script import FILE, script
 from dse.export.trial import RecipeSource, calibration_feeds
@@ -99,7 +99,7 @@ class _Delivery:
         Raises:
             ExportError: it can say nothing of this model.
         """
-        found = exporter(self.to).can_express(self.source.recipe(assignment))
+        found = refused_by(self.to, self.source.recipe(assignment))
         for one in found:
             if not one.site:
                 raise ExportError(f"{self.to}: {one.reason}; {one.instead}")

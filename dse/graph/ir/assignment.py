@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from dse.graph.ir.site import SUM
+from hwmodels.formats.accumulator import Accumulator, SumQuantizer
 from hwmodels.formats.quantizer import Quantizer
 
 
@@ -15,7 +17,7 @@ from hwmodels.formats.quantizer import Quantizer
 class Assignment:
     """Sorted (site key, quantizer) pairs; a site that is not named keeps the model's precision.
 
-    A site key is `<node>/in<i>` or `<node>/out<i>`.
+    A site key is `<node>/in<i>` or `<node>/out<i>`, or `<node>/sum` with an accumulator.
     """
 
     sites: tuple[tuple[str, Quantizer], ...] = ()
@@ -36,6 +38,21 @@ class Assignment:
         """A copy with some sites changed; None takes a site out."""
         merged: dict[str, Quantizer | None] = {**dict(self.sites), **changes}
         return Assignment.of({key: value for key, value in merged.items() if value is not None})
+
+    @cached_property
+    def sums(self) -> Mapping[str, Accumulator]:
+        """Accumulators by node."""
+        return {
+            key.removesuffix(f"/{SUM}"): found.accumulator
+            for key, found in self.sites
+            if isinstance(found, SumQuantizer)
+        }
+
+    @cached_property
+    def without_sums(self) -> Assignment:
+        """The formats of operands and results alone."""
+        kept = tuple(pair for pair in self.sites if not isinstance(pair[1], SumQuantizer))
+        return self if len(kept) == len(self.sites) else Assignment(sites=kept)
 
     @cached_property
     def digest(self) -> str:

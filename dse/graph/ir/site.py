@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from dse.graph.ir.graph import Dim
 from hwmodels.work.role import Pass
+
+SUM = "sum"
+"""The place of the sum of a product among a node's operands: `<node>/sum`."""
+SUM_ROLE = "accumulator"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +19,7 @@ class Site:
 
     node: str
     operand: str
-    """`in0`, `in1`, ..., `out0`, ..."""
+    """`in0`, `in1`, ..., `out0`, ..., or `sum`."""
     value: str
     role: str
     """A name of `hwmodels.work.role.ROLES`."""
@@ -29,6 +34,11 @@ class Site:
         """`<node>/<operand>`; in another pass than `fprop` that and `@<pass>`."""
         key = f"{self.node}/{self.operand}"
         return key if self.pass_ == "fprop" else f"{key}@{self.pass_}"
+
+    @property
+    def summed(self) -> Site:
+        """The sum behind a result of a product, where an accumulator may be named."""
+        return replace(self, operand=SUM, role=SUM_ROLE, contraction_axes=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,3 +65,13 @@ class Region:
     twin: str = ""
     """The first region that multiplies the same weights in another branch of the same If: one of
     them runs, and their weights are stored once."""
+
+    @property
+    def sums(self) -> tuple[Site, ...]:
+        """The sums of its products."""
+        return sums_of(self.sites)
+
+
+def sums_of(sites: Iterable[Site]) -> tuple[Site, ...]:
+    """The sums behind results of contracting nodes."""
+    return tuple(site.summed for site in sites if site.role == "output")

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from dse.graph.ir.flat import Flat, flatten
 from dse.graph.ir.graph import Graph
-from dse.graph.ir.site import Region, Site
+from dse.graph.ir.site import Region, Site, sums_of
 from dse.graph.patterns.attention import Attention, attentions
 from dse.graph.patterns.experts import Expert, experts
 from dse.graph.patterns.flow import Flow, flow_of
@@ -130,6 +130,16 @@ class Analysis:
         return tuple(other_sites(self.flow))
 
     @cached_property
+    def sums(self) -> tuple[Site, ...]:
+        """The sums of contracting nodes, where an assignment may name accumulators."""
+        return sums_of(self.sites)
+
+    @cached_property
+    def every_site(self) -> Mapping[str, Site]:
+        """All that an assignment can name, by key."""
+        return {site.key: site for site in (*self.sites, *self.other_sites, *self.sums)}
+
+    @cached_property
     def tables(self) -> tuple[Site, ...]:
         """The tables of look-ups: of the other sites those whose scales lie along an axis."""
         return tuple(site for site in self.other_sites if site.contraction_axes)
@@ -156,7 +166,8 @@ class Analysis:
     def sites_with(self, keys: Iterable[str]) -> Mapping[str, Site]:
         """The sites of contracting nodes by key, and the other ones that an assignment names."""
         wanted = set(keys) - self.by_key.keys()
-        others = {site.key: site for site in self.other_sites if site.key in wanted}
+        beside = (*self.sums, *self.other_sites) if wanted else ()
+        others = {site.key: site for site in beside if site.key in wanted}
         return {**self.by_key, **others} if wanted else self.by_key
 
     @cached_property

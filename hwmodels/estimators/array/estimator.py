@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from hwmodels.devices.device import Device, DeviceKind
+from hwmodels.devices.device import Device, DeviceKind, Rate
 from hwmodels.errors import WorkError
 from hwmodels.estimators.array.hierarchy import Hierarchy
 from hwmodels.estimators.array.nest import Nest, nests_of
@@ -105,7 +105,7 @@ def _bound(kernel: Kernel, spatial: SpatialCost, launch_s: float, busy_s: float)
 
 
 def _contraction(kernel: Kernel, device: Device, hierarchy: Hierarchy) -> SpatialCost:
-    rate = device.rate(kernel.weight_element, kernel.input_element)
+    rate = _rate(kernel, device)
     if rate is None:
         raise WorkError(
             f"{device.name} has no unit that multiplies {kernel.weight_element} with "
@@ -136,6 +136,12 @@ def _contraction(kernel: Kernel, device: Device, hierarchy: Hierarchy) -> Spatia
     total = SpatialCost.total(found)
     assert total is not None
     return total
+
+
+def _rate(kernel: Kernel, device: Device) -> Rate | None:
+    """The rate into the kernel's accumulator, else the fastest."""
+    elements = (kernel.weight_element, kernel.input_element)
+    return device.rate(*elements, kernel.accumulator) or device.rate(*elements)
 
 
 def _own_rate(device: Device, hierarchy: Hierarchy) -> float:
@@ -171,6 +177,6 @@ def _softmax(scores: Nest, kernel: Kernel, device: Device, hierarchy: Hierarchy)
 def _light_s(kernel: Kernel, device: Device) -> float:
     """The least that physics allows: operations over the rate, cold bytes over the bandwidth."""
     cold = kernel.weight_bytes if kernel.weight_is_cold else 0
-    rate = device.rate(kernel.weight_element, kernel.input_element) if kernel.macs else None
+    rate = _rate(kernel, device) if kernel.macs else None
     computing = 2 * kernel.macs / rate.ops_per_s.value if rate else 0.0
     return max(computing, cold / device.main_memory.bandwidth_bytes_per_s.value)

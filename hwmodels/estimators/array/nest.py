@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from hwmodels.devices.spatial import LOOPS, Loop
 from hwmodels.formats import catalog
+from hwmodels.formats.accumulator import accumulator as named_accumulator
 from hwmodels.tensors import TensorName
 from hwmodels.work.kernel import Kernel
 from hwmodels.work.loops import AttentionLoops, ConvolutionLoops, ProductLoops
@@ -26,7 +26,6 @@ RELEVANT: dict[TensorName, frozenset[Loop]] = {
 REUSES: dict[TensorName, frozenset[Loop]] = {
     name: frozenset(LOOPS) - loops for name, loops in RELEVANT.items()
 }
-HALF_FLOATS = ("fp16", "bf16")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +194,6 @@ def _with_bytes(
 
 
 def partial_bytes(accumulator: str) -> float:
-    """Bytes of a partial sum: those of an integer's width, 2 of half floats, else 4."""
-    if match := re.match(r"int(\d+)", accumulator):
-        return int(match[1]) / 8
-    return 2.0 if accumulator.startswith(HALF_FLOATS) else 4.0
+    """Bytes of a partial sum: those of the running sum, or of the 32 bits that it spills into."""
+    found = named_accumulator(accumulator)
+    return 4.0 if found.promote_every else found.stored_bits / 8

@@ -29,7 +29,7 @@ def test_widths_and_words_are_spelled_out():
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("int64", "4 to 32 bits"), ("fp17", "did you mean 'fp16'"), ("posit8_1", "expected a float"),
+    [("int64", "4 to 48 bits"), ("fp17", "did you mean 'fp16'"), ("posit8_1", "expected a float"),
      ("int16:zero", "means nothing here"), ("int16:chunk4", "means nothing here"),
      ("fp16:wrap", "means nothing here"), ("fp16:chunk0", "did you mean 'chunk8'"),
      ("ue4m3", "with a sign")],
