@@ -114,7 +114,7 @@ def _quantizers(
 
 
 def stated(key: str, spec: str | Mapping[str, object], lookup: Lookup) -> Quantizer:
-    """What a name or an object means at a site: an accumulator at a sum, else a quantizer.
+    """The meaning of a name or an object at a site: an accumulator at a sum, else a quantizer.
 
     Raises:
         HardwareError: It is neither.

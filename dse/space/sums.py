@@ -42,7 +42,7 @@ def summed(choice: Choice, kind: str, roles: Collection[str]) -> Choice:
 
 
 def refusal(choice: Choice, kind: str, roles: Collection[str]) -> str | None:
-    """Why products of these operands keep their own sums under a choice; None where they don't.
+    """The reason why products of these operands keep their own sums; None where they don't.
 
     Args:
         choice: with an accumulator.
