@@ -21,7 +21,8 @@ def mac_design(
     Args:
         weight: Of the weight.
         other: Of the input; the weight's unless given.
-        accumulated: Int32 for integers without block scales unless given, else float32.
+        accumulated: Int32 for integers without block scales, or with integers for them, unless
+            given, else float32.
         lanes: Multipliers whose products are added before they are accumulated; at most a
             block of them.
 
@@ -37,7 +38,8 @@ def mac_design(
             )
     scale = _scale(weight, other)
     if accumulated is None:
-        whole = scale is None and all(_is_integer(one.element) for one in (weight, other))
+        grids = (weight.element, other.element, *(scale.encodings if scale else ()))
+        whole = all(map(_is_integer, grids))
         accumulated = accumulator("int32" if whole else "fp32")
     return MacDesign(
         weight=weight.element,

@@ -69,13 +69,22 @@ class MacDesign:
                 f"MAC: {self.lanes} lanes would add products of different blocks of "
                 f"{self.scale.group}; expected at most as many lanes"
             )
-        if self.scale is not None and self.accumulator.kind != "float":
+        if self.scale is not None and self.accumulator.kind != "float" and not self.is_integer:
             raise CircuitError(
                 f"MAC: block scales make the sum a float, but the accumulator is "
                 f"{self.accumulator.name}; give a float, such as fp32"
             )
         if self.accumulator.kind == "exact":
             raise CircuitError("MAC: there is no circuit model of a quire")
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether sums stay integers: those of integers, under no block scales but integers.
+
+        So per-vector scales work (VS-Quant, arXiv 2102.04503, section 5).
+        """
+        scales = () if self.scale is None else self.scale.encodings
+        return all(one.kind in ("int", "fixed") for one in (self.weight, self.input, *scales))
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +217,9 @@ def _blocks(total: Word, design: MacDesign, scale: BlockScale) -> tuple[Gates, G
             often = gates.adder(inner.bits) + gates.register(inner.bits)
     significands = [_scale_significand(encoding) for encoding in scale.encodings]
     exponents = [encoding.exponent_bits for encoding in scale.encodings]
-    width = min(inner.bits, accumulated.element.mantissa_bits + 1)
+    width = inner.bits
+    if accumulated.kind == "float":
+        width = min(width, accumulated.element.mantissa_bits + 1)
     block = gates.adder(max(exponents, default=0)) * len(exponents)
     block += gates.multiplier(width, sum(significands)) if sum(significands) else Gates()
     if len(significands) > 1 and all(significands):

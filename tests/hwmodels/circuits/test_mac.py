@@ -189,3 +189,16 @@ def test_an_accumulator_that_aligns_to_few_bits_has_a_narrower_tree():
     assert mac_energy_j(mac_design(format("e4m3"), accumulated=narrow), 45) < mac_energy_j(
         mac_design(format("e4m3"), accumulated=wide), 45
     )
+
+
+def test_integers_under_integer_scales_stay_integers():
+    """VS-Quant's scales of vectors are integers, so that no float is formed before the output."""
+    vectors, floats = format("int4@g16/uint4+fp32"), format("int4@g16/e4m3+fp32")
+    assert mac_design(vectors).accumulator.name == "int32"
+    assert mac_design(floats).accumulator.name == "fp32"
+    plain = mac_energy_j(mac_design(format("int4")), 45)
+    whole = mac_energy_j(mac_design(vectors), 45)
+    as_float = mac_energy_j(mac_design(vectors, accumulated=accumulator("fp32")), 45)
+    assert plain < whole < as_float
+    with pytest.raises(CircuitError, match="block scales make the sum a float"):
+        mac_design(floats, accumulated=accumulator("int32"))
