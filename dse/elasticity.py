@@ -20,7 +20,7 @@ from dse.graph.ir.graph import Graph
 from dse.predict import Usage, predict
 from hwmodels.devices.figures import figures_of, scaled
 from hwmodels.devices.quantity import SourcedValue
-from hwmodels.runtimes.platform import load_platform
+from hwmodels.runtimes.platform import Platform, load_platform
 
 STEP = 0.1
 
@@ -53,7 +53,7 @@ class Sensitivities:
 
 def elasticities(
     graph: Graph,
-    device: str,
+    device: str | Platform,
     formats: Sequence[str],
     *,
     usage: Usage,
@@ -65,7 +65,7 @@ def elasticities(
     Raises:
         DseError, HardwareError: as `dse.predict.predict`.
     """
-    platform = load_platform(device, runtime=runtime)
+    platform = load_platform(device, runtime=runtime) if isinstance(device, str) else device
     known = figures_of(platform.device)
     changed = [
         replace(platform, device=scaled(platform.device, path, factor))

@@ -64,6 +64,7 @@ EXAMPLES: Mapping[str, object] = {
     "Update.momentum": 0.95,
     "Update.reset_every": 500,
     "Update.weight_decay": 0.05,
+    "Target.set": {"memories.sram.capacity": "4 MiB"},
     "Space.question": "Which layers can take int4?",
     "Data.sequence": 512,
     "Match.name": "blocks.0/*",

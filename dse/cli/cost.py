@@ -16,6 +16,8 @@ from dse.cli.elasticity import say_sensitivities
 from dse.cli.platform import DEVICE_RUNTIME
 from dse.cli.screen import JsonFlag, Rows, Screen, Value, positive
 from dse.cli.spatial import say_spatial, spatial_record
+from dse.cli.sweep import check_outputs, say_sweep
+from dse.cli.vary import Plot, Set, Sweep, variation
 from dse.report.quantities.unit import si, speedup_text
 
 if TYPE_CHECKING:
@@ -89,9 +91,14 @@ Check = Annotated[
         "(docs/check.md); or with a table of operators.",
     ),
 ]
-Adapted = Annotated[
+Out = Annotated[
     Path | None,
-    typer.Option("-o", "--out", metavar="NEW.yaml", help="With --check: the adapted device."),
+    typer.Option(
+        "-o",
+        "--out",
+        metavar="FILE",
+        help="With --check: the adapted device (.yaml). With --sweep: the table (.csv).",
+    ),
 ]
 
 SHOWN = ("latency_s", "interval", "energy_j", "weight_bytes", "kv_bytes", "peak_bytes", "bound by",
@@ -130,13 +137,18 @@ def predict(
             "--sensitivity", help="How latency follows each figure of the device's file."
         ),
     ] = False,
+    set: Set = None,
+    sweep: Sweep = None,
     check: Check = None,
-    out: Adapted = None,
+    out: Out = None,
+    plot: Plot = None,
     json: JsonFlag = False,
 ) -> None:
     """Predict latency, energy and memory; nothing is run.
 
     With --prompt also what serving takes: time to first token and per token, batch, price.
+    With --set and --sweep on a device whose figures are others than its file's; --sweep writes
+    its table with -o, and a page with --plot.
     With --check how far predictions are from what you measured, and with -o a device file that is
     adapted to it.
     """
@@ -145,6 +157,7 @@ def predict(
     from dse.model import PAST, open_model  # noqa: PLC0415
     from dse.predict import Usage, load_assignment, speedups  # noqa: PLC0415
     from dse.predict import predict as predictions  # noqa: PLC0415
+    from dse.sweep import sweep as sweeps  # noqa: PLC0415
     from hwmodels.formats import catalog  # noqa: PLC0415
 
     screen: Screen = context.obj
@@ -153,8 +166,9 @@ def predict(
         from dse.measured.table import Defaults  # noqa: PLC0415 (with pandas)
 
         _refuse_beside_check(
-            device=device, format=format, prompt=prompt, regions=regions, sensitivity=sensitivity
-        )
+            device=device, format=format, prompt=prompt, regions=regions, sensitivity=sensitivity,
+            varied=bool(set or sweep),
+        )  # fmt: skip
         defaults = Defaults(
             model=model,
             format=format[0] if format else None,
@@ -167,8 +181,15 @@ def predict(
         )
         check_table(screen, check, device[0], defaults, out=out, as_json=json)
         return
-    if out is not None:
-        raise typer.BadParameter("-o writes the device that --check adapts; add --check TABLE.csv")
+    varied = variation(set, sweep)
+    if varied.swept:
+        _refuse_beside_sweep(regions=regions, sensitivity=sensitivity)
+        check_outputs(out, plot)
+    elif out is not None or plot is not None:
+        raise typer.BadParameter(
+            "-o writes the device that --check TABLE.csv adapts, or the table of a --sweep, and "
+            "--plot its page; add one of them"
+        )
     request = Request(prompt=prompt, generate=generate, batch=batch) if prompt else None
     served = PAST in dims or request is not None
     graph = open_model(model, ranks=ranks_in(dims), served=served).graph
@@ -182,21 +203,25 @@ def predict(
         kv=catalog.uniform(kv) if kv else None,
         repeat=repeat,
     )
+    if varied.swept:
+        points = sweeps(
+            graph, device, format or (), varied, usage=usage, runtime=runtime, assignment=chosen
+        )
+        say_sweep(screen, points, varied, device, model=model, out=out, plot=plot, as_json=json)
+        return
+    platforms = varied.fixed_platforms(device, runtime)
     if sensitivity:
         from dse.elasticity import elasticities  # noqa: PLC0415
 
         _refuse_several(device, format, assignment=assignment)
-        shown = elasticities(
-            graph, device[0], format or (), usage=usage, runtime=runtime, assignment=chosen
-        )
+        shown = elasticities(graph, platforms[0], format or (), usage=usage, assignment=chosen)
         say_sensitivities(screen, shown, as_json=json)
         return
     found = predictions(
         graph,
-        device,
+        platforms,
         format or (),
         usage=replace(usage, detailed=True),
-        runtime=runtime,
         assignment=chosen,
     )
     faster = speedups(found)
@@ -208,7 +233,18 @@ def predict(
         say_spatial(screen, one, _parts(one) if regions else ())
     if request is not None and not regions:
         screen.table(_servings(found))
+    for remark in varied.remarks(device):
+        screen.remark(remark)
     _remarks(screen, found, regions=regions, batch=batch)
+
+
+def _refuse_beside_sweep(*, regions: bool, sensitivity: bool) -> None:
+    """Raises `BadParameter` for options that a sweep's table has no use for."""
+    if regions or sensitivity:
+        raise typer.BadParameter(
+            "--sweep prints a row a device; leave out --regions and --sensitivity, which take "
+            "--set"
+        )
 
 
 def _refuse_several(
@@ -228,8 +264,14 @@ def _refuse_beside_check(
     prompt: int | None,
     regions: bool,
     sensitivity: bool,
+    varied: bool,
 ) -> None:
     """Raises `BadParameter` for options that a table of measured calls has no use for."""
+    if varied:
+        raise typer.BadParameter(
+            "--check compares with what was measured on the device itself; leave out --set and "
+            "--sweep"
+        )
     if len(device) > 1:
         raise typer.BadParameter("--check takes one --device: that of the measurements")
     if format and len(format) > 1:
@@ -274,6 +316,7 @@ def legal(
     assignment: AssignmentFile = None,
     dim: Dim = None,
     tensor_parallel: Gpus = 1,
+    set: Set = None,
     json: JsonFlag = False,
 ) -> None:
     """Formats that run natively on a device, and why others do not."""
@@ -284,17 +327,17 @@ def legal(
     from hwmodels.formats.catalog import SCHEMES  # noqa: PLC0415
 
     screen: Screen = context.obj
+    varied = variation(set)
     dims = parsed(dim or ())
     graph = open_model(model, ranks=ranks_in(dims), served=PAST in dims).graph
     found = predictions(
         graph,
-        [device],
+        varied.fixed_platforms([device], runtime),
         () if assignment else ("bf16", *SCHEMES),
         usage=Usage(dims=bound(graph, dims, likely=True), gpus=tensor_parallel),
-        runtime=runtime,
         assignment=load_assignment(assignment, graph) if assignment else None,
     )
-    for remark in () if json else found[0].remarks:
+    for remark in () if json else (*varied.remarks([device]), *found[0].remarks):
         screen.remark(remark)
     screen.table(_legality(found), as_json=json)
 

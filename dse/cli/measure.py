@@ -10,13 +10,15 @@ import typer
 
 from dse.cli.check import YAML, check_ops, fitted, write_table
 from dse.cli.platform import DEVICE_RUNTIME
-from dse.cli.screen import JsonFlag, Screen, Value, positive
+from dse.cli.screen import JsonFlag, Rows, Screen, Value, positive
+from dse.cli.vary import Set, Sweep, variation
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from dse.profile.clock import Timing
     from dse.profile.plan import Operator
+    from dse.sweep import Variation
     from hwmodels.devices.device import Device
     from hwmodels.operators.optable import OpTable
 
@@ -60,31 +62,81 @@ def predict_ops(
             "-o may be left out, or be a device file (.yaml) to write, adapted to them.",
         ),
     ] = False,
+    set: Set = None,
+    sweep: Sweep = None,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", metavar="PRED.csv", help="The table with predictions."),
     ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Predict latency and energy of every operator of a table."""
+    """Predict latency and energy of every operator of a table.
+
+    With --sweep the table has every operator once for each device, after columns of what is swept.
+    """
     from hwmodels.adapt.prediction import predict_ops as predicted  # noqa: PLC0415
     from hwmodels.operators.optable import read_optable  # noqa: PLC0415
-    from hwmodels.runtimes.platform import load_platform  # noqa: PLC0415
 
     screen: Screen = context.obj
+    if check and (set or sweep):
+        raise typer.BadParameter(
+            "--check compares with what was measured on the device itself; leave out --set and "
+            "--sweep"
+        )
     if check:
         check_ops(screen, ops, device, runtime=runtime, out=out, as_json=json)
         return
     if out is None or out.suffix in YAML:
         raise typer.BadParameter("-o PRED.csv is needed, or --check")
-    platform = load_platform(device, runtime=runtime)
+    varied = variation(set, sweep)
+    if varied.swept:
+        _predict_swept(screen, ops, device, varied, runtime=runtime, out=out, as_json=json)
+        return
+    platform = varied.fixed_platforms([device], runtime)[0]
     found = platform.device
     table = read_optable(ops, timed=False)
     frame = predicted(table, found, platform.runtime_origin)
     write_table(frame, out)
     screen.answer({"predictions": str(out), **_summary(table, frame)}, as_json=json)
+    for remark in () if json else varied.remarks([device]):
+        screen.remark(remark)
     if not (json or found.validated):
         screen.remark(f"{found.name}: not validated against silicon: {found.note}")
+
+
+def _predict_swept(
+    screen: Screen,
+    ops: Path,
+    device: str,
+    varied: Variation,
+    *,
+    runtime: str | None,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Writes the predictions for every device of a sweep, and prints a row each."""
+    import pandas as pd  # noqa: PLC0415
+
+    from hwmodels.adapt.prediction import predict_ops as predicted  # noqa: PLC0415
+    from hwmodels.operators.optable import read_optable  # noqa: PLC0415
+
+    table = read_optable(ops, timed=False)
+    varied.check_keys([device])
+    parts = list[pd.DataFrame]()
+    rows = list[tuple[Value, ...]]()
+    for one in varied.platforms(device, runtime):
+        frame = predicted(table, one.platform.device, one.platform.runtime_origin)
+        times = frame["predicted_us"]
+        rows.append((*one.settings.values(), 1e-6 * float(times.sum()),
+                     1e-6 * float(times.median()), 1e-6 * float(times.max())))  # fmt: skip
+        for place, (key, value) in enumerate(one.settings.items()):
+            frame.insert(place, key, value)
+        parts.append(frame)
+    write_table(pd.concat(parts, ignore_index=True), out)
+    columns = (*varied.swept, "all_operators_s", "median_s", "longest_s")
+    screen.table(Rows(columns=columns, rows=tuple(rows)), as_json=as_json)
+    for remark in () if as_json else (*varied.remarks([device]), f"wrote {out}"):
+        screen.remark(remark)
 
 
 def fit(

@@ -174,8 +174,9 @@ def shown_as(column: str, value: Value) -> str:
 
 
 def _heading(column: str) -> str:
-    """`weight` for `weight_bytes`: the unit stands beside the numbers."""
-    return without_unit(column)
+    """`weight` for `weight_bytes`: the unit stands beside the numbers; paths stay as they are."""
+    is_path = "." in column and not unit_of(column)
+    return column if is_path else without_unit(column)
 
 
 def _finite(value: Value) -> Value:

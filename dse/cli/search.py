@@ -12,6 +12,7 @@ import typer
 from dse.cli.password import with_password
 from dse.cli.platform import DEVICE_RUNTIME
 from dse.cli.screen import JsonFlag, Screen, stopped_code
+from dse.cli.vary import Set, pairs
 
 if TYPE_CHECKING:
     from dse.explore import Overrides
@@ -51,6 +52,7 @@ def search(
             help="Price it on this; repeat for several.",
         ),
     ] = None,
+    set: Set = None,
     past: Annotated[
         Path | None,
         typer.Option(
@@ -125,6 +127,7 @@ def search(
         constraints=tuple(constraint or ()),
         trials=trials,
         seed=seed,
+        settings=pairs(set or ()),
     )
     parallelism = Parallelism(
         workers=workers, executor=executor.value, storage=storage, study=study, join=join
@@ -132,8 +135,8 @@ def search(
     if past is not None:
         if source or resume or data or trials or parallelism != Parallelism(storage=storage):
             raise typer.BadParameter(
-                "--from measures nothing: give it only --target, --objective, --constraint, "
-                "--out, and the --storage of a shared study that has a password"
+                "--from measures nothing: give it only --target, --set, --objective, "
+                "--constraint, --out, and the --storage of a shared study that has a password"
             )
         folder = _reuse(past, overrides, out, screen, storage=storage, quiet=json)
     elif source is None and not resume:

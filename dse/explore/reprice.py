@@ -87,7 +87,8 @@ def reprice(
     with study_to_read(run, storage) as old:
         open_folder(out, known, resume=False)
         with locked(out), translated(str(out)):
-            records = _taken_over(design, old, out, same_targets=not overrides.targets)
+            same = not (overrides.targets or overrides.settings)
+            records = _taken_over(design, old, out, same_targets=same)
     chosen = front_indices(
         records, design.objectives, feasible=satisfied(design.constraints, records)
     )

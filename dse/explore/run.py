@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -42,6 +42,8 @@ class Overrides:
     seed: int | None = None
     method: str | None = None
     """Who proposes, without arguments."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Figures of the targets' devices instead of their files', by path."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +151,8 @@ def open_space(
         seed=overrides.seed or 0,
     )
     text = space_text(model, source, draft)
-    return parse_space(text, origin=source), source, Path()
+    space = parse_space(text, origin=source)
+    return overridden(space, Overrides(settings=overrides.settings)), source, Path()
 
 
 def overridden(space: Space, overrides: Overrides) -> Space:
@@ -157,6 +160,12 @@ def overridden(space: Space, overrides: Overrides) -> Space:
     changes: dict[str, object] = {}
     if overrides.targets:
         changes["targets"] = parse_targets(overrides.targets)
+    if overrides.settings:
+        targets = parse_targets(overrides.targets) or space.targets
+        changes["targets"] = tuple(
+            target.model_copy(update={"set": {**target.set, **overrides.settings}})
+            for target in targets
+        )
     if overrides.data is not None:
         changes["data"] = space.data.model_copy(update={"source": overrides.data})
     if overrides.objectives:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from dse.evaluate.ruin import ConstantAnswer
 from dse.report.quantities.axis import WORDS, cost_axes
@@ -39,6 +40,7 @@ def caveats(run: SearchRun) -> list[str]:
     if lacking := _no_network(run):
         found.append(lacking)
     found += [_other_network(run, target) for target in run.apart]
+    found += _varied(manifest.space)
     unchecked = [target.name for target in manifest.targets if not target.validated]
     if unchecked:
         found.append(
@@ -53,6 +55,14 @@ def caveats(run: SearchRun) -> list[str]:
     if manifest.status != "complete":
         found.append(f"The run is {manifest.status}: the front may still move.")
     return found
+
+
+def _varied(space: Mapping[str, Any]) -> Iterator[str]:
+    """Figures of devices that the space sets instead of their files'."""
+    for target in space.get("targets", ()):
+        if isinstance(target, Mapping) and (settings := target.get("set")):
+            listed = ", ".join(f"{key}={value}" for key, value in settings.items())
+            yield f"{target.get('name') or target['device']} is varied: {listed}."
 
 
 def _other_network(run: SearchRun, target: TargetEntry) -> str:

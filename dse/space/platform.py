@@ -8,6 +8,7 @@ from pathlib import Path
 from dse.space.schema import Target
 from hwmodels.devices.device import Device
 from hwmodels.devices.load import load_device
+from hwmodels.devices.vary import DeviceFile
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.runtimes.runtime import Runtime
 from hwmodels.yaml_file import SUFFIXES
@@ -26,9 +27,17 @@ def platform_of(
     Raises:
         HardwareError: unknown or wrong devices and runtimes.
     """
-    device = (devices or {}).get(target.device) or load_device(_located(target.device, folder))
+    device = (devices or {}).get(target.device) or _device(target, folder)
     runtime = load_runtime(_located(target.runtime or device.default_runtime, folder))
     return device, runtime
+
+
+def _device(target: Target, folder: Path) -> Device:
+    """The device of a target's file, with what the target sets instead."""
+    origin = _located(target.device, folder)
+    if not target.set:
+        return load_device(origin)
+    return DeviceFile(origin).varied(target.set, by="`set` of the target")
 
 
 def _located(name: str, folder: Path) -> str | Path:

@@ -38,6 +38,10 @@ Spec = Annotated[str | dict[str, object], BeforeValidator(_spec)]
 """A quantizer's name, or an object with its fields."""
 
 
+Setting = str | bool | int | float | list[str | int | float]
+"""A value of a device's figure or word, as people write it."""
+
+
 class Section(BaseModel):
     """A part of the space file: immutable, unknown keys are errors."""
 
@@ -121,6 +125,8 @@ class Target(Section):
     """A runtime name (`dse runtimes`) or a runtime file; the device's own where none is given."""
     price_usd_per_h: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Price of one GPU; the device file's figure where none is given."""
+    set: dict[str, Setting] = Field(default_factory=dict)
+    """Figures and words of the device instead of its file's, by path (docs/devices.md)."""
 
     @model_validator(mode="before")
     @classmethod

@@ -47,6 +47,7 @@ from hwmodels.devices.load import (
     plausible,
     read_device,
 )
+from hwmodels.devices.quantity import UNITS
 from hwmodels.errors import DeviceError, nearest
 from hwmodels.validation import known_entries
 from hwmodels.yaml_file import parse_yaml
@@ -74,7 +75,7 @@ class _Place:
     steps: Steps
     """Keys and indices that lead there."""
     content: object
-    """Part of the file there; None where it leaves a word at its default."""
+    """Part of the file there, or the default of a word that the file leaves out."""
 
     @property
     def is_figure(self) -> bool:
@@ -108,6 +109,39 @@ class DeviceFile:
             DeviceError: A key that the file lacks.
         """
         return _text(self._place(key).content)
+
+    def has(self, key: str) -> bool:
+        """Whether the file has that key."""
+        try:
+            self._place(key)
+        except DeviceError:
+            return False
+        return True
+
+    def unit(self, key: str) -> str:
+        """The unit of a figure in the file; empty for counts, words and plain numbers.
+
+        Raises:
+            DeviceError: A key that the file lacks.
+        """
+        content = self._place(key).content
+        unit = str(content["unit"]) if isinstance(content, Mapping) and is_figure(content) else ""
+        return "" if unit == "count" else unit
+
+    def number(self, key: str, value: Value) -> float | None:
+        """A value of a key as a number, of a figure in the file's unit; None for words and lists.
+
+        Raises:
+            DeviceError: A key that the file lacks, or a value that is none.
+        """
+        place = self._place(key)
+        if place.is_figure:
+            assert isinstance(place.content, Mapping), "it is a figure"
+            figure = _figure(dict(place.content), key, value, "")
+            factor = UNITS[figure["unit"]][1] / UNITS[place.content["unit"]][1]
+            return float(figure["value"] * factor)
+        word = _word(place.content, key, value)
+        return float(word) if isinstance(word, int | float) and word is not True else None
 
     def varied(self, changes: Mapping[str, Value], *, by: str = "--set") -> Device:
         """The device with these figures and words instead of the file's.
@@ -154,8 +188,10 @@ class DeviceFile:
             inside = _entries(here)
             fitting = [name for name in inside if rest == name or rest.startswith(f"{name}.")]
             if not fitting:
-                known = not isinstance(here, list) and self._is_word(tuple(steps), rest)
-                return _Place(key=key, steps=(*steps, rest), content=None) if known else None
+                if isinstance(here, list) or not self._is_word(tuple(steps), rest):
+                    return None
+                default = known_entries(DEVICE_FILE, tuple(steps))[rest].get("default")
+                return _Place(key=key, steps=(*steps, rest), content=default)
             name = max(fitting, key=len)
             if is_figure(here) and name in PARTS:
                 figure = key.removesuffix(f".{rest}")
@@ -336,5 +372,5 @@ def _text(content: object) -> str:
     if isinstance(content, list | tuple):
         return f"[{', '.join(map(_text, content))}]"
     if content is None:
-        return "the default"
+        return "none"
     return str(content).lower() if isinstance(content, bool) else str(content)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from dse.cli.screen import Screen, Value
+from dse.cli.vary import pairs
 
 if TYPE_CHECKING:
     from hwmodels.devices.draft import Draft
@@ -64,7 +65,7 @@ def new_device(
     from dse.files import write_atomically  # noqa: PLC0415
     from hwmodels.devices.draft import Draft  # noqa: PLC0415
 
-    given = dict(_pairs(settings))
+    given = pairs(settings)
     if name is not None:
         given.setdefault("name", name)
     if ask and "name" not in given:
@@ -86,25 +87,6 @@ HELP = """
 Answer with a number and its unit, then @ and where it is from: 864 GB/s @ datasheet, page 2
 Enter takes what is assumed, by the rule in brackets, from {like}; none: it has no such thing.
 """
-
-
-def _pairs(settings: Sequence[str]) -> list[tuple[str, str]]:
-    """Keys and values of `--set`.
-
-    Raises:
-        BadParameter: a text without `=`, or a key twice.
-    """
-    found: dict[str, str] = {}
-    for text in settings:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise typer.BadParameter(
-                f"--set {text}: expected KEY=VALUE, such as 'memory.bandwidth=864 GB/s @ sheet'"
-            )
-        if key.strip() in found:
-            raise typer.BadParameter(f"--set {key.strip()}: given twice; keep one")
-        found[key.strip()] = value.strip()
-    return list(found.items())
 
 
 def _similar(given: dict[str, str], *, ask: bool) -> str:
