@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dse.cli.check import check_table
+from dse.cli.device.sweep import check_outputs, say_sweep
+from dse.cli.device.vary import Plot, Set, Sweep, variation
 from dse.cli.dims import Dim, bound, parsed
 from dse.cli.elasticity import say_sensitivities
 from dse.cli.platform import DEVICE_RUNTIME
 from dse.cli.screen import JsonFlag, Rows, Screen, Value, positive
 from dse.cli.spatial import say_spatial, spatial_record
-from dse.cli.sweep import check_outputs, say_sweep
-from dse.cli.vary import Plot, Set, Sweep, variation
 from dse.report.quantities.unit import si, speedup_text
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dse.cli.check import YAML, check_ops, fitted, write_table
+from dse.cli.device.vary import Set, Sweep, variation
 from dse.cli.platform import DEVICE_RUNTIME
 from dse.cli.screen import JsonFlag, Rows, Screen, Value, positive
-from dse.cli.vary import Set, Sweep, variation
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dse.cli.device.vary import Set, pairs
 from dse.cli.password import with_password
 from dse.cli.platform import DEVICE_RUNTIME
 from dse.cli.screen import JsonFlag, Screen, stopped_code
-from dse.cli.vary import Set, pairs
 
 if TYPE_CHECKING:
     from dse.explore import Overrides

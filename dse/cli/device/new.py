@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from dse.cli.device.vary import pairs
 from dse.cli.screen import Screen, Value
-from dse.cli.vary import pairs
 
 if TYPE_CHECKING:
     from hwmodels.devices.draft import Draft
