@@ -121,10 +121,12 @@ def _advance(
 
 def _say(screen: Screen, experiment: Experiment, *, as_json: bool) -> None:
     from dse.training.experiment import outcomes  # noqa: PLC0415
+    from dse.training.ledger import state_bytes  # noqa: PLC0415
     from dse.training.load import REFERENCE  # noqa: PLC0415
     from dse.training.summary import summaries  # noqa: PLC0415
 
     found = summaries(outcomes(experiment), REFERENCE)
+    bytes_of = {name: round(state_bytes(one), 4) for name, one in experiment.methods.items()}
     if as_json:
         screen.json(
             {
@@ -132,15 +134,18 @@ def _say(screen: Screen, experiment: Experiment, *, as_json: bool) -> None:
                 "data": experiment.workload.origin,
                 "steps": experiment.steps,
                 "folder": str(experiment.folder),
-                "methods": [_record(one) for one in found],
+                "methods": [
+                    _record(one) | {"bytes_per_parameter": bytes_of[one.method]} for one in found
+                ],
             }
         )
         return
     screen.table(
         Rows(
             columns=("method", "seeds", "loss", "accuracy", "gap to bf16", "diverged",
-                     "loss spikes", "late moments", "gradient norm", "update rms", "sharpness"),
-            rows=tuple(map(_row, found)),
+                     "loss spikes", "late moments", "gradient norm", "update rms", "sharpness",
+                     "bytes a parameter"),
+            rows=tuple((*_row(one), bytes_of[one.method]) for one in found),
         )
     )  # fmt: skip
     for one in found:

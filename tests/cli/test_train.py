@@ -24,6 +24,7 @@ def test_a_method_stands_beside_bf16(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert [one["method"] for one in found["methods"]] == ["bf16", "fp32"]
     assert found["methods"][1]["gap"]["low"] <= found["methods"][1]["gap"]["mean"]
     assert len(found["methods"][1]["pairs"]) == 2
+    assert found["methods"][1]["bytes_per_parameter"] == 16
 
 
 def test_a_piece_stops_and_says_how_to_go_on(

@@ -1,0 +1,189 @@
+"""Memory of a training step by role, from a method and the sizes of a network. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from dse.training.method import Method, Operand
+from dse.training.roles import Site, SiteFormats, formats_at, formats_of_parameter
+from hwmodels.formats.quantizer import Quantizer
+
+EXPANSION_BYTES = 8.0
+"""Power and middle of a group whose range is expanded, in fp32 (COAT's code)."""
+SHARED = ("tensor", "channel", "token", "head")
+"""Granularities whose scales vanish beside their elements."""
+LOGIT_BYTES = 4.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """A tensor that the forward pass keeps for the backward pass."""
+
+    site: Site
+    """The product that reads it, or the block that holds it."""
+    elements: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """The sizes of a network in one training step."""
+
+    parameters: Mapping[str, int]
+    """Elements by name."""
+    saved: tuple[Saved, ...]
+    """On one GPU."""
+    blocks: int = 0
+    gathered: int = 0
+    """Elements of the weights that one GPU holds whole at a time, where they are shared out."""
+    logits: int = 0
+    """Elements of logits, on one GPU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    """Bytes on one GPU by what they are for."""
+
+    weights: float
+    """Role master_weight, with the compensation of `kahan`."""
+    gradients: float
+    moments: float
+    activations: float
+    gathered: float
+    logits: float
+
+    @property
+    def total(self) -> float:
+        """All of them."""
+        return (
+            self.weights + self.gradients + self.moments + self.activations + self.gathered
+            + self.logits
+        )  # fmt: skip
+
+
+def ledger(method: Method, sizes: Sizes, *, gpus: int = 1) -> Ledger:
+    """Bytes on one of `gpus` GPUs that share weights, gradients and moments (ZeRO-3, FSDP)."""
+    weights = gradients = moments = 0.0
+    for name, count in sizes.parameters.items():
+        formats = formats_of_parameter(method, name, sizes.blocks)
+        weights += count * _kept_bytes(method, formats)
+        gradients += count * element_bytes(formats.operand("weight_gradient", "wgrad"))
+        moments += count * _moment_bytes(method, formats, count)
+    activations = sum(
+        one.elements * saved_bytes(formats_at(method, one.site, sizes.blocks), one.site)
+        for one in sizes.saved
+    )
+    return Ledger(
+        weights=weights / gpus,
+        gradients=gradients / gpus,
+        moments=moments / gpus,
+        activations=activations,
+        gathered=sizes.gathered * 2.0 if gpus > 1 else 0.0,
+        logits=LOGIT_BYTES * sizes.logits,
+    )
+
+
+def state_bytes(method: Method) -> float:
+    """Bytes a parameter of weights, gradients and moments, of parameters that no rule is for."""
+    formats = SiteFormats([method.roles])
+    gradient = element_bytes(formats.operand("weight_gradient", "wgrad"))
+    kept = _kept_bytes(method, formats)
+    return kept + gradient + _moment_bytes(method, formats, method.update.states_from)
+
+
+def bit_products(method: Method) -> float:
+    """Products of operand widths over 32 x 32, mean of the three passes of a linear layer.
+
+    Source: the cost model of FracTrain's code, arXiv 2012.13113, section 4.1.
+    """
+    formats = SiteFormats([method.roles])
+
+    def bits(role: str, pass_: str) -> int:
+        return formats.operand(role, pass_).quantizer.format.element.bits
+
+    forward = bits("activation", "fprop") * bits("weight", "fprop")
+    inputs = bits("activation_gradient", "dgrad") * bits("weight", "dgrad")
+    weights = bits("activation_gradient", "wgrad") * bits("activation", "wgrad")
+    return (forward + inputs + weights) / 3 / 32**2
+
+
+def element_bytes(operand: Operand) -> float:
+    """Bytes an element of a large tensor, with the scales of its groups."""
+    quantizer = operand.quantizer
+    return quantizer.format.bits_per_element / 8 + _extra_bytes(quantizer)
+
+
+def saved_bytes(formats: SiteFormats, site: Site) -> float:
+    """Bytes an element of what a site keeps: the narrowest copy that its backward pass reads."""
+    if site.kind == "attention":
+        return 2.0
+    saved = formats.named("saved_activation", "wgrad")
+    if saved is not None:
+        return element_bytes(saved)
+    if formats.operand("activation", "wgrad").of == "forward":
+        return element_bytes(formats.operand("activation", "fprop"))
+    return 2.0
+
+
+def decoder_sizes(
+    *, layers: int, width: int, ffn: int, vocabulary: int, batch: int, sequence: int, gpus: int = 1
+) -> Sizes:
+    """A decoder of Llama's kind whose attention has as many key as query heads.
+
+    What a layer keeps is COAT's count (arXiv 2410.19313, table 2): inputs of both norms, of the
+    projections and of the feed-forward block; queries, keys, values and the result of attention,
+    whose probabilities are computed again; gate, up, their activation and their product.
+
+    Args:
+        layers: Blocks.
+        width: Of the residual stream.
+        ffn: Of the feed-forward block.
+        vocabulary: Rows of embedding and head, which are two tables.
+        batch: Sequences on one GPU.
+        sequence: Tokens of each.
+        gpus: Where there are several, one layer is gathered at a time.
+    """
+    of_layer = 4 * width * width + 3 * width * ffn
+    rows = batch * sequence
+    parameters = {"embed_tokens.weight": vocabulary * width, "lm_head.weight": vocabulary * width}
+    saved: list[Saved] = []
+    for block in range(layers):
+        parameters[f"layers.{block}.weights"] = of_layer
+        saved += _saved_of(block, rows, width, ffn)
+    return Sizes(
+        parameters=parameters,
+        saved=tuple(saved),
+        blocks=layers,
+        gathered=of_layer if gpus > 1 else 0,
+        logits=rows * vocabulary,
+    )
+
+
+def _saved_of(block: int, rows: int, width: int, ffn: int) -> Iterable[Saved]:
+    name = f"layers.{block}"
+    linear = Site(name=f"{name}.mlp", kind="linear")
+    attention = Site(name=f"{name}.self_attn", kind="attention")
+    for size in (width, width, width, width, ffn, ffn, ffn, ffn):
+        yield Saved(site=linear, elements=rows * size)
+    for _ in range(4):
+        yield Saved(site=attention, elements=rows * width)
+
+
+def _kept_bytes(method: Method, formats: SiteFormats) -> float:
+    copies = 2 if method.update.mode == "kahan" else 1
+    return copies * element_bytes(formats.operand("master_weight", "update"))
+
+
+def _moment_bytes(method: Method, formats: SiteFormats, count: int) -> float:
+    roles = {"sgd": ("optimizer_m",)}.get(method.update.optimizer, ("optimizer_m", "optimizer_v"))
+    if count < method.update.states_from:
+        return 4.0 * len(roles)
+    return sum(element_bytes(formats.operand(role, "update")) for role in roles)
+
+
+def _extra_bytes(quantizer: Quantizer) -> float:
+    """Bytes an element of what a range expansion keeps beside the scale."""
+    expanded = [name for name in quantizer.transforms if name.startswith("expand")]
+    if not expanded or quantizer.format.granularity in SHARED:
+        return 0.0
+    return EXPANSION_BYTES / quantizer.format.group
