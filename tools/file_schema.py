@@ -67,6 +67,18 @@ EXAMPLES: Mapping[str, object] = {
     "Target.set": {"memories.sram.capacity": "4 MiB"},
     "Space.question": "Which layers can take int4?",
     "Data.sequence": 512,
+    "Hardware.target": "chip",
+    "Hardware.points": 64,
+    "HardwareVariable.values": ["128 KiB", "256 KiB"],
+    "HardwareVariable.from": "4 GB/s",
+    "HardwareVariable.to": "16 GB/s",
+    "HardwareVariable.steps": 3,
+    "HardwareVariable.scale": "log",
+    "HardwareVariable.options": {
+        "output": {"set": {"units.mac_array.array.stationary": "output"}}
+    },
+    "HardwareOption.set": {"units.mac_array.array.stationary": "output"},
+    "HardwareOption.runs": ["bf16", "w8a8_int8_static"],
     "Match.name": "blocks.0/*",
     "Match.blocks": [0, -1],
     "QualityOf.output": "logits",

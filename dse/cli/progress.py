@@ -24,6 +24,7 @@ from dse.explore.problem.progress import Stage, Status, silent
 TITLES: dict[Stage, str] = {
     "setup": "loading the model, pricing every choice",
     "sensitivity": "sensitivity of every choice alone",
+    "hardware": "pricing every choice on all hardware",
     "trials": "trials",
     "report": "measuring the front on the report split",
     "write": "writing the run folder",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dse.cli.cost import AssignmentFile, Model
-from dse.cli.screen import JsonFlag, Rows, Screen
+from dse.cli.screen import JsonFlag, Rows, Screen, Value
 from dse.cli.search import Compute
 from dse.files import write_atomically
 
@@ -299,7 +299,7 @@ def data_of(model: str, given: str | None) -> str:
 def _print(screen: Screen, label: str, found: Evaluation, *, as_json: bool) -> None:
     metric = found.task.metric or "metric"
     quality, whole = found.quantized, found.reference
-    values = {
+    values: dict[str, Value] = {
         "assignment": label, "loss": quality.loss, "stderr": quality.stderr,
         "p99_loss": quality.p99, "flip_rate": quality.flip_rate, metric: quality.metric,
         f"reference_{metric}": whole.metric, "samples": quality.samples,

@@ -115,20 +115,31 @@ def check(
         origin=str(space),
         folder=folder,
         same_network=cost_model is None,
+        hardware=summary.hardware,
     )
-    support = _support(costs)
+    support, varied = _support(costs), _hardware(summary)
     read = summary.space
     outputs = described_outputs(summary.model.analysis, read.data, read.quality, folder)
     if json:
-        screen.json({**_facts(summary), "outputs": outputs, "choices": support.records()})
+        screen.json(
+            {
+                **_facts(summary),
+                "outputs": outputs,
+                "choices": support.records(),
+                **({"hardware": varied.records()} if varied else {}),
+            }
+        )
         return
-    for remark in costs.remarks:
+    for remark in (*costs.remarks, *(summary.hardware.remarks if summary.hardware else ())):
         screen.remark(remark)
     screen.facts(_facts(summary))
     for output in outputs:
         screen.result(f"output {output}")
     screen.result("")
     screen.table(support)
+    if varied:
+        screen.result("")
+        screen.table(varied)
 
 
 def _remarks(space: Space, opened: OpenedModel, out: Path) -> tuple[str, ...]:
@@ -183,7 +194,7 @@ def _summary(
 
 
 def _facts(summary: SpaceSummary) -> dict[str, Value]:
-    variables = summary.problem.variables
+    variables = summary.problem.precision.variables
     kinds = Counter(f"{one.kind} {one.role}" for one in variables)
     return {
         "model": summary.model.name,
@@ -192,11 +203,40 @@ def _facts(summary: SpaceSummary) -> dict[str, Value]:
         "sites": summary.site_count,
         "ties": ", ".join(f"{name} = {len(held)} regions" for name, held in summary.tied.items())
         or "none",
-        "assignments": f"{summary.problem.size:.3g}",
+        "assignments": f"{summary.problem.assignments:.3g}",
+        **_hardware_facts(summary),
         "uniform": ", ".join(summary.problem.uniforms),
         "trials": summary.space.search.trials,
         "runs_code_of": ", ".join(summary.code) or "nobody but dse",
     }
+
+
+def _hardware_facts(summary: SpaceSummary) -> dict[str, Value]:
+    """The size of the hardware's grid, how much of it can be built, how much is priced."""
+    found, section = summary.hardware, summary.space.hardware
+    if found is None or section is None:
+        return {}
+    refused, tried, reason = found.unbuildable
+    words = [f"{found.size} points of {found.file.device.name}"]
+    if found.size > section.points:
+        words.append(f"{section.points} of them are sampled")
+    if refused:
+        words.append(f"{refused} of {tried} that were tried can be no device ({reason})")
+    return {"hardware": "; ".join(words), "points": f"{summary.problem.size:.3g}"}
+
+
+def _hardware(summary: SpaceSummary) -> Rows | None:
+    """Parameters of a device that vary, their values, and those of the file."""
+    if summary.hardware is None:
+        return None
+    return Rows(
+        columns=("hardware", "values", "of_the_file", "start"),
+        rows=tuple(
+            (one.name, ", ".join(option.label for option in one.options), one.said,
+             one.options[one.start].label)
+            for one in summary.hardware.parameters
+        ),
+    )  # fmt: skip
 
 
 def _support(costs: Costs) -> Rows:

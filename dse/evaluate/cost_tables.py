@@ -6,21 +6,18 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dse.evaluate.costs import Costs
-from dse.evaluate.deployment import Deployment
-from dse.evaluate.phases import exchange_of, growing_steps, phase_work, remarks_of
-from dse.evaluate.shared_tables import shared_tables, two_copies
+from dse.evaluate.phases import remarks_of
+from dse.evaluate.pricing import Pricing, pricing_of
+from dse.evaluate.shared_tables import two_copies
 from dse.evaluate.target_costs import TargetCosts
+from dse.evaluate.varied_costs import VariedCosts
 from dse.graph.ir.site import Region
 from dse.graph.patterns.analysis import Analysis
-from dse.graph.patterns.correspond import correspond, correspond_by_name
-from dse.space.operands import operand_quantizers
+from dse.space.hardware import HardwareSpace
 from dse.space.platform import platform_of
 from dse.space.problem import Problem
 from dse.space.schema import Space
 from hwmodels.devices.device import Device
-from hwmodels.formats.quantizer import Quantizer
-from hwmodels.tables.network import PhaseWork
-from hwmodels.work.work import OperandName
 
 
 def build_costs(
@@ -33,6 +30,7 @@ def build_costs(
     folder: Path,
     devices: Mapping[str, Device] | None = None,
     same_network: bool = False,
+    hardware: HardwareSpace | None = None,
 ) -> Costs:
     """Cost tables of a problem on every target of a space.
 
@@ -45,71 +43,43 @@ def build_costs(
         folder: what relative device and runtime files are relative to.
         devices: by the name that a target uses, where it is not one of the catalogue or a file.
         same_network: the graph is another form of the model that quality is measured on.
+        hardware: what varies of a target's device; the problem has its variables.
 
     Raises:
         GraphError: a symbolic size that the scenario does not bind.
         HardwareError: unknown or wrong devices and runtimes.
     """
-    scenario = space.scenario
-    gpus = scenario.tensor_parallel
-    phases = tuple(
-        PhaseWork(
-            name=name,
-            share=phase.share,
-            work=phase_work(analysis, phase.dims, gpus),
-        )
-        for name, phase in scenario.phases.items()
-    )
-    match = correspond_by_name if same_network else correspond
-    deciding = _variables_of_regions(
-        problem,
-        match(tuple(quality_regions), analysis.regions),
-        [region.name for region in phases[0].work.regions],
-    )
-    choices = {region: _operand_choices(problem, owner) for region, owner in deciding.items()}
-    shared = shared_tables(problem, analysis, phases[0].work, deciding)
-    deciding |= {one.region: one.variable for one in shared}
-    exchange = exchange_of(phases)
-    steps: tuple[PhaseWork, ...] = ()
-    if exchange is not None:
-        dims = scenario.phases[exchange.decode].dims
-        steps = growing_steps(analysis, dims, gpus)
+    pricing = pricing_of(space, problem, quality_regions, analysis, same_network=same_network)
     targets = []
-    for target in space.targets:
+    for place, target in enumerate(space.targets):
         device, runtime = platform_of(target, folder, devices)
-        deployment = Deployment(
-            device=device,
-            runtime=runtime,
-            gpus=gpus,
-            utilisation=scenario.memory_utilisation,
-            price_usd_per_h=target.price_usd_per_h,
-        )
-        own = choices | {one.region: one.stored(choices, deployment) for one in shared}
-        table = deployment.table(phases, own)
-        served = None
-        if exchange is not None:
-            served = deployment.served(table, exchange, steps, own)
-        targets.append(
-            TargetCosts(
-                label=target.label,
-                deployment=deployment,
-                table=table,
-                served=served,
-                phases=phases,
-                choices=own,
-            )
-        )
-    return Costs(
+        if hardware is not None and place == hardware.target:
+            device = hardware.device(hardware.start)
+        targets.append(pricing.target(target, device, runtime))
+    shared = pricing.shared
+    costs = Costs(
         problem=problem,
         targets=tuple(targets),
-        variable_of_region=deciding,
-        phases=tuple(scenario.phases),
+        variable_of_region=pricing.deciding,
+        phases=tuple(space.scenario.phases),
         remarks=(
-            *remarks_of(phases),
-            *_only_emulated(targets, deciding, {one.region for one in shared}),
-            *two_copies(problem, analysis, deciding, {one.table for one in shared}),
+            *remarks_of(pricing.phases),
+            *_only_emulated(targets, pricing.deciding, {one.region for one in shared}),
+            *two_copies(problem, analysis, pricing.deciding, {one.table for one in shared}),
         ),
     )
+    return costs if hardware is None else _varied(costs, space, pricing, hardware)
+
+
+def _varied(costs: Costs, space: Space, pricing: Pricing, hardware: HardwareSpace) -> VariedCosts:
+    """Costs whose hardware is chosen, too."""
+    target = space.targets[hardware.target]
+    runtime = costs.targets[hardware.target].deployment.runtime
+
+    def priced(device: Device) -> TargetCosts:
+        return pricing.target(target, device, runtime)
+
+    return VariedCosts.of(costs, hardware, priced)
 
 
 def _only_emulated(
@@ -130,28 +100,3 @@ def _only_emulated(
                 f"candidates that it has (dse legal MODEL --device "
                 f"{target.deployment.device.name}:{runtime})"
             )
-
-
-def _operand_choices(
-    problem: Problem, variable: int | None
-) -> tuple[Mapping[OperandName, Quantizer], ...]:
-    if variable is None:
-        return ({},)
-    return tuple(operand_quantizers(choice) for choice in problem.variables[variable].choices)
-
-
-def _variables_of_regions(
-    problem: Problem,
-    counterpart: Mapping[str, str | None],
-    worked: Sequence[str],
-) -> dict[str, int | None]:
-    """Index of the variable that decides each cost region that has work to do.
-
-    Collectives between GPUs are no regions of the graph: nothing decides them.
-    """
-    owner = {
-        region: index
-        for index, variable in enumerate(problem.variables)
-        for region in variable.regions
-    }
-    return {name: owner.get(counterpart.get(name) or "") for name in worked}

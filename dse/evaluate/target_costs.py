@@ -17,6 +17,8 @@ TOTAL_COLUMNS = ("latency_s", "energy_j", "weight_bytes", "kv_bytes", "peak_byte
 PHASE_COLUMNS = ("latency_s", "energy_j")
 NATIVE_SHARE = "native_share"
 LATENCY = "latency_s"
+AREA, POWER = "area_mm2", "power_w"
+"""Columns of a target whose device varies: its area, and its mean power while the network runs."""
 ADDITIVE_COLUMNS = ("latency_s", "energy_j", "weight_bytes", "kv_bytes")
 SERVED_ADDITIVE = ("ttft_s", "tpot_s")
 """Serving numbers that are sums over phases."""
@@ -39,6 +41,10 @@ class TargetCosts:
     phases: tuple[PhaseWork, ...] = ()
     choices: Choices = field(default_factory=dict)
     """Those that `table` was built of."""
+    area_mm2: float | None = None
+    """Of a device that varies, where its area is known."""
+    has_power: bool = False
+    """Whether its device varies, so that its power is a column."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -49,6 +55,10 @@ class TargetCosts:
             names += [f"{phase}.{column}" for phase in phases for column in PHASE_COLUMNS]
         if self.served is not None:
             names += self.served.columns
+        if self.area_mm2 is not None:
+            names.append(AREA)
+        if self.has_power:
+            names.append(POWER)
         return (*names, NATIVE_SHARE)
 
     def total(self, chosen: Mapping[str, int]) -> Mapping[str, float]:
@@ -60,6 +70,10 @@ class TargetCosts:
                 row |= {f"{name}.{column}": getattr(part, column) for column in PHASE_COLUMNS}
         if self.served is not None:
             row |= self.served.total(chosen)
+        if self.area_mm2 is not None:
+            row[AREA] = self.area_mm2
+        if self.has_power:
+            row[POWER] = row["energy_j"] / row[LATENCY]
         row[NATIVE_SHARE] = self.table.native_share(chosen)
         return row
 
@@ -67,6 +81,11 @@ class TargetCosts:
         """One column of many assignments: (assignments, regions of the table) choice indices."""
         if column == NATIVE_SHARE:
             return self.table.native_shares(chosen)
+        if column == AREA and self.area_mm2 is not None:
+            return np.full(len(chosen), self.area_mm2)
+        if column == POWER:
+            power: np.ndarray = self.totals(chosen, "energy_j") / self.totals(chosen, LATENCY)
+            return power
         if self.served is not None and column in self.served.columns:
             return self.served.column(chosen, column)
         phase, _, name = column.rpartition(".")
@@ -74,6 +93,18 @@ class TargetCosts:
 
     def latency_errors(self, chosen: Sequence[Mapping[str, int]]) -> Mapping[str, np.ndarray]:
         """Latency column -> parts of the errors of assignments (`error_parts`).
+
+        Args:
+            chosen: as of `latency_times`.
+        """
+        device = self.deployment.device.name
+        return {
+            column: error_parts(found, device)
+            for column, found in self.latency_times(chosen).items()
+        }
+
+    def latency_times(self, chosen: Sequence[Mapping[str, int]]) -> dict[str, list[Times]]:
+        """Latency column -> seconds of every kernel, of each assignment.
 
         Args:
             chosen: region to choice index, for each assignment. They are priced again, kernel by
@@ -99,12 +130,11 @@ class TargetCosts:
                 places = {r: taken[r].index(one.get(r, 0)) for r in taken}
                 for column, phase in named.items():
                     times[column].append(table.times(places, phase))
-        device = self.deployment.device.name
-        return {column: error_parts(found, device) for column, found in times.items()}
+        return times
 
     def is_priced_by_region(self, column: str) -> bool:
         """Whether `CostTable.matrix` knows what each choice of a region adds to the column."""
-        return column != NATIVE_SHARE and (
+        return column not in (NATIVE_SHARE, AREA, POWER) and (
             self.served is None or column not in self.served.columns
         )
 

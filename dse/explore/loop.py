@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 import dse
 from dse.errors import RunError, StorageError, WriteError
 from dse.explore.manifest import session_manifest
+from dse.explore.measure.on_hardware import near_front, on_all_hardware
 from dse.explore.measure.parallelism import Parallelism
 from dse.explore.measure.participant import Participant, taking_part
 from dse.explore.measure.pruning import BASELINE, Pruner, pruned_of
@@ -34,11 +35,13 @@ from dse.explore.measure.session import Effort, Session
 from dse.explore.measure.trials import Trials
 from dse.explore.problem.design import Design
 from dse.explore.problem.feasible import check_front, check_measured, satisfied
-from dse.explore.problem.first_trials import planned_points
+from dse.explore.problem.first_trials import planned_on_grid, planned_points
+from dse.explore.problem.hardware import Grid, grid_of
 from dse.explore.problem.history import dominated_share, reference_point
 from dse.explore.problem.progress import Progress, Stage, Status, silent
 from dse.explore.problem.records import Record
 from dse.explore.problem.selection import contenders, front_indices
+from dse.explore.shadow_prices import hardware_answer
 from dse.explore.solve.surrogate import Surrogate
 from dse.explore.study.heartbeat import Heartbeat
 from dse.explore.study.outside import corrected
@@ -48,7 +51,7 @@ from dse.explore.write import write_pruned, write_results
 from dse.run.files import resume_command
 from dse.run.folder import continued, open_folder
 from dse.run.manifest import Status as RunStatus
-from dse.run.write import write_failures, write_manifest
+from dse.run.write import write_failures, write_hardware, write_manifest
 from dse.space.problem import Point
 
 LOGGER = logging.getLogger(__name__)
@@ -142,13 +145,19 @@ def _run(
         surrogates = _surrogates(session, effort, out, participant, progress)
     session = replace(session, design=corrected(session.design, study.user_attrs))
     effort.stage_macs["sensitivity"] = sensitivity_macs(study)
+    varies = session.design.varied is not None
+    with _stage(effort, "hardware", progress) if varies else nullcontext():
+        grid = grid_of(session.design, surrogates)
     with _stage(effort, "trials", progress):
-        _trials(session, participant, surrogates, progress)
+        _trials(session, participant, surrogates, grid, progress)
     with _stage(effort, "report", progress):
-        records = _decide(session.design, participant, progress)
+        records = _decide(session.design, participant, grid, progress)
     effort.stage_macs.update(stage_macs(study))
     effort.trial_macs.update(trial_macs(study))
-    return records, _written(session, out, study, records)
+    front = _written(session, out, study, records)
+    if grid is not None and front:
+        write_hardware(out, hardware_answer(session.design, grid, surrogates, records, front))
+    return records, front
 
 
 def _surrogates(
@@ -200,12 +209,13 @@ def _trials(
     session: Session,
     participant: Participant,
     surrogates: Sequence[Surrogate],
+    grid: Grid | None,
     progress: Progress,
 ) -> None:
     """Measure until the study has as many trials as asked for, or the space is spent."""
     design, study = session.design, participant.study
     search, problem = design.space.search, design.problem
-    planned = _planned(design, surrogates)
+    planned = _planned(design, surrogates, grid)
     names = {point: name for name, point in problem.uniforms.items()}
     enqueue(study, problem, planned, names=names)
     heartbeat = None
@@ -214,9 +224,9 @@ def _trials(
     trials = Trials(
         design,
         study,
-        session.proposer(surrogates),
+        session.proposer(surrogates, grid),
         participant.executor,
-        min(max(search.trials, len(planned)), problem.size),
+        min(max(search.trials, len(planned)), problem.assignments),
         pruner=_pruner(session, study),
         heartbeat=heartbeat,
         participant=participant.name,
@@ -237,12 +247,16 @@ def _pruner(session: Session, study: optuna.Study) -> Pruner | None:
     return Pruner(session, study, share) if share else None
 
 
-def _planned(design: Design, surrogates: Sequence[Surrogate]) -> dict[Point, str]:
+def _planned(
+    design: Design, surrogates: Sequence[Surrogate], grid: Grid | None
+) -> Mapping[Point, str]:
     """Assignments that are measured before any method speaks, with their source.
 
     Without solutions that some target cannot run: the solver sees limits, not infinities.
     """
     search, objectives = design.space.search, design.objectives
+    if grid is not None:
+        return planned_on_grid(design.problem, surrogates, grid, trials=search.trials)
     planned = planned_points(
         design.problem, [surrogates[objectives.place(column)] for column in objectives.costs],
         design.additive, design.budgets,
@@ -257,14 +271,17 @@ def _planned(design: Design, surrogates: Sequence[Surrogate]) -> dict[Point, str
     }
 
 
-def _decide(design: Design, participant: Participant, progress: Progress) -> list[Record]:
+def _decide(
+    design: Design, participant: Participant, grid: Grid | None, progress: Progress
+) -> list[Record]:
     """Measure the contenders on the report split; what another run or process measured is kept.
 
     First what the objectives are about, then what other targets execute in place of the front's
-    points and of the uniforms, which stand beside their costs in every table.
+    points and of the uniforms, which stand beside their costs in every table. Where hardware
+    varies, what was measured is told of all hardware on which it is on the front.
     """
     records = records_of(design, participant.study)
-    chosen = contenders(records, design.objectives, feasible=feasibility(design, records))
+    chosen = _contenders(design, records, grid)
     wanted = [
         (records[index].trial, network)
         for index in _neighbouring(records, chosen)
@@ -272,8 +289,26 @@ def _decide(design: Design, participant: Participant, progress: Progress) -> lis
     ]
     _report(wanted, participant, progress)
     records = records_of(design, participant.study)
+    if grid is not None:
+        records = on_all_hardware(design, participant.study, grid)
     _report(beside(design, records), participant, progress)
     return records_of(design, participant.study)
+
+
+def _contenders(design: Design, records: Sequence[Record], grid: Grid | None) -> list[int]:
+    """Records that the report split decides on; where hardware varies, on any of it."""
+    objectives = design.objectives
+    if grid is None:
+        return contenders(records, objectives, feasible=feasibility(design, records))
+    return sorted(
+        {
+            index
+            for priced in near_front(design, grid, records)
+            for index in contenders(
+                priced, objectives, feasible=satisfied(design.constraints, priced)
+            )
+        }
+    )
 
 
 def _report(wanted: Sequence[Wanted], participant: Participant, progress: Progress) -> None:

@@ -19,9 +19,11 @@ from dse.explore.problem.objectives import report_losses
 from dse.explore.problem.records import Record
 from dse.run.files import FORMAT
 from dse.run.manifest import (
+    HardwareEntry,
     Manifest,
     ModelEntry,
     OutputEntry,
+    ParameterEntry,
     PhaseEntry,
     Samples,
     Status,
@@ -65,6 +67,7 @@ def described(design: Design, identity: Mapping[str, object], **facts: Any) -> M
             for name, phase in design.space.scenario.phases.items()
         ),
         variables=_variables(design),
+        hardware=_hardware(design),
         **{**identity, **facts},
     )
 
@@ -172,7 +175,27 @@ def _variables(design: Design) -> tuple[VariableEntry, ...]:
             relative_depth=variable.relative_depth,
             choices=tuple(choice.name for choice in variable.choices),
         )
-        for variable in design.problem.variables
+        for variable in design.problem.precision.variables
+    )
+
+
+def _hardware(design: Design) -> HardwareEntry | None:
+    if design.varied is None:
+        return None
+    varies = design.varied.hardware
+    return HardwareEntry(
+        target=varies.label,
+        size=varies.size,
+        parameters=tuple(
+            ParameterEntry(
+                name=one.name,
+                values=tuple(option.label for option in one.options),
+                start=one.start,
+                own=one.said,
+                ordered=one.is_ordered,
+            )
+            for one in varies.parameters
+        ),
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from dse.errors import RunError
 from dse.explore.measure.pruning import pruned_of
 from dse.explore.problem.design import Design
+from dse.explore.problem.hardware import grid_of
 from dse.explore.restore import RestoredRun, restored_to_continue
 from dse.explore.results_csv import PREDICTED
 from dse.explore.study.front_sampler import FrontSampler
@@ -20,6 +21,7 @@ from dse.explore.study.proposer import SearchTask
 from dse.explore.study.study import locked
 from dse.graph.assignment_json import to_json
 from dse.graph.ir.assignment import Assignment
+from dse.run.files import HARDWARE_COLUMN
 from dse.run.read import read_manifest
 from dse.run.write import write_json, write_table
 from dse.space.problem import Point, Problem
@@ -116,18 +118,20 @@ def _next_points(past: RestoredRun, count: int, recipient: Recipient | None) -> 
     points = np.array([record.point for record in records])
     losses = design.objectives.search_values(records)[:, : len(design.objectives.losses)]
     values = np.column_stack([losses, design.objective_costs(points)])
-    sampler = FrontSampler(SearchTask.of(design, past.surrogates))
+    grid = grid_of(design, past.surrogates)
+    sampler = FrontSampler(SearchTask.of(design, past.surrogates, grid))
     settled = {one.point for one in pruned_of(design, past.study)}
-    measured = {record.point for record in records} | settled
-    pending = [point for point in proposed(past).values() if point not in measured]
-    left = design.problem.size - len(measured) - len(set(pending))
+    as_measured = design.problem.on_start
+    measured = {as_measured(one) for one in (*(record.point for record in records), *settled)}
+    pending = [one for one in proposed(past).values() if as_measured(one) not in measured]
+    left = design.problem.assignments - len(measured) - len(set(pending))
     fitting = None if recipient is None else _Fitting(problem=design.problem, recipient=recipient)
     found: list[Point] = []
     vain = 0
     while len(found) < min(count, left) and vain < MOST_IN_VAIN:
         drawn = sampler.proposal(points, values, pending, settled)
         point = drawn if fitting is None else fitting.fitted(drawn)
-        if point is None or point in measured or point in pending:
+        if point is None or as_measured(point) in measured or point in pending:
             if fitting is None:
                 break
             settled, vain = {*settled, drawn}, vain + 1
@@ -220,6 +224,10 @@ def _write(past: RestoredRun, proposals: Sequence[Proposal], out: Path) -> None:
         {
             "digest": one.digest,
             "file": one.file.name,
+            **{
+                f"{HARDWARE_COLUMN}{name}": value
+                for name, value in past.design.hardware_labels(one.point).items()
+            },
             **{
                 f"{PREDICTED}{column}": value
                 for column, value in (*one.losses.items(), *one.costs.items())

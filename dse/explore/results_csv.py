@@ -11,11 +11,13 @@ from pathlib import Path
 from dse.errors import RunError, nearest
 from dse.explore.problem.constraint import NATIVE_SHARE
 from dse.explore.problem.records import QUALITY_COLUMNS, elsewhere_columns
+from dse.run.files import HARDWARE_COLUMN
 from dse.space.problem import Point
 
 KEYS = ("digest", "trial")
 IGNORED = ("file", "name", "source")
-"""Columns of our own tables that say nothing new; so do those that begin with `predicted_`."""
+"""Columns of our own tables that say nothing new; so do those that begin with `predicted_` or
+`hardware.`."""
 PREDICTED = "predicted_"
 
 
@@ -97,7 +99,7 @@ def _header_problems(
     problems += [f"column {name!r} is there twice" for name in repeated]
     measured = [name for name in header if name in allowed]
     for name in header:
-        if name in (*KEYS, *IGNORED, *measured) or name.startswith(PREDICTED):
+        if name in (*KEYS, *IGNORED, *measured) or name.startswith((PREDICTED, HARDWARE_COLUMN)):
             continue
         spelt = next((f"{t}.{name}" for t in targets if f"{t}.{name}" in allowed), "")
         hint = f"; of which target? e.g. {spelt!r}" if spelt else nearest(name, allowed)

@@ -158,6 +158,11 @@ def surrogate_of(scores: Path, design: Design) -> Surrogate:
     Raises:
         RunError, SpaceError: the table or the run cannot be used, or lacks a choice.
     """
+    if design.varied is not None:
+        raise SpaceError(
+            f"{design.origin}: hardware: dse solve chooses formats on given hardware; take the "
+            "section out, or search the space"
+        )
     if scores.is_dir():
         return scores_from_proxy(*_proxy(scores), design.problem)
     return Surrogate(losses=finite(Sensitivity.read(scores).losses(design.problem)))
@@ -166,9 +171,11 @@ def surrogate_of(scores: Path, design: Design) -> Surrogate:
 def _proxy(run: Path) -> tuple[Surrogate, Problem]:
     """The quality surrogate of a run, re-fitted to what it has measured, and its variables."""
     with restored_to_read(run) as past:
-        problem, records = past.design.problem, past.records
+        problem, records = past.design.problem.precision, past.records
+        width = len(problem.variables)
+        scored = Surrogate(losses=past.surrogate.losses[:width])
         if not records:
-            return past.surrogate, problem
-        points = np.array([record.point for record in records])
+            return scored, problem
+        points = np.array([record.point for record in records])[:, :width]
         losses = [record.search.loss for record in records]
-        return past.surrogate.refitted(points, losses), problem
+        return scored.refitted(points, losses), problem

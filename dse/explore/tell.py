@@ -94,6 +94,7 @@ def tell(
                 apart=past.design.networks.apart,
             )
             everything = _merged(past, told)
+        _check_hardware(past.design, told)
         new = {digest: one for digest, one in everything.items() if digest not in known}
         lacking = tuple(_lacking(past.design, new))
         if lacking and not results.is_dir():
@@ -113,6 +114,22 @@ def tell(
         front=front,
         remarks=(*remarks, *lacking),
     )
+
+
+def _check_hardware(design: Design, told: Sequence[Result]) -> None:
+    """A cost that was measured is that of one chip, and is told by assignment.
+
+    Raises:
+        RunError: a cost, where hardware varies.
+    """
+    if design.varied is None:
+        return
+    columns = set(design.costs.columns)
+    if found := sorted({name for one in told for name in one.values if name in columns}):
+        raise RunError(
+            f"{', '.join(found)}: hardware varies in this run, and what was measured on one chip "
+            "is no cost of the others; tell losses and scores alone"
+        )
 
 
 def _merged(past: RestoredRun, told: Sequence[Result]) -> dict[str, OutsideMeasurement]:

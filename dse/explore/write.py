@@ -62,14 +62,17 @@ def write_tables(
         for record in front
     ]
     run_writer.write_front(out, tied, numbers)
-    names = [variable.name for variable in design.problem.variables]
+    names = [variable.name for variable in design.problem.precision.variables]
     choices = {record.trial: design.problem.named(record.point) for record in records}
-    run_writer.write_choices(out, choices, names)
-    costs = [RegionCost.model_validate(row) for row in design.costs.rows()]
+    run_writer.write_choices(
+        out, {trial: {name: one[name] for name in names} for trial, one in choices.items()}, names
+    )
+    costs = [RegionCost.model_validate(row) for row in _cost_rows(design, front)]
     run_writer.write_costs(out, costs)
     run_writer.write_speedups(out, list(point_speedups(design, records, front)))
     assignments = [
-        FrontAssignment(trial=r.trial, assignment=assignment_json(design, r)) for r in front
+        FrontAssignment(trial=r.trial, assignment=assignment_json(design, r), hardware=r.hardware)
+        for r in front
     ]
     run_writer.write_front_assignments(out, assignments)
     _write_chosen(out, design, front)
@@ -84,6 +87,20 @@ def write_pruned(out: Path, design: Design, pruned: Sequence[Pruned]) -> None:
 def assignment_json(design: Design, record: Record) -> dict[str, object]:
     """The assignment of a record, as users read it."""
     return to_json(design.problem.assignment(record.point), design.model.graph)
+
+
+def recommended_of(design: Design, front: Sequence[Record]) -> Record:
+    """The knee of what the front has on the report split that every target runs natively."""
+    offered = runnable(front, design.constraints)
+    return offered[knee(design.objectives.report_values(offered))]
+
+
+def _cost_rows(design: Design, front: Sequence[Record]) -> list[dict[str, object]]:
+    """The cost tables; where hardware varies, with that of the recommended point."""
+    if design.varied is None or not front:
+        return design.costs.rows()
+    point = recommended_of(design, front).point
+    return design.varied.rows_on(design.varied.hardware_of(point))
 
 
 def _write_chosen(out: Path, design: Design, front: Sequence[Record]) -> None:
@@ -104,7 +121,10 @@ def _robust(design: Design, front: Sequence[Record]) -> Recommendation:
     """The assignment that is good on all targets."""
     record, reason = robust(design.objectives, front)
     return Recommendation(
-        trial=record.trial, reason=reason, assignment=assignment_json(design, record)
+        trial=record.trial,
+        reason=reason,
+        assignment=assignment_json(design, record),
+        hardware=record.hardware,
     )
 
 
@@ -117,7 +137,7 @@ def _share(record: Record) -> str:
 def _recommended(design: Design, front: Sequence[Record]) -> Recommendation:
     """The knee of what the front has on the report split that every target runs natively."""
     offered = runnable(front, design.constraints)
-    record = offered[knee(design.objectives.report_values(offered))]
+    record = recommended_of(design, front)
     columns = " and ".join([*report_losses(design.objectives), *design.objectives.costs])
     among = f"the front's {len(offered)} points"
     if len(offered) < len(front):
@@ -126,4 +146,5 @@ def _recommended(design: Design, front: Sequence[Record]) -> Recommendation:
         trial=record.trial,
         reason=f"knee of the front: least sum of {columns}, each scaled to [0, 1] over {among}",
         assignment=assignment_json(design, record),
+        hardware=record.hardware,
     )

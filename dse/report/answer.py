@@ -10,6 +10,7 @@ from typing import Any
 from dse.evaluate.ruin import ConstantAnswer
 from dse.report.quantities.axis import WORDS, cost_axes
 from dse.report.quantities.baseline import Gain, against, against_reference, gain
+from dse.report.quantities.hardware import built_text, figures_text
 from dse.report.quantities.unit import digits, loss_text, ratio, si, unit_of
 from dse.run.entries import MeasuredPoint
 from dse.run.manifest import TargetEntry
@@ -134,12 +135,21 @@ def _ruined(run: SearchRun) -> str:
 
 
 def _sentences(run: SearchRun, point: MeasuredPoint) -> Iterator[str]:
+    if point.hardware:
+        yield _built(run, point)
     yield _what(run, point)
     yield from (_elsewhere(run, point, target) for target in run.apart)
     yield from _gains(run, point)
     yield from _cheapest(run, point)
     if point.tied:
         yield "Within the noise it cannot be told from a cheaper uniform assignment."
+
+
+def _built(run: SearchRun, point: MeasuredPoint) -> str:
+    """The hardware to build, with what it takes; of how many."""
+    found = run.hardware
+    first = f"Of {found.size} chips build" if found is not None else "Build"
+    return f"{first} the one with {built_text(run, point.hardware)}: {figures_text(run, point)}."
 
 
 def _what(run: SearchRun, point: MeasuredPoint) -> str:

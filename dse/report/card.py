@@ -26,7 +26,7 @@ def cards(run: SearchRun) -> list[Card]:
         return []
     metric = point.columns.get(run.manifest.metric)
     name = run.manifest.metric.replace("_", " ")
-    value, _, error = loss_text(point.loss, point.stderr).partition(" ± ")
+    value, error = _parted(point.loss, point.stderr)
     found = [
         Card(
             label=f"quality loss on {run.primary.name}" if run.apart else "quality loss",
@@ -35,9 +35,7 @@ def cards(run: SearchRun) -> list[Card]:
         )
     ]
     for target in run.apart:
-        value, _, error = loss_text(
-            point.loss_on(target.name), point.stderr_on(target.name)
-        ).partition(" ± ")
+        value, error = _parted(point.loss_on(target.name), point.stderr_on(target.name))
         detail = f"± {error} {run.loss_unit}" if error else run.loss_unit
         found.append(Card(label=f"quality loss on {target.name}", value=value, detail=detail))
     if metric is not None:
@@ -53,3 +51,12 @@ def cards(run: SearchRun) -> list[Card]:
         if cost is not None:
             found.append(Card(label=axis.label, value=si(cost, axis.unit), detail=detail))
     return found
+
+
+def _parted(loss: float | None, stderr: float) -> tuple[str, str]:
+    """A loss and its error, each with the power of ten that both have."""
+    value, _, error = loss_text(loss, stderr).partition(" ± ")
+    if not value.startswith("("):
+        return value, error
+    error, _, power = error.partition(")")
+    return f"{value.removeprefix('(')}{power}", f"{error}{power}"

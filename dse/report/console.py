@@ -12,16 +12,17 @@ from rich.text import Text
 
 from dse.report.across import across
 from dse.report.answer import answer, caveats
+from dse.report.quantities.hardware import effort_text, labels, price_text
 from dse.report.quantities.tie import MARK
 from dse.report.quantities.unit import digits, percent
-from dse.report.table import Cell, Row, front_table
+from dse.report.table import HARDWARE, Cell, Row, front_table
 from dse.run.read import read_run
 from dse.run.search_run import SearchRun
 
 LONGEST = 14
 """Rows of the front that are printed; a longer one is thinned evenly."""
 
-DROPPED = {"energy": 32, "native": 32, "weights": 16}
+DROPPED = {"power": 32, "energy": 32, "native": 32, "weights": 16}
 """Columns that a narrow terminal does without, in this order, and the characters that the formats
 must have got before they stay; longer phrases are wrapped."""
 
@@ -56,12 +57,14 @@ def print_front(run_dir: Path, console: Console) -> None:
     if shares := _native(run):
         console.print(f"native share of the front: {shares}", style="dim", highlight=False)
     console.print(Text(answer(run)))
+    if run.hardware is not None:
+        _print_prices(run, console)
     if several := across(run):
         console.print(Text(several.sentence))
     for caveat in caveats(run):
         console.print(Text(caveat, style="dim"))
     console.print(
-        f"{len(run.points)} assignments for {digits(run.manifest.forwards)} forward-equivalents"
+        f"{effort_text(run)} for {digits(run.manifest.forwards)} forward-equivalents"
         f"{_duration(run)}; loss on the report split, ± one standard error{_against(run)}",
         style="dim",
         highlight=False,
@@ -69,6 +72,15 @@ def print_front(run_dir: Path, console: Console) -> None:
     page = run.folder / "report.html"
     if page.is_file():
         console.print(f"report: {page}", soft_wrap=True, highlight=False)
+
+
+def _print_prices(run: SearchRun, console: Console) -> None:
+    """The gain of a step of each parameter, from the recommended hardware."""
+    assert run.hardware is not None, "hardware varies"
+    names = ", ".join(labels(run).values())
+    console.print(Text(f"hardware: {names}; what one step buys from there:", style="dim"))
+    for price in run.hardware.shadow_prices:
+        console.print(Text(f"  {price_text(run, price)}"))
 
 
 def _native(run: SearchRun) -> str:
@@ -98,11 +110,11 @@ def _shown(headings: Sequence[str], rows: Sequence[Row], width: int) -> RichTabl
     shown = RichTable(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for index in kept:
         heading = headings[index]
-        text = heading in ("point", "formats")
+        text = heading in ("point", HARDWARE, "formats")
         shown.add_column(
             _heading(heading),
             justify="left" if text else "right",
-            no_wrap=fits and heading != "formats",
+            no_wrap=fits and heading not in (HARDWARE, "formats"),
             overflow="fold",
         )
     for row in rows:

@@ -13,13 +13,16 @@ from dse.report.across import across
 from dse.report.answer import answer, caveats
 from dse.report.card import cards
 from dse.report.figures.format_map import format_map_view
+from dse.report.figures.hardware import chips_view, side_by_side_view
 from dse.report.figures.pareto import pareto_view
 from dse.report.figures.progress import effort_view, hypervolume_view
 from dse.report.figures.sensitivity import heat_view, rank_view
+from dse.report.figures.shadow import shadow_view
 from dse.report.figures.time import time_view
 from dse.report.figures.view import View
 from dse.report.provenance import facts
 from dse.report.quantities.breakdown import Support, support
+from dse.report.quantities.hardware import PriceTable, effort_text, price_table
 from dse.report.quantities.unit import digits
 from dse.report.table import front_table
 from dse.run.read import read_run
@@ -73,6 +76,8 @@ def _context(run: SearchRun) -> dict[str, object]:
         "table": front_table(run),
         "across": across(run),
         "support": _support_rows(run),
+        "prices": _prices(run),
+        "effort": effort_text(run),
         "views": {view.name: view for view in _views(run)},
     }
 
@@ -80,7 +85,8 @@ def _context(run: SearchRun) -> dict[str, object]:
 def _views(run: SearchRun) -> list[View]:
     views = (
         pareto_view(run), format_map_view(run), time_view(run), heat_view(run), rank_view(run),
-        hypervolume_view(run), effort_view(run),
+        hypervolume_view(run), effort_view(run), side_by_side_view(run), chips_view(run),
+        shadow_view(run),
     )  # fmt: skip
     return [view for view in views if view is not None]
 
@@ -91,3 +97,8 @@ def _support_rows(run: SearchRun) -> dict[str, list[Support]]:
     for entry in support(run):
         rows.setdefault(entry.choice, []).append(entry)
     return rows
+
+
+def _prices(run: SearchRun) -> PriceTable | None:
+    """Gains of a step of each parameter of the hardware; None where none varies."""
+    return price_table(run) if run.hardware and run.hardware.shadow_prices else None

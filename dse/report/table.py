@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from dse.evaluate.target_costs import AREA, POWER
 from dse.report.quantities.baseline import against_reference
+from dse.report.quantities.hardware import values_text
 from dse.report.quantities.losses import loss_heading
 from dse.report.quantities.tie import MARK, is_tied
 from dse.report.quantities.unit import (
@@ -27,6 +29,8 @@ from dse.run.search_run import SearchRun
 SCORE, STDERR = "score.", "_stderr"
 """Begin and end of the columns of tasks' scores and their standard errors."""
 LOSSES = {"quality_loss", "report_quality_loss"}
+HARDWARE = "hardware"
+"""Heading of the values of what varies of it."""
 MEASURED = "measured"
 """Stands beside a number that was measured outside: others are emulated, or predicted."""
 
@@ -83,6 +87,7 @@ def front_table(run: SearchRun) -> Table:
         **_metric(run, points),
         **_scores(points),
         **_costs(run, points),
+        **_hardware(run, points),
         "formats": [_formats(run, point) for point in points],
     }
     rows = zip(points, zip(*columns.values(), strict=True), strict=True)
@@ -174,6 +179,20 @@ def _costs(run: SearchRun, points: Sequence[MeasuredPoint]) -> dict[str, list[Ce
             ]
     columns["weights"] = [_cost(point.cost("weight_bytes", first), "B") for point in points]
     return columns
+
+
+def _hardware(run: SearchRun, points: Sequence[MeasuredPoint]) -> dict[str, list[Cell]]:
+    """Area and power where they are known, and what varies of the hardware."""
+    if run.manifest.hardware is None:
+        return {}
+    prefix = f"{run.manifest.hardware.target}." if len(run.manifest.targets) > 1 else ""
+    columns = {}
+    for name, heading, unit in ((AREA, "area", "mm²"), (POWER, "power", "W")):
+        values = [point.columns.get(f"{prefix}{name}") for point in points]
+        if any(values):
+            columns[heading] = [_cost(value, unit) for value in values]
+    text = [values_text(point) for point in points]
+    return {**columns, HARDWARE: [Cell(text=one, sort=one) for one in text]}
 
 
 def _latency(run: SearchRun, point: MeasuredPoint, target: TargetEntry) -> Cell:

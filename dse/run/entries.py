@@ -30,6 +30,8 @@ class MeasuredPoint(FileModel):
     """Columns that were measured outside."""
     columns: Mapping[str, float] = Field(default_factory=dict)
     """Every measured number by its column; what was not measured is missing."""
+    hardware: Mapping[str, str] = Field(default_factory=dict)
+    """Value of every parameter of hardware that varies: columns `hardware.<parameter>`."""
 
     @property
     def title(self) -> str:
@@ -152,6 +154,8 @@ class FrontAssignment(FileModel):
     trial: int
     assignment: Mapping[str, object]
     """As `dse evaluate --assignment` takes it."""
+    hardware: Mapping[str, str] = Field(default_factory=dict)
+    """Value of every parameter of hardware that varies."""
 
 
 class Recommendation(FileModel):
@@ -161,3 +165,56 @@ class Recommendation(FileModel):
     reason: str = ""
     assignment: Mapping[str, object] = Field(default_factory=dict)
     """As `dse evaluate --assignment` takes it."""
+    hardware: Mapping[str, str] = Field(default_factory=dict)
+    """Value of every parameter of hardware that varies; `costs.csv` is of that hardware."""
+
+
+class PriceChange(FileModel):
+    """A change by a step of the hardware, with the formats solved again."""
+
+    column: str
+    """A cost, or the loss."""
+    at: str
+    """The column that is held equal: the loss of a cost, a cost of the loss."""
+    ratio: float
+    """After the step over before it."""
+    low: float
+    high: float
+
+
+class ShadowPrice(FileModel):
+    """One step of one parameter away from the recommended hardware, and what it buys."""
+
+    parameter: str
+    before: str
+    """Its value, as the user wrote it."""
+    after: str
+    amount: float | None = None
+    """The step in `unit`, negative where less is taken; None of words."""
+    unit: str = ""
+    """The user's; empty of counts and words."""
+    area_mm2: float | None = None
+    """The step's; None where areas are not known."""
+    changes: tuple[PriceChange, ...] = ()
+
+
+class HardwareAnswer(FileModel):
+    """The findings of a search over hardware beside its front: `hardware.json`."""
+
+    priced: int
+    """Hardware points on which every choice was priced."""
+    size: int
+    """Points of the grid."""
+    impossible: int = 0
+    """Priced points that are no device, or run nothing."""
+    reason: str = ""
+    """The reason of the first of those."""
+    on_front: int = 0
+    """Hardware points that are on the front."""
+    measured: int = 0
+    """Assignments whose quality was measured, for all hardware."""
+    recommended: Mapping[str, str] = Field(default_factory=dict)
+    """Parameter -> value."""
+    shadow_prices: tuple[ShadowPrice, ...] = ()
+    remarks: tuple[str, ...] = ()
+    """Figures of the file that stay as they are though what they depend on varies."""

@@ -21,7 +21,10 @@ ROBUST = "robust.json"
 SPEEDUPS = "speedups.csv"
 FAILURES = "failures.csv"
 PRUNED = "pruned.csv"
+HARDWARE = "hardware.json"
 STATE = "state"
+HARDWARE_COLUMN = "hardware."
+"""Prefix of the columns that say which hardware a point is on."""
 LOSS_COLUMNS = ("report_quality_loss", "report_quality_stderr")
 """Of `fronts.csv`, before the objectives' costs; of other targets' networks `<target>.` is before
 them."""

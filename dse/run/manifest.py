@@ -74,6 +74,36 @@ class VariableEntry(FileModel):
         return self.name if self.block is None else f"{self.block} · {own}"
 
 
+class ParameterEntry(FileModel):
+    """A parameter of a device that was searched."""
+
+    name: str
+    """Path in the device's file, or the user's name for options."""
+    values: tuple[str, ...]
+    """Candidates as the user wrote them, quantities in rising order."""
+    start: int
+    """Place of the file's own value, or of the one nearest to it."""
+    own: str = ""
+    """The file's own value; empty for named options."""
+    ordered: bool = True
+    """Whether the values are quantities."""
+
+    @property
+    def label(self) -> str:
+        """`scratchpad capacity` of `memories.scratchpad.capacity`."""
+        return " ".join(self.name.split(".")[-2:])
+
+
+class HardwareEntry(FileModel):
+    """The hardware that was searched: parameters of one target's device."""
+
+    target: str
+    """Label of the target whose device varies."""
+    parameters: tuple[ParameterEntry, ...]
+    size: int
+    """Points of the grid."""
+
+
 class ModelEntry(FileModel):
     """The model that was searched, or the one whose shapes were priced."""
 
@@ -127,6 +157,9 @@ class Manifest(FileModel):
     targets: Annotated[tuple[TargetEntry, ...], Field(min_length=1)]
     phases: tuple[PhaseEntry, ...] = ()
     variables: tuple[VariableEntry, ...]
+    """The formats; parameters of hardware stand under `hardware`."""
+    hardware: HardwareEntry | None = None
+    """None where devices are as their files say."""
     model_digest: str = ""
     space: Mapping[str, object] = Field(default_factory=dict)
     """The space as its file would say it; with version and digest what a run is told apart by."""

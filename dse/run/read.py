@@ -14,6 +14,7 @@ from dse.run import files
 from dse.run.entries import (
     FrontAssignment,
     FrontPlace,
+    HardwareAnswer,
     MeasuredPoint,
     PointSpeedup,
     Recommendation,
@@ -54,6 +55,7 @@ def read_run(folder: Path) -> SearchRun:
         fronts=_places(folder),
         robust=_recommendation(folder, files.ROBUST),
         speedups=_records(folder, files.SPEEDUPS, PointSpeedup),
+        hardware=_hardware(folder),
     )
 
 
@@ -146,6 +148,11 @@ def _recommendation(folder: Path, name: str) -> Recommendation | None:
     return _parsed(TypeAdapter(Recommendation), path) if path.is_file() else None
 
 
+def _hardware(folder: Path) -> HardwareAnswer | None:
+    path = folder / files.HARDWARE
+    return _parsed(TypeAdapter(HardwareAnswer), path) if path.is_file() else None
+
+
 def _scores(folder: Path) -> tuple[Score, ...]:
     path = folder / files.SENSITIVITY
     return Sensitivity.read(path).scores if path.is_file() else ()
@@ -214,7 +221,14 @@ def _point(row: Row, path: Path) -> MeasuredPoint:
         columns={
             key: value
             for key, cell in row.items()
-            if key not in TEXT_COLUMNS and (value := _number(cell)) is not None
+            if key not in TEXT_COLUMNS
+            and not key.startswith(files.HARDWARE_COLUMN)
+            and (value := _number(cell)) is not None
+        },
+        hardware={
+            key.removeprefix(files.HARDWARE_COLUMN): cell
+            for key, cell in row.items()
+            if key.startswith(files.HARDWARE_COLUMN)
         },
     )
 

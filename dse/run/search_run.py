@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dse.run.entries import (
     FrontPlace,
+    HardwareAnswer,
     MeasuredPoint,
     PointSpeedup,
     Recommendation,
@@ -40,6 +41,8 @@ class SearchRun:
     robust: Recommendation | None = None
     speedups: tuple[PointSpeedup, ...] = ()
     """Of what is shown; empty in folders of earlier versions."""
+    hardware: HardwareAnswer | None = None
+    """The findings of a search over hardware; None where none varies."""
 
     @cached_property
     def by_trial(self) -> Mapping[int, MeasuredPoint]:

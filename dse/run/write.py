@@ -13,6 +13,7 @@ from dse.run import files
 from dse.run.entries import (
     FrontAssignment,
     FrontPlace,
+    HardwareAnswer,
     MeasuredPoint,
     PointSpeedup,
     Recommendation,
@@ -65,7 +66,7 @@ def write_speedups(folder: Path, speedups: Sequence[PointSpeedup]) -> None:
 
 def write_front_assignments(folder: Path, assignments: Sequence[FrontAssignment]) -> None:
     """Write `front.json`."""
-    write_json(folder / files.FRONT_ASSIGNMENTS, [one.model_dump() for one in assignments])
+    write_json(folder / files.FRONT_ASSIGNMENTS, [_chosen_json(one) for one in assignments])
 
 
 def write_recommendations(
@@ -76,7 +77,7 @@ def write_recommendations(
         if one is None:
             (folder / name).unlink(missing_ok=True)
         else:
-            write_json(folder / name, one.model_dump())
+            write_json(folder / name, _chosen_json(one))
 
 
 def write_fronts(folder: Path, places: Sequence[FrontPlace]) -> None:
@@ -100,6 +101,11 @@ def write_fronts(folder: Path, places: Sequence[FrontPlace]) -> None:
         *(f"{column}{files.EXCESS}" for column in places[0].excess),
     ]  # fmt: skip
     write_table(path, rows, columns)
+
+
+def write_hardware(folder: Path, found: HardwareAnswer) -> None:
+    """Write `hardware.json`."""
+    write_json(folder / files.HARDWARE, found.model_dump(mode="json"))
 
 
 def write_failures(folder: Path, failures: Mapping[int, str]) -> None:
@@ -131,7 +137,19 @@ def write_table(path: Path, rows: Sequence[Mapping[str, object]], columns: Seque
 def _write_points(
     path: Path, points: Sequence[MeasuredPoint], columns: Sequence[str], more: Sequence[str]
 ) -> None:
-    rows = [{**dict(p), **p.columns, "told": " ".join(p.told)} for p in points]
+    rows = [
+        {**dict(p), **_hardware_cells(p), **p.columns, "told": " ".join(p.told)} for p in points
+    ]
     told = ["told"] if any(point.told for point in points) else []
-    header = ["trial", "source", "name", *columns, "digest", "state", *told, *more]
+    hardware = dict.fromkeys(name for point in points for name in _hardware_cells(point))
+    header = ["trial", "source", "name", *hardware, *columns, "digest", "state", *told, *more]
     write_table(path, rows, header)
+
+
+def _chosen_json(one: FrontAssignment | Recommendation) -> dict[str, object]:
+    """An assignment that was chosen; its hardware where that varies."""
+    return one.model_dump(exclude=None if one.hardware else {"hardware"})
+
+
+def _hardware_cells(point: MeasuredPoint) -> dict[str, str]:
+    return {f"{files.HARDWARE_COLUMN}{name}": text for name, text in point.hardware.items()}

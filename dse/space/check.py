@@ -8,6 +8,7 @@ from pathlib import Path
 from dse.data import code_of, is_code
 from dse.model import Model
 from dse.plugins import code_file
+from dse.space.hardware import HardwareSpace, hardware_of, with_hardware
 from dse.space.load import load_space
 from dse.space.opened import searched_model, with_ranks
 from dse.space.problem import Problem
@@ -24,6 +25,8 @@ class SpaceSummary:
     problem: Problem
     code: tuple[str, ...]
     """Imports of a search beside `dse`: the file, or the module that is installed."""
+    hardware: HardwareSpace | None = None
+    """Parameters of a device that vary."""
 
     @property
     def site_count(self) -> int:
@@ -58,9 +61,16 @@ def summarised(space: Space, *, origin: str, folder: Path) -> SpaceSummary:
     """
     model = searched_model(space, folder)
     space = with_ranks(space, model.graph)
-    problem = targeted_problem(space, model.analysis, folder, origin=origin)
+    hardware = hardware_of(space, folder, origin=origin)
+    problem = with_hardware(
+        targeted_problem(space, model.analysis, folder, origin=origin), hardware, origin=origin
+    )
     return SpaceSummary(
-        space=space, model=model, problem=problem, code=foreign_code(space, folder)
+        space=space,
+        model=model,
+        problem=problem,
+        code=foreign_code(space, folder),
+        hardware=hardware,
     )
 
 

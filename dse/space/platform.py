@@ -28,18 +28,18 @@ def platform_of(
         HardwareError: unknown or wrong devices and runtimes.
     """
     device = (devices or {}).get(target.device) or _device(target, folder)
-    runtime = load_runtime(_located(target.runtime or device.default_runtime, folder))
+    runtime = load_runtime(located(target.runtime or device.default_runtime, folder))
     return device, runtime
 
 
 def _device(target: Target, folder: Path) -> Device:
     """The device of a target's file, with what the target sets instead."""
-    origin = _located(target.device, folder)
+    origin = located(target.device, folder)
     if not target.set:
         return load_device(origin)
     return DeviceFile(origin).varied(target.set, by="`set` of the target")
 
 
-def _located(name: str, folder: Path) -> str | Path:
+def located(name: str, folder: Path) -> str | Path:
     """A name as it is; a file relative to the space's folder."""
     return folder / name if Path(name).suffix in SUFFIXES else name

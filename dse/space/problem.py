@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,6 +13,8 @@ from dse.graph.patterns.tied import Tie
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.work.role import ROLES
 
+HARDWARE = "hardware"
+"""Kind and role of a variable that is a parameter of a device: it has no sites."""
 WIDE_BITS = 16
 """A tied table of so many bits is one copy whatever its readers call them."""
 
@@ -39,6 +42,13 @@ class Variable:
     choices: tuple[Choice, ...]
     tables: tuple[Site, ...] = ()
     """Tables of look-ups that read what its weight is stored as (`Problem.sharing`)."""
+    start: int = 0
+    """The choice that stands for what is not chosen: the first, of hardware that of the file."""
+
+    @property
+    def is_hardware(self) -> bool:
+        """Whether it is a parameter of a device, which changes no number."""
+        return self.kind == HARDWARE
 
     @property
     def every_site(self) -> tuple[Site, ...]:
@@ -77,11 +87,34 @@ class Problem:
 
     @property
     def size(self) -> int:
-        """Number of assignments."""
-        total = 1
-        for variable in self.variables:
-            total *= len(variable.choices)
-        return total
+        """Number of points: of assignments, times those of the hardware."""
+        return math.prod(len(variable.choices) for variable in self.variables)
+
+    @property
+    def assignments(self) -> int:
+        """Number of assignments: what there is to measure."""
+        return math.prod(len(one.choices) for one in self.variables if not one.is_hardware)
+
+    @cached_property
+    def hardware(self) -> tuple[int, ...]:
+        """Places of the variables that are parameters of a device."""
+        return tuple(place for place, one in enumerate(self.variables) if one.is_hardware)
+
+    @property
+    def precision(self) -> Problem:
+        """The problem of the formats alone."""
+        if not self.hardware:
+            return self
+        return Problem(variables=tuple(one for one in self.variables if not one.is_hardware))
+
+    def on_start(self, point: Sequence[int]) -> Point:
+        """The point of the same assignment on the hardware of the file: what is measured once."""
+        if not self.hardware:
+            return tuple(point)
+        return tuple(
+            variable.start if variable.is_hardware else index
+            for variable, index in zip(self.variables, point, strict=True)
+        )
 
     @cached_property
     def _places(self) -> tuple[tuple[str, Mapping[str, int]], ...]:
@@ -96,8 +129,8 @@ class Problem:
 
     @cached_property
     def fallback(self) -> Point:
-        """Every variable at its first choice."""
-        return (0,) * len(self.variables)
+        """Every variable at its first choice, the hardware as the file has it."""
+        return tuple(variable.start for variable in self.variables)
 
     @cached_property
     def uniforms(self) -> Mapping[str, Point]:
@@ -106,11 +139,14 @@ class Problem:
         Names in the order in which the space offers them.
         """
         names = dict.fromkeys(
-            choice.name for variable in self.variables for choice in variable.choices
+            choice.name
+            for variable in self.variables
+            if not variable.is_hardware
+            for choice in variable.choices
         )
         points: dict[str, Point] = {}
         for name in names:
-            point = tuple(variable.index(name) or 0 for variable in self.variables)
+            point = self.on_start([variable.index(name) or 0 for variable in self.variables])
             if point not in points.values():
                 points[name] = point
         return points

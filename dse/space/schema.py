@@ -270,6 +270,105 @@ class Search(Section):
         return {("method" if key == "sampler" else key): value for key, value in content.items()}
 
 
+Setting = str | int | float | bool | list[str | int | float]
+"""Content that a part of a device's file may be given: a figure with its unit, a word, a list."""
+
+
+class HardwareOption(Section):
+    """An option of a variable that sets several parts of the device's file together, or none."""
+
+    set: dict[str, Setting] = Field(default_factory=dict)
+    """Path in the device's file -> what stands there instead."""
+    runs: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Choices that this hardware executes, by name: what takes another one costs infinitely much.
+    By default all of them."""
+
+
+class HardwareVariable(Section):
+    """A figure of the device that is searched: a list of values, a range, or options by name."""
+
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+    values: tuple[Setting, ...] = ()
+    """Values of the figure that the variable's name is the path of; a list in its place says the
+    same."""
+    from_: str | int | float | None = Field(default=None, alias="from")
+    """Smallest value of a range, with its unit."""
+    to: str | int | float | None = None
+    """Largest value of a range."""
+    steps: int | None = Field(default=None, ge=2, le=4096)
+    """Number of values of a range, both ends included."""
+    scale: Literal["linear", "log"] = "linear"
+    """Whether neighbours of a range differ by a term or by a factor."""
+    options: dict[str, HardwareOption] = Field(default_factory=dict)
+    """Named options, each with what it sets; the variable's own name is no path then."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_list(cls, content: object) -> object:
+        """Values that are written as a list."""
+        return {"values": content} if isinstance(content, list | tuple) else content
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> HardwareVariable:
+        """Either values, or a range, or options; two of them at least."""
+        ends = (self.from_, self.to, self.steps)
+        is_range = any(end is not None for end in ends)
+        if is_range + bool(self.values) + bool(self.options) != 1:
+            raise ValueError(
+                "expected either a list of values ([128 KiB, 256 KiB]), or a range "
+                "({from: 4 GB/s, to: 16 GB/s, steps: 3}), or `options` by name"
+            )
+        if is_range and None in ends:
+            raise ValueError("a range has `from`, `to` and `steps`")
+        count = len(self.values) + len(self.options)
+        if not is_range and count < 2:
+            raise ValueError(
+                f"expected two values or more to choose from, got {count}; what does not vary "
+                "belongs into the device's file"
+            )
+        return self
+
+
+class _ListForm:
+    """The list that a variable of the hardware may be, for the JSON schema."""
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, object]:
+        return {
+            "anyOf": [
+                {
+                    "type": "array",
+                    "minItems": 2,
+                    "items": {"anyOf": [{"type": "string"}, {"type": "number"}]},
+                },
+                handler(core),
+            ]
+        }
+
+
+class Hardware(Section):
+    """Device parameters as variables of the search: the front is over hardware x precision."""
+
+    target: Name | None = None
+    """The target whose device varies; not needed where there is one target."""
+    variables: dict[str, Annotated[HardwareVariable, _ListForm()]] = Field(min_length=1)
+    """Path in the device's file (`memories.sram.capacity`, as of `--set`) -> its candidate values,
+    or a name -> options that set several. Its column is `hardware.<name>`."""
+    points: int = Field(default=256, ge=2, le=100_000)
+    """Most hardware points that are priced: a grid with more is sampled, evenly at first and then
+    around what is good."""
+
+    @field_validator("variables")
+    @classmethod
+    def _names(cls, variables: dict[str, HardwareVariable]) -> dict[str, HardwareVariable]:
+        """Names are parts of columns."""
+        if odd := [name for name in variables if not name or set(name) & set(", \t\n")]:
+            raise ValueError(f"a name or a path without spaces and commas, got {odd[0]!r}")
+        return variables
+
+
 def several(objectives: tuple[str, ...]) -> tuple[str, ...]:
     """The objectives, if there is anything to trade between them.
 
@@ -307,6 +406,8 @@ class Space(Section):
     """Choices of each region."""
     ties: tuple[Tie, ...] = ()
     """Regions that take one choice together."""
+    hardware: Hardware | None = None
+    """Device parameters as variables; `area_mm2` and `power_w` are columns then."""
     constraints: tuple[str, ...] = ()
     """`<column><=<number>`, e.g. `weight_bytes<=2e9` or `quality_loss<=0.05`; `native-only`, or
     `native_share>=<number>`."""

@@ -426,8 +426,11 @@ class Device(Entry):
         return next(unit.sustained_share for unit in self.units if rate in unit.rates)
 
     def widened(self, weight: str, input_: str) -> tuple[str, str] | None:
-        """The nearest pair of elements that a unit multiplies and that holds both exactly."""
-        for pair in _wider_pairs(weight, input_):
+        """The nearest pair of elements that a unit multiplies and that holds both exactly.
+
+        The pair itself, where a unit multiplies it.
+        """
+        for pair in ((weight, input_), *_wider_pairs(weight, input_)):
             if self.rate(*pair) is not None:
                 return pair
         return None

@@ -219,6 +219,7 @@ def _record(design: Design, trial: FrozenTrial, reports: Mapping[str, Any]) -> R
         digest=digest,
         search=searched[own],
         costs=design.total(point),
+        hardware=design.hardware_labels(point),
         macs=macs,
         report=measured(own).report,
         elsewhere={

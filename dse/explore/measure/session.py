@@ -15,6 +15,7 @@ from dse.evaluate.evaluator import Evaluator
 from dse.evaluate.metric import Metric
 from dse.evaluate.setup import build_evaluator
 from dse.explore.problem.design import Design, open_design
+from dse.explore.problem.hardware import Grid
 from dse.explore.solve.surrogate import Surrogate
 from dse.explore.study.methods import proposer_of, search_method
 from dse.explore.study.optuna_samplers import GivenSampler
@@ -32,17 +33,18 @@ class Session:
     evaluator: Evaluator
     method: SearchMethod
 
-    def proposer(self, surrogates: Sequence[Surrogate]) -> Proposer:
+    def proposer(self, surrogates: Sequence[Surrogate], grid: Grid | None = None) -> Proposer:
         """The search method at work.
 
         Args:
             surrogates: losses of every choice alone, of each loss that is an objective.
+            grid: the hardware points, where hardware varies.
 
         Raises:
             SpaceError: arguments that the method does not take.
         """
         arguments = self.design.space.search.arguments
-        task = SearchTask.of(self.design, surrogates)
+        task = SearchTask.of(self.design, surrogates, grid)
         return proposer_of(self.method, task, arguments, origin=self.design.origin)
 
 

@@ -125,7 +125,7 @@ class Trials:
             trial = self._next()
             taken = self._taken_before(trial.number)
             point = suggested(trial, self._design.problem)
-            if point not in taken and self._has_room(taken):
+            if self._measured_as(point) not in taken and self._has_room(taken):
                 source = trial.user_attrs.get("source")
                 if source is None:
                     trial.set_user_attr("source", PROPOSED)
@@ -193,12 +193,16 @@ class Trials:
             others: points that are not known yet.
         """
         spent = sum(taken.values()) + others * self._whole
-        left = self._design.problem.size - len(taken) - others
+        left = self._design.problem.assignments - len(taken) - others
         return left > 0 and spent + self._whole <= self._total * self._whole
 
     def _with(self, known: Mapping[Point, int], running: set[Point]) -> dict[Point, int]:
         """Samples that are settled, and those being measured: that may take all samples."""
-        return {**dict.fromkeys(running, self._whole), **known}
+        return {**dict.fromkeys(map(self._measured_as, running), self._whole), **known}
+
+    def _measured_as(self, point: Point) -> Point:
+        """The point of a measurement: the same for all hardware."""
+        return self._design.problem.on_start(point)
 
     def _must_wait(self, trials: list[FrozenTrial]) -> bool:
         """Whether a sampler would speak before all that was planned is told.
@@ -236,7 +240,7 @@ class Trials:
             if trial.number not in self._settled and is_settled(trial):
                 point = trial_point(trial, self._design.problem)
                 taken = trial.user_attrs["quality"]["samples"] if is_pruned(trial) else self._whole
-                self._settled[trial.number] = point, int(taken)
+                self._settled[trial.number] = self._measured_as(point), int(taken)
         return dict(self._settled.values())
 
 

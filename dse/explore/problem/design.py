@@ -13,6 +13,8 @@ import numpy as np
 from dse.errors import SpaceError, nearest
 from dse.evaluate.cost_tables import build_costs
 from dse.evaluate.costs import Costs
+from dse.evaluate.target_costs import AREA, POWER
+from dse.evaluate.varied_costs import VariedCosts
 from dse.explore.problem.constraint import QUALITY, parse_bound, parse_constraints
 from dse.explore.problem.correction import Correction
 from dse.explore.problem.feasible import budgets, check_costs
@@ -25,6 +27,7 @@ from dse.graph.ir.assignment import Assignment
 from dse.model import Model
 from dse.sensitivity.table import Sensitivity, finite
 from dse.space.constraint import Constraint
+from dse.space.hardware import hardware_of, with_hardware
 from dse.space.opened import cost_model_of, searched_model, with_ranks
 from dse.space.problem import Point, Problem
 from dse.space.schema import Space, several
@@ -57,6 +60,12 @@ class Design:
     corrections: Mapping[str, Correction] = field(default_factory=dict)
     """Cost column -> what measurements made outside add to its prediction."""
 
+    def hardware_labels(self, point: Point) -> dict[str, str]:
+        """Parameter -> value of a point's hardware; empty where none varies."""
+        if self.varied is None:
+            return {}
+        return self.varied.hardware.labels(self.varied.hardware_of(point))
+
     def corrected(self, corrections: Mapping[str, Correction]) -> Design:
         """The design with other corrections of its costs."""
         return replace(self, corrections=corrections)
@@ -64,7 +73,7 @@ class Design:
     @property
     def scored(self) -> Problem:
         """The problem whose choices are scored alone: of every network that is an objective."""
-        return self.networks.scored(self.objectives.searched)
+        return self.networks.scored(self.objectives.searched).precision
 
     def losses(self, table: Sensitivity) -> tuple[Surrogate, ...]:
         """The scores of a table as a surrogate for each loss that is an objective.
@@ -73,8 +82,17 @@ class Design:
             KeyError: the table is of another problem.
         """
         labels = (self.networks.primary, *self.objectives.searched)
-        problems = [self.networks.named(label) for label in labels]
-        return tuple(Surrogate(losses=finite(table.losses(problem))) for problem in problems)
+        problems = [self.networks.named(label).precision for label in labels]
+        # Hardware changes no number.
+        nothing = [np.zeros(len(one.choices)) for one in self.problem.variables if one.is_hardware]
+        return tuple(
+            Surrogate(losses=(*finite(table.losses(problem)), *nothing)) for problem in problems
+        )
+
+    @property
+    def varied(self) -> VariedCosts | None:
+        """The costs, where hardware is chosen, too."""
+        return self.costs if isinstance(self.costs, VariedCosts) else None
 
     def searched(self, point: Point) -> tuple[Assignment, ...]:
         """The networks that a point's losses are of, each once; the primary target's first."""
@@ -169,7 +187,12 @@ def open_design(
     model = searched_model(space, folder, ranks)
     space = with_ranks(space, model.graph)
     found = model.analysis.regions
-    problem = targeted_problem(space, model.analysis, folder, origin=origin, devices=devices)
+    hardware = hardware_of(space, folder, origin=origin, devices=devices)
+    problem = with_hardware(
+        targeted_problem(space, model.analysis, folder, origin=origin, devices=devices),
+        hardware,
+        origin=origin,
+    )
     cost_model = cost_model_of(space, folder)
     priced = (cost_model or model).priced(space.scenario.dims)
 
@@ -183,11 +206,13 @@ def open_design(
             folder=folder,
             devices=devices,
             same_network=cost_model is None,
+            hardware=hardware,
         )
 
     costs = costs_of(problem)
     substitutes = Substitutes.of(costs)
-    for remark in (*costs.remarks, *substitutes.remarks(problem)):
+    fixed = hardware.remarks if hardware is not None else ()
+    for remark in (*costs.remarks, *fixed, *substitutes.remarks(problem)):
         LOGGER.warning("%s", remark)
     asked = problem
     if substitutes.everywhere:
@@ -201,7 +226,8 @@ def open_design(
         losses=objectives.losses,
         targets=[target.label for target in costs.targets],
     )
-    check_costs(constraints, costs)
+    if hardware is None:
+        check_costs(constraints, costs)
     return Design(
         space=space,
         origin=origin,
@@ -255,6 +281,7 @@ def _cost_columns(space: Space, costs: Costs, origin: str) -> tuple[str, ...]:
         named = [column, *(f"{label}.{column}" for label in labels)]
         found = [name for name in named if name in costs.bounded_columns]
         if not found:
+            _check_figure(column, costs, f"{origin}: objectives.{number}")
             raise SpaceError(
                 f"{origin}: objectives.{number}: unknown column {column!r}"
                 f"{nearest(column, costs.bounded_columns)} "
@@ -262,6 +289,28 @@ def _cost_columns(space: Space, costs: Costs, origin: str) -> tuple[str, ...]:
             )
         columns.update(dict.fromkeys(found))
     return tuple(columns)
+
+
+def _check_figure(column: str, costs: Costs, where: str) -> None:
+    """Areas and powers need hardware that varies, and figures of the device.
+
+    Raises:
+        SpaceError: nothing stands behind the column.
+    """
+    name = column.rpartition(".")[2]
+    if name not in (AREA, POWER):
+        return
+    if not isinstance(costs, VariedCosts):
+        raise SpaceError(
+            f"{where}: {column} is the same for every assignment; it is a column of spaces "
+            "with a section `hardware`, whose device varies"
+        )
+    device = costs.targets[costs.hardware.target].deployment.device
+    raise SpaceError(
+        f"{where}: {column}: no figure behind it: the file of {device.name} has neither `area` "
+        "nor a `process` that circuits are known at; add process: {value: 16, unit: nm, kind: "
+        "assumed, source: mine}, and the `array` of its matrix unit"
+    )
 
 
 def _owner(column: str, labels: Sequence[str]) -> str:

@@ -58,8 +58,8 @@ def check_costs(constraints: Sequence[Constraint], costs: Costs) -> None:
             extreme = "most" if constraint.at_least else "least"
             raise InfeasibleError(
                 f"constraint {constraint}: the {extreme} that any assignment reaches is "
-                f"{found:.4g}, {_share(constraint, found)} beyond the limit; relax it to "
-                f"{_relaxed(constraint, found)}, or offer {_remedy(constraint)}"
+                f"{found:.4g}, {share_beyond(constraint, found)} beyond the limit; relax it to "
+                f"{relaxed(constraint, found)}, or offer {_remedy(constraint)}"
             )
     together = [one for one in priced if costs.is_additive(one.column)]
     values = _values(_nearest(together, costs), together, costs) if together else {}
@@ -68,7 +68,7 @@ def check_costs(constraints: Sequence[Constraint], costs: Costs) -> None:
         raise InfeasibleError(
             f"constraints {', '.join(map(str, together))}: each can hold, but no assignment "
             f"satisfies them together; the nearest has {_distances(broken, values)}; relax "
-            + " or ".join(_relaxed(one, values[one.column]) for one in broken)
+            + " or ".join(relaxed(one, values[one.column]) for one in broken)
         )
 
 
@@ -90,7 +90,7 @@ def check_measured(constraints: Sequence[Constraint], records: Sequence[Record])
         f"constraints {', '.join(map(str, constraints))}: none of {len(rows)} measured "
         f"assignments satisfies them; the nearest, trial {record.trial}{name}, has "
         f"{_distances(broken, values)}; relax "
-        + " and ".join(_relaxed(one, values[one.column]) for one in broken)
+        + " and ".join(relaxed(one, values[one.column]) for one in broken)
         + ", or measure more with a larger --trials"
     )
 
@@ -169,17 +169,18 @@ def _values(point: Point, constraints: Sequence[Constraint], costs: Costs) -> Ma
 
 def _distances(constraints: Sequence[Constraint], values: Mapping[str, float]) -> str:
     return " and ".join(
-        f"{one.column} {values[one.column]:.4g} ({_share(one, values[one.column])} beyond "
+        f"{one.column} {values[one.column]:.4g} ({share_beyond(one, values[one.column])} beyond "
         f"{one.limit:g})"
         for one in constraints
     )
 
 
-def _share(constraint: Constraint, value: float) -> str:
+def share_beyond(constraint: Constraint, value: float) -> str:
+    """Excess of a value over a limit, in per cent of it."""
     return f"{100 * constraint.excess(value):.3g} %"
 
 
-def _relaxed(constraint: Constraint, value: float) -> str:
+def relaxed(constraint: Constraint, value: float) -> str:
     """The constraint with a limit that a value satisfies, rounded to the safe side."""
     if not math.isfinite(value):
         return f"no limit on {constraint.column}"

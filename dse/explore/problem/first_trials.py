@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from dse.explore.problem.hardware import Grid
 from dse.explore.solve.solver import Budget, sweep
 from dse.explore.solve.surrogate import Surrogate
 from dse.space.problem import Point, Problem
@@ -44,6 +45,24 @@ def planned_points(
         solutions.update((point, None) for point in found if point not in planned)
     room = max(0, int((trials - len(planned)) * SOLVER_SHARE + 0.5))
     planned.update((point, "surrogate") for point in _spread(list(solutions), room))
+    return planned
+
+
+def planned_on_grid(
+    problem: Problem, surrogates: Sequence[Surrogate], grid: Grid, *, trials: int
+) -> Mapping[Point, str]:
+    """As `planned_points` where hardware varies, each assignment with hardware that it is best on.
+
+    Solutions lie evenly over the front of hardware and precision together.
+    """
+    planned: dict[Point, str] = dict.fromkeys(problem.uniforms.values(), "uniform")
+    known = {problem.on_start(point) for point in planned}
+    solutions: dict[Point, Point] = {}
+    for row in grid.predicted(surrogates)[0].tolist():
+        solutions.setdefault(problem.on_start(row), tuple(row))
+    fresh = [point for same, point in solutions.items() if same not in known]
+    room = max(0, int((trials - len(planned)) * SOLVER_SHARE + 0.5))
+    planned.update((point, "surrogate") for point in _spread(fresh, room))
     return planned
 
 

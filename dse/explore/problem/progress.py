@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-Stage = Literal["setup", "sensitivity", "trials", "report", "write", "training"]
+Stage = Literal[
+    "setup", "sensitivity", "hardware", "trials", "report", "write", "training"
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

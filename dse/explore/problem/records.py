@@ -47,6 +47,8 @@ class Record:
     activations; the same as `search` and `report` where nothing of that was chosen."""
     measured_outside: tuple[str, ...] = ()
     """Columns that were measured by the user, where the real system is."""
+    hardware: Mapping[str, str] = field(default_factory=dict)
+    """Parameter -> value of the hardware that the costs are of, where hardware varies."""
 
     def searched(self, column: str) -> Quality | None:
         """The quality that a loss column reads on the search split."""
@@ -78,6 +80,7 @@ class Record:
             name=self.name,
             digest=self.digest,
             told=self.measured_outside,
+            hardware=self.hardware,
             columns=columns,
         )
 

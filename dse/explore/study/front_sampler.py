@@ -13,6 +13,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from dse.explore.problem.hardware import Grid
 from dse.explore.solve.front import nondominated
 from dse.explore.solve.gain import gains
 from dse.explore.solve.points import decoded, encoded
@@ -34,6 +35,10 @@ PROPOSALS = 256
 """Neighbours of the front that are scored for one proposal."""
 SOLVED = 256
 """Points of each predicted front among them."""
+MACHINES = 12
+"""Hardware points whose own fronts are predicted for one proposal, where hardware varies."""
+SCORED = 48
+"""Candidates whose hypervolume is worked out then, in as many dimensions as there are costs."""
 MIXTURES = 2
 """Random mixtures of costs whose front is predicted too, where there is more than one cost."""
 
@@ -142,7 +147,7 @@ class FrontSampler(BaseSampler):
             one.refitted(points, values[:, place])
             for place, one in enumerate(self._task.surrogates)
         ]
-        known = {*encoded(points), *encoded(np.array([*pending, *failed], dtype=np.int64))}
+        known = {*self._codes(points), *self._codes(np.array([*pending, *failed], dtype=np.int64))}
         if pending:
             waiting = np.array(pending)
             believed = self._believed(fitted, waiting)
@@ -151,6 +156,9 @@ class FrontSampler(BaseSampler):
         points, values = points[finite], values[finite]
         if not len(points):
             return self._unknown(known, rng)
+        if self._task.grid is not None:
+            front = self._task.grid.expanded(points, values[:, :losses])
+            return self._on_hardware(self._task.grid, fitted, front, known, rng)
         usable = self._task.allowed(points, values[:, :losses])
         # While nothing satisfies the constraints, whatever is near the front leads there.
         points, values = (points[usable], values[usable]) if usable.any() else (points, values)
@@ -163,6 +171,56 @@ class FrontSampler(BaseSampler):
         kept = np.flatnonzero(allowed if allowed.any() else ~allowed)
         best = kept[np.argmax(gains(predicted[kept], values, self._task.fronts))]
         return tuple(candidates[best].tolist())
+
+    def _on_hardware(
+        self,
+        grid: Grid,
+        fitted: Sequence[Surrogate],
+        front: tuple[np.ndarray, np.ndarray],
+        known: Collection[bytes],
+        rng: np.random.Generator,
+    ) -> Point:
+        """The assignment to measure next, with the hardware on which it should gain most.
+
+        Args:
+            grid: the hardware points.
+            fitted: surrogates.
+            front: what was measured on every hardware point, since that needs no measurement.
+            known: codes of what need not be proposed.
+            rng: for candidates.
+        """
+        elite, values = front
+        if not len(elite):
+            # Nothing satisfies the constraints yet: what is predicted to leads there.
+            elite, values = grid.predicted(fitted)
+        hardware = grid.hardware_of(elite)
+        drawn = rng.permutation(len(hardware))[:MACHINES]
+        solved = [grid.solutions(hardware[place], fitted, SOLVED // 4) for place in drawn]
+        pool = np.unique(np.concatenate([self._neighbours(elite, rng), *solved]), axis=0)
+        codes = self._codes(pool)
+        fresh = pool[[code not in known for code in codes]]
+        predicted = self._believed(fitted, fresh)
+        kept = np.isfinite(predicted).all(axis=1)
+        kept &= self._task.allowed(fresh, predicted[:, : len(fitted)])
+        fresh, predicted = fresh[kept], predicted[kept]
+        if not len(fresh):
+            return self._unknown(known, rng)
+        gaining = nondominated(np.vstack([predicted, values]))[: len(fresh)]
+        best = np.flatnonzero(gaining if gaining.any() else ~gaining)
+        if len(best) > SCORED:
+            best = np.sort(rng.permutation(best)[:SCORED])
+        chosen = best[np.argmax(gains(predicted[best], values, self._task.fronts))]
+        return tuple(fresh[chosen].tolist())
+
+    def _codes(self, points: np.ndarray) -> list[bytes]:
+        """Codes of what is measured: the same for all hardware."""
+        if not self._problem.hardware or not len(points):
+            return encoded(points)
+        on_start = np.array(points)
+        on_start[:, list(self._problem.hardware)] = [
+            self._problem.variables[place].start for place in self._problem.hardware
+        ]
+        return encoded(on_start)
 
     def _believed(self, fitted: Sequence[Surrogate], points: np.ndarray) -> np.ndarray:
         """(points, objectives): predicted losses, exact costs."""
@@ -209,6 +267,6 @@ class FrontSampler(BaseSampler):
         sizes = [len(variable.choices) for variable in self._problem.variables]
         for _ in range(PROPOSALS):
             point = np.array([[int(rng.integers(size)) for size in sizes]])
-            if encoded(point)[0] not in known:
+            if self._codes(point)[0] not in known:
                 break
         return tuple(point[0].tolist())

@@ -11,6 +11,7 @@ import optuna
 from optuna.samplers import BaseSampler
 
 from dse.explore.problem.design import Design
+from dse.explore.problem.hardware import Grid
 from dse.explore.solve.gain import Fronts
 from dse.explore.solve.surrogate import Surrogate
 from dse.space.problem import Problem
@@ -52,6 +53,9 @@ class SearchTask:
     """Objective values as the fronts that count, by name."""
     allowed: Mask = field(default=everything_allowed)
     """The points that may be on a front."""
+    grid: Grid | None = None
+    """The hardware points, where hardware varies: variables of the problem that cost no
+    measurement."""
 
     @property
     def surrogates(self) -> tuple[Surrogate, ...]:
@@ -59,8 +63,10 @@ class SearchTask:
         return (self.surrogate, *self.others)
 
     @classmethod
-    def of(cls, design: Design, surrogates: Sequence[Surrogate]) -> SearchTask:
-        """The task of a design, with its corrections and constraints."""
+    def of(
+        cls, design: Design, surrogates: Sequence[Surrogate], grid: Grid | None = None
+    ) -> SearchTask:
+        """The task of a design, with its corrections and constraints, and its hardware points."""
         first, *others = surrogates
         return cls(
             problem=design.problem,
@@ -72,6 +78,7 @@ class SearchTask:
             seed=design.space.search.seed,
             fronts=design.objectives.split,
             allowed=design.allowed,
+            grid=grid,
         )
 
 

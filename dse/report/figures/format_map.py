@@ -25,12 +25,13 @@ def format_map_view(run: SearchRun) -> View:
     choices = run.manifest.choices
     rows = run.searched
     codes = {choice: float(code) for code, choice in enumerate(choices)}
-    chosen = [run.chosen(point) for point in run.front]
+    front = _shown(run)
+    chosen = [run.chosen(point) for point in front]
     palette = colours(choices)
     figure = go.Figure(
         go.Heatmap(
             z=[[codes.get(one.get(row.name, "")) for one in chosen] for row in rows],
-            text=[[_hover(row, p, one) for p, one in zip(run.front, chosen, strict=True)]
+            text=[[_hover(row, p, one) for p, one in zip(front, chosen, strict=True)]
                   for row in rows],
             hoverinfo="text", xgap=2, ygap=1, showscale=False,
             zmin=-0.5, zmax=len(choices) - 0.5, colorscale=_steps(list(palette.values())),
@@ -40,7 +41,7 @@ def format_map_view(run: SearchRun) -> View:
     theme.styled(figure, height=height + 130, margin={"l": 90, "r": 44, "t": 46, "b": 12})
     figure.update_xaxes(
         side="top", showgrid=False, tickangle=-60, fixedrange=True,
-        tickvals=list(range(len(run.front))), ticktext=[_column(run, p) for p in run.front],
+        tickvals=list(range(len(front))), ticktext=[_column(run, p) for p in front],
         tickfont={"size": 11}, ticklabeloverflow="allow", ticks="",
     )  # fmt: skip
     figure.update_yaxes(
@@ -49,13 +50,22 @@ def format_map_view(run: SearchRun) -> View:
         tickfont={"size": 11.5 if height > 15 * len(rows) else 9},
     )  # fmt: skip
     _blocks(figure, rows)
-    _mark(figure, run)
+    _mark(figure, run, front)
     return View(
         name="format-map",
         figure=figure,
         label="Map of the scheme of every variable",
         keys=(Key(title="", colours=palette),),
     )
+
+
+def _shown(run: SearchRun) -> list[MeasuredPoint]:
+    """The front; of what is one assignment on several hardware points the recommended or first."""
+    if run.manifest.hardware is None:
+        return list(run.front)
+    ordered = sorted(run.front, key=lambda point: not run.is_recommended(point))
+    firsts = {point.digest: point.trial for point in reversed(ordered)}
+    return [point for point in run.front if point.trial == firsts[point.digest]]
 
 
 def _column(run: SearchRun, point: MeasuredPoint) -> str:
@@ -83,9 +93,9 @@ def _blocks(figure: go.Figure, rows: Sequence[VariableEntry]) -> None:
             figure.add_hline(y=index - 0.5, line={"color": "white", "width": 4})
 
 
-def _mark(figure: go.Figure, run: SearchRun) -> None:
+def _mark(figure: go.Figure, run: SearchRun, front: Sequence[MeasuredPoint]) -> None:
     """A frame around the recommended column."""
-    for index, point in enumerate(run.front):
+    for index, point in enumerate(front):
         if run.is_recommended(point):
             figure.add_vrect(
                 x0=index - 0.5, x1=index + 0.5, line={"color": theme.INK, "width": 2},

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from dse.report.quantities.unit import unit_of
+from dse.report.quantities.unit import UNPREFIXED, unit_of
 from dse.run.entries import MeasuredPoint
 from dse.run.search_run import SearchRun
 
@@ -16,6 +16,8 @@ WORDS = {
     "weight_bytes": ("weights", "smaller"),
     "peak_bytes": ("peak memory", "less memory"),
     "traffic_bytes": ("traffic", "less traffic"),
+    "area_mm2": ("area", "smaller"),
+    "power_w": ("power", "less power"),
 }
 """Quantity, as a noun and as what less of it is."""
 
@@ -91,6 +93,8 @@ def _axis(column: str, values: Iterable[float | None], *, alone: bool) -> Axis:
     where = "" if alone and quantity == "weight_bytes" else place.replace(".", ", ")
     smallest = min(value for value in values if value)
     floor = 0 if unit_of(column) == "B" else -9
+    if unit_of(column) in UNPREFIXED:
+        smallest = 1.0
     power = next((p for p in range(9, floor, -3) if smallest >= 10.0**p), floor)
     label = f"{noun} on {where}" if where else noun
     return Axis(column=column, label=label, better=better, power=power)

@@ -10,11 +10,14 @@ if TYPE_CHECKING:
 
 PREFIXES = {-12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
 
-UNITS = {"_bytes_per_s": "B/s", "_s": "s", "_j": "J", "_bytes": "B"}
+UNITS = {"_bytes_per_s": "B/s", "_mm2": "mm²", "_s": "s", "_j": "J", "_w": "W", "_bytes": "B"}
 """Ends of columns' names, and the unit that says; the longest first."""
 
 MOST_DECIMALS = 5
 """Beyond these, a power of ten is split off."""
+
+UNPREFIXED = ("mm²",)
+"""Units that take no prefix: they have one."""
 
 DASH = "–"
 """Printed where nothing was measured."""
@@ -27,8 +30,8 @@ def si(value: float | None, unit: str) -> str:
     """
     if value is None or not math.isfinite(value):
         return DASH
-    if value == 0:
-        return f"0 {unit}"
+    if value == 0 or unit in UNPREFIXED:
+        return f"{digits(value)} {unit}"
     least = 0 if unit == "B" else -12
     power = min(max(3 * math.floor(_exponent(value, 3) / 3), least), 12)
     return f"{digits(value / 10.0**power)} {PREFIXES[power]}{unit}"

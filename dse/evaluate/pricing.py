@@ -1,0 +1,147 @@
+"""A problem's work, ready to be priced on whichever device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dse.evaluate.deployment import Deployment
+from dse.evaluate.phases import Exchange, exchange_of, growing_steps, phase_work
+from dse.evaluate.shared_tables import SharedTable, shared_tables
+from dse.evaluate.target_costs import TargetCosts
+from dse.graph.ir.site import Region
+from dse.graph.patterns.analysis import Analysis
+from dse.graph.patterns.correspond import correspond, correspond_by_name
+from dse.space.operands import operand_quantizers
+from dse.space.problem import Problem
+from dse.space.schema import Scenario, Space, Target
+from hwmodels.devices.device import Device
+from hwmodels.formats.quantizer import Quantizer
+from hwmodels.runtimes.runtime import Runtime
+from hwmodels.tables.network import PhaseWork
+from hwmodels.work.work import OperandName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pricing:
+    """All that prices have in common, whatever the device."""
+
+    scenario: Scenario
+    phases: tuple[PhaseWork, ...]
+    deciding: Mapping[str, int | None]
+    """Cost region -> index of the variable that decides it."""
+    choices: Mapping[str, tuple[Mapping[OperandName, Quantizer], ...]]
+    """Cost region -> formats of its operands under each choice."""
+    shared: tuple[SharedTable, ...]
+    """Tables that follow a product."""
+    exchange: Exchange | None
+    steps: tuple[PhaseWork, ...]
+    """Decoding steps of more and more requests."""
+
+    def target(self, target: Target, device: Device, runtime: Runtime) -> TargetCosts:
+        """The costs of a target, with that device.
+
+        Raises:
+            HardwareError: the device cannot run the work.
+        """
+        deployment = Deployment(
+            device=device,
+            runtime=runtime,
+            gpus=self.scenario.tensor_parallel,
+            utilisation=self.scenario.memory_utilisation,
+            price_usd_per_h=target.price_usd_per_h,
+        )
+        own = dict(self.choices) | {
+            one.region: one.stored(self.choices, deployment) for one in self.shared
+        }
+        table = deployment.table(self.phases, own)
+        served = None
+        if self.exchange is not None:
+            served = deployment.served(table, self.exchange, self.steps, own)
+        return TargetCosts(
+            label=target.label,
+            deployment=deployment,
+            table=table,
+            served=served,
+            phases=self.phases,
+            choices=own,
+        )
+
+
+def pricing_of(
+    space: Space,
+    problem: Problem,
+    quality_regions: Sequence[Region],
+    analysis: Analysis,
+    *,
+    same_network: bool,
+) -> Pricing:
+    """The work of a problem, with who decides what.
+
+    Args:
+        space: the scenario.
+        problem: the decision variables.
+        quality_regions: regions of the model that quality is measured on.
+        analysis: of the graph that costs are computed on.
+        same_network: the graph is another form of the model that quality is measured on.
+
+    Raises:
+        GraphError: a symbolic size that the scenario does not bind.
+    """
+    scenario = space.scenario
+    gpus = scenario.tensor_parallel
+    phases = tuple(
+        PhaseWork(
+            name=name,
+            share=phase.share,
+            work=phase_work(analysis, phase.dims, gpus),
+        )
+        for name, phase in scenario.phases.items()
+    )
+    match = correspond_by_name if same_network else correspond
+    deciding = _variables_of_regions(
+        problem,
+        match(tuple(quality_regions), analysis.regions),
+        [region.name for region in phases[0].work.regions],
+    )
+    choices = {region: _operand_choices(problem, owner) for region, owner in deciding.items()}
+    shared = tuple(shared_tables(problem, analysis, phases[0].work, deciding))
+    exchange = exchange_of(phases)
+    steps: tuple[PhaseWork, ...] = ()
+    if exchange is not None:
+        dims = scenario.phases[exchange.decode].dims
+        steps = growing_steps(analysis, dims, gpus)
+    return Pricing(
+        scenario=scenario,
+        phases=phases,
+        deciding=deciding | {one.region: one.variable for one in shared},
+        choices=choices,
+        shared=shared,
+        exchange=exchange,
+        steps=steps,
+    )
+
+
+def _operand_choices(
+    problem: Problem, variable: int | None
+) -> tuple[Mapping[OperandName, Quantizer], ...]:
+    if variable is None:
+        return ({},)
+    return tuple(operand_quantizers(choice) for choice in problem.variables[variable].choices)
+
+
+def _variables_of_regions(
+    problem: Problem,
+    counterpart: Mapping[str, str | None],
+    worked: Sequence[str],
+) -> dict[str, int | None]:
+    """Index of the variable that decides each cost region that has work to do.
+
+    Collectives between GPUs are no regions of the graph: nothing decides them.
+    """
+    owner = {
+        region: index
+        for index, variable in enumerate(problem.variables)
+        for region in variable.regions
+    }
+    return {name: owner.get(counterpart.get(name) or "") for name in worked}
