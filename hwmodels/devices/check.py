@@ -101,6 +101,11 @@ def _levels(device: Device, array: SpatialArray) -> Iterator[str]:
                 f"memories.{index}.technology: unknown {memory.technology!r}; expected "
                 f"{', '.join(str(name) for name in TECHNOLOGIES if name)}"
             )
+        if index and memory.run_lengths is not None:
+            yield (
+                f"memories.{index}.run_lengths: only main memory, the first one of the file, "
+                f"stores codes, not {memory.name}"
+            )
         word = memory.word_bytes
         if word is not None and word.value > memory.capacity_bytes.value:
             yield (

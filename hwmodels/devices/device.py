@@ -32,7 +32,7 @@ from hwmodels.devices.quantity import (
     Time,
     Watts,
 )
-from hwmodels.devices.spatial import SpatialArray
+from hwmodels.devices.spatial import RunLengths, SpatialArray
 from hwmodels.errors import UnknownFormatError
 from hwmodels.formats.accumulator import accumulator as named_accumulator
 from hwmodels.formats.encodings import ENCODINGS
@@ -214,6 +214,9 @@ class Memory(Entry):
     word_bytes: Annotated[Capacity | None, Field(validation_alias="word")] = None
     """Least that one instance moves at a time, a word or a burst: a tile's bytes are rounded up to
     whole ones. None: nothing is rounded."""
+    run_lengths: RunLengths | None = None
+    """Of main memory: the code in which inputs and outputs of an array are stored. It counts where
+    their share of zeros is known; a network's price knows none, and takes plain elements."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,8 @@ LOOPS: tuple[Loop, ...] = ("G", "B", "K", "C", "OY", "OX", "FY", "FX")
 CORES = "cores"
 """The axis of a unit's cores, beside those of the array (`Memory.per`)."""
 Movement = Literal["broadcast", "systolic"]
+Goal = Literal["latency", "energy", "edp"]
+"""Cycles, joules, or their product: a mapping makes one of them least."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,28 @@ class ArrayAxis(Entry):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunLengths(Entry):
+    """A code of activations: the zeros before an element and the element, several in a word."""
+
+    run_bits: Annotated[int, Field(ge=1, le=16)]
+    """Of the number of zeros."""
+    elements: Annotated[int, Field(ge=1)]
+    """Elements of a word, each with its zeros."""
+    word_bits: Annotated[int, Field(ge=1)]
+    """Of a word."""
+
+    def share(self, zeros: float, element_bits: float) -> float:
+        """Bits that are stored over those of plain elements, at most 1: more is not coded.
+
+        zeros: their share, met at random. A run that is longer than its bits can say takes an
+        element that is a zero.
+        """
+        longest = 2.0**self.run_bits
+        coded = (1 - zeros) / (1 - zeros**longest) if zeros < 1 else 1 / longest
+        return min(coded * self.word_bits / self.elements / element_bits, 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SpatialArray(Entry):
     """The multipliers of one core: axes, the way operands move over them, what stays in place."""
 
@@ -56,6 +80,8 @@ class SpatialArray(Entry):
     load: Literal["exposed", "hidden"] = "exposed"
     """Whether the array waits for the stationary tensor of the next fold, or has registers for
     two and pipelines the folds: then it fills and drains once a kernel."""
+    mapping: Goal = "edp"
+    """Goal of the chip's mapper, made least: `latency`, `energy`, or their product (`edp`)."""
 
     def __post_init__(self) -> None:
         if (self.movement == "systolic") != (self.stationary is not None):

@@ -9,7 +9,7 @@ of main memory against the arithmetic bound). Writes `results/*.csv`, prints the
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,27 +29,74 @@ from hwmodels.work.spatial_cost import SpatialCost
 
 RESULTS = Path(__file__).parent / "results"
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """A convolution and what Eyeriss takes for it, for all images of the network together."""
+
+    name: str
+    groups: int = 1
+    outs: int
+    """Output channels of a group; `ins` input channels."""
+    ins: int
+    places: int
+    taps: int = 3
+    size: int
+    stride: int = 1
+    zeros: float
+    """Of the input."""
+    total_ms: float
+    working_ms: float
+    """Without what only main memory takes."""
+    buffer_mb: float
+    """Read from and written to the global buffer."""
+    dram_mb: float
+
+
+def vgg(name: str, outs: int, ins: int, places: int, *measured: float) -> Layer:
+    zeros, total, working, buffer, dram = measured
+    return Layer(
+        name=name, outs=outs, ins=ins, places=places, size=places, zeros=zeros, total_ms=total,
+        working_ms=working, buffer_mb=buffer, dram_mb=dram,
+    )  # fmt: skip
+
+
 ALEXNET = (
-    # Name, groups, output channels and input channels of a group, places, taps, input, stride,
-    # milliseconds of four images (recalled from the paper's table V, not opened again).
-    ("CONV1", 1, 96, 3, 55, 11, 227, 4, 16.5),
-    ("CONV2", 2, 128, 48, 27, 5, 27, 1, 39.2),
-    ("CONV3", 1, 384, 256, 13, 3, 13, 1, 21.8),
-    ("CONV4", 2, 192, 192, 13, 3, 13, 1, 16.0),
-    ("CONV5", 2, 128, 192, 13, 3, 13, 1, 10.0),
-)
-VGG = tuple(
-    (f"CONV{index + 1}", 1, outs, ins, places, 3, places, 1, None)
-    for index, (outs, ins, places) in enumerate(
-        [(64, 3, 224), (64, 64, 224), (128, 64, 112), (128, 128, 112), (256, 128, 56)]
-        + 2 * [(256, 256, 56)] + [(512, 256, 28)] + 2 * [(512, 512, 28)] + 3 * [(512, 512, 14)]
-    )
+    Layer(name="CONV1", outs=96, ins=3, places=55, taps=11, size=227, stride=4, zeros=0.0001,
+          total_ms=20.9, working_ms=16.5, buffer_mb=18.5, dram_mb=5.0),
+    Layer(name="CONV2", groups=2, outs=128, ins=48, places=27, taps=5, size=27, zeros=0.387,
+          total_ms=41.9, working_ms=39.2, buffer_mb=77.6, dram_mb=4.0),
+    Layer(name="CONV3", outs=384, ins=256, places=13, size=13, zeros=0.725,
+          total_ms=23.6, working_ms=21.8, buffer_mb=50.2, dram_mb=3.0),
+    Layer(name="CONV4", groups=2, outs=192, ins=192, places=13, size=13, zeros=0.793,
+          total_ms=18.4, working_ms=16.0, buffer_mb=37.4, dram_mb=2.1),
+    Layer(name="CONV5", groups=2, outs=128, ins=192, places=13, size=13, zeros=0.776,
+          total_ms=10.5, working_ms=10.0, buffer_mb=24.9, dram_mb=1.3),
 )  # fmt: skip
+VGG = (
+    vgg("CONV1-1", 64, 3, 224, 0.016, 76.2, 38.0, 112.6, 15.4),
+    vgg("CONV1-2", 64, 64, 224, 0.477, 910.3, 810.6, 2402.8, 54.0),
+    vgg("CONV2-1", 128, 64, 112, 0.248, 470.3, 405.3, 1201.4, 33.4),
+    vgg("CONV2-2", 128, 128, 112, 0.387, 894.3, 810.8, 2402.8, 48.5),
+    vgg("CONV3-1", 256, 128, 56, 0.397, 241.1, 204.0, 607.4, 20.2),
+    vgg("CONV3-2", 256, 256, 56, 0.581, 460.9, 408.1, 1214.8, 32.2),
+    vgg("CONV3-3", 256, 256, 56, 0.587, 457.7, 408.1, 1214.8, 30.8),
+    vgg("CONV4-1", 512, 256, 28, 0.643, 135.8, 105.1, 321.8, 17.8),
+    vgg("CONV4-2", 512, 512, 28, 0.747, 254.8, 210.0, 643.7, 28.6),
+    vgg("CONV4-3", 512, 512, 28, 0.854, 246.3, 210.0, 643.7, 22.8),
+    vgg("CONV5-1", 512, 512, 14, 0.794, 54.3, 48.3, 90.0, 6.3),
+    vgg("CONV5-2", 512, 512, 14, 0.874, 53.7, 48.5, 90.0, 5.7),
+    vgg("CONV5-3", 512, 512, 14, 0.885, 53.7, 48.5, 90.0, 5.6),
+)
+"""Chen et al., JSSC 2017, tables V and VI, recalled and not opened again: their sums (115.3 and
+4309.5 ms, 15.4 and 321.1 MB) are the frames a second and accesses a product of the abstract."""
 PUBLISHED = {  # images at once, frames a second, DRAM accesses (16-bit words) a MAC
     "AlexNet": (ALEXNET, 4, 34.7, 0.0029),
     "VGG-16": (VGG, 3, 0.7, 0.0035),
 }
 """Chen et al., JSSC 2017 and ISSCC 2016 (abstracts)."""
+PORTS_BYTES = 16.0
+"""Of partial sums that go to the array and come back in a cycle: four words each way."""
 APPLICATIONS = (
     # Name, inputs and outputs of a layer, batch, TOPS and bound in the paper. Layers are equal
     # squares: the paper gives weights (20, 5, 52 and 34 million) and layers (5, 4, 24, 37) alone.
@@ -64,26 +111,31 @@ CNN0 = ("CNN0", 236, 8, 86.0, "compute")
 
 
 def eyeriss() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Frames and DRAM accesses of both networks; milliseconds of AlexNet's layers."""
+    """Frames and DRAM accesses of both networks; their layers one by one."""
     hierarchy = Hierarchy.of(load_device("eyeriss"))
     networks, layers = [], []
     for network, (shapes, images, frames, accesses) in PUBLISHED.items():
-        costs = {}
-        for name, groups, outs, ins, places, taps, size, stride, measured in shapes:
-            nest = Nest(
-                sizes=(groups, images, outs, ins, places, places, taps, taps),
-                in_size=(size, size), stride=(stride, stride), input_bytes=2.0,
-                weight_bytes=2.0, output_bytes=2.0, partial_bytes=2.0, register_bytes=2.0,
-            )  # fmt: skip
-            costs[name] = schedule(hierarchy, Task(nest=nest, mac_j=2e-12)).cost
-            if measured is not None:
-                found = 1e3 * costs[name].cycles / hierarchy.clock_hz
-                layers.append({"layer": name, "ours": found, "published": measured})
-        total = SpatialCost.total(costs.values())
+        costs = []
+        written = [*(one.zeros for one in shapes[1:]), shapes[-1].zeros]
+        for layer, zeros in zip(shapes, written, strict=True):
+            cost = schedule(hierarchy, Task(nest=nest_of(layer, images, zeros), mac_j=2e-12)).cost
+            costs.append(cost)
+            layers.append(
+                {
+                    "network": network,
+                    "layer": layer.name,
+                    "ours_ms": 1e3 * cost.cycles / hierarchy.clock_hz,
+                    "published_ms": layer.total_ms,
+                    "working_ms": layer.working_ms,
+                    "ours_dram_mb": moved_mb(cost, "dram"),
+                    "published_dram_mb": layer.dram_mb,
+                    "ours_buffer_mb": moved_mb(cost, "global_buffer"),
+                    "published_buffer_mb": layer.buffer_mb,
+                    "ports_ms": 1e9 * layer.buffer_mb / PORTS_BYTES / hierarchy.clock_hz,
+                }
+            )
+        total = SpatialCost.total(costs)
         assert total is not None
-        words = sum(
-            (one.read_bytes + one.write_bytes) / 2 for one in total.traffic if one.level == "dram"
-        )
         networks += [
             {
                 "network": network,
@@ -94,11 +146,30 @@ def eyeriss() -> tuple[pd.DataFrame, pd.DataFrame]:
             {
                 "network": network,
                 "figure": "DRAM accesses/MAC",
-                "ours": words / total.macs,
+                "ours": moved_mb(total, "dram") * 1e6 / 2 / total.macs,
                 "published": accesses,
             },
         ]
     return pd.DataFrame(networks), pd.DataFrame(layers)
+
+
+def nest_of(layer: Layer, images: int, zeros: float) -> Nest:
+    """Elements and sums of 16 bits; `zeros` are those of the output: the next layer's input."""
+    return Nest(
+        sizes=(
+            layer.groups, images, layer.outs, layer.ins, layer.places, layer.places, layer.taps,
+            layer.taps,
+        ),
+        in_size=(layer.size, layer.size), stride=(layer.stride, layer.stride),
+        input_bytes=2.0, weight_bytes=2.0, output_bytes=2.0, partial_bytes=2.0,
+        register_bytes=2.0, input_zeros=layer.zeros, output_zeros=zeros,
+    )  # fmt: skip
+
+
+def moved_mb(cost: SpatialCost, level: str) -> float:
+    return (
+        sum(one.read_bytes + one.write_bytes for one in cost.traffic if one.level == level) / 1e6
+    )
 
 
 def tpu() -> pd.DataFrame:
@@ -226,9 +297,14 @@ def published() -> str:
         f"{r.ours / r.published:.2f} |"
         for r in rows_of(networks)
     ]
+    lines += ["", "| layer | ms, ours | published | DRAM MB, ours | published "]
+    lines[-1] += "| buffer MB, ours | published | published: ports / working |"
+    lines += ["|---|---|---|---|---|---|---|---|"]
     lines += [
-        f"| AlexNet {r.layer}, ms for 4 images | {r.ours:.1f} | {r.published:.1f} | "
-        f"{r.ours / r.published:.2f} |"
+        f"| {r.network} {r.layer} | {r.ours_ms:.1f} | {r.published_ms:.1f} "
+        f"| {r.ours_dram_mb:.1f} | {r.published_dram_mb:.1f} "
+        f"| {r.ours_buffer_mb:.0f} | {r.published_buffer_mb:.0f} "
+        f"| {r.ports_ms / r.working_ms:.2f} |"
         for r in rows_of(layers)
     ]
     lines += ["", "| TPU v1 | TOPS, ours | published | bound, ours | published |"]
@@ -244,6 +320,19 @@ def published() -> str:
         for r in rows_of(pd.read_csv(RESULTS / "llama.csv"))
     ]
     return "\n".join(lines)
+
+
+def slower() -> tuple[list[float], list[float]]:
+    """Published times over ours: of networks, and of layers and applications."""
+    networks, layers, tpu_v1 = (
+        pd.read_csv(RESULTS / f"{name}.csv") for name in ("eyeriss", "layers", "tpu")
+    )
+    frames = networks[networks["figure"] == "frames/s"]
+    applications = (tpu_v1["ours"] / tpu_v1["published"]).tolist()
+    return (
+        [*(frames["ours"] / frames["published"]), *applications],
+        [*(layers["published_ms"] / layers["ours_ms"]), *applications],
+    )
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from hwmodels.devices.device import Device, Memory
-from hwmodels.devices.spatial import CORES, ArrayAxis, Loop, Movement
+from hwmodels.devices.spatial import CORES, ArrayAxis, Goal, Loop, Movement, RunLengths
 from hwmodels.errors import WorkError
 from hwmodels.estimators.array.process import level_joules
 from hwmodels.tensors import TensorName
@@ -42,6 +42,8 @@ class Level:
     """Tensors that are moved while the array works on the tile before."""
     word_bytes: float = 0.0
     """Of one access: what is moved at a time is rounded up to whole ones; 0 rounds nothing."""
+    run_lengths: RunLengths | None = None
+    """Code of inputs and complete outputs there."""
 
     def traffic(self, tensor: TensorName, read: float, written: float) -> LevelTraffic:
         """Bytes of a tensor that move here, with what they take."""
@@ -65,6 +67,8 @@ class Hierarchy:
     movement: Movement
     stationary: TensorName | None
     load_hidden: bool
+    goal: Goal = "edp"
+    """Of its mapper."""
 
     @classmethod
     def of(cls, device: Device) -> Hierarchy:
@@ -88,6 +92,7 @@ class Hierarchy:
             movement=unit.array.movement,
             stationary=unit.array.stationary,
             load_hidden=unit.array.load == "hidden",
+            goal=unit.array.mapping,
         )
 
     @property
@@ -135,6 +140,7 @@ def _level(memory: Memory, device: Device) -> Level:
         write_j=write,
         double_buffered=_buffered(memory),
         word_bytes=memory.word_bytes.value if memory.word_bytes else 0.0,
+        run_lengths=memory.run_lengths,
     )
 
 

@@ -119,7 +119,8 @@ class Partial:
         whole = placed.elements[tensor]
         first = np.minimum(placed.nest.footprint(tensor, self.tile), whole)
         last = whole - (np.ceil(whole / first - 1e-9) - 1) * first
-        each = placed.nest.element_bytes(tensor)
+        stored = placed.stored_share(tensor, placed.home(tensor))
+        each = placed.nest.element_bytes(tensor) * stored
         return first * each, last * each
 
 

@@ -46,6 +46,9 @@ class Nest:
     """Of one partial sum."""
     register_bytes: float = 1.0
     """Of an element as the array multiplies it, without scales."""
+    input_zeros: float = 0.0
+    """Share of its elements that are zero, as far as it is known."""
+    output_zeros: float = 0.0
     taps: int = 1
     """Of a window, where they are one loop with the channels, which are inside (`flattened`)."""
     expansion: float = 1.0

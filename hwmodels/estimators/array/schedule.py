@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from hwmodels.devices.spatial import Goal
 from hwmodels.errors import WorkError
 from hwmodels.estimators.array.hierarchy import Hierarchy
 from hwmodels.estimators.array.mapping import Mapping, decided
 from hwmodels.estimators.array.nest import Nest
-from hwmodels.estimators.array.search import Goal, search
+from hwmodels.estimators.array.search import search
 from hwmodels.estimators.array.timing import cycles_of, moving
 from hwmodels.estimators.array.traffic import Placed
 from hwmodels.estimators.array.unrolling import unrollings
@@ -41,8 +42,8 @@ class Schedule:
 
 
 @lru_cache(maxsize=4096)
-def schedule(hierarchy: Hierarchy, task: Task, goal: Goal = "edp") -> Schedule:
-    """The best mapping found of a nest, and its cost.
+def schedule(hierarchy: Hierarchy, task: Task, goal: Goal | None = None) -> Schedule:
+    """The best mapping found of a nest for a goal (the hierarchy's own), and its cost.
 
     Tensors that should stay on chip do so if some mapping leaves them room.
 
@@ -64,7 +65,10 @@ def schedule(hierarchy: Hierarchy, task: Task, goal: Goal = "edp") -> Schedule:
             for unrolling in candidates
         ]
         base_j = task.mac_j * nest.macs
-        found = [search(one, goal, base_j=base_j, idle_j=task.idle_j) for one in placed]
+        found = [
+            search(one, goal or hierarchy.goal, base_j=base_j, idle_j=task.idle_j)
+            for one in placed
+        ]
         index = min(range(len(found)), key=lambda one: found[one].goal)
         # A gap of another unrolling is one of this mapping, too.
         least = min(one.goal / (1 + one.gap) for one in found)

@@ -11,11 +11,10 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 
-from hwmodels.devices.spatial import LOOPS
+from hwmodels.devices.spatial import LOOPS, Goal
 from hwmodels.errors import WorkError
 from hwmodels.estimators.array.bound import Rest
 from hwmodels.estimators.array.mapping import Mapping, Partial, below
@@ -24,7 +23,6 @@ from hwmodels.estimators.array.timing import elapsed, multiplying
 from hwmodels.estimators.array.traffic import MULTIPLIER, ORDERS, RELEVANT_INDICES, Order, Placed
 from hwmodels.tensors import TENSORS
 
-Goal = Literal["latency", "energy", "edp"]
 MOST_TILES = 1024
 """Tiles of one level that are compared at once."""
 ZOOMS = 3

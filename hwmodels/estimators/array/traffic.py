@@ -111,6 +111,14 @@ class Placed:
         """The level where a tensor is as a whole."""
         return max(self.path[tensor].values())
 
+    def stored_share(self, tensor: TensorName, level: int) -> float:
+        """Bytes of a complete tensor in a level over those of its plain elements."""
+        code = self.hierarchy.levels[level].run_lengths
+        if code is None or tensor == "weight":
+            return 1.0
+        zeros = self.nest.input_zeros if tensor == "input" else self.nest.output_zeros
+        return code.share(zeros, 8 * self.nest.element_bytes(tensor))
+
     @cached_property
     def lowest_home_cut(self) -> int:
         """The lowest of the stages from whose cut a tensor goes to its home."""
@@ -173,14 +181,21 @@ class Placed:
                 continue
             again = counts[:, REUSE_INDICES[tensor]].prod(axis=1) / runs[:, place]
             crossed = self._elements(tensor, cut, tiles, counts)
+            saved = (
+                (1 - self.stored_share(tensor, above)) * crossed * self.nest.element_bytes(tensor)
+            )
             if tensor == "output":
                 up, down = self._of_output(crossed, again, cut, above)
+                stored, fetched = up - saved, down
             else:
-                up = np.zeros(len(tiles))
+                up = stored = np.zeros(len(tiles))
                 down = crossed * again * self.nest.element_bytes(tensor)
+                fetched = down - saved * again
             transfers = counts.prod(axis=1) / runs[:, place]
             outside = self._copies(tensor, above, tiles)
-            found.append(self._crossing(tensor, above, down * outside, up * outside, transfers))
+            found.append(
+                self._crossing(tensor, above, fetched * outside, stored * outside, transfers)
+            )
             if cut != MULTIPLIER:
                 here = self.path[tensor][cut]
                 inside = self._copies(tensor, here, tiles)

@@ -189,9 +189,14 @@ def _a_word_wider_than_its_memory(content: dict[str, Any]) -> None:
     content["memories"][-1]["word"] = content["memories"][0]["capacity"]
 
 
+def _codes_on_chip(content: dict[str, Any]) -> None:
+    content["memories"][1]["run_lengths"] = {"run_bits": 5, "elements": 3, "word_bits": 64}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (_codes_on_chip, r"memories\.1\.run_lengths: only main memory"),
         (_wider, r"units\.0\.array and units\.0\.rates contradict each other: 256 x 512 multip"),
         (_without_array, r"units\.0\.array: missing; the matrix unit of a spatial array needs"),
         (_moves_without_a_tensor, r"`stationary` \(input, weight or output\) goes with"),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwmodels.devices.load import load_device
-from hwmodels.devices.spatial import LOOPS
+from hwmodels.devices.spatial import LOOPS, Goal, RunLengths
 from hwmodels.errors import WorkError
 from hwmodels.estimators.array.estimator import ArrayEstimator
 from hwmodels.estimators.array.hierarchy import Axis, Hierarchy
@@ -186,7 +186,10 @@ def test_any_loop_of_an_axis_may_fill_it_first() -> None:
 
 def test_a_finer_grid_finds_tiles_that_a_coarse_one_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     hierarchy = Hierarchy.of(load_device("eyeriss"))
-    nest = Nest(sizes=(1, 4, 384, 256, 13, 13, 3, 3), in_size=(13, 13))
+    nest = Nest(
+        sizes=(1, 3, 512, 256, 28, 28, 3, 3), in_size=(28, 28),
+        input_bytes=2, weight_bytes=2, output_bytes=2, partial_bytes=2, register_bytes=2,
+    )  # fmt: skip
     placed = Placed(hierarchy=hierarchy, nest=nest, unrolling=unrolling_of(hierarchy, nest))
     found = search(placed, "edp", base_j=1e-12 * nest.macs)
     monkeypatch.setattr("hwmodels.estimators.array.search.ZOOMS", 0)
@@ -226,3 +229,38 @@ def test_the_scores_of_attention_stay_on_chip(queries: int, keys: int, causal: b
     }
     assert in_main == {"weight": pytest.approx(kernel.weight_bytes)}
     assert cost.spatial.macs == pytest.approx(kernel.macs, rel=0.02)
+
+
+def test_main_memory_stores_activations_coded_and_all_else_is_plain() -> None:
+    code = RunLengths(run_bits=5, elements=3, word_bits=64)
+    dram = replace(level("dram", 1e9, read_j=100.0), run_lengths=code)
+    axes = Axis(name="rows", size=4, unrolls=("K",))
+    hierarchy = plain((level("near", 1e6), dram), axes)
+    nest = Nest(sizes=(1, 1, 8, 8, 1, 64, 1, 1), input_bytes=2, output_bytes=2)
+    mixed = replace(nest, input_zeros=0.6, output_zeros=0.9)
+    plainly, coded = (
+        {
+            (one.level, one.tensor): one.read_bytes + one.write_bytes
+            for one in schedule(hierarchy, Task(nest=one_nest)).cost.traffic
+        }
+        for one_nest in (nest, mixed)
+    )
+    assert coded["dram", "input"] == pytest.approx(plainly["dram", "input"] * code.share(0.6, 16))
+    assert coded["dram", "output"] == pytest.approx(
+        plainly["dram", "output"] * code.share(0.9, 16)
+    )
+    same = [key for key in plainly if key[0] == "near" or key[1] == "weight"]
+    assert [coded[key] for key in same] == [plainly[key] for key in same]
+
+
+def test_a_mapper_makes_least_what_the_device_says() -> None:
+    device = load_device("eyeriss")
+    nest = product(512, 256, 256)
+    goals: tuple[Goal, ...] = ("latency", "energy")
+    found = {}
+    for goal in goals:
+        hierarchy = replace(Hierarchy.of(device), goal=goal)
+        found[goal] = schedule(hierarchy, Task(nest=nest)).cost
+    assert found["energy"].energy_j < found["latency"].energy_j
+    assert found["latency"].cycles < found["energy"].cycles
+    assert Hierarchy.of(device).goal == "energy"
