@@ -2,9 +2,11 @@
 
 Usage: python -m studies.array_energy
 
-Prices ZigZag's mappings (`results/zigzag.json`, which `oracle.py` writes) and searches for better
-ones. Writes `results/components.csv` (energy by operand and level), `results/search.csv` (energy
-x delay of both mappings, in our model and, once `oracle.py ours` has run, in ZigZag's) and
+Prices ZigZag's mappings (`results/zigzag.json` and, of a Llama-3-8B decoder layer on two cores,
+`results/llama.json`, which `oracle.py` writes) and searches for better ones. Writes
+`results/components.csv` and `results/llama.csv` (energy by operand and level),
+`results/search.csv` (energy x delay of both mappings, in our model and, once `oracle.py ours` has
+run, in ZigZag's) and
 `results/ours.json` (our orders of loops, for ZigZag). Prints the README's tables.
 """
 
@@ -126,7 +128,7 @@ def orders() -> list[dict[str, Any]]:
     return found
 
 
-def published() -> tuple[str, str]:
+def published() -> tuple[str, str, str]:
     """The README's tables."""
     table = pd.read_csv(RESULTS / "components.csv")
     table["error"] = (table["ours_pj"] / table["zigzag_pj"] - 1).abs() * 100
@@ -149,7 +151,28 @@ def published() -> tuple[str, str]:
         f"| {100 * row['gap']:.0f} % | 1 : {row['times_faster']} |"
         for row in pd.read_csv(RESULTS / "search.csv").to_dict("records")
     ]
-    return "\n".join(first), "\n".join(second)
+    return "\n".join(first), "\n".join(second), "\n".join(_llama())
+
+
+def _llama() -> list[str]:
+    """The table of the decoder layer: energy of each product and of main memory, both sums."""
+    found = [
+        "| product | energy, uJ | ours over ZigZag's | main memory's | components within 0.1 % |",
+        "|---|---|---|---|---|",
+    ]
+    table = pd.read_csv(RESULTS / "llama.csv")
+    for layer, rows in table.groupby("layer", sort=False):
+        main = rows[rows["level"] == "dram"]
+        near = ((rows["ours_pj"] / rows["zigzag_pj"] - 1).abs() <= 1e-3).sum()
+        found.append(
+            f"| {layer} | {rows['zigzag_pj'].sum() / 1e6:.1f} | {_over(rows):.3f} "
+            f"| {_over(main):.3f} | {near} of {len(rows)} |"
+        )
+    return found
+
+
+def _over(rows: pd.DataFrame) -> float:
+    return float(rows["ours_pj"].sum() / rows["zigzag_pj"].sum())
 
 
 def _shown(ratio: float) -> str:
@@ -157,8 +180,9 @@ def _shown(ratio: float) -> str:
 
 
 if __name__ == "__main__":
-    tables = [components(case) for case in read("zigzag")]
-    pd.concat(tables).to_csv(RESULTS / "components.csv", index=False)
+    for source, name in (("zigzag", "components"), ("llama", "llama")):
+        tables = [components(case) for case in read(source)]
+        pd.concat(tables).to_csv(RESULTS / f"{name}.csv", index=False)
     (RESULTS / "ours.json").write_text(json.dumps(orders(), indent=1) + "\n")
     search_table().to_csv(RESULTS / "search.csv", index=False)
     print(*published(), sep="\n\n")

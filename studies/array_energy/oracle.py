@@ -8,8 +8,10 @@ Runs in ZigZag's own environment, not in this project's:
 Writes `results/zigzag.json`: for every architecture that ZigZag ships and layer, the mapping with
 the least energy x delay that its search finds (loma, at most `LOOPS` temporal loops), and what it
 says of energy and elements by operand, level and direction, of cycles, and how long it took.
-`oracle.py ours` instead gives ZigZag the orders of loops of `results/ours.json`, which
-`python -m studies.array_energy` writes, and writes `results/ours_in_zigzag.json`.
+`oracle.py llama` does so for the products of a Llama-3-8B decoder layer on `two_cores.yaml`
+and writes `results/llama.json`. `oracle.py ours` instead gives ZigZag the orders of loops of
+`results/ours.json`, which `python -m studies.array_energy` writes; it writes
+`results/ours_in_zigzag.json`.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ from zigzag.api import get_hardware_performance_zigzag
 RESULTS = Path(__file__).parent / "results"
 HARDWARE = Path(zigzag.__file__).parent / "inputs" / "hardware"
 LOOPS = 5
+FEW = 6
+"""Of products of a Llama-3-8B layer."""
 LAYERS: dict[str, dict[str, int]] = {
     "conv3x3": {"K": 24, "C": 28, "OY": 14, "OX": 14, "FY": 3, "FX": 3},
     "conv1x1": {"K": 96, "C": 56, "OY": 8, "OX": 8, "FY": 1, "FX": 1},
@@ -43,9 +47,24 @@ SPATIAL = {
 }
 ROWS = {"eyeriss_like_rows": {"D1": ["OY, 14"], "D2": ["K, 12"]}}
 """Windows of neighbouring places overlap."""
+LLAMA: dict[str, dict[str, int]] = {
+    "prefill, q": {"K": 4096, "C": 4096, "OX": 512},
+    "prefill, k and v": {"K": 2048, "C": 4096, "OX": 512},
+    "prefill, scores of a key head": {"K": 512, "C": 128, "OX": 2048},
+    "prefill, values of a key head": {"K": 128, "C": 512, "OX": 2048},
+    "prefill, gate and up": {"K": 28672, "C": 4096, "OX": 512},
+    "prefill, down": {"K": 4096, "C": 14336, "OX": 512},
+    "decode, q": {"K": 4096, "C": 4096, "OX": 1},
+    "decode, k and v": {"K": 2048, "C": 4096, "OX": 1},
+    "decode, scores of a key head": {"K": 2048, "C": 128, "OX": 4},
+    "decode, values of a key head": {"K": 128, "C": 2048, "OX": 4},
+    "decode, gate and up": {"K": 28672, "C": 4096, "OX": 1},
+    "decode, down": {"K": 4096, "C": 14336, "OX": 1},
+}
+"""512 tokens, and one token behind 2,048; the four query heads of a key head are rows."""
 
 
-def workload(sizes: dict[str, int]) -> list[dict[str, Any]]:
+def workload(sizes: dict[str, int], sum_bits: int) -> list[dict[str, Any]]:
     dims = ("B", "K", "C", "OY", "OX", "FY", "FX")
     return [
         {
@@ -54,17 +73,20 @@ def workload(sizes: dict[str, int]) -> list[dict[str, Any]]:
             "dimension_relations": ["ix=1*ox+1*fx", "iy=1*oy+1*fy"],
             "loop_dims": list(dims),
             "loop_sizes": [sizes.get(dim, 1) for dim in dims],
-            "operand_precision": {"W": 8, "I": 8, "O": 16, "O_final": 8},
+            "operand_precision": {"W": 8, "I": 8, "O": sum_bits, "O_final": 8},
             "operand_source": {"W": 0, "I": 0},
         }
     ]  # fmt: skip
 
 
 def run(
-    architecture: str,
+    architecture: Path,
     sizes: dict[str, int],
     spatial: dict[str, list[str]],
     order: list[list[Any]] | None = None,
+    *,
+    sum_bits: int = 16,
+    loops: int = LOOPS,
 ) -> dict[str, Any]:
     """The mapping with the least energy x delay, or the one with an order of loops."""
     mapping: dict[str, Any] = {
@@ -77,11 +99,11 @@ def run(
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
         folder = Path(name)
         (folder / "mapping.yaml").write_text(yaml.safe_dump([mapping]))
-        (folder / "work.yaml").write_text(yaml.safe_dump(workload(sizes)))
+        (folder / "work.yaml").write_text(yaml.safe_dump(workload(sizes, sum_bits)))
         begin = time.process_time()
         _, _, found = get_hardware_performance_zigzag(
-            str(folder / "work.yaml"), str(HARDWARE / f"{architecture}.yaml"),
-            str(folder / "mapping.yaml"), opt="EDP", dump_folder=name, lpf_limit=LOOPS,
+            str(folder / "work.yaml"), str(architecture),
+            str(folder / "mapping.yaml"), opt="EDP", dump_folder=name, lpf_limit=loops,
             nb_spatial_mappings_generated=1, loma_show_progress_bar=False,
         )  # fmt: skip
         seconds = time.process_time() - begin
@@ -108,6 +130,10 @@ def run(
     }
 
 
+def shipped(architecture: str) -> Path:
+    return HARDWARE / f"{architecture}.yaml"
+
+
 def _by_direction(found: dict[Any, Any]) -> dict[str, list[dict[str, float]]]:
     return {
         str(operand): [{d.value: float(e) for d, e in one.data.items()} for one in levels]
@@ -122,7 +148,7 @@ def searched() -> list[dict[str, Any]]:
     for name, architecture, layer in cases:
         spatial = (SPATIAL | ROWS)[name]
         case = {"case": name, "layer": layer, "sizes": LAYERS[layer], "spatial": spatial}
-        found.append(case | run(architecture, LAYERS[layer], spatial))
+        found.append(case | run(shipped(architecture), LAYERS[layer], spatial))
         print(name, layer, found[-1]["total_pj"], found[-1]["cycles"], found[-1]["cpu_s"])
     return found
 
@@ -131,12 +157,27 @@ def ours() -> list[dict[str, Any]]:
     found = []
     for case in json.loads((RESULTS / "ours.json").read_text()):
         architecture = case["case"].removesuffix("_rows")
-        one = run(architecture, LAYERS[case["layer"]], case["spatial"], case["order"])
+        one = run(shipped(architecture), LAYERS[case["layer"]], case["spatial"], case["order"])
         found.append({"case": case["case"], "layer": case["layer"]} | one)
     return found
 
 
+def llama() -> list[dict[str, Any]]:
+    """Cores share out rows where there are many, else output channels."""
+    found = []
+    for layer, sizes in LLAMA.items():
+        shared = "OX" if sizes["OX"] > 32 else "K"
+        spatial = {"D1": ["K, 32"], "D2": ["C, 32"], "D3": [f"{shared}, 2"]}
+        case = {"case": "two_cores", "layer": layer, "sizes": sizes, "spatial": spatial}
+        one = run(RESULTS.parent / "two_cores.yaml", sizes, spatial, sum_bits=32, loops=FEW)
+        found.append(case | {"sum_bits": 32} | one)
+        print(layer, one["total_pj"], one["cycles"], one["cpu_s"])
+    return found
+
+
+TABLES = {"ours": ("ours_in_zigzag", ours), "llama": ("llama", llama), "": ("zigzag", searched)}
+
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
-    name, table = ("ours_in_zigzag", ours) if sys.argv[1:] == ["ours"] else ("zigzag", searched)
+    name, table = TABLES["".join(sys.argv[1:])]
     (RESULTS / f"{name}.json").write_text(json.dumps(table(), indent=1) + "\n")

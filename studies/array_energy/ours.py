@@ -1,6 +1,7 @@
-"""ZigZag's architectures as hierarchies, written by hand, and its mappings on them.
+"""ZigZag's architectures as hierarchies, and its mappings on them.
 
-A level's figures are those of ZigZag's YAML (zigzag-dse 3.9.1, `zigzag/inputs/hardware`): joules
+Those that ZigZag ships are written by hand, `two_cores.yaml` is read as `dse` reads ZigZag's. A
+level's figures are those of ZigZag's YAML (zigzag-dse 3.9.1, `zigzag/inputs/hardware`): joules
 of an access of its widest port word, and words of its narrowest one.
 """
 
@@ -9,11 +10,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
+from hwmodels.devices.load import load_device
 from hwmodels.devices.spatial import LOOPS, Loop
+from hwmodels.devices.zigzag import device_text
 from hwmodels.estimators.array.hierarchy import Axis, Hierarchy, Level
 from hwmodels.estimators.array.mapping import Mapping as EvenMapping
 from hwmodels.estimators.array.nest import Nest
@@ -25,7 +30,8 @@ from hwmodels.tensors import TENSORS, TensorName
 Case = Mapping[str, Any]
 """Of `results/zigzag.json`."""
 OPERANDS: dict[TensorName, str] = {"input": "I", "weight": "W", "output": "O"}
-MAC_PJ = {"eyeriss_like": 0.5, "tpu_like": 0.04, "edge_tpu_like": 0.04}
+MAC_PJ = {"eyeriss_like": 0.5, "tpu_like": 0.04, "edge_tpu_like": 0.04, "two_cores": 0.04}
+TWO_CORES = Path(__file__).parent / "two_cores.yaml"
 ALL = TENSORS
 
 
@@ -86,6 +92,16 @@ LEVELS: dict[str, tuple[Level, ...]] = {
 }
 
 
+def levels(case: Case) -> tuple[Level, ...]:
+    """The memories of a case's architecture, nearest to the array first."""
+    if architecture(case) in LEVELS:
+        return LEVELS[architecture(case)]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "two-cores.yaml"
+        path.write_text(device_text(TWO_CORES), encoding="utf-8")
+        return Hierarchy.of(load_device(path)).levels
+
+
 def architecture(case: Case) -> str:
     return str(case["case"]).removesuffix("_rows")
 
@@ -100,7 +116,7 @@ def placed(case: Case) -> Placed:
         name=str(case["case"]),
         clock_hz=1e9,
         axes=tuple(axes),
-        levels=LEVELS[architecture(case)],
+        levels=levels(case),
         movement="broadcast",
         stationary=None,
         load_hidden=False,
@@ -110,14 +126,15 @@ def placed(case: Case) -> Placed:
 
 
 def nest_of(case: Case) -> Nest:
-    """Eight-bit operands, partial sums of sixteen; windows without padding."""
+    """Eight-bit operands, partial sums of sixteen unless told; windows without padding."""
     sizes: dict[str, int] = case["sizes"]
-    rows, columns = (sizes[o] + sizes[f] - 1 for o, f in (("OY", "FY"), ("OX", "FX")))
-    windows = sizes["FY"] * sizes["FX"] > 1
+    size = {loop: sizes.get(loop, 1) for loop in LOOPS}
+    windows = size["FY"] * size["FX"] > 1
+    extents = (size["OY"] + size["FY"] - 1, size["OX"] + size["FX"] - 1)
     return Nest(
-        sizes=tuple(sizes.get(loop, 1) for loop in LOOPS),
-        in_size=(rows, columns) if windows else (0, 0),
-        partial_bytes=2.0,
+        sizes=tuple(size.values()),
+        in_size=extents if windows else (0, 0),
+        partial_bytes=case.get("sum_bits", 16) / 8,
     )
 
 

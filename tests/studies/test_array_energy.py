@@ -21,6 +21,18 @@ def test_every_component_is_zigzag_s() -> None:
     assert table["ours_pj"].to_numpy() == pytest.approx(table["zigzag_pj"].to_numpy(), rel=0.025)
 
 
+def test_a_llama_layer_on_two_cores_takes_zigzag_s_energy() -> None:
+    """The architecture is read from ZigZag's file. ZigZag reads sums back on first visits, too."""
+    table = pd.concat([components(case) for case in read("llama")])
+    assert table["layer"].nunique() == 12
+    ratio = table["ours_pj"] / table["zigzag_pj"]
+    first = (table["operand"] == "output") & (table["level"] == "activations")
+    assert ratio[~first].to_numpy() == pytest.approx(1, rel=1e-3)
+    assert ratio[first].max() <= 1 + 1e-3
+    totals = table.groupby("layer")[["ours_pj", "zigzag_pj"]].sum()
+    assert totals["ours_pj"].to_numpy() == pytest.approx(totals["zigzag_pj"].to_numpy(), rel=0.06)
+
+
 def test_the_search_is_no_worse_than_zigzag_s() -> None:
     matmul = next(
         case for case in read("zigzag") if (case["case"], case["layer"]) == ("tpu_like", "matmul")
