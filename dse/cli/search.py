@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -73,6 +74,23 @@ def search(
         list[str] | None,
         typer.Option(metavar="'COLUMN<=NUMBER'", help="Keep to this; repeat for several."),
     ] = None,
+    target_bytes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BYTES|PERCENT%",
+            help="Weights of at most so many bytes, or so much of what 8 bits each would take.",
+        ),
+    ] = None,
+    bits_per_weight: Annotated[
+        float | None,
+        typer.Option(metavar="BITS", help="The same over all stored weights, scales included."),
+    ] = None,
+    focus: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="'COLUMN<=NUMBER'", help="Fill the front there first; forbids nothing."
+        ),
+    ] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Assignments to measure.")] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**32 - 1, help="Same seed, same front.")
@@ -124,7 +142,8 @@ def search(
         targets=tuple(target or ()),
         data=data,
         objectives=tuple(objective or ()),
-        constraints=tuple(constraint or ()),
+        constraints=(*(constraint or ()), *_budgets(target_bytes, bits_per_weight)),
+        focus=tuple(focus or ()),
         trials=trials,
         seed=seed,
         settings=pairs(set or ()),
@@ -133,10 +152,18 @@ def search(
         workers=workers, executor=executor.value, storage=storage, study=study, join=join
     )
     if past is not None:
-        if source or resume or data or trials or parallelism != Parallelism(storage=storage):
+        if (
+            source
+            or resume
+            or data
+            or trials
+            or focus
+            or parallelism != Parallelism(storage=storage)
+        ):
             raise typer.BadParameter(
                 "--from measures nothing: give it only --target, --set, --objective, "
-                "--constraint, --out, and the --storage of a shared study that has a password"
+                "--constraint, --target-bytes, --bits-per-weight, --out, and the --storage of a "
+                "shared study that has a password"
             )
         folder = _reuse(past, overrides, out, screen, storage=storage, quiet=json)
     elif source is None and not resume:
@@ -164,6 +191,24 @@ def search(
 
 
 COMMANDS = (search,)
+
+
+def _budgets(target_bytes: str | None, bits_per_weight: float | None) -> Iterator[str]:
+    """The constraints that both options mean."""
+    if bits_per_weight is not None:
+        yield f"bits_per_weight<={bits_per_weight!r}"
+    if target_bytes is None:
+        return
+    number = target_bytes.removesuffix("%")
+    try:
+        value = float(number)
+    except ValueError:
+        raise typer.BadParameter(
+            f"--target-bytes: expected bytes or a share of 8-bit weights, e.g. 2.5e9 or 62.4%, "
+            f"got {target_bytes!r}"
+        ) from None
+    is_share = number != target_bytes
+    yield f"bits_per_weight<={8 * value / 100!r}" if is_share else f"weight_bytes<={value!r}"
 
 
 def _reuse(

@@ -38,6 +38,8 @@ class Overrides:
     objectives: tuple[str, ...] = ()
     constraints: tuple[str, ...] = ()
     """Added to the file's."""
+    focus: tuple[str, ...] = ()
+    """Added to the file's."""
     trials: int | None = None
     seed: int | None = None
     method: str | None = None
@@ -152,7 +154,8 @@ def open_space(
     )
     text = space_text(model, source, draft)
     space = parse_space(text, origin=source)
-    return overridden(space, Overrides(settings=overrides.settings)), source, Path()
+    given = Overrides(settings=overrides.settings, focus=overrides.focus)
+    return overridden(space, given), source, Path()
 
 
 def overridden(space: Space, overrides: Overrides) -> Space:
@@ -177,6 +180,8 @@ def overridden(space: Space, overrides: Overrides) -> Space:
         for name, value in (("trials", overrides.trials), ("seed", overrides.seed))
         if value is not None
     }
+    if overrides.focus:
+        search["focus"] = (*space.search.focus, *overrides.focus)
     if overrides.method is not None:
         search |= {"method": overrides.method, "arguments": {}}
     if search:

@@ -258,6 +258,9 @@ class Search(Section):
     """Share of the search samples, in whole batches, after which an assignment ends that is
     clearly worse than one that costs no more; it counts as that share of a trial. By default
     every assignment is measured on all samples (studies/search_fidelity)."""
+    focus: tuple[str, ...] = ()
+    """Where the front is wanted most, as constraints are written: trials go there, nothing
+    elsewhere is forbidden (e.g. `quality_loss<=0.03`)."""
     solver_budgets: int = Field(default=16, ge=1, le=4096)
     """Number of cost budgets at which the knapsack is solved."""
 
@@ -410,7 +413,7 @@ class Space(Section):
     """Device parameters as variables; `area_mm2` and `power_w` are columns then."""
     constraints: tuple[str, ...] = ()
     """`<column><=<number>`, e.g. `weight_bytes<=2e9` or `quality_loss<=0.05`; `native-only`, or
-    `native_share>=<number>`."""
+    `native_share>=<number>`; `bits_per_weight<=4.5` for `weight_bytes` over all weights."""
     objectives: tuple[str, ...] = ("quality_loss", "latency_s")
     """Columns to minimise; the first is `quality_loss`. With several targets a column without
     its target stands for that of every target."""

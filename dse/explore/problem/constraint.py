@@ -1,4 +1,4 @@
-"""Hard constraints: `<column><=<number>`, `max_batch>=<number>`, `native-only`."""
+"""Bounds on columns: `<column><=<number>`, `max_batch>=<number>`, `native-only`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ QUALITY = LOSS
 NATIVE_SHARE = "native_share"
 NATIVE_ONLY = ("native-only", "native_only")
 """Other names of `native_share>=1`."""
+BITS_PER_WEIGHT = "bits_per_weight"
+"""Another unit of `weight_bytes`: bits over all stored weights, scales included."""
 
 
 def is_loss(column: str) -> bool:
@@ -28,6 +30,7 @@ def parse_constraints(
     origin: str,
     losses: Sequence[str] = (LOSS,),
     targets: Sequence[str] = (),
+    weights: float = 0,
 ) -> tuple[Constraint, ...]:
     """The constraints of a space.
 
@@ -37,6 +40,7 @@ def parse_constraints(
         origin: what errors call the space.
         losses: loss columns that are objectives; `quality_loss` bounds all of them.
         targets: prefixes of columns; a column without one is bounded on all of them.
+        weights: elements that `weight_bytes` stores; needed for `bits_per_weight` alone.
 
     Raises:
         SpaceError: not of the form `<column><=<number>`, an unknown column, or the wrong sense.
@@ -44,7 +48,7 @@ def parse_constraints(
     parsed: list[Constraint] = []
     for number, text in enumerate(texts):
         where = f"{origin}: constraints.{number}"
-        asked = parse_bound(text, origin=where)
+        asked = _in_bytes(parse_bound(text, origin=where), weights)
         found = _columns(asked.column, losses, columns, targets)
         if not found:
             known = [*losses, *columns]
@@ -77,6 +81,14 @@ def parse_bound(text: str, *, origin: str) -> Constraint:
     if text.strip() in NATIVE_ONLY:
         return Constraint(column=NATIVE_SHARE, limit=1.0, at_least=True)
     return parse_constraint(text, origin=origin)
+
+
+def _in_bytes(asked: Constraint, weights: float) -> Constraint:
+    """A bound on bits per weight as one on bytes; others as they are."""
+    if asked.column.rpartition(".")[2] != BITS_PER_WEIGHT or not weights:
+        return asked
+    column = asked.column.removesuffix(BITS_PER_WEIGHT) + "weight_bytes"
+    return replace(asked, column=column, limit=asked.limit * weights / 8)
 
 
 def _columns(

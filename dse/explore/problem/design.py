@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from dse.explore.problem.substitute import Substitutes
 from dse.explore.solve.solver import Budget, bounded
 from dse.explore.solve.surrogate import Surrogate
 from dse.graph.ir.assignment import Assignment
+from dse.graph.lower.held import stored_weights
 from dse.model import Model
 from dse.sensitivity.table import Sensitivity, finite
 from dse.space.constraint import Constraint
@@ -57,6 +59,8 @@ class Design:
     costs: Costs
     objectives: Objectives
     constraints: tuple[Constraint, ...]
+    focus: tuple[Constraint, ...] = ()
+    """Where the front is wanted most: bounds that aim the search and forbid nothing."""
     corrections: Mapping[str, Correction] = field(default_factory=dict)
     """Cost column -> what measurements made outside add to its prediction."""
 
@@ -150,9 +154,18 @@ class Design:
             points: (points, variables) choice indices.
             losses: (points,) measured or predicted; (points, losses) where several are objectives.
         """
+        return self._within(self.constraints, points, losses)
+
+    def focused(self, points: np.ndarray, losses: np.ndarray) -> np.ndarray:
+        """Mask of the points that lie where the front is wanted most; arguments as `allowed`."""
+        return self._within(self.focus, points, losses)
+
+    def _within(
+        self, bounds: Sequence[Constraint], points: np.ndarray, losses: np.ndarray
+    ) -> np.ndarray:
         kept = np.ones(len(points), dtype=bool)
         by_name = dict(zip(self.objectives.losses, losses.reshape(len(points), -1).T, strict=True))
-        for constraint in self.constraints:
+        for constraint in bounds:
             if constraint.column in by_name:
                 values = by_name[constraint.column]
             else:
@@ -219,13 +232,15 @@ def open_design(
         problem = substitutes.applied(problem)
         costs = costs_of(problem)
     objectives, networks = _objectives(space, asked, costs, substitutes, origin)
-    constraints = parse_constraints(
-        space.constraints,
-        costs.columns,
-        origin=origin,
+    parsed = partial(
+        parse_constraints,
+        columns=costs.columns,
         losses=objectives.losses,
         targets=[target.label for target in costs.targets],
+        weights=stored_weights(priced.graph) / space.scenario.tensor_parallel,
     )
+    constraints = parsed(space.constraints, origin=origin)
+    focus = parsed(space.search.focus, origin=f"{origin}: search.focus")
     if hardware is None:
         check_costs(constraints, costs)
     return Design(
@@ -240,6 +255,7 @@ def open_design(
         costs=costs,
         objectives=objectives,
         constraints=constraints,
+        focus=focus,
     )
 
 

@@ -168,8 +168,10 @@ class FrontSampler(BaseSampler):
         candidates = decoded(fresh, points.shape[1])
         predicted = self._believed(fitted, candidates)
         allowed = self._task.allowed(candidates, predicted[:, :losses])
-        kept = np.flatnonzero(allowed if allowed.any() else ~allowed)
-        best = kept[np.argmax(gains(predicted[kept], values, self._task.fronts))]
+        wanted = allowed & self._task.focused(candidates, predicted[:, :losses])
+        kept = np.flatnonzero(next(mask for mask in (wanted, allowed, ~allowed) if mask.any()))
+        worth = gains(predicted[kept], values, self._task.fronts, losses=losses)
+        best = kept[np.argmax(worth)]
         return tuple(candidates[best].tolist())
 
     def _on_hardware(

@@ -56,6 +56,8 @@ class SearchTask:
     grid: Grid | None = None
     """The hardware points, where hardware varies: variables of the problem that cost no
     measurement."""
+    focused: Mask = field(default=everything_allowed)
+    """The points where the front is wanted most."""
 
     @property
     def surrogates(self) -> tuple[Surrogate, ...]:
@@ -79,6 +81,7 @@ class SearchTask:
             fronts=design.objectives.split,
             allowed=design.allowed,
             grid=grid,
+            focused=design.focused,
         )
 
 

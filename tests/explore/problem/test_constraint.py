@@ -29,6 +29,23 @@ def test_native_share_is_bounded_from_below() -> None:
     assert not parsed[0].holds({"native_share": 0.95})
 
 
+def test_bits_per_weight_are_bytes_over_all_weights() -> None:
+    (parsed,) = parse_constraints(
+        ["bits_per_weight<=4.5"], ["weight_bytes"], origin="s", weights=1000
+    )
+    assert str(parsed) == "weight_bytes<=562.5"
+    several = parse_constraints(
+        ["bits_per_weight<=4", "b.bits_per_weight<=8"],
+        ["a.weight_bytes", "b.weight_bytes"],
+        origin="s",
+        targets=["a", "b"],
+        weights=1000,
+    )
+    assert [str(one) for one in several] == [
+        "a.weight_bytes<=500", "b.weight_bytes<=500", "b.weight_bytes<=1000",
+    ]  # fmt: skip
+
+
 def test_a_column_without_its_target_is_bounded_on_every_target() -> None:
     columns = ("a.latency_s", "b.latency_s", "a.native_share", "b.native_share")
     parsed = parse_constraints(

@@ -1,6 +1,7 @@
 """The study survives sudden ends, and the sampler beats random on a problem with a known front."""
 
 import json
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -185,3 +186,25 @@ def test_a_queued_proposal_is_what_a_trial_that_asks_would_get(tmp_path: Path) -
             assert study.trials[1].user_attrs["source"] == "sampler"
         found.append(_run(study, problem, truth, 1))
     assert found[0] == found[1]
+
+
+def test_a_focus_draws_trials_and_forbids_none(tmp_path: Path) -> None:
+    problem = synthetic_problem()
+    truth = Truth(problem, 0)
+    limit = 0.02
+
+    def inside(points: np.ndarray, losses: np.ndarray) -> np.ndarray:
+        return losses[:, 0] <= limit
+
+    task = synthetic_task(problem, truth, 0)
+    shares = {}
+    for name, focused in (("anywhere", task.focused), ("focus", inside)):
+        sampler = FrontSampler(replace(task, focused=focused))
+        (tmp_path / name).mkdir()
+        study = open_study(tmp_path / name, ["loss", "cost"], sampler)
+        enqueue(study, problem, dict.fromkeys(problem.uniforms.values(), "uniform"), names={})
+        measured = np.array(_run(study, problem, truth, 24))
+        assert (truth.losses(measured) > limit).any()
+        shares[name] = float((truth.losses(measured[3:]) <= limit).mean())
+    assert shares["focus"] > 0.6, shares
+    assert shares["focus"] > shares["anywhere"] + 0.2, shares
