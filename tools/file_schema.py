@@ -93,6 +93,7 @@ EXAMPLES: Mapping[str, object] = {
     "Search.sensitivity": "direct",
     "Search.prune_at": 0.25,
     "Target.price_usd_per_h": 2.5,
+    "Search.focus": ["quality_loss<=0.03"],
 }
 """Examples of fields that no shipped file has, or none with another value than the default."""
 LONGEST_EXAMPLE = 110
