@@ -259,8 +259,8 @@ class Search(Section):
     clearly worse than one that costs no more; it counts as that share of a trial. By default
     every assignment is measured on all samples (studies/search_fidelity)."""
     focus: tuple[str, ...] = ()
-    """Where the front is wanted most, as constraints are written: trials go there, nothing
-    elsewhere is forbidden (e.g. `quality_loss<=0.03`)."""
+    """Bounds of the part of the front that is wanted most, as constraints are written: trials go
+    there, nothing elsewhere is forbidden."""
     solver_budgets: int = Field(default=16, ge=1, le=4096)
     """Number of cost budgets at which the knapsack is solved."""
 

@@ -60,7 +60,7 @@ class Design:
     objectives: Objectives
     constraints: tuple[Constraint, ...]
     focus: tuple[Constraint, ...] = ()
-    """Where the front is wanted most: bounds that aim the search and forbid nothing."""
+    """Bounds of the part of the front that is wanted most: they aim the search, forbid nothing."""
     corrections: Mapping[str, Correction] = field(default_factory=dict)
     """Cost column -> what measurements made outside add to its prediction."""
 

@@ -207,12 +207,15 @@ class FrontSampler(BaseSampler):
         fresh, predicted = fresh[kept], predicted[kept]
         if not len(fresh):
             return self._unknown(known, rng)
+        wanted = self._task.focused(fresh, predicted[:, : len(fitted)])
+        if wanted.any():
+            fresh, predicted = fresh[wanted], predicted[wanted]
         gaining = nondominated(np.vstack([predicted, values]))[: len(fresh)]
         best = np.flatnonzero(gaining if gaining.any() else ~gaining)
         if len(best) > SCORED:
             best = np.sort(rng.permutation(best)[:SCORED])
-        chosen = best[np.argmax(gains(predicted[best], values, self._task.fronts))]
-        return tuple(fresh[chosen].tolist())
+        worth = gains(predicted[best], values, self._task.fronts, losses=len(fitted))
+        return tuple(fresh[best[np.argmax(worth)]].tolist())
 
     def _codes(self, points: np.ndarray) -> list[bytes]:
         """Codes of what is measured: the same for all hardware."""
