@@ -8,12 +8,12 @@ import pytest
 from dse.explore.solve.gain import gains, visible
 from dse.explore.study.proposer import one_front
 
-FRONT = np.array([[1.0, 1.0], [0.1, 2.0], [0.01, 3.0], [1e-6, 4.0]])
+FRONT = np.array([[1.0, 1.0], [0.6, 2.0], [0.06, 3.0], [1e-6, 4.0]])
 """Losses and costs."""
 
 
 def test_halving_a_small_loss_is_worth_about_as_much_as_halving_a_large_one() -> None:
-    between = np.array([[0.05, 2.0], [0.005, 3.0]])
+    between = np.array([[0.3, 2.0], [0.03, 3.0]])
     large, small = gains(between, FRONT, one_front)
     assert large > 0
     assert small == pytest.approx(large, rel=0.25)
@@ -22,7 +22,7 @@ def test_halving_a_small_loss_is_worth_about_as_much_as_halving_a_large_one() ->
 
 
 def test_what_nobody_sees_is_worth_next_to_nothing() -> None:
-    halved = gains(np.array([[0.05, 2.0], [5e-7, 4.0]]), FRONT, one_front)
+    halved = gains(np.array([[0.3, 2.0], [5e-7, 4.0]]), FRONT, one_front)
     assert halved[1] < halved[0] / 100
 
 
