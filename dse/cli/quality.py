@@ -16,6 +16,7 @@ from dse.files import write_atomically
 
 if TYPE_CHECKING:
     from dse.evaluate.model import Evaluation
+    from dse.evaluate.ratios import Ratios
     from dse.evaluate.tasks.schema import TaskEntry
     from dse.evaluate.tasks.score import TaskResult
     from dse.graph.ir.assignment import Assignment
@@ -25,13 +26,6 @@ if TYPE_CHECKING:
 
 ASSIGNMENTS = (".json", ".onnx")
 """Files that hold an assignment."""
-
-RATIOS = {
-    "acceptance": "acceptance", "acceptance_stderr": "acceptance_stderr",
-    "mean_log_ratio": "mean_log", "log_ratio_p1": "low_log", "log_ratio_p99": "high_log",
-    "effective_share": "effective",
-}  # fmt: skip
-"""Columns of the likelihood ratios."""
 
 
 class Method(StrEnum):
@@ -296,6 +290,18 @@ def data_of(model: str, given: str | None) -> str:
     )
 
 
+def _ratio_columns(ratios: Ratios) -> dict[str, Value]:
+    return {
+        "acceptance": ratios.acceptance,
+        "acceptance_stderr": ratios.acceptance_stderr,
+        "mean_log_ratio": ratios.mean_log,
+        "mean_log_ratio_stderr": ratios.mean_log_stderr,
+        "log_ratio_p1": ratios.low_log,
+        "log_ratio_p99": ratios.high_log,
+        "effective_share": ratios.effective,
+    }
+
+
 def _print(screen: Screen, label: str, found: Evaluation, *, as_json: bool) -> None:
     metric = found.task.metric or "metric"
     quality, whole = found.quantized, found.reference
@@ -305,7 +311,7 @@ def _print(screen: Screen, label: str, found: Evaluation, *, as_json: bool) -> N
         f"reference_{metric}": whole.metric, "samples": quality.samples,
     }  # fmt: skip
     if found.ratios is not None:
-        values |= {name: getattr(found.ratios, of) for name, of in RATIOS.items()}
+        values |= _ratio_columns(found.ratios)
     screen.table(Rows(columns=tuple(values), rows=(tuple(values.values()),)), as_json=as_json)
     if not as_json:
         for output in found.task.outputs:

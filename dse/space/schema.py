@@ -273,10 +273,6 @@ class Search(Section):
         return {("method" if key == "sampler" else key): value for key, value in content.items()}
 
 
-Setting = str | int | float | bool | list[str | int | float]
-"""Content that a part of a device's file may be given: a figure with its unit, a word, a list."""
-
-
 class HardwareOption(Section):
     """An option of a variable that sets several parts of the device's file together, or none."""
 
