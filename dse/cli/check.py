@@ -101,10 +101,10 @@ def fitted(
     from hwmodels.adapt.few_shot import (  # noqa: PLC0415
         fittable_device,
         fitted_device_file,
-        measurements_of,
         samples_of,
     )
     from hwmodels.adapt.gains import fit_errors  # noqa: PLC0415
+    from hwmodels.operators.measured import measurements_of  # noqa: PLC0415
     from hwmodels.operators.optable import timed_rows  # noqa: PLC0415
     from hwmodels.runtimes.platform import split_platform  # noqa: PLC0415
 

@@ -210,15 +210,20 @@ def profile(
     import torch  # noqa: PLC0415
 
     from dse.profile.clock import Repeats  # noqa: PLC0415
-    from dse.profile.plan import listed_plan, standard_plan  # noqa: PLC0415
+    from dse.profile.plan import EAGER, PROCESSOR, listed_plan, standard_plan  # noqa: PLC0415
+    from dse.profile.processor_plan import processor_plan  # noqa: PLC0415
     from dse.profile.run import profile as measured  # noqa: PLC0415
     from hwmodels.operators.optable import read_optable  # noqa: PLC0415
 
     screen: Screen = context.obj
     if compute is None:
         compute = Compute.cuda if torch.cuda.is_available() else Compute.cpu
-    has_tf32 = compute is Compute.cuda and torch.cuda.is_available()
-    plan = listed_plan(read_optable(ops, timed=False)) if ops else standard_plan(tf32=has_tf32)
+    on_gpu = compute is Compute.cuda
+    if ops:
+        runtime = EAGER if on_gpu else PROCESSOR
+        plan = listed_plan(read_optable(ops, timed=False), runtime)
+    else:
+        plan = standard_plan() if on_gpu else processor_plan()
     where = torch.device(compute.value)
     done = measured(
         plan,
@@ -238,7 +243,7 @@ def profile(
     }
     screen.answer(answer, as_json=json)
     for what, why in () if json else done.refused:
-        screen.remark(f"torch cannot run {what} here: {why}")
+        screen.remark(f"{what} cannot run here: {why}")
 
 
 COMMANDS = (predict_ops, fit, profile)
@@ -284,13 +289,15 @@ def _write_suggestions(
     import numpy as np  # noqa: PLC0415
 
     from dse.profile.plan import plan_table, standard_plan  # noqa: PLC0415
+    from dse.profile.processor_plan import processor_plan  # noqa: PLC0415
     from hwmodels.adapt.next_measurements import next_measurements  # noqa: PLC0415
     from hwmodels.operators.optable import timed_rows  # noqa: PLC0415
 
     path = out.with_suffix(NEXT_SUFFIX)
     rows = np.setdiff1d(np.arange(len(table.shapes)), timed_rows(table))
     if not len(rows):
-        table = plan_table(standard_plan(tf32=device.kind == "gpu"), device)
+        plan = processor_plan() if device.kind == "cpu" else standard_plan()
+        table = plan_table(plan, device)
         rows = np.arange(len(table.shapes))
     chosen = next_measurements(table, rows, device, runtime=runtime, count=count, seed=seed)
     columns = [name for name in ("op", "shape", "dtype", "runtime") if name in table.frame]

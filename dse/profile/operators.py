@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import cycle
 
 import torch
 from torch.nn import functional
@@ -38,6 +39,8 @@ def work_of(operator: Operator, device: torch.device) -> Work:
     if operator.op == "gemm":
         build = GEMMS[operator.dtype]
         function, operands = build(operator.shape, device)
+    elif operator.op == "conv2d" and operator.dtype == "int8":
+        function, operands = _quantized_conv2d(operator.shape), ()
     else:
         dtype = TORCH_TYPES[operator.dtype]
         function, operands = BUILDERS[operator.op](operator.shape, dtype, device)
@@ -88,6 +91,46 @@ def _conv2d(sizes: Sizes, dtype: torch.dtype, _device: torch.device) -> Built:
 
     image = Operand(shape=(n, height, width, c), dtype=dtype)
     return convolve, (image, Operand(shape=(o, k, k, c // groups), dtype=dtype))
+
+
+BANK_BYTES = 2**28
+MOST_LAYERS = 64
+INT8_SCALE, INT8_ZERO = 0.01, 128
+
+
+def _quantized_conv2d(sizes: Sizes) -> Function:
+    """Torch's own int8 convolution on processors, a scale a tensor and a channel.
+
+    Packed weights and quantised images are no pieces of an arena: calls walk along a list of
+    layers instead.
+    """
+    n, c, height, width, o = (sizes[name] for name in "NCHWO")
+    k, stride, groups = sizes["k"], sizes["stride"], sizes["groups"]
+    padding = 0 if stride == k else k // 2
+    weight_bytes, image_bytes = o * c // groups * k * k, n * c * height * width
+    count = max(min(BANK_BYTES // (weight_bytes + image_bytes), MOST_LAYERS), 2)
+    scales, zeros = torch.full((o,), INT8_SCALE), torch.zeros(o, dtype=torch.int64)
+    image = torch.randn(n, c, height, width).to(memory_format=torch.channels_last)
+    weight = torch.quantize_per_channel(
+        torch.randn(o, c // groups, k, k), scales, zeros, 0, torch.qint8
+    )
+    layers = [
+        (
+            torch.quantize_per_tensor(image, INT8_SCALE, INT8_ZERO, torch.quint8),
+            torch.ops.quantized.conv2d_prepack(
+                weight, None, [stride] * 2, [padding] * 2, [1, 1], groups
+            ),
+        )
+        for _ in range(count)
+    ]
+    turn = cycle(layers)
+
+    def convolve() -> torch.Tensor:
+        x, packed = next(turn)
+        result: torch.Tensor = torch.ops.quantized.conv2d(x, packed, INT8_SCALE, INT8_ZERO)
+        return result
+
+    return convolve
 
 
 def _embedding(sizes: Sizes, dtype: torch.dtype, _device: torch.device) -> Built:

@@ -15,6 +15,8 @@ from hwmodels.operators.number_type import NUMBER_TYPES
 from hwmodels.operators.optable import OpTable, checked_table, runtimes_of
 
 EAGER, COMPILED = "torch-eager", "torch-compile"
+PROCESSOR, ONNX_RUNTIME = "torch-cpu", "onnxruntime-cpu"
+"""Runtimes of processors."""
 FLOATS = ("bf16", "fp16", "fp32")
 MULTIPLIED = (*FLOATS, "tf32")
 """Number types of dense contractions."""
@@ -93,9 +95,9 @@ def standard_plan(*, tf32: bool = True, seed: int = 0) -> tuple[Operator, ...]:
     return (*eager, *compiled)
 
 
-def listed_plan(table: OpTable) -> tuple[Operator, ...]:
-    """The operators of a table, each once; rows without a runtime run eagerly."""
-    runtimes = runtimes_of(table, EAGER)
+def listed_plan(table: OpTable, runtime: str = EAGER) -> tuple[Operator, ...]:
+    """The operators of a table, each once; rows without a runtime run in the one given."""
+    runtimes = runtimes_of(table, runtime)
     rows = zip(table.ops, table.shapes, table.dtypes, runtimes, strict=True)
     return tuple(dict.fromkeys(Operator.of(op, dict(s), dtype, run) for op, s, dtype, run in rows))
 

@@ -15,8 +15,9 @@ from dse.numerics.precision import float32_precision
 from dse.profile.clock import Clock, Repeats, Timing
 from dse.profile.lane import Lane, lanes_of
 from dse.profile.operators import work_of
-from dse.profile.plan import Operator, queues
+from dse.profile.plan import ONNX_RUNTIME, Operator, queues
 from dse.profile.record import Recorder, Row
+from dse.profile.session import SessionClock
 from hwmodels.errors import MeasurementError
 
 LOG = logging.getLogger(__name__)
@@ -98,6 +99,8 @@ class _Session:
     lanes: list[Lane]
     measured: int = 0
     software: str = field(default_factory=lambda: f"torch {torch.__version__}")
+    sessions: SessionClock | None = None
+    """Made when the first operator of ONNX Runtime comes."""
 
     def next_lane(self) -> Lane | None:
         """The queue that had the least time, of those with something left."""
@@ -126,6 +129,9 @@ class _Session:
             progress(operator, timing)
 
     def _timed(self, operator: Operator, *, energy: bool) -> Timing:
+        if operator.runtime == ONNX_RUNTIME:
+            self.sessions = self.sessions or SessionClock(self.clock.repeats)
+            return self.sessions.measure(operator)
         with float32_precision(tf32=operator.dtype == "tf32"):
             work = work_of(operator, self.clock.device)
             return self.clock.measure(work, energy=energy)
@@ -145,5 +151,10 @@ class _Session:
             clock_mhz=timing.clock_mhz,
             spent_s=spent_s,
             device=self.device_name,
-            software=self.software,
+            software=self._software(operator),
         )
+
+    def _software(self, operator: Operator) -> str:
+        if operator.runtime == ONNX_RUNTIME and self.sessions:
+            return self.sessions.software
+        return self.software

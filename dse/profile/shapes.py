@@ -73,9 +73,9 @@ def _real_gemm() -> Iterator[Shape]:
 def _draw_gemm(generator: np.random.Generator) -> Shape:
     """K in steps of 128 and N of 64, which every narrow format takes."""
     return {
-        "M": _between(generator, 1, 16384),
-        "K": _between(generator, 128, 20480, step=128),
-        "N": _between(generator, 64, 20480, step=64),
+        "M": between(generator, 1, 16384),
+        "K": between(generator, 128, 20480, step=128),
+        "N": between(generator, 64, 20480, step=64),
     }
 
 
@@ -87,8 +87,8 @@ def _real_bmm() -> Iterator[Shape]:
 
 def _draw_bmm(generator: np.random.Generator) -> Shape:
     while True:
-        shape = {"B": _between(generator, 4, 2048), "M": _between(generator, 1, 2048)}
-        shape |= {name: _between(generator, 32, 2048, step=16) for name in ("K", "N")}
+        shape = {"B": between(generator, 4, 2048), "M": between(generator, 1, 2048)}
+        shape |= {name: between(generator, 32, 2048, step=16) for name in ("K", "N")}
         largest = sorted(shape[name] for name in ("M", "K", "N"))[1:]
         if shape["B"] * math.prod(largest) <= MOST_ELEMENTS:
             return shape
@@ -105,11 +105,11 @@ def _draw_attention(generator: np.random.Generator) -> Shape:
         heads = HEADS[int(generator.integers(len(HEADS)))]
         if generator.random() < 0.5:
             shape = _attention(
-                _between(generator, 1, 64), heads, queries=1, keys=_between(generator, 64, 32768)
+                between(generator, 1, 64), heads, queries=1, keys=between(generator, 64, 32768)
             )
         else:
-            length = _between(generator, 32, 8192)
-            shape = _attention(_between(generator, 1, 16), heads, queries=length, keys=length)
+            length = between(generator, 32, 8192)
+            shape = _attention(between(generator, 1, 16), heads, queries=length, keys=length)
         keys = shape["B"] * shape["HK"] * shape["L"] * shape["D"]
         pairs = shape["B"] * shape["H"] * shape["S"] * shape["L"]
         if keys <= MOST_ELEMENTS and pairs <= MOST_PAIRS:
@@ -131,13 +131,13 @@ def _real_conv2d() -> Iterator[Shape]:
 
 def _draw_conv2d(generator: np.random.Generator) -> Shape:
     while True:
-        channels = _between(generator, 8, 1024, step=8)
+        channels = between(generator, 8, 1024, step=8)
         depthwise = generator.random() < 0.25
-        outputs = channels if depthwise else _between(generator, 8, 2048, step=8)
-        size = _between(generator, 7, 224)
+        outputs = channels if depthwise else between(generator, 8, 2048, step=8)
+        size = between(generator, 7, 224)
         kernel = int(generator.choice([3, 5] if depthwise else [1, 3, 5]))
         stride = int(generator.choice([1, 1, 2]))
-        batch = _between(generator, 1, 64)
+        batch = between(generator, 1, 64)
         if batch * max(channels, outputs) * size**2 <= MOST_ELEMENTS // 4:
             groups = channels if depthwise else 1
             sizes = (batch, channels, size, size, outputs, kernel, stride, groups)
@@ -151,8 +151,8 @@ def _real_rows() -> Iterator[Shape]:
 
 def _draw_rows(generator: np.random.Generator) -> Shape:
     while True:
-        rows = _between(generator, 1, 65536)
-        cols = _between(generator, 64, 32768, step=8)
+        rows = between(generator, 1, 65536)
+        cols = between(generator, 64, 32768, step=8)
         if rows * cols <= MOST_ELEMENTS // 2:
             return {"rows": rows, "cols": cols}
 
@@ -164,13 +164,13 @@ def _real_embedding() -> Iterator[Shape]:
 
 def _draw_embedding(generator: np.random.Generator) -> Shape:
     return {
-        "vocab": _between(generator, 1000, 130000),
-        "dim": _between(generator, 128, 4096, step=64),
-        "tokens": _between(generator, 1, 16384),
+        "vocab": between(generator, 1000, 130000),
+        "dim": between(generator, 128, 4096, step=64),
+        "tokens": between(generator, 1, 16384),
     }
 
 
-def _between(generator: np.random.Generator, low: int, high: int, *, step: int = 1) -> int:
+def between(generator: np.random.Generator, low: int, high: int, *, step: int = 1) -> int:
     """Log-uniform in [low, high], rounded to a multiple of `step`."""
     value = float(np.exp(generator.uniform(np.log(low), np.log(high))))
     return max(round(value / step), 1) * step

@@ -16,3 +16,11 @@ def work_size(operator: Operator) -> float:
     elements = (number.weight_element, number.input_element)
     kernels = op_kernels(operator.op, operator.shape, operator.dtype, elements, cold=True)
     return float(sum(2 * one.macs + OPERATIONS_PER_BYTE * one.bytes for one in kernels))
+
+
+def weight_bytes(operator: Operator) -> int:
+    """Bytes of the second operand."""
+    number = NUMBER_TYPES[operator.dtype]
+    elements = (number.weight_element, number.input_element)
+    kernels = op_kernels(operator.op, operator.shape, operator.dtype, elements, cold=True)
+    return sum(one.weight_bytes for one in kernels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,15 @@ from numpy.typing import NDArray
 from hwmodels.adapt.limits import refuse_impossible_times
 from hwmodels.adapt.next_measurements import next_measurements
 from hwmodels.devices.device import Device, Measurement
-from hwmodels.devices.load import load_device
+from hwmodels.devices.load import device_content, load_device
 from hwmodels.devices.rewrite import rewritten
 from hwmodels.errors import DeviceError
+from hwmodels.estimators.cpu.constants import CONSTANTS
+from hwmodels.estimators.cpu.estimator import CpuEstimator
+from hwmodels.estimators.cpu.fitting import fitted_factors
 from hwmodels.estimators.gpu.estimator import GpuEstimator
 from hwmodels.estimators.registry import estimator_of
-from hwmodels.operators.optable import OpTable, runtimes_of, timed_rows
+from hwmodels.operators.optable import OpTable, timed_rows
 
 MOST_SAMPLES = 200
 """Taken from a long table: the Gaussian process is cubic in them, and more say little."""
@@ -30,7 +34,7 @@ def fittable_device(device_file: str | Path) -> Device:
         DeviceError: The file is wrong, or the device is of a kind without such an estimator.
     """
     device = load_device(device_file)
-    if not isinstance(estimator_of(device), GpuEstimator):
+    if not isinstance(estimator_of(device), GpuEstimator | CpuEstimator):
         raise DeviceError(
             f"{device_file}: dse fit adapts GPUs and processors; {device.name} is a device of "
             f"kind {device.kind!r}, whose estimator learns nothing from measurements"
@@ -54,24 +58,6 @@ def samples_of(
     return next_measurements(table, rows, device, runtime=runtime, count=count, seed=seed)
 
 
-def measurements_of(
-    table: OpTable, rows: Indices | Sequence[int], runtime: str
-) -> tuple[Measurement, ...]:
-    """Rows of a table as measurements of a device."""
-    runtimes = runtimes_of(table, runtime)
-    times = table.frame["median_us"].to_numpy(dtype=float)
-    return tuple(
-        Measurement(
-            op=table.ops[row],
-            sizes=tuple(sorted(table.shapes[row].items())),
-            dtype=table.dtypes[row],
-            runtime=runtimes[row],
-            median_us=float(times[row]),
-        )
-        for row in map(int, rows)
-    )
-
-
 def fitted_device_file(device_file: str | Path, measurements: Sequence[Measurement]) -> str:
     """The text of a device file with these measurements.
 
@@ -81,8 +67,8 @@ def fitted_device_file(device_file: str | Path, measurements: Sequence[Measureme
     Raises:
         DeviceError: The device file cannot be read.
     """
-    known = load_device(device_file).measurements
-    every = {_operator(one): one for one in (*known, *measurements)}
+    device = load_device(device_file)
+    every = {_operator(one): one for one in (*device.measurements, *measurements)}
     entries = [
         {
             "op": one.op,
@@ -93,7 +79,34 @@ def fitted_device_file(device_file: str | Path, measurements: Sequence[Measureme
         }
         for one in every.values()
     ]
-    return rewritten(device_file, measurements=entries, corrections=None)
+    return rewritten(
+        device_file,
+        measurements=entries,
+        corrections=None,
+        **_brought(device_file, device, tuple(every.values())),
+    )
+
+
+def with_measurements(device: Device, measurements: tuple[Measurement, ...]) -> Device:
+    """The device with further measurements; a processor's figures are brought to all of them."""
+    every = (*device.measurements, *measurements)
+    if device.cpu is not None and every:
+        factors = fitted_factors(every, device, CONSTANTS)
+        device = replace(device, cpu=replace(device.cpu, fitted=factors))
+    return replace(device, measurements=every)
+
+
+def _brought(
+    device_file: str | Path, device: Device, measurements: tuple[Measurement, ...]
+) -> dict[str, object]:
+    """The section of a processor's file with what brings its figures to the measurements."""
+    if device.cpu is None:
+        return {}
+    section = device_content(device_file)[1]["cpu"]
+    assert isinstance(section, dict), "the file was read"
+    factors = fitted_factors(measurements, device, CONSTANTS)
+    shown = [{name: value for name, value in asdict(one).items() if value} for one in factors]
+    return {"cpu": section | {"fitted": shown}}
 
 
 def _operator(one: Measurement) -> tuple[object, ...]:

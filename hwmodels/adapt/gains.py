@@ -6,11 +6,12 @@ turn, in up to `FOLDS` groups, each predicted from the others.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hwmodels.adapt.few_shot import with_measurements
 from hwmodels.adapt.prediction import predict_ops
 from hwmodels.devices.device import Device, Measurement
 from hwmodels.operators.optable import OpTable, timed_rows
@@ -58,11 +59,6 @@ def fit_errors(
         unused_before=_Predicted.of(others, device, runtime).error if unused else None,
         unused_after=_Predicted.of(others, fitted, runtime).error if unused else None,
     )
-
-
-def with_measurements(device: Device, measurements: tuple[Measurement, ...]) -> Device:
-    """The device with further measurements."""
-    return replace(device, measurements=(*device.measurements, *measurements))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

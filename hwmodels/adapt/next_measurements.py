@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from hwmodels.adapt.prediction import rows_kernels
 from hwmodels.devices.device import Device
+from hwmodels.estimators.cpu.correction import sample_name
 from hwmodels.estimators.gpu import gemm_correction, kernel_correction
 from hwmodels.estimators.gpu.features import gemm_features
 from hwmodels.estimators.gpu.kernel_correction import kernel_covariance, kernel_name, kernel_size
@@ -100,8 +101,8 @@ def _blocks(
         by_kind.setdefault(one.kernel.kind, []).append(one)
     blocks = []
     for kind, members in by_kind.items():
-        gemm = kind == "gemm"
-        doubt, noise = _gemm_doubt(members, device) if gemm else _kernel_doubt(members)
+        gemm = kind == "gemm" and device.kind == "gpu"
+        doubt, noise = _gemm_doubt(members, device) if gemm else _kernel_doubt(members, device)
         block = Block(rows=[one.row for one in members], doubt=doubt, noise=noise)
         wanted = [index for index, row in enumerate(block.rows) if row >= 0]
         for index in range(len(wanted), len(block.rows)):
@@ -132,10 +133,11 @@ def _gemm_doubt(members: list[_Candidate], device: Device) -> tuple[Floats, Floa
     return covariance * np.outer(device_sd, device_sd), noise_sd**2
 
 
-def _kernel_doubt(members: list[_Candidate]) -> tuple[Floats, Floats]:
+def _kernel_doubt(members: list[_Candidate], device: Device) -> tuple[Floats, Floats]:
     """Covariance of other kernels of one kind, and the noise of each."""
     sizes = np.array([kernel_size(one.kernel) for one in members])
-    names = np.array([kernel_name(one.kernel, one.runtime) for one in members])
+    name = sample_name if device.kind == "cpu" else kernel_name
+    names = np.array([name(one.kernel, one.runtime) for one in members])
     noise = np.full(len(members), kernel_correction.NOISE_SD**2)
     return kernel_covariance(sizes, names, sizes, names), noise
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 from hwmodels.circuits.dram import DRAM
+from hwmodels.devices.check_cpu import absurd_processor, bandwidth_of_all
 from hwmodels.devices.device import Device
 from hwmodels.devices.npu import Npu
 from hwmodels.devices.spatial import CORES, SpatialArray
@@ -39,6 +40,7 @@ def absurd_figures(device: Device) -> list[str]:
         *_memories(device),
         *_power(device),
         *_npu(device),
+        *absurd_processor(device),
     ]
 
 
@@ -137,9 +139,9 @@ def _memories(device: Device) -> Iterator[str]:
             f"{OPS_PER_BYTE[1]:g}: check the prefix of the bandwidth and of the rate"
         )
     cache = device.memory("l2")
-    if cache and cache.bandwidth_bytes_per_s.value < bandwidth:
+    if cache and bandwidth_of_all(cache, device) < bandwidth:
         yield (
-            f"memories.l2.bandwidth: {cache.bandwidth_bytes_per_s.value:.3g} B/s is below the "
+            f"memories.l2.bandwidth: {bandwidth_of_all(cache, device):.3g} B/s is below the "
             f"main memory's {bandwidth:.3g} B/s"
         )
     if cache and cache.capacity_bytes.value >= main.capacity_bytes.value:

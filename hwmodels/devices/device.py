@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, GetCoreSchemaHandler, GetPydanticSchema
 from pydantic_core import CoreSchema, core_schema
 
+from hwmodels.devices.cpu import Cpu
 from hwmodels.devices.npu import Npu
 from hwmodels.devices.quantity import (
     FIGURE_INLINE,
@@ -42,12 +43,12 @@ from hwmodels.validation import INLINE, Entry
 DeviceKind = Literal["gpu", "array", "cpu", "npu"]
 UnitRole = Literal["matrix", "vector", "host"]
 ArchitectureFamily = Literal[
-    "sm", "cdna", "xe", "tpu", "gaudi", "apple", "groq", "x86", "ethos-u", "array", "npu"
+    "sm", "cdna", "xe", "tpu", "gaudi", "apple", "groq", "x86", "arm", "ethos-u", "array", "npu"
 ]
 
 DEFAULT_RUNTIMES: dict[DeviceKind, str] = {
     "gpu": "torch-eager",
-    "cpu": "torch-eager",
+    "cpu": "torch-cpu",
     "array": "free",
     "npu": "vela",
 }
@@ -56,12 +57,11 @@ array, so that one takes every combination of formats until its file names a com
 
 DEFAULT_ESTIMATORS: dict[DeviceKind, str] = {
     "gpu": "gpu",
-    "cpu": "gpu",
+    "cpu": "cpu",
     "array": "array",
     "npu": "npu",
 }
-"""Estimator of a device whose file names none (`hwmodels.estimators.registry`). Processors have no
-model of their own: they are priced as GPUs with few cores."""
+"""Estimator of a device whose file names none (`hwmodels.estimators.registry`)."""
 
 # Which wider element holds every value of a narrower one, nearest first: what a unit without the
 # narrow format computes in after an exact conversion. (An integer of n bits fits a
@@ -187,12 +187,15 @@ class Memory(Entry):
     """
 
     name: str
-    """`l2` and `l3` are the caches that GPUs and processors are priced with; other names are for
-    people and for paths of figures."""
+    """`l1`, `l2` and `l3` are the caches that processors are priced with, the last two those of
+    GPUs; other names are for people and for paths of figures."""
     capacity_bytes: Annotated[Capacity, Field(validation_alias="capacity")]
     """Of one instance."""
     bandwidth_bytes_per_s: Annotated[Bandwidth, Field(validation_alias="bandwidth")]
     """Of one instance, reads and writes together."""
+    core_bytes_per_s: Annotated[Bandwidth | None, Field(validation_alias="core_bandwidth")] = None
+    """The most that one core of a processor draws from a level that several share: its misses
+    under way over their latency; none: all of it."""
     energy_per_byte_j: Annotated[EnergyPerByte | None, Field(validation_alias="energy")] = None
     """Of a read, and of a write where `write_energy` is not given."""
     write_energy_per_byte_j: Annotated[
@@ -205,8 +208,8 @@ class Memory(Entry):
     holds: tuple[TensorName, ...] = ("input", "weight", "output")
     """Tensors that pass through it; the others bypass it."""
     per: tuple[str, ...] = ()
-    """Axes of the array (`cores` are one more) that have one instance a place; on the others one
-    instance serves all places."""
+    """Axes of the array that have one instance a place (`cores` are one more, and the only one of
+    a processor); on the others one instance serves all places."""
     double_buffered: bool | tuple[TensorName, ...] = True
     """Whether it is filled while the array works on what it holds, or for which tensors: of those
     half of what they take is usable. Outputs that leave as the next ones come need no second
@@ -346,6 +349,8 @@ class Device(Entry):
     """Power draw, and energy per operation."""
     npu: Npu | None = None
     """Blocks, steps and ports of a device of kind `npu`."""
+    cpu: Cpu | None = None
+    """Instructions, vectors and waiting times of a device of kind `cpu`."""
     process_nm: Annotated[Length | None, Field(validation_alias="process")] = None
     """Node that a spatial array is made at: energies and areas that the file leaves out come of
     circuits at it (`hwmodels.circuits`)."""

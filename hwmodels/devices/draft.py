@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 from hwmodels.devices.content import Content, Figure, figures_in, path_in_file
 from hwmodels.devices.device import Device
+from hwmodels.devices.draft_cpu import follow_rates
 from hwmodels.devices.load import checked_device, device_content, device_names, load_device
 from hwmodels.devices.quantity import UNITS, Kind
 from hwmodels.errors import DeviceError, nearest
@@ -236,9 +237,13 @@ class Draft:
         content |= self.words
         for path, figure in figures_in(content).items():
             self._fill(path, figure)
-        _assume_groups(content.get("npu"), f"taken over from {self.like.name}")
+        for section in ("npu", "cpu"):
+            _assume_groups(content.get(section), f"taken over from {self.like.name}")
         self._add_rates(content)
         content |= {key: _figure_of(one) for key, one in self.extra.items() if one.value}
+        if "cpu" in content:
+            content["cpu"].pop("fitted", None)
+            follow_rates(content)
         _drop(content, {path for path, one in self.answers.items() if one.value is None})
         return _without_bounds(content)
 
@@ -396,7 +401,10 @@ def _number_of(value: float) -> int | float:
 
 
 def _assume_groups(content: object, source: str) -> None:
-    """Marks groups of figures that have one source together: the parts of an NPU."""
+    """Marks groups of figures that have one source together: parts of an NPU, instructions."""
+    if isinstance(content, list):
+        for inner in content:
+            _assume_groups(inner, source)
     if not isinstance(content, dict):
         return
     if "source" in content and "value" not in content:

@@ -17,6 +17,7 @@ from hwmodels.devices.device import Device
 from hwmodels.errors import DeviceError, PluginError, nearest
 from hwmodels.estimators.array.estimator import ArrayEstimator
 from hwmodels.estimators.base import Estimator
+from hwmodels.estimators.cpu.estimator import CpuEstimator
 from hwmodels.estimators.gpu.estimator import GpuEstimator
 from hwmodels.estimators.npu.estimator import NpuEstimator
 from hwmodels.plugins import plugin, plugin_names
@@ -25,6 +26,7 @@ GROUP = "dse.estimators"
 """Entry points of packages that bring more estimators."""
 ESTIMATORS: dict[str, Estimator] = {
     "array": ArrayEstimator(),
+    "cpu": CpuEstimator(),
     "gpu": GpuEstimator(),
     "npu": NpuEstimator(),
 }

@@ -57,7 +57,9 @@ SCALE = catalog.format("fp32").element
 CYCLED_WEIGHTS = 5
 INPUTS = {"add": 2, "mul": 2}
 TORCH = "torch"
-EAGER = "torch-eager"
+EAGER, PROCESSOR = "torch-eager", "torch-cpu"
+COLD_WEIGHTS = ("onnxruntime-cpu",)
+"""Runtimes whose operators `dse profile` times as they stand in a network."""
 SCALAR_TYPE = "w8a16"
 """The number type that torch multiplies without matrix unit (`_weight_int8pack_mm` on CUDA)."""
 PER_ROW_TYPES = ("fp8_dynamic", "w8a8_int8_dynamic")
@@ -71,25 +73,37 @@ def operator_kernels(
 
     `compute` is what the device multiplies for the dtype (`compute_elements`). Torch's runtimes
     are measured with cold caches (`dse profile`), a tuner's too, and without quantisation
-    (`Runtime.tuned`), the others with warm ones (their own tables).
+    (`Runtime.tuned`), ONNX Runtime's on processors with cold weights alone, as in a network, the
+    others with warm ones (their own tables).
     """
     number = TYPES_OF_OPERATORS[dtype]
     torch = runtime.name.startswith(TORCH)
     cold = torch or runtime.tuned
-    if torch and op == "gemm" and dtype == SCALAR_TYPE:
+    if torch and runtime.name != PROCESSOR and op == "gemm" and dtype == SCALAR_TYPE:
         return (_scalar_gemm(shape, number),)
     quantised = op == "quant_fp8" or (op == "gemm" and dtype in PER_ROW_TYPES)
-    if runtime.name == EAGER and quantised:
+    mode = _mode(op, number, runtime) if op in ("gemm", "conv2d") else None
+    if runtime.name in (EAGER, PROCESSOR) and quantised:
         kernels = _eager(op, shape, dtype, runtime, compute)
     else:
-        kernels = op_kernels(op, shape, dtype, compute, cold=cold)
+        written = (
+            number.input if mode is not None and mode.output == number.input_element else None
+        )
+        kernels = op_kernels(op, shape, dtype, compute, cold=cold, written=written)
     if runtime.tuned and op == "gemm":
         kernels = kernels[-1:]
-    mode = _mode(number, runtime) if op == "gemm" else None
+    if runtime.name in COLD_WEIGHTS:
+        kernels = tuple(_in_network(kernel, op) for kernel in kernels)
     return tuple(in_mode(kernel, mode) for kernel in kernels) if mode else kernels
 
 
-def _mode(number: NumberType, runtime: Runtime) -> KernelMode | None:
+def _in_network(kernel: Kernel, op: str) -> Kernel:
+    """The kernel with weights in main memory and activations where they were just written."""
+    cold = op in ("gemm", "conv2d", "embedding")
+    return replace(kernel, inputs_are_cold=False, weight_is_cold=cold, weight_copies=1)
+
+
+def _mode(op: str, number: NumberType, runtime: Runtime) -> KernelMode | None:
     """The runtime's kernel for products of the number type.
 
     One for the elements, and of those one whose scales are shared alike, where there is one.
@@ -98,7 +112,7 @@ def _mode(number: NumberType, runtime: Runtime) -> KernelMode | None:
     fitting = []
     for mode in runtime.modes:
         layouts = [(mode.operands.get(name), stored) for name, stored in asked.items()]
-        if "gemm" in mode.ops and all(
+        if op in mode.ops and all(
             layout and unit_element(stored.element) in layout.elements
             for layout, stored in layouts
         ):
@@ -109,14 +123,23 @@ def _mode(number: NumberType, runtime: Runtime) -> KernelMode | None:
 
 
 def op_kernels(
-    op: str, shape: Mapping[str, int], dtype: str, compute: Compute, *, cold: bool
+    op: str,
+    shape: Mapping[str, int],
+    dtype: str,
+    compute: Compute,
+    *,
+    cold: bool,
+    written: Format | None = None,
 ) -> tuple[Kernel, ...]:
     """The kernels of one operator.
 
     `compute` is what the device multiplies for the dtype (`compute_elements`); `cold`: nothing is
-    in the caches when the operator starts.
+    in the caches when the operator starts; `written`: the output's format, where it is not that
+    of the number type.
     """
     number = TYPES_OF_OPERATORS[dtype]
+    if written is not None:
+        number = replace(number, output=written)
     if op == "quant_fp8":
         loops = {"rows": shape["rows"], "cols": shape["cols"]}
         scale = _operation("reduce", "compute_scale", loops, (_rows(shape, number.input),))

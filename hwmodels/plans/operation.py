@@ -8,6 +8,7 @@ from dataclasses import replace
 from hwmodels.formats.quantizer import Format
 from hwmodels.runtimes.runtime import KernelMode
 from hwmodels.work.kernel import Kernel, KernelKind
+from hwmodels.work.lookup import NARROW_SUMS
 from hwmodels.work.loops import ProductLoops, contraction_loops, plain_loops
 from hwmodels.work.routing import hit_experts
 from hwmodels.work.work import Op, Operand, OperandName
@@ -83,6 +84,11 @@ def contraction_kernel(
 
 def in_mode(kernel: Kernel, mode: KernelMode) -> Kernel:
     """The kernel of a product as a mode of the runtime runs it."""
+    kernel = replace(
+        kernel, algorithm=mode.convolution, lookup=mode.lookup, outliers=mode.outliers
+    )
+    if mode.accumulator in NARROW_SUMS:
+        kernel = replace(kernel, accumulator=mode.accumulator)
     if kernel.kind != "gemm":
         return kernel
     if mode.tile is None:

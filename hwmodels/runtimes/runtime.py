@@ -18,6 +18,7 @@ from hwmodels.formats.quantizer import Granularity, Quantizer, Timing
 from hwmodels.runtimes.quantisation import DEFAULT, Quantisation, QuantisationKernel
 from hwmodels.validation import Entry
 from hwmodels.work.cost import Status
+from hwmodels.work.lookup import Algorithm, Lookup
 from hwmodels.work.work import OperandName, OpKind
 
 Placement = Literal["consumer", "tensor", "free"]
@@ -133,6 +134,14 @@ class KernelMode(Entry):
     """Rows and columns of outputs that each block computes by itself, where the kernel has one
     small tile for all sizes: what it reads goes through the cache once for each of them. None: a
     library that chooses among large ones."""
+    convolution: Algorithm = "direct"
+    """The way that convolutions go on a processor: over maps as they lie, over a matrix of all
+    windows (`im2col`), or 3 x 3 kernels in F(2 x 2) (`winograd`)."""
+    lookup: Lookup | None = None
+    """Where the kernel looks products up instead of multiplying: its table."""
+    outliers: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the weights that do not fit a narrow accumulator and are multiplied apart, as a
+    sparse matrix with a wide one."""
     source: str
     """The citation; `unverified` where no source was opened."""
     note: str = ""

@@ -9,6 +9,7 @@ from typing import Literal
 from hwmodels.errors import WorkError
 from hwmodels.formats.quantizer import Format
 from hwmodels.work.cost import Bound
+from hwmodels.work.lookup import Algorithm, Lookup
 from hwmodels.work.loops import (
     AttentionLoops,
     CollectiveLoops,
@@ -78,6 +79,12 @@ class Kernel:
     """Share of the unit's rate that the kernel can reach (`KernelMode.efficiency`)."""
     tile: tuple[int, int] = (0, 0)
     """Rows and columns of outputs of a `tiled_gemm`'s only tile (`KernelMode.tile`)."""
+    algorithm: Algorithm = "direct"
+    """Of a convolution on a processor (`KernelMode.convolution`)."""
+    lookup: Lookup | None = None
+    """The table of a kernel that looks products up (`KernelMode.lookup`)."""
+    outliers: float = 0.0
+    """Share of the weights that are multiplied apart (`KernelMode.outliers`)."""
 
     def __post_init__(self) -> None:
         expected = LOOPS_OF_KIND.get(self.kind, RowLoops)

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hwmodels.adapt.few_shot import measurements_of
-from hwmodels.adapt.gains import with_measurements
+from hwmodels.adapt.few_shot import with_measurements
 from hwmodels.adapt.prediction import predict_ops
 from hwmodels.devices.device import Device
 from hwmodels.devices.load import load_device
+from hwmodels.operators.measured import measurements_of
 from hwmodels.operators.optable import OpTable, read_optable
 
 DEVICES = {

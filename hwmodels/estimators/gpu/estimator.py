@@ -41,8 +41,8 @@ class GpuEstimator:
 
     @property
     def kinds(self) -> frozenset[DeviceKind]:
-        """GPUs, and processors as GPUs with few cores."""
-        return frozenset({"gpu", "cpu"})
+        """GPUs."""
+        return frozenset({"gpu"})
 
     def estimate(
         self, kernels: Sequence[Kernel], device: Device, runtime: Runtime

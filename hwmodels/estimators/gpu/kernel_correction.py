@@ -64,24 +64,31 @@ def kernel_size(kernel: Kernel) -> tuple[float, float, float]:
 
 
 def kernel_correction(
-    samples: Sequence[KernelSample], kernels: Sequence[Kernel], runtime: str
+    samples: Sequence[KernelSample],
+    kernels: Sequence[Kernel],
+    runtime: str,
+    names: Sequence[str] | None = None,
 ) -> Correction:
-    """The posterior at kernels of one kind, none or more, given samples of that kind."""
+    """The posterior at kernels of one kind, none or more, given samples of that kind.
+
+    `names` are those of the kernels where they are not `kernel_name`'s.
+    """
+    known_as = [kernel_name(kernel, runtime) for kernel in kernels] if names is None else names
     known = np.array([sample.size for sample in samples])
-    names = np.array([sample.name for sample in samples])
+    observed = np.array([sample.name for sample in samples])
     here = np.array([kernel_size(kernel) for kernel in kernels]).reshape(-1, len(SCALES))
-    own = np.array([kernel_name(kernel, runtime) for kernel in kernels], dtype=str)
-    same = names[:, None] == names
+    own = np.array(known_as, dtype=str)
+    same = observed[:, None] == observed
     reach = np.array([sample.reach for sample in samples])
     return posterior(
         Observed(
             ratios=np.array([sample.log_ratio for sample in samples]), low=-reach, high=reach
         ),
-        kernel_covariance(known, names, known, names),
-        kernel_covariance(here, own, known, names),
+        kernel_covariance(known, observed, known, observed),
+        kernel_covariance(here, own, known, observed),
         same=same,
         alike=same * _nearness(known, known),
-        alike_across=(own[:, None] == names) * _nearness(here, known),
+        alike_across=(own[:, None] == observed) * _nearness(here, known),
         prior=KIND_SD**2 + KERNEL_SD**2 + SIZE_SD**2 + KERNEL_SIZE_SD**2,
         noise=np.full(len(samples), NOISE_SD**2),
         rest=np.full(len(samples), NOISE_SD**2),

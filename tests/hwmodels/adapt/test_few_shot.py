@@ -12,10 +12,10 @@ import pytest
 from hwmodels.adapt.few_shot import (
     fittable_device,
     fitted_device_file,
-    measurements_of,
     samples_of,
+    with_measurements,
 )
-from hwmodels.adapt.gains import fit_errors, with_measurements
+from hwmodels.adapt.gains import fit_errors
 from hwmodels.adapt.next_measurements import next_measurements
 from hwmodels.adapt.prediction import predict_ops
 from hwmodels.devices.load import load_device
@@ -24,6 +24,7 @@ from hwmodels.estimators.gpu.features import FEATURES
 from hwmodels.estimators.gpu.gemm_correction import TYPE_FEATURES, GemmSample, gemm_correction
 from hwmodels.estimators.gpu.learned import Doubt
 from hwmodels.operators.lower import KINDS
+from hwmodels.operators.measured import measurements_of
 from hwmodels.operators.optable import OpTable, read_optable
 
 MEASURED = Path(__file__).parents[2] / "data" / "h100_ops.csv.gz"

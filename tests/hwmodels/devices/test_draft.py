@@ -132,7 +132,7 @@ def test_paths_are_taken_as_the_file_has_them_and_as_they_are_printed(tmp_path: 
         ({"kind": "gpu", "family": "sm", "version": 8.0}, "a100-sxm-80gb"),
         ({"kind": "gpu", "family": "sm", "version": 10.0}, "b200-sxm"),
         ({"family": "cdna", "version": 4.5}, "mi355x"),
-        ({"kind": "cpu"}, "xeon-8480"),
+        ({"kind": "cpu", "family": "x86", "version": 4}, "zen4-2c"),
     ],
 )
 def test_the_nearest_device_is_of_the_nearest_version_and_validated(

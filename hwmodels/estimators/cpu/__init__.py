@@ -1,0 +1,1 @@
+"""Processors: blocked products, convolutions, rows and tables, by core, vector and cache."""
