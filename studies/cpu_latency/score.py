@@ -1,6 +1,6 @@
 """Errors of predictions on real layers, by runtime and number type: `results/test.csv`.
 
-`--device` is the fitted one by default (`zen4-2c`, whose constants are those of `results/fit.csv`).
+`--device` is `zen4-2c` by default, whose constants were fitted to `results/fit.csv`.
 """
 
 from __future__ import annotations
