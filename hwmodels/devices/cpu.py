@@ -109,7 +109,7 @@ class Cpu(Entry):
     calls: tuple[Annotated[Call, FIGURE_INLINE], ...] = ()
     """Times between operators, by runtime; of others `launch`."""
     fitted: tuple[FittedFactor, ...] = ()
-    """What `dse fit` found on this device; none: the model's own constants."""
+    """Factors that `dse fit` found on this device; none: the model's own constants."""
     kind: Kind
     """Of vectors and look-ups."""
     source: Source

@@ -138,7 +138,7 @@ class KernelMode(Entry):
     """The way that convolutions go on a processor: over maps as they lie, over a matrix of all
     windows (`im2col`), or 3 x 3 kernels in F(2 x 2) (`winograd`)."""
     lookup: Lookup | None = None
-    """Where the kernel looks products up instead of multiplying: its table."""
+    """The table of a kernel that looks products up instead of multiplying."""
     outliers: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the weights that do not fit a narrow accumulator and are multiplied apart, as a
     sparse matrix with a wide one."""

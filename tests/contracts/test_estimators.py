@@ -261,10 +261,7 @@ def test_another_package_brings_an_estimator(others_package: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        (
-            "gpo",
-            ("gpo", r"eyeriss: estimator: unknown estimator 'gpo'.*'gpu'.*Known: array, cpu, gpu"),
-        ),
+        ("gpo", r"eyeriss: estimator: unknown estimator 'gpo'.*'gpu'.*Known: array, cpu, gpu"),
         ("gpu", r"gpu prices devices of kind gpu, not 'array'"),
         ("nothing", r"estimator: 'nothing': expected an Estimator.*got int"),
         ("absent", r"absent = acme_models:Absent: .*Absent"),

@@ -39,10 +39,10 @@ PACK_CYCLES = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Constants:
-    """What no device file says of a processor."""
+    """Figures that no device file has of a processor."""
 
     factors: tuple[FittedFactor, ...]
-    """What libraries take beyond the instructions, by term, runtime, family and element."""
+    """Time that libraries take beyond the instructions, by term, runtime, family and element."""
     instructions: Mapping[str, float] = field(default_factory=lambda: dict(INSTRUCTIONS))
     overlap: float = 2.0
     """Exponent of the norm that joins computing and moving: 1 adds, infinity takes the larger."""

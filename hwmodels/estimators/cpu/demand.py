@@ -1,4 +1,4 @@
-"""What a kernel demands of a processor: work of one core, bytes, and pieces to share.
+"""Demands of a kernel on a processor: work of one core, bytes, and pieces to share.
 
     t(c) = t_call + [c > 1] t_fork + |(w i(c)/c, m(c))|_p + s(c)      t = min(t(1), t(all cores))
 
