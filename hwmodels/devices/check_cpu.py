@@ -39,7 +39,7 @@ def _levels(device: Device) -> Iterator[str]:
                 f"memories.{index}.per: {', '.join(one.per)}; a processor has one instance of a "
                 f"level, or one a core: [{CORES}]"
             )
-        core = one.core_bytes_per_s
+        core = one.core_bandwidth_bytes_per_s
         if core is not None and core.value > one.bandwidth_bytes_per_s.value:
             yield (
                 f"memories.{index}.core_bandwidth: {core.value:.3g} B/s of one core is above the "

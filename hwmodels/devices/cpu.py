@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hwmodels.devices.npu import Size, Source
-from hwmodels.devices.quantity import FIGURE_INLINE, Frequency, Kind, Positive, Time
-from hwmodels.validation import INLINE, Entry
+from hwmodels.devices.quantity import Frequency, Kind, Positive, Time
+from hwmodels.validation import Entry
 
 Term = Literal["compute", "pack", "memory", "call", "fork"]
 """Parts of a kernel's time that measurements may correct."""
@@ -59,7 +59,7 @@ class Call(Entry):
 
     runtime: str
     """Its name."""
-    call_s: Annotated[Time, Field(validation_alias=INLINE)]
+    call_s: Annotated[Time, Field(validation_alias="call")]
     """Dispatch, allocation, shapes."""
 
 
@@ -106,7 +106,7 @@ class Cpu(Entry):
     """Bytes that one shuffle looks up in a table of 16 entries that lies in a register."""
     fork_s: Annotated[Time, Field(validation_alias="fork")]
     """From waking the threads of a parallel region to the last one's end, without work."""
-    calls: tuple[Annotated[Call, FIGURE_INLINE], ...] = ()
+    calls: tuple[Call, ...] = ()
     """Times between operators, by runtime; of others `launch`."""
     fitted: tuple[FittedFactor, ...] = ()
     """Factors that `dse fit` found on this device; none: the model's own constants."""

@@ -193,7 +193,9 @@ class Memory(Entry):
     """Of one instance."""
     bandwidth_bytes_per_s: Annotated[Bandwidth, Field(validation_alias="bandwidth")]
     """Of one instance, reads and writes together."""
-    core_bytes_per_s: Annotated[Bandwidth | None, Field(validation_alias="core_bandwidth")] = None
+    core_bandwidth_bytes_per_s: Annotated[
+        Bandwidth | None, Field(validation_alias="core_bandwidth")
+    ] = None
     """The most that one core of a processor draws from a level that several share: its misses
     under way over their latency; none: all of it."""
     energy_per_byte_j: Annotated[EnergyPerByte | None, Field(validation_alias="energy")] = None

@@ -127,7 +127,7 @@ class Processor:
 
 def _level(memory: Memory, factor: float) -> Level:
     whole = memory.bandwidth_bytes_per_s.value
-    core = memory.core_bytes_per_s
+    core = memory.core_bandwidth_bytes_per_s
     return Level(
         name=memory.name,
         capacity_bytes=memory.capacity_bytes.value,
