@@ -54,7 +54,9 @@ def build_costs(
     for place, target in enumerate(space.targets):
         device, runtime = platform_of(target, folder, devices)
         if hardware is not None and place == hardware.target:
-            device = hardware.device(hardware.start)
+            device, runs = hardware.device(hardware.start), hardware.runs(hardware.start)
+            targets.append(pricing.target(target, device, runtime, runs))
+            continue
         targets.append(pricing.target(target, device, runtime))
     shared = pricing.shared
     costs = Costs(
@@ -76,8 +78,8 @@ def _varied(costs: Costs, space: Space, pricing: Pricing, hardware: HardwareSpac
     target = space.targets[hardware.target]
     runtime = costs.targets[hardware.target].deployment.runtime
 
-    def priced(device: Device) -> TargetCosts:
-        return pricing.target(target, device, runtime)
+    def priced(device: Device, runs: Collection[str] | None) -> TargetCosts:
+        return pricing.target(target, device, runtime, runs)
 
     return VariedCosts.of(costs, hardware, priced)
 

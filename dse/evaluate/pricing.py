@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from dse.evaluate.deployment import Deployment
@@ -21,16 +21,20 @@ from hwmodels.runtimes.runtime import Runtime
 from hwmodels.tables.network import PhaseWork
 from hwmodels.work.work import OperandName
 
+Formats = tuple[Mapping[OperandName, Quantizer], ...]
+"""Formats of a region's operands under each choice."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pricing:
     """All that prices have in common, whatever the device."""
 
+    problem: Problem
     scenario: Scenario
     phases: tuple[PhaseWork, ...]
     deciding: Mapping[str, int | None]
     """Cost region -> index of the variable that decides it."""
-    choices: Mapping[str, tuple[Mapping[OperandName, Quantizer], ...]]
+    choices: Mapping[str, Formats]
     """Cost region -> formats of its operands under each choice."""
     shared: tuple[SharedTable, ...]
     """Tables that follow a product."""
@@ -38,8 +42,21 @@ class Pricing:
     steps: tuple[PhaseWork, ...]
     """Decoding steps of more and more requests."""
 
-    def target(self, target: Target, device: Device, runtime: Runtime) -> TargetCosts:
+    def target(
+        self,
+        target: Target,
+        device: Device,
+        runtime: Runtime,
+        runs: Collection[str] | None = None,
+    ) -> TargetCosts:
         """The costs of a target, with that device.
+
+        Args:
+            target: of the space.
+            device: of the target.
+            runtime: of the target.
+            runs: names of the choices that the device executes; of others nobody asks for the
+                price. None: all.
 
         Raises:
             HardwareError: the device cannot run the work.
@@ -51,9 +68,8 @@ class Pricing:
             utilisation=self.scenario.memory_utilisation,
             price_usd_per_h=target.price_usd_per_h,
         )
-        own = dict(self.choices) | {
-            one.region: one.stored(self.choices, deployment) for one in self.shared
-        }
+        choices = self.choices if runs is None else dict(self._executed(runs))
+        own = dict(choices) | {one.region: one.stored(choices, deployment) for one in self.shared}
         table = deployment.table(self.phases, own)
         served = None
         if self.exchange is not None:
@@ -66,6 +82,25 @@ class Pricing:
             phases=self.phases,
             choices=own,
         )
+
+    def _executed(self, runs: Collection[str]) -> Iterator[tuple[str, Formats]]:
+        """Choices by region, without accumulators of those that the device does not execute.
+
+        It has no such accumulator, and would refuse it.
+        """
+        for region, formats in self.choices.items():
+            variable = self.deciding[region]
+            if variable is None:
+                yield region, formats
+                continue
+            names = (choice.name for choice in self.problem.variables[variable].choices)
+            yield (
+                region,
+                tuple(
+                    one if name in runs else {key: q for key, q in one.items() if key != "sum"}
+                    for name, one in zip(names, formats, strict=True)
+                ),
+            )
 
 
 def pricing_of(
@@ -112,6 +147,7 @@ def pricing_of(
         dims = scenario.phases[exchange.decode].dims
         steps = growing_steps(analysis, dims, gpus)
     return Pricing(
+        problem=problem,
         scenario=scenario,
         phases=phases,
         deciding=deciding | {one.region: one.variable for one in shared},
@@ -122,9 +158,7 @@ def pricing_of(
     )
 
 
-def _operand_choices(
-    problem: Problem, variable: int | None
-) -> tuple[Mapping[OperandName, Quantizer], ...]:
+def _operand_choices(problem: Problem, variable: int | None) -> Formats:
     if variable is None:
         return ({},)
     return tuple(operand_quantizers(choice) for choice in problem.variables[variable].choices)

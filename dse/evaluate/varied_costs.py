@@ -6,7 +6,7 @@ target's device; columns of the others are as in `Costs`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
@@ -23,7 +23,8 @@ from hwmodels.estimators.array.process import device_area_mm2
 from hwmodels.tables.speedup import Times, error_parts
 from hwmodels.work.cost import STATUS_ORDER
 
-Priced = Callable[[Device], TargetCosts]
+Priced = Callable[[Device, Collection[str] | None], TargetCosts]
+"""Costs on a device that executes these choices, or all."""
 OTHERWISE = tuple(STATUS_ORDER.index(one) for one in ("substituted", "emulated"))
 """Statuses under which a choice is another network than the one that is asked for."""
 
@@ -216,7 +217,8 @@ class VariedCosts(Costs):
         start = self.made[self.hardware.start]
         assert start is not None, "the start is a device"
         try:
-            target = _figured(self.priced(self.hardware.device(hardware)))
+            device, runs = self.hardware.device(hardware), self.hardware.runs(hardware)
+            target = _figured(self.priced(device, runs))
         except HardwareError as error:
             self.reasons[hardware] = str(error)
             return None

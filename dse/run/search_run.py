@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -137,12 +138,18 @@ class SearchRun:
         """The base of speed-ups.
 
         Uniform bf16; else the full-precision model; else, where a device has neither, the uniform
-        assignment that loses least.
+        assignment that loses least. One that the hardware does not run, whose costs are infinite,
+        is none.
         """
-        named = {point.name: point for point in self.uniforms}
-        whole = (point for point in self.points if point.source == "reference")
-        least = min(self.uniforms, key=lambda point: point.loss or 0.0, default=None)
+        running = [point for point in self.uniforms if self._is_priced(point)]
+        named = {point.name: point for point in running}
+        whole = (p for p in self.points if p.source == "reference" and self._is_priced(p))
+        least = min(running, key=lambda point: point.loss or 0.0, default=None)
         return named.get("bf16") or next(whole, None) or least
+
+    def _is_priced(self, point: MeasuredPoint) -> bool:
+        costs = (point.columns.get(column, 0.0) for column in self.cost_objectives)
+        return all(math.isfinite(cost) for cost in costs)
 
     @property
     def primary(self) -> TargetEntry:

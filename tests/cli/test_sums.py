@@ -90,6 +90,47 @@ def test_loss_and_price_of_a_point_are_those_of_its_assignment(
     pytest.fail("no point has two accumulators")
 
 
+HARDWARE = """
+model: zoo:fashion-resnet
+data: {source: zoo:fashion-resnet, search: 4, report: 4}
+scenario: {phases: {call: {dims: {batch: 1}}}}
+targets: [{name: chip, device: one.yaml}]
+hardware:
+  variables:
+    sums:
+      options:
+        int32: {set: {units.mac_array.rates.int8.accumulator: int32}, runs: [int8]}
+        int20:
+          set: {units.mac_array.rates.int8.accumulator: 'int20:saturate'}
+          runs: ['int8@int20:saturate']
+        int14:
+          set: {units.mac_array.rates.int8.accumulator: 'int14:saturate'}
+          runs: ['int8@int14:saturate']
+candidates:
+  - use: [int8, 'int8@int20:saturate', 'int8@int14:saturate']
+ties: [{match: {}, name: all}]
+objectives: [quality_loss, energy_j, area_mm2]
+search: {trials: 4, sensitivity_samples: 4}
+"""
+
+
+def test_a_chip_is_chosen_with_its_accumulator(dse: Dse, tmp_path: Path) -> None:
+    """Each is smaller and takes less energy than the next wider one, and only the last loses."""
+    sums_chip(tmp_path, {"int32": 0.512}).rename(tmp_path / "one.yaml")
+    (tmp_path / "space.yaml").write_text(HARDWARE)
+    outcome = dse("search", tmp_path / "space.yaml", "--out", tmp_path / "run")
+    assert outcome.code == 0, outcome.err
+    assert "inf×" not in outcome.out
+    assert "nan×" not in outcome.out
+    with (tmp_path / "run" / "front.csv").open(encoding="utf-8") as file:
+        found = {row["hardware.sums"]: row for row in csv.DictReader(file)}
+    assert float(found["int14"]["area_mm2"]) < float(found["int20"]["area_mm2"])
+    assert float(found["int14"]["energy_j"]) < float(found["int20"]["energy_j"])
+    assert float(found["int14"]["report_quality_loss"]) > 3 * float(
+        found["int20"]["report_quality_loss"]
+    )
+
+
 def test_a_file_format_has_no_word_for_it(searched: Path, dse: Dse, tmp_path: Path) -> None:
     front = json.loads((searched / "run" / "front.json").read_text())
     trial = next(

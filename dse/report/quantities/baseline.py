@@ -72,8 +72,8 @@ def gain(run: SearchRun, point: MeasuredPoint, column: str, *, of: str = "") -> 
         of: the point's cost column, where the two are compared across targets.
     """
     same = {"on": run.owner(column), "of": run.owner(of or column)}
-    priced = [rival for rival in rivals(run, point, **same) if rival.columns.get(column)]
-    own = point.columns.get(of or column)
+    priced = [rival for rival in rivals(run, point, **same) if _cost(rival, column)]
+    own = _cost(point, of or column)
     if not priced or not own:
         return None
     best = min(priced, key=lambda rival: rival.columns[column])
@@ -94,7 +94,7 @@ def against(
     run: SearchRun, point: MeasuredPoint, baseline: MeasuredPoint, column: str
 ) -> Gain | None:
     """The point against another one; None where a cost is unknown."""
-    whole, own = baseline.columns.get(column), point.columns.get(column)
+    whole, own = _cost(baseline, column), _cost(point, column)
     if not whole or not own:
         return None
     return Gain(
@@ -103,3 +103,9 @@ def against(
         factor=whole / own,
         speedup=run.speedup(point, baseline, column),
     )
+
+
+def _cost(point: MeasuredPoint, column: str) -> float:
+    """The cost of a point; 0 where it is unknown, or infinite on hardware that does not run it."""
+    found = point.columns.get(column, 0.0)
+    return found if math.isfinite(found) else 0.0
