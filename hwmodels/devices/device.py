@@ -43,8 +43,9 @@ from hwmodels.validation import INLINE, Entry
 DeviceKind = Literal["gpu", "array", "cpu", "npu"]
 UnitRole = Literal["matrix", "vector", "host"]
 ArchitectureFamily = Literal[
-    "sm", "cdna", "xe", "tpu", "gaudi", "apple", "groq", "x86", "arm", "ethos-u", "array", "npu"
-]
+    "sm", "cdna", "xe", "tpu", "gaudi", "apple", "groq", "x86", "arm", "ethos-u", "hexagon",
+    "array", "npu",
+]  # fmt: skip
 
 DEFAULT_RUNTIMES: dict[DeviceKind, str] = {
     "gpu": "torch-eager",
