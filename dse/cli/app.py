@@ -31,9 +31,9 @@ from dse.cli import (
     search,
     solve,
     space,
-    train,
 )
 from dse.cli.screen import Screen, Terminated, stopped_code
+from dse.cli.training import train
 from dse.errors import DseError, StorageError, WriteError, nearest
 from hwmodels.errors import HardwareError
 

@@ -18,6 +18,7 @@ from dse.cli.elasticity import say_sensitivities
 from dse.cli.platform import DEVICE_RUNTIME
 from dse.cli.screen import JsonFlag, Rows, Screen, Value, positive
 from dse.cli.spatial import say_spatial, spatial_record
+from dse.cli.training.step import say_steps
 from dse.report.quantities.unit import si, speedup_text
 
 if TYPE_CHECKING:
@@ -101,6 +102,15 @@ Out = Annotated[
     ),
 ]
 
+Training = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--training",
+        metavar="METHOD.yaml|NAME",
+        help="A training step of this method, see: dse train --list. Repeat for several.",
+    ),
+]
+
 SHOWN = ("latency_s", "interval", "energy_j", "weight_bytes", "kv_bytes", "peak_bytes", "bound by",
          "status")  # fmt: skip
 SHOWN_OF_REGION = ("latency_s", "interval", "energy_j", "weight_bytes", "bound by", "status")
@@ -137,6 +147,7 @@ def predict(
             "--sensitivity", help="How latency follows each figure of the device's file."
         ),
     ] = False,
+    training: Training = None,
     set: Set = None,
     sweep: Sweep = None,
     check: Check = None,
@@ -151,6 +162,7 @@ def predict(
     its table with -o, and a page with --plot.
     With --check how far predictions are from what you measured, and with -o a device file that is
     adapted to it.
+    With --training what a step of a method of low-precision training takes, beside bf16.
     """
     from dse.evaluate.request import Request  # noqa: PLC0415
     from dse.graph.onnx.rank import ranks_in  # noqa: PLC0415
@@ -162,6 +174,13 @@ def predict(
 
     screen: Screen = context.obj
     dims = parsed(dim or ())
+    if training:
+        _refuse_beside_training(
+            format, assignment, prompt, regions, sensitivity, set, sweep, check, out, kv,
+            tensor_parallel > 1, repeat > 1,
+        )  # fmt: skip
+        say_steps(screen, model, device, training, dims=dims, runtime=runtime, as_json=json)
+        return
     if check is not None:
         from dse.measured.table import Defaults  # noqa: PLC0415 (with pandas)
 
@@ -182,14 +201,7 @@ def predict(
         check_table(screen, check, device[0], defaults, out=out, as_json=json)
         return
     varied = variation(set, sweep)
-    if varied.swept:
-        _refuse_beside_sweep(regions=regions, sensitivity=sensitivity)
-        check_outputs(out, plot)
-    elif out is not None or plot is not None:
-        raise typer.BadParameter(
-            "-o writes the device that --check TABLE.csv adapts, or the table of a --sweep, and "
-            "--plot its page; add one of them"
-        )
+    _check_files(out, plot, swept=bool(varied.swept), regions=regions, sensitivity=sensitivity)
     request = Request(prompt=prompt, generate=generate, batch=batch) if prompt else None
     served = PAST in dims or request is not None
     graph = open_model(model, ranks=ranks_in(dims), served=served).graph
@@ -254,6 +266,29 @@ def _refuse_several(
     if len(device) > 1 or len(format or ()) + (assignment is not None) > 1:
         raise typer.BadParameter(
             "--sensitivity takes one --device, and one --format or --assignment"
+        )
+
+
+def _check_files(
+    out: Path | None, plot: Path | None, *, swept: bool, regions: bool, sensitivity: bool
+) -> None:
+    """Raises `BadParameter` for files that nothing would be written to, or not like this."""
+    if swept:
+        _refuse_beside_sweep(regions=regions, sensitivity=sensitivity)
+        check_outputs(out, plot)
+    elif out is not None or plot is not None:
+        raise typer.BadParameter(
+            "-o writes the device that --check TABLE.csv adapts, or the table of a --sweep, and "
+            "--plot its page; add one of them"
+        )
+
+
+def _refuse_beside_training(*others: object) -> None:
+    """Raises `BadParameter` for options that a training step has no use for."""
+    if any(others):
+        raise typer.BadParameter(
+            "--training names formats by method and prices a whole step on one GPU; beside it go "
+            "--device, --dim, --runtime and --json"
         )
 
 

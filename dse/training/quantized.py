@@ -16,7 +16,14 @@ from dse.numerics.accumulator import matmul
 from dse.training.at_site import AtSite, Call
 from dse.training.method import Method, Sites
 from dse.training.products import Batched, Convolution, Linear, Matmul, product
-from dse.training.roles import ATTENTION, Site, SiteFormats, formats_at, matches
+from dse.training.roles import (
+    ATTENTION,
+    Site,
+    SiteFormats,
+    block_count,
+    formats_at,
+    matches,
+)
 from hwmodels.formats.accumulator import accumulator
 
 LOG = logging.getLogger(__name__)
@@ -136,12 +143,6 @@ class Quantized(nn.Module):
                     f"roles.{key}: the model has no scaled_dot_product_attention, so nothing has "
                     "this role; leave it out"
                 )
-
-
-def block_count(names: Sequence[str]) -> int:
-    """Blocks of a model whose modules have these names: one more than the largest number."""
-    numbers = [Site(name=name, kind="linear").block for name in names]
-    return max((number + 1 for number in numbers if number is not None), default=0)
 
 
 def _nothing(match: Sites, ran: Sequence[Site]) -> str:

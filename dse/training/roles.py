@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from types import MappingProxyType
@@ -34,6 +34,12 @@ class Site:
         """The first number in the name; None where it has none."""
         match = _NUMBER.search(self.name)
         return int(match[1]) if match else None
+
+
+def block_count(names: Sequence[str]) -> int:
+    """Blocks of a model whose modules have these names: one more than the largest number."""
+    numbers = [Site(name=name, kind="linear").block for name in names]
+    return max((number + 1 for number in numbers if number is not None), default=0)
 
 
 def passes_of(role: str) -> tuple[str, ...]:

@@ -72,3 +72,25 @@ def test_methods_and_workloads_are_listed(capsys: pytest.CaptureFixture[str]) ->
     assert run(["train", "--list", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert {"quartet_ii", "byte-gpt"} <= {one["name"] for one in found}
+
+
+def test_a_step_of_a_method_is_priced_beside_bf16(capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["predict", "zoo:byte-gpt", "--training", "mxfp8", "--device", "b200-sxm",
+            "--dim", "batch=8", "--dim", "sequence=512"]  # fmt: skip
+    assert run(line) == 0
+    shown = capsys.readouterr().out
+    assert "speed-up" in shown
+    assert "not compared with a measured step" in shown
+    assert run([*line, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [one["method"] for one in found] == ["bf16", "mxfp8"]
+    assert found[0]["latency_s"] == pytest.approx(
+        sum(part["latency_s"] for part in found[0]["parts"].values())
+    )
+    assert found[0]["memory_bytes"]["weights"] == 4 * 3_673_344
+
+
+def test_a_step_has_no_other_formats(capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["predict", "zoo:byte-gpt", "--training", "mxfp8", "--device", "b200-sxm"]
+    assert run([*line, "--format", "w8a8_fp8"]) == 2
+    assert "names formats by method" in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""`dse train`, and the price of a training step."""
