@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -80,9 +82,6 @@ class Quantized(nn.Module):
         self._stack = [""]
         names = [name for name, _ in model.named_modules()]
         self.blocks = block_count(names)
-        for name, module in model.named_modules():
-            module.register_forward_pre_hook(lambda _m, _i, name=name: self._stack.append(name))
-            module.register_forward_hook(lambda *_: _drop(self._stack), always_call=True)
 
     def forward(self, *arguments: Any, **named: Any) -> Any:
         """The module's result, its products rounded.
@@ -93,12 +92,28 @@ class Quantized(nn.Module):
         if self.training:
             self._calls += 1
         call = f"{self._seed} {self._calls if self.training else 'evaluation'}"
-        with _Products(self, call):
+        with self._names_followed(), _Products(self, call):
             found = self.model(*arguments, **named)
         if not self._checked:
             self._check()
             self._checked = True
         return found
+
+    @contextmanager
+    def _names_followed(self) -> Iterator[None]:
+        """Keeps the name of the module that runs, by hooks that do not outlast the call."""
+        hooks = []
+        for name, module in self.model.named_modules():
+            hooks += [
+                module.register_forward_pre_hook(partial(_enter, self._stack, name)),
+                module.register_forward_hook(partial(_leave, self._stack), always_call=True),
+            ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+            del self._stack[1:]
 
     def site(self, kind: str, *, second: str = "weight", first: str = "activation") -> AtSite:
         """The site of the module that runs now."""
@@ -151,7 +166,11 @@ def _nothing(match: Sites, ran: Sequence[Site]) -> str:
     return f"no site of the model fits{nearest(match.name, names)}; sites: {shown}"
 
 
-def _drop(stack: list[str]) -> None:
+def _enter(stack: list[str], name: str, *_: object) -> None:
+    stack.append(name)
+
+
+def _leave(stack: list[str], *_: object) -> None:
     stack.pop()
 
 

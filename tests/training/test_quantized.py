@@ -37,6 +37,15 @@ def test_nothing_is_left_on_the_module_that_was_wrapped() -> None:
     assert not torch.equal(wrapped(tokens), before)
     assert torch.equal(model(tokens), before)
     assert [*dict(wrapped.model.named_parameters())] == [*dict(model.named_parameters())]
+    assert not any(one._forward_hooks or one._forward_pre_hooks for one in model.modules())
+
+
+def test_a_call_that_fails_leaves_the_next_one_its_names() -> None:
+    wrapped = apply(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)), method())
+    with pytest.raises(RuntimeError):
+        wrapped(torch.ones(1, 3))
+    wrapped(torch.ones(1, 4))
+    assert [*wrapped.sites] == ["0", "1"]
 
 
 def test_a_convolution_is_a_site_of_its_kind() -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from dse.errors import RunError
+from dse.training.checkpoint import read_checkpoint
 from dse.training.experiment import Experiment, advance, open_folder, outcomes
 from dse.training.load import load_method
 from dse.training.method import Method
@@ -115,6 +116,18 @@ def test_a_run_in_pieces_is_the_run_in_one(name: str, tmp_path: Path) -> None:
     while not second.done:
         second.advance()
     assert second.outcome() == whole
+
+
+def test_auto_mu_comes_down_until_weight_gradients_fit_their_format(tmp_path: Path) -> None:
+    found = method(
+        roles={"weight_gradient": "e4m3"}, loss_scale={"kind": "auto_mu", "initial": 2.0**20}
+    )
+    run = Run(found, Stripes(), 0, steps=STEPS)
+    while not run.done:
+        run.advance()
+    run.save(tmp_path / "end.safetensors")
+    assert read_checkpoint(tmp_path / "end.safetensors")["factor"] < 2.0**15
+    assert run.outcome().diverged_at is None
 
 
 def test_a_torn_checkpoint_is_refused(tmp_path: Path) -> None:
