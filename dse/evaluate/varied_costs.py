@@ -176,7 +176,19 @@ class VariedCosts(Costs):
     def rows_on(self, hardware: Sequence[int]) -> list[dict[str, object]]:
         """The tables with that hardware, as `rows`; nothing where it cannot be."""
         costs = self.at(hardware)
-        return [] if costs is None else costs.rows()
+        if costs is None:
+            return []
+        runs, label = self.hardware.runs(hardware), self.hardware.label
+        return [
+            row
+            for row in costs.rows()
+            if row["target"] != label or not row["variable"] or runs is None
+            or row["choice"] in runs
+        ]  # fmt: skip
+
+    def rows(self) -> list[dict[str, object]]:
+        """The tables with the hardware of the start, without what that does not run."""
+        return self.rows_on(self.hardware.start)
 
     @property
     def _width(self) -> int:
@@ -233,7 +245,12 @@ class VariedCosts(Costs):
         Raises:
             SpaceError: the hardware runs a choice otherwise than the start does.
         """
-        masks = self._masks(hardware)
+        masks = [
+            here | there
+            for here, there in zip(
+                self._masks(hardware), self._masks(self.hardware.start), strict=True
+            )
+        ]
         for (_, _, one), (_, _, two) in zip(start.table.phases, other.table.phases, strict=True):
             differs = np.isin(one.status, OTHERWISE) != np.isin(two.status, OTHERWISE)
             for region, choice in np.argwhere(differs).tolist():

@@ -216,7 +216,12 @@ def _trials(
     design, study = session.design, participant.study
     search, problem = design.space.search, design.problem
     planned = _planned(design, surrogates, grid)
-    names = {point: name for name, point in problem.uniforms.items()}
+    uniforms = {point: name for name, point in problem.uniforms.items()}
+    names = {
+        point: uniforms[problem.on_start(point)]
+        for point, source in planned.items()
+        if source == "uniform"
+    }
     enqueue(study, problem, planned, names=names)
     heartbeat = None
     if participant.storage is not None:

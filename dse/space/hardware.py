@@ -23,6 +23,8 @@ from hwmodels.errors import DeviceError
 
 PREFIX = "hardware."
 """Of the columns and variables that say which hardware a point has."""
+ACCUMULATOR = ".accumulator"
+"""End of the paths that say what a rate sums in."""
 BY = "hardware"
 """Name of this section in the sources of figures that it varies."""
 COUNTED = 4096
@@ -141,11 +143,13 @@ class HardwareSpace:
                 "power.per_op of the file prices all multiplications, whatever their formats and "
                 "accumulators; without it, and with `process`, circuits do"
             )
-        if any(key.endswith(".accumulator") for key in keys):
-            found.append(
-                "accumulators vary: area and energy follow them; losses only where the choices "
-                "that this hardware `runs` say the accumulator, else sums are exact"
-            )
+        found += [
+            f"{one.name}: {option.label}: an accumulator is set for all choices, whose losses are "
+            "of the sums that they name themselves, or of exact ones; say which of them it `runs`"
+            for one in self.parameters
+            for option in one.options
+            if option.runs is None and any(key.endswith(ACCUMULATOR) for key in option.settings)
+        ]
         return tuple(found)
 
     @cached_property

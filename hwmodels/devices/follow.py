@@ -35,13 +35,13 @@ def _with_rates(
 ) -> ComputeUnit:
     """A unit whose rates that nobody varied are in proportion to what it does in a second."""
     speed = _speed(after) / _speed(before)
-    kept = set(before.rates)
+    kept = {one.ops_per_s for one in before.rates}
 
     def rate(one: Rate) -> Rate:
         factor = speed
         if after.role == "matrix" and npu_before is not None and npu_after is not None:
             factor *= _walked(npu_after, one) / _walked(npu_before, one)
-        if factor == 1.0 or one not in kept:
+        if factor == 1.0 or one.ops_per_s not in kept:
             return one
         figure = replace(
             one.ops_per_s,

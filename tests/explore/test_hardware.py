@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from dse.errors import InfeasibleError, SpaceError
 from dse.evaluate.varied_costs import VariedCosts
@@ -17,6 +19,8 @@ from dse.explore.problem.hardware import grid_of
 from dse.explore.reprice import reprice
 from dse.explore.solve.front import nondominated
 from dse.explore.solve.surrogate import Surrogate
+from dse.report.console import print_front
+from dse.report.html import write_report
 from dse.run.read import read_run
 from dse.space.load import validated
 from dse.space.schema import Space
@@ -149,6 +153,19 @@ def test_shadow_prices_are_differences_to_solutions_of_the_neighbours(folder: Pa
     assert prices[CAPACITY].area_mm2 == pytest.approx(other - own)
 
 
+def test_page_and_terminal_say_what_to_build_and_what_a_step_buys(folder: Path) -> None:
+    page = write_report(folder).read_text(encoding="utf-8")
+    console = Console(file=io.StringIO(), width=100)
+    print_front(folder, console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    for found in (page, text):
+        assert "Of 4 chips build the one with rows " in found.replace("\n", " ")
+    for name in ("side-by-side", "chips", "shadow-prices"):
+        assert f'id="plot-{name}"' in page
+    assert "6 assignments on 4 chips" in text.replace("\n", " ")
+    assert "latency at equal loss" in page
+
+
 def test_more_trials_of_a_finished_run_measure_more_and_keep_what_was(folder: Path) -> None:
     before = pd.read_csv(folder / "trials.csv").set_index("trial")
     run_search(None, overrides=Overrides(trials=7), out=folder, resume=True)
@@ -175,6 +192,42 @@ def test_hardware_that_runs_some_choices_is_on_the_front_with_these_alone() -> N
     assert np.isinf(priced[0, 0])
     assert np.isfinite(priced[1]).all()
     assert np.isfinite(priced[:, 1]).all()
+
+
+INT20 = "int20:saturate"
+NARROW = {
+    "wide": {"runs": ["bf16", "w8a8"]},
+    "narrow": {
+        "set": {"units.mac_array.rates.int8.accumulator": INT20},
+        "runs": ["bf16", "w8a8_sum20"],
+    },
+}
+
+
+def test_a_narrower_accumulator_is_cheaper_hardware_for_the_choices_that_name_it() -> None:
+    plain = {"name": "w8a8", "weight": "int8_channel", "activation": "int8:static"}
+    space = _space(
+        hardware={"variables": {"sum": {"options": NARROW}, ROWS: [16, 32]}},
+        candidates=[
+            {"use": ["bf16", plain, {**plain, "name": "w8a8_sum20", "accumulator": INT20}]}
+        ],
+    )
+    design = open_design(space, origin="x.yaml", folder=Path())
+    varied = design.varied
+    assert varied is not None
+    uniform = {name: np.array([point]) for name, point in design.problem.uniforms.items()}
+    columns = ["latency_s", "energy_j", "area_mm2"]
+    wide = design.totals(varied.on(uniform["w8a8"], (0, 1)), columns)[0]
+    narrow = design.totals(varied.on(uniform["w8a8_sum20"], (1, 1)), columns)[0]
+    assert narrow[1] < wide[1]
+    for name, hardware in (("w8a8", (1, 1)), ("w8a8_sum20", (0, 1))):
+        assert np.isinf(design.totals(varied.on(uniform[name], hardware), ["latency_s"])).all()
+    # Uniform assignments stand on hardware that runs them.
+    grid = grid_of(design, _surrogates(space))
+    assert grid is not None
+    assert varied.hardware.labels(
+        varied.hardware_of(grid.running(design.problem.uniforms["w8a8_sum20"]))
+    ) == {"sum": "narrow", ROWS: "32"}
 
 
 def _surrogates(space: Space) -> list[Surrogate]:

@@ -55,7 +55,9 @@ def planned_on_grid(
 
     Solutions lie evenly over the front of hardware and precision together.
     """
-    planned: dict[Point, str] = dict.fromkeys(problem.uniforms.values(), "uniform")
+    planned: dict[Point, str] = {
+        grid.running(point): "uniform" for point in problem.uniforms.values()
+    }
     known = {problem.on_start(point) for point in planned}
     solutions: dict[Point, Point] = {}
     for row in grid.predicted(surrogates)[0].tolist():

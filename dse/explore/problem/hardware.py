@@ -81,6 +81,19 @@ class Grid:
             self.prices.update(zip(fresh, np.stack(columns, axis=1), strict=True))
         return np.stack([self.prices[key] for key in keys])
 
+    def running(self, point: Point) -> Point:
+        """The point itself, or on the nearest hardware that runs it; itself where none does."""
+        if np.isfinite(self.design.objective_costs(np.array([point]))).all():
+            return point
+        prices = self.priced(np.array([point]))[0, :, : len(self.design.objectives.costs)]
+        runs = np.flatnonzero(np.isfinite(prices).all(axis=1))
+        if not len(runs):
+            return point
+        own = np.array(self.costs.hardware_of(point))
+        steps = np.abs(self.points[runs] - own)
+        nearest = runs[np.lexsort((steps.sum(axis=1), (steps > 0).sum(axis=1)))[0]]
+        return (*point[: -len(own)], *self.points[nearest].tolist())
+
     def expanded(self, points: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The front that assignments make on all hardware, within the constraints.
 

@@ -195,3 +195,11 @@ def test_a_runtime_beside_the_file_is_found_from_anywhere(
 def test_a_wrong_variation_is_one_clear_error(key: str, value: Value, words: str) -> None:
     with pytest.raises(DeviceError, match=words):
         DeviceFile("eyeriss").varied({key: value})
+
+
+def test_a_rate_into_another_accumulator_follows_the_array_all_the_same() -> None:
+    file = DeviceFile("edge-array")
+    rows = {"units.mac_array.array.axes.rows.size": 64}
+    wide = file.varied({**rows, "units.mac_array.rates.int8.accumulator": "int24:saturate"})
+    for before, after in zip(file.device.units[0].rates, wide.units[0].rates, strict=True):
+        assert after.ops_per_s.value == 2 * before.ops_per_s.value
