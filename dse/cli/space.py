@@ -117,6 +117,8 @@ def check(
         same_network=cost_model is None,
         hardware=summary.hardware,
     )
+    if summary.hardware is not None:
+        _check_columns(summary.space, costs, str(space))
     support, varied = _support(costs), _hardware(summary)
     read = summary.space
     outputs = described_outputs(summary.model.analysis, read.data, read.quality, folder)
@@ -256,6 +258,16 @@ def _support(costs: Costs) -> Rows:
             for key, by_region in statuses.items()
         ),
     )  # fmt: skip
+
+
+def _check_columns(space: Space, costs: Costs, origin: str) -> None:
+    """Objectives and constraints must have figures behind them, where hardware varies."""
+    from dse.explore.problem.constraint import parse_constraints  # noqa: PLC0415
+    from dse.explore.problem.design import cost_columns  # noqa: PLC0415 (it loads Optuna)
+
+    cost_columns(space, costs, origin)
+    labels = [target.label for target in costs.targets]
+    parse_constraints(space.constraints, costs.columns, origin=origin, targets=labels)
 
 
 def _check_method(name: str, origin: str) -> None:

@@ -273,6 +273,12 @@ class Search(Section):
         return {("method" if key == "sampler" else key): value for key, value in content.items()}
 
 
+ONE_OF = (
+    "expected either a list of values ([128 KiB, 256 KiB]), or a range ({from: 4 GB/s, to: "
+    "16 GB/s, steps: 3}), or `options` by name"
+)
+
+
 class HardwareOption(Section):
     """An option of a variable that sets several parts of the device's file together, or none."""
 
@@ -306,6 +312,8 @@ class HardwareVariable(Section):
     @classmethod
     def _from_list(cls, content: object) -> object:
         """Values that are written as a list."""
+        if not isinstance(content, list | tuple | dict):
+            raise ValueError(f"{ONE_OF}, got {content!r}")  # noqa: TRY004 (pydantic reads these)
         return {"values": content} if isinstance(content, list | tuple) else content
 
     @model_validator(mode="after")
@@ -314,10 +322,7 @@ class HardwareVariable(Section):
         ends = (self.from_, self.to, self.steps)
         is_range = any(end is not None for end in ends)
         if is_range + bool(self.values) + bool(self.options) != 1:
-            raise ValueError(
-                "expected either a list of values ([128 KiB, 256 KiB]), or a range "
-                "({from: 4 GB/s, to: 16 GB/s, steps: 3}), or `options` by name"
-            )
+            raise ValueError(ONE_OF)
         if is_range and None in ends:
             raise ValueError("a range has `from`, `to` and `steps`")
         count = len(self.values) + len(self.options)

@@ -263,7 +263,7 @@ def _objectives(
     space: Space, asked: Problem, costs: Costs, substitutes: Substitutes, origin: str
 ) -> tuple[Objectives, Networks]:
     """Objectives of a space, and the networks that its losses are of."""
-    columns = _cost_columns(space, costs, origin)
+    columns = cost_columns(space, costs, origin)
     labels = [target.label for target in costs.targets]
     prefixes = labels if len(labels) > 1 else []
     owners = {column: _owner(column, prefixes) or labels[0] for column in columns}
@@ -283,8 +283,12 @@ def _objectives(
     return objectives, networks
 
 
-def _cost_columns(space: Space, costs: Costs, origin: str) -> tuple[str, ...]:
-    """Cost objectives; a column without its target stands for that of every target."""
+def cost_columns(space: Space, costs: Costs, origin: str) -> tuple[str, ...]:
+    """Cost objectives; a column without its target stands for that of every target.
+
+    Raises:
+        SpaceError: an unknown column, or one that no figure stands behind.
+    """
     try:
         first, *others = several(space.objectives)
     except ValueError as error:
