@@ -46,12 +46,19 @@ class Case:
     kind: OpKind
     weight: str
     input: str | None
+    groups: int = 1
+    """Of a convolution; as many as it has channels: each has its own kernel."""
+
+    def __str__(self) -> str:
+        return f"{self.kind}-{self.groups}-{self.weight}-{self.input}"
 
 
 CASES = [
     *(Case(kind="conv2d", weight=weight, input=activation)
       for weight in ("int8_channel", "int8", "int4_channel", "e4m3_tensor")
       for activation in (None, "int8:static", "uint8:static", "e4m3_tensor:static")),
+    *(Case(kind="conv2d", weight="int8_channel", input=activation, groups=16)
+      for activation in (None, "uint8:static")),
     *(Case(kind="gemm", weight=weight, input=activation)
       for weight in ("int8_channel", "int8_g32", "int4_channel", "int4_g32", "e4m3_channel",
                      "mxfp4")
@@ -59,7 +66,7 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.kind}-{case.weight}-{case.input}")
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_mode_says_what_openvino_executes(case: Case, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(_model(case), path)
@@ -100,7 +107,7 @@ def _mode(kind: OpKind, weight: str, activation: str | None) -> str | None:
 def _model(case: Case) -> onnx.ModelProto:
     """A product whose weight and input are dequantized codes."""
     conv = case.kind == "conv2d"
-    shape = (32, 16, 3, 3) if conv else (256, 128)
+    shape = (32, 16 // case.groups, 3, 3) if conv else (256, 128)
     size = [1, 16, 8, 8] if conv else [8, 256]
     nodes, stored = _weight(case.weight, shape, channel=0 if conv else 1)
     value = "x"
@@ -112,7 +119,11 @@ def _model(case: Case) -> onnx.ModelProto:
             helper.make_node("QuantizeLinear", ["x", "xs", "xz"], ["xq"]),
             helper.make_node("DequantizeLinear", ["xq", "xs", "xz"], ["xd"]),
         ]
-    product = helper.make_node("Conv" if conv else "MatMul", [value, "wd"], ["y"])
+    product = (
+        helper.make_node("Conv", [value, "wd"], ["y"], group=case.groups)
+        if conv
+        else helper.make_node("MatMul", [value, "wd"], ["y"])
+    )
     graph = helper.make_graph(
         [*nodes, product], "product",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, size)],
