@@ -61,15 +61,19 @@ def schedule(operation: Operation, system: System) -> Schedule:
         )
     tiling = tiling_of(operation, npu)
     direct, staged = (
-        Schedule(
-            operation=operation,
-            tiling=tiling,
-            compute_cycles=_block_wise_cycles(operation, tiling, system, staged=copied),
-            traffic=traffic_of(operation, tiling, system, staged=copied),
-        )
-        for copied in (False, True)
+        block_wise(operation, tiling, system, staged=copied) for copied in (False, True)
     )
     return staged if _stages(direct, staged, tiling, system) else direct
+
+
+def block_wise(operation: Operation, tiling: Tiling, system: System, *, staged: bool) -> Schedule:
+    """The schedule of an operation with its weights staged in the arena first, or not."""
+    return Schedule(
+        operation=operation,
+        tiling=tiling,
+        compute_cycles=_block_wise_cycles(operation, tiling, system, staged=staged),
+        traffic=traffic_of(operation, tiling, system, staged=staged),
+    )
 
 
 def _stages(direct: Schedule, staged: Schedule, tiling: Tiling, system: System) -> bool:
