@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import cast
 
 import numpy as np
@@ -72,13 +73,17 @@ def integer_sums(left: Tensor, right: Tensor, accumulator: Accumulator) -> Tenso
     every = accumulator.promote_every or left.shape[1] + 1
     if bound <= high and every > left.shape[1]:
         return _exact(left, right, bound)
+    largest = left.abs().amax().item() * right.abs().amax().item()
     if accumulator.overflow == "wrap":
+        parts = math.ceil(left.shape[1] / every)
+        short = every * largest < EXACT and parts * (high + 1) < EXACT
+        if left.device.type == "cpu" and short:
+            return _in_float32(compiled.sum_turned, left, right, high, every, every)
         return _wrapping(left, right, accumulator, bound)
     if left.device.type != "cpu":
         return _saturated_in_torch(left, right, -high - 1, high, every)
-    largest = left.abs().amax().item() * right.abs().amax().item()
     if not accumulator.promote_every and high + largest < EXACT:
-        return _stopped(left, right, high)
+        return _in_float32(compiled.sum_stopped, left, right, high, 1, every)
     a, b = _array(left, np.float64), _array(right, np.float64)
     out = np.zeros((a.shape[0], b.shape[1]))
     depth, width = b.shape
@@ -142,21 +147,33 @@ def in_torch(left: Tensor, right: Tensor, accumulator: Accumulator, seed: int = 
     return total + running.float()
 
 
-def _stopped(left: Tensor, right: Tensor, high: float) -> Tensor:
-    """Integers whose sums float32 holds, the longer side in vector lanes."""
+def _in_float32(
+    kernel: Callable[..., None],
+    left: Tensor,
+    right: Tensor,
+    high: float,
+    *periods: int,
+) -> Tensor:
+    """Integers whose sums float32 holds, the longer side in vector lanes.
+
+    periods: products after which a sum stops or wraps, and after which it spills.
+    """
     if right.shape[1] < left.shape[0]:
-        return _stopped(right.T, left.T, high).T
+        return _in_float32(kernel, right.T, left.T, high, *periods).T
     rows = left.shape[0]
     a, b = _array(left, np.float32), _array(right, np.float32)
     a = np.concatenate([a, np.zeros((-rows % ROWS, a.shape[1]), np.float32)])
     out = np.zeros((a.shape[0], b.shape[1]), np.float32)
     depth, width = b.shape
-    zero = np.float32(0)
-    to = Sum(zero, zero, np.float32(-high - 1), zero, np.float32(high), zero, zero)
+    zero, codes = np.float32(0), 2 * (high + 1)
+    to = Sum(
+        np.float32(codes), zero, np.float32(-high - 1), zero, np.float32(high), zero,
+        np.float32(1 / codes),
+    )  # fmt: skip
 
     def run(first: int, last: int) -> None:
         ends = (first * ROWS, last * ROWS)
-        compiled.sum_stopped(a.ravel(), b.ravel(), out, *ends, depth, width, 1, depth + 1, to)
+        kernel(a.ravel(), b.ravel(), out, *ends, depth, width, *periods, to)
 
     shared(a.shape[0] // ROWS, a.shape[0] * depth * width, run)
     return torch.from_numpy(out[:rows]).double()
@@ -238,13 +255,15 @@ def _bound(left: Tensor, right: Tensor, mantissa_bits: int = 1000) -> float:
 def _fits_float32(left: Tensor, right: Tensor, accumulator: Accumulator, bound: float) -> bool:
     """Whether float32 gives the same: its sums are exact, or far from ties where they are not."""
     element = accumulator.element
-    if accumulator.chunk != 1 or element.mantissa_bits >= 23 or not math.isfinite(bound):
+    if element.mantissa_bits >= 23 or not math.isfinite(bound):
         return False
     if element.overflow == "saturate":
         return False
     if _is_whole(left) and _is_whole(right):
-        largest = left.abs().amax().item() * right.abs().amax().item()
+        largest = left.abs().amax().item() * right.abs().amax().item() * accumulator.chunk
         return bound < EXACT or (element.max < EXACT / 2 and largest < EXACT / 2)
+    if accumulator.chunk != 1:
+        return False
     product = _digits(left) + _digits(right)
     own = element.mantissa_bits + 1
     in_range = element.exponent_bits <= 8 and bound < 2.0**100

@@ -143,8 +143,62 @@ def _written(out, i, start, before, rows, count):
             out[i + r, u64(start) + j] = before[r, j]
 
 
+@inlined
+def _left(k, period):
+    """Products from k to the end of a period, that at k included."""
+    return period - k % period
+
+
+def _one_product(add):
+    """Four rows of sums with the product at k added by a function."""
+
+    @numba.njit(inline="always", error_model="numpy")
+    def step(left, right, sums, i, k, start, depth, width, count, to):
+        a0, a1 = left[i * depth + k], left[(i + 1) * depth + k]
+        a2, a3 = left[(i + 2) * depth + k], left[(i + 3) * depth + k]
+        base = u64(k * width + start)
+        for j in range(count):
+            b = right[base + j]
+            sums[0, j] = add(a0, b, sums[0, j], to)
+            sums[1, j] = add(a1, b, sums[1, j], to)
+            sums[2, j] = add(a2, b, sums[2, j], to)
+            sums[3, j] = add(a3, b, sums[3, j], to)
+
+    return step
+
+
+def _two_products(added):
+    """Four rows of sums with the products at k and k + 1 added: they are kept half as often."""
+
+    @numba.njit(inline="always", error_model="numpy")
+    def step(left, right, sums, i, k, start, depth, width, count):
+        a0, a1 = left[i * depth + k], left[(i + 1) * depth + k]
+        a2, a3 = left[(i + 2) * depth + k], left[(i + 3) * depth + k]
+        c0, c1 = left[i * depth + k + 1], left[(i + 1) * depth + k + 1]
+        c2, c3 = left[(i + 2) * depth + k + 1], left[(i + 3) * depth + k + 1]
+        base = u64(k * width + start)
+        after = base + u64(width)
+        for j in range(count):
+            b, d = right[base + j], right[after + j]
+            sums[0, j] = added(c0, d, added(a0, b, sums[0, j]))
+            sums[1, j] = added(c1, d, added(a1, b, sums[1, j]))
+            sums[2, j] = added(c2, d, added(a2, b, sums[2, j]))
+            sums[3, j] = added(c3, d, added(a3, b, sums[3, j]))
+
+    return step
+
+
+def _plainly(added):
+    @inlined
+    def add(a, b, total, to):
+        return added(a, b, total)
+
+    return add
+
+
 def _four_rows(one, added, real):
     """Rows first to last, in fours, of sums that `one` rounds after every `chunk` products."""
+    rounded, plain, pair = _one_product(one), _one_product(_plainly(added)), _two_products(added)
 
     @numba.njit(inline="always", error_model="numpy")
     def run(left, right, out, first, last, depth, width, chunk, every, to):
@@ -153,25 +207,18 @@ def _four_rows(one, added, real):
             count = u64(min(COLUMNS, width - start))
             for i in range(first, last, ROWS):
                 before[:] = f32(0)
-                for k in range(depth):
-                    a0, a1 = left[i * depth + k], left[(i + 1) * depth + k]
-                    a2, a3 = left[(i + 2) * depth + k], left[(i + 3) * depth + k]
-                    base = u64(k * width + start)
+                k = 0
+                while k < depth:
+                    end = k + min(chunk - k % chunk, every - k % every, depth - k) - 1
+                    while k + 1 < end:
+                        pair(left, right, sums, i, k, start, depth, width, count)
+                        k += 2
                     if (k + 1) % chunk == 0 or k + 1 == depth:
-                        for j in range(count):
-                            b = right[base + j]
-                            sums[0, j] = one(a0, b, sums[0, j], to)
-                            sums[1, j] = one(a1, b, sums[1, j], to)
-                            sums[2, j] = one(a2, b, sums[2, j], to)
-                            sums[3, j] = one(a3, b, sums[3, j], to)
+                        rounded(left, right, sums, i, k, start, depth, width, count, to)
                     else:
-                        for j in range(count):
-                            b = right[base + j]
-                            sums[0, j] = added(a0, b, sums[0, j])
-                            sums[1, j] = added(a1, b, sums[1, j])
-                            sums[2, j] = added(a2, b, sums[2, j])
-                            sums[3, j] = added(a3, b, sums[3, j])
-                    if (k + 1) % every == 0 or k + 1 == depth:
+                        plain(left, right, sums, i, k, start, depth, width, count, to)
+                    k += 1
+                    if k % every == 0 or k == depth:
                         _spilled(sums, before, ROWS, count)
                 _written(out, i, start, before, ROWS, count)
 
@@ -245,6 +292,22 @@ _rows_stopped = _four_rows(_stopped, _added32, np.float32)
 def sum_stopped(left, right, out, first, last, depth, width, chunk, every, to):
     """Sums of integers within 24 bits that stop at `to.lowest` and `to.top`."""
     _rows_stopped(left, right, out, first, last, depth, width, chunk, every, to)
+
+
+@inlined
+def _turned(a, b, total, to):
+    """The sum in two's complement; `to.scale` are its codes."""
+    s = _added32(a, b, total)
+    return s - np.floor((s - to.lowest) * to.small) * to.scale
+
+
+_rows_turned = _four_rows(_turned, _added32, np.float32)
+
+
+@compiled
+def sum_turned(left, right, out, first, last, depth, width, chunk, every, to):
+    """Sums of integers within 24 bits that wrap from `to.lowest` on after every chunk."""
+    _rows_turned(left, right, out, first, last, depth, width, chunk, every, to)
 
 
 @inlined

@@ -72,7 +72,7 @@ def scratch_of(kernels: Sequence[Kernel], device: Device, slack_cycles: float) -
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Staging:
-    """What one operation stages in the arena."""
+    """Staging of one operation in the arena."""
 
     held_bytes: float = 0.0
     early: bool = False
@@ -91,7 +91,7 @@ def _runs(kernel: Kernel, system: System) -> list[Schedule]:
 
 
 def _staging(run: Schedule, system: System, slack_cycles: float) -> _Staging:
-    """What an operation stages, with so many cycles of the one before to do it in.
+    """Staging of an operation, with so many cycles of the one before to do it in.
 
     All weights are held where they can be staged before; else slices of output channels in two
     buffers: what can be staged before, then what can while a slice is computed. Weights that are
