@@ -17,7 +17,7 @@ def follow_rates(content: Content) -> None:
     Those that the similar device has for the elements are scaled, the slower ones for them
     alike; an element that it has none for gets a copy of its first ones.
     """
-    instructions = content["cpu"]["instructions"]
+    instructions, done = content["cpu"]["instructions"], list[Content]()
     for unit in content["units"]:
         cycles = _base(unit["count"]) * _base(unit["clock"])
         for rate in unit["rates"]:
@@ -34,6 +34,12 @@ def follow_rates(content: Content) -> None:
                              "accumulator": rate["accumulator"]}  # fmt: skip
                 alike[0].pop("clock", None)
                 instructions += alike
+            if all(any(one is known for known in done) for one in alike):
+                # The vector unit's rate is that of instructions which the matrix unit has set.
+                fastest = max(one["macs"] * _clocks(one, unit) for one in alike)
+                rate["value"] = float(f"{rate['value'] * fastest / macs:.{DIGITS}g}")
+                continue
+            done += alike
             factor = macs / max(one["macs"] * _clocks(one, unit) for one in alike)
             for one in alike:
                 one["macs"] = float(f"{one['macs'] * factor:.{DIGITS}g}")

@@ -11,7 +11,7 @@ from hwmodels.validation import Entry
 
 Size = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NARROW_SUMS = ("int16",)
+NARROW_SUMS = ("int16", "int16:saturate")
 """Accumulators that only kernels made for them use: sums of ordinary weights would overflow."""
 Algorithm = Literal["direct", "im2col", "winograd"]
 """Ways to convolve: maps as they lie, a matrix of all windows, 3 x 3 kernels in F(2 x 2)."""

@@ -24,6 +24,10 @@ from hwmodels.estimators.gpu.kernel_correction import (
 )
 from hwmodels.work.kernel import Kernel
 
+LEAST_WIDTH = 0.8
+"""Share of the interval that samples leave: kernels of one family differ by as much, whatever
+their size (`studies/cpu_latency`)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Correction:
@@ -52,8 +56,8 @@ def corrections(
         for place, mean, width in zip(places, posterior.mean, posterior.width, strict=True):
             found[place] = Correction(
                 factor=float(np.exp(mean)),
-                low=float(constants.low ** (-width * scale)),
-                high=float(constants.high ** (width * scale)),
+                low=float(constants.low ** -max(width * scale, LEAST_WIDTH)),
+                high=float(constants.high ** max(width * scale, LEAST_WIDTH)),
             )
     return found
 

@@ -37,6 +37,8 @@ PRIOR_SD: Mapping[str, float] = {
 }  # fmt: skip
 """Standard deviations of log factors: how far figures and libraries may be off. The call of a
 convolution, which chooses among kernels and layouts, takes ten times that of a sum."""
+KNOWN_SHARE = 0.5
+"""Of these deviations where the constants hold another processor's factors already."""
 NOISE_SD = 0.12
 """Of log(measured / predicted) of a right model."""
 FLAT, MOST_STEPS = 1e-4, 60
@@ -78,7 +80,8 @@ def fitted_factors(
     )
     model = _Model.of(parts, len(measurements), constants.overlap)
     measured = np.log([one.median_us * 1e-6 for one in measurements])
-    spread = np.array([PRIOR_SD[key[0]] for key in model.keys])
+    known = KNOWN_SHARE if constants.factors else 1.0
+    spread = known * np.array([PRIOR_SD[key[0]] for key in model.keys])
 
     def deviations(logs: Floats) -> Floats:
         missed = (measured - np.log(model.seconds(np.exp(logs)))) / NOISE_SD

@@ -21,6 +21,8 @@ from hwmodels.work.kernel import Kernel
 from hwmodels.work.loops import ConvolutionLoops, ProductLoops
 
 BYTE = 8
+FLOATS_ONLY = ("onnxruntime-cpu",)
+"""Runtimes without 16-bit floats: where a network has some by default, they hold float32."""
 PREPACKING = ("onnxruntime-cpu",)
 """Runtimes that bring constant weights into the layout of their kernels once, when they load."""
 
@@ -95,7 +97,8 @@ def staging(kernel: Kernel, processor: Processor, loops: ProductLoops) -> tuple[
         assert stored is not None, "kernels that multiply have both formats"
         wide = ENCODINGS[element].bits / BYTE if element in ENCODINGS else 4.0
         constant = is_weight and kernel.weight_is_cold
-        if stored.element.bits != wide * BYTE and kernel.lookup is None:
+        floats = processor.runtime in FLOATS_ONLY and stored.element.kind == "float"
+        if stored.element.bits != wide * BYTE and kernel.lookup is None and not floats:
             # Weights are widened on their way into registers, activations once.
             instructions += count * (UNPACK if stored.element.bits < BYTE else CONVERT)
             bytes_ += 0.0 if constant else 2 * count * wide
