@@ -11,9 +11,11 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from dse.errors import RunError
 from dse.evaluate.quality import Quality
 from dse.explore.loop import identity
 from dse.explore.manifest import described
+from dse.explore.measure.on_hardware import on_all_hardware
 from dse.explore.measure.records import (
     MEASUREMENT,
     REPORT_ATTRIBUTE,
@@ -25,11 +27,14 @@ from dse.explore.measure.records import (
 )
 from dse.explore.problem.design import Design, open_design
 from dse.explore.problem.feasible import check_front, check_measured, satisfied
+from dse.explore.problem.hardware import Grid, grid_of
 from dse.explore.problem.records import Record
 from dse.explore.problem.selection import contenders, front_indices
 from dse.explore.restore import check_model, study_to_read
 from dse.explore.run import Overrides, SearchResult, default_folder, overridden
 from dse.explore.scores import REFERENCE
+from dse.explore.shadow_prices import hardware_answer
+from dse.explore.solve.surrogate import Surrogate
 from dse.explore.study.outside import ATTRIBUTE, corrected, outside_measurements
 from dse.explore.study.storage import translated
 from dse.explore.study.study import distributions, locked, open_study, trial_point
@@ -38,7 +43,8 @@ from dse.files import write_atomically, writing
 from dse.run.files import SENSITIVITY, STATE
 from dse.run.folder import open_folder
 from dse.run.read import read_manifest, read_space
-from dse.run.write import write_manifest
+from dse.run.write import write_hardware, write_manifest
+from dse.sensitivity.table import Sensitivity
 from dse.space.load import space_yaml
 from dse.space.relocate import relocated
 from dse.space.schema import Space
@@ -89,6 +95,10 @@ def reprice(
         with locked(out), translated(str(out)):
             same = not (overrides.targets or overrides.settings)
             records = _taken_over(design, old, out, same_targets=same)
+            grid = _grid(design, run)
+            if grid is not None:
+                study = open_study(out, design.objectives.names)
+                records = on_all_hardware(design, study, grid)
     chosen = front_indices(
         records, design.objectives, feasible=satisfied(design.constraints, records)
     )
@@ -98,6 +108,9 @@ def reprice(
         with writing(out / name):
             _copy(run / name, out / name)
     write_tables(out, design, records, front, metric=manifest.metric)
+    if grid is not None and front:
+        scored = _surrogates(design, run)
+        write_hardware(out, hardware_answer(design, grid, scored, records, front))
     kept = {name: getattr(manifest, name) for name in KEPT}
     facts = {
         "origin": str(run),
@@ -108,6 +121,24 @@ def reprice(
     check_measured(design.constraints, records)
     check_front(front, records, design.objectives.costs)
     return SearchResult(folder=out, front=front)
+
+
+def _grid(design: Design, run: Path) -> Grid | None:
+    """The hardware points under the new limits, by the old run's scores; None where none vary."""
+    return None if design.varied is None else grid_of(design, _surrogates(design, run))
+
+
+def _surrogates(design: Design, run: Path) -> tuple[Surrogate, ...]:
+    """Losses of every choice alone, as the old run scored them.
+
+    Raises:
+        RunError: the old run has not got that far, or scored another problem.
+    """
+    path = run / SENSITIVITY
+    try:
+        return design.losses(Sensitivity.read(path))
+    except FileNotFoundError:
+        raise RunError(f"{path}: no such file; the run has not got that far") from None
 
 
 def unreported(run: Path) -> int:

@@ -180,6 +180,7 @@ def test_measurements_hold_under_another_limit_of_area(folder: Path, tmp_path: P
     found = reprice(folder, overrides=limit, out=tmp_path / "small")
     assert found.front
     assert all(record.costs["area_mm2"] <= area * 1.001 for record in found.front)
+    assert read_run(tmp_path / "small").hardware is not None
 
 
 def test_hardware_that_runs_some_choices_is_on_the_front_with_these_alone() -> None:

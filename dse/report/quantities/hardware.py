@@ -41,7 +41,8 @@ def effort_text(run: SearchRun) -> str:
     """`40 assignments`, or `32 assignments on 108 chips`: what was measured, and where priced."""
     if run.hardware is None:
         return f"{len(run.points)} assignments"
-    return f"{run.hardware.measured} assignments on {run.hardware.priced} chips"
+    chips = "1 chip" if run.hardware.priced == 1 else f"{run.hardware.priced} chips"
+    return f"{run.hardware.measured} assignments on {chips}"
 
 
 def _alone(tail: list[str], name: str, names: list[str], length: int) -> bool:
