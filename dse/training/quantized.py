@@ -288,11 +288,11 @@ def _output(y: Tensor, call: Call) -> Tensor:
 
 
 def _is_weight(x: object) -> bool:
-    """Whether a factor is a parameter, or a view of one."""
+    """Whether a factor is a parameter (or a tensor in its place), or a view of one."""
     if not isinstance(x, Tensor) or x.dim() != 2:
         return False
     base = x._base if x._base is not None else x
-    return isinstance(base, nn.Parameter)
+    return isinstance(base, nn.Parameter) or (base.is_leaf and base.requires_grad)
 
 
 def _sums(formats: SiteFormats, pass_: str) -> Matmul:

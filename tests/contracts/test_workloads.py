@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint, EntryPoints
+
 import pytest
 import torch
 
-from dse.training.workloads.catalogue import WORKLOADS, workload
+from dse.errors import MethodError
+from dse.training.workloads.catalogue import GROUP, WORKLOADS, workload
+from dse.training.workloads.digits import Digits
 from dse.training.workloads.workload import Workload, outputs_loss
+from hwmodels import plugins
 
 
 @pytest.fixture(scope="module", params=WORKLOADS)
@@ -50,3 +55,16 @@ def test_drawing_a_model_leaves_the_programs_random_numbers_alone(found: Workloa
     torch.manual_seed(7)
     found.model(0)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_an_installed_package_brings_a_workload(monkeypatch: pytest.MonkeyPatch) -> None:
+    registered = EntryPoint(name="mine", value=f"{__name__}:mine", group=GROUP)
+
+    def entry_points(**wanted: str) -> EntryPoints:
+        return EntryPoints([registered]).select(**wanted)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(plugins, "entry_points", entry_points)
+    monkeypatch.setattr(EntryPoint, "load", lambda _: lambda: Digits(name="mine"))
+    assert workload("mine").name == "mine"
+    with pytest.raises(MethodError, match="did you mean 'mine'"):
+        workload("mines")

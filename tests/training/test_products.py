@@ -71,6 +71,7 @@ def test_exact_products_are_torchs_and_their_gradients_finite_differences(name: 
     def run(*given: Tensor) -> Tensor:
         pairs = zip(module.named_parameters(), given[len(inputs) :], strict=True)
         changed = {f"model.{key}": value for (key, _), value in pairs}
+        assert wrapped.sites
         return torch.func.functional_call(wrapped, changed, given[: len(inputs)])
 
     assert torch.autograd.gradcheck(run, (*inputs, *parameters))
