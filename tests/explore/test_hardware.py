@@ -14,6 +14,8 @@ from rich.console import Console
 from dse.errors import InfeasibleError, SpaceError
 from dse.evaluate.varied_costs import VariedCosts
 from dse.explore import Overrides, run_search
+from dse.explore.loop import run
+from dse.explore.measure.session import prepare
 from dse.explore.problem.design import open_design
 from dse.explore.problem.hardware import grid_of
 from dse.explore.reprice import reprice
@@ -22,7 +24,7 @@ from dse.explore.solve.surrogate import Surrogate
 from dse.report.console import print_front
 from dse.report.html import write_report
 from dse.run.read import read_run
-from dse.space.load import validated
+from dse.space.load import load_space, validated
 from dse.space.schema import Space
 from hwmodels.devices.vary import DeviceFile
 from hwmodels.estimators.array.process import device_area_mm2
@@ -51,9 +53,6 @@ def _space(**changes: object) -> Space:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "codesign"
-    from dse.explore.loop import run  # noqa: PLC0415
-    from dse.explore.measure.session import prepare  # noqa: PLC0415
-
     run(prepare(_space(), origin="x.yaml", folder=Path()), out)
     return out
 
@@ -115,27 +114,27 @@ def test_a_point_names_its_hardware_wherever_it_is_named(folder: Path) -> None:
     listed = {one["trial"]: one for one in json.loads((folder / "front.json").read_text())}
     assert listed[chosen["trial"]]["hardware"] == chosen["hardware"]
     assert "hardware" not in " ".join(pd.read_csv(folder / "choices.csv").columns)
-    run = read_run(folder)
-    assert run.manifest.hardware is not None
-    assert run.manifest.hardware.size == 4
+    found = read_run(folder)
+    assert found.manifest.hardware is not None
+    assert found.manifest.hardware.size == 4
 
 
 def test_costs_are_those_of_the_recommended_hardware(folder: Path) -> None:
-    run = read_run(folder)
-    assert run.recommended is not None
-    chosen = run.choices[run.recommended.trial]
+    found = read_run(folder)
+    assert found.recommended is not None
+    chosen = found.choices[found.recommended.trial]
     total = sum(
         cost.latency_s
-        for cost in run.costs
+        for cost in found.costs
         if cost.choice == (chosen.get(cost.variable) or "fixed")
     )
-    assert total == pytest.approx(run.recommended.columns["latency_s"], rel=0.02)
+    assert total == pytest.approx(found.recommended.columns["latency_s"], rel=0.02)
 
 
 def test_shadow_prices_are_differences_to_solutions_of_the_neighbours(folder: Path) -> None:
-    run = read_run(folder)
-    assert run.hardware is not None
-    prices = {one.parameter: one for one in run.hardware.shadow_prices}
+    found = read_run(folder)
+    assert found.hardware is not None
+    prices = {one.parameter: one for one in found.hardware.shadow_prices}
     assert set(prices) == {ROWS, CAPACITY}
     for price in prices.values():
         for change in price.changes:
@@ -145,7 +144,7 @@ def test_shadow_prices_are_differences_to_solutions_of_the_neighbours(folder: Pa
         assert latency.at == "quality_loss"
         assert 0.1 < latency.ratio < 10
     file = DeviceFile("edge-array")
-    before, after = run.hardware.recommended, prices[CAPACITY].after
+    before, after = found.hardware.recommended, prices[CAPACITY].after
     own = device_area_mm2(file.varied({ROWS: int(before[ROWS]), CAPACITY: before[CAPACITY]}))
     other = device_area_mm2(file.varied({ROWS: int(before[ROWS]), CAPACITY: after}))
     assert own is not None
@@ -268,3 +267,24 @@ def test_an_area_without_a_figure_behind_it_is_no_objective() -> None:
         open_design(space, origin="x.yaml", folder=Path())
     with pytest.raises(SpaceError, match=r"objectives.2: area_mm2 is the same for every"):
         open_design(_space(hardware=None), origin="x.yaml", folder=Path())
+
+
+def test_the_question_of_the_readme_is_answered_on_a_few_chips(tmp_path: Path) -> None:
+    space = load_space("spaces/codesign.yaml")
+    assert space.hardware is not None
+    few = space.model_copy(
+        update={
+            "hardware": space.hardware.model_copy(update={"points": 4}),
+            "data": space.data.model_copy(
+                update={"calibration": 16, "search": 16, "report": 16, "batch": 16}
+            ),
+            "search": space.search.model_copy(update={"trials": 7}),
+        }
+    )
+    run(prepare(few, origin="spaces/codesign.yaml", folder=Path("spaces")), tmp_path / "few")
+    found = read_run(tmp_path / "few")
+    assert found.hardware is not None
+    assert (found.hardware.priced, found.hardware.size) == (4, 96)
+    assert set(found.hardware.recommended) == set(space.hardware.variables)
+    assert all(point.columns["area_mm2"] <= 1 for point in found.front)
+    assert {one.parameter for one in found.hardware.shadow_prices} <= set(space.hardware.variables)
