@@ -52,6 +52,16 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
             "--dim",
             "batch=1",
         ],
+        [
+            "predict",
+            "zoo:fashion-resnet",
+            "--device",
+            "h100-sxm",
+            "--training",
+            "fp8_current",
+            "--dim",
+            "batch=1",
+        ],
     ],
     ids=lambda arguments: arguments[0],
 )
