@@ -243,7 +243,9 @@ class _Reading:
                     f"expected {', '.join(self.links)}"
                 )
         dims = self.found.operational_array.dimensions
-        per = [dim for dim in dims if dim not in memory.served_dimensions]
+        # Main memory is one, whatever it says (`ascend_like.yaml` leaves two dimensions out).
+        main = name == list(self.found.memories)[-1]
+        per = [dim for dim in dims if not main and dim not in memory.served_dimensions]
         # Reads and writes share one bandwidth here: that of all ports together.
         bits = sum(port.bandwidth_max for port in memory.ports)
         width = max(port.bandwidth_max for port in memory.ports)

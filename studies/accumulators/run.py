@@ -5,7 +5,7 @@ Usage: python -m studies.accumulators.run [--losses] [MODEL ...]
 Adds the lines that are missing to `results/MODEL.csv`: loss against full precision with its
 standard error, energy and area of the format's multiply-accumulate over int8's with int32 (of a
 unit of 16 lanes, and of one lane with an accumulator of its own, as in a systolic array), and the
-time of an emulated batch over the plain forward of it (minima of alternating runs, one thread;
+processor time of an emulated batch over the plain forward (minima of alternating runs, one thread;
 left out with `--losses`). Remove a file to measure it again.
 """
 
@@ -95,9 +95,9 @@ def _ratio(run, feeds, bound: Mapping[str, Quantize]) -> float:
     with torch.inference_mode():
         for _ in range(ROUNDS):
             for what, quantizers in (("plain", {}), ("emulated", bound)):
-                began = time.perf_counter()
+                began = time.process_time()
                 run(feeds, quantizers)
-                least[what] = min(least[what], time.perf_counter() - began)
+                least[what] = min(least[what], time.process_time() - began)
     return least["emulated"] / least["plain"]
 
 

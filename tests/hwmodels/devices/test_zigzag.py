@@ -164,6 +164,15 @@ def test_of_a_key_that_stands_twice_the_last_counts_as_in_zigzags_reader(tmp_pat
     assert read(tmp_path, twice).memories[-1].capacity_bytes.value == 2
 
 
+def test_main_memory_is_one_whatever_it_serves(tmp_path: Path) -> None:
+    """ZigZag's `ascend_like.yaml` leaves two dimensions out, and prices one memory."""
+    apart = SMALL.replace(
+        "served_dimensions: [D1, D2]\noperational", "served_dimensions: [D1]\noperational"
+    )
+    assert apart != SMALL
+    assert read(tmp_path, apart).memories[0].per == ()
+
+
 def test_a_device_without_an_array_is_no_accelerator() -> None:
     with pytest.raises(DeviceError, match=r"h100-sxm: only devices with an `array`"):
         zigzag_text(load_device("h100-sxm"))
