@@ -37,8 +37,13 @@ PRIOR_SD: Mapping[str, float] = {
 }  # fmt: skip
 """Standard deviations of log factors: how far figures and libraries may be off. The call of a
 convolution, which chooses among kernels and layouts, takes ten times that of a sum."""
-KNOWN_SHARE = 0.5
-"""Of these deviations where the constants hold another processor's factors already."""
+ADAPTED_SD: Mapping[str, float] = {
+    "compute": 0.1, "pack": 0.1, "memory": 0.15, "call": 0.15, "fork": 0.3,
+}  # fmt: skip
+"""The same where the constants hold another processor's factors already: libraries are the same
+code there, an element's rate may be off for all of them alike (`ELEMENT_SD`), and what is left of
+a family the process corrects by its size. Wider ones follow few operators too far."""
+ELEMENT_SD = 0.5
 NOISE_SD = 0.12
 """Of log(measured / predicted) of a right model."""
 FLAT, MOST_STEPS = 1e-4, 60
@@ -78,10 +83,9 @@ def fitted_factors(
             _parts(index, one, plain, constants) for index, one in enumerate(measurements)
         )
     )
-    model = _Model.of(parts, len(measurements), constants.overlap)
+    model = _Model.of(parts, len(measurements), constants)
     measured = np.log([one.median_us * 1e-6 for one in measurements])
-    known = KNOWN_SHARE if constants.factors else 1.0
-    spread = known * np.array([PRIOR_SD[key[0]] for key in model.keys])
+    spread = np.array([_prior_sd(key, adapts=bool(constants.factors)) for key in model.keys])
 
     def deviations(logs: Floats) -> Floats:
         missed = (measured - np.log(model.seconds(np.exp(logs)))) / NOISE_SD
@@ -106,6 +110,17 @@ def fitted_factors(
         for key, log in zip(model.keys, found.x, strict=True)
     ]
     return tuple(one for one in factors if abs(one.factor - 1) > NOTHING)
+
+
+def _prior_sd(key: Key, *, adapts: bool) -> float:
+    if key[0] == "compute" and not key[2]:
+        return ELEMENT_SD
+    return (ADAPTED_SD if adapts else PRIOR_SD)[key[0]]
+
+
+def _compute_keys(part: _Part, constants: Constants) -> list[Key]:
+    own = part.key("compute")
+    return [("compute", "", "", part.element), own] if constants.factors else [own]
 
 
 def _parts(index: int, one: Measurement, device: Device, constants: Constants) -> list[_Part]:
@@ -149,10 +164,10 @@ class _Model:
     """Shape (kernels, levels, factors that are multiplied)."""
 
     @classmethod
-    def of(cls, parts: Sequence[_Part], count: int, overlap: float) -> _Model:
+    def of(cls, parts: Sequence[_Part], count: int, constants: Constants) -> _Model:
         """The arrays of all kernels."""
         by_term: dict[Term, list[list[Key]]] = {
-            "compute": [[part.key("compute")] for part in parts],
+            "compute": [_compute_keys(part, constants) for part in parts],
             "pack": [[part.key("pack")] for part in parts],
             "call": [[part.key("call")] for part in parts],
             "fork": [[("fork", part.processor.runtime, "", "")] for part in parts],
@@ -184,7 +199,7 @@ class _Model:
             keys=keys,
             operators=np.array([part.operator for part in parts]),
             count=count,
-            overlap=overlap,
+            overlap=constants.overlap,
             core_s=scaled("core_s", shares),
             prepared_s=scaled("prepared_s", 1 / np.array(threads)),
             packed_s=scaled("packed_s", 1 / np.array(threads)),

@@ -12,6 +12,8 @@ from hwmodels.estimators.cpu.constants import CONSTANTS, Constants
 from hwmodels.work.kernel import Kernel
 from hwmodels.work.lookup import NARROW_SUMS
 
+SAME_LIBRARIES = {"torch-eager": "torch-cpu", "torch-compile": "torch-cpu"}
+"""Runtimes that call another one's kernels on a processor."""
 OWN = "cores"
 """Entry of `Memory.per` of a level that every core has one of."""
 
@@ -62,6 +64,7 @@ class Processor:
     @classmethod
     def of(cls, device: Device, runtime: str, constants: Constants = CONSTANTS) -> Processor:
         """The processor of a device file (`hwmodels.devices.check` has looked at it)."""
+        runtime = SAME_LIBRARIES.get(runtime, runtime)
         cpu = device.cpu
         assert cpu is not None, "a device of kind `cpu` has the section"
         factors = (*constants.factors, *cpu.fitted)

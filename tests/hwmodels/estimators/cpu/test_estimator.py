@@ -15,6 +15,7 @@ from hwmodels.errors import WorkError
 from hwmodels.estimators.cpu.constants import CONSTANTS, Constants
 from hwmodels.estimators.cpu.demand import timing_of
 from hwmodels.estimators.cpu.estimator import CpuEstimator
+from hwmodels.estimators.cpu.fitting import fitted_factors
 from hwmodels.estimators.cpu.lookup import lookup_macs_per_s
 from hwmodels.estimators.cpu.memory import memory_s
 from hwmodels.estimators.cpu.processor import Processor
@@ -276,6 +277,32 @@ def test_a_fitted_factor_changes_the_term_that_it_names() -> None:
     slower = replace(ZEN4, cpu=replace(ZEN4.cpu, fitted=fitted))
     assert cost(kernel, slower).latency_s > 1.5 * cost(kernel).latency_s
     assert cost(moved(1000), slower) == cost(moved(1000))
+
+
+def test_a_fit_finds_the_factor_that_times_were_made_with() -> None:
+    """Products three times slower than predicted, in one element alone."""
+    sides = [(m, k, n) for m in (64, 256, 512) for k in (256, 1024) for n in (512, 1024)]
+    timed = [
+        Measurement(op="gemm", sizes=(("K", k), ("M", m), ("N", n)), dtype=dtype,
+                    runtime="torch-cpu",
+                    median_us=1e6 * slower * cost(product(m, n, k, dtype)).latency_s)
+        for m, k, n in sides
+        for dtype, slower in (("fp32", 3.0), ("bf16", 1.0))
+    ]  # fmt: skip
+    factors = fitted_factors(timed, ZEN4, CONSTANTS)
+    assert ZEN4.cpu is not None
+    fitted = replace(ZEN4, cpu=replace(ZEN4.cpu, fitted=factors))
+    for m, k, n in sides:
+        before, after = (cost(product(m, n, k), one).latency_s for one in (ZEN4, fitted))
+        assert after == pytest.approx(3 * before, rel=0.2)
+        before, after = (cost(product(m, n, k, "bf16"), one).latency_s for one in (ZEN4, fitted))
+        assert after == pytest.approx(before, rel=0.2)
+
+
+def test_eager_torch_on_a_processor_is_the_runtime_of_processors() -> None:
+    kernel = product(128, 768, 768)
+    (eager,) = CpuEstimator().estimate([kernel], ZEN4, load_runtime("torch-eager"))
+    assert eager == cost(kernel)
 
 
 def test_shipped_factors_are_of_known_terms_and_runtimes() -> None:
