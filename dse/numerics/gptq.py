@@ -20,6 +20,9 @@ DAMPING = 0.01
 BLOCK = 128
 """Columns whose errors reach the rest of the matrix together (section 3, "lazy batch-updates")."""
 
+FEW_BITS = 8
+"""Integers of at most so many bits have codes and products with scales that float32 holds."""
+
 
 def gptq(
     weight: Tensor,
@@ -57,8 +60,7 @@ def gptq(
         for column in range(start, stop):
             current = left[..., column].to(weight.dtype)
             here = _at(state, column, quantizer)
-            near = neighbours(current.reshape(-1, 1), quantizer, axes=(1,), state=here)
-            down, up = (side.reshape(-1, outputs) for side in (near.down, near.up))
+            down, up = (side.reshape(-1, outputs) for side in _sides(current, quantizer, here))
             value = torch.where(up - current < current - down, up, down)
             values[..., column] = value
             row = factor[:, column, column:stop]
@@ -101,6 +103,21 @@ def _factor(hessian: Tensor, damping: float) -> Tensor:
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
     factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
     return factor
+
+
+def _sides(column: Tensor, quantizer: Quantizer, state: QuantizerState) -> tuple[Tensor, Tensor]:
+    """The grid values below and above the weights of a column, one a row."""
+    format, weights = quantizer.format, column.reshape(-1, 1)
+    plain = format.element.kind == "int" and state.tensor_scale is None and state.offsets is None
+    if not plain or state.scales is None or format.element.bits > FEW_BITS:
+        near = neighbours(weights, quantizer, axes=(1,), state=state)
+        return near.down, near.up
+    # Integers need no search, which takes most of the time of a column.
+    shift = 0.0 if state.zero_points is None else state.zero_points
+    lowest, highest = format.element.min - shift, format.element.max - shift
+    steps = torch.where(state.scales > 0, weights / state.scales, 0.0).floor()
+    sides = [(steps + up).clamp(min=lowest, max=highest) * state.scales for up in (0, 1)]
+    return sides[0], sides[1]
 
 
 def _at(state: QuantizerState, column: int, quantizer: Quantizer) -> QuantizerState:

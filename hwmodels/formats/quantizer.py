@@ -39,7 +39,10 @@ LEARNED_ROUNDINGS: tuple[Rounding, ...] = ("gptq", "discquant")
 """Roundings that are chosen with calibration data; what they chose is a state."""
 RANDOM_ROUNDINGS: tuple[Rounding, ...] = ("stochastic", "stochastic_equal", "random_directed")
 COARSE_BITS = 4
-"""Integer weights of at most so many bits need searched ranges and corrected means; measured in
+"""Integer weights of at most so many bits need searched ranges; measured in
+`studies/weight_methods`."""
+CORRECTED_BITS = 8
+"""Integer weights of at most so many bits need corrected means; measured in
 `studies/weight_methods`."""
 HISTORY = 16
 """Steps that delayed scaling remembers (Transformer Engine's usual `amax_history_len`)."""
@@ -276,18 +279,20 @@ class Quantizer:
     def settled(self, *, weight: bool) -> Quantizer:
         """The quantizer with every `auto` replaced by what suits its place.
 
-        Integer weights of at most `COARSE_BITS` take ranges of least output error and corrected
-        means. Fitted scales have the least error of values, which is llama.cpp's choice without
-        data. Tapered elements take the root mean square, everything else the largest magnitude.
+        Integer weights of at most `COARSE_BITS` take ranges of least output error, of at most
+        `CORRECTED_BITS` corrected means. Fitted scales have the least error of values, which is
+        llama.cpp's choice without data. Tapered elements take the root mean square, everything
+        else the largest magnitude.
         """
-        coarse = weight and self.format.element.kind == "int" and self.format.scale is not None
-        coarse = coarse and not self.is_fitted
-        coarse = coarse and self.format.element.bits <= COARSE_BITS
+        scaled = self.format.element.kind == "int" and self.format.scale is not None
+        bits = self.format.element.bits if scaled and not self.is_fitted else math.inf
         statistic, correction = self.statistic, self.correction
         if statistic == "auto":
+            coarse = weight and bits <= COARSE_BITS
             statistic = "output_mse" if coarse else self.plain_statistic
         if correction == "auto":
-            correction = "bias_corrected" if coarse else "uncorrected"
+            corrected = weight and bits <= CORRECTED_BITS
+            correction = "bias_corrected" if corrected else "uncorrected"
         if (statistic, correction) == (self.statistic, self.correction):
             return self
         return replace(self, statistic=statistic, correction=correction)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dse.execute.operators.window import window
+from dse.execute.operators.window import Window, window
 from dse.graph.ir.graph import Graph, Node
 from dse.graph.ir.operators import RECURRENT
 
@@ -94,10 +94,13 @@ class Product:
         """Output channels of all groups."""
         return math.prod(self.weight_shape) // self.depth
 
-    def rows(self, x: Tensor) -> Tensor:
-        """The activation as (groups, rows, depth)."""
+    def rows(self, x: Tensor, *, most: int | None = None) -> Tensor:
+        """The activation as (groups, rows, depth).
+
+        Of a convolution over more than `most` places of windows, those of a coarser lattice.
+        """
         if self.is_convolution:
-            return self._patches(x)
+            return self._patches(x, most)
         if self.of_hidden:
             directions = 2 if self.node.attributes.get("layout") else 1
             return x.movedim(directions, 0).reshape(self.groups, -1, self.depth)
@@ -136,7 +139,7 @@ class Product:
     def _is_transposed(self) -> bool:
         return bool(self.node.attributes.get("transB"))
 
-    def _patches(self, x: Tensor) -> Tensor:
+    def _patches(self, x: Tensor, most: int | None) -> Tensor:
         if x.dim() == 3:  # one axis is two, the first of them trivial
             x = x[:, :, None]
         given, rank = self.node.attributes, len(self.weight_shape) - 2
@@ -145,15 +148,49 @@ class Product:
             strides=_integers(given, "strides"), dilations=_integers(given, "dilations"),
             pads=_integers(given, "pads"), auto_pad=str(given.get("auto_pad", "NOTSET")),
         )  # fmt: skip
-        lead = (1,) * (2 - rank)
+        padded = functional.pad(x, frame.torch_pads)
+        if most is None:
+            return self._windows(padded, frame, 1)
+        places = math.prod(_places(padded, frame))
+        step = max(int((len(x) * places / most) ** (1 / rank)), 1)
+        # Each part of the samples on a lattice of its own, so that borders have their share.
+        parts = enumerate(torch.tensor_split(padded, min(step, len(x))))
+        rows = [self._windows(_from(part, frame, step, n), frame, step) for n, part in parts]
+        return torch.cat(rows, dim=1)
+
+    def _windows(self, padded: Tensor, frame: Window, step: int) -> Tensor:
+        """(groups, rows, depth) of every `step`-th window along each axis."""
+        lead = (1,) * (2 - len(frame.kernel))
         patches = functional.unfold(
-            functional.pad(x, frame.torch_pads),
+            padded,
             (*lead, *frame.kernel),
             dilation=(*lead, *frame.dilations),
-            stride=(*lead, *frame.strides),
+            stride=(*lead, *(step * stride for stride in frame.strides)),
         )
-        split = patches.reshape(len(x), self.groups, self.depth, -1)
+        split = patches.reshape(len(padded), self.groups, self.depth, -1)
         return split.permute(1, 0, 3, 2).reshape(self.groups, -1, self.depth)
+
+
+def _places(padded: Tensor, frame: Window) -> list[int]:
+    """Places of windows along each axis."""
+    sizes = padded.shape[-len(frame.kernel) :]
+    return [
+        (size - span) // stride + 1
+        for size, span, stride in zip(sizes, frame.extent, frame.strides, strict=True)
+    ]
+
+
+def _from(padded: Tensor, frame: Window, step: int, number: int) -> Tensor:
+    """The input from the first window of the lattice with a number on."""
+    rank = len(frame.kernel)
+    for axis, (count, stride) in enumerate(
+        zip(_places(padded, frame), frame.strides, strict=True)
+    ):
+        # Another order along each axis, so that numbers meet in many ways.
+        start = min((number * (axis + 1) + axis) % step, count - 1) * stride
+        dim = padded.dim() - rank + axis
+        padded = padded.narrow(dim, start, padded.shape[dim] - start)
+    return padded
 
 
 def products_of(graph: Graph, weights: Mapping[str, Sequence[int]]) -> dict[str, Product]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from dse.errors import AssignmentError, DseError
 from dse.execute.program.program import Program
 from dse.execute.quantizers import bound
+from dse.execute.weights import moments
 from dse.execute.weights.calibrate import Calibration
 from dse.execute.weights.learn import WeightStates
 from dse.execute.weights.moments import observe_moments
@@ -131,13 +132,13 @@ def test_corrected_outputs_have_the_mean_of_full_precision(name, key, network, s
     assert (without - reference).abs().max() > 1e-2
 
 
-def test_coarse_weights_are_corrected_unasked_where_there_is_a_bias(network, sites, feeds):
+def test_narrow_integers_are_corrected_unasked_where_there_is_a_bias(network, sites, feeds):
     assignment = Assignment.of(dict.fromkeys(WEIGHTS, quantizer("int4_channel")))
     found = bound(assignment, sites, EMPTY, states_of(network, sites, feeds))
     assert sorted(found) == ["conv/in1", "conv/in2", "gemm/in1", "gemm/in2", "matmul/in1"]
     asked = Assignment.of({"matmul/in1": quantizer("int4_channel:bias_corrected")})
     assert "matmul/out0" in bound(asked, sites, EMPTY, states_of(network, sites, feeds))
-    for name in ("int4_channel:uncorrected", "int8_channel", "mxfp4"):
+    for name in ("int8_channel:uncorrected", "int16_channel", "mxfp4"):
         wide = Assignment.of(dict.fromkeys(WEIGHTS, quantizer(name)))
         assert sorted(bound(wide, sites, EMPTY, states_of(network, sites, feeds))) == list(WEIGHTS)
 
@@ -320,3 +321,35 @@ def test_matrices_that_multiply_one_value_share_their_second_level(
     assert levels == [pytest.approx(float(large.abs().max()) / (6 * 448))] * 2
     again = weights.state("first/in1", quantizer(name))
     assert again is states[0], "equal states are one object, as quantizers are compared by them"
+
+
+@pytest.mark.parametrize("key", ["conv/in1"])
+def test_windows_of_a_coarser_lattice_are_some_of_all(key, network, sites, feeds):
+    """Each is one of the windows, and borders are among them."""
+    weight = network.constant(sites[key].value)
+    product = products_of(network.graph, {key: weight.shape})[key]
+    every = product.rows(feeds[0]["x"])
+    assert torch.equal(product.rows(feeds[0]["x"], most=every.shape[1]), every)
+    some = product.rows(feeds[0]["x"], most=every.shape[1] // 4)
+    assert every.shape[1] // 16 <= some.shape[1] <= every.shape[1] // 2
+    known = {tuple(row) for row in every[0].tolist()}
+    assert {tuple(row) for row in some[0].tolist()} <= known
+
+
+def test_moments_of_some_windows_are_near_those_of_all(network, sites, monkeypatch):
+    weight = network.constant(sites["conv/in1"].value)
+    product = products_of(network.graph, {"conv/in1": weight.shape})["conv/in1"]
+    generator = torch.Generator().manual_seed(0)
+    mixed = torch.randn(4, 4, generator=generator)
+    x = torch.einsum("nchw,cd->ndhw", torch.randn(2048, 4, 9, 8, generator=generator), mixed) + 1
+    found = {}
+    for elements in (1 << 24, 1 << 17):
+        monkeypatch.setattr(moments, "ELEMENTS", elements)
+        second = frozenset([product.operand])
+        found[elements], _ = observe_moments(network, [{"x": x}], [product], second=second)
+    few, every = (found[elements][product.operand] for elements in (1 << 17, 1 << 24))
+    assert few.macs < every.macs / 2
+    torch.testing.assert_close(few.mean, every.mean)
+    torch.testing.assert_close(few.largest, every.largest)
+    wanted = every.second(centred=True)
+    assert (few.second(centred=True) - wanted).norm() / wanted.norm() < 0.15
