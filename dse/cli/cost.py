@@ -352,6 +352,7 @@ def legal(
     dim: Dim = None,
     tensor_parallel: Gpus = 1,
     set: Set = None,
+    sweep: Sweep = None,
     json: JsonFlag = False,
 ) -> None:
     """Formats that run natively on a device, and why others do not."""
@@ -362,19 +363,23 @@ def legal(
     from hwmodels.formats.catalog import SCHEMES  # noqa: PLC0415
 
     screen: Screen = context.obj
-    varied = variation(set)
+    varied = variation(set, sweep)
     dims = parsed(dim or ())
     graph = open_model(model, ranks=ranks_in(dims), served=PAST in dims).graph
+    varied.check_keys([device])
+    variants = list(varied.platforms(device, runtime))
     found = predictions(
         graph,
-        varied.fixed_platforms([device], runtime),
+        [one.platform for one in variants],
         () if assignment else ("bf16", *SCHEMES),
         usage=Usage(dims=bound(graph, dims, likely=True), gpus=tensor_parallel),
         assignment=load_assignment(assignment, graph) if assignment else None,
     )
     for remark in () if json else (*varied.remarks([device]), *found[0].remarks):
         screen.remark(remark)
-    screen.table(_legality(found), as_json=json)
+    each = len(found) // len(variants)
+    settings = [tuple(one.settings.values()) for one in variants for _ in range(each)]
+    screen.table(_legality(found, tuple(varied.swept), settings), as_json=json)
 
 
 COMMANDS = (predict, legal)
@@ -431,15 +436,23 @@ def _shown(cost: CostEstimate, columns: Sequence[str]) -> tuple[Value, ...]:
     return tuple(given.get(name) or getattr(cost, name) for name in columns)
 
 
-def _legality(found: tuple[Prediction, ...]) -> Rows:
-    """Regions that hold something to choose, by status, and the first reason of each scheme."""
+def _legality(
+    found: tuple[Prediction, ...], keys: tuple[str, ...], settings: Sequence[tuple[str, ...]]
+) -> Rows:
+    """Regions that hold something to choose, by status, and the first reason of each scheme.
+
+    Args:
+        found: A prediction a row.
+        keys: Figures that are swept.
+        settings: Their values, a row each.
+    """
     rows: list[tuple[Value, ...]] = []
-    for one in found:
+    for one, values in zip(found, settings, strict=True):
         counts = Counter(cost.status for _, cost in one.cost.parts)
         reasons = dict.fromkeys(cost.note for _, cost in one.cost.parts if cost.note)
         regions = ", ".join(f"{count} {status}" for status, count in counts.most_common())
-        rows.append((one.format, one.cost.status, regions, "; ".join(reasons)))
-    return Rows(columns=("format", "status", "regions", "why"), rows=tuple(rows))
+        rows.append((*values, one.format, one.cost.status, regions, "; ".join(reasons)))
+    return Rows(columns=(*keys, "format", "status", "regions", "why"), rows=tuple(rows))
 
 
 def _record(one: Prediction, faster: Speedup) -> dict[str, object]:

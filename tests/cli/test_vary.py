@@ -158,6 +158,19 @@ def test_a_format_that_is_taken_out_of_a_unit_is_not_legal_there(dse: Dse) -> No
     assert after["w8a8_fp8"] == "native"
 
 
+def test_legality_is_swept_value_by_value(dse: Dse) -> None:
+    key = "units.tensor_core.rates.int8.elements"
+    rows = json.loads(
+        dse(
+            "legal", *NETWORK, "--device", "l4:free", "--json", "--sweep", f"{key}=[int8],[int4]"
+        ).out
+    )
+    assert {row[key]: row["status"] for row in rows if row["format"] == "w8a8_int8_static"} == {
+        "[int8]": "native",
+        "[int4]": "upcast",
+    }
+
+
 def test_a_search_prices_the_varied_device_and_says_so(dse: Dse, tmp_path: Path) -> None:
     slow, fast = tmp_path / "slow", tmp_path / "fast"
     out = dse("search", NETWORK[0], "--data", NETWORK[0], "--target", "edge-npu:free", "--trials",
