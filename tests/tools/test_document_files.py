@@ -15,6 +15,7 @@ import pytest
 
 from dse.errors import SpaceError
 from dse.space import schema as space_schema
+from dse.training import method
 from hwmodels.devices import device, npu, quantity, spatial
 from hwmodels.runtimes import quantisation, runtime
 from hwmodels.validation import INLINE, Entry
@@ -22,7 +23,7 @@ from hwmodels.yaml_file import parse_yaml, read_yaml
 from tools.document_files import DOCUMENT, texts
 from tools.file_schema import KINDS, ROOT, FileKind, Node
 
-MODULES = (device, npu, quantity, spatial, quantisation, runtime)
+MODULES = (device, npu, quantity, spatial, quantisation, runtime, method)
 KIND = {kind.name: kind for kind in KINDS}
 SPACES = sorted((ROOT / "studies").glob("**/spaces/*.yaml"))
 FILES = [(kind, path) for kind in KINDS for path in kind.files]
