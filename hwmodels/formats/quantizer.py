@@ -43,7 +43,7 @@ COARSE_BITS = 4
 `studies/weight_methods`."""
 CORRECTED_BITS = 8
 """Integer weights of at most so many bits need corrected means; measured in
-`studies/weight_methods`."""
+`studies/vision_recipes`."""
 HISTORY = 16
 """Steps that delayed scaling remembers (Transformer Engine's usual `amax_history_len`)."""
 
