@@ -1,20 +1,11 @@
-"""The place of compiled kernels between processes.
-
-numba notices that a file has changed, but not that a file it takes functions from has. Kernels
-take theirs from several, so their cache lives in a folder named after all of them: an upgrade or
-an edit never meets machine code of older sources.
-"""
+"""The place of this folder's compiled kernels between processes."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-import numba
+from hwmodels.kernel_cache import kernel_cache as cache_of
 
 _SOURCES = (
     "numba/accumulation.py", "numba/bits.py", "numba/clipping.py", "numba/columns.py",
@@ -23,25 +14,6 @@ _SOURCES = (
 )  # fmt: skip
 
 
-@contextmanager
-def kernel_cache() -> Iterator[None]:
-    """Kernels that are defined inside keep their machine code in this version's folder.
-
-    `NUMBA_CACHE_DIR` says where such folders go; without it, the user's cache folder.
-    """
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(_folder(before))
-    try:
-        yield
-    finally:
-        numba.config.CACHE_DIR = before
-
-
-@cache
-def _folder(configured: str) -> Path:
-    digest = hashlib.sha256()
-    for name in _SOURCES:
-        digest.update((Path(__file__).parents[1] / name).read_bytes())
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    root = Path(configured) if configured else home / "dse"
-    return root / f"kernels-{digest.hexdigest()[:12]}"
+def kernel_cache() -> AbstractContextManager[None]:
+    """Kernels that are defined inside keep their machine code in this version's folder."""
+    return cache_of(*(Path(__file__).parents[1] / name for name in _SOURCES))

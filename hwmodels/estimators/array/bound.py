@@ -1,134 +1,203 @@
-"""The least that the open cuts of a partial mapping can cost.
+"""The goal of a mapping, and the least goal of mappings that share their outer levels, compiled.
 
-At each open cut a tensor crosses at least once, and again for each count above the open cuts of a
-loop that it does not depend on, unless those counts are its stationary run and the level holds
-all that is below them: open loops can at best be stationary too. At the multipliers, whose order
-of loops reuses one tensor only, the best single order is a second bound; the larger of the two
-holds.
+At each open cut a tensor crosses at least once, and again for each count above of a loop that it
+does not depend on, unless those counts are its stationary run and the level holds all that is
+below them: open loops can at best be stationary too. At the multipliers, whose order of loops
+reuses one tensor only, the best single order is a second bound; the larger of the two holds.
 """
+
+# Kernels take everything by position, since numba reads them, not mypy.
+# ruff: noqa: PLR0917
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, misc, no-any-return"
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from hwmodels.estimators.array.mapping import Partial, below
-from hwmodels.estimators.array.nest import Floats
-from hwmodels.estimators.array.traffic import MULTIPLIER, ORDERS, REUSE_INDICES, Placed
-from hwmodels.tensors import TENSORS
+from hwmodels.estimators.array.compiled import compiled, inlined
+from hwmodels.estimators.array.crossing import (
+    INPUT,
+    ORDERS,
+    OUTPUT,
+    WEIGHT,
+    can_hold,
+    cross,
+    crossing,
+    place_below,
+    prepare,
+    relevant,
+    reuse,
+    start,
+    take_runs,
+)
+from hwmodels.estimators.array.cycles import computing, elapsed, steps_of
+
+LATENCY, ENERGY, EDP = 0, 1, 2
+"""Goals."""
+SINGLE = 1e-6
+"""Weight of energy where latency is the goal, and the other way round: ties."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Share:
-    """Energy and bytes by level of one tensor at one cut: of the first crossing, of each more."""
-
-    first_j: float
-    again_j: float
-    first_bytes: Floats
-    again_bytes: Floats
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rest:
-    """Least costs of cuts that are open."""
-
-    placed: Placed
-    shares: dict[int, tuple[Share, ...]]
-    """Cut -> tensors, in the order of `TENSORS`."""
-    multiplier_j: float
-    multiplier_bytes: Floats
-    """Of the best single order at the multipliers, each."""
-
-    @classmethod
-    def of_nest(cls, placed: Placed) -> Rest:
-        """The rests of a placed nest."""
-        inner = placed.unrolling.tile[None, :]
-        whole = below(placed, Partial.start(placed), MULTIPLIER, inner, ORDERS)
-        cuts = range(MULTIPLIER, len(placed.hierarchy.stages) - 1)
-        return cls(
-            placed=placed,
-            shares={cut: _shares(placed, cut) for cut in cuts},
-            multiplier_j=float(whole.energy_j.min()),
-            multiplier_bytes=whole.level_bytes.min(axis=0),
-        )
-
-    def of(self, partial: Partial, cut: int) -> tuple[Floats, Floats]:
-        """Least energy (n,) and bytes by level (n, levels) below a cut that is decided."""
-        energy = np.zeros(len(partial.counts))
-        moved = np.zeros_like(partial.level_bytes)
-        if cut == MULTIPLIER:
-            return energy, moved
-        for open_cut in range(cut):
-            more_j, more_bytes = self._at(open_cut, self._again(partial, open_cut))
-            energy = energy + more_j
-            moved = moved + more_bytes
-        last_j, last_bytes = self._at(MULTIPLIER, self._again(partial, MULTIPLIER))
-        return (
-            energy + np.maximum(last_j, self.multiplier_j),
-            moved + np.maximum(last_bytes, self.multiplier_bytes),
-        )
-
-    def _again(self, partial: Partial, open_cut: int) -> list[Floats]:
-        """Crossings of each tensor after its first one at an open cut, at least; (n,) each.
-
-        A stationary run above goes on below only if the cut's level can hold what the tensor has
-        above it: otherwise some loop in between replaces the tensor.
-        """
-        found = []
-        for place, tensor in enumerate(TENSORS):
-            counts = partial.counts[:, REUSE_INDICES[tensor]].prod(axis=1)
-            if tensor == "output" and open_cut == MULTIPLIER and self.placed.accumulates:
-                inside = partial.tile / self.placed.unrolling.tile
-                found.append(counts * inside[:, REUSE_INDICES[tensor]].prod(axis=1) - 1)
-                continue
-            held = self.placed.can_hold(tensor, open_cut, partial.tile, partial.counts)
-            found.append(counts / np.where(held, partial.runs[:, place], 1.0) - 1)
-        return found
-
-    def _at(self, cut: int, again: list[Floats]) -> tuple[Floats, Floats]:
-        shares = self.shares[cut]
-        energy = sum(
-            (one.first_j + one.again_j * more for one, more in zip(shares, again, strict=True)),
-            start=np.zeros_like(again[0]),
-        )
-        moved = sum(
-            (
-                one.first_bytes + one.again_bytes * more[:, None]
-                for one, more in zip(shares, again, strict=True)
-            ),
-            start=np.zeros((len(again[0]), len(shares[0].first_bytes))),
-        )
-        return energy, moved
+@compiled
+def find_rest(shape, costs, states, work, rest):
+    """The least that each cut can cost, into `rest`; works in two of the states."""
+    outer, state = states[0], states[1]
+    clear(shape, rest)
+    for index in range(shape.stages - 1, -1, -1):
+        cut = index - 1
+        for loop in range(8):
+            state.tile[loop] = shape.unrolled[loop] if cut < 0 else shape.whole[loop]
+        for tensor in range(3):
+            if shape.upper[index, tensor] >= 0:
+                for visits in range(1, 3):
+                    cross_alone(shape, costs, tensor, cut, visits, state, work, rest)
+    find_multiplier(shape, costs, cut, outer, state, work, rest)
+    for index in range(1, shape.stages):
+        rest.first_j[index] += rest.first_j[index - 1]
+        for level in range(shape.levels):
+            rest.first[index, level] += rest.first[index - 1, level]
 
 
-def _shares(placed: Placed, cut: int) -> tuple[Share, ...]:
-    """Costs of one crossing of each tensor, and of one more, from tilings with one tile."""
-    tile = placed.unrolling.tile[None, :] if cut == MULTIPLIER else placed.sizes[None, :]
-    once = np.ones((1, len(placed.sizes)))
-    levels = placed.hierarchy.levels
-    found = []
-    for tensor in TENSORS:
-        costs = []
-        for visits in (1.0, 2.0):
-            counts = once.copy()
-            counts[0, REUSE_INDICES[tensor][0]] = visits
-            crossings = placed.crossings(cut, tile, counts, np.ones((1, len(TENSORS))))
-            energy, moved = 0.0, np.zeros(len(levels))
-            for one in crossings:
-                if one.tensor != tensor:
-                    continue
-                level = levels[one.level]
-                energy += float(one.read[0] * level.read_j + one.written[0] * level.write_j)
-                moved[one.level] += float(one.read[0] + one.written[0])
-            costs.append((energy, moved))
-        (first_j, first), (second_j, second) = costs
-        found.append(
-            Share(
-                first_j=first_j,
-                again_j=second_j - first_j,
-                first_bytes=first,
-                again_bytes=second - first,
+@inlined
+def clear(shape, rest):
+    """No first crossings."""
+    rest.last_j = 0.0
+    for level in range(shape.levels):
+        rest.last[level] = 0.0
+    for index in range(shape.stages):
+        rest.first_j[index] = 0.0
+        for level in range(shape.levels):
+            rest.first[index, level] = 0.0
+
+
+@compiled
+def find_multiplier(shape, costs, cut, outer, state, work, rest):
+    """The least that the best single order at the multipliers, which are the cut, takes."""
+    start(shape, outer)
+    place_below(shape, outer, shape.unrolled, 0, state, work)
+    prepare(shape, cut, state, work)
+    rest.multiplier_j = np.inf
+    for order in range(6):
+        take_runs(outer, ORDERS[order], work)
+        cross(shape, costs, cut, outer, state, work)
+        rest.multiplier_j = min(rest.multiplier_j, state.energy)
+        for level in range(shape.levels):
+            least = rest.multiplier[level] if order else np.inf
+            rest.multiplier[level] = min(least, state.moved[level])
+
+
+@compiled
+def cross_alone(shape, costs, tensor, cut, visits, state, work, rest):
+    """Takes the first crossing of a tensor, or by how much a second one is more, into `rest`."""
+    for loop in range(8):
+        state.counts[loop] = 1.0
+    state.counts[2 if tensor == INPUT else (1 if tensor == WEIGHT else 3)] = visits
+    prepare(shape, cut, state, work)
+    crossing(shape, tensor, cut, 1.0 * visits, 1.0 * visits, work)
+    index, above, moved = cut + 1, shape.upper[cut + 1, tensor], work.moved
+    outside, inside = moved[0] + moved[1], 0.0
+    joules = moved[0] * costs.read_j[above] + moved[1] * costs.write_j[above]
+    here = 0
+    if cut >= 0:
+        here, inside = shape.path[cut, tensor], moved[2] + moved[3]
+        joules += moved[2] * costs.read_j[here] + moved[3] * costs.write_j[here]
+    if visits == 2:
+        rest.again_j[index, tensor] += joules
+        rest.above[index, tensor] += outside
+        rest.here[index, tensor] += inside
+        return
+    rest.again_j[index, tensor] = -joules
+    rest.above[index, tensor] = -outside
+    rest.here[index, tensor] = -inside
+    if cut < 0:
+        rest.last_j += joules
+        rest.last[above] += outside
+    else:
+        rest.first_j[index] += joules
+        rest.first[index, above] += outside
+        rest.first[index, here] += inside
+
+
+@compiled
+def hope_for_holds(cut, work):
+    """As if levels below open cuts could hold whatever a tensor has above them."""
+    for index in range(cut + 1):
+        for tensor in range(3):
+            work.holds[index, tensor] = True
+
+
+@compiled
+def find_holds(shape, costs, cut, state, work):
+    """Whether levels below open cuts can hold what a tensor has above them."""
+    for index in range(cut + 1):
+        for tensor in range(3):
+            work.holds[index, tensor] = can_hold(
+                shape, costs.capacity, tensor, index - 1, state, work.share
             )
-        )
-    return tuple(found)
+
+
+@inlined
+def crossings_again(shape, index, tensor, state, work):
+    """Crossings of a tensor after its first one at cut `index` - 1, at least."""
+    more = work.reused[tensor]
+    if index == 0 and tensor == OUTPUT and shape.sums >= 0:
+        more *= reuse(OUTPUT, state.steps)
+    elif work.holds[index, tensor]:
+        more /= state.runs[tensor]
+    return more - 1
+
+
+@compiled
+def add_rest(shape, rest, cut, state, work):
+    """Joules that open cuts take at least; takes all bytes into `work.level`."""
+    level, last = work.level, work.cycles
+    if cut < 0:
+        for index in range(shape.levels):
+            level[index] = state.moved[index]
+        return 0.0
+    joules, last_j = rest.first_j[cut], rest.last_j
+    for index in range(shape.levels):
+        level[index] = state.moved[index] + rest.first[cut, index]
+        last[index] = rest.last[index]
+    for index in range(cut + 1):
+        for tensor in range(3):
+            above = shape.upper[index, tensor]
+            if above < 0:
+                continue
+            more = crossings_again(shape, index, tensor, state, work)
+            if index == 0:
+                last_j += rest.again_j[0, tensor] * more
+                last[above] += rest.above[0, tensor] * more
+            else:
+                joules += rest.again_j[index, tensor] * more
+                level[above] += rest.above[index, tensor] * more
+                level[shape.path[index - 1, tensor]] += rest.here[index, tensor] * more
+    for index in range(shape.levels):
+        level[index] += max(last[index], rest.multiplier[index])
+    return joules + max(last_j, rest.multiplier_j)
+
+
+@compiled
+def score(shape, costs, rest, cut, settled, state, work):
+    """The goal of a mapping, or its bound where inner cuts are open.
+
+    settled: whether the tiles of main memory are known for all tensors; without, it is a bound.
+    """
+    energy = state.energy + add_rest(shape, rest, cut, state, work)
+    folds = state.folds
+    if shape.stationary >= 0 and folds == 0:
+        folds = work.total * relevant(shape.stationary, state.steps)
+        if work.holds[0, shape.stationary]:
+            folds /= state.runs[shape.stationary]
+        folds = max(folds, 1.0)
+    steps = steps_of(shape, state)
+    busy = computing(shape, folds, steps) + state.exposed
+    for level in range(shape.levels):
+        work.cycles[level] = work.level[level] / costs.rate[level]
+    cycles = elapsed(shape, state, steps, folds, busy, work.cycles, settled)
+    energy += costs.base_j + costs.idle_j * cycles
+    if costs.goal == LATENCY:
+        return cycles * (1 + SINGLE * energy / (1 + energy))
+    if costs.goal == ENERGY:
+        return energy * (1 + SINGLE * cycles / (1 + cycles))
+    return energy * cycles if costs.has_energy else cycles

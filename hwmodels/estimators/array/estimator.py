@@ -16,12 +16,13 @@ from functools import lru_cache
 from hwmodels.devices.device import Device, DeviceKind, Rate
 from hwmodels.errors import WorkError
 from hwmodels.estimators.array.hierarchy import Hierarchy
-from hwmodels.estimators.array.nest import Nest, nests_of
+from hwmodels.estimators.array.nest import nests_of
 from hwmodels.estimators.array.process import multiply_j
 from hwmodels.estimators.array.schedule import Task, schedule
 from hwmodels.estimators.array.vector import (
     home_of,
     multiplied_by_vectors,
+    rate_of,
     vector_cost,
     vector_cycles,
 )
@@ -79,11 +80,8 @@ def _cost(kernel: Kernel, device: Device, hierarchy: Hierarchy) -> KernelCost:
         else vector_cost(kernel, device, hierarchy)
     )
     main = hierarchy.levels[-1]
-    idle, limit = device.power.idle_w.value, device.power.limit_w.value
-    busy_s = spatial.cycles / hierarchy.clock_hz
-    working_s = max(busy_s, spatial.energy_j / (limit - idle))
-    launch_s = device.launch_s.value
-    latency_s = launch_s + working_s
+    busy_s, launch_s = spatial.cycles / hierarchy.clock_hz, device.launch_s.value
+    latency_s, energy_j = launched(device, busy_s, spatial.energy_j)
     in_main = sum(
         one.read_bytes + one.write_bytes for one in spatial.traffic if one.level == main.name
     )
@@ -91,11 +89,18 @@ def _cost(kernel: Kernel, device: Device, hierarchy: Hierarchy) -> KernelCost:
         latency_s=latency_s,
         low_s=max(latency_s / FASTER, _light_s(kernel, device)),
         high_s=latency_s * SLOWER,
-        energy_j=idle * latency_s + spatial.energy_j,
+        energy_j=energy_j,
         traffic_bytes=max(in_main, float(kernel.weight_bytes if kernel.weight_is_cold else 0)),
         bound=_bound(kernel, spatial, launch_s, busy_s),
         spatial=spatial,
     )
+
+
+def launched(device: Device, busy_s: float, dynamic_j: float) -> tuple[float, float]:
+    """Seconds and joules of one launch that is busy for so long and takes so much energy."""
+    idle, limit = device.power.idle_w.value, device.power.limit_w.value
+    latency_s = device.launch_s.value + max(busy_s, dynamic_j / (limit - idle))
+    return latency_s, idle * latency_s + dynamic_j
 
 
 def _bound(kernel: Kernel, spatial: SpatialCost, launch_s: float, busy_s: float) -> Bound:
@@ -107,64 +112,92 @@ def _bound(kernel: Kernel, spatial: SpatialCost, launch_s: float, busy_s: float)
 
 
 def _contraction(kernel: Kernel, device: Device, hierarchy: Hierarchy) -> SpatialCost:
-    rate = _rate(kernel, device)
+    width = width_of(kernel, device, hierarchy)
+    if width is None:
+        return multiplied_by_vectors(kernel, device, hierarchy)
+    tasks = tasks_of(
+        kernel,
+        width,
+        warm_tensors(kernel, hierarchy),
+        mac_j=multiply_j(kernel, device),
+        idle_j=device.power.idle_w.value / hierarchy.clock_hz,
+    )
+    found = [schedule(hierarchy, task).cost for task in tasks]
+    if isinstance(kernel.loops, AttentionLoops):
+        found.append(softmax_cost(kernel, device, hierarchy))
+    total = SpatialCost.total(found)
+    assert total is not None
+    return total
+
+
+def width_of(kernel: Kernel, device: Device, hierarchy: Hierarchy) -> float | None:
+    """Products of a kernel a place and cycle; None where only the vector unit multiplies them.
+
+    Raises:
+        WorkError: Elements that no unit of the device multiplies.
+    """
+    rate = rate_of(kernel, device)
     if rate is None:
         raise WorkError(
             f"{device.name} has no unit that multiplies {kernel.weight_element} with "
             f"{kernel.input_element}; it has {', '.join(sorted(device.elements))}"
         )
     if rate not in device.unit("matrix").rates:
-        return multiplied_by_vectors(kernel, rate.ops_per_s.value, device, hierarchy)
-    width = rate.ops_per_s.value / _own_rate(device, hierarchy)
+        return None
+    return _width(rate, device, hierarchy)
+
+
+def tasks_of(
+    kernel: Kernel,
+    width: float,
+    warm: frozenset[TensorName],
+    *,
+    mac_j: float = 0.0,
+    idle_j: float = 0.0,
+) -> tuple[Task, ...]:
+    """Nests that an array works on for a kernel.
+
+    Args:
+        kernel: that multiplies.
+        width: as `width_of`.
+        warm: as `warm_tensors`.
+        mac_j: joules of one product.
+        idle_j: joules a cycle.
+    """
     attention = isinstance(kernel.loops, AttentionLoops)
-    warm = _warm(kernel, hierarchy)
-    nests = nests_of(kernel)
-    found = [
-        schedule(
-            hierarchy,
-            Task(
-                # Places that join for a wide element join their registers, too.
-                nest=replace(nest, register_bytes=nest.register_bytes * width),
-                resident=warm | (SCORES[place] if attention else frozenset()),
-                throughput=width * kernel.efficiency,
-                mac_j=multiply_j(kernel, device),
-                idle_j=device.power.idle_w.value / hierarchy.clock_hz,
-            ),
-        ).cost
-        for place, nest in enumerate(nests)
-    ]
-    if attention:
-        found.append(_softmax(nests[0], kernel, device, hierarchy))
-    total = SpatialCost.total(found)
-    assert total is not None
-    return total
+    return tuple(
+        Task(
+            # Places that join for a wide element join their registers, too.
+            nest=replace(nest, register_bytes=nest.register_bytes * width),
+            resident=warm | (SCORES[place] if attention else frozenset()),
+            throughput=width * kernel.efficiency,
+            mac_j=mac_j,
+            idle_j=idle_j,
+        )
+        for place, nest in enumerate(nests_of(kernel))
+    )
 
 
-def _rate(kernel: Kernel, device: Device) -> Rate | None:
-    """The rate into the kernel's accumulator, else the fastest."""
-    elements = (kernel.weight_element, kernel.input_element)
-    return device.rate(*elements, kernel.accumulator) or device.rate(*elements)
-
-
-def _own_rate(device: Device, hierarchy: Hierarchy) -> float:
-    """Operations a second of one element a place: the rate next to that of the array's shape.
+def _width(rate: Rate, device: Device, hierarchy: Hierarchy) -> float:
+    """Elements a place and cycle: a rate over that next to what the array's shape gives.
 
     Files round their rates; the ratio of two of them is exact.
     """
     peak = 2 * hierarchy.places * hierarchy.clock_hz
     rates = [rate.ops_per_s.value for rate in device.unit("matrix").rates]
-    return min(rates, key=lambda rate: abs(rate - peak))
+    return rate.ops_per_s.value / min(rates, key=lambda one: abs(one - peak))
 
 
-def _warm(kernel: Kernel, hierarchy: Hierarchy) -> frozenset[TensorName]:
+def warm_tensors(kernel: Kernel, hierarchy: Hierarchy) -> frozenset[TensorName]:
     """Tensors that come from and stay on chip between kernels."""
     if home_of(kernel, hierarchy) is hierarchy.levels[-1]:
         return frozenset()
     return frozenset({"input", "output"})
 
 
-def _softmax(scores: Nest, kernel: Kernel, device: Device, hierarchy: Hierarchy) -> SpatialCost:
+def softmax_cost(kernel: Kernel, device: Device, hierarchy: Hierarchy) -> SpatialCost:
     """The scores' way through the vector unit, between the two products of attention."""
+    scores = nests_of(kernel)[0]
     elements = scores.size("G") * scores.size("OX") * scores.size("K")
     cycles = vector_cycles(elements, kernel, device, hierarchy, "softmax")
     return SpatialCost(
@@ -179,6 +212,6 @@ def _softmax(scores: Nest, kernel: Kernel, device: Device, hierarchy: Hierarchy)
 def _light_s(kernel: Kernel, device: Device) -> float:
     """The least that physics allows: operations over the rate, cold bytes over the bandwidth."""
     cold = kernel.weight_bytes if kernel.weight_is_cold else 0
-    rate = _rate(kernel, device) if kernel.macs else None
+    rate = rate_of(kernel, device) if kernel.macs else None
     computing = 2 * kernel.macs / rate.ops_per_s.value if rate else 0.0
     return max(computing, cold / device.main_memory.bandwidth_bytes_per_s.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -102,6 +103,17 @@ class Hierarchy:
         for axis in self.axes:
             found *= axis.size
         return found
+
+    @cached_property
+    def layout(self) -> Hashable:
+        """All that mappings are made of: equal for hierarchies that differ in figures alone."""
+        levels = tuple(
+            (level.holds, level.per, level.double_buffered, level.word_bytes, level.run_lengths)
+            for level in self.levels
+        )
+        return (
+            self.axes, levels, self.movement, self.stationary, self.load_hidden, self.goal,
+        )  # fmt: skip
 
     @cached_property
     def stages(self) -> tuple[tuple[int, ...], ...]:

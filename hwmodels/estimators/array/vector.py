@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hwmodels.devices.device import Device
+from hwmodels.devices.device import Device, Rate
 from hwmodels.estimators.array.hierarchy import Hierarchy, Level
 from hwmodels.estimators.array.process import multiply_j
 from hwmodels.tensors import TensorName
@@ -29,16 +29,22 @@ def vector_cost(kernel: Kernel, device: Device, hierarchy: Hierarchy) -> Spatial
     return _moved(kernel, hierarchy, computing, 0.0)
 
 
-def multiplied_by_vectors(
-    kernel: Kernel, ops_per_s: float, device: Device, hierarchy: Hierarchy
-) -> SpatialCost:
+def multiplied_by_vectors(kernel: Kernel, device: Device, hierarchy: Hierarchy) -> SpatialCost:
     """The cost of a contraction in elements that only the vector unit multiplies.
 
     Every operand is read once: what the unit holds between operations is not modelled.
     """
-    computing = 2 * kernel.macs / ops_per_s * hierarchy.clock_hz / kernel.efficiency
+    rate = rate_of(kernel, device)
+    assert rate is not None
+    computing = 2 * kernel.macs / rate.ops_per_s.value * hierarchy.clock_hz / kernel.efficiency
     energy = kernel.macs * multiply_j(kernel, device)
     return _moved(kernel, hierarchy, computing, energy)
+
+
+def rate_of(kernel: Kernel, device: Device) -> Rate | None:
+    """The rate into the kernel's accumulator, else the fastest."""
+    elements = (kernel.weight_element, kernel.input_element)
+    return device.rate(*elements, kernel.accumulator) or device.rate(*elements)
 
 
 def _moved(

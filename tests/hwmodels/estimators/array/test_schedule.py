@@ -6,6 +6,7 @@ import itertools
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,9 +17,9 @@ from hwmodels.errors import WorkError
 from hwmodels.estimators.array.estimator import ArrayEstimator
 from hwmodels.estimators.array.hierarchy import Axis, Hierarchy
 from hwmodels.estimators.array.mapping import Mapping, decided
-from hwmodels.estimators.array.nest import Nest
+from hwmodels.estimators.array.nest import Floats, Nest
+from hwmodels.estimators.array.records import Effort
 from hwmodels.estimators.array.schedule import Task, schedule
-from hwmodels.estimators.array.search import search, tilings
 from hwmodels.estimators.array.timing import cycles_of
 from hwmodels.estimators.array.traffic import ORDERS, Order, Placed
 from hwmodels.estimators.array.unrolling import unrolling_of
@@ -82,21 +83,30 @@ def small() -> Hierarchy:
     )
 
 
+def all_tiles(placed: Placed) -> Floats:
+    """Every tile of powers of two of what is unrolled."""
+    steps = [
+        [tile * 2**power for power in range(int(math.log2(size / tile)) + 1)]
+        for size, tile in zip(placed.sizes, placed.unrolling.tile, strict=True)
+    ]
+    return np.array(list(itertools.product(*steps)))
+
+
 def every_mapping(placed: Placed) -> float:
-    """The least energy x cycles of all mappings on the grid, each looked at."""
-    near, far = tilings(placed, 0), tilings(placed, 1)
+    """The least energy x cycles of all mappings, each looked at; steps are powers of two."""
+    near, far = all_tiles(placed), all_tiles(placed)
     best = math.inf
     for outer, inner in itertools.product(far, near):
         if (inner > outer).any():
             continue
+        counts = [placed.sizes / outer, placed.sizes / inner]
+        if not placed.fits(1, outer[None, :], counts[0][None, :])[0]:
+            continue
+        if not placed.fits(0, inner[None, :], counts[1][None, :])[0]:
+            continue
         for orders in itertools.product(ORDERS, repeat=3):
             mapping = Mapping(tiles=(tuple(inner), tuple(outer)), orders=orders)
             found, _ = decided(placed, mapping)
-            counts = [placed.sizes / outer, placed.sizes / inner]
-            if not placed.fits(1, outer[None, :], counts[0][None, :])[0]:
-                continue
-            if not placed.fits(0, inner[None, :], counts[1][None, :])[0]:
-                continue
             best = min(best, float(found.energy_j[0] * cycles_of(placed, found)[0][0]))
     return best
 
@@ -114,6 +124,37 @@ def test_the_search_finds_the_best_of_all_mappings_or_says_its_gap(
     goal = found.energy_j * found.cycles
     assert best * (1 - 1e-9) <= goal <= best * (1 + found.gap) * (1 + 1e-9)
     assert goal <= best * 1.001  # so small a grid is looked at as a whole
+
+
+@few
+@given(
+    sizes=st.tuples(*[st.integers(1, size) for size in (2, 3, 40, 40, 12, 12, 3, 3)]),
+    windows=st.booleans(),
+    name=st.sampled_from(["eyeriss", "gemmini", "tpu-v1"]),
+    word=st.sampled_from([0.0, 16.0]),
+)
+def test_the_cost_of_the_mapping_found_is_that_of_the_definition(
+    sizes: tuple[int, ...], windows: bool, name: str, word: float
+) -> None:
+    hierarchy = Hierarchy.of(load_device(name))
+    levels = tuple(replace(level, word_bytes=word) for level in hierarchy.levels)
+    hierarchy = replace(hierarchy, levels=levels)
+    places = (sizes[4] + sizes[6] - 1, sizes[5] + sizes[7] - 1) if windows else (0, 0)
+    nest = Nest(sizes=sizes, in_size=places, input_bytes=0.5, partial_bytes=2.0)
+    found = schedule(hierarchy, Task(nest=nest, idle_j=1e-12))
+    partial, crossings = decided(found.placed, found.mapping)
+    cycles, compute = cycles_of(found.placed, partial)
+    assert found.cost.cycles == pytest.approx(float(cycles[0]))
+    assert found.cost.compute_cycles == pytest.approx(float(compute[0]))
+    assert found.cost.energy_j == pytest.approx(float(partial.energy_j[0]))
+    moved = {(one.level, one.tensor): 0.0 for one in found.cost.traffic}
+    for one in crossings:
+        key = hierarchy.levels[one.level].name, one.tensor
+        if one.read[0] or one.written[0]:
+            moved[key] += float(one.read[0] + one.written[0])
+    for traffic in found.cost.traffic:
+        total = traffic.read_bytes + traffic.write_bytes
+        assert total == pytest.approx(moved[traffic.level, traffic.tensor])
 
 
 def test_the_order_at_the_multipliers_keeps_one_tensor_in_place() -> None:
@@ -184,17 +225,18 @@ def test_any_loop_of_an_axis_may_fill_it_first() -> None:
     assert taken.cycles(nest) == 2 * 4 * 4 * 11
 
 
-def test_a_finer_grid_finds_tiles_that_a_coarse_one_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    hierarchy = Hierarchy.of(load_device("eyeriss"))
+def test_a_finer_grid_finds_tiles_that_a_coarse_one_lacks() -> None:
+    hierarchy = replace(Hierarchy.of(load_device("eyeriss")), goal="edp")
     nest = Nest(
         sizes=(1, 3, 512, 256, 28, 28, 3, 3), in_size=(28, 28),
         input_bytes=2, weight_bytes=2, output_bytes=2, partial_bytes=2, register_bytes=2,
     )  # fmt: skip
-    placed = Placed(hierarchy=hierarchy, nest=nest, unrolling=unrolling_of(hierarchy, nest))
-    found = search(placed, "edp", base_j=1e-12 * nest.macs)
-    monkeypatch.setattr("hwmodels.estimators.array.search.ZOOMS", 0)
-    coarse = search(placed, "edp", base_j=1e-12 * nest.macs)
-    assert found.goal < 0.9 * coarse.goal
+    goals = [
+        found.energy_j * found.cycles
+        for effort in (Effort(), Effort(zooms=0))
+        for found in [schedule(hierarchy, Task(nest=nest, mac_j=1e-12), effort=effort).cost]
+    ]
+    assert goals[0] < 0.95 * goals[1]
 
 
 @pytest.mark.parametrize(

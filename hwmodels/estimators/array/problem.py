@@ -1,0 +1,146 @@
+"""A placed nest as plain arrays: what compiled functions take.
+
+`Shape` is all that mappings are made of, `Figures` what their cost depends on besides: devices
+that differ in figures alone share a shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwmodels.devices.spatial import LOOPS
+from hwmodels.estimators.array.hierarchy import Hierarchy, Level
+from hwmodels.estimators.array.nest import RELEVANT, Floats
+from hwmodels.estimators.array.records import NOWHERE, SHAPE, Shape
+from hwmodels.estimators.array.traffic import MULTIPLIER, REUSE_INDICES, Placed
+from hwmodels.tensors import TENSORS
+
+Indices = NDArray[np.int64]
+
+
+class Figures(NamedTuple):
+    """Figures of the levels of n devices with one shape."""
+
+    capacity: Floats
+    """(n, levels) bytes of one instance."""
+    rate: Floats
+    """(n, levels) bytes a cycle of one instance."""
+    read_j: Floats
+    """(n, levels) joules a byte."""
+    write_j: Floats
+    base_j: Floats
+    """(n,) joules that every mapping takes."""
+    idle_j: Floats
+    """(n,) joules a cycle."""
+
+    @classmethod
+    def of(
+        cls,
+        hierarchies: Sequence[Hierarchy],
+        base_j: Sequence[float] | Floats,
+        idle_j: Sequence[float] | Floats,
+    ) -> Figures:
+        """Those of hierarchies that differ in figures alone."""
+        levels = [one.levels for one in hierarchies]
+        return cls(
+            capacity=_rows(levels, "capacity_bytes"),
+            rate=_rows(levels, "bytes_per_cycle"),
+            read_j=_rows(levels, "read_j"),
+            write_j=_rows(levels, "write_j"),
+            base_j=np.array(base_j, dtype=float),
+            idle_j=np.array(idle_j, dtype=float),
+        )
+
+    def taken(self, which: Indices) -> Figures:
+        """Those of some of the devices."""
+        return Figures(*(one[which] for one in self))
+
+
+def _rows(levels: Sequence[Sequence[Level]], name: str) -> Floats:
+    return np.array([[getattr(one, name) for one in each] for each in levels], dtype=float)
+
+
+def shape_of(placed: Placed) -> Shape:
+    """The shape of a placed nest."""
+    hierarchy, nest = placed.hierarchy, placed.nest
+    levels, stages = hierarchy.levels, hierarchy.stages
+    systolic = hierarchy.movement == "systolic"
+    sizes = [axis.size for axis in hierarchy.axes[:2]] if systolic else [0, 0]
+    added = (placed.sizes / placed.unrolling.tile)[REUSE_INDICES["output"]].prod()
+    fields = {
+        "levels": len(levels),
+        "stages": len(stages),
+        "real": nest.sizes,
+        "whole": placed.sizes,
+        "unrolled": placed.unrolling.tile,
+        "in_size": nest.in_size,
+        "stride": nest.stride,
+        "dilation": nest.dilation,
+        "taps": nest.taps,
+        "expansion": nest.expansion,
+        "each": [nest.element_bytes(tensor) for tensor in TENSORS],
+        "partial": nest.partial_bytes,
+        "register": nest.register_bytes,
+        "elements": [placed.elements[tensor] for tensor in TENSORS],
+        "path": [
+            [_index(placed.path[tensor].get(stage)) for tensor in TENSORS]
+            for stage in range(len(stages))
+        ],
+        "upper": [
+            [_index(placed.upper(tensor, cut)) for tensor in TENSORS]
+            for cut in range(MULTIPLIER, len(stages) - 1)
+        ],
+        "home": [placed.home(tensor) for tensor in TENSORS],
+        "resident": [tensor in placed.resident for tensor in TENSORS],
+        "spread": placed.spread,
+        "instances": placed.instances,
+        "copies": [
+            [spread[REUSE_INDICES[tensor]].prod() for tensor in TENSORS]
+            for spread in placed.spread
+        ],
+        "saved": [
+            [1 - placed.stored_share(tensor, level) for tensor in TENSORS]
+            for level in range(len(levels))
+        ],
+        "in_place": [bool(level.per) for level in levels],
+        "buffered": [[tensor in level.double_buffered for tensor in TENSORS] for level in levels],
+        "word": [level.word_bytes for level in levels],
+        "free": [_free(placed, stage) for stage in range(len(stages))],
+        "sums": min(placed.path["output"].values()) if placed.accumulates else NOWHERE,
+        "adds": added > 1,
+        "settled": placed.lowest_home_cut,
+        "stationary": TENSORS.index(hierarchy.stationary) if hierarchy.stationary else NOWHERE,
+        "load_hidden": hierarchy.load_hidden,
+        "rows": sizes[0],
+        "columns": sizes[1],
+        "throughput": placed.throughput,
+    }
+    found = np.zeros(1, dtype=SHAPE)
+    for name, value in fields.items():
+        whole = np.asarray(value)
+        room = found[name][0]
+        if whole.shape == np.shape(room):
+            found[name][0] = whole
+        else:  # fewer levels than there is room for
+            room[: len(whole)] = whole
+    return found
+
+
+def _index(level: int | None) -> int:
+    return NOWHERE if level is None else level
+
+
+def _free(placed: Placed, stage: int) -> list[bool]:
+    """Loops that a tensor of the stage or below depends on, and that are not all unrolled."""
+    hierarchy = placed.hierarchy
+    members = [index for one in hierarchy.stages[: stage + 1] for index in one]
+    held = {tensor for index in members for tensor in hierarchy.levels[index].holds}
+    return [
+        bool(placed.sizes[index] > placed.unrolling.tile[index])
+        and any(loop in RELEVANT[tensor] for tensor in held)
+        for index, loop in enumerate(LOOPS)
+    ]
