@@ -113,7 +113,8 @@ def _sides(column: Tensor, quantizer: Quantizer, state: QuantizerState) -> tuple
         near = neighbours(weights, quantizer, axes=(1,), state=state)
         return near.down, near.up
     # Integers need no search, which takes most of the time of a column.
-    shift = 0.0 if state.zero_points is None else state.zero_points
+    points = state.zero_points
+    shift = torch.zeros_like(state.scales) if points is None else points
     lowest, highest = format.element.min - shift, format.element.max - shift
     steps = torch.where(state.scales > 0, weights / state.scales, 0.0).floor()
     sides = [(steps + up).clamp(min=lowest, max=highest) * state.scales for up in (0, 1)]

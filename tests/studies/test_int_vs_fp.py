@@ -58,10 +58,9 @@ def test_what_is_called_reproduced_is_within_its_interval():
         assert mx["energy_low"] > 1 < mx["area"]
 
 
-def _rows(table: pd.DataFrame, column: str) -> dict[tuple[str, str], dict[str, Any]]:
+def _rows(table: pd.DataFrame, column: str) -> dict[tuple[str, str], dict[Any, Any]]:
     """The rows of a table by its network and another column."""
-    records: list[dict[str, Any]] = table.to_dict("records")
-    return {(row["model"], row[column]): row for row in records}
+    return {(row["model"], row[column]): row for row in table.to_dict("records")}
 
 
 def test_wider_elements_of_a_family_take_more():

@@ -100,8 +100,8 @@ def test_every_field_of_every_record_is_in_the_page() -> None:
             key = _key(record, field.name)
             assert key == INLINE or f"| `{key}` |" in pages[record.__name__]
     for model in space_schema.Section.__subclasses__():
-        for name, field in model.model_fields.items():
-            assert f"| `{field.alias or name}` |" in pages[model.__name__]
+        for name, known in model.model_fields.items():
+            assert f"| `{known.alias or name}` |" in pages[model.__name__]
 
 
 def _key(record: type, name: str) -> str:
