@@ -11,6 +11,7 @@ from dse.evaluate.chain import Chain
 from dse.evaluate.deployment import Deployment
 from dse.evaluate.phases import Exchange, exchange_of, growing_steps, phase_work, remarks_of
 from dse.evaluate.request import Request
+from dse.evaluate.room import lacking_room
 from dse.evaluate.tables import StoredTables, stored_tables
 from dse.graph.annotations import annotations_of
 from dse.graph.assignment_json import from_json
@@ -354,14 +355,17 @@ class _Calls:
         for index, (label, one) in enumerate(zip(chosen, stored, strict=True)):
             assignment = dict.fromkeys(copies, index)
             table, served = tables[one.formats]
+            cost = self.chain.by_region(table.total(assignment))
+            alone = served is None and deployment.gpus == 1  # serving counts its own memory
+            room = lacking_room(cost, device, label) if alone else ()
             yield Prediction(
                 device=device.name,
                 runtime=deployment.runtime.name,
                 format=label,
-                cost=self.chain.by_region(table.total(assignment)),
+                cost=cost,
                 native_share=table.native_share(assignment),
                 serving=served.total(assignment) if served else {},
-                remarks=(*remarks, *one.remarks),
+                remarks=(*remarks, *one.remarks, *room),
                 validated=bool(device.validated),
                 note=device.note,
                 area_mm2=device_area_mm2(device),
