@@ -28,6 +28,7 @@ from dse.execute.program.compiler import problems
 from dse.execute.program.program import WEIGHT_CACHE_BYTES, Program
 from dse.execute.weights.calibrate import observe
 from dse.execute.weights.learn import WeightStates
+from dse.execute.weights.product import products_of
 from dse.graph.ir.graph import Graph
 from dse.graph.ir.site import Site
 from dse.graph.patterns.analysis import Analysis
@@ -92,7 +93,10 @@ def build_evaluator(
     _remark_quantized(analysis)
     _remark_samples(graph, shapes)
     sizes = Sizes(calibration=data.calibration, search=data.search, report=data.report)
-    if needed and not any(uses_calibration(sites[key].role, each) for key, each in pairs):
+    biased = _biased(analysis, (sites[key] for key, _ in pairs))
+    if needed and not any(
+        uses_calibration(sites[key].role, each, has_bias=key in biased) for key, each in pairs
+    ):
         needed = replace(needed, calibration=0)
     data = _in_batches_of(graph, data, needed or sizes)
     if splits is None:
@@ -185,13 +189,32 @@ def _up_to(graph: Graph, values: tuple[str, ...], sites: Iterable[Site]) -> Grap
     return replace(graph, outputs=values, nodes=nodes if spare else graph.nodes)
 
 
-def uses_calibration(role: str, quantizer: Quantizer) -> bool:
-    """Whether a quantizer may look at calibration data."""
+def uses_calibration(role: str, quantizer: Quantizer, *, has_bias: bool) -> bool:
+    """Whether a quantizer may look at calibration data.
+
+    Args:
+        role: of the operand that it stands at.
+        quantizer: as asked for; what is left open is settled as it will be.
+        has_bias: whether a bias would take the shift of a corrected mean.
+    """
     if not ROLES[role].is_constant:
         return not quantizer.is_dynamic or bool(quantizer.transforms)
     settled = quantizer.settled(weight=role == "weight")
-    searched = settled.statistic == "output_mse" or settled.correction == "bias_corrected"
+    corrected = settled.correction == "bias_corrected"
+    corrected &= has_bias or quantizer.correction != "auto"
+    searched = settled.statistic == "output_mse" or corrected
     return quantizer.is_learned or searched or bool(quantizer.transforms)
+
+
+def _biased(analysis: Analysis, sites: Iterable[Site]) -> frozenset[str]:
+    """Sites of weights whose product has a bias."""
+    shapes = {
+        site.key: tuple(size for size in site.shape if isinstance(size, int))
+        for site in sites
+        if site.role == "weight"
+    }
+    found = products_of(analysis.flat.graph, shapes)
+    return frozenset(key for key, product in found.items() if product.has_bias)
 
 
 def _remark_samples(graph: Graph, shapes: Shapes) -> None:

@@ -120,23 +120,34 @@ def _own(state: QuantizerState) -> QuantizerState:
 
 
 def emulated_only(recipe: Recipe) -> list[str]:
-    """The quantizers of a recipe that no kernel of a runtime in the catalogue takes."""
-    layouts = _layouts()
-    used = {quantizer.name: quantizer for _, quantizer in recipe.assignment.without_sums}
-    return sorted(
+    """The quantizers of a recipe that no kernel of a runtime in the catalogue takes there.
+
+    A weight may be stored in what no operand that is made at run time can be.
+    """
+    pairs = tuple(recipe.assignment.without_sums)
+    sites = recipe.program.analysis.sites_with(key for key, _ in pairs)
+    used = {(sites[key].role == "weight", quantizer.name): quantizer for key, quantizer in pairs}
+    lacking = {
         name
-        for name, quantizer in used.items()
-        if not any(layout.accepts(quantizer, "bf16") for layout in layouts)
-    )
+        for (is_weight, name), quantizer in used.items()
+        if not any(layout.accepts(quantizer, "bf16") for layout in _layouts(is_weight=is_weight))
+    }
+    return sorted(lacking)
 
 
 @cache
-def _layouts() -> tuple[OperandLayout, ...]:
-    """Device and runtime of kernels; an architect's runtime, which takes everything, is none."""
+def _layouts(*, is_weight: bool) -> tuple[OperandLayout, ...]:
+    """Operands of kernels; an architect's runtime, which takes everything, has none."""
     plain = OperandLayout(elements=PLAIN_ELEMENTS)
     shipped = [load_runtime(name) for name in runtime_names()]
     modes = [mode for one in shipped if not one.every_combination for mode in one.modes]
-    return (plain, *(layout for mode in modes for layout in mode.operands.values()))
+    layouts = [
+        layout
+        for mode in modes
+        for operand, layout in mode.operands.items()
+        if (operand == "weight") == is_weight
+    ]
+    return plain, *layouts
 
 
 def _note(formats: Iterable[str]) -> str:

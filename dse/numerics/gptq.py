@@ -116,9 +116,9 @@ def _sides(column: Tensor, quantizer: Quantizer, state: QuantizerState) -> tuple
     points = state.zero_points
     shift = torch.zeros_like(state.scales) if points is None else points
     lowest, highest = format.element.min - shift, format.element.max - shift
-    steps = torch.where(state.scales > 0, weights / state.scales, 0.0).floor()
-    sides = [(steps + up).clamp(min=lowest, max=highest) * state.scales for up in (0, 1)]
-    return sides[0], sides[1]
+    steps = torch.where(state.scales != 0, weights / state.scales, 0.0).floor()
+    first, second = ((steps + up).clamp(min=lowest, max=highest) * state.scales for up in (0, 1))
+    return torch.minimum(first, second), torch.maximum(first, second)  # scales may be negative
 
 
 def _at(state: QuantizerState, column: int, quantizer: Quantizer) -> QuantizerState:

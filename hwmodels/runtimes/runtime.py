@@ -36,7 +36,7 @@ class OperandLayout(Entry):
     """
 
     elements: Annotated[tuple[str, ...], Field(validation_alias="element", min_length=1)]
-    """Elements that it takes."""
+    """Elements that it takes: of units, or an encoding by its name (`nf4`, not all `decoded`)."""
     granularities: Annotated[tuple[Granularity, ...], Field(validation_alias="granularity")] = ()
     """Extent of one scale."""
     groups: Annotated[tuple[int, ...], Field(validation_alias="group")] = ()
@@ -58,7 +58,7 @@ class OperandLayout(Entry):
         if quantizer is None:
             return default_element in self.elements
         fmt = quantizer.format
-        if unit_element(fmt.element) not in self.elements:
+        if not {unit_element(fmt.element), fmt.element.name} & {*self.elements}:
             return False
         if fmt.scale is None:
             return True

@@ -273,7 +273,7 @@ def test_a_wrong_table_of_networks_gets_one_clear_message(
 @pytest.mark.parametrize(
     ("line", "parts"),
     [
-        ("-o new.yaml", ["add --check TABLE.csv"]),
+        ("-o new.yaml", ["--check TABLE.csv", "--sweep", "add one of them"]),
         ("--check none.csv", ["none.csv: no such file"]),
         ("--check t.csv --device l4", ["takes one --device"]),
         ("--check t.csv --format bf16 --format int8", ["takes one --format"]),

@@ -10,6 +10,7 @@ from hwmodels.formats.quantizer import Quantizer
 from hwmodels.runtimes.execution import execution
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.runtimes.platform import load_platform
+from hwmodels.runtimes.runtime import OperandLayout
 from hwmodels.work.work import Op, Operand, OpKind
 
 CONVOLUTION = {"N": 1, "C": 16, "H": 32, "W": 32, "O": 32, "groups": 1, "OH": 32, "OW": 32,
@@ -116,6 +117,19 @@ def test_weights_alone_are_widened_where_the_runtime_does_so(
     platform: str, weight: str, kind: OpKind
 ) -> None:
     assert _ran(platform, weight, None, kind)[0] == "weight_only"
+
+
+def test_a_kernel_of_one_codebook_takes_no_other_decoded_numbers() -> None:
+    layout = _weights_of("openvino", "nf4_weights")
+    assert layout.accepts(catalog.uniform("nf4_g64"), "bf16")
+    assert not layout.accepts(catalog.uniform("posit8_1"), "bf16")
+    palettes = _weights_of("coreml", "palettes")
+    assert palettes.accepts(catalog.uniform("posit8_1"), "bf16")  # a table holds any 256 values
+
+
+def _weights_of(runtime: str, name: str) -> OperandLayout:
+    mode = next(mode for mode in load_runtime(runtime).modes if mode.name == name)
+    return mode.operands["weight"]
 
 
 @pytest.mark.parametrize("name", ["openvino", "litert", "tensorrt", "qnn", "coreml"])
