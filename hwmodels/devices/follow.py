@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hwmodels.devices.device import ComputeUnit, Device, Rate
+from hwmodels.devices.device import ComputeUnit, Device, Memory, Rate
 from hwmodels.devices.npu import Npu
+from hwmodels.devices.spatial import CORES
 
 
 def followed(before: Device, after: Device, *, by: str) -> Device:
     """A varied device with the rates that its cores, clocks, arrays and NPU's steps give.
 
-    A rate is of all cores at the clock; one that was varied itself stays. The area of the die
-    is unknown once cores, arrays or memories on the chip are others.
+    A rate is of all cores at the clock; one that was varied itself stays. A chip of one core that
+    gets more has the memories inside of its array in each. The area of the die is unknown once
+    cores, arrays or memories on the chip are others.
 
     Args:
         before: The device as its file has it.
@@ -26,7 +28,10 @@ def followed(before: Device, after: Device, *, by: str) -> Device:
         else unit
         for unit in after.units
     )
-    found = replace(after, units=units)
+    memories = after.memories
+    if _cores(before) == 1 < _cores(after):
+        memories = tuple(_in_every_core(memory) for memory in memories)
+    found = replace(after, units=units, memories=memories)
     return found if _same_silicon(before, after) else replace(found, area_mm2=None)
 
 
@@ -54,6 +59,19 @@ def _with_rates(
         return replace(one, ops_per_s=figure, elements=())
 
     return replace(after, rates=tuple(rate(one) for one in after.rates))
+
+
+def _cores(device: Device) -> float:
+    """Cores that share the work of an array; 0 without one."""
+    arrays = [unit for unit in device.units if unit.role == "matrix" and unit.array is not None]
+    return arrays[0].count.value if arrays else 0.0
+
+
+def _in_every_core(memory: Memory) -> Memory:
+    """A memory with an instance a place of an array: of one core nobody says so in the file."""
+    if not memory.per or CORES in memory.per:
+        return memory
+    return replace(memory, per=(*memory.per, CORES))
 
 
 def _speed(unit: ComputeUnit) -> float:

@@ -203,3 +203,14 @@ def test_a_rate_into_another_accumulator_follows_the_array_all_the_same() -> Non
     wide = file.varied({**rows, "units.mac_array.rates.int8.accumulator": "int24:saturate"})
     for before, after in zip(file.device.units[0].rates, wide.units[0].rates, strict=True):
         assert after.ops_per_s.value == 2 * before.ops_per_s.value
+
+
+def test_registers_of_an_array_are_in_every_core_that_is_added() -> None:
+    file = DeviceFile("gemmini")
+    two = file.varied({"units.mac_array.count": 2})
+    found = {memory.name: memory.per for memory in two.memories}
+    assert found["weight_register"] == ("rows", "columns", "cores")
+    assert found["scratchpad"] == ()  # the file says nothing of whose it is: one for all
+    assert file.varied({"memories.dram.bandwidth": "8 GB/s"}).memories[-1].per == (
+        "rows", "columns"
+    )  # fmt: skip
