@@ -30,8 +30,8 @@ class PointPrices:
     area_mm2: Floats
     """NaN where neither the file nor a process says it."""
     gap: Floats
-    """Most that the best mappings can be better than those found, by energy x cycles, as a mean
-    over kernels weighted by time; NaN where no mappings are searched."""
+    """Most that the best mappings on the searched grids can be better than those found, by the
+    arrays' goal, as a mean over kernels weighted by time; NaN where no mappings are searched."""
     refused: dict[int, str]
     """Device -> what it cannot do."""
 
