@@ -11,7 +11,6 @@ from dse.evaluate.chain import Chain
 from dse.evaluate.deployment import Deployment
 from dse.evaluate.phases import Exchange, exchange_of, growing_steps, phase_work, remarks_of
 from dse.evaluate.request import Request
-from dse.evaluate.room import lacking_room
 from dse.evaluate.tables import StoredTables, stored_tables
 from dse.graph.annotations import annotations_of
 from dse.graph.assignment_json import from_json
@@ -31,6 +30,7 @@ from hwmodels.runtimes.legality import is_integer
 from hwmodels.runtimes.platform import Platform, load_platform
 from hwmodels.runtimes.runtime import Runtime
 from hwmodels.tables.network import Choices, CostTable, PhaseWork
+from hwmodels.tables.room import lacking_room
 from hwmodels.tables.served import ServedTable
 from hwmodels.tables.serving import UTILISATION
 from hwmodels.tables.speedup import Speedup, speedup

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from dse.evaluate.room import lacking_room
 from dse.model import open_model
 from dse.predict import Usage, predict
 from hwmodels.devices.load import load_device
 from hwmodels.devices.vary import DeviceFile
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.runtimes.platform import Platform
+from hwmodels.tables.room import lacking_room
 from hwmodels.work.cost import CostEstimate
 
 GIGA = 10**9
