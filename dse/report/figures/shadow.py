@@ -20,7 +20,7 @@ from dse.run.search_run import SearchRun
 
 ROW_PIXELS = 40
 WIDEST = 200.0
-"""Per cent beyond which the axis ends; intervals go on outside."""
+"""Per cent beyond which the axis ends; intervals go on outside, points are written at its end."""
 
 
 def shadow_view(run: SearchRun) -> View | None:
@@ -75,6 +75,14 @@ def shadow_view(run: SearchRun) -> View | None:
         tickfont={"size": 12, "color": theme.INK},
     )  # fmt: skip
     for row, price in enumerate(prices):
+        for change in _at_loss(price):
+            middle = 100 * (change.ratio - 1)
+            if not low - room <= middle <= high + room:
+                figure.add_annotation(
+                    x=min(max(middle, low), high), y=row, showarrow=False, yshift=10,
+                    text=f"{middle:+.0f} % {'→' if middle > 0 else '←'}".replace("-", "−"),
+                    font={"size": 12, "color": theme.QUIET},
+                )  # fmt: skip
         figure.add_annotation(
             x=1.0, xref="paper", xanchor="left", xshift=10, y=row, showarrow=False,
             text=html.escape(area_text(price)), font={"size": 12, "color": theme.QUIET},
