@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -68,6 +69,21 @@ def batches(split: Split, size: int, device: str) -> Iterator[Batch]:
             labels = torch.from_numpy(np.ascontiguousarray(split.labels[rows])).to(device)
             labels = labels if labels.is_floating_point() else labels.long()
         yield Batch(feeds, labels, min(size, count - start))
+
+
+def per_sample(values: Tensor, kept: Tensor | None) -> Tensor:
+    """(samples, ...) -> (samples,): the mean of the positions that count, on the CPU.
+
+    Args:
+        values: one a position.
+        kept: which positions count; None: all. A sample without any is NaN.
+    """
+    if kept is not None:
+        values = torch.where(kept, values, math.nan)
+    if values.dim() == 1:
+        return values.cpu()
+    rows = values.flatten(1)
+    return (rows.mean(dim=1) if kept is None else rows.nanmean(dim=1)).cpu()
 
 
 def _fed(name: str, values: NDArray[Any], axis: int | None) -> Tensor:

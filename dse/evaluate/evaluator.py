@@ -75,6 +75,10 @@ class _Batch:
                 return one.ratios(outputs[one.output.value])
         return None
 
+    def compared(self, outputs: Mapping[str, Tensor]) -> tuple[BatchScore, BatchRatios | None]:
+        """Distance and likelihood ratios of the outputs."""
+        return self.score(outputs), self.ratios(outputs)
+
     def own_score(self) -> BatchScore:
         """The reference against itself."""
         return combined([one.own_score() for one in self.references], self._weights)
@@ -199,16 +203,17 @@ class Evaluator:
             return quality
         return self._summary(scores | self._scored(rest, bound))
 
-    def ratios(self, assignment: Assignment, split: SplitName) -> Ratios | None:
-        """Likelihood ratios between the reference and an assignment that draws from its outputs.
+    def compare(self, assignment: Assignment, split: SplitName) -> tuple[Quality, Ratios | None]:
+        """The quality of an assignment, and likelihood ratios if classes are drawn from it.
 
-        They are those of the first output that is a distribution; None where there is none.
+        The ratios are to the reference, of the first output that is a distribution; None where
+        there is none.
         """
-        bound = self.bound(assignment)
-        found = self._read(self._prefix(split, None), bound, _Batch.ratios)
-        there = [found[number] for number in sorted(found)]
+        found = self._read(self._prefix(split, None), self.bound(assignment), _Batch.compared)
+        quality = self._summary({number: score for number, (score, _) in found.items()})
+        there = [found[number][1] for number in sorted(found)]
         ratios = [one for one in there if one is not None]
-        return summarise_ratios(ratios) if ratios else None
+        return quality, summarise_ratios(ratios) if ratios else None
 
     def reference(self, split: SplitName) -> Quality:
         """The quality of the reference on a split: no loss, and the metric that it reaches."""

@@ -99,12 +99,16 @@ def evaluate_model(
         products = {site.node for site in analysis.sums}
         kept = dict.fromkeys(products - assignment.sums.keys(), UNNAMED)
         summed = len(assignment.sums)
+    if reference is None:
+        quantized, ratios = evaluator.measure(assignment, "report"), None
+    else:
+        quantized, ratios = evaluator.compare(assignment, "report")
     return Evaluation(
         sums=summed,
         other_sums=Counter(kept.values()),
         task=evaluator.task,
-        quantized=evaluator.measure(assignment, "report"),
+        quantized=quantized,
         reference=evaluator.reference("report"),
         constant=evaluator.constant("report"),
-        ratios=evaluator.ratios(assignment, "report") if reference is not None else None,
+        ratios=ratios,
     )

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dse.evaluate.batches import per_sample
+
 STEP = 1e-3
 """Resolution of the quantiles of log-ratios, in nats."""
 REACH = 32.0
@@ -80,9 +82,9 @@ def batch_ratios(log_p: Tensor, log_q: Tensor, kept: Tensor | None) -> BatchRati
     weight = q if kept is None else torch.where(kept.unsqueeze(-1), q, 0.0)
     weights = torch.bincount(place.flatten(), weight.flatten().double(), minlength=BINS)
     return BatchRatios(
-        mean_log=_of_samples(mean, kept),
-        square=_of_samples(square, kept),
-        acceptance=_of_samples(shared, kept),
+        mean_log=per_sample(mean, kept).double(),
+        square=per_sample(square, kept).double(),
+        acceptance=per_sample(shared, kept).double(),
         weights=weights.cpu(),
     )
 
@@ -102,13 +104,6 @@ def summarise_ratios(batches: Sequence[BatchRatios]) -> Ratios:
         acceptance=acceptance.mean().item(),
         acceptance_stderr=_stderr(acceptance),
     )
-
-
-def _of_samples(values: Tensor, kept: Tensor | None) -> Tensor:
-    """(samples, ...) -> (samples,): the mean of the positions that count, on the CPU."""
-    if kept is not None:
-        values = torch.where(kept, values, math.nan)
-    return values.reshape(len(values), -1).nanmean(dim=1).double().cpu()
 
 
 def _there(parts: Sequence[Tensor]) -> Tensor:

@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from dse.evaluate.batches import per_sample
 from dse.evaluate.outputs.output import Output
 from dse.evaluate.ratios import BatchRatios, batch_ratios
 
@@ -140,13 +141,7 @@ class DistributionReference:
         return self._mean(nats)
 
     def _mean(self, values: Tensor) -> Tensor:
-        """(samples, ...) -> (samples,): the mean of the positions that count, on the CPU."""
-        if self.kept is not None:
-            values = torch.where(self.kept, values, math.nan)
-        if values.dim() == 1:
-            return values.cpu()
-        rows = values.flatten(1)
-        return (rows.mean(dim=1) if self.kept is None else rows.nanmean(dim=1)).cpu()
+        return per_sample(values, self.kept)
 
 
 @dataclass(eq=False)

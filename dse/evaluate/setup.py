@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,10 +93,7 @@ def build_evaluator(
     _remark_quantized(analysis)
     _remark_samples(graph, shapes)
     sizes = Sizes(calibration=data.calibration, search=data.search, report=data.report)
-    biased = _biased(analysis, (sites[key] for key, _ in pairs))
-    if needed and not any(
-        uses_calibration(sites[key].role, each, has_bias=key in biased) for key, each in pairs
-    ):
+    if needed and not _is_calibrated(analysis, sites, pairs):
         needed = replace(needed, calibration=0)
     data = _in_batches_of(graph, data, needed or sizes)
     if splits is None:
@@ -204,6 +201,16 @@ def uses_calibration(role: str, quantizer: Quantizer, *, has_bias: bool) -> bool
     corrected &= has_bias or quantizer.correction != "auto"
     searched = settled.statistic == "output_mse" or corrected
     return quantizer.is_learned or searched or bool(quantizer.transforms)
+
+
+def _is_calibrated(
+    analysis: Analysis, sites: Mapping[str, Site], pairs: Sequence[tuple[str, Quantizer]]
+) -> bool:
+    """Whether any quantizer may look at calibration data where it stands."""
+    biased = _biased(analysis, (sites[key] for key, _ in pairs))
+    return any(
+        uses_calibration(sites[key].role, each, has_bias=key in biased) for key, each in pairs
+    )
 
 
 def _biased(analysis: Analysis, sites: Iterable[Site]) -> frozenset[str]:
