@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from dse.cli.screen import INTERRUPTED, TERMINATED
@@ -36,6 +37,39 @@ def test_a_finished_search_prints_its_front_and_its_report(
     again = dse("search", space, "--out", out, "--trials", 6)
     assert again.code == 2
     assert "--resume" in again.err
+
+
+def test_a_budget_of_bytes_holds_for_every_point_of_the_front(
+    dse: Dse, space: Path, tmp_path: Path
+) -> None:
+    def weights(out: Path, *more: object) -> list[float]:
+        outcome = dse("search", space, "--out", out, "--trials", 6, *more)
+        assert outcome.code == 0, outcome.err
+        found = pd.read_csv(out / "front.csv")["weight_bytes"]
+        return [float(value) for value in found]
+
+    free = weights(tmp_path / "free")
+    limit = (min(free) + max(free)) / 2
+    assert max(free) > limit
+    kept = weights(tmp_path / "kept", "--target-bytes", limit, "--focus", "quality_loss<=0.1")
+    assert kept
+    assert max(kept) <= limit
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("--target-bytes", "many"), "expected bytes or a share"),
+     (("--target-bytes", "nan%"), "is not a finite number"),
+     (("--bits-per-weight", "nan"), "is not a finite number"),
+     (("--focus", "quality_loss"), "expected")],
+)  # fmt: skip
+def test_budgets_that_say_nothing_are_refused(
+    dse: Dse, space: Path, tmp_path: Path, words: tuple[str, str], said: str
+) -> None:
+    outcome = dse("search", space, "--out", tmp_path / "run", *words)
+    assert outcome.code == 2
+    assert said in outcome.err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

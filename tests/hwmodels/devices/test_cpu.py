@@ -4,24 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from hwmodels.devices.draft import Draft
-from hwmodels.devices.load import DEVICES, checked_device, load_device
+from hwmodels.devices.load import checked_device, load_device
 from hwmodels.errors import DeviceError
-
-Content = dict[str, Any]
+from tests.hwmodels.devices.changed import Content, changed
 
 
 def _changed(tmp_path: Path, change: Callable[[Content], object]) -> Path:
-    content = yaml.safe_load((DEVICES.folder / "zen4-2c.yaml").read_text(encoding="utf-8"))
-    change(content)
-    path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump(content), encoding="utf-8")
-    return path
+    return changed("zen4-2c", tmp_path, change)
 
 
 @pytest.mark.parametrize(
