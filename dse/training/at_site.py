@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
 from dse.numerics.delayed import DelayedScale
 from dse.numerics.grids.state import QuantizerState
+from dse.training.derivative import derivative
 from dse.training.method import Operand
 from dse.training.products import Axes, Factor
 from dse.training.roles import Site, SiteFormats
-from dse.training.rounding import Draw, quantizer_of, rounded, slope
+from dse.training.rounding import Draw, channel_sizes, quantizer_of, rounded
 
 READ_AGAIN = ("weight", "activation")
 """Roles whose backward products round for themselves; those of attention take what was
@@ -59,12 +60,15 @@ class Call:
         """The first or second factor of the forward product."""
         role = self.at.second if second else self.at.first
         operand = self.at.operand(role, "fprop")
-        state = self._state(x, operand, f"{role}@fprop")
-        values = self._rounded(x, operand, f"{role}@fprop", axes=axes, state=state)
+        sizes = channel_sizes(x) if operand.smooth else None
+        inner = x if sizes is None else x / sizes
+        state = self._state(inner, operand, f"{role}@fprop")
+        found = self._rounded(inner, operand, f"{role}@fprop", axes=axes, state=state)
+        values = found if sizes is None else found * sizes
         return Factor(
             values=values,
             kept=self._kept(x, values, role, second=second),
-            slope=slope(x, operand, axes=axes, state=state),
+            derivative=derivative(inner, found, operand, axes=axes, state=state),
         )
 
     def _kept(self, x: Tensor, values: Tensor, role: str, *, second: bool) -> Tensor:
@@ -104,6 +108,9 @@ class Call:
 
     def _again(self, x: Tensor, operand: Operand, key: str, *, axes: Axes) -> Tensor:
         """Rounded by scales that nothing else needs."""
+        if operand.smooth:
+            sizes = channel_sizes(x)
+            return sizes * self._again(x / sizes, replace(operand, smooth=False), key, axes=axes)
         state = self._state(x, operand, key)
         return self._rounded(x, operand, key, axes=axes, state=state)
 

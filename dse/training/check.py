@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from dse.training.method import Formats, Method, Operand, operand_of
+from dse.training.method import Formats, Method, Operand, Schedule, operand_of
 from dse.training.roles import FACTORS, TRAINED, keys_of, passes_of
 from hwmodels.errors import HardwareError, nearest
 from hwmodels.formats.accumulator import accumulator
@@ -16,7 +16,14 @@ FULL_RANGE = 8
 """Exponent bits of bf16 and fp32: a gradient that those hold needs no factor."""
 UNTRAINABLE = ("gptq", "discquant", "requant", "requant_floor")
 BACKWARD = ("weight@dgrad", "activation@wgrad")
+GROUPED = ("group", "channel", "token", "tensor")
+SMOOTHED = ("activation", "activation@fprop", "activation@wgrad")
 SLOPED = ("weight@fprop", "activation@fprop", "weight", "activation")
+OPTIONS = {
+    "starts": "phase", "cycles": "cycle",
+    "window": "plateau", "every": "plateau", "threshold": "plateau", "decay": "plateau",
+}  # fmt: skip
+"""The kind of schedule that reads an option."""
 UNSEEN = {
     "communication_up": "a run here is one worker: nothing is sent",
     "communication_down": "a run here is one worker: nothing is sent",
@@ -33,12 +40,46 @@ def problems(method: Method) -> Iterator[str]:
             yield from (f"{where}.{key}: {words}" for words in _of_role(key, given))
     yield from _of_update(method)
     yield from _of_loss_scale(method)
+    yield from _of_schedule(method.schedule)
 
 
 def _sections(method: Method) -> Iterator[tuple[str, Formats]]:
     yield "roles", method.roles
     for index, rule in enumerate(method.rules):
         yield f"rules.{index}.roles", rule.roles
+    for index, stage in enumerate(method.schedule.stages if method.schedule else ()):
+        yield f"schedule.stages.{index}", stage
+
+
+def _of_schedule(schedule: Schedule | None) -> Iterator[str]:
+    if schedule is None:
+        return
+    plain = Schedule(stages=schedule.stages, kind=schedule.kind)
+    for name, kind in OPTIONS.items():
+        if schedule.kind != kind and getattr(schedule, name) != getattr(plain, name):
+            yield f"schedule.{name}: {schedule.kind} does not read it, {kind} does; leave it out"
+    wanted = len(schedule.stages) - 1
+    if schedule.starts and len(schedule.starts) != wanted:
+        yield (
+            f"schedule.starts: expected {wanted}, one for each stage after the first, got "
+            f"{len(schedule.starts)}"
+        )
+    if list(schedule.starts) != sorted(schedule.starts):
+        yield f"schedule.starts: expected rising shares of the run, got {schedule.starts}"
+    for index, stage in enumerate(schedule.stages):
+        yield from (
+            f"schedule.stages.{index}.{key}: scales that are remembered belong to one format; "
+            "leave them dynamic"
+            for key, given in stage.items()
+            if key.partition("@")[0] != "accumulator" and _is_delayed(given)
+        )
+
+
+def _is_delayed(given: str | Operand) -> bool:
+    try:
+        return operand_of(given).quantizer.timing == "delayed"
+    except HardwareError:
+        return False  # it has its own line
 
 
 def _of_role(key: str, given: str | Operand) -> Iterator[str]:
@@ -93,6 +134,24 @@ def _of_operand(operand: Operand, quantizer: Quantizer, key: str) -> Iterator[st
         yield f"of: forward values are read again by {' and '.join(BACKWARD)} only"
     if operand.gradient != "ste" and key not in SLOPED:
         yield f"gradient: only what the forward pass rounds has one: {', '.join(SLOPED)}"
+    if operand.scale_gradient != "none":
+        yield from _of_scale_gradient(operand, quantizer, key)
+    if operand.smooth and operand.hadamard:
+        yield "smooth: a rotation mixes the channels that it scales; leave one of them out"
+    if operand.smooth and key not in SMOOTHED:
+        yield f"smooth: only inputs of layers have channels to scale: {', '.join(SMOOTHED)}"
+
+
+def _of_scale_gradient(operand: Operand, quantizer: Quantizer, key: str) -> Iterator[str]:
+    if key not in SLOPED:
+        yield f"scale_gradient: only what the forward pass rounds has one: {', '.join(SLOPED)}"
+    format = quantizer.format
+    if format.scale is None or format.granularity not in GROUPED:
+        yield f"scale_gradient: needs scales of groups along a sum, not {quantizer.name}"
+    if quantizer.statistic != "absmax" or quantizer.timing == "delayed":
+        yield f"scale_gradient: needs scales by the largest magnitude now, not {quantizer.name}"
+    if operand.hadamard or operand.smooth or operand.scales != "plain":
+        yield "scale_gradient: is one of plain scales; leave hadamard, smooth and scales out"
 
 
 def _of_rotation(operand: Operand) -> Iterator[str]:
@@ -141,7 +200,9 @@ def _of_loss_scale(method: Method) -> Iterator[str]:
     kind = method.loss_scale.kind
     if kind == "none":
         return
-    narrow = [role for role in GRADIENTS if _is_narrow(method.roles, role)]
+    stages = method.schedule.stages if method.schedule else ()
+    layers = (method.roles, *stages)
+    narrow = [role for role in GRADIENTS if any(_is_narrow(one, role) for one in layers)]
     if not narrow:
         yield (
             f"loss_scale.kind: {kind}, but no gradient is in a format of less range than bf16; "

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from dse.training.method import Method, Operand
+from dse.training.method import Method, Operand, Tuning
 from dse.training.roles import Site, SiteFormats, formats_at, formats_of_parameter
 from hwmodels.formats.quantizer import Quantizer
 
@@ -62,13 +63,21 @@ class Ledger:
 
 
 def ledger(method: Method, sizes: Sizes, *, gpus: int = 1) -> Ledger:
-    """Bytes on one of `gpus` GPUs that share weights, gradients and moments (ZeRO-3, FSDP)."""
+    """Bytes on one of `gpus` GPUs that share weights, gradients and moments (ZeRO-3, FSDP).
+
+    Under `tuning` the pruned weights are kept in the format they are multiplied in; gradients,
+    moments and wide copies are those of the adapters.
+    """
     weights = gradients = moments = 0.0
     for name, count in sizes.parameters.items():
         formats = formats_of_parameter(method, name, sizes.blocks)
-        weights += count * _kept_bytes(method, formats)
-        gradients += count * element_bytes(formats.operand("weight_gradient", "wgrad"))
-        moments += count * _moment_bytes(method, formats, count)
+        if method.tuning is not None:
+            left = method.tuning.density * count
+            weights += left * element_bytes(formats.operand("weight", "fprop"))
+        trained = count if method.tuning is None else _adapters(method.tuning, count)
+        weights += trained * _kept_bytes(method, formats)
+        gradients += trained * element_bytes(formats.operand("weight_gradient", "wgrad"))
+        moments += trained * _moment_bytes(method, formats, trained)
     activations = sum(
         one.elements * saved_bytes(formats_at(method, one.site, sizes.blocks), one.site)
         for one in sizes.saved
@@ -167,6 +176,11 @@ def _saved_of(block: int, rows: int, width: int, ffn: int) -> Iterable[Saved]:
         yield Saved(site=linear, elements=rows * size)
     for _ in range(4):
         yield Saved(site=attention, elements=rows * width)
+
+
+def _adapters(tuning: Tuning, count: int) -> int:
+    """Elements of the two factors beside a matrix of `count` elements, as if it were square."""
+    return round(2 * tuning.rank * math.sqrt(tuning.density * count))
 
 
 def _kept_bytes(method: Method, formats: SiteFormats) -> float:

@@ -21,6 +21,8 @@ Signs = Literal["none", "fixed", "fresh"]
 Scales = Literal["plain", "four_over_six", "eden"]
 Origin = Literal["original", "forward"]
 Slope = Literal["ste", "clipped_ste", "dge", "spline"]
+ScaleGradient = Literal["none", "absmax", "softmax"]
+ScheduleKind = Literal["phase", "cycle", "plateau", "uniform", "hasb"]
 UpdateMode = Literal["master", "nearest", "stochastic", "kahan"]
 OptimizerName = Literal["sgd", "adamw", "hadam", "stable_adamw", "stable_spam"]
 LossScaleKind = Literal["none", "static", "dynamic", "auto_mu", "compound"]
@@ -52,6 +54,13 @@ class Operand(Entry):
     gradient: Slope = "ste"
     """Derivative of rounding in the forward pass: 1 (`ste`), 0 where a value is clipped
     (`clipped_ste`), or that of a relaxation between neighbours of the grid (`dge`, `spline`)."""
+    scale_gradient: ScaleGradient = "none"
+    """Derivative of the scales in the forward pass: none, that of the largest magnitude of a
+    group, or that of a smooth maximum in its place."""
+    smooth: bool = False
+    """Whether each channel of an input is divided by its largest magnitude before rounding and
+    multiplied by it after (Smooth-SwiGLU), so that an outlier channel flushes no other one. The
+    function stays the same: the next layer's weight would take the factor."""
 
     @property
     def quantizer(self) -> Quantizer:
@@ -64,7 +73,8 @@ class Operand(Entry):
     def is_wide(self) -> bool:
         """Whether nothing is rounded: 32 bits."""
         element = self.quantizer.format.element
-        return element.kind == "float" and element.bits >= 32 and not self.hadamard
+        plain = not (self.hadamard or self.smooth)
+        return element.kind == "float" and element.bits >= 32 and plain
 
 
 Formats = Mapping[str, str | Operand]
@@ -144,6 +154,47 @@ class LossScale(Entry):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule(Entry):
+    """Formats that change while a run goes on: stages, and what chooses one at each step.
+
+    A stage counts before the method's roles and after its rules.
+    """
+
+    stages: Annotated[tuple[Formats, ...], Field(min_length=2)]
+    """Formats of each stage, by role as in `roles`; an empty one leaves the method's."""
+    kind: ScheduleKind
+    """`phase`: one after the other, at shares of the run. `cycle`: from the first to the last by
+    half a cosine, again and again (cyclic precision, arXiv 2101.09868). `plateau`: the next one
+    where the loss stands still (FracTrain's PFQ, arXiv 2012.13113). `uniform`: drawn at each step
+    and site. `hasb`: the same, by bits at sites whose curvature is above the mean (adaptive bit
+    switching, arXiv 2502.01199)."""
+    starts: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
+    """`phase`: shares of the run at which the second and later stages begin; equal parts by
+    default."""
+    cycles: Annotated[int, Field(ge=1)] = 8
+    """`cycle`: rises in a run."""
+    window: Annotated[int, Field(ge=2)] = 5
+    """`plateau`: means of the loss that are compared."""
+    every: Annotated[int, Field(ge=1)] = 1
+    """`plateau`: steps of a mean (an epoch in the source)."""
+    threshold: Annotated[float, Field(gt=0)] = 0.05
+    """`plateau`: largest difference of the last mean from the others of the window, over the mean
+    of the first ten, at which the loss stands still."""
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """`plateau`: factor of the threshold after the first and the second change."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuning(Entry):
+    """A pruned, frozen network of which adapters alone are trained: for the ledger of memory."""
+
+    density: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the weights that are left."""
+    rank: Annotated[int, Field(ge=1)]
+    """Rank of the adapters beside each matrix."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Method(Entry):
     """A method of training; what it leaves out is training in bf16 with fp32 master weights."""
 
@@ -158,6 +209,10 @@ class Method(Entry):
     """The optimizer."""
     loss_scale: LossScale = field(default_factory=LossScale)
     """The factor of the loss."""
+    schedule: Schedule | None = None
+    """Formats that change while a run goes on."""
+    tuning: Tuning | None = None
+    """Adapters on a pruned network (APT): memory alone is known of them, no run is."""
     note: str = ""
     """Anything else, for people: what the source does and the file cannot say."""
 

@@ -74,8 +74,8 @@ class Factor:
     """As they are multiplied."""
     kept: Tensor
     """As the backward pass reads them."""
-    slope: Tensor | None = None
-    """Derivative of rounding; None: 1."""
+    derivative: Callable[[Tensor], Tensor] | None = None
+    """The gradient of what was rounded from that of `values`; None: the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,14 +197,16 @@ class _Product(torch.autograd.Function):
         first = rounding.forward_factor(x, second=False, axes=axes.first)
         second = rounding.forward_factor(w, second=True, axes=axes.second)
         ctx.contraction, ctx.rounding = contraction, rounding
-        ctx.save_for_backward(first.kept, second.kept, first.slope, second.slope)
+        ctx.derivatives = first.derivative, second.derivative
+        ctx.save_for_backward(first.kept, second.kept)
         return contraction.fprop(first.values, second.values)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         """Returns dx and dw."""
         (dy,) = gradients
-        x, w, x_slope, w_slope = ctx.saved_tensors
+        x, w = ctx.saved_tensors
+        of_x, of_w = ctx.derivatives
         contraction: Contraction = ctx.contraction
         rounding: Rounding = ctx.rounding
         dx = dw = None
@@ -215,7 +217,7 @@ class _Product(torch.autograd.Function):
                 rounding.backward_factor(w, second=True, axes=axes.second),
                 x,
             )
-            dx = dx if x_slope is None else dx * x_slope
+            dx = dx if of_x is None else of_x(dx)
         if ctx.needs_input_grad[1]:
             axes = contraction.wgrad_axes
             dw = contraction.wgrad(
@@ -223,5 +225,5 @@ class _Product(torch.autograd.Function):
                 rounding.backward_factor(x, second=False, axes=axes.second),
                 w,
             )
-            dw = rounding.weight_gradient(dw if w_slope is None else dw * w_slope)
+            dw = rounding.weight_gradient(dw if of_w is None else of_w(dw))
         return dx, dw, None, None

@@ -16,10 +16,11 @@ from torch.overrides import TorchFunctionMode
 from dse.errors import MethodError, nearest
 from dse.numerics.accumulator import matmul
 from dse.training.at_site import AtSite, Call
-from dse.training.method import Method, Sites
+from dse.training.method import Formats, Method, Sites
 from dse.training.products import Batched, Convolution, Linear, Matmul, product
 from dse.training.roles import (
     ATTENTION,
+    UNSTAGED,
     Site,
     SiteFormats,
     block_count,
@@ -80,6 +81,7 @@ class Quantized(nn.Module):
         self._calls = 0
         self._checked = False
         self._stack = [""]
+        self._stage_of: Callable[[str], Formats] = lambda _: UNSTAGED
         names = [name for name, _ in model.named_modules()]
         self.blocks = block_count(names)
 
@@ -121,9 +123,19 @@ class Quantized(nn.Module):
         key = name if second == "weight" else f"{name}.{second}"
         if key not in self.sites:
             site = Site(name=name, kind=kind)  # type: ignore[arg-type]
-            formats = formats_at(self.method, site, self.blocks)
-            self.sites[key] = AtSite(site=site, formats=formats, first=first, second=second)
+            self.sites[key] = AtSite(
+                site=site, formats=self._formats(site), first=first, second=second
+            )
         return self.sites[key]
+
+    def restage(self, stage_of: Callable[[str], Formats]) -> None:
+        """Changes the formats of a schedule; `stage_of` gives a site's by its name."""
+        self._stage_of = stage_of
+        for at in self.sites.values():
+            at.formats = self._formats(at.site)
+
+    def _formats(self, site: Site) -> SiteFormats:
+        return formats_at(self.method, site, self.blocks, stage=self._stage_of(site.name))
 
     def get_extra_state(self) -> dict[str, Any]:
         """Calls so far and what delayed scales remember."""
@@ -152,7 +164,8 @@ class Quantized(nn.Module):
             ):
                 raise MethodError(f"rules.{index}.match: {_nothing(rule.match, ran)}")
         attention = any(site.kind == "attention" for site in ran)
-        for key in self.method.roles:
+        stages = self.method.schedule.stages if self.method.schedule else ()
+        for key in (key for formats in (self.method.roles, *stages) for key in formats):
             if key.partition("@")[0] in ATTENTION and not attention:
                 raise MethodError(
                     f"roles.{key}: the model has no scaled_dot_product_attention, so nothing has "

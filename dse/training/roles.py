@@ -80,20 +80,31 @@ DEFAULTS: Mapping[str, Operand] = MappingProxyType(
 )
 
 
-def formats_at(method: Method, site: Site, blocks: int) -> SiteFormats:
+UNSTAGED: Formats = MappingProxyType({})
+"""The stage of a method without a schedule."""
+
+
+def formats_at(
+    method: Method, site: Site, blocks: int, *, stage: Formats = UNSTAGED
+) -> SiteFormats:
     """The formats at a product of a model with so many blocks.
 
-    Attention takes from the method only its own roles: what is said of layers' factors means
-    layers, as in the sources of methods.
+    Attention takes from the method and its stage only its own roles: what is said of layers'
+    factors means layers, as in the sources of methods.
     """
-    general: Formats = method.roles
+    general = [method.roles, stage]
     if site.kind == "attention":
-        general = {key: value for key, value in general.items() if _role(key) in ATTENTION}
+        general = [
+            {key: value for key, value in one.items() if _role(key) in ATTENTION}
+            for one in general
+        ]
     found = [rule.roles for rule in method.rules if matches(rule.match, site, blocks)]
-    return SiteFormats([general, *found])
+    return SiteFormats([*general, *found])
 
 
-def formats_of_parameter(method: Method, name: str, blocks: int) -> SiteFormats:
+def formats_of_parameter(
+    method: Method, name: str, blocks: int, *, stage: Formats = UNSTAGED
+) -> SiteFormats:
     """The formats of a parameter in the optimizer."""
     site = Site(name=name, kind="linear")
     found = [
@@ -101,7 +112,7 @@ def formats_of_parameter(method: Method, name: str, blocks: int) -> SiteFormats:
         for rule in method.rules
         if rule.match.kind is None and matches(rule.match, site, blocks)
     ]
-    return SiteFormats([method.roles, *found])
+    return SiteFormats([method.roles, stage, *found])
 
 
 def matches(match: Sites, site: Site, blocks: int) -> bool:

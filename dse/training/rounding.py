@@ -1,4 +1,4 @@
-"""An operand of a method applied to values: rotation, scales, rounding, and its derivative."""
+"""An operand of a method applied to values: rotation, scales, rounding."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from torch import Tensor
 
 from dse.numerics.eden import eden
 from dse.numerics.four_over_six import four_over_six
-from dse.numerics.gradient import inside
 from dse.numerics.grids.layout import layout_of
 from dse.numerics.grids.state import QuantizerState
-from dse.numerics.neighbours import neighbours
 from dse.numerics.quantize import quantize
 from dse.numerics.transforms import OnRows, within
 from dse.training.method import Operand
@@ -22,9 +20,6 @@ from hwmodels.formats.quantizer import Quantizer
 
 FIXED_SIGNS = 0
 """Seed of the signs of rotations that are the same at every step."""
-DGE_POWER, DGE_LIMIT = 5.0, 3.0
-"""Exponent and largest slope of the differentiable gradient estimator (Wang et al., arXiv
-2501.17116, section 3.1)."""
 CASTS = {
     Operand(format="bf16"): torch.bfloat16,
     Operand(format="fp16"): torch.float16,
@@ -88,6 +83,18 @@ def rounded(
     return layout.restored(layout.from_rows(values)).to(x.dtype)
 
 
+def channel_sizes(x: Tensor) -> Tensor:
+    """The largest magnitude of each channel of an input, (1, channels, 1, ...); 1 where all are 0.
+
+    Source: Smooth-SwiGLU, arXiv 2409.12517, section 4.3, whose factors these are.
+
+    Args:
+        x: (tokens, channels) of a linear layer, (batch, channels, ...) of a convolution.
+    """
+    sizes = x.abs().amax([axis for axis in range(x.dim()) if axis != 1], keepdim=True)
+    return torch.where(sizes > 0, sizes, 1.0)
+
+
 def _rotation(operand: Operand, draw: Draw) -> tuple[str, ...]:
     if not operand.hadamard:
         return ()
@@ -110,28 +117,3 @@ def _on_rows(
             return lambda rows: quantize(
                 rows, quantizer, axes=(1,), state=state, seed=draw.rounding
             )
-
-
-def slope(
-    x: Tensor, operand: Operand, *, axes: Sequence[int], state: QuantizerState | None = None
-) -> Tensor | None:
-    """Derivative of the operand's rounding at `x`, shaped as `x`; None where it is 1.
-
-    `dge` and `spline` relax the step between the two neighbours of a value, t of the way up:
-    |2t - 1|^(1/5 - 1) / 5, cut at 3, and 6t(1 - t). Over a step both have mean 1, before the cut.
-
-    Source: DGE: Wang et al., arXiv 2501.17116, equation 8. Spline: the smallest polynomial whose
-    derivative is continuous at the grid, of the class that arXiv 2509.17791 compares.
-    """
-    if operand.gradient == "ste":
-        return None
-    quantizer = quantizer_of(operand)
-    if operand.gradient == "clipped_ste":
-        return inside(x, quantizer, axes=axes, state=state)
-    near = neighbours(x, quantizer, axes=axes, state=state)
-    step = near.up - near.down
-    t = torch.where(step > 0, (x - near.down) / step, 0.0)
-    if operand.gradient == "spline":
-        return 6 * t * (1 - t)
-    power = 1 / DGE_POWER
-    return (power * (2 * t - 1).abs() ** (power - 1)).clamp(max=DGE_LIMIT)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dse.errors import MethodError
 from dse.training.checkpoint import read_checkpoint, write_checkpoint
-from dse.training.method import Method
+from dse.training.curvature import above_mean, mean_curvatures
+from dse.training.method import Formats, Method
 from dse.training.quantized import Quantized
 from dse.training.roles import formats_of_parameter
 from dse.training.stability import sharpness
+from dse.training.stages import Stages
 from dse.training.update.loss_scale import Factor
 from dse.training.update.optimizer import Optimizer
 from dse.training.workloads.workload import Batch, Workload, outputs_loss
@@ -82,6 +86,16 @@ class Run:
     """A run in progress."""
 
     def __init__(self, method: Method, workload: Workload, seed: int, *, steps: int) -> None:
+        """A run at its first step.
+
+        Raises:
+            MethodError: a method that only the ledger of memory knows.
+        """
+        if method.tuning is not None:
+            raise MethodError(
+                "tuning: adapters on a pruned network are counted in memory and not trained here; "
+                "leave tuning out, or ask for its price alone (dse predict --training)"
+            )
         self.workload, self.seed, self.steps = workload, seed, steps
         self.step = 0
         self.curve = Curve()
@@ -94,6 +108,8 @@ class Run:
         )
         self._factor = Factor.of(method.loss_scale)
         self._limits = self._gradient_limits()
+        self._stages = Stages(method, steps=steps, seed=seed, curved=self._curved())
+        self._restage(partial(self._stages.at, 0))
         self.first = self._held_out()
 
     @property
@@ -107,6 +123,7 @@ class Run:
         peak = self.workload.sgd_rate if update.optimizer == "sgd" else self.workload.rate
         rate = (update.learning_rate or peak) * shape(self.step, self.steps)
         batch = self.workload.batch(self.seed, self.step)
+        self._restage(partial(self._stages.at, self.step))
         self._model.train()
         self._model.zero_grad(set_to_none=True)
         loss = outputs_loss(self._model(batch.inputs), batch.labels)
@@ -121,6 +138,7 @@ class Run:
     def _curve(self, loss: float, *, taken: bool, rate: float, factor: float) -> None:
         """Takes the optimizer's step, or leaves it out, and writes down what happened."""
         self.curve.loss.append(loss)
+        self._stages.observe(loss)
         if not math.isfinite(loss):
             self._diverged_at = self.step
         elif not taken:
@@ -139,6 +157,7 @@ class Run:
 
     def outcome(self) -> Outcome:
         """The end of it; only when `done`."""
+        self._restage(self._stages.at_end)
         last = self._held_out() if self._diverged_at is None else None
         diverged_at = self._diverged_at
         if last is not None and not last.loss < self.first.loss:
@@ -175,9 +194,24 @@ class Run:
         self.step, self._skipped = kept["step"], kept["skipped"]
         self._factor.value, self._factor.quiet = kept["factor"], kept["quiet"]
         self.curve = Curve(**kept["curve"])
+        for loss in self.curve.loss:
+            self._stages.observe(loss)
         self._model.model.load_state_dict(kept["model"])
         self._model.set_extra_state(kept["calls"])
         self._optimizer.load_state_dict(kept["optimizer"])
+
+    def _restage(self, stage_of: Callable[[str], Formats]) -> None:
+        if self._method.schedule is not None:
+            self._model.restage(stage_of)
+            self._optimizer.restage(stage_of)
+
+    def _curved(self) -> frozenset[str]:
+        """Sites whose curvature at the start is above the mean, where the schedule asks for it."""
+        schedule = self._method.schedule
+        if schedule is None or schedule.kind != "hasb":
+            return frozenset()
+        batch = self.workload.batch(self.seed, 0)
+        return above_mean(mean_curvatures(self._model.model, batch, seed=self.seed))
 
     @torch.no_grad()
     def _held_out(self) -> HeldOut:

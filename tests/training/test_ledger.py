@@ -90,3 +90,16 @@ def test_progressive_bits_cost_what_fractrain_says(
     stages = [cost(3, 6), cost(4, 6), cost(6, 8), cost(8, 8)]
     mixed = sum(share * stage for share, stage in zip(shares, stages, strict=True)) / 100
     assert mixed / cost(8, 8) == pytest.approx(expected, abs=6e-4)
+
+
+@pytest.mark.parametrize("tokens", [2048, 4096])
+def test_adapters_on_a_pruned_network_take_a_third_of_the_memory(tokens: int) -> None:
+    """APT, arXiv 2401.12200, section 5.2: 60 to 75 % less than fine-tuning all in 16 bits."""
+    roles = {"master_weight": "fp16", "weight_gradient": "fp16", "weight": "fp16",
+             "optimizer_m": "fp16", "optimizer_v": "fp16"}  # fmt: skip
+    sizes = decoder_sizes(**LLAMA_13B, batch=1, sequence=tokens)
+    whole = ledger(method(roles=roles), sizes)
+    tuned = ledger(method(roles=roles, tuning={"rank": 8, "density": 0.7}), sizes)
+    assert whole.weights + whole.gradients + whole.moments == pytest.approx(8 * 13.0e9, rel=0.01)
+    assert tuned.weights == pytest.approx(2 * 0.7 * 13.0e9, rel=0.02)
+    assert 0.60 < 1 - tuned.total / whole.total < 0.75

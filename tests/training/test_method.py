@@ -20,7 +20,7 @@ LAST = Site(name="model.layers.5.mlp.up_proj", kind="linear")
 def test_a_shipped_method_says_where_it_is_from(name: str) -> None:
     found = load_method(name)
     assert len(found.source) > 10
-    assert found.roles or name == "bf16"
+    assert found.roles or found.schedule or name == "bf16"
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,36 @@ def test_a_shipped_method_says_where_it_is_from(name: str) -> None:
         (
             {"roles": {"weight_gradient": "e4m3_tensor"}, "loss_scale": {"kind": "auto_mu"}},
             "would hide; add roles: {weight_gradient: e4m3}",
+        ),
+        ({"schedule": {"kind": "phase", "stages": [{}]}}, r"schedule\.stages"),
+        (
+            {"schedule": {"kind": "gate", "stages": [{}, {}]}},
+            r"schedule\.kind.*'plateau'",
+        ),
+        (
+            {"schedule": {"kind": "phase", "stages": [{}, {}], "cycles": 3}},
+            r"schedule\.cycles: phase does not read it, cycle does",
+        ),
+        (
+            {"schedule": {"kind": "phase", "stages": [{}, {}], "starts": [0.2, 0.5]}},
+            r"schedule\.starts: expected 1, one for each stage after the first, got 2",
+        ),
+        (
+            {"schedule": {"kind": "phase", "stages": [{}, {"weight": "e4m3_tensor:delayed"}]}},
+            r"schedule\.stages\.1\.weight: scales that are remembered",
+        ),
+        (
+            {"schedule": {"kind": "phase", "stages": [{}, {"weigth": "int4"}]}},
+            r"schedule\.stages\.1\.weigth: no such role",
+        ),
+        ({"roles": {"weight": {"format": "int8", "smooth": True}}}, "smooth: only inputs"),
+        (
+            {"roles": {"weight": {"format": "nvfp4", "hadamard": 16, "scale_gradient": "absmax"}}},
+            "scale_gradient: is one of plain scales",
+        ),
+        (
+            {"roles": {"weight": {"format": "bf16", "scale_gradient": "absmax"}}},
+            "scale_gradient: needs scales of groups",
         ),
         ({"rules": [{"match": {}, "roles": {}}]}, r"rules\.0\.roles"),
         ({"roles": {"*": "bf16"}, "rolls": {}}, "did you mean 'roles'"),

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dse.numerics import ACCUMULATORS, matmul, quantize
+from dse.training.derivative import slope
 from dse.training.method import Method, Operand
 from dse.training.quantized import apply
-from dse.training.rounding import CASTS, Draw, rounded, slope
+from dse.training.rounding import CASTS, Draw, rounded
 from hwmodels.formats.catalog import quantizer
 from tests.training.methods import EXACT_ATTENTION, exact, method
 
@@ -172,25 +173,6 @@ def test_torchs_own_casts_have_the_bits_of_the_quantizer(operand: Operand) -> No
     values = torch.cat([x, x * 1e-6, x * 1e4, hard, -hard])
     ours = rounded(values, operand, axes=(0,), draw=Draw())
     assert torch.equal(ours, quantize(values, operand.quantizer, axes=(0,)))
-
-
-@pytest.mark.parametrize("gradient", ["dge", "spline"])
-def test_a_relaxation_rises_by_one_step_over_a_step(gradient: str) -> None:
-    """Integrated over the interval between two neighbours, by midpoints."""
-    operand = Operand(format="e2m1", gradient=gradient)  # type: ignore[arg-type]
-    x = 2 + (torch.arange(4000) + 0.5) / 4000
-    found = slope(x, operand, axes=(0,))
-    assert found is not None
-    # DGE's pole in the middle is cut at 3: a known loss of area.
-    area = 1.0 if gradient == "spline" else 1 - (0.2 / 3) ** 0.25 * 0.8
-    assert float(found.mean()) == pytest.approx(area, abs=0.01)
-
-
-def test_a_clipped_gradient_stops_where_a_value_was_clipped() -> None:
-    x = torch.tensor([[0.5, -3.0, 7.0, -9.0]])
-    found = slope(x, Operand(format="e2m1", gradient="clipped_ste"), axes=(1,))
-    assert found is not None
-    assert found.tolist() == [[1, 1, 0, 0]]
 
 
 def test_the_slope_multiplies_both_gradients() -> None:

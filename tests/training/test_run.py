@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from dse.errors import RunError
+from dse.errors import MethodError, RunError
 from dse.training.checkpoint import read_checkpoint
 from dse.training.experiment import Experiment, advance, open_folder, outcomes
 from dse.training.load import load_method
@@ -103,7 +103,19 @@ def test_exact_training_is_what_torch_does_by_itself() -> None:
     assert found.curve.loss == pytest.approx(losses, abs=1e-5)
 
 
-@pytest.mark.parametrize("name", ["bf16", "fp8_delayed", "bf16_kahan", "fp16_mixed", "rl_fp16"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bf16",
+        "fp8_delayed",
+        "bf16_kahan",
+        "fp16_mixed",
+        "rl_fp16",
+        "fp16_continued",
+        "bit_switching",
+        "cyclic_precision",
+    ],
+)
 def test_a_run_in_pieces_is_the_run_in_one(name: str, tmp_path: Path) -> None:
     found = load_method(name)
     whole = finished(found, Stripes(), 1)
@@ -116,6 +128,27 @@ def test_a_run_in_pieces_is_the_run_in_one(name: str, tmp_path: Path) -> None:
     while not second.done:
         second.advance()
     assert second.outcome() == whole
+
+
+def test_a_plateau_in_pieces_changes_where_the_whole_run_does(tmp_path: Path) -> None:
+    schedule = {"kind": "plateau", "window": 2, "threshold": 0.5, "decay": 1.0,
+                "stages": [{"weight": f"int{bits}"} for bits in (2, 3, 8)]}  # fmt: skip
+    found = method(schedule=schedule)
+    whole = finished(found, Stripes(), 1)
+    first, second = (Run(found, Stripes(), 1, steps=STEPS) for _ in range(2))
+    for _ in range(3):
+        first.advance()
+    first.save(tmp_path / "part.safetensors")
+    second.resume(tmp_path / "part.safetensors")
+    while not second.done:
+        second.advance()
+    assert second.outcome() == whole
+    assert whole != finished(method(roles={"weight": "int2"}), Stripes(), 1)
+
+
+def test_what_only_the_ledger_knows_is_not_run() -> None:
+    with pytest.raises(MethodError, match="tuning: adapters on a pruned network are counted"):
+        Run(method(tuning={"rank": 8}), Stripes(), 0, steps=STEPS)
 
 
 def test_auto_mu_comes_down_until_weight_gradients_fit_their_format(tmp_path: Path) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dse.training.method import Method, Operand
-from dse.training.roles import formats_of_parameter
+from dse.training.method import Formats, Method, Operand
+from dse.training.roles import UNSTAGED, formats_of_parameter
 from dse.training.rounding import Draw, quantizer_of, rounded
 from dse.training.update.direction import RULES, Moments
 
@@ -64,28 +64,39 @@ class Optimizer:
         """
         self.method = method
         self._seed = seed
+        self._blocks = blocks
         self._steps = 0
-        self._slots = [
-            self._slot(name, one, blocks) for name, one in parameters if one.requires_grad
-        ]
+        self._slots = [self._slot(name, one) for name, one in parameters if one.requires_grad]
+        self.restage(lambda _: UNSTAGED)
 
-    def _slot(self, name: str, parameter: nn.Parameter, blocks: int) -> _Slot:
-        formats = formats_of_parameter(self.method, name, blocks)
-        small = parameter.numel() < self.method.update.states_from
-        first, second = (
-            FULL if small else formats.operand(role, "update")
-            for role in ("optimizer_m", "optimizer_v")
-        )
-        master = formats.operand("master_weight", "update")
+    def _slot(self, name: str, parameter: nn.Parameter) -> _Slot:
         values = parameter.detach()
         kahan = self.method.update.mode == "kahan"
-        slot = _Slot(
-            name=name, parameter=parameter, master=master, first=first, second=second,
+        return _Slot(
+            name=name, parameter=parameter, master=FULL, first=FULL, second=FULL,
             moments=Moments(m=torch.zeros_like(values), v=torch.zeros_like(values)),
             compensation=torch.zeros_like(values) if kahan else None,
         )  # fmt: skip
-        values.copy_(self._round(values, master, slot, "start"))
-        return slot
+
+    @torch.no_grad()
+    def restage(self, stage_of: Callable[[str], Formats]) -> None:
+        """Takes the formats of a schedule's stage, and rounds weights to those they are kept in.
+
+        Args:
+            stage_of: Formats by name of the module that a parameter belongs to.
+        """
+        for slot in self._slots:
+            stage = stage_of(slot.name.rpartition(".")[0])
+            formats = formats_of_parameter(self.method, slot.name, self._blocks, stage=stage)
+            small = slot.parameter.numel() < self.method.update.states_from
+            slot.first, slot.second = (
+                FULL if small else formats.operand(role, "update")
+                for role in ("optimizer_m", "optimizer_v")
+            )
+            master = formats.operand("master_weight", "update")
+            if master != slot.master:
+                slot.master = master
+                slot.parameter.copy_(self._round(slot.parameter, master, slot, "start"))
 
     @torch.no_grad()
     def step(self, rate: float, *, factor: float = 1.0) -> Step:

@@ -19,8 +19,6 @@ from dse.zoo import held_out
 from dse.zoo.data import windows
 from dse.zoo.llama import Llama, LlamaConfig
 
-SEQUENCE = 128
-SAMPLES = 8
 HELD_OUT = 64
 """Windows of the report split that are evaluated."""
 LEFT_OUT = ("test", "tests", "idlelib", "site-packages", "__pycache__", "turtledemo", "lib2to3")
@@ -43,6 +41,10 @@ class ByteGpt:
     steps: int
     rate: float
     sgd_rate: float = 0.5
+    sequence: int = 128
+    """Tokens of a window."""
+    samples: int = 8
+    """Windows of a step."""
 
     @cached_property
     def _text(self) -> Tensor:
@@ -63,19 +65,19 @@ class ByteGpt:
 
     def batch(self, seed: int, step: int) -> Batch:
         """Windows at random places."""
-        last = len(self._text) - SEQUENCE - 1
-        starts = torch.randint(last, (SAMPLES, 1), generator=seeded(seed, step))
-        found = self._text[starts + torch.arange(SEQUENCE + 1)]
+        last = len(self._text) - self.sequence - 1
+        starts = torch.randint(last, (self.samples, 1), generator=seeded(seed, step))
+        found = self._text[starts + torch.arange(self.sequence + 1)]
         return Batch(inputs=found[:, :-1], labels=found[:, 1:])
 
     def held_out(self) -> list[Batch]:
         """Windows that are spread evenly over the report split."""
-        split = windows(held_out.REPORT, SEQUENCE)
+        split = windows(held_out.REPORT, self.sequence)
         tokens, labels = (torch.from_numpy(one) for one in (split.inputs["tokens"], split.labels))
         rows = torch.arange(HELD_OUT) * len(tokens) // HELD_OUT
         return [
             Batch(inputs=tokens[part], labels=labels[part])
-            for part in torch.split(rows, 2 * SAMPLES)
+            for part in torch.split(rows, 2 * self.samples)
         ]
 
 

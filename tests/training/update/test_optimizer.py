@@ -15,7 +15,7 @@ from dse.training.update.optimizer import Optimizer
 from hwmodels.formats.catalog import quantizer
 from tests.training.methods import method
 
-SEEDS = 3
+SEEDS, BATCH = 3, 8
 
 
 def stepped(parameter: nn.Parameter, gradients: list[Tensor], **content: object) -> Tensor:
@@ -46,24 +46,25 @@ def test_an_exact_step_is_torchs(name: str) -> None:
 
 
 def least_squares(mode: str, kept: str) -> list[float]:
-    """Final errors of three seeds: 64 weights of magnitude 10, one sample a step."""
+    """Final errors of three seeds: 64 weights of magnitude 10, batches of eight samples."""
     weights, samples, targets = [], [], []
     for seed in range(SEEDS):
         generator = torch.Generator().manual_seed(seed)
         w = 10 * torch.randn(64, generator=generator)
-        x = torch.randn(4000, 64, generator=generator)
+        x = torch.randn(4096, 64, generator=generator)
         weights.append(w)
         samples.append(x)
-        targets.append(x @ w + torch.randn(4000, generator=generator))
+        targets.append(x @ w + torch.randn(4096, generator=generator))
     x, y = torch.stack(samples), torch.stack(targets)
     parameter = nn.Parameter(torch.zeros(SEEDS, 64))
     update = {"mode": mode, "optimizer": "sgd", "momentum": 0, "weight_decay": 0, "clip_norm": 0}
     roles = {"master_weight": kept}
     optimizer = Optimizer([("weight", parameter)], method(roles=roles, update=update))
     for step in range(4000):
-        seen = x[:, step]
-        missed = (seen * parameter.detach()).sum(1) - y[:, step]
-        parameter.grad = missed[:, None] * seen
+        first = step * BATCH % 4096
+        seen = x[:, first : first + BATCH]
+        missed = seen @ parameter.detach()[..., None] - y[:, first : first + BATCH, None]
+        parameter.grad = (missed * seen).mean(1)
         optimizer.step(1e-3)
     return ((x @ parameter.detach()[..., None]).squeeze(-1) - y).square().mean(1).tolist()
 
@@ -75,8 +76,8 @@ def test_updates_that_nearest_rounding_loses_are_kept_at_random_and_by_compensat
     stochastic = least_squares("stochastic", "bf16")
     kahan = least_squares("kahan", "bf16")
     for seed in range(SEEDS):
-        assert nearest[seed] >= 20 * exact[seed]
-        assert stochastic[seed] <= 3 * exact[seed]
+        assert nearest[seed] >= 50 * exact[seed]
+        assert stochastic[seed] <= 2 * exact[seed]
         assert kahan[seed] <= 1.1 * exact[seed]
 
 
