@@ -116,6 +116,7 @@ class LoadedModel:
         data: Data = None,
         samples: int = 16,
         compute: Literal["cpu", "cuda"] = "cpu",
+        memory_bytes: int | None = None,
         accumulator: str | None = None,
         reference: Formats | None = None,
     ) -> Evaluation:
@@ -126,6 +127,7 @@ class LoadedModel:
             data: where samples come from; a zoo model has its own.
             samples: sequences or images to measure on.
             compute: where the network runs.
+            memory_bytes: that this process may take on the CPU; None: what the machine has.
             accumulator: of the products, as `hwmodels.formats.accumulator.accumulator` names it
                 (`int20`, `fp16`, `e6m9:zero:chunk16`); float32 unless given.
             reference: what every site takes of the network that it is compared with, instead of
@@ -144,6 +146,7 @@ class LoadedModel:
             self.assignment(format),
             asked,
             compute=compute,
+            memory_bytes=memory_bytes,
             splits=samples_of(data),
             accumulator=None if accumulator is None else named_accumulator(accumulator),
             reference=None if reference is None else self.assignment(reference),
@@ -157,6 +160,7 @@ class LoadedModel:
         samples: int | None = None,
         method: Method = "direct",
         compute: Literal["cpu", "cuda"] = "cpu",
+        memory_bytes: int | None = None,
     ) -> Sensitivity:
         """The loss of every format in every region alone; `.ranked()` has the worst first.
 
@@ -166,6 +170,7 @@ class LoadedModel:
             samples: of the search split.
             method: `direct` measures every choice, `gradient` scores all by one backward pass.
             compute: where the network runs.
+            memory_bytes: that this process may take on the CPU; None: what the machine has.
 
         Raises:
             GraphError: the model has no weights, or an operator that is not supported.
@@ -190,6 +195,7 @@ class LoadedModel:
                 if site.role in choice.quantizers
             ],
             compute=compute,
+            memory_bytes=memory_bytes,
             splits=samples_of(data),
         )
         return score(

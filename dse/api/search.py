@@ -52,6 +52,7 @@ def search(
     out: str | Path | None = None,
     resume: bool = False,
     compute: Literal["cpu", "cuda"] = "cpu",
+    memory_bytes: int | None = None,
     sampler: BaseSampler | None = None,
     parallelism: Parallelism | None = None,
     progress: Progress = silent,
@@ -80,6 +81,7 @@ def search(
         out: the run folder; `runs/<space>-<time>` by default.
         resume: continue the run in `out`.
         compute: where the network runs.
+        memory_bytes: that this process may take on the CPU; None: what the machine has.
         sampler: an Optuna sampler that proposes assignments, instead of the space's method. It is
             taken as it is: whether a resumed search repeats itself is up to its seed and state.
         parallelism: who takes part: workers, a Ray cluster, a shared study. With workers,
@@ -115,6 +117,7 @@ def search(
         origin=origin,
         folder=folder,
         compute=compute,
+        memory_bytes=memory_bytes,
         splits=splits,
         metric=metric,
         devices=devices,

@@ -11,7 +11,7 @@ import typer
 
 from dse.cli.cost import AssignmentFile, Model
 from dse.cli.screen import JsonFlag, Rows, Screen, Value
-from dse.cli.search import Compute
+from dse.cli.search import Compute, Memory
 from dse.files import write_atomically
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ def evaluate(
     output: OutputName = None,
     kind: Kind = None,
     compute: Annotated[Compute, typer.Option(help="Where the network runs.")] = Compute.cpu,
+    memory: Memory = None,
     json: JsonFlag = False,
 ) -> None:
     """Emulate a format or an assignment, measure quality."""
@@ -124,7 +125,7 @@ def evaluate(
     if entries:
         rows = evaluate_tasks(
             opened.analysis, chosen, entries, Data(source=source), compute=compute.value,
-            accumulator=adding,
+            memory_bytes=memory, accumulator=adding,
         )  # fmt: skip
         _print_tasks(screen, rows, as_json=json)
         return
@@ -133,6 +134,7 @@ def evaluate(
         chosen,
         Data(source=source, report=samples),
         compute=compute.value,
+        memory_bytes=memory,
         quality=quality_of(output, kind),
         accumulator=adding,
         reference=other,
@@ -177,6 +179,7 @@ def sensitivity(
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Variables that --lines takes.")] = 8,
     compute: Annotated[Compute, typer.Option(help="Where the network runs.")] = Compute.cpu,
+    memory: Memory = None,
     json: JsonFlag = False,
 ) -> None:
     """Rank what each choice alone costs in quality."""
@@ -204,6 +207,7 @@ def sensitivity(
         origin=origin,
         folder=folder,
         compute=compute.value,
+        memory_bytes=memory,
         needed=Sizes(calibration=space.data.calibration, search=count, report=0),
     )
     with shown_progress(quiet=screen.quiet or json) as progress:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -25,6 +27,35 @@ class Compute(StrEnum):
 
     cpu = "cpu"
     cuda = "cuda"
+
+
+def bytes_of(text: str) -> int:
+    """A size such as `12GB` or `12 GiB`."""
+    from hwmodels.devices.quantity import UNITS  # noqa: PLC0415
+
+    units = {name: factor for name, (kind, factor) in UNITS.items() if kind == "capacity"}
+    found = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?) *([A-Za-z]*)", text.strip())
+    try:
+        number = float(found[1]) * units[found[2] or "B"] if found else 0.0
+    except (KeyError, ValueError):
+        number = 0.0
+    if not 1 <= number < math.inf:
+        raise typer.BadParameter(
+            f"expected bytes with a unit of {', '.join(units)}, such as 12GB, got {text!r}"
+        )
+    return int(number)
+
+
+Memory = Annotated[
+    int | None,
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        parser=bytes_of,
+        help="That this process may take on the CPU, such as 12GB; weights in external files are "
+        "read layer by layer and do not count.  [default: what is free]",
+    ),
+]
 
 
 class ExecutorName(StrEnum):
@@ -107,6 +138,7 @@ def search(
         ),
     ] = False,
     compute: Annotated[Compute, typer.Option(help="Where the network runs.")] = Compute.cpu,
+    memory: Memory = None,
     workers: Annotated[
         int | None,
         typer.Option(min=1, help="Processes that measure, with one thread each.  [default: none]"),
@@ -177,6 +209,7 @@ def search(
             out=out,
             resume=resume,
             compute=compute,
+            memory=memory,
             parallelism=parallelism,
             quiet=screen.quiet or json,
         )
@@ -242,6 +275,7 @@ def _run(
     out: Path | None,
     resume: bool,
     compute: Compute,
+    memory: int | None,
     parallelism: Parallelism,
     quiet: bool,
 ) -> Path:
@@ -260,23 +294,25 @@ def _run(
                 out=folder,
                 resume=resume,
                 compute=compute.value,
+                memory_bytes=memory,
                 parallelism=parallelism,
                 progress=progress,
             ).folder
     except KeyboardInterrupt as error:
         hint = ""
         if folder is not None and (folder / MANIFEST).is_file():
-            hint = f"; go on with: {_command(folder, parallelism, compute)}"
+            hint = f"; go on with: {_command(folder, parallelism, compute, memory)}"
         typer.echo(f"dse: interrupted{hint}", err=True)
         raise typer.Exit(stopped_code(error)) from None
 
 
-def _command(folder: Path, parallelism: Parallelism, compute: Compute) -> str:
+def _command(folder: Path, parallelism: Parallelism, compute: Compute, memory: int | None) -> str:
     """The command that goes on with a run that was interrupted."""
     from dse.run.files import resume_command  # noqa: PLC0415
 
     device = [] if compute is Compute.cpu else ["--compute", compute.value]
-    return resume_command(folder, *device, *parallelism.options)
+    room = [] if memory is None else ["--memory", f"{memory}B"]
+    return resume_command(folder, *device, *room, *parallelism.options)
 
 
 def _say_failures(folder: Path) -> None:

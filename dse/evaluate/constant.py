@@ -3,63 +3,72 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from dse.evaluate.reference import DistributionReference, RegressionReference, set_spread
 from dse.evaluate.ruin import ConstantAnswer
 
 Reference = DistributionReference | RegressionReference
+Kind = TypeVar("Kind", DistributionReference, RegressionReference)
 
 
-def constant_answer(batches: Sequence[Sequence[Reference]]) -> ConstantAnswer:
+class Referring(Protocol):
+    """A batch, whose references may be made anew whenever they are asked for."""
+
+    @property
+    def references(self) -> Sequence[Reference]:
+        """One an output."""
+
+
+def constant_answer(batches: Sequence[Referring]) -> ConstantAnswer:
     """The loss of the best constant answer, and the share of answers that it changes.
 
     That is the mean distribution, or the mean sample where there is no distribution.
-
-    Args:
-        batches: the references of each batch, one an output.
     """
     losses, flips, weights = [], [], []
-    for column in zip(*batches, strict=True):
-        loss, flipped = _of_output(column)
+    for place, first in enumerate(batches[0].references):
+        loss, flipped = _of_output(batches, place)
         losses.append(loss)
         flips.append(flipped)
-        weights.append(column[0].output.weight)
+        weights.append(first.output.weight)
     return ConstantAnswer(loss=_mean(losses, weights), flip_rate=_mean(flips, weights))
 
 
-def _of_output(column: Sequence[Reference]) -> tuple[float, float]:
-    distributions = [one for one in column if isinstance(one, DistributionReference)]
-    if distributions:
-        return _of_distribution(distributions)
-    return set_spread([one for one in column if isinstance(one, RegressionReference)])[1], math.nan
+def _of_output(batches: Sequence[Referring], place: int) -> tuple[float, float]:
+    if isinstance(batches[0].references[place], DistributionReference):
+        return _of_distribution(lambda: _column(batches, place, DistributionReference))
+    return set_spread(list(_column(batches, place, RegressionReference)))[1], math.nan
 
 
-def _of_distribution(column: Sequence[DistributionReference]) -> tuple[float, float]:
-    classes = max(one.probabilities.shape[-1] for one in column)
-    total = torch.zeros(classes, dtype=torch.float64)
-    votes = torch.zeros(classes, dtype=torch.int64)
-    for one in column:
-        positions = _positions(one, one.probabilities)
-        total[: positions.shape[1]] += positions.sum(dim=0, dtype=torch.float64).cpu()
+def _column(batches: Sequence[Referring], place: int, kind: type[Kind]) -> Iterator[Kind]:
+    """One output's references, one batch after the other."""
+    found = (batch.references[place] for batch in batches)
+    return (one for one in found if isinstance(one, kind))
+
+
+def _of_distribution(column: Callable[[], Iterator[DistributionReference]]) -> tuple[float, float]:
+    mass = votes = torch.zeros(0)
+    for one in column():
+        mass = _added(mass, one.mass)
         tops = one.top if one.kept is None else one.top[one.kept]
-        votes += torch.bincount(tops.flatten().cpu(), minlength=classes)
-    log_mean = (total / total.sum()).log()
+        votes = _added(votes, torch.bincount(tops.flatten().cpu(), minlength=one.classes))
+    log_mean = (mass / mass.sum()).log()
     losses = torch.cat(
-        [one.divergence_of(log_mean.to(one.probabilities)) for one in column]
+        [one.divergence_of(log_mean.to(one.log_probabilities)) for one in column()]
     ).double()
     flips = 1 - float(votes.max() / votes.sum().clamp_min(1))
     return float(losses[~losses.isnan()].mean()), flips
 
 
-def _positions(reference: DistributionReference, values: Tensor) -> Tensor:
-    """(positions that count, classes)."""
-    if reference.kept is None:
-        return values.flatten(0, -2)
-    return values[reference.kept]
+def _added(first: Tensor, second: Tensor) -> Tensor:
+    """The sum of two vectors, the shorter one with zeros behind it."""
+    size = max(len(first), len(second))
+    return pad(first, (0, size - len(first))) + pad(second, (0, size - len(second)))
 
 
 def _mean(values: Sequence[float], weights: Sequence[float]) -> float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -47,6 +48,8 @@ from hwmodels.formats.quantizer import Quantizer
 
 SplitName = Literal["calibration", "search", "report"]
 Read = TypeVar("Read")
+Item = TypeVar("Item")
+References = tuple[DistributionReference | RegressionReference, ...]
 SMALL_BYTES = 256 << 20
 """Values of a batch up to which batches run side by side, which takes memory for each."""
 TRACE_BYTES = 2 << 30
@@ -57,35 +60,46 @@ TRACE_BYTES = 2 << 30
 class _Batch:
     """One batch with what the run left that others are compared with."""
 
-    references: tuple[DistributionReference | RegressionReference, ...]
-    """One an output of the task."""
+    made: References | None
+    """One an output of the task; None where they are too large to be kept."""
+    again: Callable[[], References]
+    """Makes them of what the trace has kept."""
     trace: Trace
     kept: Kept
     """Values that earlier assignments have left."""
 
+    @property
+    def references(self) -> References:
+        """One an output of the task."""
+        return self.again() if self.made is None else self.made
+
     def score(self, outputs: Mapping[str, Tensor]) -> BatchScore:
         """Distance of the outputs, all together."""
-        scores = [one.score(outputs[one.output.value]) for one in self.references]
-        return combined(scores, self._weights)
-
-    def ratios(self, outputs: Mapping[str, Tensor]) -> BatchRatios | None:
-        """Likelihood ratios of the first output that is a distribution; None without one."""
-        for one in self.references:
-            if isinstance(one, DistributionReference):
-                return one.ratios(outputs[one.output.value])
-        return None
+        return _distance(self.references, outputs)
 
     def compared(self, outputs: Mapping[str, Tensor]) -> tuple[BatchScore, BatchRatios | None]:
-        """Distance and likelihood ratios of the outputs."""
-        return self.score(outputs), self.ratios(outputs)
+        """Distance and likelihood ratios of the outputs.
+
+        The ratios are of the first output that is a distribution; None without one.
+        """
+        references = self.references
+        drawn = [one for one in references if isinstance(one, DistributionReference)][:1]
+        ratios = [one.ratios(outputs[one.output.value]) for one in drawn]
+        return _distance(references, outputs), ratios[0] if ratios else None
 
     def own_score(self) -> BatchScore:
         """The reference against itself."""
-        return combined([one.own_score() for one in self.references], self._weights)
+        references = self.references
+        return combined([one.own_score() for one in references], _weights(references))
 
-    @property
-    def _weights(self) -> list[float]:
-        return [one.output.weight for one in self.references]
+
+def _distance(references: References, outputs: Mapping[str, Tensor]) -> BatchScore:
+    scores = [one.score(outputs[one.output.value]) for one in references]
+    return combined(scores, _weights(references))
+
+
+def _weights(references: References) -> list[float]:
+    return [one.output.weight for one in references]
 
 
 @dataclass(kw_only=True)
@@ -111,6 +125,12 @@ class Evaluator:
     """A user's own measure of quality, instead of the divergence from full precision."""
     trace_bytes: int = TRACE_BYTES
     """Kept of runs on the search split, all batches together."""
+    in_step: int = 1
+    """Batches that wait for each other at every weight, because their quantized copies would not
+    all fit: each is made once for all of them."""
+    keeps_references: bool = True
+    """Whether distributions of full precision stay; else they are made again of the last values
+    before the outputs wherever they are read."""
     accumulator: Accumulator | None = None
     """Of every product that it can stand in and that names none itself; None: float32, as torch
     adds."""
@@ -225,10 +245,12 @@ class Evaluator:
 
     def constant(self, split: SplitName) -> ConstantAnswer:
         """Loss on a split of a network that gives the same answer to every input."""
-        return constant_answer([batch.references for batch in self._prepared(split)])
+        return constant_answer(self._prepared(split))
 
     def spread(self, place: int) -> float:
         """Spread that errors of an output without a distribution count against, search split."""
+        if self.task.outputs[place].is_distribution:
+            return 1.0
         found = self._prepared("search")[0].references[place]
         return found.scale if isinstance(found, RegressionReference) else 1.0
 
@@ -303,6 +325,8 @@ class Evaluator:
         read: Callable[[_Batch, Mapping[str, Tensor]], Read],
     ) -> dict[int, Read]:
         """Batches by number -> what is read off the quantized network's outputs there."""
+        if self.in_step > 1:
+            return self._read_in_step(some, bound, read)
 
         def executed(item: tuple[int, _Batch]) -> tuple[int, Read, int]:
             number, batch = item
@@ -312,6 +336,21 @@ class Evaluator:
         found = side_by_side(executed, some.items(), threads=self._threads)
         self.macs += sum(macs for _, _, macs in found)
         return {number: result for number, result, _ in found}
+
+    def _read_in_step(
+        self,
+        some: Mapping[int, _Batch],
+        bound: Mapping[str, Quantize],
+        read: Callable[[_Batch, Mapping[str, Tensor]], Read],
+    ) -> dict[int, Read]:
+        found: dict[int, Read] = {}
+        for numbers in _groups(list(some), self.in_step):
+            together = [some[number] for number in numbers]
+            traces, kept = [one.trace for one in together], [one.kept for one in together]
+            for place, execution in self.program.rerun_each(traces, bound, kept):
+                found[numbers[place]] = read(together[place], execution.outputs)
+                self.macs += execution.macs
+        return found
 
     @property
     def _threads(self) -> int:
@@ -368,38 +407,64 @@ class Evaluator:
         data: Split = getattr(self.splits, split)
         keep = split == "search" and self.metric is None
         count = -(-data.samples // self.batch)
-        found = [
-            self._prepare(batch, keep_bytes=self.trace_bytes // count if keep else 0)
-            for batch in batches(data, self.batch, self.device)
-        ]
+        keep_bytes = self.trace_bytes // count if keep else 0
+        found: dict[int, _Batch] = {}
+        given = enumerate(batches(data, self.batch, self.device))
+        for group in _groups(given, self.in_step):
+            traces = self.program.trace_each(
+                [batch.feeds for _, batch in group],
+                keep_bytes=keep_bytes,
+                ends=not self.keeps_references,
+            )
+            for place, trace in traces:
+                number, batch = group[place]
+                found[number] = self._prepare(batch, trace)
+        ordered = [found[number] for number in sorted(found)]
         if keep:
-            self._held_bytes = sum(batch.trace.bytes for batch in found)
+            self._held_bytes = sum(batch.trace.bytes for batch in ordered)
         held = self._held_bytes
         room = max(0, min(held, self.trace_bytes - held))
-        for batch in found:
-            batch.kept.tensors.limit_bytes = room * (3 if keep else 1) // (4 * count)
-        return found
+        for one in ordered:
+            one.kept.tensors.limit_bytes = room * (3 if keep else 1) // (4 * count)
+        return ordered
 
-    def _prepare(self, batch: Batch, *, keep_bytes: int) -> _Batch:
-        trace = self.program.trace(batch.feeds, keep_bytes=keep_bytes)
+    def _prepare(self, batch: Batch, trace: Trace) -> _Batch:
+        """A batch as others are compared with it; its trace forgets the outputs."""
         execution = trace.execution
         self.macs += execution.macs
+        without = replace(trace, execution=replace(execution, outputs={}))
         kept = Kept(tensors=RecentTensors(0))
+        errors: tuple[RegressionReference | None, ...] = ()
+
+        def again() -> References:
+            bound = {} if self.compared is None else self._at_sites(self.compared)
+            execution = self.program.rerun(without, bound, kept=kept)
+            self.macs += execution.macs
+            made = self._references(execution.outputs, batch)
+            return tuple(old or new for old, new in zip(errors, made, strict=True))
+
         if self.compared is not None:
             execution = self.program.rerun(trace, self._at_sites(self.compared), kept=kept)
             self.macs += execution.macs
+        made = self._references(execution.outputs, batch)
+        # Their spread is over all batches, and they are small.
+        errors = tuple(one if isinstance(one, RegressionReference) else None for one in made)
+        return _Batch(
+            made=made if self.keeps_references else None, again=again, trace=without, kept=kept
+        )
+
+    def _references(self, outputs: Mapping[str, Tensor], batch: Batch) -> References:
         task = self.task
-        references = tuple(
+        return tuple(
             reference_of(
                 output,
-                execution.outputs[output.value],
+                outputs[output.value],
                 batch.samples,
                 batch.labels if output.name == task.labelled else None,
                 task.metric,
             )
             for output in task.outputs
         )
-        return _Batch(references=references, trace=trace, kept=kept)
 
     def _settle(self, found: Sequence[_Batch], split: SplitName) -> None:
         """Figures of all batches of a split: spreads, and whether there is anything to compare.
@@ -409,9 +474,21 @@ class Evaluator:
         """
         if self.metric is not None:
             return
-        for place, output in enumerate(self.task.outputs):
-            column = [batch.references[place] for batch in found]
-            check_defined(output, [one.defined for one in column], self.program.graph, split)
-            errors = [one for one in column if isinstance(one, RegressionReference)]
-            if errors:
-                set_spread(errors)
+        defined: list[list[Tensor]] = [[] for _ in self.task.outputs]
+        errors: list[list[RegressionReference]] = [[] for _ in self.task.outputs]
+        for batch in found:
+            for place, one in enumerate(batch.references):
+                defined[place].append(one.defined)
+                if isinstance(one, RegressionReference):
+                    errors[place].append(one)
+        for output, column, some in zip(self.task.outputs, defined, errors, strict=True):
+            check_defined(output, column, self.program.graph, split)
+            if some:
+                set_spread(some)
+
+
+def _groups(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """The items in their order, `size` at a time."""
+    rest = iter(items)
+    while group := list(islice(rest, size)):
+        yield group

@@ -54,6 +54,7 @@ def evaluate_model(
     *,
     folder: Path = Path(),
     compute: str = "cpu",
+    memory_bytes: int | None = None,
     quality: QualityOf = UNSAID,
     splits: Splits | Arrays | None = None,
     accumulator: Accumulator | None = None,
@@ -67,6 +68,7 @@ def evaluate_model(
         data: where samples come from.
         folder: what relative data paths are relative to.
         compute: `cpu` or `cuda`.
+        memory_bytes: that this process may take on the CPU; None: what the machine has.
         quality: what the user says about the outputs.
         splits: the samples themselves, or arrays of them as the graph takes them, instead of
             those that `data` names.
@@ -87,6 +89,7 @@ def evaluate_model(
         pairs,
         folder=folder,
         compute=compute,
+        memory_bytes=memory_bytes,
         quality=quality,
         needed=Sizes(calibration=data.calibration, search=0, report=data.report),
         splits=splits,

@@ -89,6 +89,16 @@ def batch_ratios(log_p: Tensor, log_q: Tensor, kept: Tensor | None) -> BatchRati
     )
 
 
+def joined(parts: Sequence[BatchRatios]) -> BatchRatios:
+    """The ratios of a batch from those of some of its samples each."""
+    return BatchRatios(
+        mean_log=torch.cat([one.mean_log for one in parts]),
+        square=torch.cat([one.square for one in parts]),
+        acceptance=torch.cat([one.acceptance for one in parts]),
+        weights=torch.stack([one.weights for one in parts]).sum(dim=0),
+    )
+
+
 def summarise_ratios(batches: Sequence[BatchRatios]) -> Ratios:
     """The ratios of a split from its batches."""
     mean_log = _there([one.mean_log for one in batches])

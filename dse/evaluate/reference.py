@@ -8,7 +8,7 @@ the loss is infinite.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,11 +17,14 @@ from torch import Tensor
 
 from dse.evaluate.batches import per_sample
 from dse.evaluate.outputs.output import Output
-from dse.evaluate.ratios import BatchRatios, batch_ratios
+from dse.evaluate.ratios import BatchRatios, batch_ratios, joined
 
 ROUNDING = 1e-7
 """Relative differences that float32 makes of nothing."""
 TINY = torch.finfo(torch.float32).tiny
+PART = 1 << 22
+"""Elements of scores that are read at once: some stay in a processor's cache, on a GPU a kernel
+still has enough to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,9 @@ class Reference(Protocol):
 class DistributionReference:
     """A distribution at every position of a batch.
 
+    Positions are read a part at a time: scores of a large vocabulary are the largest tensors of a
+    language model, and a divergence would take several of their size.
+
     Args:
         output: what it is.
         x: the output's tensor.
@@ -67,16 +73,25 @@ class DistributionReference:
     ) -> None:  # fmt: skip
         self.output, self.samples = output, samples
         scores = output.scores(x, samples)
-        self.log_probabilities = torch.log_softmax(scores, dim=-1)
-        self.probabilities = self.log_probabilities.exp()
-        self.top = scores.argmax(dim=-1)
         self.metric = metric if labels is not None else ""
         self.labels, marked = _labels(labels, scores) if self.metric else (None, None)
-        kept = self.probabilities.sum(dim=-1).isfinite()
+        self.log_probabilities = torch.empty(scores.shape, device=scores.device)
+        self.top = torch.empty(scores.shape[:-1], dtype=torch.int64, device=scores.device)
+        kept = torch.empty(scores.shape[:-1], dtype=torch.bool, device=scores.device)
+        rows, logs = scores.flatten(0, -2), self.log_probabilities.flatten(0, -2)
+        for part in _parts(rows):
+            logs[part] = torch.log_softmax(rows[part], dim=-1)
+            self.top.view(-1)[part] = rows[part].argmax(dim=-1)
+            kept.view(-1)[part] = logs[part].exp().sum(dim=-1).isfinite()
         if marked is not None and marked.shape == kept.shape:
             kept &= marked
         self.kept = None if bool(kept.all()) else kept
         """Positions that count; None: all."""
+
+    @property
+    def classes(self) -> int:
+        """Classes of a position."""
+        return self.log_probabilities.shape[-1]
 
     @property
     def defined(self) -> Tensor:
@@ -85,63 +100,105 @@ class DistributionReference:
             return torch.ones(self.samples, dtype=torch.bool)
         return self.kept.reshape(self.samples, -1).any(dim=1).cpu()
 
+    @property
+    def mass(self) -> Tensor:
+        """(classes,) float64, on the CPU: probabilities summed over the positions that count."""
+        rows = self.log_probabilities.flatten(0, -2)
+        kept = None if self.kept is None else self.kept.flatten()
+        total = torch.zeros(self.classes, dtype=torch.float64)
+        for part in _parts(rows):
+            counted = rows[part] if kept is None else rows[part][kept[part]]
+            total += counted.exp().sum(dim=0, dtype=torch.float64).cpu()
+        return total
+
     def score(self, x: Tensor) -> BatchScore:
         """The losses of another run's tensor on the same batch."""
-        scores = self.output.scores(x, self.samples)
-        log_q = torch.log_softmax(scores, dim=-1)
-        top = scores.argmax(dim=-1)
-        return BatchScore(
-            losses=self._mean(self._divergence(log_q)),
-            flips=self._mean((top != self.top).float()),
-            metric=self._metric(log_q, top),
-        )
+        scores = self.output.scores(x, self.samples).flatten(0, -2)
+        return self._score(lambda part: torch.log_softmax(scores[part], dim=-1), scores)
 
     def own_score(self) -> BatchScore:
         """The reference against itself: no loss, and the metric of full precision."""
-        zeros = self._mean(torch.zeros(self.top.shape, device=self.top.device))
-        return BatchScore(
-            losses=zeros,
-            flips=zeros.clone(),
-            metric=self._metric(self.log_probabilities, self.top),
-        )
+        logs = self.log_probabilities.flatten(0, -2)
+        return self._score(lambda part: logs[part], logs, is_other=False)
 
     def ratios(self, x: Tensor) -> BatchRatios:
         """Likelihood ratios of what another run's tensor on the same batch would draw."""
-        log_q = torch.log_softmax(self.output.scores(x, self.samples), dim=-1)
-        return batch_ratios(self.log_probabilities, log_q, self.kept)
+        scores = self.output.scores(x, self.samples)
+        found = []
+        for part in _parts(scores):
+            log_q = torch.log_softmax(scores[part], dim=-1)
+            kept = None if self.kept is None else self.kept[part]
+            found.append(batch_ratios(self.log_probabilities[part], log_q, kept))
+        return joined(found)
 
     def divergence_of(self, log_q: Tensor) -> Tensor:
         """(samples,) mean divergence from one distribution (classes,) at every position."""
-        return self._mean(self._divergence(log_q.expand_as(self.log_probabilities)))
+        rows = self.log_probabilities.flatten(0, -2)
+        found = [_divergence(rows[part], log_q.expand_as(rows[part])) for part in _parts(rows)]
+        return self._mean(torch.cat(found).reshape(self.top.shape))
 
-    def _divergence(self, log_q: Tensor) -> Tensor:
-        """KL divergence in nats at every position."""
-        divergence = (self.probabilities * (self.log_probabilities - log_q)).sum(dim=-1)
-        if not bool(divergence.isfinite().all()):
-            # 0 log 0 is 0: a suppressed class is -inf in both, or -inf in one and 1e-38 apart.
-            terms = self.probabilities * (self.log_probabilities - log_q)
-            divergence = terms.masked_fill(self.probabilities == 0, 0.0).sum(dim=-1)
-            # A distribution that is no more: NaN scores, or no class left.
-            divergence = torch.where(divergence.isnan(), math.inf, divergence)
-            lost = log_q.isnan().any(dim=-1)
-            divergence = divergence.masked_fill(lost, math.inf)
-        # Rounding can leave a divergence of equal distributions a few ulp below zero.
-        return divergence.clamp_min(0.0)
+    def _score(
+        self, log_q_of: Callable[[slice], Tensor], scores: Tensor, *, is_other: bool = True
+    ) -> BatchScore:
+        """The losses of log-probabilities that are made a part of the positions at a time."""
+        logs = self.log_probabilities.flatten(0, -2)
+        losses = torch.zeros(len(logs), device=logs.device)
+        top = self.top.flatten().clone()
+        own = torch.empty_like(losses)
+        labels = self.labels
+        beside = labels is not None and labels.shape == self.top.shape
+        wanted = labels.flatten().clamp_min(0) if labels is not None and beside else None
+        for part in _parts(logs):
+            log_q = log_q_of(part)
+            if is_other:
+                losses[part] = _divergence(logs[part], log_q)
+                top[part] = scores[part].argmax(dim=-1)
+            if wanted is not None and self.metric != "accuracy":
+                own[part] = -log_q.gather(-1, wanted[part].unsqueeze(-1)).squeeze(-1)
+            elif labels is not None and not beside:
+                own[part] = log_q[..., 1]
+        shape = self.top.shape
+        return BatchScore(
+            losses=self._mean(losses.reshape(shape)),
+            flips=self._mean((top != self.top.flatten()).float().reshape(shape)),
+            metric=self._metric(top.reshape(shape), own.reshape(shape)),
+        )
 
-    def _metric(self, log_q: Tensor, top: Tensor) -> Tensor:
+    def _metric(self, top: Tensor, own: Tensor) -> Tensor:
+        """(samples,) hits, or nats of the labels, which are what `own` has at every position."""
         labels = self.labels
         if labels is None:
             return torch.full((self.samples,), math.nan)
-        if self.metric == "accuracy":
-            if labels.shape != top.shape:  # one of several independent decisions
-                top = log_q[..., 1].reshape(self.samples, -1).argmax(dim=-1)
-                return (top == labels).float().cpu()
-            return self._mean((top == labels).float())
-        nats = -log_q.gather(-1, labels.clamp_min(0).unsqueeze(-1)).squeeze(-1)
-        return self._mean(nats)
+        if self.metric != "accuracy":
+            return self._mean(own)
+        if labels.shape != top.shape:  # one of several independent decisions
+            return (own.reshape(self.samples, -1).argmax(dim=-1) == labels).float().cpu()
+        return self._mean((top == labels).float())
 
     def _mean(self, values: Tensor) -> Tensor:
         return per_sample(values, self.kept)
+
+
+def _divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """(positions,) KL divergence in nats of (positions, classes)."""
+    p = log_p.exp()
+    divergence = (p * (log_p - log_q)).sum(dim=-1)
+    if not bool(divergence.isfinite().all()):
+        # 0 log 0 is 0: a suppressed class is -inf in both, or -inf in one and 1e-38 apart.
+        terms = p * (log_p - log_q)
+        divergence = terms.masked_fill(p == 0, 0.0).sum(dim=-1)
+        # A distribution that is no more: NaN scores, or no class left.
+        divergence = torch.where(divergence.isnan(), math.inf, divergence)
+        lost = log_q.isnan().any(dim=-1)
+        divergence = divergence.masked_fill(lost, math.inf)
+    # Rounding can leave a divergence of equal distributions a few ulp below zero.
+    return divergence.clamp_min(0.0)
+
+
+def _parts(rows: Tensor) -> Iterator[slice]:
+    """Parts of the first axis of at most `PART` elements, or of one row."""
+    step = max(1, PART * len(rows) // max(1, rows.numel()))
+    return (slice(start, start + step) for start in range(0, len(rows), step))
 
 
 @dataclass(eq=False)

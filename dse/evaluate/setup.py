@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -23,9 +24,11 @@ from dse.evaluate.outputs.task import Task
 from dse.evaluate.outputs.values import certain
 from dse.evaluate.reach import before, named, unmeasured, without_untouched
 from dse.evaluate.splits import splits_of
-from dse.execute.memory import GIGA, Caches, Need, checked, memory_need, with_kept
+from dse.execute.memory import GIGA, Caches, Need, memory_need, with_kept
+from dse.execute.pace import least_seconds
 from dse.execute.program.compiler import problems
 from dse.execute.program.program import WEIGHT_CACHE_BYTES, Program
+from dse.execute.room import Room, room_for
 from dse.execute.weights.calibrate import observe
 from dse.execute.weights.learn import WeightStates
 from dse.execute.weights.product import products_of
@@ -38,6 +41,8 @@ from hwmodels.formats.quantizer import Quantizer
 from hwmodels.work.role import ROLES
 
 LOGGER = logging.getLogger(__name__)
+LONG_SECONDS = 20.0
+"""A pass that is worth a word before it starts."""
 SEQUENCE_AXES = 3
 """Axes of a batch of sequences: samples and time, in either order, and features."""
 UNSAID = QualityOf()
@@ -52,6 +57,7 @@ def build_evaluator(
     *,
     folder: Path = Path(),
     compute: str = "cpu",
+    memory_bytes: int | None = None,
     splits: Splits | Arrays | None = None,
     metric: Metric | None = None,
     quality: QualityOf = UNSAID,
@@ -67,6 +73,7 @@ def build_evaluator(
             on the calibration split.
         folder: what relative data paths are relative to.
         compute: `cpu` or `cuda`.
+        memory_bytes: that this process may take on the CPU; None: what the machine has.
         splits: the samples themselves, or arrays of them as the graph takes them, instead of
             those that `data` names.
         metric: a user's own measure of quality.
@@ -109,17 +116,21 @@ def build_evaluator(
     wanted = values if metric is None else graph.outputs[:1]
     scored = _up_to(graph, tuple(dict.fromkeys(wanted)), sites.values())
     budgets = Caches(weight_bytes=WEIGHT_CACHE_BYTES, trace_bytes=TRACE_BYTES)
+    room = Room(caches=budgets)
     if compute == "cpu":
         first = next(batches(measured, data.batch, "cpu")).feeds
         batch = {name: tuple(x.shape) for name, x in first.items()}
+        used = [split.samples for split in (splits.search, splits.report) if split.samples]
         need = with_kept(
             memory_need(scored, batch), scored, batch, sites, pairs,
-            batches=math.ceil(measured.samples / data.batch), budgets=budgets,
+            batches=math.ceil(max(used) / data.batch), budgets=budgets, splits=len(used),
+            distributions=[output.value for output in task.outputs if output.is_distribution],
         )  # fmt: skip
-        budgets = _told(need, graph, budgets)
+        room = _told(need, room_for(need, graph, limit_bytes=memory_bytes), budgets)
+        _tell_time(least_seconds(scored, batch) / data.batch * measured.samples, measured.samples)
     read = analysis if scored is graph else Analysis(scored)
     program = Program(
-        scored, analysis=read, device=compute, weight_cache_bytes=budgets.weight_bytes
+        scored, analysis=read, device=compute, weight_cache_bytes=room.caches.weight_bytes
     )
     feeds = Feeds(splits.calibration, data.batch, compute)
     calibration = observe(program, feeds(), _observed(sites, pairs))
@@ -132,7 +143,9 @@ def build_evaluator(
         weights=WeightStates(program, sites, feeds),
         batch=data.batch,
         device=compute,
-        trace_bytes=budgets.trace_bytes,
+        trace_bytes=room.caches.trace_bytes,
+        in_step=room.in_step,
+        keeps_references=room.keeps_references,
         first_output=graph.outputs[0],
     )
     if not all(output.certain for output in task.outputs):
@@ -265,17 +278,36 @@ def _in_batches_of(graph: Graph, data: Data, sizes: Sizes) -> Data:
     return data.model_copy(update={"batch": size})
 
 
-def _told(need: Need, graph: Graph, budgets: Caches) -> Caches:
-    """Bytes that caches may take, once the need is checked and said."""
-    granted = checked(need, graph).caches
+def _told(need: Need, room: Room, budgets: Caches) -> Room:
+    """The room, said where it is worth a word; caches that all fit may grow to their budgets."""
     LOGGER.log(logging.INFO if need.is_large else logging.DEBUG, "%s", need)
-    if granted == need.caches:
-        return budgets
-    LOGGER.warning(
-        "caches get %.2g GB of these: measuring takes longer, its results are the same",
-        granted.bytes / GIGA,
-    )
-    return granted
+    if room.in_step > 1:
+        LOGGER.info(
+            "quantized weights (%.2g GB) do not stay: %d batches go through the layers together",
+            need.copies_bytes / GIGA, room.in_step,
+        )  # fmt: skip
+    if not room.keeps_references:
+        LOGGER.info(
+            "distributions of full precision (%.2g GB) do not stay: they are made again of the "
+            "last layer's input", need.reference_bytes / GIGA,
+        )  # fmt: skip
+    if room.caches == need.caches:
+        return replace(room, caches=budgets)
+    if room.in_step == 1 or room.caches.trace_bytes < need.caches.trace_bytes:
+        LOGGER.warning(
+            "caches get %.2g GB of these: measuring takes longer, its results are the same",
+            room.caches.bytes / GIGA,
+        )
+    return room
+
+
+def _tell_time(seconds: float, samples: int) -> None:
+    """Says how long a pass will take, where that is long."""
+    if seconds > LONG_SECONDS:
+        LOGGER.info(
+            "products of one pass over %d samples take %s here at least", samples,
+            timedelta(seconds=round(seconds)),
+        )  # fmt: skip
 
 
 def judged_by(evaluator: Evaluator, metric: Metric) -> Evaluator:

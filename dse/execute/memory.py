@@ -69,6 +69,16 @@ class Need:
     """Bytes computed once from constants: weights that the model stores in fewer bits."""
     learned_bytes: int = 0
     """Roundings learned from data, which stay for the whole run."""
+    copies_bytes: int = 0
+    """Quantized copies of all weights that one assignment reads."""
+    output_bytes: int = 0
+    """Distributions that one batch gives out, as float32."""
+    waiting_bytes: int = 0
+    """The most that is alive in a batch before a step that reads a weight."""
+    batches: int = 1
+    """Batches of one split at most."""
+    splits: int = 1
+    """Splits that are measured."""
     caches: Caches = Caches()
 
     @property
@@ -76,6 +86,11 @@ class Need:
         """Bytes that must fit."""
         constant = self.weight_bytes + self.folded_bytes + self.learned_bytes
         return constant + self.layer_bytes + self.activation_bytes
+
+    @property
+    def reference_bytes(self) -> int:
+        """Distributions of full precision on all batches."""
+        return self.splits * self.batches * self.output_bytes
 
     @property
     def is_large(self) -> bool:
@@ -108,13 +123,14 @@ def memory_need(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Need:
         external &= initializer.type.dtype not in UNPACKED
         inside, mapped = (inside, mapped + size) if external else (inside + size, mapped)
         largest = max(largest, FLOAT_BYTES * _elements(initializer.type))
-    types = _bound_types(graph, shapes)
+    types = shaped(graph, shapes)
     return Need(
         weight_bytes=inside,
         mapped_bytes=mapped,
         layer_bytes=largest,
-        activation_bytes=max(_alive(graph, types), default=0),
+        activation_bytes=max((during for _, during in _alive(graph, types)), default=0),
         folded_bytes=_folded(graph),
+        waiting_bytes=_waiting(graph, types),
     )
 
 
@@ -127,8 +143,10 @@ def with_kept(
     *,
     batches: int,
     budgets: Caches,
+    splits: int = 1,
+    distributions: Iterable[str] = (),
 ) -> Need:
-    """The need with learned roundings and with caches as large as they can get.
+    """The need with learned roundings, and with all that may be kept as large as it can get.
 
     Args:
         need: of one batch.
@@ -138,10 +156,12 @@ def with_kept(
         pairs: what may stand at which site.
         batches: of how many batches values are kept.
         budgets: the most that caches take in any case.
+        splits: how many are measured, of at most so many batches each.
+        distributions: values that are compared with those of full precision.
     """
     weights = {(k, q) for k, q in pairs if k in sites and sites[k].role == "weight"}
     sizes = {pair: FLOAT_BYTES * _product(sites[pair[0]].shape) for pair in weights}
-    types = _bound_types(graph, shapes)
+    types = shaped(graph, shapes)
     values = sum(_bytes(types[v]) for node in graph.nodes for v in node.outputs if v in types)
     caches = Caches(
         weight_bytes=min(budgets.weight_bytes, sum(sizes.values())),
@@ -149,23 +169,16 @@ def with_kept(
         trace_bytes=min(budgets.trace_bytes, 2 * batches * values),
     )
     learned = sum(size for (_, quantizer), size in sizes.items() if quantizer.is_learned)
-    return replace(need, learned_bytes=learned, caches=caches)
-
-
-def checked(need: Need, graph: Graph) -> Need:
-    """The need, if the machine has that much, with caches that fit what it leaves.
-
-    Raises:
-        GraphError: it does not fit; the message has both numbers.
-    """
-    free = available_bytes()
-    if need.total_bytes > free:
-        where = graph.path or graph.name
-        raise GraphError(
-            f"{where}: {need}; use a smaller batch or sequence, or save the model with external "
-            "data, which is read layer by layer"
-        )
-    return replace(need, caches=need.caches.within(free - need.total_bytes))
+    outputs = [FLOAT_BYTES * _elements(types[value]) for value in distributions if value in types]
+    return replace(
+        need,
+        learned_bytes=learned,
+        copies_bytes=sum({key: size for (key, _), size in sizes.items()}.values()),
+        output_bytes=sum(outputs),
+        batches=batches,
+        splits=splits,
+        caches=caches,
+    )
 
 
 def available_bytes() -> int:
@@ -187,12 +200,21 @@ def available_bytes() -> int:
     return max(0, min(limits))
 
 
+def held_bytes() -> int:
+    """Memory that this process holds, without pages of files, which others may have."""
+    return sum(
+        1024 * int(line.split()[1])
+        for line in _lines(Path("/proc/self/status"))
+        if line.startswith("RssAnon:")
+    )
+
+
 def _lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.is_file() else []
 
 
-def _bound_types(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Mapping[str, TensorType]:
-    """Types at the sizes of a batch; none where shapes depend on data."""
+def shaped(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Mapping[str, TensorType]:
+    """Types of all values at the sizes of a batch; none where they depend on data."""
     dims: dict[str, int] = {}
     for name, sizes in shapes.items():
         declared = graph.types[name].shape or ()
@@ -203,8 +225,15 @@ def _bound_types(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Mapping[s
         return {}
 
 
-def _alive(graph: Graph, types: Mapping[str, TensorType]) -> Iterator[int]:
-    """Bytes of the computed values that are alive at each node."""
+def _waiting(graph: Graph, types: Mapping[str, TensorType]) -> int:
+    """The most that is alive before a node that reads a constant."""
+    alive = zip(graph.nodes, _alive(graph, types), strict=True)
+    constants = graph.initializers.keys()
+    return max((b for node, (b, _) in alive if constants & set(node.reads)), default=0)
+
+
+def _alive(graph: Graph, types: Mapping[str, TensorType]) -> Iterator[tuple[int, int]]:
+    """Bytes of the computed values that are alive before and during each node."""
     last: dict[str, int] = {}
     for index, node in enumerate(graph.nodes):
         last |= dict.fromkeys(node.reads, index)
@@ -214,8 +243,9 @@ def _alive(graph: Graph, types: Mapping[str, TensorType]) -> Iterator[int]:
             dying.setdefault(index, []).append(value)
     alive = sum(_bytes(types[name]) for name in graph.inputs if name in types)
     for index, node in enumerate(graph.nodes):
+        before = alive
         alive += sum(_bytes(types[value]) for value in node.outputs if value in types)
-        yield alive
+        yield before, alive
         alive -= sum(_bytes(types[value]) for value in dying.get(index, ()) if value in types)
 
 

@@ -63,6 +63,7 @@ def run_search(
     out: Path | None = None,
     resume: bool = False,
     compute: str = "cpu",
+    memory_bytes: int | None = None,
     parallelism: Parallelism | None = None,
     progress: Progress = silent,
 ) -> SearchResult:
@@ -75,6 +76,7 @@ def run_search(
         out: the run folder; `runs/<space>-<time>` by default.
         resume: continue the run in `out`.
         compute: `cpu` or `cuda`.
+        memory_bytes: that this process may take on the CPU; None: what the machine has.
         parallelism: who takes part; this process alone by default.
         progress: told of every step.
 
@@ -88,7 +90,9 @@ def run_search(
         continued(out)
     space, origin, folder = _source(source, out, overrides or Overrides())
     out = out or default_folder(origin)
-    session = prepare(space, origin=origin, folder=folder, compute=compute)
+    session = prepare(
+        space, origin=origin, folder=folder, compute=compute, memory_bytes=memory_bytes
+    )
     front = run(session, out, resume=resume, parallelism=parallelism, progress=progress)
     return SearchResult(folder=out, front=front)
 

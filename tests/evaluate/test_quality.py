@@ -1,6 +1,7 @@
 """Losses against scipy's definitions, and what happens at the edges."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -249,7 +250,7 @@ def test_a_constant_answer_loses_the_information_of_the_reference() -> None:
     p = softmax(logits.double().numpy(), -1).reshape(-1, 5)
     mean = p.mean(0)
     known = DistributionReference(_output(), logits, 6)
-    found = constant_answer([(known,)])
+    found = constant_answer([SimpleNamespace(references=(known,))])
     assert found.loss == pytest.approx(entropy(mean) - entropy(p, axis=1).mean(), rel=1e-4)
     votes = np.bincount(p.argmax(1), minlength=5)
     assert found.flip_rate == pytest.approx(1 - votes.max() / votes.sum())

@@ -7,7 +7,7 @@ import pytest
 from dse.errors import DataError, GraphError
 from dse.evaluate.evaluator import TRACE_BYTES
 from dse.evaluate.setup import build_evaluator
-from dse.execute import memory
+from dse.execute import room
 from dse.graph.ir.assignment import Assignment
 from dse.graph.ir.graph import Graph
 from dse.graph.onnx.load import load
@@ -82,8 +82,10 @@ def test_caches_that_do_not_fit_are_told_and_shrink(
     data = Data(source="d.npz", calibration=2, search=2, report=2, batch=2)
     values = 2 * 4 * 7 * 4  # the logits of the search split's only batch
     must = 2 * 300 * 7 * 4 + values + 2 * 4 * 8  # the table twice, the logits, the tokens
-    monkeypatch.setattr(memory, "available_bytes", lambda: must + values // 2)
+    again = values + 2 * 64  # distributions made again, tokens of both splits
+    monkeypatch.setattr(room, "available_bytes", lambda: must + again + values // 2)
     evaluator = build_evaluator(Analysis(graph), data, {}, [], folder=tmp_path)
+    assert not evaluator.keeps_references
     assert evaluator.trace_bytes == values // 2
     assert "caches get 1.1e-07 GB" in caplog.text
     monkeypatch.undo()

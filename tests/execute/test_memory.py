@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ import onnx
 import pytest
 
 from dse.errors import GraphError
-from dse.execute import memory
-from dse.execute.memory import Caches, checked, memory_need, with_kept
+from dse.execute import memory, room
+from dse.execute.memory import Caches, memory_need, with_kept
+from dse.execute.room import room_for
 from dse.graph.onnx.load import load
 from dse.graph.patterns.analysis import Analysis
 from hwmodels.formats.catalog import quantizer
@@ -58,10 +60,11 @@ def test_what_does_not_fit_is_refused_with_both_numbers(
 ) -> None:
     graph = load(deep)
     need = memory_need(graph, {"h0": (8, WIDTH)})
-    assert checked(need, graph) == need
-    monkeypatch.setattr(memory, "available_bytes", lambda: 1_000_000)
+    assert room_for(need, graph).caches == need.caches
+    for module in (memory, room):
+        monkeypatch.setattr(module, "available_bytes", lambda: 1_000_000)
     with pytest.raises(GraphError, match=r"will need about 0\.0043 GB.*has 0\.001 GB free"):
-        checked(need, graph)
+        room_for(need, graph)
 
 
 def kept(deep: Path, *specs: str, budget: int = 1 << 30):
@@ -103,8 +106,8 @@ def test_learned_roundings_must_fit(deep: Path) -> None:
 def test_caches_shrink_to_what_is_left(deep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     graph, need = kept(deep, "int8_channel")
     left = need.caches.bytes // 4
-    monkeypatch.setattr(memory, "available_bytes", lambda: need.total_bytes + left)
-    granted = checked(need, graph).caches
+    monkeypatch.setattr(room, "available_bytes", lambda: need.total_bytes + left)
+    granted = room_for(replace(need, copies_bytes=0), graph).caches
     assert left - 2 <= granted.bytes <= left
     shares = (
         granted.weight_bytes / need.caches.weight_bytes,

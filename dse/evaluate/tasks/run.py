@@ -27,6 +27,7 @@ def evaluate_tasks(
     *,
     folder: Path = Path(),
     compute: str = "cpu",
+    memory_bytes: int | None = None,
     accumulator: Accumulator | None = None,
 ) -> Iterator[TaskResult]:
     """The measures of every task, one after the other.
@@ -38,6 +39,7 @@ def evaluate_tasks(
         data: what static scales and learned roundings are calibrated on.
         folder: what relative data paths are relative to.
         compute: `cpu` or `cuda`.
+        memory_bytes: that this process may take on the CPU; None: what the machine has.
         accumulator: of every product that it can stand in, instead of float32.
 
     Raises:
@@ -60,6 +62,7 @@ def evaluate_tasks(
         tuple(assignment),
         folder=folder,
         compute=compute,
+        memory_bytes=memory_bytes,
         needed=Sizes(calibration=data.calibration, search=0, report=1),
     )
     evaluator.accumulator = accumulator

@@ -163,6 +163,13 @@ class Planner:
         return frozenset(found - {ABSENT})
 
     @cached_property
+    def last_passage(self) -> int | None:
+        """The slot that alone leads to the outputs in full precision; None where several do."""
+        plan = self._plain
+        found = passages(plan.steps, plan.computed, self._block.outputs)
+        return found[-1] if found else None
+
+    @cached_property
     def _plain(self) -> Plan:
         """The plan without quantizers."""
         steps, _ = fused(self._block.steps, {}, self.fusions)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -15,10 +15,11 @@ from dse.execute.operators.step import Quantize
 from dse.execute.program.compiler import Compiler, problems
 from dse.execute.program.feeds import checked
 from dse.execute.program.hooks import Hooks
+from dse.execute.program.in_step import Passing, in_step, stops
 from dse.execute.program.inner import entered
 from dse.execute.program.passage import Kept
 from dse.execute.program.plan import Plan, Planner
-from dse.execute.program.run import Record, run_steps
+from dse.execute.program.run import Record
 from dse.execute.program.trace import Execution, Recorder, Trace
 from dse.execute.program.weight_store import WeightCache
 from dse.graph.ir.graph import Graph
@@ -99,6 +100,32 @@ class Program:
             execution = self._execute(_unwritten(plan), inputs, record=recorder)
         return _trace(inputs, quantizers, execution, recorder)
 
+    def trace_each(
+        self, feeds: Sequence[Mapping[str, Value]], *, keep_bytes: int, ends: bool = False
+    ) -> Iterator[tuple[int, Trace]]:
+        """Traces in full precision, in step: each large constant is read once for all feeds.
+
+        Args:
+            feeds: of every run.
+            keep_bytes: of one trace.
+            ends: in place of the outputs a trace keeps what alone leads to them, which is smaller
+                and from which they are soon made again.
+
+        Yields:
+            The place of the feeds and their trace, as soon as it is there.
+        """
+        plan = _unwritten(self._planner.whole({}))
+        pinned = self._planner.last_passage if ends else None
+        without = frozenset() if pinned is None else frozenset(self._block.outputs)
+        recorders = [Recorder(keep_bytes, pinned=pinned, without=without) for _ in feeds]
+        inputs = [checked(self.graph, one, self.device) for one in feeds]
+        runs = [
+            self._passing(plan, one, record=recorder)
+            for one, recorder in zip(inputs, recorders, strict=True)
+        ]
+        for number, execution in self._in_step([plan] * len(runs), runs):
+            yield number, _trace(inputs[number], {}, execution, recorders[number])
+
     def rerun(
         self, trace: Trace, quantizers: Mapping[str, Quantize], *, kept: Kept | None = None
     ) -> Execution:
@@ -117,11 +144,35 @@ class Program:
             AssignmentError: a key names no operand.
         """
         plan = self._planner.difference(trace, quantizers, kept)
-        record: Record | None = None
-        if kept is not None:
-            record = lambda step, _, outputs, __: kept.take(step, outputs, plan.origins)  # noqa: E731
+        record = None if kept is None else _taking(plan, kept)
         with torch.inference_mode():
             return self._execute(plan, trace.feeds, record=record)
+
+    def rerun_each(
+        self, traces: Sequence[Trace], quantizers: Mapping[str, Quantize], kept: Sequence[Kept]
+    ) -> Iterator[tuple[int, Execution]]:
+        """`rerun` of several traces in step: a weight is quantised once for all of them.
+
+        Args:
+            traces: where to start.
+            quantizers: by site key.
+            kept: of each trace, as in `rerun`.
+
+        Yields:
+            The place of a trace and its result, as soon as it is there: outputs may be large.
+
+        Raises:
+            AssignmentError: a key names no operand.
+        """
+        plans = [
+            self._planner.difference(trace, quantizers, own)
+            for trace, own in zip(traces, kept, strict=True)
+        ]
+        runs = [
+            self._passing(plan, trace.feeds, record=_taking(plan, own))
+            for plan, trace, own in zip(plans, traces, kept, strict=True)
+        ]
+        yield from self._in_step(plans, runs)
 
     def retrace(
         self,
@@ -149,6 +200,15 @@ class Program:
     def _execute(
         self, plan: Plan, feeds: Mapping[str, Value], *, record: Record | None = None
     ) -> Execution:
+        run = self._passing(plan, feeds, record=record)
+        with exact_float32(self.device):
+            run.go()
+        return self._ended(run)
+
+    def _passing(
+        self, plan: Plan, feeds: Mapping[str, Value], *, record: Record | None
+    ) -> Passing:
+        """A run before its first step."""
         block = self._block
         values = block.base.copy()
         for slot, name in zip(block.inputs, self.graph.inputs, strict=True):
@@ -165,13 +225,34 @@ class Program:
                 enter=lambda step, sites: entered(step, sites, self._weights),
                 own=plan.own,
             )
-        with exact_float32(self.device):
-            macs = run_steps(plan.steps, plan.frees, values, hooks=hooks, record=record)
-        outputs = {
-            name: values[slot]
-            for name, slot in zip(self.graph.outputs, block.outputs, strict=True)
-        }
-        return Execution(outputs=outputs, macs=macs)  # type: ignore[arg-type]
+        return Passing(
+            steps=plan.steps, frees=plan.frees, values=values, hooks=hooks, record=record
+        )
+
+    def _in_step(
+        self, plans: Sequence[Plan], runs: list[Passing]
+    ) -> Iterator[tuple[int, Execution]]:
+        for plan, run in zip(plans, runs, strict=True):
+            run.stops = stops(plan.steps, self._block, plan.computed)
+        ended = in_step(runs)
+        while True:
+            with torch.inference_mode(), exact_float32(self.device):
+                number = next(ended, None)
+            if number is None:
+                return
+            yield number, self._ended(runs[number])
+
+    def _ended(self, run: Passing) -> Execution:
+        """The outputs of a run, which forgets its values."""
+        values, run.values = run.values, []
+        names = zip(self.graph.outputs, self._block.outputs, strict=True)
+        outputs = {name: values[slot] for name, slot in names}
+        return Execution(outputs=outputs, macs=run.macs)  # type: ignore[arg-type]
+
+
+def _taking(plan: Plan, kept: Kept) -> Record:
+    """Leaves what a run makes at narrow passages to later ones."""
+    return lambda step, _, outputs, __: kept.take(step, outputs, plan.origins)
 
 
 def _unwritten(plan: Plan) -> Plan:

@@ -61,8 +61,17 @@ class Recorder:
     go first: attention probabilities and scores before the outputs of linear layers.
     """
 
-    def __init__(self, budget_bytes: int) -> None:
+    def __init__(
+        self,
+        budget_bytes: int,
+        *,
+        pinned: int | None = None,
+        without: frozenset[int] = frozenset(),
+    ) -> None:
+        """Keeps slot `pinned` whatever the budget, and those in `without` not at all."""
         self._budget_bytes = budget_bytes
+        self._pinned = pinned
+        self._without = without
         self._bytes = 0
         self.made_bytes = 0
         """Of all values that came, kept or not."""
@@ -85,9 +94,9 @@ class Recorder:
             if isinstance(x, Tensor)
         }
         for slot, value in zip(step.outputs, outputs, strict=False):
-            if slot == ABSENT:
+            if slot == ABSENT or slot in self._without:
                 continue
-            if isinstance(value, Tensor) and _storage(value) in sources:
+            if isinstance(value, Tensor) and slot != self._pinned and _storage(value) in sources:
                 self._view(slot, value, sources[_storage(value)])
             else:
                 self.add(slot, value, _density(value, macs))
@@ -98,7 +107,7 @@ class Recorder:
         self.made_bytes += size
         self.values[slot], self.costs[slot] = value, cost
         self._owner[slot], self._members[slot], self._sizes[slot] = slot, [slot], size
-        if size > SMALL_BYTES:
+        if size > SMALL_BYTES and slot != self._pinned:
             self._bytes += size
             heapq.heappush(self._queue, (cost, -size, slot))
             self._shrink()

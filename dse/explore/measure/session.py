@@ -66,6 +66,7 @@ def prepare(
     origin: str,
     folder: Path,
     compute: str = "cpu",
+    memory_bytes: int | None = None,
     splits: Splits | Arrays | None = None,
     metric: Metric | None = None,
     devices: Mapping[str, Device] | None = None,
@@ -79,6 +80,7 @@ def prepare(
         origin: what errors call it.
         folder: what its relative paths are relative to.
         compute: `cpu` or `cuda`.
+        memory_bytes: that this process may take on the CPU; None: what the machine has.
         splits: the samples themselves, or arrays of them as the graph takes them, instead of
             those that the space names.
         metric: a user's own measure of quality.
@@ -112,6 +114,7 @@ def prepare(
         quantizers,
         folder=folder,
         compute=compute,
+        memory_bytes=memory_bytes,
         splits=splits,
         metric=metric,
         quality=space.quality,
