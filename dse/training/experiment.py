@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from dse import __version__
 from dse.errors import RunError
 from dse.files import write_atomically
 from dse.training.method import Method
+from dse.training.parallel import run_together
 from dse.training.run import Outcome, Run, outcome_of
 from dse.training.workloads.workload import Workload
 
@@ -42,6 +44,10 @@ class Experiment:
     methods: Mapping[str, Method]
     seeds: int
     steps: int
+    rate_factor: float = 1.0
+    """Multiple of the learning rate of each method."""
+    device: str = "cpu"
+    """The device of torch's that models and data are on."""
 
     def runs(self) -> Iterator[tuple[str, int]]:
         """Every method and seed: all methods of a seed before the next one."""
@@ -53,14 +59,19 @@ def open_folder(experiment: Experiment) -> None:
     """Makes the folder, or checks that it holds runs that these can be compared with.
 
     Raises:
-        RunError: a folder of something else, or of another workload, data, length or method.
+        RunError: a folder of something else, or of another workload, data, length or method; a
+            GPU that torch has not.
     """
-    manifest = {
+    if experiment.device.startswith("cuda") and not torch.cuda.is_available():
+        raise RunError("--compute cuda: torch finds no GPU here; leave it out")
+    manifest: dict[str, object] = {
         "format": FORMAT,
         "workload": experiment.workload.name,
         "data": experiment.workload.origin,
         "steps": experiment.steps,
     }
+    if experiment.rate_factor != 1:
+        manifest["rate_factor"] = experiment.rate_factor
     path = experiment.folder / MANIFEST
     if path.exists():
         _same(_read(path), manifest, path)
@@ -97,7 +108,11 @@ def outcomes(experiment: Experiment) -> dict[tuple[str, int], Outcome]:
 
 
 def advance(
-    experiment: Experiment, *, listener: Listener | None = None, until: float | None = None
+    experiment: Experiment,
+    *,
+    listener: Listener | None = None,
+    until: float | None = None,
+    workers: int = 1,
 ) -> bool:
     """Runs what is left; whether everything has ended.
 
@@ -105,28 +120,62 @@ def advance(
         experiment: Its folder is open.
         listener: Told of the progress.
         until: Time of `time.monotonic` at which a piece stops, with a checkpoint.
+        workers: Processes that run methods and seeds side by side.
     """
     ended = outcomes(experiment)
+    left = [key for key in experiment.runs() if key not in ended]
     total = experiment.steps * len(list(experiment.runs()))
     done = experiment.steps * len(ended)
-    for name, seed in experiment.runs():
-        if (name, seed) in ended:
-            continue
-        run = Run(experiment.methods[name], experiment.workload, seed, steps=experiment.steps)
-        kept = _place(experiment, name, seed, "safetensors")
-        if kept.exists():
-            run.resume(kept)
 
-        def told(step: int, before: int = done, note: str = f"{name}, seed {seed}") -> None:
-            if listener is not None:
-                listener(before + step, total, note)
+    def told(step: int, before: int = done, note: str = f"{workers} workers") -> None:
+        if listener is not None:
+            listener(min(before + step, total), total, note)
 
-        if not _finish(run, kept, told, until):
+    if workers > 1 and len(left) > 1:
+        job, count = partial(finish, experiment), min(workers, len(left))
+        return run_together(job, left, workers=count, told=told, until=until)
+    for name, seed in left:
+        note = f"{name}, seed {seed}"
+        one = partial(told, before=done, note=note)
+        if not finish(experiment, name, seed, told=one, until=until):
             return False
-        result = json.dumps(run.outcome().as_dict())
-        write_atomically(_place(experiment, name, seed, "json"), result)
-        kept.unlink(missing_ok=True)
         done += experiment.steps
+    return True
+
+
+def finish(
+    experiment: Experiment,
+    name: str,
+    seed: int,
+    *,
+    told: Callable[[int], None],
+    until: float | None = None,
+) -> bool:
+    """Runs one method and seed from where it was left; whether it has ended.
+
+    Args:
+        experiment: Its folder is open.
+        name: Of the method.
+        seed: Of model and data.
+        told: Called with the step after each one.
+        until: As in `advance`.
+    """
+    run = Run(
+        experiment.methods[name],
+        experiment.workload,
+        seed,
+        steps=experiment.steps,
+        rate_factor=experiment.rate_factor,
+        device=experiment.device,
+    )
+    kept = _place(experiment, name, seed, "safetensors")
+    if kept.exists():
+        run.resume(kept)
+    if not _finish(run, kept, told, until):
+        return False
+    result = json.dumps(run.outcome().as_dict())
+    write_atomically(_place(experiment, name, seed, "json"), result)
+    kept.unlink(missing_ok=True)
     return True
 
 

@@ -85,8 +85,25 @@ def outcome_of(content: dict[str, Any]) -> Outcome:
 class Run:
     """A run in progress."""
 
-    def __init__(self, method: Method, workload: Workload, seed: int, *, steps: int) -> None:
+    def __init__(
+        self,
+        method: Method,
+        workload: Workload,
+        seed: int,
+        *,
+        steps: int,
+        rate_factor: float = 1.0,
+        device: str = "cpu",
+    ) -> None:
         """A run at its first step.
+
+        Args:
+            method: Formats, optimizer, schedule.
+            workload: Model and data.
+            seed: Of both, and of random rounding.
+            steps: Of the whole run.
+            rate_factor: Multiple of the learning rate.
+            device: The device of torch's that all of it is on.
 
         Raises:
             MethodError: a method that only the ledger of memory knows.
@@ -102,7 +119,9 @@ class Run:
         self._diverged_at: int | None = None
         self._skipped = 0
         self._method = method
-        self._model = Quantized(workload.model(seed), method, seed=seed)
+        self._rate_factor = rate_factor
+        self._device = torch.device(device)
+        self._model = Quantized(workload.model(seed).to(self._device), method, seed=seed)
         self._optimizer = Optimizer(
             self._model.model.named_parameters(), method, blocks=self._model.blocks, seed=seed
         )
@@ -121,8 +140,9 @@ class Run:
         """Takes one step; numbers that are none end the run."""
         update = self._method.update
         peak = self.workload.sgd_rate if update.optimizer == "sgd" else self.workload.rate
-        rate = (update.learning_rate or peak) * shape(self.step, self.steps)
-        batch = self.workload.batch(self.seed, self.step)
+        peak = self._rate_factor * (update.learning_rate or peak)
+        rate = peak * shape(self.step, self.steps)
+        batch = self.workload.batch(self.seed, self.step).to(self._device)
         self._restage(partial(self._stages.at, self.step))
         self._model.train()
         self._model.zero_grad(set_to_none=True)
@@ -210,13 +230,13 @@ class Run:
         schedule = self._method.schedule
         if schedule is None or schedule.kind != "hasb":
             return frozenset()
-        batch = self.workload.batch(self.seed, 0)
+        batch = self.workload.batch(self.seed, 0).to(self._device)
         return above_mean(mean_curvatures(self._model.model, batch, seed=self.seed))
 
     @torch.no_grad()
     def _held_out(self) -> HeldOut:
         self._model.eval()
-        found = [self._judged(batch) for batch in self.workload.held_out()]
+        found = [self._judged(batch.to(self._device)) for batch in self.workload.held_out()]
         losses, right, sharp = (torch.cat(parts) for parts in zip(*found, strict=True))
         return HeldOut(
             loss=float(losses.mean()),

@@ -35,10 +35,47 @@ class Summary:
     update_spikes: float
     """Mean share of steps whose gradients are far above their second moment (`SPIKED`)."""
     gradient_norm: float
-    """Mean over steps and seeds."""
+    """Mean over steps, then over seeds."""
     update_rms: float
     sharpness: float
     """At the end, percent."""
+    intervals: Mapping[str, Interval | None]
+    """Of the five numbers before it over seeds, by their names; None of fewer than two seeds that
+    have one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Divergence:
+    """A method over seeds and learning rates."""
+
+    method: str
+    by_rate: Mapping[float, tuple[int, int]]
+    """Runs that diverged and runs, by multiple of the learning rate."""
+
+    @property
+    def share(self) -> Interval:
+        """Of all runs, with Wilson's interval."""
+        diverged, total = (sum(one) for one in zip(*self.by_rate.values(), strict=True))
+        return interval_of_share(diverged, total)
+
+
+def divergences(
+    found: Mapping[float, Mapping[tuple[str, int], Outcome]],
+) -> tuple[Divergence, ...]:
+    """One row a method; `found` has the outcomes by multiple of the learning rate."""
+    names = dict.fromkeys(name for one in found.values() for name, _ in one)
+    return tuple(
+        Divergence(
+            method=name,
+            by_rate={rate: _diverged(outcomes, name) for rate, outcomes in found.items()},
+        )
+        for name in names
+    )
+
+
+def _diverged(outcomes: Mapping[tuple[str, int], Outcome], name: str) -> tuple[int, int]:
+    runs = [one for (method, _), one in outcomes.items() if method == name]
+    return sum(one.diverged_at is not None for one in runs), len(runs)
 
 
 def summaries(found: Mapping[tuple[str, int], Outcome], reference: str) -> tuple[Summary, ...]:
@@ -73,6 +110,14 @@ def _summary(
     ends = [one.last for one in trained.values() if one.last is not None]
     curves = [one.curve for one in runs.values()]
     diverged = len(runs) - len(trained)
+    each: dict[str, list[float]] = {
+        "loss_spikes": [float(len(spikes(curve.loss))) for curve in curves],
+        "update_spikes": [mean([one > SPIKED for one in curve.spike]) for curve in curves],
+        "gradient_norm": [_finite_mean(curve.gradient_norm) for curve in curves],
+        "update_rms": [_finite_mean(curve.update_rms) for curve in curves],
+        "sharpness": [one.sharpness for one in ends],
+    }
+    known = {key: [one for one in values if math.isfinite(one)] for key, values in each.items()}
     return Summary(
         method=name,
         seeds=len(runs),
@@ -82,11 +127,8 @@ def _summary(
         accuracy=mean([one.accuracy for one in ends]),
         gap=interval_of_mean(pairs),
         pairs=pairs,
-        loss_spikes=mean([float(len(spikes(curve.loss))) for curve in curves]),
-        update_spikes=mean([mean([one > SPIKED for one in curve.spike]) for curve in curves]),
-        gradient_norm=_finite_mean([one for curve in curves for one in curve.gradient_norm]),
-        update_rms=_finite_mean([one for curve in curves for one in curve.update_rms]),
-        sharpness=mean([one.sharpness for one in ends]),
+        intervals={key: interval_of_mean(values) for key, values in known.items()},
+        **{key: mean(values) for key, values in known.items()},
     )
 
 

@@ -36,7 +36,7 @@ def onnx_file(name: str, packages: Sequence[str]) -> Path:
     Raises:
         ZooError: a package it needs is not installed; the message has the pip command.
     """
-    version = "-".join(_versions(name, packages))
+    version = "-".join(packages_installed(name, packages))
     path = cache_folder() / f"{name}-{version}-r{EXPORT_REVISION}.onnx"
     if path.exists():
         return path
@@ -54,8 +54,12 @@ def onnx_file(name: str, packages: Sequence[str]) -> Path:
     return path
 
 
-def _versions(name: str, packages: Sequence[str]) -> list[str]:
-    """Versions of the packages that hold the weights."""
+def packages_installed(name: str, packages: Sequence[str]) -> list[str]:
+    """Versions of the packages that hold the weights.
+
+    Raises:
+        ZooError: one is not installed; the message has the pip command.
+    """
     missing, versions = [], []
     for package in packages:
         try:

@@ -13,6 +13,7 @@ import numpy
 import torch
 from gguf import GGUFReader
 from gguf.quants import dequantize
+from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 
 from dse.zoo.errors import ZooError
@@ -56,6 +57,23 @@ def load_smollm2() -> Llama:
         state.update(_renamed(tensor.name, values, config))
     model.load_state_dict(state)
     return model
+
+
+def load_tokenizer() -> Tokenizer:
+    """Its tokenizer: byte pairs, digits one by one."""
+    fields = GGUFReader(gguf_file()).fields
+    tokens: list[str] = fields["tokenizer.ggml.tokens"].contents()
+    pairs: list[str] = fields["tokenizer.ggml.merges"].contents()
+    vocabulary = {token: place for place, token in enumerate(tokens)}
+    merges = [(first, second) for first, _, second in (pair.partition(" ") for pair in pairs)]
+    found = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    found.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    return found
 
 
 def gguf_file() -> Path:

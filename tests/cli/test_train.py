@@ -45,6 +45,7 @@ def test_a_piece_stops_and_says_how_to_go_on(
         (["bf16", "--resume"], "--out DIR"),
         (["bf16", "--minutes", "nan"], "finite number"),
         (["missing.yaml"], "no such method file"),
+        (["bf16", "--learning-rates", "1,-3"], "expected positive numbers"),
     ],
 )
 def test_a_wrong_line_is_refused_in_words(
@@ -52,6 +53,20 @@ def test_a_wrong_line_is_refused_in_words(
 ) -> None:
     assert run(["train", *arguments]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_divergence_is_told_over_learning_rates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["train", "bf16", *QUICK, "--learning-rates", "1,1e6", "--out", str(tmp_path / "run")]
+    assert run(line) == 0
+    assert "diverged at 1e+06 x" in " ".join(capsys.readouterr().out.split())
+    assert run([*line, "--resume", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["methods"]
+    assert found["learning_rates"]["1e+06"]["runs"] == 2
+    assert found["learning_rates"]["1e+06"]["diverged"] == 2
+    assert found["divergence_over_rates"]["low"] > 0
+    assert found["intervals"]["sharpness"]["low"] <= found["sharpness"]
 
 
 def test_a_folder_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

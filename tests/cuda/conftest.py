@@ -1,6 +1,6 @@
 """The device that everything is compared with the CPU on.
 
-These tests need torch, NumPy, Numba, pydantic, onnx, onnx-ir and safetensors, and no other
+These tests need torch, NumPy, SciPy, Numba, pydantic, onnx, onnx-ir and safetensors, no other
 package: they run on machines that have a GPU and little else (`python -m pytest tests/cuda -q`).
 Where there is no GPU, the second device of `second_device.py` shows what mixes devices.
 """

@@ -18,7 +18,7 @@ from dse.training.experiment import Experiment, advance, open_folder, outcomes
 from dse.training.load import load_method
 from dse.training.method import Method
 from dse.training.run import Outcome, Run, shape
-from dse.training.summary import Summary, summaries
+from dse.training.summary import Summary, divergences, summaries
 from dse.training.workloads.workload import Batch, Workload, seeded
 from tests.training.methods import method
 
@@ -215,6 +215,71 @@ def test_an_experiment_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert advance(pieces)
     assert outcomes(pieces) == outcomes(whole)
     assert not list((tmp_path / "pieces").rglob("*.safetensors"))
+
+
+def test_runs_side_by_side_are_those_one_after_another(tmp_path: Path) -> None:
+    alone, together = (
+        experiment(tmp_path / name, "bf16", "mxfp8") for name in ("alone", "together")
+    )
+    seen: list[tuple[int, int]] = []
+    for one, workers in ((alone, 1), (together, 2)):
+        open_folder(one)
+        assert advance(
+            one, workers=workers, listener=lambda done, total, _: seen.append((done, total))
+        )
+    assert outcomes(together) == outcomes(alone)
+    assert seen[-1] == (4 * STEPS, 4 * STEPS)
+
+
+def test_workers_stop_with_a_piece_and_go_on(tmp_path: Path) -> None:
+    trial = experiment(tmp_path / "run", "bf16")
+    open_folder(trial)
+    assert not advance(trial, workers=2, until=0.0)
+    assert outcomes(trial) == {}
+    assert advance(trial)
+
+
+def test_a_learning_rate_can_be_multiplied() -> None:
+    whole = finished(method(update={"learning_rate": 0.02}), Stripes(), 0)
+    run = Run(method(), Stripes(rate=0.01), 0, steps=STEPS, rate_factor=2.0)
+    while not run.done:
+        run.advance()
+    assert run.outcome() == whole
+
+
+def test_runs_of_another_rate_do_not_share_a_folder(tmp_path: Path) -> None:
+    open_folder(experiment(tmp_path / "run", "bf16"))
+    with pytest.raises(RunError, match="rate_factor"):
+        open_folder(experiment(tmp_path / "run", "bf16", rate_factor=2.0))
+
+
+def test_a_gpu_that_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RunError, match="torch finds no GPU here"):
+        open_folder(experiment(tmp_path / "run", "bf16", device="cuda"))
+
+
+def test_divergence_is_counted_over_seeds_and_learning_rates() -> None:
+    good = finished(load_method("bf16"), Stripes(), 0)
+    bad = replace(good, diverged_at=3)
+    found = {1.0: {("x", seed): good for seed in range(4)}}
+    found[3.0] = {("x", seed): bad if seed else good for seed in range(4)}
+    (row,) = divergences(found)
+    assert row.by_rate == {1.0: (0, 4), 3.0: (3, 4)}
+    assert row.share.mean == 3 / 8
+    assert (row.share.low, row.share.high) == pytest.approx((0.1368, 0.6943), abs=1e-3)
+
+
+def test_stability_has_intervals_over_seeds() -> None:
+    found = {("bf16", seed): finished(load_method("bf16"), Stripes(), seed) for seed in range(3)}
+    (row,) = summaries(found, "bf16")
+    assert row.intervals.keys() == {
+        "loss_spikes", "update_spikes", "gradient_norm", "update_rms", "sharpness",
+    }  # fmt: skip
+    norm = row.intervals["gradient_norm"]
+    assert norm is not None
+    assert norm.mean == pytest.approx(row.gradient_norm)
+    assert norm.low < norm.mean < norm.high
 
 
 def test_an_interruption_keeps_the_step(tmp_path: Path) -> None:

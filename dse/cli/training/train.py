@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,15 @@ from dse.cli.screen import JsonFlag, Rows, Screen, Value, positive, stopped_code
 if TYPE_CHECKING:
     from dse.training.experiment import Experiment
     from dse.training.stability import Interval
-    from dse.training.summary import Summary
+    from dse.training.summary import Divergence, Summary
+
+
+class Compute(StrEnum):
+    """The device that networks are trained on."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
 
 UNFINISHED = 1
 """Exit code of a piece that stopped before the end."""
@@ -49,6 +58,17 @@ def train(
             callback=positive, help="Stop after so long, to be resumed; exit code 1 says so."
         ),
     ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, max=1024, help="Processes that run seeds and methods.")
+    ] = 1,
+    compute: Annotated[Compute, typer.Option(help="Where the network is trained.")] = Compute.cpu,
+    learning_rates: Annotated[
+        str,
+        typer.Option(
+            metavar="A,B,C",
+            help="Multiples of the learning rate; runs under each say how often it diverges.",
+        ),
+    ] = "1",
     list_: Annotated[
         bool, typer.Option("--list", help="Show methods and workloads instead.")
     ] = False,
@@ -82,12 +102,18 @@ def train(
     folder = out or Path("runs") / f"train-{workload}-{time.strftime('%Y%m%d-%H%M%S')}"
     if folder.exists() and not resume:
         raise typer.BadParameter(f"{folder} exists; add --resume to go on, or take another --out")
-    experiment = Experiment(
-        folder=folder, workload=chosen, methods=methods, seeds=seeds, steps=steps or chosen.steps
-    )
-    open_folder(experiment)
-    finished = _advance(screen, experiment, minutes, quiet=json)
-    _say(screen, experiment, as_json=json)
+    experiments = {
+        factor: Experiment(
+            folder=folder if factor == 1 else folder / f"rate-{factor:g}",
+            workload=chosen, methods=methods, seeds=seeds, steps=steps or chosen.steps,
+            rate_factor=factor, device=compute.value,
+        )
+        for factor in _factors(learning_rates)
+    }  # fmt: skip
+    for experiment in experiments.values():
+        open_folder(experiment)
+    finished = _advance(screen, experiments, minutes, workers=workers, quiet=json)
+    _say(screen, experiments, as_json=json)
     if not finished:
         screen.remark(f"stopped after {minutes:g} minutes; go on: --resume --out {folder}")
         raise typer.Exit(UNFINISHED)
@@ -96,8 +122,26 @@ def train(
 COMMANDS = (train,)
 
 
+def _factors(given: str) -> tuple[float, ...]:
+    """Multiples of the learning rate, 1 first: the gap to bf16 is that of runs under 1."""
+    try:
+        factors = [float(one) for one in given.split(",")]
+    except ValueError:
+        factors = [math.nan]
+    if not all(math.isfinite(one) and one > 0 for one in factors):
+        raise typer.BadParameter(
+            f"--learning-rates: expected positive numbers (0.3,1,3), got {given}"
+        )
+    return tuple(dict.fromkeys((1.0, *factors)))
+
+
 def _advance(
-    screen: Screen, experiment: Experiment, minutes: float | None, *, quiet: bool
+    screen: Screen,
+    experiments: Mapping[float, Experiment],
+    minutes: float | None,
+    *,
+    workers: int,
+    quiet: bool,
 ) -> bool:
     """Runs a piece; whether it was the last one."""
     from dse.cli.progress import shown_progress  # noqa: PLC0415
@@ -107,25 +151,33 @@ def _advance(
     until = None if minutes is None else time.monotonic() + SECONDS * minutes
     try:
         with shown_progress(quiet=screen.quiet or quiet) as progress:
-            return advance(
-                experiment,
-                listener=lambda done, total, note: progress(
-                    Status(stage="training", done=done, total=total, note=note)
-                ),
-                until=until,
+            return all(
+                advance(
+                    experiment,
+                    listener=lambda done, total, note: progress(
+                        Status(stage="training", done=done, total=total, note=note)
+                    ),
+                    until=until,
+                    workers=workers,
+                )
+                for experiment in experiments.values()
             )
     except KeyboardInterrupt as error:
-        typer.echo(f"dse: interrupted; go on: --resume --out {experiment.folder}", err=True)
+        folder = experiments[1.0].folder
+        typer.echo(f"dse: interrupted; go on: --resume --out {folder}", err=True)
         raise typer.Exit(stopped_code(error)) from None
 
 
-def _say(screen: Screen, experiment: Experiment, *, as_json: bool) -> None:
+def _say(screen: Screen, experiments: Mapping[float, Experiment], *, as_json: bool) -> None:
     from dse.training.experiment import outcomes  # noqa: PLC0415
     from dse.training.ledger import state_bytes  # noqa: PLC0415
     from dse.training.load import REFERENCE  # noqa: PLC0415
-    from dse.training.summary import summaries  # noqa: PLC0415
+    from dse.training.summary import divergences, summaries  # noqa: PLC0415
 
-    found = summaries(outcomes(experiment), REFERENCE)
+    experiment = experiments[1.0]
+    by_rate = {factor: outcomes(one) for factor, one in experiments.items()}
+    found = summaries(by_rate[1.0], REFERENCE)
+    over_rates = {one.method: one for one in divergences(by_rate)}
     bytes_of = {name: round(state_bytes(one), 4) for name, one in experiment.methods.items()}
     if as_json:
         screen.json(
@@ -135,7 +187,9 @@ def _say(screen: Screen, experiment: Experiment, *, as_json: bool) -> None:
                 "steps": experiment.steps,
                 "folder": str(experiment.folder),
                 "methods": [
-                    _record(one) | {"bytes_per_parameter": bytes_of[one.method]} for one in found
+                    _record(one, over_rates[one.method])
+                    | {"bytes_per_parameter": bytes_of[one.method]}
+                    for one in found
                 ],
             }
         )
@@ -151,6 +205,13 @@ def _say(screen: Screen, experiment: Experiment, *, as_json: bool) -> None:
     for one in found:
         if text := _sentence(one, experiment.workload.name):
             screen.remark(text)
+    if len(experiments) > 1:
+        screen.table(
+            Rows(
+                columns=("method", *(f"diverged at {one:g} x" for one in experiments), "share"),
+                rows=tuple(_divergence(one) for one in over_rates.values()),
+            )
+        )
     screen.remark(f"curves of every seed: {experiment.folder}")
 
 
@@ -193,7 +254,16 @@ def _sentence(one: Summary, workload: str) -> str:
     return f"{one.method}: loss is {better} than bf16's on {workload}, at 95 %"
 
 
-def _record(one: Summary) -> dict[str, object]:
+def _divergence(one: Divergence) -> tuple[Value, ...]:
+    share = one.share
+    return (
+        one.method,
+        *(f"{diverged}/{runs}" for diverged, runs in one.by_rate.values()),
+        f"{100 * share.mean:.0f} % ({100 * share.low:.0f} to {100 * share.high:.0f} %)",
+    )
+
+
+def _record(one: Summary, over_rates: Divergence) -> dict[str, object]:
     return {
         "method": one.method,
         "seeds": one.seeds,
@@ -208,6 +278,15 @@ def _record(one: Summary) -> dict[str, object]:
         "gradient_norm": _number(one.gradient_norm),
         "update_rms": _number(one.update_rms),
         "sharpness": _number(one.sharpness),
+        "intervals": {
+            "late_moments" if name == "update_spikes" else name: _bounds(interval)
+            for name, interval in one.intervals.items()
+        },
+        "learning_rates": {
+            f"{rate:g}": {"diverged": diverged, "runs": runs}
+            for rate, (diverged, runs) in over_rates.by_rate.items()
+        },
+        "divergence_over_rates": _bounds(over_rates.share),
     }
 
 

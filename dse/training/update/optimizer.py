@@ -178,7 +178,11 @@ class Optimizer:
         """Goes on where another one was."""
         self._steps = state["steps"]
         for slot in self._slots:
-            kept = dict(state["slots"][slot.name])
+            device = slot.parameter.device
+            kept = {
+                key: value.to(device) if isinstance(value, Tensor) else value
+                for key, value in state["slots"][slot.name].items()
+            }
             slot.compensation = kept.pop("compensation")
             slot.moments = Moments(**kept)
 

@@ -27,6 +27,12 @@ LEAST = 2**20
 """Bytes that there must be to train on."""
 FULL = LlamaConfig(vocabulary=256, width=256, layers=6, heads=8, kv_heads=4, ffn_width=512)
 SMALL = LlamaConfig(vocabulary=256, width=64, layers=2, heads=4, kv_heads=2, ffn_width=128)
+SMALLEST = LlamaConfig(vocabulary=256, width=64, layers=1, heads=2, kv_heads=1, ffn_width=128)
+GPT_124M = LlamaConfig(
+    vocabulary=50_257, width=768, layers=12, heads=12, kv_heads=12, ffn_width=2048, tied_head=True
+)
+"""The sizes of GPT-2 small, with a gated block of as many weights in place of its own. Bytes are
+its tokens here, so that most rows of its table stay as they began."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +71,9 @@ class ByteGpt:
 
     def batch(self, seed: int, step: int) -> Batch:
         """Windows at random places."""
-        last = len(self._text) - self.sequence - 1
-        starts = torch.randint(last, (self.samples, 1), generator=seeded(seed, step))
-        found = self._text[starts + torch.arange(self.sequence + 1)]
-        return Batch(inputs=found[:, :-1], labels=found[:, 1:])
+        return random_windows(
+            self._text, samples=self.samples, sequence=self.sequence, seed=seed, step=step
+        )
 
     def held_out(self) -> list[Batch]:
         """Windows that are spread evenly over the report split."""
@@ -79,6 +84,14 @@ class ByteGpt:
             Batch(inputs=tokens[part], labels=labels[part])
             for part in torch.split(rows, 2 * self.samples)
         ]
+
+
+def random_windows(text: Tensor, *, samples: int, sequence: int, seed: int, step: int) -> Batch:
+    """Windows of `text` (tokens) at random places, (samples, sequence), and the next tokens."""
+    last = len(text) - sequence - 1
+    starts = torch.randint(last, (samples, 1), generator=seeded(seed, step))
+    found = text[starts + torch.arange(sequence + 1)]
+    return Batch(inputs=found[:, :-1], labels=found[:, 1:])
 
 
 def library_text() -> bytes:

@@ -18,13 +18,18 @@ class Batch:
     labels: Tensor
     """Classes (samples), or next tokens (samples, sequence)."""
 
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device."""
+        return Batch(inputs=self.inputs.to(device), labels=self.labels.to(device))
+
 
 class Workload(Protocol):
     """A network and its training, the same for every method.
 
     Laws, which `tests/contracts/test_workloads.py` holds every entry to:
 
-    1. Two models of one seed have equal parameters, two of different seeds have not.
+    1. Two models of one seed have equal parameters; two of different seeds have not, unless all
+       begin from weights that somebody else has trained.
     2. A batch depends on seed and step alone, so that methods see the same data in the same order
        and a run that goes on sees what it would have seen.
     3. What is held out is the same for all seeds, and the model's loss on it is finite at first.

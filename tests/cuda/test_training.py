@@ -1,0 +1,58 @@
+"""Training on a device is training on the CPU, up to the order of sums."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from dse.training.load import load_method
+from dse.training.run import Run
+from dse.training.workloads.workload import Batch, seeded
+
+STEPS = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signs:
+    """Points whose class is the sign of their first number."""
+
+    name: str = "signs"
+    steps: int = STEPS
+    rate: float = 0.01
+    sgd_rate: float = 0.1
+    origin: str = "a test"
+
+    def model(self, seed: int) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 2))
+
+    def batch(self, seed: int, step: int) -> Batch:
+        x = torch.randn(32, 32, generator=seeded(seed, step))
+        return Batch(inputs=x, labels=(x[:, 0] > 0).long())
+
+    def held_out(self) -> list[Batch]:
+        return [self.batch(10**6, 0)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["bf16", "mxfp8", "nvfp4", "quartet_ii", "fp8_delayed", "bf16_stochastic", "adam8bit",
+     "bit_switching", "smooth_swiglu", "fp16_mixed", "switchback"],
+)  # fmt: skip
+def test_a_run_on_the_device_is_the_one_on_the_cpu(name: str, device: str, tmp_path: Path) -> None:
+    method = load_method(name)
+    expected = Run(method, Signs(), 0, steps=STEPS)
+    run = Run(method, Signs(), 0, steps=STEPS, device=device)
+    while not expected.done:
+        expected.advance()
+        run.advance()
+    assert run.curve.loss == pytest.approx(expected.curve.loss, abs=5e-3)
+    run.save(tmp_path / "end.safetensors")
+    again = Run(method, Signs(), 0, steps=STEPS, device=device)
+    again.resume(tmp_path / "end.safetensors")
+    assert again.outcome().last == run.outcome().last
