@@ -14,7 +14,7 @@ from hwmodels.work.role import ROLES
 GRADIENTS = ("activation_gradient", "weight_gradient")
 FULL_RANGE = 8
 """Exponent bits of bf16 and fp32: a gradient that those hold needs no factor."""
-UNTRAINABLE = ("gptq", "discquant", "requant", "requant_floor")
+UNTRAINABLE = ("gptq", "discquant", "blockwise", "requant", "requant_floor")
 BACKWARD = ("weight@dgrad", "activation@wgrad")
 GROUPED = ("group", "channel", "token", "tensor")
 SMOOTHED = ("activation", "activation@fprop", "activation@wgrad")

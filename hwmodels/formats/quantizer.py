@@ -31,11 +31,11 @@ Timing = Literal["dynamic", "two_stage", "static", "delayed"]
 Rounding = Literal[
     "nearest_even", "nearest_away", "nearest_zero", "zero", "up", "down", "odd",
     "stochastic", "stochastic_equal", "random_directed", "requant", "requant_floor",
-    "gptq", "discquant",
+    "gptq", "discquant", "blockwise",
 ]  # fmt: skip
 Correction = Literal["auto", "bias_corrected", "uncorrected"]
 
-LEARNED_ROUNDINGS: tuple[Rounding, ...] = ("gptq", "discquant")
+LEARNED_ROUNDINGS: tuple[Rounding, ...] = ("gptq", "discquant", "blockwise")
 """Roundings that are chosen with calibration data; what they chose is a state."""
 RANDOM_ROUNDINGS: tuple[Rounding, ...] = ("stochastic", "stochastic_equal", "random_directed")
 COARSE_BITS = 4
@@ -210,7 +210,7 @@ class Quantizer:
     Roundings: `random_directed` rounds each value up or down with even odds (CADNA);
     `requant` takes codes of `high_bits` down to the format's bits (Double Rounding, arXiv
     2502.01199), `requant_floor` by dropping bits; `gptq` and `discquant` choose between the two
-    neighbours with calibration data.
+    neighbours with calibration data, a layer at a time; `blockwise` a block at a time.
     """
 
     format: Format

@@ -18,10 +18,12 @@ from torch import Tensor
 from dse.errors import AssignmentError
 from dse.execute.operators.operator import Value
 from dse.execute.program.program import Program
+from dse.execute.weights.blocks import Block, blocks_of
 from dse.execute.weights.equalize import Equalization, equalization, sides_of
 from dse.execute.weights.moments import Moments, observe_moments, together
 from dse.execute.weights.need import Wish
 from dse.execute.weights.product import Product, products_of
+from dse.execute.weights.reconstruct import Candidate, beside, reconstructed
 from dse.execute.weights.smooth import smoothing_of, smoothing_strength
 from dse.graph.ir.assignment import Assignment
 from dse.graph.ir.graph import Node
@@ -77,13 +79,19 @@ class WeightStates:
         pairs = tuple(pairs)
         tied = self.tied(pairs)
         asked = (pair for pair in pairs if pair[0] not in tied)
-        wishes = {wish.identity: wish for pair in asked for wish in self._wishes(*pair)}
+        wishes = {
+            wish.identity: wish
+            for key, quantizer in asked
+            for place in self._in_block(key, quantizer)
+            for wish in self._wishes(place, quantizer)
+        }
         missing = [wish for identity, wish in wishes.items() if identity not in self._states]
         with exact_float32(self._program.device):
             self._find(missing)
 
     def _find(self, missing: Sequence[Wish]) -> None:
         """Adds the states of wishes that have none."""
+        blockwise: dict[Quantizer, list[tuple[Wish, QuantizerState, Candidate]]] = {}
         for wish in missing:
             if not wish.needs_data:
                 self._states[wish.identity] = self._factors(wish, None)
@@ -100,7 +108,68 @@ class WeightStates:
             for wish in part:
                 operands = dict.fromkeys(product.operand for product in self._readers(wish))
                 moments = together([found[operand] for operand in operands])
-                self._states[wish.identity] = self._state(wish, moments)
+                if wish.quantizer.rounding == "blockwise":
+                    one = (wish, *self._candidate(wish, moments))
+                    blockwise.setdefault(wish.quantizer, []).append(one)
+                else:
+                    self._states[wish.identity] = self._state(wish, moments)
+        for group in blockwise.values():
+            self._reconstruct(group)
+
+    def _in_block(self, key: str, quantizer: Quantizer) -> Sequence[str]:
+        """The sites whose states are found with that of one: it and, by block, its neighbours.
+
+        All that are in a block, whether asked for or not, so that states do not depend on it.
+        """
+        if quantizer.rounding != "blockwise" or key not in self._products:
+            return (key,)
+        for block in self._blocks:
+            if key in block.weights:
+                return tuple(block.weights)
+        raise AssignmentError(
+            f"site {key!r}: {quantizer.name} needs a weight of the graph itself that leads to an "
+            "output; in bodies of control flow use gptq"
+        )
+
+    @cached_property
+    def _blocks(self) -> tuple[Block, ...]:
+        graph = self._program.graph
+        here = {key: p for key, p in self._products.items() if p.node.name in graph.by_name}
+        return blocks_of(graph, here, {key: self._sites[key].value for key in here})
+
+    def _reconstruct(self, group: Sequence[tuple[Wish, QuantizerState, Candidate]]) -> None:
+        """Adds the states of weights that are rounded by block under one quantizer."""
+        weights = {key: self._weight(key) for block in self._blocks for key in block.weights}
+        candidates = {wish.key: candidate for wish, _, candidate in group}
+        found, macs = reconstructed(
+            self._blocks, self._batches(), weights, candidates, device=self._program.device
+        )
+        self.macs += macs
+        for wish, state, candidate in group:
+            values = found[wish.key]
+            mean = candidate.mean
+            shift = None if mean is None else _shift(wish, candidate.matrix - values, mean)
+            self._states[wish.identity] = replace(
+                state, values=wish.product.weight(values), output_shift=shift
+            )
+
+    def _candidate(self, wish: Wish, moments: Moments) -> tuple[QuantizerState, Candidate]:
+        """A weight to round by block: its scales, and where GPTQ leaves it to start from."""
+        matrix = wish.product.matrix(self._weight(wish.key))
+        layer = replace(wish, quantizer=wish.quantizer.replaced(rounding="gptq"))
+        state, start = self._learned(layer, matrix, moments)
+        return state, Candidate(
+            product=wish.product,
+            matrix=matrix,
+            start=start,
+            near=beside(matrix, start, wish.settled, state),
+            mean=moments.mean if wish.corrects else None,
+        )
+
+    def _level(self, key: str, quantizer: Quantizer) -> float | None:
+        """The scale of the tensor that a weight shares with others of one value's readers."""
+        shared = self._shared_scale(key, quantizer)
+        return None if shared is None else shared.tensor_scale
 
     def _readers(self, wish: Wish) -> Sequence[Product]:
         """The products whose rows decide about a wish: all that multiply its weight alike."""
@@ -311,8 +380,7 @@ class WeightStates:
             return state
         if values is None:
             values = product.matrix(self._plain(wish, weight, state))
-        error = (matrix - values).double() @ moments.mean[..., None]
-        return replace(state, output_shift=error.float().flatten() * product.scale)
+        return replace(state, output_shift=_shift(wish, matrix - values, moments.mean))
 
     def _weight(self, key: str) -> Tensor:
         """The full-precision weight, where moments of its inputs are and its states will be."""
@@ -363,9 +431,8 @@ class WeightStates:
             return state, found
         self.macs += product.groups * learned_macs(outputs, product.depth, quantizer)
         try:
-            shared = self._shared_scale(wish.key, quantizer)
-            given = None if shared is None else shared.tensor_scale
-            state = learned_state(matrix, second, quantizer, tensor_scale=given)
+            level = self._level(wish.key, quantizer)
+            state = learned_state(matrix, second, quantizer, tensor_scale=level)
         except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
             raise AssignmentError(
                 f"site {wish.key!r}: {wish.quantizer.name}: the inputs of the layer on the "
@@ -380,6 +447,12 @@ class WeightStates:
         if not quantizer.is_dynamic:
             state = calibrated_state(weight, quantizer, axes=axes, state=state)
         return quantize(weight, quantizer, axes=axes, state=state)
+
+
+def _shift(wish: Wish, error: Tensor, mean: Tensor) -> Tensor:
+    """(outputs,): the loss of mean outputs by errors of a matrix that meet mean inputs."""
+    lost = error.double() @ mean[..., None]
+    return lost.float().flatten() * wish.product.scale
 
 
 def _is_shared(quantizer: Quantizer) -> bool:

@@ -275,7 +275,10 @@ def test_a_stack_of_matrices_has_no_such_form(tmp_path: Path, feeds):
         states.state("experts/in1", quantizer("int4_channel:gptq"))
 
 
-@pytest.mark.parametrize("name", ["int4_channel", "int4_channel:gptq", "int3_channel:discquant"])
+@pytest.mark.parametrize(
+    "name",
+    ["int4_channel", "int4_channel:gptq", "int3_channel:discquant", "int3_channel:blockwise"],
+)
 def test_what_is_learned_is_codes_times_scales(name, network, sites, feeds):
     """An exporter finds both in the state."""
     chosen = quantizer(name)
