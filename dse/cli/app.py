@@ -33,7 +33,7 @@ from dse.cli import (
     space,
 )
 from dse.cli.screen import Screen, Terminated, stopped_code
-from dse.cli.training import train
+from dse.cli.training import train, tune
 from dse.errors import DseError, StorageError, WriteError, nearest
 from hwmodels.errors import HardwareError
 
@@ -63,7 +63,7 @@ app = typer.Typer(
 )
 for module in (
     search, solve, outside, imports, space, annotate, cost, measure, quality, report, train,
-    export, formats, catalogue,
+    tune, export, formats, catalogue,
 ):  # fmt: skip
     for command in module.COMMANDS:
         app.command(name=command.__name__.removesuffix("_").replace("_", "-"))(command)

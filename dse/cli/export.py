@@ -31,6 +31,9 @@ def export(
         int | None, typer.Option(help="A trial of the front.  [default: the recommended one]")
     ] = None,
     *,
+    tuned: Annotated[
+        bool, typer.Option("--tuned", help="With the weights and scales of dse tune.")
+    ] = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="Read it back with those who will, and compare.")
     ] = False,
@@ -40,8 +43,8 @@ def export(
 
     screen: Screen = context.obj
     exporter(to)  # an unknown name is told before the run is read
-    done = export_trial(folder, trial=trial, target=to, out=out, verify=verify)
-    screen.remark(f"trial {done.trial} as {to}")
+    done = export_trial(folder, trial=trial, target=to, out=out, verify=verify, tuned=tuned)
+    screen.remark(f"trial {done.trial}{', tuned,' if tuned else ''} as {to}")
     for check in done.checks:
         screen.remark(said(check))
     if done.launch:

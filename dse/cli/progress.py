@@ -29,6 +29,7 @@ TITLES: dict[Stage, str] = {
     "report": "measuring the front on the report split",
     "write": "writing the run folder",
     "training": "training steps",
+    "tuning": "distilling the recipe",
 }
 
 LINES = 10

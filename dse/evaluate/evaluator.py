@@ -25,7 +25,7 @@ from dse.evaluate.reference import (
     DistributionReference,
     RegressionReference,
     combined,
-    reference_of,
+    references_of,
     set_spread,
 )
 from dse.evaluate.ruin import ConstantAnswer
@@ -222,6 +222,10 @@ class Evaluator:
         if not hurdle.clears(quality.losses):
             return quality
         return self._summary(scores | self._scored(rest, bound))
+
+    def measure_bound(self, bound: Mapping[str, Quantize], split: SplitName) -> Quality:
+        """The quality of what stands at sites, wherever it comes from, on a whole split."""
+        return self._summary(self._scored(self._prefix(split, None), bound))
 
     def compare(self, assignment: Assignment, split: SplitName) -> tuple[Quality, Ratios | None]:
         """The quality of an assignment, and likelihood ratios if classes are drawn from it.
@@ -440,30 +444,17 @@ class Evaluator:
             bound = {} if self.compared is None else self._at_sites(self.compared)
             execution = self.program.rerun(without, bound, kept=kept)
             self.macs += execution.macs
-            made = self._references(execution.outputs, batch)
+            made = references_of(self.task, execution.outputs, batch)
             return tuple(old or new for old, new in zip(errors, made, strict=True))
 
         if self.compared is not None:
             execution = self.program.rerun(trace, self._at_sites(self.compared), kept=kept)
             self.macs += execution.macs
-        made = self._references(execution.outputs, batch)
+        made = references_of(self.task, execution.outputs, batch)
         # Their spread is over all batches, and they are small.
         errors = tuple(one if isinstance(one, RegressionReference) else None for one in made)
         return _Batch(
             made=made if self.keeps_references else None, again=again, trace=without, kept=kept
-        )
-
-    def _references(self, outputs: Mapping[str, Tensor], batch: Batch) -> References:
-        task = self.task
-        return tuple(
-            reference_of(
-                output,
-                outputs[output.value],
-                batch.samples,
-                batch.labels if output.name == task.labelled else None,
-                task.metric,
-            )
-            for output in task.outputs
         )
 
     def _settle(self, found: Sequence[_Batch], split: SplitName) -> None:

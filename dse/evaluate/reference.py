@@ -8,15 +8,16 @@ the loss is infinite.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from dse.evaluate.batches import per_sample
+from dse.evaluate.batches import Batch, per_sample
 from dse.evaluate.outputs.output import Output
+from dse.evaluate.outputs.task import Task
 from dse.evaluate.ratios import BatchRatios, batch_ratios, joined
 
 ROUNDING = 1e-7
@@ -284,6 +285,22 @@ def reference_of(
     if output.is_distribution:
         return DistributionReference(output, x, samples, labels, metric)
     return RegressionReference(output, x, samples)
+
+
+def references_of(
+    task: Task, outputs: Mapping[str, Tensor], batch: Batch
+) -> tuple[DistributionReference | RegressionReference, ...]:
+    """The references that a run's outputs on a batch are: one an output of the task."""
+    return tuple(
+        reference_of(
+            output,
+            outputs[output.value],
+            batch.samples,
+            batch.labels if output.name == task.labelled else None,
+            task.metric,
+        )
+        for output in task.outputs
+    )
 
 
 def combined(scores: Sequence[BatchScore], weights: Sequence[float]) -> BatchScore:

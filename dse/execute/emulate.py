@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dse.errors import AssignmentError, nearest
-from dse.execute.operators.step import Sharing
+from dse.execute.operators.step import Quantize, Sharing
 from dse.execute.weights.calibrate import Calibration, Statistics
 from dse.execute.weights.learn import WeightStates
 from dse.graph.ir.assignment import Assignment
@@ -64,6 +64,13 @@ class Emulator:
         return quantize(x, self.quantizer, axes=self.axes, state=state, seed=self.seed, out=x)
 
     @property
+    def fixed(self) -> QuantizerState | None:
+        """The numbers that are known before a tensor comes; None where they come from it."""
+        if self.state is not None or self.statistics is None:
+            return self.state
+        return static_state(self.quantizer, self.statistics)
+
+    @property
     def sharing(self) -> Sharing:
         """The knowledge that parts of a tensor need which hold whole slices of the contraction."""
         quantizer, format = self.quantizer, self.quantizer.format
@@ -100,7 +107,7 @@ class Emulator:
 class Tied:
     """A look-up's table as the product that shares it has it: one copy, whatever was learned."""
 
-    product: Emulator
+    product: Quantize
     turned: bool
     """Whether the product's weight is the table's transpose."""
 

@@ -54,6 +54,21 @@ def corrections(assignment: Assignment, weights: WeightStates) -> dict[str, Shif
     return found
 
 
+def with_emulators(
+    bound: Mapping[str, Quantize], others: Mapping[str, Quantize]
+) -> dict[str, Quantize]:
+    """Everything that stands at sites, with others in place of some emulators.
+
+    A look-up whose table is the weight of one of them reads its new values.
+    """
+    renewed = {id(bound[key]): other for key, other in others.items()}
+    found = {**bound, **others}
+    for key, quantize in bound.items():
+        if isinstance(quantize, Tied) and id(quantize.product) in renewed:
+            found[key] = replace(quantize, product=renewed[id(quantize.product)])
+    return found
+
+
 def bound(
     assignment: Assignment,
     sites: Mapping[str, Site],

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from torch import Tensor
-
 from dse.errors import DseError, ExportError
-from dse.execute.emulate import Emulator, static_state
+from dse.execute.emulate import Emulator
 from dse.execute.operators.step import Quantize
 from dse.execute.quantizers import Shift
 from dse.export.base import Check, Recipe, Refusal
@@ -97,26 +95,14 @@ def states_of(bound: Mapping[str, Quantize]) -> dict[str, QuantizerState]:
             inner = _state(quantize.then) if quantize.then is not None else None
             state = replace(inner or QuantizerState(), output_shift=quantize.shift)
         if state is not None:
-            found[key] = _own(state)
+            found[key] = state.apart()
     return found
 
 
 def _state(quantize: Quantize) -> QuantizerState | None:
     if not isinstance(quantize, Emulator):
         return None
-    if quantize.state is None and quantize.statistics is not None:
-        return static_state(quantize.quantizer, quantize.statistics)
-    return quantize.state and replace(quantize.state, output_shift=None)
-
-
-def _own(state: QuantizerState) -> QuantizerState:
-    """A copy in memory of its own: safetensors stores no tensor twice, and sites share states."""
-    tensors = {
-        one.name: part.clone()
-        for one in fields(state)
-        if isinstance(part := getattr(state, one.name), Tensor)
-    }
-    return replace(state, **tensors)  # type: ignore[arg-type]
+    return quantize.fixed and replace(quantize.fixed, output_shift=None)
 
 
 def emulated_only(recipe: Recipe) -> list[str]:

@@ -7,13 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from dse.execute.emulate import Emulator
-from dse.numerics import QuantizerState, calibrated_state
-from dse.numerics.grids.defaults import kernel_quantizer
-from dse.numerics.scales import derived_scales
-from hwmodels.formats.quantizer import Quantizer
+from dse.numerics.calibrate import complete_state
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -35,26 +31,14 @@ def scales_of(rows: FloatArray, emulator: Emulator) -> RowScales:
     """The scales of the state that learned them, else those that the values ask for."""
     quantizer, state = emulator.quantizer, emulator.state
     if state is None or state.scales is None:
-        state = _derived(torch.from_numpy(rows), quantizer, state)
+        given = None if state is None else state.tensor_scale
+        state = complete_state(torch.from_numpy(rows), quantizer, tensor_scale=given)
     assert state.scales is not None, "a format with a scale has one"
     scales: FloatArray = state.scales.numpy()
     zeros = np.zeros_like(scales) if state.zero_points is None else state.zero_points.numpy()
     offsets = None if state.offsets is None else state.offsets.numpy()
-    return RowScales(scales=scales, zeros=zeros, level=_level(state), offsets=offsets)
-
-
-def _derived(rows: Tensor, quantizer: Quantizer, state: QuantizerState | None) -> QuantizerState:
-    """Both levels of scales that nothing was learned about."""
-    found = calibrated_state(rows, quantizer.replaced(timing="static"), axes=(1,))
-    if found.scales is not None:
-        return found
-    level = _level(found if state is None or state.tensor_scale is None else state)
-    blocks = derived_scales(rows, kernel_quantizer(quantizer), tensor_scale=float(level))
-    return QuantizerState(scales=blocks.scales, tensor_scale=float(level))
-
-
-def _level(state: QuantizerState) -> np.float32:
-    return np.float32(1.0 if state.tensor_scale is None else state.tensor_scale)
+    level = np.float32(1.0 if state.tensor_scale is None else state.tensor_scale)
+    return RowScales(scales=scales, zeros=zeros, level=level, offsets=offsets)
 
 
 def spread(part: FloatArray, shape: tuple[int, ...], group: int) -> FloatArray:

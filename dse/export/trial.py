@@ -13,9 +13,11 @@ from dse.data import Sizes
 from dse.errors import DataError, ExportError, RunError
 from dse.evaluate.batches import batches
 from dse.evaluate.splits import splits_of
+from dse.execute.emulate import Emulator
 from dse.execute.operators.operator import Value
+from dse.execute.operators.step import Quantize
 from dse.execute.program.program import Program
-from dse.execute.quantizers import bound
+from dse.execute.quantizers import bound, with_emulators
 from dse.execute.weights.calibrate import Calibration, load_calibration
 from dse.execute.weights.learn import FILE as WEIGHTS_FILE
 from dse.execute.weights.learn import WeightStates
@@ -26,9 +28,17 @@ from dse.graph.assignment_json import from_json
 from dse.graph.ir.assignment import Assignment
 from dse.graph.ir.graph import Graph
 from dse.model import Model
+from dse.numerics import QuantizerState, StateError, load_states, states_digest
+from dse.run import files
 from dse.run.entries import FrontAssignment, Recommendation
 from dse.run.files import STATE
-from dse.run.read import read_front, read_manifest, read_recommendation, read_space
+from dse.run.read import (
+    read_front,
+    read_manifest,
+    read_recommendation,
+    read_space,
+    read_tuned,
+)
 from dse.space.opened import searched_model
 from dse.space.schema import Space
 from dse.zoo.split import Splits
@@ -54,7 +64,13 @@ class Exported:
 
 
 def export_trial(
-    folder: Path, *, trial: int | None, target: str, out: Path, verify: bool = False
+    folder: Path,
+    *,
+    trial: int | None,
+    target: str,
+    out: Path,
+    verify: bool = False,
+    tuned: bool = False,
 ) -> Exported:
     """Write a trial of a run's front for a runtime.
 
@@ -66,14 +82,16 @@ def export_trial(
         target: a name of `dse.export.exporters.exporter_names`.
         out: the file or folder to write.
         verify: whether the target's checkers read it back.
+        tuned: with what `dse tune` has learned about it.
 
     Raises:
-        RunError: no run folder, no such trial on its front, or another model by now.
+        RunError: no run folder, no such trial on its front, one that was not tuned, or another
+            model by now.
         ExportError: no such target, what it cannot express, or a checker that computes something
             else.
         WriteError: it cannot be written.
     """
-    recipe = recipe_of(folder, trial)
+    recipe = recipe_of(folder, trial, tuned=tuned)
     if verify:
         recipe = replace(recipe, samples=_samples(folder, recipe.graph))
     checks = deliver(recipe, target, out, verify=verify)
@@ -83,17 +101,60 @@ def export_trial(
     return Exported(trial=recipe.trial, path=out, checks=checks, launch=launch)
 
 
-def recipe_of(folder: Path, trial: int | None) -> Recipe:
+def recipe_of(folder: Path, trial: int | None, *, tuned: bool = False) -> Recipe:
     """A trial with the scales and learned weights that the run measured with.
 
+    Args:
+        folder: the run folder.
+        trial: a number of the front; the recommended one by default.
+        tuned: take what `dse tune` has learned about it.
+
     Raises:
-        RunError: no run folder, no such trial on its front, or another model by now.
+        RunError: no run folder, no such trial on its front, one that was not tuned, or another
+            model by now.
         ExportError: the model has no weights here.
     """
     chosen = chosen_trial(folder, trial)
-    source = RecipeSource.of(folder, _missing(folder))
+    source = RecipeSource.of(folder)
     assignment = from_json(json.dumps(chosen.assignment), source.model.graph, catalog.quantizer)
-    return source.recipe(assignment, trial=chosen.trial)
+    states = tuned_states(folder, chosen.trial) if tuned else None
+    return source.recipe(assignment, trial=chosen.trial, tuned=states)
+
+
+def tuned_states(folder: Path, trial: int) -> Mapping[str, QuantizerState]:
+    """The states that `dse tune` has learned about a trial, by site.
+
+    Raises:
+        RunError: it was not tuned, or the file is torn.
+    """
+    record = read_tuned(folder, trial)
+    path = files.tuned_states(folder, trial)
+    try:
+        states = load_states(path)
+    except StateError as error:
+        raise RunError(f"{error}; make it again with dse tune --replace") from error
+    if states_digest(states) != record.digest:
+        raise RunError(f"{path}: is not what {files.tuned_record(folder, trial)} tells of")
+    return states
+
+
+def _tuned(
+    bound: Mapping[str, Quantize], states: Mapping[str, QuantizerState]
+) -> dict[str, Emulator]:
+    """The emulators with tuned states; equal ones are one, so that their results are shared.
+
+    Raises:
+        RunError: no quantizer stands at one of the sites.
+    """
+    known: dict[tuple[object, ...], Emulator] = {}
+    found = {}
+    for key, state in states.items():
+        emulator = bound.get(key)
+        if not isinstance(emulator, Emulator):
+            raise RunError(f"tuned states: no quantizer stands at {key!r}; tune the trial again")
+        place = (emulator.quantizer, emulator.axes, states_digest({"": state}))
+        found[key] = known.setdefault(place, replace(emulator, state=state, statistics=None))
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,12 +167,12 @@ class RecipeSource:
     weights: WeightStates
 
     @classmethod
-    def of(cls, folder: Path, feeds: Feeds) -> RecipeSource:
+    def of(cls, folder: Path, feeds: Feeds | None = None) -> RecipeSource:
         """The source of a run.
 
         Args:
             folder: the run folder.
-            feeds: calibration data for what the run did not learn.
+            feeds: calibration data for what the run did not learn; None: it has learned all.
 
         Raises:
             RunError: no run folder, or another model by now.
@@ -122,21 +183,28 @@ class RecipeSource:
             missing = ", ".join(model.graph.absent_files)
             raise ExportError(f"{model.name}: has no weights here ({missing} is absent)")
         program = Program(model.graph, analysis=model.analysis)
-        weights = WeightStates(program, model.analysis.with_tables, feeds)
+        weights = WeightStates(program, model.analysis.with_tables, feeds or _missing(folder))
         if (state / WEIGHTS_FILE).exists():
             weights.load(state)
         return cls(
             model=model, program=program, calibration=load_calibration(state), weights=weights
         )
 
-    def recipe(self, assignment: Assignment, *, trial: int | None = None) -> Recipe:
-        """An assignment with everything that was found for it."""
+    def recipe(
+        self,
+        assignment: Assignment,
+        *,
+        trial: int | None = None,
+        tuned: Mapping[str, QuantizerState] | None = None,
+    ) -> Recipe:
+        """An assignment with everything that was found for it, and what it was tuned to."""
         sites = self.model.analysis.sites_with(key for key, _ in assignment)
+        found = bound(assignment, sites, self.calibration, self.weights)
         return Recipe(
             name=self.model.name,
             program=self.program,
             assignment=assignment,
-            bound=bound(assignment, sites, self.calibration, self.weights),
+            bound=with_emulators(found, _tuned(found, tuned)) if tuned else found,
             trial=trial,
         )
 

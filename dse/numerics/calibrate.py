@@ -51,6 +51,25 @@ def calibrated_state(
     return found if state is None else replace(found, channel_factors=state.channel_factors)
 
 
+def complete_state(
+    rows: Tensor, quantizer: Quantizer, *, tensor_scale: float | None = None
+) -> QuantizerState:
+    """Every scale of the rows of a weight, the block scales of two-level formats included.
+
+    Args:
+        rows: (slices, depth).
+        quantizer: along the rows, without transforms.
+        tensor_scale: the second level, in place of the weight's own.
+    """
+    quantizer = kernel_quantizer(quantizer)
+    state = calibrated_state(rows, quantizer, axes=(1,))
+    if state.tensor_scale is None:
+        return state
+    level = state.tensor_scale if tensor_scale is None else tensor_scale
+    found = derived_scales(rows.float(), quantizer, tensor_scale=level)
+    return replace(state, scales=found.scales, tensor_scale=level)
+
+
 def _as_seen(
     tensor: Tensor, quantizer: Quantizer, axes: Sequence[int], state: QuantizerState | None
 ) -> Tensor:

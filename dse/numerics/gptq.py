@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
-from dse.numerics.calibrate import calibrated_state
-from dse.numerics.grids.defaults import kernel_quantizer
+from dse.numerics.calibrate import complete_state
 from dse.numerics.grids.state import QuantizerState
 from dse.numerics.neighbours import neighbours
 from dse.numerics.output_range import output_range
-from dse.numerics.scales import derived_scales
 from hwmodels.formats.quantizer import Quantizer
 
 DAMPING = 0.01
@@ -87,12 +83,7 @@ def fixed_state(
     if quantizer.statistic == "output_mse":
         return output_range(weight, hessian, quantizer)
     rows = weight.reshape(-1, weight.shape[-1])
-    state = calibrated_state(rows, quantizer, axes=(1,))
-    if state.tensor_scale is None:
-        return state
-    level = state.tensor_scale if tensor_scale is None else tensor_scale
-    found = derived_scales(rows.float(), kernel_quantizer(quantizer), tensor_scale=level)
-    return replace(state, scales=found.scales, tensor_scale=level)
+    return complete_state(rows, quantizer, tensor_scale=tensor_scale)
 
 
 def _factor(hessian: Tensor, damping: float) -> Tensor:

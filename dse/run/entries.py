@@ -11,6 +11,7 @@ from dse.run.manifest import FileModel
 from hwmodels.tables.speedup import Speedup
 
 Quantity = Literal["latency_s", "energy_j", "traffic_bytes", "weight_bytes", "peak_bytes"]
+Learn = Literal["weights", "low-rank", "scales"]
 Number = int | float
 """Written as it came: bytes without a decimal point."""
 
@@ -218,3 +219,49 @@ class HardwareAnswer(FileModel):
     shadow_prices: tuple[ShadowPrice, ...] = ()
     remarks: tuple[str, ...] = ()
     """Figures of the file that stay as they are though what they depend on varies."""
+
+
+class TuningSettings(FileModel):
+    """Everything that decides the outcome of a tuning."""
+
+    trial: int
+    learn: Learn
+    """Weights and scales, low-rank changes of weights and scales, or scales alone."""
+    steps: int
+    rate: float
+    """Of the largest step, as a share of what is moved."""
+    rank: int
+    """Of changes of weights, where those are low-rank."""
+    samples: int | None = None
+    """Of the calibration split, those of the search split come with them; None: the run's."""
+    seed: int
+
+
+class TunedTrial(FileModel):
+    """A trial after its tuning: `tuned/<trial>.json`."""
+
+    settings: TuningSettings
+    digest: str
+    """Of the learned weights and scales in `state/tuned-<trial>.safetensors`."""
+    sites: int
+    """Sites with learned values."""
+    before: float
+    """Loss on the report split, nats per position or over the spread of the reference."""
+    before_stderr: float
+    after: float
+    after_stderr: float
+    recovered: float
+    """Loss before less loss after, sample by sample."""
+    recovered_stderr: float
+    metric_before: float | None = None
+    """The task's metric on the report split."""
+    metric_after: float | None = None
+    seconds: float
+    """Of the steps."""
+    forward_equivalents: float
+    """Of the steps, in forward passes over the search split; a backward pass counts two."""
+
+    @property
+    def recovered_per_minute(self) -> float:
+        """Loss that a minute of steps has recovered."""
+        return self.recovered / max(self.seconds / 60, 1e-9)

@@ -48,3 +48,18 @@ def resume_command(folder: Path, *options: str) -> str:
     It names no space: the folder knows its own, with all that the command line said.
     """
     return shlex.join(["dse", "search", "--out", str(folder), "--resume", *options])
+
+
+def tuned_record(folder: Path, trial: int) -> Path:
+    """The file that says how a trial was tuned, and what that changed."""
+    return folder / "tuned" / f"{trial}.json"
+
+
+def tuned_states(folder: Path, trial: int) -> Path:
+    """The file of learned weights and scales of a tuned trial."""
+    return folder / STATE / f"tuned-{trial}.safetensors"
+
+
+def tuning_checkpoint(folder: Path, trial: int) -> Path:
+    """The file that a tuning goes on from."""
+    return folder / STATE / f"tuning-{trial}.safetensors"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +20,7 @@ from dse.run.entries import (
     PointSpeedup,
     Recommendation,
     RegionCost,
+    TunedTrial,
 )
 from dse.run.manifest import Manifest
 from dse.run.search_run import SearchRun
@@ -126,6 +128,21 @@ def read_recommendation(folder: Path) -> Recommendation:
             f"with: {files.resume_command(folder)}"
         )
     return found
+
+
+def read_tuned(folder: Path, trial: int) -> TunedTrial:
+    """The record of a trial that was tuned.
+
+    Raises:
+        RunError: it was not, or a torn file.
+    """
+    path = files.tuned_record(folder, trial)
+    if not path.is_file():
+        raise RunError(
+            f"{path}: no such file: the trial was not tuned; tune it with: "
+            f"{shlex.join(['dse', 'tune', str(folder), '--trial', str(trial)])}"
+        )
+    return _parsed(TypeAdapter(TunedTrial), path)
 
 
 def read_failures(folder: Path) -> Mapping[int, str]:

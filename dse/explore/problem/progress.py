@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 Stage = Literal[
-    "setup", "sensitivity", "hardware", "trials", "report", "write", "training"
+    "setup", "sensitivity", "hardware", "trials", "report", "write", "training", "tuning"
 ]  # fmt: skip
 
 

@@ -12,7 +12,6 @@ from torch import Tensor
 from dse.execute.emulate import Emulator
 from dse.export.base import Inexpressible
 from dse.export.compressed_tensors.weights import MX_GROUP, divisor
-from dse.export.hugging_face.calibrated import settled
 from dse.export.hugging_face.rows import (
     NV_GROUP,
     element_name,
@@ -61,7 +60,7 @@ def met(emulator: Emulator) -> Met:
             "runtimes round activations to nearest even only",
             instead="the same format without a rounding of its own is written",
         )
-    state = settled(emulator)
+    state = emulator.fixed
     if state is not None:
         return _static(format, state)
     if quantizer.statistic not in ("auto", "absmax", "minmax"):

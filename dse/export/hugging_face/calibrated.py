@@ -6,19 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor
 
-from dse.execute.emulate import Emulator, static_state
+from dse.execute.emulate import Emulator
 from dse.export.base import Inexpressible, Refusal
 from dse.export.hugging_face.layers import Layers
 from dse.export.hugging_face.linears import siblings_of
 from dse.export.hugging_face.rows import is_element
-from dse.numerics import QuantizerState
-
-
-def settled(emulator: Emulator) -> QuantizerState | None:
-    """The calibrated numbers of an activation; None where scales are dynamic."""
-    if emulator.statistics is None:
-        return emulator.state
-    return static_state(emulator.quantizer, emulator.statistics)
 
 
 def cache_scale(emulator: Emulator) -> Tensor:
@@ -27,7 +19,7 @@ def cache_scale(emulator: Emulator) -> Tensor:
     Raises:
         Inexpressible: vLLM keeps no such cache.
     """
-    quantizer, state = emulator.quantizer, settled(emulator)
+    quantizer, state = emulator.quantizer, emulator.fixed
     plain = quantizer.rounding == "nearest_even" and not quantizer.transforms
     fits = is_element(quantizer.format.element, "e4m3") and plain
     if not fits or state is None or state.scales is None or state.scales.numel() != 1:

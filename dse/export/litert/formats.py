@@ -81,7 +81,7 @@ def _check_scales(quantize: Emulator, *, is_weight: bool) -> None:
                 instead=INTEGERS,
             )
         return
-    if format.granularity != "tensor" or quantize.statistics is None:
+    if format.granularity != "tensor" or quantize.fixed is None:
         raise Inexpressible(
             "its scales are worked out while the network runs; LiteRT's integer kernels take "
             "those that calibration gave, one per tensor",

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from dse.export.base import Inexpressible
-from dse.export.hugging_face.calibrated import settled
 from dse.export.hugging_face.layers import Layer
 from dse.export.hugging_face.packing import float4_pairs
 from dse.export.hugging_face.rows import (
@@ -69,7 +68,7 @@ def _algorithm(layer: Layer) -> str:
         if is_nvfp4(layer.input.quantizer.format):
             return NVFP4
     if _is_fp8(format, "tensor") and layer.input is not None:
-        static = settled(layer.input) is not None
+        static = layer.input.fixed is not None
         if static and _is_fp8(layer.input.quantizer.format, "tensor"):
             return FP8
     if _is_fp8(format, "channel") and layer.input is not None:
@@ -117,7 +116,7 @@ def _float4(format: Format, rows: Rows) -> dict[str, Tensor]:
 def _input_scale(layer: Layer) -> Tensor:
     """The calibrated scale of an activation, or its second level."""
     assert layer.input is not None, "the algorithm has one"
-    quantizer, state = layer.input.quantizer, settled(layer.input)
+    quantizer, state = layer.input.quantizer, layer.input.fixed
     refuse_transforms(quantizer)
     if quantizer.rounding != "nearest_even":
         raise Inexpressible(

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dse.execute.emulate import Emulator, static_state
+from dse.execute.emulate import Emulator
 from dse.execute.operators.step import Quantize
 from dse.export.base import Check, Recipe
 from dse.export.onnx_qdq.constant import Codes
@@ -73,7 +73,7 @@ def below_range(recipe: Recipe, feeds: Mapping[str, Tensor]) -> Iterator[Check]:
 
 
 def _is_symmetric(quantize: Quantize) -> bool:
-    if not isinstance(quantize, Emulator) or quantize.statistics is None:
+    if not isinstance(quantize, Emulator) or quantize.fixed is None:
         return False
     element = quantize.quantizer.format.element
     if quantize.quantizer.format.scale is None:
@@ -84,8 +84,8 @@ def _is_symmetric(quantize: Quantize) -> bool:
 def _limit(quantize: Quantize) -> float:
     """The magnitude from which QuantizeLinear writes the code that a symmetric range has not."""
     assert isinstance(quantize, Emulator), "only quantizers of ours are symmetric"
-    assert quantize.statistics is not None, "and static ones"
-    state = static_state(quantize.quantizer, quantize.statistics)
+    state = quantize.fixed
+    assert state is not None, "and static ones"
     assert state.scales is not None, "a static format with a scale has one"
     codes: float = 2.0 ** (quantize.quantizer.format.element.bits - 1)
     return (codes - 0.5) * float(state.scales.item())

@@ -11,7 +11,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from dse.execute.emulate import Emulator, Tied, static_state
+from dse.execute.emulate import Emulator, Tied
 from dse.execute.operators.dtype import BY_NAME
 from dse.execute.operators.step import Quantize
 from dse.execute.quantizers import Shift
@@ -203,14 +203,14 @@ def _pair(emulator: Emulator, element: ElementType) -> Pair:
             instead="data that take the branch, or a choice whose activations are no static "
             "formats, is written",
         )
-    if emulator.statistics is None or quantizer.format.tensor_scale is not None:
+    state = emulator.fixed
+    if state is None or quantizer.format.tensor_scale is not None:
         raise Inexpressible(
             "its scales are worked out while the network runs; only those that calibration gave "
             "are written (ONNX's one operator for that, DynamicQuantizeLinear, has one scale a "
             "tensor and uint8 codes: no scales a token or block)",
             instead=STATIC,
         )
-    state = static_state(quantizer, emulator.statistics)
     assert state.scales is not None, "a static format with a scale has one"
     zero = 0.0 if state.zero_points is None else state.zero_points.item()
     return Pair(scale=state.scales.item(), zero_point=np.array(zero).astype(element.type.numpy()))

@@ -15,7 +15,6 @@ import numpy as np
 from dse.execute.emulate import Emulator
 from dse.execute.operators.step import Quantize
 from dse.export.base import Inexpressible, Recipe
-from dse.export.hugging_face.calibrated import settled
 from dse.export.hugging_face.rows import NV_GROUP, is_nvfp4
 from dse.export.onnx_qdq.constant import Codes
 from dse.export.onnx_qdq.element import BLOCKED_OPSET
@@ -60,7 +59,7 @@ def _blocks(quantize: Quantize) -> DynamicBlocks | None:
     """An activation in FP4 whose tensor scale is calibrated and whose block scales are dynamic."""
     if not isinstance(quantize, Emulator) or not is_nvfp4(quantize.quantizer.format):
         return None
-    state = settled(quantize)
+    state = quantize.fixed
     plain = quantize.quantizer.rounding == "nearest_even" and not quantize.quantizer.transforms
     if state is None or state.tensor_scale is None or not plain:
         return None

@@ -8,7 +8,6 @@ from typing import Any
 
 from dse.execute.emulate import Emulator
 from dse.export.base import Inexpressible
-from dse.export.hugging_face.calibrated import settled
 from dse.export.hugging_face.layers import Layer
 from dse.export.hugging_face.rows import is_element, is_nvfp4, refuse_transforms
 from hwmodels.formats.quantizer import LEARNED_ROUNDINGS, Format, Quantizer
@@ -49,7 +48,7 @@ def config_of(layer: Layer, given: Mapping[str, Quantizer]) -> Config:
         found = _weight_only(weight)
     else:
         _refuse_values(layer.input, given.get(linear.input_key))
-        if settled(layer.input) is not None:
+        if layer.input.fixed is not None:
             raise Inexpressible(
                 "a configuration in JSON holds no calibrated scales", instead=KNOWN
             )
@@ -73,6 +72,11 @@ def _refuse_values(emulator: Emulator, asked: Quantizer | None) -> None:
             if learned
             else f"torchao rounds to nearest, not {quantizer.rounding}",
             instead="the same format without a rounding of its own is written",
+        )
+    if emulator.state is not None and emulator.state.values is not None:
+        raise Inexpressible(
+            "torchao rounds the checkpoint's weights, and a configuration holds no tuned ones",
+            instead="the same trial before it was tuned is written",
         )
     if quantizer.statistic not in ("auto", "absmax", "minmax"):
         raise Inexpressible(

@@ -44,6 +44,13 @@ class QuantizerState:
         }
         return replace(self, **moved) if moved else self
 
+    def apart(self) -> QuantizerState:
+        """A copy in memory of its own: a file of tensors stores none twice."""
+        parts = {
+            name: value.clone() for name in TENSORS if (value := getattr(self, name)) is not None
+        }
+        return replace(self, **parts)
+
     @property
     def changes_values(self) -> bool:
         """Whether there is more than a shift of outputs."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from dse.errors import ExportError
+from dse.execute.emulate import Emulator
 from dse.export import Recipe, deliver, exporter
 from dse.export.torchao.floor import _raised
 from dse.model import Model, open_model
+from dse.numerics import QuantizerState
 from tests.export import folders
 
 pytest.importorskip("torchao")
@@ -146,6 +149,21 @@ def test_what_torchao_cannot_say_is_refused_and_leaves_nothing(
         deliver(folders.recipe(model, formats), "torchao", tmp_path / "q.json")
     assert message in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_tuned_weights_are_refused_since_it_would_round_others(
+    model: Model, tmp_path: Path
+) -> None:
+    given = folders.recipe(model, {"o_proj/in1": "int8_channel"})
+    learned = {}
+    for key, emulator in given.bound.items():
+        weight = given.constant(key)
+        if weight is not None and isinstance(emulator, Emulator):
+            state = QuantizerState(values=emulator(weight.float()))
+            learned[key] = replace(emulator, state=state)
+    tuned = replace(given, bound={**given.bound, **learned})
+    with pytest.raises(ExportError, match="a configuration holds no tuned ones"):
+        deliver(tuned, "torchao", tmp_path / "q.json")
 
 
 def test_a_corrected_bias_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""A recipe of a finished search, distilled against the full-precision network."""
