@@ -35,11 +35,11 @@ Use: TypeAlias = str | Mode
 Platforms = Sequence[tuple[Device, Runtime]]
 
 
-BLOCKS = (
-    (Mode(name="w_q8_0", weight="q8_0"),),
-    (Mode(name="w_q4_k", weight="q4_k"), Mode(name="w_q4_0", weight="q4_0")),
+BLOCKS = tuple(
+    tuple(Mode(name=f"w_{name}", weight=name) for name in names)
+    for names in (("q8_0",), ("q6_k", "q5_1"), ("q5_k", "q5_0"), ("q4_k", "iq4_nl"))
 )
-"""GGUF's blocks, for runtimes that have kernels for no scheme; q4_k wants rows of 256."""
+"""GGUF's blocks, for runtimes that have kernels for no scheme; K-quants want rows of 256."""
 
 
 def native_uses(
@@ -66,7 +66,9 @@ def native_uses(
     if not found and len(platforms) > 1:
         own = [use for one in platforms for use in native_uses(regions, works, [one])]
         return tuple(use for place, use in enumerate(own) if use not in own[:place])
-    if found and not kept and found[-1] in WIDE and found[-1] != FLOAT:
+    # Where one table serves look-up and head, its runtime stores it in blocks, too.
+    stored = not kept or all(one.shares_tables for _, one in platforms)
+    if found and first.kind != "attention" and stored and found[-1] in WIDE[:-1]:
         found += _each_first(BLOCKS, held, platforms)
     if found and (kept or found[-1] not in WIDE):
         return found

@@ -34,6 +34,10 @@ def test_a_draft_binds_each_size_once_whatever_sums_of_them_the_inputs_have(
     assert space.data.source == "d.npz"
 
 
+BLOCKS = ["w_q8_0", "w_q6_k", "w_q5_k", "w_q4_k"]
+"""Of llama.cpp, for rows of 256."""
+
+
 @pytest.mark.parametrize(
     ("device", "runtime", "offered"),
     [
@@ -41,8 +45,9 @@ def test_a_draft_binds_each_size_once_whatever_sums_of_them_the_inputs_have(
         ("b200-sxm", "vllm", ["bf16", "w8a8_fp8_dynamic", "w4a16", "w4a4_nvfp4"]),
         ("h100-sxm", "vllm", ["bf16", "w8a8_fp8_dynamic", "w8a8_int8", "w4a16"]),
         ("t4", "torch-eager", ["fp16", "w8a8_int8"]),  # no unit of Turing multiplies bf16
-        ("h100-sxm", "llama-cpp", ["bf16", "w_q8_0", "w_q4_k"]),  # its kernels are of blocks
-        ("m4-max", "llama-cpp", ["bf16", "w_q8_0", "w_q4_k"]),  # Metal has them, too
+        ("h100-sxm", "llama-cpp", ["bf16", *BLOCKS]),  # its kernels are of blocks
+        ("m4-max", "llama-cpp", ["bf16", *BLOCKS]),  # Metal has them, too
+        ("xeon-8480", "llama-cpp", ["bf16", *BLOCKS]),
         ("cpu-avx2", "free", ["fp32", "w8a8_int8"]),  # multiplies int8 and fp32
         ("cpu-avx2", "torch-eager", ["fp32", "w8a8_int8"]),  # which runs fp32 alone there
         ("tpu-v1", "free", ["w8a8_int8_static", "w8a8_int8", "int8"]),  # its array has no floats
@@ -53,9 +58,16 @@ def test_candidates_are_what_the_target_runs_natively(
 ) -> None:
     _, (hidden, head) = _drafted(tmp_path, Target(device=device, runtime=runtime))
     assert _names(hidden) == offered
-    # A head stays in 16 bits where there are 16-bit floats.
+    # A head stays in 16 bits where there are 16-bit floats and look-ups have a table of their own.
     wide = [name for name in offered if name in ("bf16", "fp16", "fp32")]
-    assert _names(head) == (wide or offered)
+    assert _names(head) == (offered if runtime == "llama-cpp" else wide or offered)
+
+
+def test_rows_that_are_no_super_blocks_have_blocks_of_32(tmp_path: Path) -> None:
+    """576 columns: SmolLM2's, for which llama.cpp itself falls back from K-quants."""
+    target = Target(device="xeon-8480", runtime="llama-cpp")
+    _, (hidden, _) = _drafted(tmp_path, target, width=576)
+    assert _names(hidden) == ["bf16", "w_q8_0", "w_q5_1", "w_q5_0", "w_iq4_nl"]
 
 
 APART = "none is native on every target: {} have their own"
@@ -69,8 +81,8 @@ APART = "none is native on every target: {} have their own"
         ([("cpu-avx2", "torch-eager"), ("h100-sxm", "vllm")],
          ["fp32", "w8a8_int8", "bf16", "w8a8_fp8_dynamic", "w4a16"], ["fp32", "bf16"]),
         ([("ethos-u55", "vela"), ("m4-max", "llama-cpp")],
-         ["w8a8_int8_static", "int8", "bf16", "w_q8_0", "w_q4_k"],
-         ["w8a8_int8_static", "int8", "bf16"]),
+         ["w8a8_int8_static", "int8", "bf16", *BLOCKS],
+         ["w8a8_int8_static", "int8", "bf16", *BLOCKS]),
     ],
 )  # fmt: skip
 def test_targets_that_share_no_choice_have_their_own(
@@ -91,14 +103,16 @@ def _names(rule: Rule) -> list[str]:
     return [use if isinstance(use, str) else use.name for use in rule.use]
 
 
-def _drafted(tmp_path: Path, *targets: Target) -> tuple[str, tuple[Rule, ...]]:
+def _drafted(
+    tmp_path: Path, *targets: Target, width: int = 256
+) -> tuple[str, tuple[Rule, ...]]:
     """A draft of two products, and its candidates."""
-    model = onnx.parser.parse_model("""
+    model = onnx.parser.parse_model(f"""
     <ir_version: 8, opset_import: ["" : 17]>
-    g (float[batch, 256] x) => (float[batch, 512] y)
-    { h = MatMul(x, w)  r = Relu(h)  y = MatMul(r, v) }
+    g (float[batch, {width}] x) => (float[batch, 512] y)
+    {{ h = MatMul(x, w)  r = Relu(h)  y = MatMul(r, v) }}
     """)
-    for name, shape in {"w": (256, 256), "v": (256, 512)}.items():
+    for name, shape in {"w": (width, 256), "v": (256, 512)}.items():
         data = np.zeros(shape, np.float32)
         model.graph.initializer.append(onnx.numpy_helper.from_array(data, name))
     onnx.save(model, tmp_path / "m.onnx")
