@@ -11,20 +11,20 @@ from torch.nn import functional
 from dse.numerics.grids.errors import QuantizeError
 from dse.numerics.grids.state import QuantizerState
 from dse.numerics.quantize import quantize
-from dse.numerics.scales import group_length, largest_finite, tensor_scale_of
+from dse.numerics.scales import E2M1_TARGETS, group_length, largest_finite, tensor_scale_of
 from hwmodels.formats.quantizer import Format, Quantizer
 
 LARGEST_SCALE = 256.0
 """The code that the largest block's scale gets: E4M3 has 3/2 of it, too, which the mapping to 4
 takes (Four Over Six, arXiv 2512.02010, section 3.2)."""
-TARGETS = (6.0, 4.0)
 
 
 def four_over_six(rows: Tensor, quantizer: Quantizer, *, seed: int = 0) -> Tensor:
     """The values of `rows` (slices, depth), each block under the better one of two scales.
 
     E2M1 has no value between 4 and 6, so that under a largest value of 6 whatever lies near 5 errs
-    most. The better scale is that of the smaller squared error; of equals, that of 6.
+    most. The better scale is that of the smaller squared error; of equals, that of 6. (A search of
+    ranges has the 4 among what it tries: `dse.numerics.scales.range_shares`.)
 
     Raises:
         QuantizeError: A format that is not E2M1 in blocks whose scales have a mantissa.
@@ -52,7 +52,7 @@ def four_over_six(rows: Tensor, quantizer: Quantizer, *, seed: int = 0) -> Tenso
             state=state,
             seed=seed,
         )
-        for target in TARGETS
+        for target in E2M1_TARGETS
     )
     return torch.where(_errors(four, rows, format) < _errors(six, rows, format), four, six)
 

@@ -7,18 +7,15 @@ from torch import Tensor
 
 from dse.numerics.grids.state import QuantizerState
 from dse.numerics.quantize import quantize
-from dse.numerics.scales import CLIP_SHARES, derived_scales, group_length, tensor_scale_of
-from hwmodels.formats.quantizer import Quantizer
-
-SHARES: tuple[float, ...] = tuple(CLIP_SHARES[::2].tolist())
-"""Shares of the range that are tried, widest first: every other one of statistic `mse`."""
+from dse.numerics.scales import derived_scales, group_length, range_shares, tensor_scale_of
+from hwmodels.formats.quantizer import Format, Quantizer
 
 
 def output_range(weight: Tensor, hessian: Tensor, quantizer: Quantizer) -> QuantizerState:
     """Scales under which rounding to nearest errs least in the layer's output.
 
     Every group of elements that share a scale is judged by itself: error times second moment of
-    the inputs times error. The widest of equals is taken.
+    the inputs times error. The widest clipped one of equals is taken.
 
     Args:
         weight: (outputs, depth), or (groups, outputs, depth) for as many independent products.
@@ -29,7 +26,8 @@ def output_range(weight: Tensor, hessian: Tensor, quantizer: Quantizer) -> Quant
         A state for the rows of the weight, (groups * outputs, depth).
 
     Source: the clip search of AWQ, arXiv 2306.00978 (`auto_clip` of its code), with the exact
-    quadratic form in place of a sample of outputs.
+    quadratic form in place of a sample of outputs; of E2M1, Four Over Six, arXiv 2512.02010, by
+    the same form.
     """
     depth = weight.shape[-1]
     rows = weight.reshape(-1, depth).float()
@@ -39,7 +37,7 @@ def output_range(weight: Tensor, hessian: Tensor, quantizer: Quantizer) -> Quant
     plain = quantizer.replaced(statistic="absmax", rounding="nearest_even", timing="static")
     best: QuantizerState | None = None
     least = torch.empty(0)
-    for share in SHARES:
+    for share in _shares(quantizer.format):
         tried = _state(rows, share, plain)
         error = quantize(rows, plain, axes=(1,), state=tried) - rows
         energy = _shared(_energy(error, products, quantizer), quantizer)
@@ -63,7 +61,12 @@ def _weighted(rows: Tensor, products: Tensor, quantizer: Quantizer) -> Quantizer
 
 def output_range_macs(outputs: int, depth: int, quantizer: Quantizer) -> int:
     """Multiply-accumulates of `output_range` for one product."""
-    return len(SHARES) * outputs * depth * group_length(quantizer.format, depth)
+    return len(_shares(quantizer.format)) * outputs * depth * group_length(quantizer.format, depth)
+
+
+def _shares(format: Format) -> list[float]:
+    """Every other share of statistic `mse`."""
+    return [float(share) for share in range_shares(format, step=2)]
 
 
 def _state(rows: Tensor, share: float, quantizer: Quantizer) -> QuantizerState:

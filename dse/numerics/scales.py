@@ -21,6 +21,9 @@ from hwmodels.formats.quantizer import Encoding, Format, Quantizer
 
 CLIP_SHARES = np.linspace(1.0, 0.22, 40).astype(np.float32)
 """Shares of the range that statistic `mse` tries: 1.00, 0.98, ..., 0.22."""
+E2M1_TARGETS = (6.0, 4.0)
+"""What Four Over Six maps the largest value of a group of E2M1 to: nothing lies between them, so
+that under 6 whatever is near 5 errs most (Cook et al., arXiv 2512.02010)."""
 
 RMS_TARGET = 0.5
 """The element that statistic `rms` maps the root mean square to. Tapered formats are most precise
@@ -62,6 +65,17 @@ def tensor_scale_of(largest: Tensor | float, format: Format) -> float:
     top = np.float32((format.scale.target or format.element.max) * format.scale.encoding.max)
     wanted = np.float32(float(largest)) / top
     return float(np.maximum(wanted, np.float32(SMALLEST_TENSOR_SCALE)))
+
+
+def range_shares(format: Format, *, step: int = 1) -> np.ndarray:
+    """Shares of a group's range that a search tries, each `step`-th; among equals the first wins.
+
+    E2M1 has one more, under which the largest value becomes 4 instead of 6: Four Over Six.
+    """
+    if format.element.name != "e2m1":
+        return CLIP_SHARES[::step]
+    six, four = E2M1_TARGETS
+    return np.append(CLIP_SHARES[::step], np.float32(six / four))
 
 
 def largest_finite(x: Tensor) -> Tensor:
@@ -193,14 +207,14 @@ def _affine(low: Tensor, high: Tensor, quantizer: Quantizer) -> GroupScales:
 def _least_error(
     groups: Tensor, low: Tensor, high: Tensor, quantizer: Quantizer, scaling: Scaling
 ) -> GroupScales:
-    """The clipped range with the least squared error of each group; the widest of equals."""
+    """The range with the least squared error of each group; the widest clipped one of equals."""
     simple = kernels_derive(quantizer.replaced(statistic="absmax"))
     if groups.device.type == "cpu" and (simple or quantizer.format.zero_point is not None):
         return _least_error_on_cpu(groups, low, high, quantizer, scaling)
     element = quantizer.format.element
     best = _clipped(low, high, quantizer, scaling)
     least = _squared_error(groups, best, element, scaling)
-    for kept in CLIP_SHARES[1:].tolist():
+    for kept in range_shares(quantizer.format)[1:].tolist():
         tried = _clipped(low * kept, high * kept, quantizer, scaling)
         error = _squared_error(groups, tried, element, scaling)
         better = error < least
@@ -216,7 +230,7 @@ def _least_error_on_cpu(
     scales, points = torch.empty_like(high), torch.empty_like(high)
     least_error(
         groups.contiguous().reshape(-1).numpy(), groups.shape[-1],
-        low.reshape(-1).numpy(), high.reshape(-1).numpy(), CLIP_SHARES, affine,
+        low.reshape(-1).numpy(), high.reshape(-1).numpy(), range_shares(quantizer.format), affine,
         grid_of(quantizer.format.element), thresholds_of(quantizer.format.element), scaling,
         scales.reshape(-1).numpy(), points.reshape(-1).numpy(),
     )  # fmt: skip

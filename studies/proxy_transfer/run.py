@@ -33,12 +33,16 @@ DEPTHS = 6
 """Layers of byte-gpt: SmolLM2's 30 fall into as many parts."""
 DIRECT = ("w4a4_nvfp4",)
 """Formats that parts of SmolLM2 are measured in, besides gradient scores of all."""
-LATENCIES = (0.94, 0.86, 0.78, 0.70, 0.63)
+LATENCIES = (0.94, 0.86, 0.78, 0.70)
 """Budgets as shares of what bf16 takes on a B200."""
-WINDOWS = 4
+WINDOWS = 2
 """Of 256 tokens, that SmolLM2 is scored and its fronts are measured on."""
-CELL_WINDOWS = 2
+CELL_WINDOWS = 1
 """Of 256 tokens, that parts of SmolLM2 are measured on."""
+PROXY_WINDOWS = 8
+"""Of 256 bytes, that byte-gpt is scored on."""
+FORMATS = ("bf16", "w8a8_fp8_dynamic", "w4a4_nvfp4", "w4a4_mxfp4")
+"""Those of the space whose weights need no data: ranges of `w4a16` take most of the set-up."""
 DRAWS = 2000
 Table = Mapping[tuple[str, int, str], float]
 """(role, part of the depth, format) -> loss of all regions there."""
@@ -47,13 +51,20 @@ Table = Mapping[tuple[str, int, str], float]
 def sessions(work: Path) -> dict[str, Session]:
     """Both networks under the candidates of `spaces/fp4.yaml`, priced as Llama-3-8B on a B200."""
     space = load_space(SPACE)
+    rules = [
+        rule.model_copy(update={"use": tuple(use for use in rule.use if use in FORMATS)})
+        if rule.match.kind == "gemm"
+        else rule.model_copy(update={"use": ("bf16",)})
+        for rule in space.candidates
+    ]
     only = space.model_copy(update={
+        "candidates": tuple(rules), "ties": (),
         "targets": tuple(one for one in space.targets if one.name == "b200"),
         "objectives": ("quality_loss", "latency_s"), "constraints": (),
     })  # fmt: skip
     data = Data(
         source=str(work / "tokens.npz"), calibration=text.CALIBRATION, search=text.SEARCH,
-        report=text.REPORT, batch=2,
+        report=text.REPORT, batch=1,
     )  # fmt: skip
     large = only.model_copy(update={"model": str(work / "relabelled.onnx"), "data": data})
     return {"byte-gpt": _session(only), "smollm2": _session(large)}
@@ -192,7 +203,7 @@ def main() -> None:
     both = sessions(work)
     small, large = both["byte-gpt"], both["smollm2"]
     _seconds("opened")
-    proxy = {method: scored(small, method, 24) for method in ("gradient", "direct")}
+    proxy = {method: scored(small, method, PROXY_WINDOWS) for method in ("gradient", "direct")}
     _seconds("byte-gpt scored")
     own = scored(large, "gradient", WINDOWS)
     _seconds("smollm2 scored")

@@ -13,7 +13,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from dse.numerics import QuantizerState, calibrated_state, quantize
+from dse.numerics import QuantizerState, calibrated_state, output_range, quantize
 from hwmodels.formats.catalog import FORMATS, quantizer
 from tests.numerics.comparison import mismatches, quantized
 
@@ -196,6 +196,16 @@ def test_mse_clipping_never_loses_to_absmax():
         searched = np.square(quantized(x, f"{name}:mse") - x, dtype=np.float64).sum()
         assert searched <= plain * (1 + 1e-6)
     assert searched < 0.8 * plain
+
+
+@pytest.mark.parametrize("statistic", ["mse", "output_mse"])
+def test_a_searched_range_of_e2m1_maps_its_largest_to_4_where_that_errs_less(statistic):
+    """Eight 6 and eight 5: under 6 the error is 8, clipped 4 at the least, under 4 it is 8 / 4."""
+    weight = torch.tensor([[6.0] * 8 + [5.0] * 8])
+    chosen = quantizer(f"e2m1@g16/fp32:{statistic}")
+    state = output_range(weight, torch.eye(16), chosen) if statistic == "output_mse" else None
+    found = quantize(weight, chosen, axes=(1,), state=state)
+    assert found.tolist() == [[6.0] * 8 + [4.5] * 8]
 
 
 def test_percentile_is_an_order_statistic():
