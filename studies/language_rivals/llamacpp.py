@@ -1,4 +1,4 @@
-"""llama.cpp's own mixes of block formats, made by its library, with and without an importance matrix.
+"""llama.cpp's own mixes of block formats, made by its library, without data and with.
 
 `python -m studies.language_rivals.llamacpp WORK` in an environment with `llama-cpp-py-sync`, whose
 wheel carries libllama.
@@ -7,7 +7,6 @@ wheel carries libllama.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import resource
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from dse.zoo.smollm2 import LAYER_NAMES
 from studies.language_rivals import network, score, text
 
-TYPES = {"Q4_K_S": 14, "Q4_K_M": 15, "Q5_K_M": 17, "Q6_K": 18, "Q3_K_M": 12, "IQ4_XS": 30}
+TYPES = {"Q4_K_M": 15, "Q5_K_M": 17, "Q6_K": 18}
 """`llama_ftype` of each mix."""
 
 

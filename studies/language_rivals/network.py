@@ -112,7 +112,9 @@ def _write_folder(folder: Path, weights: Mapping[str, Floats]) -> None:
     )  # fmt: skip
     config.save_pretrained(folder)
     source = gguf_file()
-    AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name).save_pretrained(
+        folder
+    )
     state = {
         name: torch.from_numpy(np.ascontiguousarray(turned(name, weight)))
         for name, weight in weights.items()
@@ -159,7 +161,7 @@ def hf_name(name: str) -> str:
 
 
 def gguf_weights(path: Path) -> tuple[dict[str, Floats], int]:
-    """Weights of a GGUF file by Hugging Face name, as (inputs, outputs), and bytes of all tensors."""
+    """Weights of a GGUF file by Hugging Face name, (inputs, outputs), and bytes of tensors."""
     from gguf import GGUFReader  # noqa: PLC0415
     from gguf.quants import dequantize  # noqa: PLC0415
 
@@ -179,4 +181,3 @@ def _half_split(weight: Floats) -> Floats:
     """Undoes llama.cpp's interleaving of rotary pairs: (heads * 64, inputs)."""
     pairs = weight.reshape(-1, HEAD // 2, 2, weight.shape[1])
     return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(weight.shape)
-

@@ -39,7 +39,7 @@ def model_of(weights: Weights) -> Llama:
 
 
 def logits(model: Llama, window: NDArray[np.int64]) -> Tensor:
-    """(WINDOW, vocabulary) log-probabilities of the tokens after each."""
+    """(SHORT, vocabulary) log-probabilities of the tokens after each."""
     with torch.inference_mode():
         found: Tensor = model(torch.from_numpy(window[None, :-1]))[0]
         return functional.log_softmax(found, dim=-1)
@@ -52,15 +52,20 @@ def reference(work: Path) -> list[Tensor]:
         found: list[Tensor] = torch.load(path)
         return found
     model = model_of(network.weights_of(work / "relabelled.onnx"))
-    windows = text.split(work, "report")
+    windows = _windows(work)
     kept = [logits(model, window) for window in windows]
     torch.save(kept, path)
     return kept
 
 
+def _windows(work: Path) -> NDArray[np.int64]:
+    """Every other window of the report split."""
+    return text.split(work, "report")[::2]
+
+
 def measure(work: Path, weights: Weights) -> dict[str, float]:
     """Every figure of a set of weights."""
-    model, windows = model_of(weights), text.split(work, "report")
+    model, windows = model_of(weights), _windows(work)
     rows = [
         _window(base, logits(model, window), torch.from_numpy(window[1:]))
         for base, window in zip(reference(work), windows, strict=True)
@@ -119,7 +124,9 @@ def append(
     kept = []
     if RESULTS.exists():
         with RESULTS.open(newline="") as stream:
-            kept = [r for r in csv.DictReader(stream) if (r["tool"], r["recipe"]) != (tool, recipe)]
+            kept = [
+                r for r in csv.DictReader(stream) if (r["tool"], r["recipe"]) != (tool, recipe)
+            ]
     RESULTS.parent.mkdir(exist_ok=True)
     with RESULTS.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 WINDOW = 256
 CALIBRATION, SEARCH, REPORT = 8, 8, 16
+SHORT = 128
+"""Tokens of a window that recipes are made and scored on, which keeps the study to minutes."""
 REPORTED = (
     "twenty_newsgroups", "lfw", "kddcup99", "breast_cancer", "olivetti_faces", "rcv1",
     "species_distributions", "covtype", "california_housing", "wine_data", "digits", "diabetes",
@@ -24,7 +26,7 @@ Tokens = NDArray[np.int64]
 
 
 def write(folder: Path) -> None:
-    """`tokens.npz` with the arrays that `dse` reads, dealt so that each split is what it should be."""
+    """`tokens.npz` with arrays that `dse` deals into just these splits."""
     if (folder / "tokens.npz").exists():
         return
     from transformers import AutoTokenizer  # noqa: PLC0415
@@ -37,7 +39,8 @@ def write(folder: Path) -> None:
         for name in REPORTED
     )
     pool = np.concatenate([
-        spread(ids(tokenizer, help_text), CALIBRATION + SEARCH), spread(ids(tokenizer, prose), REPORT)
+        spread(ids(tokenizer, help_text), CALIBRATION + SEARCH),
+        spread(ids(tokenizer, prose), REPORT),
     ])  # fmt: skip
     # Even windows calibrate, odd ones are searched on.
     wanted = np.concatenate([pool[0:16:2], pool[1:16:2], pool[16:]])
@@ -58,7 +61,16 @@ def spread(tokens: Tokens, count: int) -> Tokens:
 
 
 def split(folder: Path, name: str) -> Tokens:
-    """(windows, WINDOW + 1) of one split, `calibration`, `search` or `report`."""
+    """(windows, SHORT + 1) of one split, `calibration`, `search` or `report`."""
+    return _whole(folder, name)[:, : SHORT + 1]
+
+
+def continued(folder: Path, name: str) -> Tokens:
+    """(windows, SHORT + 1): what follows each window of `split`."""
+    return _whole(folder, name)[:, SHORT:]
+
+
+def _whole(folder: Path, name: str) -> Tokens:
     with np.load(folder / "tokens.npz") as held:
         both = np.concatenate([held["tokens"], held["labels"][:, -1:]], axis=1)
     order = np.random.default_rng(0).permutation(len(both))

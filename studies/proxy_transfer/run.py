@@ -64,7 +64,7 @@ def sessions(work: Path) -> dict[str, Session]:
     })  # fmt: skip
     data = Data(
         source=str(work / "tokens.npz"), calibration=text.CALIBRATION, search=text.SEARCH,
-        report=text.REPORT, batch=1,
+        report=WINDOWS, batch=1,
     )  # fmt: skip
     large = only.model_copy(update={"model": str(work / "relabelled.onnx"), "data": data})
     return {"byte-gpt": _session(only), "smollm2": _session(large)}
@@ -166,6 +166,18 @@ def fronts(session: Session, by: Mapping[str, Surrogate]) -> list[dict[str, obje
     return rows
 
 
+def _surrogates(
+    small: Session, large: Session, own: Surrogate, proxy: Mapping[str, Surrogate]
+) -> dict[str, Surrogate]:
+    """Everything that SmolLM2's formats are chosen by."""
+    problem = large.design.problem
+    carried = {
+        f"byte-gpt {method}": scores_from_proxy(surrogate, small.design.problem, problem)
+        for method, surrogate in proxy.items()
+    }
+    return {"own": own, **carried, "format alone": uninformed(problem, own)}
+
+
 def uninformed(problem: Problem, own: Surrogate) -> Surrogate:
     """Every region loses by format alone: the mean of the network's own scores."""
     named: dict[str, list[float]] = {}
@@ -207,6 +219,8 @@ def main() -> None:
     _seconds("byte-gpt scored")
     own = scored(large, "gradient", WINDOWS)
     _seconds("smollm2 scored")
+    write(HERE / "results" / "fronts.csv", fronts(large, _surrogates(small, large, own, proxy)))
+    _seconds("fronts measured")
     tables = {
         method: cells(small.design.problem, surrogate) for method, surrogate in proxy.items()
     }
@@ -221,14 +235,14 @@ def main() -> None:
                 "byte_gpt_direct": f"{tables['direct'][role, part, name]:.6g}",
                 "byte_gpt_gradient": f"{tables['gradient'][role, part, name]:.6g}",
                 "smollm2_gradient": f"{value:.6g}",
-                "smollm2_direct": f"{direct[key]:.6g}" if (key := (role, part, name)) in direct else "",
+                "smollm2_direct": f"{direct.get((role, part, name), float('nan')):.6g}",
             }
             for (role, part, name), value in sorted(gradient.items())
             if value and (role, part, name) in tables["direct"]
         ],
     )  # fmt: skip
     rows = []
-    for name in sorted({key[2] for key, value in gradient.items() if value}):
+    for name in sorted({key[2] for key, value in gradient.items() if value and key[2] != "bf16"}):
         for method, table in tables.items():
             pairs = {"smollm2 gradient": gradient}
             if name in DIRECT:
@@ -248,17 +262,6 @@ def main() -> None:
                 "high": f"{high:.2f}",
             })  # fmt: skip
     write(HERE / "results" / "correlation.csv", rows)
-    carried = {
-        f"byte-gpt {method}": scores_from_proxy(
-            surrogate, small.design.problem, large.design.problem
-        )
-        for method, surrogate in proxy.items()
-    }
-    problem = large.design.problem
-    write(
-        HERE / "results" / "fronts.csv",
-        fronts(large, {"own": own, **carried, "format alone": uninformed(problem, own)}),
-    )
     _seconds("all")
 
 

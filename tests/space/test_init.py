@@ -103,9 +103,7 @@ def _names(rule: Rule) -> list[str]:
     return [use if isinstance(use, str) else use.name for use in rule.use]
 
 
-def _drafted(
-    tmp_path: Path, *targets: Target, width: int = 256
-) -> tuple[str, tuple[Rule, ...]]:
+def _drafted(tmp_path: Path, *targets: Target, width: int = 256) -> tuple[str, tuple[Rule, ...]]:
     """A draft of two products, and its candidates."""
     model = onnx.parser.parse_model(f"""
     <ir_version: 8, opset_import: ["" : 17]>

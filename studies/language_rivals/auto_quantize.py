@@ -1,6 +1,6 @@
 """NVIDIA ModelOpt's AutoQuantize at three budgets, on the CPU.
 
-`python -m studies.language_rivals.modelopt WORK` in an environment with `nvidia-modelopt` and
+`python -m studies.language_rivals.auto_quantize WORK` in an environment with `nvidia-modelopt` and
 `pulp`. Its effective bits leave scales out, so that it is asked for a quarter of a bit less: what
 one scale for 64 weights takes.
 """

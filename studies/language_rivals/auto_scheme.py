@@ -1,6 +1,6 @@
 """AutoRound's AutoScheme at three budgets, its own rounding behind it.
 
-`python -m studies.language_rivals.autoround WORK [--iters N]` in an environment with `auto-round`.
+`python -m studies.language_rivals.auto_scheme WORK [--iters N]`, with `auto-round` installed.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from studies.language_rivals import layers, score, text
 
 BUDGETS = (4.5, 5.0, 6.0)
 OPTIONS = "W4A16G64,W8A16G64"
-LENGTH = 240
-"""Tokens of a sample: windows of 256 read again as text can be a few shorter."""
+LENGTH = 120
+"""Tokens of a sample: windows of 128 read again as text can be a few shorter."""
 
 
 def main() -> None:
