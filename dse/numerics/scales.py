@@ -22,7 +22,7 @@ from hwmodels.formats.quantizer import Encoding, Format, Quantizer
 CLIP_SHARES = np.linspace(1.0, 0.22, 40).astype(np.float32)
 """Shares of the range that statistic `mse` tries: 1.00, 0.98, ..., 0.22."""
 E2M1_TARGETS = (6.0, 4.0)
-"""What Four Over Six maps the largest value of a group of E2M1 to: nothing lies between them, so
+"""Two values that Four Over Six maps the largest of an E2M1 group to: between them is nothing, so
 that under 6 whatever is near 5 errs most (Cook et al., arXiv 2512.02010)."""
 
 RMS_TARGET = 0.5
