@@ -41,7 +41,8 @@ def main() -> None:
         scheme = AutoScheme(avg_bits=budget, options=OPTIONS, batch_size=4, **common)
         run = AutoRound(
             layers.loaded(given.work), tokenizer=tokenizer, scheme=scheme, iters=given.iters,
-            batch_size=4, device_map="cpu", amp=False, disable_opt_rtn=False, **common,
+            batch_size=4, device_map="cpu", amp=False, enable_torch_compile=False,
+            disable_opt_rtn=True, **common,
         )  # fmt: skip
         model, decided = run.quantize()
         spent = _seconds() - before
@@ -51,7 +52,7 @@ def main() -> None:
         }
         (given.work / f"autoround-{budget}.json").write_text(json.dumps(bits, indent=1))
         score.append(
-            given.work, tool="AutoRound", recipe=f"AutoScheme {budget}, {given.iters} steps",
+            given.work, tool="AutoRound", recipe=f"AutoScheme {budget}, nearest",
             weights=weights, held=layers.held_bytes(bits, weights), whole=False,
             cpu_seconds=spent, forwards=float("nan"),
         )  # fmt: skip

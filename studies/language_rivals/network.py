@@ -5,8 +5,7 @@ where these blocks were cut would find them again without an error. So channels 
 stream, of every feed-forward layer and inside every head of values are put in a random order. The
 network computes the same; a block of any tool holds values of many old ones.
 
-`relabelled.onnx` is the zoo's graph (weights as (inputs, outputs)), `hf/` a Hugging Face folder,
-`f32.gguf` a file for llama.cpp.
+`relabelled.onnx` is the zoo's graph (weights as (inputs, outputs)), `hf/` a Hugging Face folder.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from onnx import numpy_helper
 from safetensors.torch import save_file
 
 from dse.zoo.catalogue import resolve
-from dse.zoo.smollm2 import LAYER_NAMES, gguf_file
+from dse.zoo.smollm2 import gguf_file
 
 MODEL = "smollm2-135m"
 WIDTH, FFN, HEADS, KV_HEADS, HEAD, LAYERS = 576, 1536, 9, 3, 64, 30
@@ -70,15 +69,13 @@ class Orders:
 
 
 def write(folder: Path) -> None:
-    """All three forms, if they are not there."""
+    """Both forms, if they are not there."""
     folder.mkdir(parents=True, exist_ok=True)
     orders = Orders()
     if not (folder / "relabelled.onnx").exists():
         _write_onnx(folder / "relabelled.onnx", orders)
     if not (folder / "hf" / "model.safetensors").exists():
         _write_folder(folder / "hf", weights_of(folder / "relabelled.onnx"))
-    if not (folder / "f32.gguf").exists():
-        _write_gguf(folder / "f32.gguf", orders)
 
 
 def weights_of(path: Path) -> dict[str, Floats]:
@@ -125,59 +122,3 @@ def _write_folder(folder: Path, weights: Mapping[str, Floats]) -> None:
 def turned(name: str, weight: Floats) -> Floats:
     """(inputs, outputs) as (outputs, inputs) and back; tables and vectors as they are."""
     return weight.T if weight.ndim == 2 and name != EMBEDDING else weight
-
-
-def _write_gguf(path: Path, orders: Orders) -> None:
-    """The package's own file with float32 tensors in the new order."""
-    from gguf import GGUFReader, GGUFValueType, GGUFWriter  # noqa: PLC0415
-    from gguf.quants import dequantize  # noqa: PLC0415
-
-    reader = GGUFReader(gguf_file())
-    writer = GGUFWriter(path, "llama")
-    for key, field in reader.fields.items():
-        if key.startswith("GGUF.") or key in ("general.architecture", "general.file_type"):
-            continue
-        kind = field.types[0]
-        sub = field.types[-1] if kind == GGUFValueType.ARRAY else None
-        writer.add_key_value(key, field.contents(), kind, sub_type=sub)
-    writer.add_file_type(0)
-    for tensor in reader.tensors:
-        values = np.array(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
-        name = hf_name(tensor.name)
-        moved = turned(name, orders.relabelled(name, turned(name, values)))
-        writer.add_tensor(tensor.name, np.ascontiguousarray(moved))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
-def hf_name(name: str) -> str:
-    """The Hugging Face name of a tensor of a GGUF file."""
-    if name in ("token_embd.weight", "output_norm.weight"):
-        return EMBEDDING if name.startswith("token") else "model.norm.weight"
-    _, layer, kind, _ = name.split(".")
-    return f"model.layers.{layer}.{LAYER_NAMES[kind]}.weight"
-
-
-def gguf_weights(path: Path) -> tuple[dict[str, Floats], int]:
-    """Weights of a GGUF file by Hugging Face name, (inputs, outputs), and bytes of tensors."""
-    from gguf import GGUFReader  # noqa: PLC0415
-    from gguf.quants import dequantize  # noqa: PLC0415
-
-    found: dict[str, Floats] = {}
-    held = 0
-    for tensor in GGUFReader(path).tensors:
-        values = np.array(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
-        name = hf_name(tensor.name)
-        if "q_proj" in name or "k_proj" in name:
-            values = _half_split(values)
-        found[name] = turned(name, values)
-        held += int(tensor.n_bytes)
-    return found, held
-
-
-def _half_split(weight: Floats) -> Floats:
-    """Undoes llama.cpp's interleaving of rotary pairs: (heads * 64, inputs)."""
-    pairs = weight.reshape(-1, HEAD // 2, 2, weight.shape[1])
-    return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(weight.shape)
