@@ -1,0 +1,174 @@
+"""Where scores of each tool put 4 and 8 bits, under one rounding and in equal real bytes.
+
+`python -m studies.language_rivals.allocations WORK`, after `auto_scheme` and `ours` have scored
+(their scores lie in AutoRound's cache and in WORK/run). Each scores' best allocation is the
+knapsack's; what is compared is the scores, and what a rounding is worth beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import resource
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dse.explore.solve.solver import Budget, solve
+from dse.numerics import output_range, quantize
+from hwmodels.formats.catalog import quantizer
+from studies.language_rivals import layers, network, score, text
+
+BUDGETS = (4.5, 5.0, 6.0)
+WIDTHS = (4, 8)
+CACHE = Path.home() / ".cache" / "auto_round"
+GROUPS = {
+    "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "o": ("self_attn.o_proj",), "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
+    "down": ("mlp.down_proj",),
+}  # fmt: skip
+"""Matrices that a runtime executes as one, which take one format in `dse`."""
+Floats = NDArray[np.float32]
+Bits = dict[str, float]
+
+
+def of_dse(work: Path) -> dict[tuple[str, ...], dict[int, float]]:
+    """Group of matrices -> width -> score."""
+    found: dict[tuple[str, ...], dict[int, float]] = {}
+    with (work / "run" / "sensitivity.csv").open(newline="") as stream:
+        for row in csv.DictReader(stream):
+            block, _, role = row["variable"].partition("/")
+            if role in GROUPS:
+                layer = block.removeprefix("blocks.")
+                names = tuple(f"model.layers.{layer}.{kind}" for kind in GROUPS[role])
+                width = int(row["choice"].removeprefix("int"))
+                found.setdefault(names, {})[width] = float(row["loss"])
+    return found
+
+
+def of_auto_round() -> dict[tuple[str, ...], dict[int, float]]:
+    """The same of AutoScheme's scores, which are of single matrices."""
+    found: dict[tuple[str, ...], dict[int, float]] = {}
+    for path in CACHE.glob("scheme_*.json"):
+        content = json.loads(path.read_text())
+        for name, (_, value) in content["layer_scores"].items():
+            found.setdefault((name,), {})[int(content["scheme"]["bits"])] = float(value)
+    return found
+
+
+def allocation(
+    scores: Mapping[tuple[str, ...], Mapping[int, float]],
+    weights: Mapping[str, Floats],
+    budget: float,
+) -> Bits:
+    """Bits of every matrix: the least sum of scores within so many real bits a weight."""
+    groups = list(scores)
+    costs = tuple(
+        np.array([
+            layers.held_bytes(dict.fromkeys(names, float(width)), weights) for width in WIDTHS
+        ])
+        for names in groups
+    )  # fmt: skip
+    elements = sum(weights[f"{name}.weight"].size for names in groups for name in names)
+    losses = [np.array([scores[names][width] for width in WIDTHS]) for names in groups]
+    point = solve(losses, [Budget(costs=costs, limit=elements * budget / 8)])
+    assert point is not None
+    return {
+        name: float(WIDTHS[choice])
+        for names, choice in zip(groups, point, strict=True)
+        for name in names
+    }
+
+
+def moments(work: Path, full: Mapping[str, Floats]) -> dict[str, Tensor]:
+    """Second moments of what every matrix multiplies, on the 16 windows that tools see."""
+    model = score.model_of(full)
+    sums: dict[str, Tensor] = {}
+
+    def seen(name: str) -> Any:
+        def hook(_module: object, inputs: tuple[Tensor, ...]) -> None:
+            rows = inputs[0].flatten(0, -2)
+            sums[name] = sums.get(name, torch.zeros(())) + rows.T @ rows
+
+        return hook
+
+    for name, module in model.named_modules():
+        if name.endswith("_proj"):
+            module.register_forward_pre_hook(seen(name))
+    with torch.inference_mode():
+        for split in ("calibration", "search"):
+            for window in text.split(work, split):
+                model(torch.from_numpy(window[None, :-1]))
+    return sums
+
+
+def rounded(
+    full: Mapping[str, Floats], name: str, seen: Mapping[str, Tensor]
+) -> dict[str, Floats]:
+    """Every matrix under one quantizer, as (inputs, outputs)."""
+    chosen = quantizer(name).settled(weight=True)
+    found = {}
+    for key, given in full.items():
+        if not key.endswith("_proj.weight"):
+            continue
+        weight = torch.from_numpy(np.ascontiguousarray(given.T))
+        state = None
+        if chosen.statistic == "output_mse":
+            state = output_range(weight, seen[key.removesuffix(".weight")], chosen)
+        found[key] = np.array(quantize(weight, chosen, axes=(1,), state=state).numpy().T)
+    return found
+
+
+def main() -> None:
+    """Every allocation under both roundings."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", type=Path)
+    work = parser.parse_args().work
+    torch.set_num_threads(1)
+    full = network.weights_of(work / "relabelled.onnx")
+    wide = rounded(full, "int8_g64:absmax", {})
+    seen = moments(work, full)
+    begun = _seconds()
+    fours = {"searched ranges": rounded(full, "int4_g64", seen)}
+    print(f"ranges: {_seconds() - begun:.0f} CPU s", flush=True)
+    fours["nearest"] = rounded(full, "int4_g64:absmax", {})
+    tools = {"dse": of_dse(work), "AutoRound": of_auto_round()}
+    for rounding, narrow in fours.items():
+        uniform = dict.fromkeys((k.removesuffix(".weight") for k in narrow), 4.0)
+        _score(work, "uniform", f"4.25, {rounding}", uniform, full, narrow, wide)
+        for budget in BUDGETS:
+            for tool, scores in tools.items():
+                bits = allocation(scores, full, budget)
+                _score(work, tool, f"{budget}, {rounding}", bits, full, narrow, wide)
+
+
+def _score(
+    work: Path,
+    tool: str,
+    recipe: str,
+    bits: Bits,
+    full: Mapping[str, Floats],
+    narrow: Mapping[str, Floats],
+    wide: Mapping[str, Floats],
+) -> None:
+    weights = dict(full)
+    for name, width in bits.items():
+        weights[f"{name}.weight"] = (narrow if width < WIDTHS[1] else wide)[f"{name}.weight"]
+    score.append(
+        work, tool=tool, recipe=recipe, weights=weights, held=layers.held_bytes(bits, full),
+        whole=False, cpu_seconds=float("nan"), forwards=float("nan"),
+    )  # fmt: skip
+
+
+def _seconds() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_utime
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Scores of `dse` for the same menu as AutoScheme's, on the same windows.
+
+`python -m studies.language_rivals.dse_scores WORK` writes WORK/run/sensitivity.csv, as the first
+stage of `dse search` does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dse.explore.measure.session import prepare
+from dse.sensitivity.score import score
+from dse.space.load import parse_space
+from dse.zoo.split import Split, Splits
+from studies.language_rivals import text
+
+SPACE = """
+model: {work}/relabelled.onnx
+data: {{source: {work}/tokens.npz, calibration: 8, search: 8, report: 8, batch: 4}}
+scenario: {{phases: {{call: {{share: 1, dims: {{batch: 1, sequence: 128}}}}}}}}
+targets: [{{name: h100, device: h100-sxm, runtime: free}}]
+candidates:
+  - {{match: {{kind: attention}}, use: [bf16]}}
+  - {{match: {{role: head}}, use: [bf16]}}
+  - match: {{}}
+    use: [{{name: int8, weight: int8_g64}}, {{name: int4, weight: int4_g64}}]
+objectives: [quality_loss, weight_bytes]
+"""
+
+
+def splits(work: Path) -> Splits:
+    """The 16 windows that tools see; what follows them is for a front, which nobody asks for."""
+    return Splits(
+        calibration=_split(text.split(work, "calibration")),
+        search=_split(text.split(work, "search")),
+        report=_split(text.continued(work, "calibration")),
+    )
+
+
+def _split(windows: NDArray[np.int64]) -> Split:
+    return Split(inputs={"tokens": windows[:, :-1]}, labels=windows[:, 1:], kind="tokens")
+
+
+def main() -> None:
+    """Every choice scored by one backward pass."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", type=Path)
+    work = parser.parse_args().work
+    torch.set_num_threads(1)
+    space = parse_space(SPACE.format(work=work), origin="language_rivals")
+    session = prepare(space, origin="language_rivals", folder=work, splits=splits(work))
+    problem = session.design.problem
+    table = score(session.evaluator, problem, "gradient", samples=text.SEARCH)
+    (work / "run").mkdir(exist_ok=True)
+    (work / "run" / "sensitivity.csv").write_text(table.to_csv(problem))
+    print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_utime:.0f} CPU s")
+
+
+if __name__ == "__main__":
+    main()
