@@ -140,26 +140,23 @@ def main() -> None:
     fours["nearest"] = rounded(full, "int4_g64:absmax", {})
     tools = {"dse": of_dse(work), "AutoRound": of_auto_round()}
     for rounding, narrow in fours.items():
+        kinds = {layers.SCALE_BITS: full, WIDTHS[0]: narrow, WIDTHS[1]: wide}
         uniform = dict.fromkeys((k.removesuffix(".weight") for k in narrow), 4.0)
-        _score(work, "uniform", f"4.25, {rounding}", uniform, full, narrow, wide)
+        _score(work, "uniform", f"4.25, {rounding}", uniform, kinds)
         for budget in BUDGETS:
             for tool, scores in tools.items():
                 bits = allocation(scores, full, budget)
-                _score(work, tool, f"{budget}, {rounding}", bits, full, narrow, wide)
+                _score(work, tool, f"{budget}, {rounding}", bits, kinds)
 
 
 def _score(
-    work: Path,
-    tool: str,
-    recipe: str,
-    bits: Bits,
-    full: Mapping[str, Floats],
-    narrow: Mapping[str, Floats],
-    wide: Mapping[str, Floats],
+    work: Path, tool: str, recipe: str, bits: Bits, kinds: Mapping[float, Mapping[str, Floats]]
 ) -> None:
+    """The row of an allocation; `kinds` has the weights by width."""
+    full = kinds[layers.SCALE_BITS]
     weights = dict(full)
     for name, width in bits.items():
-        weights[f"{name}.weight"] = (narrow if width < WIDTHS[1] else wide)[f"{name}.weight"]
+        weights[f"{name}.weight"] = kinds[width][f"{name}.weight"]
     score.append(
         work, tool=tool, recipe=recipe, weights=weights, held=layers.held_bytes(bits, full),
         whole=False, cpu_seconds=float("nan"), forwards=float("nan"),
