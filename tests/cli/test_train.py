@@ -46,6 +46,8 @@ def test_a_piece_stops_and_says_how_to_go_on(
         (["bf16", "--minutes", "nan"], "finite number"),
         (["missing.yaml"], "no such method file"),
         (["bf16", "--learning-rates", "1,-3"], "expected positive numbers"),
+        (["mxfp8", "--export", "torch"], "add -o FILE.py"),
+        (["quartet_ii", "--export", "te", "-o", "x.py"], "Transformer Engine cannot express"),
     ],
 )
 def test_a_wrong_line_is_refused_in_words(
@@ -81,6 +83,15 @@ def test_a_file_of_ones_own_has_its_errors_told_by_field(
     path.write_text("source: me\nroles: {wieght: nvfp4}\n")
     assert run(["train", str(path)]) == 2
     assert f"{path}: roles.wieght: no such role; did you mean 'weight'" in capsys.readouterr().err
+
+
+def test_a_method_is_written_for_another_library(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "recipe.py"
+    assert run(["train", "nvfp4", "--export", "te", "-o", str(path)]) == 0
+    assert "not run: it needs a GPU" in capsys.readouterr().out
+    assert "CustomRecipe(qfactory=factory)" in path.read_text()
 
 
 def test_methods_and_workloads_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

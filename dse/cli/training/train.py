@@ -26,6 +26,14 @@ class Compute(StrEnum):
     cuda = "cuda"
 
 
+class Library(StrEnum):
+    """The libraries that a method can be written for."""
+
+    te = "te"
+    torchao = "torchao"
+    torch = "torch"
+
+
 UNFINISHED = 1
 """Exit code of a piece that stopped before the end."""
 SECONDS = 60.0
@@ -69,6 +77,13 @@ def train(
             help="Multiples of the learning rate; runs under each say how often it diverges.",
         ),
     ] = "1",
+    export: Annotated[
+        Library | None,
+        typer.Option(help="Write the method for another library instead; needs -o."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE.py", help="File of --export.")
+    ] = None,
     list_: Annotated[
         bool, typer.Option("--list", help="Show methods and workloads instead.")
     ] = False,
@@ -89,6 +104,9 @@ def train(
         return
     if not method:
         raise typer.BadParameter("give a method: a file, or a name of `dse train --list`")
+    if export is not None:
+        _export(screen, method, export, output)
+        return
     if resume and out is None:
         raise typer.BadParameter("--resume goes on in a folder; add --out DIR")
     methods = {REFERENCE: load_method(REFERENCE)}
@@ -120,6 +138,21 @@ def train(
 
 
 COMMANDS = (train,)
+
+
+def _export(screen: Screen, methods: Sequence[str], library: Library, output: Path | None) -> None:
+    """Writes one method in the terms of another library."""
+    from dse.files import write_atomically  # noqa: PLC0415
+    from dse.training.export.exporters import EXPORTERS, exported  # noqa: PLC0415
+    from dse.training.load import load_method, method_name  # noqa: PLC0415
+
+    if len(methods) > 1 or output is None:
+        raise typer.BadParameter("--export writes one method into one file; add -o FILE.py")
+    name = method_name(methods[0])
+    write_atomically(output, exported(load_method(methods[0]), name, library.value))
+    screen.remark(f"wrote {output}")
+    if remark := EXPORTERS[library.value].remark:
+        screen.remark(remark)
 
 
 def _factors(given: str) -> tuple[float, ...]:

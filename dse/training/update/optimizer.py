@@ -179,7 +179,7 @@ class Optimizer:
         self._steps = state["steps"]
         for slot in self._slots:
             device = slot.parameter.device
-            kept = {
+            kept: dict[str, Any] = {
                 key: value.to(device) if isinstance(value, Tensor) else value
                 for key, value in state["slots"][slot.name].items()
             }

@@ -1,0 +1,1 @@
+"""Methods written as Python files for those who train with other libraries."""
