@@ -23,7 +23,7 @@ import optuna
 from studies.scale_out.lookahead import TRIALS
 from studies.scale_out.lookahead import lookahead as shares
 from studies.search_benchmark.benchmark import load
-from studies.search_methods.run import TASKS
+from studies.search_methods.run import COSTS
 
 HERE = Path(__file__).parent
 SPACE = Path("spaces/fp4.yaml")
@@ -76,7 +76,7 @@ def lookahead() -> list[dict[str, object]]:
     """Shares of hypervolume on every enumerated space, cost and seed."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     rows: list[dict[str, object]] = []
-    for name, costs in TASKS.items():
+    for name, costs in COSTS.items():
         table = load(name)
         for cost in costs:
             for workers in AHEAD:

@@ -14,11 +14,6 @@ def uniforms(job: Job) -> None:
     job.measure(job.table.points[job.table.uniforms])
 
 
-def only_uniforms(job: Job) -> None:
-    """Nothing else."""
-    uniforms(job)
-
-
 def random(job: Job) -> None:
     """Uniformly at random, without repetition."""
     uniforms(job)

@@ -1,0 +1,5 @@
+"""Enumerated mixed-precision searches as problems for Optuna."""
+
+from ._problem import Problem
+
+__all__ = ["Problem"]

@@ -1,0 +1,1 @@
+../../../../../studies/search_benchmark/benchmark.py
