@@ -20,10 +20,11 @@ import onnxruntime
 import pandas as pd
 import torch
 
-from dse.explore import Overrides, run_search
+import dse
 from dse.export import export_trial
 from dse.zoo.catalogue import resolve
 from dse.zoo.data import fashion
+from dse.zoo.split import Split, Splits
 from studies.other_tools.score import Cost, Quality, cost, quality
 
 FOLDER = Path(__file__).parent
@@ -109,18 +110,20 @@ def ours(tool: str, work: Path, seed: int, trials: int | None = None) -> Search:
     """
     data = np.load(work / "data.npz")
     order = np.random.default_rng(seed).permutation(len(data["calibration"]))[:CALIBRATION]
-    parts = [("calibration", order), ("search", slice(None)), ("report", slice(None))]
-    images = np.concatenate([data[name][rows] for name, rows in parts])
-    labels = np.concatenate([data[f"{name}_labels"][rows] for name, rows in parts])
-    source = work / f"images-{seed}.npz"
-    np.savez(source, image=images, labels=labels)
+    rows = {"calibration": order, "search": slice(None), "report": slice(None)}
+    # Handed over as they are: a file of samples would be dealt anew, report images among them.
+    splits = Splits(**{
+        part: Split(
+            inputs={"image": data[part][kept]}, labels=data[f"{part}_labels"][kept], kind="images"
+        )
+        for part, kept in rows.items()
+    })  # fmt: skip
     folder = work / f"{tool}-{seed}"
     started = time.process_time()
-    overrides = Overrides(data=str(source), seed=seed, trials=trials)
     # Whoever has a finished run of this seed keeps it.
     if not (folder / "front.json").exists():
         shutil.rmtree(folder, ignore_errors=True)
-        run_search(FOLDER / "space.yaml", overrides=overrides, out=folder)
+        dse.search(None, FOLDER / "space.yaml", data=splits, seed=seed, trials=trials, out=folder)
         (folder / "cpu_seconds").write_text(str(time.process_time() - started))
     manifest = json.loads((folder / "manifest.json").read_text())
     files = []

@@ -170,10 +170,10 @@ class _Descent:
         learned = {key: _hard(one, shares[key]) for key, one in self._candidates.items()}
         return min((start, learned), key=self._total)
 
-    @torch.no_grad()
     def _total(self, matrices: Mapping[str, Tensor]) -> float:
         """The error over all batches."""
-        return sum(float(self._error(n, matrices, 1)) for n in range(len(self._feeds)))
+        with torch.no_grad():
+            return sum(float(self._error(n, matrices, 1)) for n in range(len(self._feeds)))
 
     def _error(self, number: int, matrices: Mapping[str, Tensor], forwards: int) -> Tensor:
         """The squared error at the block's end on a batch under some rounded matrices."""
