@@ -1,0 +1,64 @@
+"""Trains a decoder of 70 thousand parameters under recipes whose losses at scale are published.
+
+`python -m studies.training_scale.run FOLDER [--seeds 3] [--rate 0.01] [--only NAME ...]` goes on
+where FOLDER stopped and writes results/losses-RATE.csv; `python -m studies.training_scale.score
+TABLE` compares it with the published table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from dse.training.experiment import Experiment, advance, open_folder, outcomes
+from dse.training.load import REFERENCE, load_method
+from dse.training.workloads.byte_gpt import ByteGpt
+from dse.training.workloads.catalogue import workload
+from studies.training_scale.recipes import recipes
+
+RESULTS = Path(__file__).parent / "results"
+LATE = 30
+"""Steps at the end whose training losses are averaged: every recipe sees the same text there."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--rate", type=float, default=0.01)
+    parser.add_argument("--only", nargs="*", default=())
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    chosen = {REFERENCE: load_method(REFERENCE)}
+    chosen |= {
+        one.name: one.method for one in recipes() if one.name in given.only or not given.only
+    }
+    byte_gpt = workload("byte-gpt-64-1")
+    assert isinstance(byte_gpt, ByteGpt)
+    trial = Experiment(
+        folder=given.folder,
+        workload=replace(byte_gpt, rate=given.rate),
+        methods=chosen,
+        seeds=given.seeds,
+        steps=given.steps,
+    )
+    open_folder(trial)
+    advance(trial)
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"losses-{given.rate:g}.csv"
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        lines = csv.writer(stream, lineterminator="\n")
+        lines.writerow(("recipe", "seed", "held_out", "late_training", "diverged_at"))
+        for (name, seed), one in sorted(outcomes(trial).items()):
+            late = one.curve.loss[-LATE:]
+            held = "" if one.last is None else f"{one.last.loss:.6f}"
+            lines.writerow((name, seed, held, f"{sum(late) / len(late):.6f}", one.diverged_at))
+
+
+if __name__ == "__main__":
+    main()
