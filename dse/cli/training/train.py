@@ -26,14 +26,8 @@ class Compute(StrEnum):
     cuda = "cuda"
 
 
-class Library(StrEnum):
-    """The libraries that a method can be written for."""
-
-    te = "te"
-    torchao = "torchao"
-    torch = "torch"
-
-
+Library = StrEnum("Library", ["te", "torchao", "torch"])
+"""The libraries that a method can be written for."""
 UNFINISHED = 1
 """Exit code of a piece that stopped before the end."""
 SECONDS = 60.0

@@ -6,7 +6,7 @@ import sys
 import warnings
 from dataclasses import dataclass, field, replace
 from functools import partial
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -154,13 +154,11 @@ class Made:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass
-class Role:
+def role(
+    tensor_type: str = "input", *, module_type: str = "linear", name: str = "body"
+) -> SimpleNamespace:
     """Transformer Engine's `QuantizerRole`."""
-
-    module_type: str = "linear"
-    tensor_type: str = "input"
-    name: str = "body"
+    return SimpleNamespace(module_type=module_type, tensor_type=tensor_type, name=name)
 
 
 class Names(ModuleType):
@@ -194,14 +192,14 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_factory_gives_each_tensor_the_quantizers_of_its_passes() -> None:
     """NVIDIA's recipe: rotations in wgrad alone, weights in two dimensions, gradients drawn."""
     written = executed(exported(load_method("nvfp4"), "nvfp4", "te"))
-    weight = written["factory"](Role(tensor_type="weight"))
+    weight = written["factory"](role("weight"))
     assert (weight.name, weight.options["with_2d_quantization"]) == ("NVFP4Quantizer", True)
-    gradient = written["factory"](Role(tensor_type="grad_output"))
+    gradient = written["factory"](role("grad_output"))
     row, column = (gradient.options[f"{one}_quantizer"] for one in ("rowwise", "columnwise"))
     assert [one.options["with_rht"] for one in (row, column)] == [False, True]
     assert [one.options["stochastic_rounding"] for one in (row, column)] == [True, True]
-    assert written["factory"](Role(name="lm_head")).name == "IdentityQuantizer"
-    assert written["factory"](Role(module_type="dpa")).name == "IdentityQuantizer"
+    assert written["factory"](role(name="lm_head")).name == "IdentityQuantizer"
+    assert written["factory"](role(module_type="dpa")).name == "IdentityQuantizer"
     assert written["factory"](None).name == "IdentityQuantizer"
     assert written["recipe"].options["qfactory"] is written["factory"]
 
@@ -220,7 +218,7 @@ def test_a_factory_gives_each_tensor_the_quantizers_of_its_passes() -> None:
 def test_recipes_of_the_engine_are_their_own_quantizers(name: str, expected: str) -> None:
     written = executed(exported(load_method(name), name, "te"))
     for tensor in ("input", "weight", "grad_output"):
-        assert written["factory"](Role(tensor_type=tensor)).name == expected
+        assert written["factory"](role(tensor)).name == expected
 
 
 @pytest.mark.usefixtures("engine")
@@ -228,7 +226,7 @@ def test_what_reads_forward_values_again_says_so() -> None:
     found = method(
         roles={"weight@fprop": "nvfp4", "weight@dgrad": {"format": "bf16", "of": "forward"}}
     )
-    weight = executed(exported(found, "again", "te"))["factory"](Role(tensor_type="weight"))
+    weight = executed(exported(found, "again", "te"))["factory"](role("weight"))
     assert weight.options["columnwise_source"] == "rowwise_dequantized"
 
 
