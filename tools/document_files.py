@@ -46,6 +46,8 @@ _KIND_OPENING = {
     "[extend](extend.md).",
     "space": "A question to `dse search`, `dse check` and `dse solve`; `dse init MODEL -o FILE` "
     "drafts one.",
+    "training space": "A question about training methods to `dse search` and `dse check`; "
+    "[training](training.md) has how to ask one.",
     "method": "A method of low-precision training: `dse train FILE`. `dse train --list` names "
     "those that are shipped; how to write one: [training](training.md).",
 }

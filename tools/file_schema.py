@@ -23,8 +23,10 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from dse.errors import SpaceError
+from dse.space.kind import TRAINING
 from dse.space.schema import Space
 from dse.training.method import Method
+from dse.training.search.schema import TrainingSpace
 from hwmodels.devices.device import Device
 from hwmodels.runtimes.runtime import Runtime
 from hwmodels.validation import INLINE
@@ -33,6 +35,7 @@ from hwmodels.yaml_file import read_yaml
 Node = dict[str, Any]
 
 ROOT = Path(__file__).parent.parent
+SPACES = ROOT / "spaces"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SOURCED = {"kind": "assumed", "source": "mine"}
 EXAMPLES: Mapping[str, object] = {
@@ -102,6 +105,42 @@ EXAMPLES: Mapping[str, object] = {
     "QualityOf.weights": {"boxes": 0.5, "anchors": 0},
     "Scenario.tensor_parallel": 2,
     "Scenario.memory_utilisation": 0.8,
+    "TrainingSpace.objectives": ["gap", "step_s"],
+    "Operand.format": "nvfp4",
+    "Operand.hadamard": 16,
+    "Operand.signs": "fixed",
+    "Operand.scales": "four_over_six",
+    "Operand.headroom": 1.0625,
+    "Operand.of": "forward",
+    "Sites.kind": "attention",
+    "Target.runtime": "vllm",
+    "TrainingSpace.question": "Which FP4 recipe loses least?",
+    "Effort.seed": 1,
+    "Effort.method": "nsga2",
+    "Effort.arguments": {"population_size": 16},
+    "Effort.contenders": 8,
+    "OperandChange.element": "e5m2",
+    "OperandChange.block": "128x128",
+    "OperandChange.scale": "ue5m3",
+    "OperandChange.tensor_scale": "none",
+    "OperandChange.rounding": "stochastic",
+    "OperandChange.timing": "delayed16",
+    "OperandChange.scales": "four_over_six",
+    "OperandChange.hadamard": 16,
+    "OperandChange.signs": "fixed",
+    "OperandChange.headroom": 1.0625,
+    "OperandChange.of": "forward",
+    "OperandChange.gradient": "spline",
+    "OperandChange.scale_gradient": "absmax",
+    "OperandChange.smooth": True,
+    "Option.gradient": "spline",
+    "Option.scale_gradient": "absmax",
+    "Option.smooth": True,
+    "Option.loss_scale": {"kind": "dynamic"},
+    "UpdateChange.mode": "kahan",
+    "UpdateChange.learning_rate": 1e-3,
+    "LossScaleChange.kind": "dynamic",
+    "LossScaleChange.initial": 1024,
     "Search.seed": 1,
     "Search.method": "nsga2",
     "Search.arguments": {"population_size": 16},
@@ -125,11 +164,15 @@ class FileKind:
     folder: Path
     first: tuple[str, ...]
     """Files whose values are examples before others'."""
+    word: str | None = None
+    """Word under `kind` of its files, where their folder holds others, too."""
 
     @property
     def files(self) -> tuple[Path, ...]:
         """The shipped files, those that examples are taken from first."""
         found = sorted(self.folder.glob("*.yaml"))
+        if self.folder == SPACES:
+            found = [path for path in found if _word(path) == self.word]
         first = [self.folder / f"{name}.yaml" for name in self.first]
         return (*first, *(path for path in found if path not in first))
 
@@ -153,8 +196,16 @@ KINDS = (
         name="space",
         record=Space,
         schema=ROOT / "dse/space/space.schema.json",
-        folder=ROOT / "spaces",
+        folder=SPACES,
         first=("fp4", "serving"),
+    ),
+    FileKind(
+        name="training space",
+        record=TrainingSpace,
+        schema=ROOT / "dse/training/search/space.schema.json",
+        folder=SPACES,
+        first=("fp4-training", "fp8-training"),
+        word=TRAINING,
     ),
     FileKind(
         name="method",
@@ -164,6 +215,12 @@ KINDS = (
         first=("nvfp4", "quartet_ii"),
     ),
 )
+
+
+def _word(path: Path) -> object:
+    """The word under a file's `kind`; None where it has none."""
+    content = read_yaml(path, SpaceError)
+    return content.get("kind") if isinstance(content, Mapping) else None
 
 
 def schema_of(kind: FileKind) -> Node:

@@ -27,6 +27,7 @@ TITLES: dict[Stage, str] = {
     "hardware": "pricing every choice on all hardware",
     "trials": "trials",
     "report": "measuring the front on the report split",
+    "ablation": "turning single axes back",
     "write": "writing the run folder",
     "training": "training steps",
     "tuning": "distilling the recipe",

@@ -17,11 +17,16 @@ def report(
     json: JsonFlag = False,
 ) -> None:
     """Build a run's report again, print its front."""
+    from dse.cli.methods import report_methods  # noqa: PLC0415
     from dse.report.console import print_front  # noqa: PLC0415
     from dse.report.html import write_report  # noqa: PLC0415
     from dse.report.records import front_rows  # noqa: PLC0415
+    from dse.run.training_run import is_training_run  # noqa: PLC0415
 
     screen: Screen = context.obj
+    if is_training_run(folder):
+        report_methods(screen, folder, as_json=json)
+        return
     page = write_report(folder)
     if json:
         screen.json(front_rows(folder))

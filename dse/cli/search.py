@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -160,9 +160,13 @@ def search(
     join: Annotated[
         bool, typer.Option("--join", help="Take part in a study of --storage.")
     ] = False,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="Of a space of training methods: minutes instead of hours."),
+    ] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Search a space or a model, and report the front."""
+    """Search a space or a model, or a space of training methods, and report the front."""
     from dse.explore import Overrides  # noqa: PLC0415
     from dse.explore.measure.parallelism import Parallelism  # noqa: PLC0415
     from dse.report.console import print_front  # noqa: PLC0415
@@ -170,6 +174,14 @@ def search(
     from dse.report.records import front_rows  # noqa: PLC0415
 
     screen: Screen = context.obj
+    if _trains(source, out, resume=resume):
+        _refuse(context, FOR_INFERENCE)
+        _search_methods(screen, context, as_json=json)
+        return
+    if quick:
+        raise typer.BadParameter(
+            "--quick is of spaces of training methods (spaces/fp4-training.yaml); use --trials"
+        )
     overrides = Overrides(
         targets=tuple(target or ()),
         data=data,
@@ -224,6 +236,66 @@ def search(
 
 
 COMMANDS = (search,)
+
+FOR_INFERENCE = (
+    "past", "data", "objective", "constraint", "target_bytes", "bits_per_weight", "focus", "set",
+    "storage", "study", "join",
+)  # fmt: skip
+"""Parameters that a space of training methods has no use for."""
+
+
+def _trains(source: str | None, out: Path | None, *, resume: bool) -> bool:
+    """Whether a search is about methods of training: its space, or the run it continues."""
+    from dse.run.training_run import is_training_run  # noqa: PLC0415
+    from dse.space.kind import is_training  # noqa: PLC0415
+
+    if source is None:
+        return resume and out is not None and is_training_run(out)
+    return is_training(source)
+
+
+def _refuse(context: typer.Context, names: Sequence[str]) -> None:
+    """Raises `BadParameter` for what a search over methods does not take."""
+    given = context.params
+    said = [name for name in names if given.get(name)]
+    said += ["compute"] if given["compute"] is not Compute.cpu else []
+    said += ["executor"] if given["executor"] is not ExecutorName.local else []
+    if said:
+        names_ = ", ".join("--from" if n == "past" else f"--{n.replace('_', '-')}" for n in said)
+        raise typer.BadParameter(
+            f"{names_}: not of a space of training methods, which trains on this machine's "
+            "processor and says the rest in its file; expected --trials, --seed, --target, "
+            "--workers, --quick, --out, --resume"
+        )
+
+
+def _search_methods(screen: Screen, context: typer.Context, *, as_json: bool) -> None:
+    from dse.cli.methods import search_methods  # noqa: PLC0415
+    from dse.training.search.run import MethodOverrides  # noqa: PLC0415
+
+    given = context.params
+    targets = given["target"] or ()
+    if len(targets) > 1:
+        raise typer.BadParameter("--target: a space of training methods has one device")
+    changed = targets or given["trials"] or given["seed"] is not None or given["quick"]
+    if given["source"] is None and changed:
+        raise typer.BadParameter(
+            "--resume goes on with the space of the folder; to change it, name the space again"
+        )
+    search_methods(
+        screen,
+        given["source"],
+        overrides=MethodOverrides(
+            trials=given["trials"],
+            seed=given["seed"],
+            target=targets[0] if targets else None,
+            quick=given["quick"],
+        ),
+        out=given["out"],
+        resume=given["resume"],
+        workers=given["workers"],
+        as_json=as_json,
+    )
 
 
 def _budgets(target_bytes: str | None, bits_per_weight: float | None) -> Iterator[str]:

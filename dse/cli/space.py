@@ -100,9 +100,15 @@ def check(
     """Check a space: size, variables, ties, native choices."""
     from dse.evaluate.cost_tables import build_costs  # noqa: PLC0415
     from dse.evaluate.described import described_outputs  # noqa: PLC0415
+    from dse.space.kind import is_training  # noqa: PLC0415
     from dse.space.opened import cost_model_of  # noqa: PLC0415
 
     screen: Screen = context.obj
+    if is_training(space):
+        from dse.cli.methods import check_methods  # noqa: PLC0415 (it loads torch)
+
+        check_methods(screen, space, as_json=json)
+        return
     summary, folder = _summary(space, target or (), data)
     _check_method(summary.space.search.method, str(space))
     cost_model = cost_model_of(summary.space, folder)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -24,14 +22,22 @@ from dse.run.entries import (
 )
 from dse.run.manifest import Manifest
 from dse.run.search_run import SearchRun
+from dse.run.tables import (
+    TEXT_COLUMNS,
+    Row,
+    number_of,
+    read_json,
+    read_points,
+    read_records,
+    read_rows,
+    trial_of,
+)
 from dse.sensitivity.table import Score, Sensitivity
 from dse.space.schema import Space
 
-TEXT_COLUMNS = ("trial", "source", "name", "state", "digest", "tied", "told")
 PLACE_COLUMNS = ("trial", "worst_ratio")
-
-Record = TypeVar("Record")
-Row = Mapping[str, str]
+KIND_WITHIN = 200
+"""Characters of a manifest within which another kind of run says so."""
 
 
 def read_run(folder: Path) -> SearchRun:
@@ -41,8 +47,8 @@ def read_run(folder: Path) -> SearchRun:
         RunError: the folder is missing, is no run, is torn, or has no front yet.
     """
     manifest = read_manifest(folder)
-    points = _points(folder, files.TRIALS)
-    front = _points(folder, files.FRONT)
+    points = read_points(folder, files.TRIALS)
+    front = read_points(folder, files.FRONT)
     if not front:
         raise RunError(f"{folder / files.FRONT}: no point on the front{_remedy(folder, manifest)}")
     return SearchRun(
@@ -52,11 +58,11 @@ def read_run(folder: Path) -> SearchRun:
         front=_cheapest_first(front, manifest.objectives),
         choices=_choices(folder, manifest),
         sensitivity=_scores(folder),
-        costs=_records(folder, files.COSTS, RegionCost),
+        costs=read_records(folder, files.COSTS, RegionCost),
         recommendation=_recommendation(folder, files.RECOMMENDED),
         fronts=_places(folder),
         robust=_recommendation(folder, files.ROBUST),
-        speedups=_records(folder, files.SPEEDUPS, PointSpeedup),
+        speedups=read_records(folder, files.SPEEDUPS, PointSpeedup),
         hardware=_hardware(folder),
     )
 
@@ -72,7 +78,12 @@ def read_manifest(folder: Path) -> Manifest:
         raise RunError(f"{folder}: no such folder; expected a run of `dse search` (see: --out)")
     if not path.is_file():
         raise RunError(f"{folder}: not a run folder: {files.MANIFEST} is missing")
-    manifest = _parsed(TypeAdapter(Manifest), path)
+    if '"kind": "training"' in path.read_text(encoding="utf-8", errors="replace")[:KIND_WITHIN]:
+        raise RunError(
+            f"{folder}: a search over training methods; what reads searches over formats of "
+            "inference cannot read it (dse report can)"
+        )
+    manifest = read_json(TypeAdapter(Manifest), path)
     if manifest.format != files.FORMAT:
         raise RunError(
             f"{path}: format: expected {files.FORMAT}, got {manifest.format}; "
@@ -111,7 +122,7 @@ def read_front(folder: Path) -> tuple[FrontAssignment, ...]:
             f"{path}: no such file: the run is not finished; go on with: "
             f"{files.resume_command(folder)}"
         )
-    return _parsed(TypeAdapter(tuple[FrontAssignment, ...]), path)
+    return read_json(TypeAdapter(tuple[FrontAssignment, ...]), path)
 
 
 def read_recommendation(folder: Path) -> Recommendation:
@@ -142,14 +153,14 @@ def read_tuned(folder: Path, trial: int) -> TunedTrial:
             f"{path}: no such file: the trial was not tuned; tune it with: "
             f"{shlex.join(['dse', 'tune', str(folder), '--trial', str(trial)])}"
         )
-    return _parsed(TypeAdapter(TunedTrial), path)
+    return read_json(TypeAdapter(TunedTrial), path)
 
 
 def read_failures(folder: Path) -> Mapping[int, str]:
     """Trial -> why it failed."""
     path = folder / files.FAILURES
-    rows = _rows(folder, files.FAILURES, required=False)
-    return {_trial(row, path): row.get("error", "") for row in rows}
+    rows = read_rows(folder, files.FAILURES, required=False)
+    return {trial_of(row, path): row.get("error", "") for row in rows}
 
 
 def _remedy(folder: Path, manifest: Manifest) -> str:
@@ -162,12 +173,12 @@ def _remedy(folder: Path, manifest: Manifest) -> str:
 
 def _recommendation(folder: Path, name: str) -> Recommendation | None:
     path = folder / name
-    return _parsed(TypeAdapter(Recommendation), path) if path.is_file() else None
+    return read_json(TypeAdapter(Recommendation), path) if path.is_file() else None
 
 
 def _hardware(folder: Path) -> HardwareAnswer | None:
     path = folder / files.HARDWARE
-    return _parsed(TypeAdapter(HardwareAnswer), path) if path.is_file() else None
+    return read_json(TypeAdapter(HardwareAnswer), path) if path.is_file() else None
 
 
 def _scores(folder: Path) -> tuple[Score, ...]:
@@ -175,88 +186,13 @@ def _scores(folder: Path) -> tuple[Score, ...]:
     return Sensitivity.read(path).scores if path.is_file() else ()
 
 
-def _parsed(adapter: TypeAdapter[Record], path: Path) -> Record:
-    try:
-        return adapter.validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise RunError(_complaint(path, error)) from None
-    except OSError as error:
-        raise RunError(f"{path}: {error.strerror}") from None
-
-
-def _complaint(path: Path, error: ValidationError) -> str:
-    """Every error of a file, one a line, with the field's path."""
-    lines = (
-        f"{path}: {'.'.join(str(part) for part in one['loc']) or 'file'}: {one['msg']}"
-        for one in error.errors()
-    )
-    return "\n".join(lines)
-
-
-def _rows(folder: Path, name: str, *, required: bool = True) -> list[Row]:
-    """The rows of a CSV file; a row that is cut short is an error."""
-    path = folder / name
-    if not path.is_file():
-        if required:
-            raise RunError(
-                f"{folder}: {name} is missing: the run has not got that far, or the folder is torn"
-            )
-        return []
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            rows: list[Row] = list(csv.DictReader(stream))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise RunError(f"{path}: expected CSV in UTF-8: {error}: the file is damaged") from error
-    for number, row in enumerate(rows, start=2):
-        if None in row or None in row.values():
-            raise RunError(f"{path}:{number}: the row does not match the header: the file is torn")
-    return rows
-
-
-def _records(folder: Path, name: str, kind: type[Record]) -> tuple[Record, ...]:
-    rows = _rows(folder, name, required=False)
-    filled = [{key: cell for key, cell in row.items() if cell != ""} for row in rows]
-    try:
-        return tuple(TypeAdapter(list[kind]).validate_python(filled))  # type: ignore[valid-type]
-    except ValidationError as error:
-        raise RunError(_complaint(folder / name, error)) from None
-
-
-def _points(folder: Path, name: str) -> tuple[MeasuredPoint, ...]:
-    return tuple(_point(row, folder / name) for row in _rows(folder, name))
-
-
-def _point(row: Row, path: Path) -> MeasuredPoint:
-    return MeasuredPoint(
-        trial=_trial(row, path),
-        source=row.get("source", ""),
-        name=row.get("name", ""),
-        state=row.get("state", "complete"),
-        digest=row.get("digest", ""),
-        tied=row.get("tied", "").lower() in ("true", "1"),
-        told=tuple(row.get("told", "").split()),
-        columns={
-            key: value
-            for key, cell in row.items()
-            if key not in TEXT_COLUMNS
-            and not key.startswith(files.HARDWARE_COLUMN)
-            and (value := _number(cell)) is not None
-        },
-        hardware={
-            key.removeprefix(files.HARDWARE_COLUMN): cell
-            for key, cell in row.items()
-            if key.startswith(files.HARDWARE_COLUMN)
-        },
-    )
-
-
 def _choices(folder: Path, manifest: Manifest) -> dict[int, dict[str, str]]:
     """Choices of every trial, by variable; only what the manifest offers."""
     path = folder / files.CHOICES
     offered = {variable.name: variable.choices for variable in manifest.variables}
     found = {}
-    for row in _rows(folder, files.CHOICES):
-        trial = _trial(row, path)
+    for row in read_rows(folder, files.CHOICES):
+        trial = trial_of(row, path)
         chosen = {variable: choice for variable, choice in row.items() if variable != "trial"}
         for name, choice in chosen.items():
             if choice not in offered.get(name, ()):
@@ -271,13 +207,13 @@ def _choices(folder: Path, manifest: Manifest) -> dict[int, dict[str, str]]:
 def _places(folder: Path) -> tuple[FrontPlace, ...]:
     path = folder / files.FRONTS
     try:
-        return tuple(_placed(row) for row in _rows(folder, files.FRONTS, required=False))
+        return tuple(_placed(row) for row in read_rows(folder, files.FRONTS, required=False))
     except (KeyError, ValueError) as error:
         raise RunError(f"{path}: a column is missing or no number ({error})") from error
 
 
 def _placed(row: Row) -> FrontPlace:
-    numbers = {key: value for key, cell in row.items() if (value := _number(cell)) is not None}
+    numbers = {key: value for key, cell in row.items() if (value := number_of(cell)) is not None}
     excess = {key: value for key, value in numbers.items() if key.endswith(files.EXCESS)}
     named = {*PLACE_COLUMNS, *TEXT_COLUMNS, *excess}
     return FrontPlace(
@@ -290,22 +226,6 @@ def _placed(row: Row) -> FrontPlace:
         columns={key: value for key, value in numbers.items() if key not in named},
         excess={key.removesuffix(files.EXCESS): value for key, value in excess.items()},
     )
-
-
-def _trial(row: Row, path: Path) -> int:
-    try:
-        return int(row["trial"])
-    except (KeyError, ValueError):
-        raise RunError(
-            f"{path}: trial: expected a whole number, got {row.get('trial')!r}"
-        ) from None
-
-
-def _number(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None
 
 
 def _cheapest_first(

@@ -153,7 +153,7 @@ class Workers:
 def serve(evaluator: bytes, pipe: Connection, number: int, threads: int) -> None:
     """Measure what comes through a pipe until it is closed; the worker's whole life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     torch.set_num_threads(threads)
     _choose_gpu(number)
     copy: Evaluator = pickle.loads(evaluator)
@@ -166,12 +166,16 @@ def serve(evaluator: bytes, pipe: Connection, number: int, threads: int) -> None
         pipe.send(measured(copy, job))
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Leave no orphan: a search that is killed takes its workers along, whatever they do."""
     parent = multiprocessing.parent_process()
     if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
+        threading.Thread(target=_ended_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _ended_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
 
 
 def _choose_gpu(number: int) -> None:

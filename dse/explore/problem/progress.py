@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 Stage = Literal[
-    "setup", "sensitivity", "hardware", "trials", "report", "write", "training", "tuning"
+    "setup", "sensitivity", "hardware", "trials", "report", "ablation", "write", "training",
+    "tuning",
 ]  # fmt: skip
 
 

@@ -49,6 +49,14 @@ class OptunaMethod:
         Raises:
             SpaceError: arguments that the class refuses.
         """
+        return Proposer(sampler=self.seeded(task.seed, arguments))
+
+    def seeded(self, seed: int, arguments: Mapping[str, Any]) -> BaseSampler:
+        """The sampler of a seed, whatever is searched.
+
+        Raises:
+            SpaceError: arguments that the class refuses.
+        """
         known = inspect.signature(self.kind).parameters
 
         def made(seed: int) -> BaseSampler:
@@ -58,13 +66,13 @@ class OptunaMethod:
                 return self.kind(**{**seeded, **self.defaults, **arguments})
 
         try:
-            first = made(task.seed)
+            first = made(seed)
         except (TypeError, ValueError) as error:
             raise SpaceError(
                 f"search.arguments: {self.kind.__name__}: {error} (known: {', '.join(known)})"
             ) from error
         renewed = self.kind.__module__.startswith("optuna.") and self.kind.__name__ in SEEDED
-        return Proposer(sampler=RenewedSampler(made, task.seed) if renewed else first)
+        return RenewedSampler(made, seed) if renewed else first
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,103 @@
+"""`dse search`, `dse check` and `dse report` of spaces of training methods."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from dse.cli.screen import Rows, Screen, Value, stopped_code
+
+if TYPE_CHECKING:
+    from dse.training.search.run import MethodOverrides
+
+
+def search_methods(
+    screen: Screen,
+    source: str | None,
+    *,
+    overrides: MethodOverrides,
+    out: Path | None,
+    resume: bool,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Search a space of training methods, and report the front."""
+    from dse.cli.progress import shown_progress  # noqa: PLC0415
+    from dse.explore.run import default_folder  # noqa: PLC0415
+    from dse.run.files import MANIFEST, resume_command  # noqa: PLC0415
+    from dse.training.search.run import run_training_search  # noqa: PLC0415
+
+    folder = out if resume or source is None else out or default_folder(source)
+    try:
+        with shown_progress(quiet=screen.quiet or as_json) as progress:
+            found = run_training_search(
+                source, overrides=overrides, out=folder, resume=resume, workers=workers,
+                progress=progress,
+            )  # fmt: skip
+    except KeyboardInterrupt as error:
+        there = folder is not None and (folder / MANIFEST).is_file()
+        hint = f"; go on with: {resume_command(folder)}" if there and folder else ""
+        typer.echo(f"dse: interrupted{hint}", err=True)
+        raise typer.Exit(stopped_code(error)) from None
+    report_methods(screen, found, as_json=as_json)
+
+
+def report_methods(screen: Screen, folder: Path, *, as_json: bool) -> None:
+    """Write the page of a search over methods, and print its front."""
+    from dse.report.training.console import print_training_front  # noqa: PLC0415
+    from dse.report.training.html import write_training_report  # noqa: PLC0415
+    from dse.report.training.records import training_front  # noqa: PLC0415
+
+    page = write_training_report(folder)
+    if as_json:
+        screen.json(training_front(folder))
+    elif screen.quiet:
+        screen.result(str(page))
+    else:
+        print_training_front(folder, screen.console())
+
+
+def check_methods(screen: Screen, path: Path, *, as_json: bool) -> None:
+    """Print the size of a space of methods, and the price of the named ones."""
+    from dse.training.load import REFERENCE, load_method  # noqa: PLC0415
+    from dse.training.search.cost import open_prices  # noqa: PLC0415
+    from dse.training.search.load import load_training_space, problem_of_space  # noqa: PLC0415
+    from dse.training.workloads.catalogue import workload  # noqa: PLC0415
+
+    space = load_training_space(path)
+    problem = problem_of_space(space, origin=str(path), folder=path.parent)
+    prices = open_prices(
+        space.cost, space.target.device, space.target.runtime, origin=str(path),
+        folder=path.parent,
+    )  # fmt: skip
+    whole = prices.of(load_method(REFERENCE))
+    methods = {REFERENCE: load_method(REFERENCE)}
+    methods |= {name: point.method for name, point in problem.named.items()}
+    rows = [
+        (name, found.step_s, f"{whole.step_s / found.step_s:.2f} x", found.memory_bytes,
+         str(found.status))
+        for name, found in ((name, prices.of(method)) for name, method in methods.items())
+    ]  # fmt: skip
+    table = Rows(columns=("method", "step_s", "speed-up", "memory_bytes", "status"),
+                 rows=tuple(rows))  # fmt: skip
+    effort = space.search
+    facts: dict[str, Value] = {
+        "workload": f"{space.workload.name}, "
+        f"{space.workload.steps or workload(space.workload.name).steps} steps",
+        "cost_model": space.cost.model,
+        "target": f"{prices.platform.device.name} under {prices.platform.runtime.name}",
+        "variables": f"{len(problem.options)} ({', '.join(problem.options)})",
+        "methods": f"{math.prod(len(one) for one in problem.options.values()):.3g}",
+        "start": space.start,
+        "trials": effort.trials,
+        "seeds": f"{effort.seeds} to search, {effort.report_seeds} others to report",
+    }
+    if as_json:
+        screen.json({**facts, "named": table.records()})
+        return
+    screen.facts(facts)
+    screen.result("")
+    screen.table(table)

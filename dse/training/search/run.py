@@ -1,0 +1,242 @@
+"""`dse search` of a space of training methods: from its file to a finished run folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy
+import optuna
+import torch
+
+import dse
+from dse.errors import RunError, SpaceError, StorageError, WriteError
+from dse.explore.problem.progress import Progress, Status, silent
+from dse.explore.run import default_folder
+from dse.explore.study.storage import translated
+from dse.explore.study.study import locked
+from dse.run import files
+from dse.run.manifest import Status as RunStatus
+from dse.run.training_run import (
+    KIND,
+    TrainingManifest,
+    is_training_run,
+    read_training_manifest,
+    write_training_manifest,
+)
+from dse.space.relocate import located_target
+from dse.training.load import method_name
+from dse.training.search.cost import StepPrices, open_prices
+from dse.training.search.load import load_training_space, problem_of_space, training_space
+from dse.training.search.loop import MethodSearch
+from dse.training.search.points import MethodProblem
+from dse.training.search.pool import pool_of
+from dse.training.search.schema import TrainingSpace
+from dse.training.search.split import seeds_of
+from dse.training.search.write import write_found
+from dse.training.workloads.catalogue import workload as opened_workload
+from dse.training.workloads.workload import Workload
+
+MOST_WORKERS = 8
+"""Processes that are started where nobody says how many."""
+EXTENDED = ("trials", "report_seeds", "contenders", "ablations")
+"""Effort that may change when a run is continued."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodOverrides:
+    """The command line's changes of a space; None means as the file says."""
+
+    trials: int | None = None
+    seed: int | None = None
+    target: str | None = None
+    quick: bool = False
+
+
+def run_training_search(
+    source: str | None,
+    *,
+    overrides: MethodOverrides | None = None,
+    out: Path | None = None,
+    resume: bool = False,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> Path:
+    """Search a space of training methods; the folder of the finished run.
+
+    Args:
+        source: A space file; None continues the run in `out` with its own space.
+        overrides: Changes of the space.
+        out: The run folder; `runs/<space>-<time>` by default.
+        resume: Continue the run in `out`.
+        workers: Processes that train, with one thread each; as many as there are cores, at most
+            `MOST_WORKERS`, by default. What is found does not depend on it.
+        progress: Told of every step.
+
+    Raises:
+        DseError, HardwareError: something in the input is wrong.
+        KeyboardInterrupt: passed on once the manifest says so; the run can be resumed.
+    """
+    # Optuna announces every study through its own handler.
+    logging.getLogger("optuna").setLevel(logging.WARNING)
+    progress(Status(stage="setup"))
+    space, origin, folder = _source(source, out if resume else None)
+    if source is not None:
+        space = overridden(space, overrides or MethodOverrides())
+    problem = problem_of_space(space, origin=origin, folder=folder)
+    workload = opened_workload(space.workload.name)
+    prices = open_prices(
+        space.cost, space.target.device, space.target.runtime, origin=origin, folder=folder
+    )
+    out = out or default_folder(origin)
+    steps = space.workload.steps or workload.steps
+    manifest = _manifest(problem, prices, workload, steps)
+    _open_folder(out, manifest, resume=resume)
+    with locked(out), translated(str(out)):
+        write_training_manifest(out, manifest)
+        with pool_of(workload, workers or default_workers()) as pool:
+            search = MethodSearch(
+                problem=problem, prices=prices, steps=steps, folder=out, pool=pool,
+                progress=progress,
+            )  # fmt: skip
+            try:
+                found = search.run()
+            except (KeyboardInterrupt, StorageError, WriteError, RunError):
+                with suppress(WriteError):
+                    write_training_manifest(out, _ended(manifest, search, "interrupted"))
+                raise
+        progress(Status(stage="write"))
+        write_found(out, manifest, problem, found)
+        write_training_manifest(out, _ended(manifest, search, "complete"))
+    return out
+
+
+def default_workers() -> int:
+    """Cores that this process may use, at most `MOST_WORKERS`."""
+    return min(len(os.sched_getaffinity(0)), MOST_WORKERS)
+
+
+def overridden(space: TrainingSpace, overrides: MethodOverrides) -> TrainingSpace:
+    """The space with what the command line changes.
+
+    Raises:
+        DeviceError: a target of another form.
+    """
+    if overrides.quick:
+        space = space.quickened()
+    given = {"trials": overrides.trials, "seed": overrides.seed}
+    said = {key: value for key, value in given.items() if value is not None}
+    changes: dict[str, object] = {"search": space.search.model_copy(update=said)}
+    if overrides.target is not None:
+        target = type(space.target).model_validate(overrides.target)
+        changes["target"] = located_target(target, Path())
+    return space.model_copy(update=changes)
+
+
+def _source(source: str | None, run: Path | None) -> tuple[TrainingSpace, str, Path]:
+    """The space, its name in errors, and the folder that its paths are relative to."""
+    if source is not None:
+        path = Path(source)
+        space = load_training_space(path)
+        target = located_target(space.target, path.parent)
+        return space.model_copy(update={"target": target}), source, path.parent
+    if run is None:
+        raise SpaceError("give a space to search, or the run to continue")
+    manifest = read_training_manifest(run)
+    content = {"question": manifest.question, **manifest.space}
+    origin = manifest.space_file
+    return training_space(content, origin=origin), origin, Path(origin).parent
+
+
+def _manifest(
+    problem: MethodProblem, prices: StepPrices, workload: Workload, steps: int
+) -> TrainingManifest:
+    space, effort = problem.space, problem.space.search
+    parameters = sum(one.numel() for one in workload.model(0).parameters())
+    return TrainingManifest(
+        format=files.FORMAT,
+        kind=KIND,  # type: ignore[arg-type]
+        dse=dse.__version__,
+        versions={
+            "torch": torch.__version__, "optuna": optuna.__version__, "numpy": numpy.__version__,
+        },
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        status="running",
+        question=space.question,
+        space_file=problem.origin,
+        space=space.model_dump(mode="json"),
+        workload=workload.name,
+        data=workload.origin,
+        steps=steps,
+        parameters=parameters,
+        search_seeds=seeds_of("search", effort.seeds),
+        report_seeds=seeds_of("report", effort.report_seeds),
+        cost_model=space.cost.model,
+        dims=space.cost.dims,
+        target=space.target.label,
+        device=prices.platform.device.name,
+        runtime=prices.platform.runtime.name,
+        objectives=space.objectives,
+        start=method_name(space.start),
+        named=tuple(problem.named),
+        variables=problem.options,
+        remarks=tuple(prices.work.notes),
+    )  # fmt: skip
+
+
+def _open_folder(folder: Path, manifest: TrainingManifest, *, resume: bool) -> None:
+    """Creates the folder, or checks that its run can be continued.
+
+    Raises:
+        RunError: a run is there and `resume` is false, or none is; or it is another one's.
+    """
+    there = (folder / files.MANIFEST).is_file()
+    if resume:
+        if not there or not is_training_run(folder):
+            raise RunError(f"--resume: {folder}: no search over training methods is there")
+        known = read_training_manifest(folder)
+        if other := _mismatch(known, manifest):
+            raise RunError(f"{folder}: cannot be resumed: {other}; choose another --out")
+        return
+    if there:
+        raise RunError(
+            f"{folder}: exists already; continue it with: {files.resume_command(folder)}, or "
+            "choose another --out"
+        )
+    if folder.exists() and any(folder.iterdir()):
+        raise RunError(f"{folder}: exists and is not a run folder; choose another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _mismatch(known: TrainingManifest, now: TrainingManifest) -> str:
+    """The first difference that makes two runs different searches."""
+    for key in ("dse", "data", "steps", "space"):
+        before, after = getattr(known, key), getattr(now, key)
+        if key == "space":
+            before, after = _fixed(before), _fixed(after)
+        if before != after:
+            return f"its {key} differs from the one given now"
+    return ""
+
+
+def _fixed(space: Mapping[str, object]) -> Mapping[str, object]:
+    """The part of a space that makes runs comparable, as this version writes it.
+
+    What follows the trials may be extended, and `quick` has been applied.
+    """
+    content = TrainingSpace.model_validate(space).model_dump(mode="json", exclude={"quick"})
+    search = {key: value for key, value in content["search"].items() if key not in EXTENDED}
+    return {**content, "search": search}
+
+
+def _ended(
+    manifest: TrainingManifest, search: MethodSearch, status: RunStatus
+) -> TrainingManifest:
+    return manifest.model_copy(
+        update={"status": status, "runs": search.runs, "elapsed_s": dict(search.elapsed_s)}
+    )
