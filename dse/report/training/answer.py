@@ -111,6 +111,11 @@ def caveats(run: TrainingRun) -> list[str]:
         f"one {manifest.device} and were not measured. What breaks a small network need not "
         "order recipes of a large one.",
     ]
+    if idle := [axis_text(one) for one in run.sensitivity if one.mean == one.low == one.high == 0]:
+        found.append(
+            f"Not a digit of {manifest.workload} depends on {'; '.join(idle)}: it has nothing "
+            "there, and what that axis gains in time or memory is not paid for in these losses."
+        )
     if manifest.status != "complete":
         found.append("The run was interrupted; the tables are of what had ended.")
     return found

@@ -10,9 +10,10 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from dse.errors import MethodError
-from dse.training.method import Method, Operand, SiteRule, operand_of
+from dse.training.method import Method, Operand, SiteRule, Sites, operand_of
 from dse.training.roles import ATTENTION, DEFAULTS, TRAINED, Site, formats_at, passes_of
 from hwmodels.errors import HardwareError
 from hwmodels.formats import catalog
@@ -20,10 +21,11 @@ from hwmodels.formats.accumulator import accumulator
 from hwmodels.formats.names import quantizer_object
 from hwmodels.formats.quantizer import Encoding, Format, Quantizer
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 UNNAMED = ("saved_activation", "output")
 """Roles that mean nothing of their own where nobody names them."""
-NAMES = ("source", "note", "roles")
-"""Fields of a method that say nothing that operands do not."""
 UNREAD = ("saved_activation@fprop", "weight_gradient@update")
 """Places that nothing reads: a tensor is saved once, and kept as it was saved."""
 PLACES = tuple(
@@ -46,10 +48,10 @@ class Described:
 
     def canonical(self) -> dict[str, object]:
         """Plain data that is equal for equal methods."""
-        rest = asdict(self.rest)
+        rest = _said(self.rest, Method(source=""))
         rest["rules"] = [_canonical_rule(rule) for rule in self.rest.rules]
         operands = {place: _canonical(place, one) for place, one in self.operands.items()}
-        return {**operands, **{key: rest[key] for key in rest if key not in NAMES}}
+        return {**operands, **rest}
 
     @property
     def digest(self) -> str:
@@ -83,8 +85,8 @@ def described(method: Method) -> Described:
 def differences(first: Described, second: Described) -> Iterator[str]:
     """Lines on what two methods do not share: the place, and both values."""
     ours, theirs = first.canonical(), second.canonical()
-    for key, value in ours.items():
-        if value != theirs[key]:
+    for key in dict.fromkeys([*ours, *theirs]):
+        if ours.get(key) != theirs.get(key):
             yield f"{key}: {_words(first, key)} instead of {_words(second, key)}"
 
 
@@ -92,7 +94,7 @@ def _words(one: Described, key: str) -> str:
     if key in one.operands:
         operand = one.operands[key]
         return "nothing" if operand is None else str(written(operand))
-    return json.dumps(one.canonical()[key])
+    return json.dumps(one.canonical().get(key))
 
 
 def written(operand: Operand) -> str | dict[str, object]:
@@ -141,16 +143,28 @@ def _composed(format: Format) -> str:
     return f"{format.element.name}@{where}/{format.scale.encoding.name}{said}{level}"
 
 
+def _said(one: DataclassInstance, plain: DataclassInstance) -> dict[str, object]:
+    """The fields that are not the default: a field that a later version adds changes no digest."""
+    before = asdict(plain)
+    found: dict[str, object] = {}
+    for key, value in asdict(one).items():
+        if isinstance(value, dict) and isinstance(inner := before[key], dict):
+            value = {name: part for name, part in value.items() if part != inner.get(name)}  # noqa: PLW2901
+        if value not in (before[key], {}):
+            found[key] = value
+    return found
+
+
 def _canonical_rule(rule: SiteRule) -> object:
     roles = {key: _canonical(key, operand_of(one)) for key, one in sorted(rule.roles.items())}
-    return {"match": asdict(rule.match), "roles": roles}
+    return {"match": _said(rule.match, Sites()), "roles": roles}
 
 
 def _canonical(place: str, operand: Operand | None) -> object:
     """Plain data of an operand, without names."""
     if operand is None:
         return None
-    content = asdict(operand)
+    content = _said(operand, Operand(format=""))
     try:
         if place.partition("@")[0] == "accumulator":
             content["format"] = asdict(accumulator(operand.format))

@@ -37,6 +37,19 @@ def test_a_method_taken_apart_and_written_is_the_same_method(name: str) -> None:
     assert described(method_of(content, origin=name)).canonical() == apart.canonical()
 
 
+def test_what_is_the_default_does_not_tell_methods_apart() -> None:
+    """So a field that a later version adds leaves the runs of a folder where they are."""
+    content = described(load_method("bf16")).canonical()
+    assert {str(value) for key, value in content.items() if "weight@" in key} == {
+        str(content["weight@fprop"]),
+        str(content["master_weight@update"]),
+        str(content["weight_gradient@wgrad"]),
+    }
+    assert content["rules"] == []
+    assert "update" not in content
+    assert "schedule" not in content
+
+
 def test_every_field_of_an_operand_can_be_an_axis() -> None:
     assert {one.name for one in fields(Operand)} <= set(OperandChange.model_fields)
 
