@@ -67,5 +67,5 @@ def test_quick_changes_what_it_says() -> None:
     quick = space.quickened()
     assert quick.workload == space.quick.workload
     assert quick.search.trials == space.quick.trials
-    assert quick.search.ablations == space.search.ablations
+    assert quick.search.seed == space.search.seed
     assert quick.variables == space.variables
