@@ -16,6 +16,7 @@ from onnx import helper, numpy_helper
 
 from dse.errors import RunError
 from dse.evaluate.setup import build_evaluator
+from dse.execute.operators.step import Quantize
 from dse.execute.quantizers import bound
 from dse.export import export_trial
 from dse.export.trial import RecipeSource, chosen_trial, recipe_of
@@ -104,10 +105,9 @@ def test_before_the_first_step_it_is_the_recipe(finished: Path, scheme: str, lea
     assert len(operands) == (4 if scheme == "w4a8" else 2)
     learners = learners_of(operands, learn, rank=2, seed=0)  # type: ignore[arg-type]
     standing = [(key, one) for one in learners for key in one.operand.sites]
-    for quantizers in (
-        {**start.bound, **{key: one.learned() for key, one in standing}},
-        {**start.bound, **dict(standing)},
-    ):
+    learned: dict[str, Quantize] = {key: one.learned() for key, one in standing}
+    learning: dict[str, Quantize] = {**dict(standing)}
+    for quantizers in ({**start.bound, **learned}, {**start.bound, **learning}):
         found = start.evaluator.program.run({"x": x}, quantizers).outputs
         expected = start.evaluator.program.run({"x": x}, start.bound).outputs
         assert torch.equal(found["y"].detach(), expected["y"])
