@@ -1,4 +1,4 @@
-"""Do sensitivities of byte-gpt rank those of SmolLM2, and what does a front lose that they choose?
+"""Do sensitivities of byte-gpt rank those of SmolLM2?
 
 `python -m studies.proxy_transfer.run WORK` (needs the packages of `studies.language_rivals`; WORK
 keeps the network and its tokens, which that study shares).
@@ -17,8 +17,6 @@ import torch
 from scipy.stats import spearmanr
 
 from dse.explore.measure.session import Session, prepare
-from dse.explore.problem.proxy_scores import scores_from_proxy
-from dse.explore.solve.solver import Budget, solve
 from dse.explore.solve.surrogate import Surrogate
 from dse.graph.ir.assignment import Assignment
 from dse.sensitivity.score import score
@@ -33,10 +31,8 @@ DEPTHS = 6
 """Layers of byte-gpt: SmolLM2's 30 fall into as many parts."""
 DIRECT = ("w4a4_nvfp4",)
 """Formats that parts of SmolLM2 are measured in, besides gradient scores of all."""
-LATENCIES = (0.94, 0.86, 0.78, 0.70)
-"""Budgets as shares of what bf16 takes on a B200."""
 WINDOWS = 2
-"""Of 256 tokens, that SmolLM2 is scored and its fronts are measured on."""
+"""Of 256 tokens, that SmolLM2 is scored on."""
 CELL_WINDOWS = 1
 """Of 256 tokens, that parts of SmolLM2 are measured on."""
 PROXY_WINDOWS = 8
@@ -138,60 +134,6 @@ def correlation(first: Table, second: Table, name: str) -> tuple[float, float, f
     return float(spearmanr(*pairs.T).statistic), float(low), float(high), len(pairs)
 
 
-def fronts(session: Session, by: Mapping[str, Surrogate]) -> list[dict[str, object]]:
-    """Assignments that each scores choose at each budget, measured on the report split."""
-    design = session.design
-    (costs,) = design.additive
-    fixed = design.total(tuple(0 for _ in costs))["latency_s"]
-    rows: list[dict[str, object]] = []
-    known: dict[str, tuple[float, float]] = {}
-    base = sum(float(part[0]) for part in costs)
-    for share in LATENCIES:
-        limit = base - (1 - share) * fixed
-        for scores, surrogate in by.items():
-            point = solve(surrogate.losses, [Budget(costs=costs, limit=limit)])
-            if point is None:
-                continue
-            taken = _network(session, point)
-            if taken.digest not in known:
-                quality = session.evaluator.measure(taken, "report", samples=WINDOWS)
-                known[taken.digest] = (quality.loss, quality.stderr)
-            loss, error = known[taken.digest]
-            rows.append({
-                "latency_share": share, "scores": scores, "loss": f"{loss:.6f}",
-                "stderr": f"{error:.6f}",
-                "latency": f"{design.total(point)['latency_s'] / fixed:.4f}",
-            })  # fmt: skip
-            print(rows[-1], flush=True)
-    return rows
-
-
-def _surrogates(
-    small: Session, large: Session, own: Surrogate, proxy: Mapping[str, Surrogate]
-) -> dict[str, Surrogate]:
-    """Everything that SmolLM2's formats are chosen by."""
-    problem = large.design.problem
-    carried = {
-        f"byte-gpt {method}": scores_from_proxy(surrogate, small.design.problem, problem)
-        for method, surrogate in proxy.items()
-    }
-    return {"own": own, **carried, "format alone": uninformed(problem, own)}
-
-
-def uninformed(problem: Problem, own: Surrogate) -> Surrogate:
-    """Every region loses by format alone: the mean of the network's own scores."""
-    named: dict[str, list[float]] = {}
-    for variable, losses in zip(problem.variables, own.losses, strict=True):
-        for choice, loss in zip(variable.choices, losses.tolist(), strict=True):
-            named.setdefault(choice.name, []).append(loss)
-    return Surrogate(
-        losses=tuple(
-            np.array([float(np.mean(named[choice.name])) for choice in variable.choices])
-            for variable in problem.variables
-        )
-    )
-
-
 def write(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """A CSV."""
     with path.open("w", newline="") as stream:
@@ -219,8 +161,6 @@ def main() -> None:
     _seconds("byte-gpt scored")
     own = scored(large, "gradient", WINDOWS)
     _seconds("smollm2 scored")
-    write(HERE / "results" / "fronts.csv", fronts(large, _surrogates(small, large, own, proxy)))
-    _seconds("fronts measured")
     tables = {
         method: cells(small.design.problem, surrogate) for method, surrogate in proxy.items()
     }
