@@ -140,7 +140,11 @@ def main() -> None:
     fours["nearest"] = rounded(full, "int4_g64:absmax", {})
     tools = {"dse": of_dse(work), "AutoRound": of_auto_round()}
     for rounding, narrow in fours.items():
-        kinds = {layers.SCALE_BITS: full, WIDTHS[0]: narrow, WIDTHS[1]: wide}
+        kinds: dict[float, Mapping[str, Floats]] = {
+            layers.SCALE_BITS: full,
+            WIDTHS[0]: narrow,
+            WIDTHS[1]: wide,
+        }
         uniform = dict.fromkeys((k.removesuffix(".weight") for k in narrow), 4.0)
         _score(work, "uniform", f"4.25, {rounding}", uniform, kinds)
         for budget in BUDGETS:
