@@ -185,8 +185,8 @@ class _Descent:
             changed[self._block.weights[key]] = one.product.weight(matrix)
             if one.mean is not None:
                 lost = (one.matrix - matrix) @ one.mean.to(matrix.dtype)[..., None]
-                shift = one.product.along_outputs(lost.flatten() * one.product.scale)
-                self._shifts[f"{one.product.node.name}/out0"].shift = shift
+                moved = one.product.along_outputs(lost.flatten() * one.product.scale)
+                self._shifts[f"{one.product.node.name}/out0"].shift = moved
         run = self._program.run({**self._feeds[number], **changed}, self._shifts)
         self.macs += forwards * run.macs
         wanted = self._ends[number]

@@ -111,6 +111,10 @@ def test_a_state_does_not_depend_on_what_else_is_asked_for(network, sites, feeds
     alone.prepare([("two/in1", quantizer(NAME))])
     together.prepare([(key, quantizer(NAME)) for key in reversed(KEYS)])
     first, second = (s.state("two/in1", quantizer(NAME)) for s in (alone, together))
+    assert first is not None
+    assert second is not None
+    assert first.values is not None
+    assert second.values is not None
     assert torch.equal(first.values, second.values)
 
 
