@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import model_compression_toolkit as mct
 import numpy as np
@@ -21,12 +20,11 @@ import torch
 from onnx import numpy_helper
 
 from dse.zoo.resnet import ConvNorm, ResNet, ResNetConfig
+from studies.other_tools.mct_target import restricted
 
 BATCH = 32
 SHARES = (1.0, 0.9375, 0.875, 0.8125, 0.75, 0.6875, 0.625, 0.5625, 0.5)
 """Of the memory of 8-bit weights: one budget, one point."""
-BITS = (8, 4)
-"""Of weights that the task allows."""
 
 
 def network(path: Path) -> ResNet:
@@ -42,25 +40,6 @@ def network(path: Path) -> ResNet:
     state = module.state_dict()
     module.load_state_dict({name: weights[name].reshape(state[name].shape) for name in state})
     return module
-
-
-def restricted(node: object) -> object:
-    """A target description without the weight widths that the task does not allow."""
-    if isinstance(node, dict):
-        found = {key: restricted(value) for key, value in node.items()}
-        options: Any = found.get("quantization_configurations")
-        if options is not None:
-            found["quantization_configurations"] = [o for o in options if allowed(o)] or options
-        return found
-    if isinstance(node, list | tuple):
-        return [restricted(value) for value in node]
-    return node
-
-
-def allowed(option: dict) -> bool:
-    """Whether a quantization option's kernel width is one of the task's."""
-    kernel = option["attr_weights_configs_mapping"].get("kernel_attr")
-    return kernel is None or kernel["weights_n_bits"] in BITS
 
 
 def main(task: Path, out: Path, seed: int) -> None:

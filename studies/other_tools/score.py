@@ -98,7 +98,7 @@ def quality(
         session.run(None, {name: images[start : start + BATCH]})[0]
         for start in range(0, len(images), BATCH)
     ])  # fmt: skip
-    wanted, found = _log_softmax(reference), _log_softmax(logits)
+    wanted, found = log_softmax(reference), log_softmax(logits)
     losses = (np.exp(wanted) * (wanted - found)).sum(-1)
     return Quality(
         loss=float(losses.mean()),
@@ -107,7 +107,8 @@ def quality(
     )
 
 
-def _log_softmax(logits: FloatArray) -> FloatArray:
+def log_softmax(logits: FloatArray) -> FloatArray:
+    """Along the last axis."""
     shifted = logits - logits.max(-1, keepdims=True)
     result: FloatArray = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
     return result

@@ -1,0 +1,67 @@
+"""Sony's Model Compression Toolkit on a task, run by a Python that has it and torchvision.
+
+`python mct.py TASK_DIR OUT_DIR SHARE ...`: see `run.py`. Its description of the IMX500 without
+2-bit weights, thresholds of activations that clip nothing (its default thresholds of least error
+lose twenty times as much, see README), all else as it comes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import model_compression_toolkit as mct
+import numpy as np
+import torch
+
+from studies.other_tools.mct_target import restricted
+from studies.vision_recipes.module import OnnxModule
+
+BATCH = 16
+
+
+def main(task: Path, out: Path, shares: Sequence[float]) -> None:
+    """One post-training quantization a budget; exports each, and writes what it took."""
+    torch.set_num_threads(1)
+    calibration = np.load(task / "data.npz")["calibration"]
+    module = OnnxModule(task / "model.onnx").eval()
+
+    def images() -> Iterator[list[torch.Tensor]]:
+        for start in range(0, len(calibration), BATCH):
+            yield [torch.from_numpy(calibration[start : start + BATCH])]
+
+    target = mct.get_target_platform_capabilities()
+    target = type(target).model_validate(restricted(target.model_dump()))
+    weights = sum(p.numel() for n, p in module.named_parameters() if n.endswith("weight"))
+    # The toolkit was written for torch's older exporter, which is no longer the default.
+    torch.onnx.export = partial(torch.onnx.export, dynamo=False)
+    for share in shares:
+        started = time.process_time()
+        budget = mct.core.ResourceUtilization(weights_memory=weights * share)
+        config = mct.core.CoreConfig(
+            quantization_config=mct.core.QuantizationConfig(
+                activation_error_method=mct.core.QuantizationErrorMethod.NOCLIPPING
+            ),
+            mixed_precision_config=mct.core.MixedPrecisionQuantizationConfig(),
+        )
+        model, _ = mct.ptq.pytorch_post_training_quantization(
+            module, images, target_resource_utilization=budget if share < 1 else None,
+            core_config=config, target_platform_capabilities=target,
+        )  # fmt: skip
+        seconds = time.process_time() - started
+        file = f"mct-{share}.onnx"
+        mct.exporter.pytorch_export_model(
+            model, str(out / file), images,
+            quantization_format=mct.exporter.QuantizationFormat.FAKELY_QUANT,
+        )  # fmt: skip
+        row = {"tool": "mct", "share": share, "file": file, "cpu_seconds": seconds}
+        (out / f"mct-{share}.json").write_text(json.dumps(row))
+        print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), [float(share) for share in sys.argv[3:]])
