@@ -95,7 +95,7 @@ def ours(tool: str, rounding: str, work: Path) -> None:
         manifest = json.loads((folder / "manifest.json").read_text())
         took = {"cpu_seconds": seconds, "evaluations": manifest["forward_equivalents"]["total"]}
         front = pd.read_csv(folder / "front.csv")
-        exported(folder, front.loc[front["quality_loss"].idxmin()], tool, share, took)
+        exported(folder, front.sort_values("quality_loss").iloc[0], tool, share, took)
 
 
 def searched(folder: Path, rounding: str, work: Path, share: float) -> None:
