@@ -101,3 +101,23 @@ def check_methods(screen: Screen, path: Path, *, as_json: bool) -> None:
     screen.facts(facts)
     screen.result("")
     screen.table(table)
+
+
+def check_method(screen: Screen, path: Path, *, as_json: bool) -> None:
+    """Print what a method file says, in short."""
+    from dse.training.ledger import state_bytes  # noqa: PLC0415
+    from dse.training.load import load_method  # noqa: PLC0415
+
+    found = load_method(path)
+    facts: dict[str, Value] = {
+        "source": found.source,
+        "roles": ", ".join(found.roles) or None,
+        "rules": len(found.rules) or None,
+        "update": f"{found.update.optimizer}, {found.update.mode}",
+        "loss_scale": found.loss_scale.kind,
+        "schedule": found.schedule.kind if found.schedule else None,
+        "bytes_per_parameter": round(state_bytes(found), 4),
+    }
+    screen.answer(facts, as_json=as_json)
+    if not as_json:
+        screen.remark(f"train it beside bf16: dse train {path}")

@@ -87,7 +87,11 @@ def init(
 def check(
     context: typer.Context,
     space: Annotated[
-        Path, typer.Argument(metavar="SPACE.yaml", help="A space file, or an annotated model.")
+        Path,
+        typer.Argument(
+            metavar="SPACE.yaml",
+            help="A space file, an annotated model, or a method of training.",
+        ),
     ],
     target: Annotated[
         list[str] | None,
@@ -100,7 +104,7 @@ def check(
     """Check a space: size, variables, ties, native choices."""
     from dse.evaluate.cost_tables import build_costs  # noqa: PLC0415
     from dse.evaluate.described import described_outputs  # noqa: PLC0415
-    from dse.space.kind import is_training  # noqa: PLC0415
+    from dse.space.kind import is_method, is_training  # noqa: PLC0415
     from dse.space.opened import cost_model_of  # noqa: PLC0415
 
     screen: Screen = context.obj
@@ -108,6 +112,11 @@ def check(
         from dse.cli.methods import check_methods  # noqa: PLC0415 (it loads torch)
 
         check_methods(screen, space, as_json=json)
+        return
+    if is_method(space):
+        from dse.cli.methods import check_method  # noqa: PLC0415
+
+        check_method(screen, space, as_json=json)
         return
     summary, folder = _summary(space, target or (), data)
     _check_method(summary.space.search.method, str(space))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from dse.training.method import Formats, Method, Operand, Schedule, operand_of
-from dse.training.roles import FACTORS, TRAINED, keys_of, passes_of
+from dse.training.roles import FACTORS, TRAINED, SiteFormats, keys_of, passes_of
 from hwmodels.errors import HardwareError, nearest
 from hwmodels.formats.accumulator import accumulator
 from hwmodels.formats.quantizer import Quantizer
@@ -17,6 +17,14 @@ FULL_RANGE = 8
 UNTRAINABLE = ("gptq", "discquant", "blockwise", "requant", "requant_floor")
 BACKWARD = ("weight@dgrad", "activation@wgrad")
 GROUPED = ("group", "channel", "token", "tensor")
+MULTIPLIED = {
+    "fprop": ("weight", "activation"),
+    "dgrad": ("weight", "activation_gradient"),
+    "wgrad": ("activation", "activation_gradient"),
+}
+"""Both factors of each pass."""
+WIDE_BITS = 16
+"""Formats from which on a factor is as its product reads it, rotated or not."""
 SMOOTHED = ("activation", "activation@fprop", "activation@wgrad")
 SLOPED = ("weight@fprop", "activation@fprop", "weight", "activation")
 OPTIONS = {
@@ -41,6 +49,33 @@ def problems(method: Method) -> Iterator[str]:
     yield from _of_update(method)
     yield from _of_loss_scale(method)
     yield from _of_schedule(method.schedule)
+    yield from _of_products(method)
+
+
+def _of_products(method: Method) -> Iterator[str]:
+    """Factors of a product that are rotated differently, which no rotation of both undoes."""
+    stages = method.schedule.stages if method.schedule else ()
+    layered = [("roles", [method.roles])]
+    layered += [
+        (f"schedule.stages.{index}", [method.roles, one]) for index, one in enumerate(stages)
+    ]
+    layered += [
+        (f"rules.{index}.roles", [method.roles, one.roles])
+        for index, one in enumerate(method.rules)
+    ]
+    for where, layers in layered:
+        formats = SiteFormats(layers)
+        for pass_, roles in MULTIPLIED.items():
+            try:
+                operands = [formats.operand(role, pass_) for role in roles]
+                narrow = [one for one in operands if one.quantizer.format.element.bits < WIDE_BITS]
+            except HardwareError:
+                return  # it has its own line
+            if len({(one.hadamard, one.signs) for one in narrow}) > 1:
+                yield (
+                    f"{where}: {' and '.join(f'{role}@{pass_}' for role in roles)} are multiplied "
+                    "with each other and rotated differently; give both one hadamard and signs"
+                )
 
 
 def _sections(method: Method) -> Iterator[tuple[str, Formats]]:

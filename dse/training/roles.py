@@ -121,7 +121,7 @@ def matches(match: Sites, site: Site, blocks: int) -> bool:
         return False
     if not match.blocks:
         return True
-    return site.block in [number % blocks if blocks else number for number in match.blocks]
+    return site.block in [number + blocks if number < 0 else number for number in match.blocks]
 
 
 def _role(key: str) -> str:

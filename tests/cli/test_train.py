@@ -120,3 +120,36 @@ def test_a_step_has_no_other_formats(capsys: pytest.CaptureFixture[str]) -> None
     line = ["predict", "zoo:byte-gpt", "--training", "mxfp8", "--device", "b200-sxm"]
     assert run([*line, "--format", "w8a8_fp8"]) == 2
     assert "names formats by method" in capsys.readouterr().err
+
+
+def test_methods_that_do_not_fit_are_told_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = []
+    for name, text in (
+        ("cache", "roles: {k_cache: e4m3_tensor}"),
+        ("images", "rules: [{match: {kind: convolution}, roles: {weight: nvfp4}}]"),
+    ):
+        paths.append(str(tmp_path / f"{name}.yaml"))
+        Path(paths[-1]).write_text(f"source: mine\n{text}\n")
+    out = tmp_path / "run"
+    assert run(["train", *paths, *QUICK, "--out", str(out)]) == 2
+    told = capsys.readouterr().err
+    assert "cache on digits-mlp: roles.k_cache: the model has no scaled_dot_product" in told
+    assert "images on digits-mlp: rules.0.match: no site of the model fits" in told
+    assert "training steps" not in told
+    assert not out.exists()
+
+
+def test_a_method_file_is_checked_without_a_network(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("source: mine\nroles: {optimizer_v: udynamic8_g256, weight: nvfp4}\n")
+    assert run(["check", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["roles"] == "optimizer_v, weight"
+    assert found["bytes_per_parameter"] == pytest.approx(13 + 4 / 256, abs=1e-4)
+    path.write_text("source: mine\nroles: {wieght: nvfp4}\n")
+    assert run(["check", str(path)]) == 2
+    assert "roles.wieght: no such role; did you mean 'weight'?" in capsys.readouterr().err

@@ -42,6 +42,10 @@ def test_a_shipped_method_says_where_it_is_from(name: str) -> None:
         ({"roles": {"accumulator": "int16"}}, "expected a float"),
         ({"roles": {"accumulator": "fp61"}}, "accumulator 'fp61'"),
         ({"roles": {"weight": {"format": "bf16", "headroom": 1.5}}}, "no scales to raise"),
+        (
+            {"roles": {"activation": {"format": "nvfp4", "hadamard": 16}, "weight": "nvfp4"}},
+            "weight@fprop and activation@fprop are multiplied .* rotated differently",
+        ),
         ({"update": {"optimizer": "adam"}}, "did you mean 'hadam'"),
         ({"update": {"mode": "kahan"}}, "weights are kept in fp32"),
         ({"loss_scale": {"kind": "dynamic"}}, "no gradient is in a format of less range"),

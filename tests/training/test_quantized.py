@@ -65,6 +65,13 @@ def test_a_rule_that_is_for_nothing_names_the_sites() -> None:
         wrapped(torch.ones(1, 4))
 
 
+def test_a_number_beyond_the_blocks_fits_none() -> None:
+    found = method(rules=[{"match": {"blocks": [7]}, "roles": {"*": "bf16"}}])
+    wrapped = apply(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4)), found)
+    with pytest.raises(MethodError, match="no site of the model fits; sites: 0, 2"):
+        wrapped(torch.ones(1, 4))
+
+
 def test_a_role_that_the_model_lacks_is_refused() -> None:
     wrapped = apply(nn.Linear(4, 4), method(roles={"k_cache": "e4m3_tensor"}))
     with pytest.raises(MethodError, match=r"roles\.k_cache: the model has no scaled_dot"):

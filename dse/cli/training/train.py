@@ -89,6 +89,7 @@ def train(
     seeds diverged, and how stable they were. A seed that diverges ends alone.
     """
     from dse.training.experiment import Experiment, open_folder  # noqa: PLC0415
+    from dse.training.fit import check_fit  # noqa: PLC0415
     from dse.training.load import REFERENCE, load_method, method_name  # noqa: PLC0415
     from dse.training.workloads.catalogue import workload as opened  # noqa: PLC0415
 
@@ -114,6 +115,7 @@ def train(
     folder = out or Path("runs") / f"train-{workload}-{time.strftime('%Y%m%d-%H%M%S')}"
     if folder.exists() and not resume:
         raise typer.BadParameter(f"{folder} exists; add --resume to go on, or take another --out")
+    check_fit(methods, chosen)
     experiments = {
         factor: Experiment(
             folder=folder if factor == 1 else folder / f"rate-{factor:g}",

@@ -16,12 +16,6 @@ from hwmodels.errors import HardwareError
 
 Choices = Mapping[str, str]
 """Option of every variable."""
-FACTORS = {
-    "fprop": ("weight", "activation"),
-    "dgrad": ("weight", "activation_gradient"),
-    "wgrad": ("activation", "activation_gradient"),
-}
-WIDE_BITS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,16 +139,3 @@ class MethodProblem:
             yield from problems(point.method)
         except (DseError, HardwareError) as error:
             yield str(error)
-        operands = described(point.method).operands
-        for pass_, roles in FACTORS.items():
-            found = [operands[f"{role}@{pass_}"] for role in roles]
-            narrow = [
-                one
-                for one in found
-                if one is not None and one.quantizer.format.element.bits < WIDE_BITS
-            ]
-            if len({(one.hadamard, one.signs) for one in narrow}) > 1:
-                yield (
-                    f"{' and '.join(f'{role}@{pass_}' for role in roles)} are multiplied with "
-                    "each other and rotated differently"
-                )

@@ -1,0 +1,34 @@
+"""Methods held against the network of a workload, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from dse.errors import MethodError
+from dse.training.method import Method
+from dse.training.quantized import apply
+from dse.training.workloads.workload import Workload
+
+
+def check_fit(methods: Mapping[str, Method], workload: Workload) -> None:
+    """Runs one held-out sample through the network under each method.
+
+    Args:
+        methods: By name.
+        workload: The network, of seed 0, and what it holds out.
+
+    Raises:
+        MethodError: rules, roles or passes that no site of the network has; a line a method.
+    """
+    model, sample = workload.model(0), workload.held_out()[0].inputs[:1]
+    lines = []
+    for name, method in methods.items():
+        try:
+            with torch.no_grad():
+                apply(model, method).eval()(sample)
+        except MethodError as error:
+            lines.append(f"{name} on {workload.name}: {error}")
+    if lines:
+        raise MethodError("\n".join(lines))
