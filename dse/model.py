@@ -31,6 +31,8 @@ class Model:
     weights_note: str = ""
     """A remark on the weights that a reader must know, e.g. that they were quantized before."""
 
+    apart: bool = False
+    """Whether products that read one input are regions of their own."""
     served: Callable[[], Graph] | None = None
     """Makes the graph with keys and values of earlier positions as inputs, where there is one."""
 
@@ -55,7 +57,7 @@ class Model:
     @cached_property
     def analysis(self) -> Analysis:
         """The findings in the graph, shared by everything that is done with the model."""
-        return Analysis(self.graph)
+        return Analysis(self.graph, self.apart)
 
 
 def open_model(

@@ -3,8 +3,11 @@
 At full precision the KL divergence is zero and so is its gradient: what is left of a small
 perturbation `d` of the operands is `d' F d / 2`, where `F`, the Fisher information, is the
 covariance of gradients of the log-likelihood of labels drawn from the model's own distribution.
-Rounding errors are nearly independent of each other, so that only its diagonal is needed: squared
-gradients, times squared errors, summed over the operands that a choice changes.
+Rounding errors of activations are nearly independent of each other, so that only its diagonal is
+needed: squared gradients, times squared errors, summed over the operands that a choice changes.
+Those of a weight are made to cancel in what an output sums up (searched ranges, GPTQ, corrected
+means): there `F` has a block for every output, and gradients times errors are summed over what
+the output reads before they are squared.
 
 Good to rank choices before anything is measured; it knows nothing of large errors, where direct
 scores (`dse.sensitivity.table`) are right.
@@ -31,6 +34,7 @@ from dse.graph.ir.site import SUM_ROLE
 from dse.numerics.precision import exact_float32
 from dse.sensitivity.table import Score, Sensitivity
 from dse.space.problem import Problem
+from hwmodels.work.role import ROLES
 
 BACKWARD_FORWARDS = 2
 """A backward pass contracts twice what the forward did: towards operands and towards weights."""
@@ -76,6 +80,7 @@ class _Operand:
 
     sites: tuple[str, ...]
     emulator: Emulator
+    is_weight: bool
 
 
 def gradient_scores(
@@ -149,7 +154,12 @@ def _operands(
     for key, emulator in bound.items():
         groups.setdefault((evaluator.sites[key].value, emulator), []).append(key)
     return tuple(
-        _Operand(sites=tuple(keys), emulator=emulator) for (_, emulator), keys in groups.items()
+        _Operand(
+            sites=tuple(keys),
+            emulator=emulator,
+            is_weight=ROLES[evaluator.sites[keys[0]].role].is_constant,
+        )
+        for (_, emulator), keys in groups.items()
     )
 
 
@@ -204,7 +214,7 @@ def _drawn(scores: Tensor, output: Output, generator: torch.Generator) -> tuple[
 
 
 def _energy(operands: tuple[_Operand, ...], probes: Mapping[str, Probe]) -> float:
-    """Sum of squared gradient times squared error over all elements of all operands."""
+    """Sum of squared gradient times error: of a weight's outputs, else of every element."""
     total = 0.0
     for operand in operands:
         # Nothing passes in the branch of an If that is not taken.
@@ -214,8 +224,10 @@ def _energy(operands: tuple[_Operand, ...], probes: Mapping[str, Probe]) -> floa
         gradients = zip(*(probe.gradients for probe in read), strict=True)
         for value, parts in zip(read[0].values, gradients, strict=True):
             gradient = torch.stack(parts).sum(dim=0)
-            error = operand.emulator(value) - value
-            total += float((gradient * error).square().sum(dtype=torch.float64))
+            moved = gradient * (operand.emulator(value) - value)
+            if operand.is_weight and operand.emulator.axes:
+                moved = moved.sum(operand.emulator.axes)
+            total += float(moved.square().sum(dtype=torch.float64))
     return total
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dse.data import graph_shapes, source_sizes
@@ -18,9 +18,9 @@ from dse.imports.facts import facts_of
 from dse.model import PAST, Model
 from dse.space.annotated import annotated_candidates
 from dse.space.build import is_searched
-from dse.space.native import Platforms, are_shared, native_uses
+from dse.space.native import Platforms, are_blocks, are_shared, native_uses
 from dse.space.platform import platform_of
-from dse.space.schema import Mode, Rule, Target, Tie
+from dse.space.schema import APART, Mode, Rule, Target, Tie
 from hwmodels.devices.device import Device
 from hwmodels.work.work import RegionWork
 
@@ -58,6 +58,7 @@ def space_text(model: Model, location: str, draft: Draft) -> str:
         location: what the file says under `model`.
         draft: what is known already.
     """
+    model = _as_executed(model, draft)
     found = [region for region in model.analysis.regions if is_searched(region)]
     if not found:
         left = (*model.analysis.quantized, *model.analysis.dequantized)
@@ -76,6 +77,7 @@ def space_text(model: Model, location: str, draft: Draft) -> str:
             "",
             *_target_lines(draft),
             "",
+            *_matrix_lines(model),
             *(_annotated_lines(model, location) or _native_lines(model, found, draft)),
             "",
             *_objective_lines(draft),
@@ -84,6 +86,37 @@ def space_text(model: Model, location: str, draft: Draft) -> str:
             "",
         ]
     )
+
+
+def _as_executed(model: Model, draft: Draft) -> Model:
+    """The model with matrices of one input apart, where every target stores each in its own type.
+
+    Activations that several products share are not quantized there, so that a choice of one binds
+    no other.
+    """
+    annotations = annotations_of(model.analysis)
+    named = annotations is not None and annotations.candidates
+    if named or any(runtime.fuses_shared_input for _, runtime in _platforms(draft)):
+        return model
+    apart = replace(model, apart=True)
+    one_by_one = [region for region in apart.analysis.regions if is_searched(region)]
+    if len(apart.analysis.regions) == len(model.analysis.regions):
+        return model
+    works, platforms = _works(apart, draft), _platforms(draft)
+    gemms = [region for region in one_by_one if region.kind == "gemm"]
+    offered = native_uses(gemms, works, platforms)
+    return apart if are_blocks(offered) else model
+
+
+def _matrix_lines(model: Model) -> list[str]:
+    if not model.apart:
+        return []
+    return [
+        "# Matrices that read one input (query, key and value; gate and up) are decided one by",
+        "# one: the targets store each in a type of its own.",
+        f"matrices: {APART}",
+        "",
+    ]
 
 
 def _data_lines(draft: Draft) -> list[str]:

@@ -78,6 +78,12 @@ def native_uses(
     return (BASELINE,) if kept else (BASELINE, *(group[0] for group in (*eight, *NARROW[:1])))
 
 
+def are_blocks(uses: Iterable[Use]) -> bool:
+    """Whether a region's candidates are block formats, which leave activations alone."""
+    blocks = {use for group in BLOCKS for use in group}
+    return any(use in blocks for use in uses)
+
+
 def are_shared(works: Iterable[RegionWork], platforms: Platforms, uses: Sequence[Use]) -> bool:
     """Whether all targets run some of the candidates natively."""
     held = [*works]

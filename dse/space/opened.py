@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from dse.data import source_ranks
 from dse.graph.ir.graph import Graph
 from dse.graph.onnx.rank import SUFFIX, ranks_in
 from dse.model import Model, open_model
-from dse.space.schema import Scenario, Space
+from dse.space.schema import APART, Scenario, Space
 
 
 def searched_model(space: Space, folder: Path, ranks: Mapping[str, int] | None = None) -> Model:
@@ -25,9 +26,10 @@ def searched_model(space: Space, folder: Path, ranks: Mapping[str, int] | None =
         DataError: an archive that cannot be read.
     """
     found = source_ranks(space.data.source, folder)
-    return open_model(
+    model = open_model(
         space.model, folder=folder, ranks={**found, **(ranks or {}), **_said(space.scenario)}
     )
+    return replace(model, apart=space.matrices == APART)
 
 
 def cost_model_of(space: Space, folder: Path) -> Model | None:
@@ -38,7 +40,8 @@ def cost_model_of(space: Space, folder: Path) -> Model | None:
     """
     if not space.cost_model:
         return None
-    return open_model(space.cost_model, folder=folder, ranks=_said(space.scenario))
+    model = open_model(space.cost_model, folder=folder, ranks=_said(space.scenario))
+    return replace(model, apart=space.matrices == APART)
 
 
 def with_ranks(space: Space, graph: Graph) -> Space:

@@ -42,6 +42,10 @@ Setting = str | bool | int | float | list[str | int | float]
 """A value of a device's figure or word, as people write it."""
 
 
+APART = "apart"
+"""The word for matrices that are regions of their own."""
+
+
 class Section(BaseModel):
     """A part of the space file: immutable, unknown keys are errors."""
 
@@ -406,6 +410,9 @@ class Space(Section):
     """The calls that costs are of, with their sizes."""
     targets: Targets = Field(min_length=1)
     """Devices that costs are predicted on."""
+    matrices: Literal["fused", "apart"] = "fused"
+    """Whether matrices that read one input (query, key and value; gate and up) are one region, as
+    runtimes execute them that fuse siblings, or each its own, where no target's runtime does."""
     candidates: tuple[Rule, ...] = Field(min_length=1)
     """Choices of each region."""
     ties: tuple[Tie, ...] = ()

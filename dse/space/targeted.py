@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from dse.errors import SpaceError
 from dse.graph.patterns.analysis import Analysis
 from dse.space.build import build_problem
 from dse.space.platform import platform_of
 from dse.space.problem import Problem
-from dse.space.schema import Space
+from dse.space.schema import APART, Space
 from hwmodels.devices.device import Device
+
+FUSED = "query, key and value; gate and up"
+"""Products that read one input, for a message."""
 
 
 def targeted_problem(
@@ -40,6 +44,12 @@ def targeted_problem(
         HardwareError: unknown or wrong devices and runtimes.
     """
     runtimes = [platform_of(target, folder, devices)[1] for target in space.targets]
+    fusing = [one.name for one in runtimes if one.fuses_shared_input]
+    if space.matrices == APART and fusing:
+        raise SpaceError(
+            f"{origin}: matrices: {fusing[0]} executes products of one input ({FUSED}) as one, in "
+            f"one format; expected 'fused', got {APART!r}"
+        )
     stored = analysis.stored if any(one.stores_tensors for one in runtimes) else {}
     problem = build_problem(space, analysis.regions, origin=origin, stored=stored)
     shared = all(one.shares_tables for one in runtimes)

@@ -169,6 +169,8 @@ REGION_ROLES: Mapping[str, RegionRole] = MappingProxyType(
             RegionRole(
                 name="gate_up", split="columns", is_feed_forward=True, routed="experts_gate_up"
             ),
+            RegionRole(name="gate", split="columns", is_feed_forward=True),
+            RegionRole(name="up", split="columns", is_feed_forward=True),
             RegionRole(name="down", split="rows", is_feed_forward=True, routed="experts_down"),
             RegionRole(name="fc1", split="columns", is_feed_forward=True, routed="experts_up"),
             RegionRole(name="fc2", split="rows", is_feed_forward=True, routed="experts_down"),

@@ -1,12 +1,17 @@
 """Gradient scores against direct ones: the same losses, from one backward pass."""
 
+from pathlib import Path
+
 import numpy as np
+import onnx
+import onnx.parser
 import pytest
 import torch
 from scipy.stats import spearmanr
 
 from dse.evaluate.evaluator import Evaluator
 from dse.evaluate.setup import build_evaluator
+from dse.explore.measure.session import prepare
 from dse.graph.ir.graph import Graph
 from dse.graph.patterns.analysis import Analysis
 from dse.model import open_model
@@ -28,6 +33,14 @@ candidates:
 ties:
   - {match: {name: "blocks.[012]/*"}, name: early}
   - {match: {name: "blocks.[345]/*"}, name: late}
+"""
+
+CANCELLING = """
+model: m.onnx
+data: {source: data.npz, calibration: 4, search: 4, report: 4, batch: 1}
+scenario: {phases: {call: {dims: {batch: 1}}}}
+targets: [{device: h100-sxm}]
+candidates: [{match: {}, use: [fp32, {name: int4, weight: "int4_channel:absmax:uncorrected"}]}]
 """
 
 
@@ -94,3 +107,30 @@ def test_finer_formats_score_lower(prepared: tuple[Evaluator, Problem]) -> None:
     evaluator, problem = prepared
     for losses in gradient_scores(evaluator, problem).losses(problem):
         assert 0 < losses[0] < losses[1:].min()
+
+
+def test_errors_of_a_weight_that_cancel_in_its_outputs_score_nothing(tmp_path: Path) -> None:
+    """0.25 too much beside 0.25 too little, where both meet the same input."""
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    g (float[batch, 4] x) => (float[batch, 2] y) { y = MatMul(x, w) }
+    """
+    model = onnx.parser.parse_model(text)
+    weight = np.array([[7, 7], [1.25, 1.25], [2.75, 3.25], [0, 0]], np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    onnx.save(model, tmp_path / "m.onnx")
+    inputs = np.repeat(np.linspace(0.5, 1.5, 12, dtype=np.float32)[:, None], 4, axis=1)
+    np.savez(tmp_path / "data.npz", x=inputs, labels=np.zeros(12, np.int64))
+    space = parse_space(CANCELLING, origin="test")
+    session = prepare(space, origin="test", folder=tmp_path)
+    problem = session.design.problem
+    (found,) = gradient_scores(session.evaluator, problem, split="search").losses(problem)
+    measured = session.evaluator.measure(problem.changed(0, 1)).loss
+    # The second output reads errors of one sign; the first none that are left.
+    assert found[1] == pytest.approx(measured, rel=0.5)
+    weight[2, 1] = 2.75
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weight, "w"))
+    onnx.save(model, tmp_path / "m.onnx")
+    session = prepare(space, origin="test", folder=tmp_path)
+    (found,) = gradient_scores(session.evaluator, problem, split="search").losses(problem)
+    assert found[1] == pytest.approx(0, abs=1e-12)

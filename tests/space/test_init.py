@@ -7,7 +7,9 @@ import onnx
 import onnx.parser
 import pytest
 
+from dse.errors import SpaceError
 from dse.model import open_model
+from dse.space.check import summarised
 from dse.space.init import Draft, space_text
 from dse.space.load import parse_space
 from dse.space.schema import Rule, Target
@@ -70,6 +72,49 @@ def test_rows_that_are_no_super_blocks_have_blocks_of_32(tmp_path: Path) -> None
     assert _names(hidden) == ["bf16", "w_q8_0", "w_q5_1", "w_q5_0", "w_iq4_nl"]
 
 
+GATED = """
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[batch, 256] x) => (float[batch, 256] y)
+{
+  a = MatMul(x, g)  s = Sigmoid(a)  act = Mul(a, s)
+  b = MatMul(x, u)  both = Mul(act, b)  z = MatMul(both, d)  y = Add(x, z)
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("runtimes", "roles"),
+    [
+        (["llama-cpp"], ["gate", "up", "down"]),
+        # vLLM multiplies gate and up as one product.
+        (["vllm"], ["gate_up", "down"]),
+        (["llama-cpp", "vllm"], ["gate_up", "down"]),
+        # Its choices quantize the one activation that both read.
+        (["onnxruntime"], ["gate_up", "down"]),
+    ],
+)
+def test_matrices_are_decided_one_by_one_where_no_target_executes_them_as_one(
+    tmp_path: Path, runtimes: list[str], roles: list[str]
+) -> None:
+    _written(GATED, tmp_path, g=(256, 512), u=(256, 512), d=(512, 256))
+    found = [Target(device="h100-sxm", runtime=runtime, name=runtime) for runtime in runtimes]
+    opened = open_model("m.onnx", folder=tmp_path)
+    text = space_text(opened, "m.onnx", Draft(data="d.npz", targets=tuple(found)))
+    space = parse_space(text, origin="draft")
+    assert [rule.match.role for rule in space.candidates] == roles
+    design = summarised(space, origin="draft", folder=tmp_path)
+    assert sorted(one.role for one in design.problem.variables) == sorted(roles)
+
+
+def test_a_runtime_that_fuses_refuses_matrices_apart(tmp_path: Path) -> None:
+    _written(GATED, tmp_path, g=(256, 512), u=(256, 512), d=(512, 256))
+    opened = open_model("m.onnx", folder=tmp_path)
+    text = space_text(opened, "m.onnx", Draft(data="d.npz"))
+    space = parse_space(f"matrices: apart\n{text}", origin="draft")
+    with pytest.raises(SpaceError, match=r"matrices: vllm executes .* expected 'fused'"):
+        summarised(space, origin="draft", folder=tmp_path)
+
+
 APART = "none is native on every target: {} have their own"
 
 
@@ -105,15 +150,21 @@ def _names(rule: Rule) -> list[str]:
 
 def _drafted(tmp_path: Path, *targets: Target, width: int = 256) -> tuple[str, tuple[Rule, ...]]:
     """A draft of two products, and its candidates."""
-    model = onnx.parser.parse_model(f"""
+    text = f"""
     <ir_version: 8, opset_import: ["" : 17]>
     g (float[batch, {width}] x) => (float[batch, 512] y)
     {{ h = MatMul(x, w)  r = Relu(h)  y = MatMul(r, v) }}
-    """)
-    for name, shape in {"w": (width, 256), "v": (256, 512)}.items():
-        data = np.zeros(shape, np.float32)
-        model.graph.initializer.append(onnx.numpy_helper.from_array(data, name))
-    onnx.save(model, tmp_path / "m.onnx")
+    """
+    _written(text, tmp_path, w=(width, 256), v=(256, 512))
     draft = Draft(data="d.npz", targets=targets)
     text = space_text(open_model("m.onnx", folder=tmp_path), "m.onnx", draft)
     return text, parse_space(text, origin="draft").candidates
+
+
+def _written(text: str, folder: Path, **weights: tuple[int, int]) -> None:
+    """`m.onnx` with weights of these shapes."""
+    model = onnx.parser.parse_model(text)
+    for name, shape in weights.items():
+        data = np.zeros(shape, np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(data, name))
+    onnx.save(model, folder / "m.onnx")

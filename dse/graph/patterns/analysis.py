@@ -40,6 +40,9 @@ class Analysis:
     """
 
     graph: Graph
+    apart: bool = False
+    """Whether products that read one input are regions of their own, as runtimes without fused
+    siblings execute them."""
 
     @cached_property
     def flat(self) -> Flat:
@@ -76,7 +79,7 @@ class Analysis:
     @cached_property
     def partition(self) -> Partition:
         """Drafts of the regions, in an order of execution."""
-        return partition(self.flow, self.attentions, self.norms, self.experts)
+        return partition(self.flow, self.attentions, self.norms, self.experts, apart=self.apart)
 
     @cached_property
     def regions(self) -> tuple[Region, ...]:

@@ -65,9 +65,14 @@ def partition(
     attentions: Sequence[Attention],
     norms: Sequence[Norm],
     experts: Mapping[str, Expert],
+    *,
+    apart: bool = False,
 ) -> Partition:
-    """Every signal node in exactly one draft; drafts do not wait for each other in a circle."""
-    drafts = _cores(flow, attentions, norms, experts)
+    """Every signal node in exactly one draft; drafts do not wait for each other in a circle.
+
+    `apart`: products of one input are drafts of their own.
+    """
+    drafts = _cores(flow, attentions, norms, experts, apart=apart)
     owner = {name: draft for draft in drafts for name in draft.core}
     for node in flow.nodes:
         if node.name not in owner:
@@ -89,6 +94,8 @@ def _cores(
     found: Sequence[Attention],
     norms: Sequence[Norm],
     experts: Mapping[str, Expert],
+    *,
+    apart: bool,
 ) -> list[Draft]:
     """The drafts around which everything else is arranged."""
     taken: set[str] = set()
@@ -96,7 +103,7 @@ def _cores(
         _of_attention(flow, found),
         (Draft(kind=norm.kind, role="norm", core=norm.nodes) for norm in norms),
         _rotations(flow, found, taken),
-        _projected(flow, found, norms, experts),
+        _projected(flow, found, norms, experts, apart=apart),
         (draft for node in flow.nodes if (draft := _single(flow, node)) is not None),
     )
     drafts: list[Draft] = []
@@ -125,9 +132,11 @@ def _projected(
     found: Sequence[Attention],
     norms: Sequence[Norm],
     experts: Mapping[str, Expert],
+    *,
+    apart: bool,
 ) -> Iterator[Draft]:
     inside = frozenset(name for norm in norms for name in norm.nodes)
-    for group in projections(flow, found, inside, experts):
+    for group in projections(flow, found, inside, experts, apart=apart):
         yield Draft(kind=group.kind, role=group.role, core=group.nodes, attention=group.attention)
 
 

@@ -32,6 +32,17 @@ class Projection:
     attention: int | None = None
     """Index of the attention whose operands it computes or whose result it reads."""
     kind: Literal["gemm", "grouped_gemm"] = "gemm"
+    parts: tuple[str, ...] = ()
+    """The role of each node where it stands alone; nothing where that is the group's."""
+
+    def alone(self) -> Iterator[Projection]:
+        """Every node as a group of its own, where a runtime executes them one by one."""
+        if len(self.nodes) == 1 or self.kind != "gemm":
+            yield self
+            return
+        parts = self.parts or (self.role,) * len(self.nodes)
+        for node, role in zip(self.nodes, parts, strict=True):
+            yield Projection(nodes=(node,), role=role, attention=self.attention)
 
 
 def projections(
@@ -39,8 +50,18 @@ def projections(
     attentions: Sequence[Attention],
     norm_nodes: frozenset[str],
     experts: Mapping[str, Expert],
+    *,
+    apart: bool = False,
 ) -> tuple[Projection, ...]:
-    """Every contraction with a weight that is not a convolution, grouped, in order."""
+    """Every contraction with a weight that is not a convolution, grouped, in order.
+
+    Args:
+        flow: the graph.
+        attentions: in it.
+        norm_nodes: nodes of norms.
+        experts: products of mixtures of experts by node name.
+        apart: whether products of one input are groups of their own.
+    """
     gemms = [
         node for node in flow.nodes if node.op_type not in CONVOLUTIONS and flow.has_weight(node)
     ]
@@ -58,6 +79,8 @@ def projections(
         Projection(nodes=(node.name,), role="linear") for node in gemms if node.name not in roles
     ]
     groups = [*_with_experts(flow, groups, experts), *search.low_rank(roles)]
+    if apart:
+        groups = [part for group in groups for part in group.alone()]
     return tuple(sorted(groups, key=lambda group: flow.position[group.nodes[0]]))
 
 
@@ -117,8 +140,9 @@ class _Search:
             for name in sorted(letters, key=self.flow.position.__getitem__):
                 by_input.setdefault(self._input(free.pop(name)), []).append(name)
             for names in by_input.values():
-                role = "".join(sorted(set("".join(letters[name] for name in names)), key=_order))
-                yield Projection(nodes=tuple(names), role=role, attention=index)
+                parts = tuple("".join(sorted(set(letters[name]), key=_order)) for name in names)
+                role = "".join(sorted(set("".join(parts)), key=_order))
+                yield Projection(nodes=tuple(names), role=role, attention=index, parts=parts)
 
     def gated(self, gemms: Sequence[Node], roles: Roles) -> Iterator[Projection]:
         """Gate and up: two products of one input, or two parts of one, that are multiplied."""
@@ -135,7 +159,16 @@ class _Search:
             if len(inputs) == 1 and all(name in free for name in names):
                 for name in names:
                     del free[name]
-                yield Projection(nodes=tuple(names), role="gate_up")
+                active = [name for value in values for name in self._activated(value)]
+                told = len(names) == 2 and len(active) == 1
+                parts = tuple("gate" if name in active else "up" for name in names)
+                yield Projection(nodes=tuple(names), role="gate_up", parts=parts if told else ())
+
+    def _activated(self, value: str) -> Iterator[str]:
+        """Products that reach a value through an activation."""
+        reached = [*self._reached([value])]
+        if any(self.flow.graph.by_name[name].op_type in ACTIVATIONS for name in reached):
+            yield from dict.fromkeys(name for name, _ in self._trace(value))
 
     def outputs(self, gemms: Sequence[Node], roles: Roles) -> Iterator[Projection]:
         """The projection behind an attention, and the one behind gate and up."""

@@ -74,3 +74,19 @@ def test_a_search_of_a_folder_ends_with_a_file(dse: Dse, tmp_path: Path) -> None
     assert f"llama-server -m {out}" in done.out
     types = {tensor.tensor_type.name for tensor in gguf.GGUFReader(out).tensors}
     assert types & {"Q4_K", "Q8_0"}
+
+
+def test_matrices_of_one_input_have_types_of_their_own(dse: Dse, tmp_path: Path) -> None:
+    space = asked(tmp_path, "{role: '[kg]*'}", Q4)
+    run, out = tmp_path / "run", tmp_path / "out.gguf"
+    space.write_text(f"matrices: apart\n{space.read_text()}")
+    searched = dse("search", space, "--out", run, "--quiet")
+    assert searched.code == 0, searched.err
+    trials = pd.read_csv(run / "trials.csv").set_index("name")
+    done = dse(
+        "export", run, "--trial", trials.loc["q4", "trial"], "--to", "gguf", "-o", out, "--verify"
+    )
+    assert done.code == 0, done.err
+    types = {one.name: one.tensor_type.name for one in gguf.GGUFReader(out).tensors}
+    narrow = {name.split(".")[2] for name, type in types.items() if type == "Q4_K"}
+    assert narrow == {"attn_k", "ffn_gate"}

@@ -21,9 +21,9 @@ def test_an_opening_searches_each_graph_once(
     searched = []
     search = getattr(analysis, finding)
 
-    def counted(*arguments: object) -> object:
+    def counted(*arguments: object, **named: object) -> object:
         searched.append(finding)
-        return search(*arguments)
+        return search(*arguments, **named)
 
     monkeypatch.setattr(analysis, finding, counted)
     path = ROOT / "spaces" / "fp4.yaml"

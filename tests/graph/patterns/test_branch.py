@@ -43,6 +43,20 @@ GATED = """
     y = Add(x, down)"""
 
 
+def test_gate_and_up_are_told_apart_where_each_is_its_own_region(graph):
+    found = Analysis(graph(text(GATED)), apart=True).regions
+    products = {region.role: region.nodes for region in found if region.kind == "gemm"}
+    assert set(products) == {"gate", "up", "down", "lora_a", "lora_b"}
+    written = {
+        role: next(one for one in found if one.role == role).sites[0].value
+        for role in ("gate", "up")
+    }
+    assert written == {"gate": "x", "up": "x"}
+    weights = {one.role: [s.value for s in one.sites if s.role == "weight"] for one in found}
+    assert weights["gate"] == ["g"]
+    assert weights["up"] == ["u"]
+
+
 def test_gate_and_up_stay_one_region_beside_their_branches(graph):
     found = Analysis(graph(text(GATED))).regions
     names = {region.role: set(region.nodes) for region in found if region.kind == "gemm"}
