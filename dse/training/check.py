@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from dse.training.method import Formats, Method, Operand, Schedule, operand_of
+from dse.training.method import (
+    Formats,
+    Method,
+    Operand,
+    Oscillation,
+    Schedule,
+    operand_of,
+)
 from dse.training.roles import FACTORS, TRAINED, SiteFormats, keys_of, passes_of
 from hwmodels.errors import HardwareError, nearest
 from hwmodels.formats.accumulator import accumulator
@@ -50,6 +57,34 @@ def problems(method: Method) -> Iterator[str]:
     yield from _of_loss_scale(method)
     yield from _of_schedule(method.schedule)
     yield from _of_products(method)
+    if method.oscillation is not None:
+        yield from _of_oscillation(method, method.oscillation)
+
+
+def _of_oscillation(method: Method, watch: Oscillation) -> Iterator[str]:
+    if watch.window >= watch.every:
+        yield (
+            f"oscillation.window: {watch.window} steps do not fit between two watches; expected "
+            f"fewer than every: {watch.every}"
+        )
+    weights = []
+    for where, formats in _sections(method):
+        try:
+            named = SiteFormats([formats]).named("weight", "fprop")
+            quantizer = named and named.quantizer
+        except HardwareError:
+            return  # it has its own line
+        if named is None or quantizer is None:
+            continue
+        weights.append(quantizer.format.element.bits < WIDE_BITS)
+        if quantizer.is_random or quantizer.timing == "delayed" or named.hadamard:
+            yield (
+                f"{where}: oscillation looks at one value after another of weight@fprop, which is "
+                f"drawn, rotated or scaled by steps before in {quantizer.name}; leave one of them "
+                "out"
+            )
+    if not any(weights):
+        yield "oscillation: no weight is rounded in fprop; add roles: {weight: nvfp4}"
 
 
 def _of_products(method: Method) -> Iterator[str]:

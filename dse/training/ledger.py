@@ -15,6 +15,8 @@ EXPANSION_BYTES = 8.0
 SHARED = ("tensor", "channel", "token", "head")
 """Granularities whose scales vanish beside their elements."""
 LOGIT_BYTES = 4.0
+WATCHED_BYTES = 16.0
+"""A weight that is watched for oscillation: it and its value of the step before, and both ways."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +187,8 @@ def _adapters(tuning: Tuning, count: int) -> int:
 
 def _kept_bytes(method: Method, formats: SiteFormats) -> float:
     copies = 2 if method.update.mode == "kahan" else 1
-    return copies * element_bytes(formats.operand("master_weight", "update"))
+    watched = WATCHED_BYTES if method.oscillation else 0.0
+    return copies * element_bytes(formats.operand("master_weight", "update")) + watched
 
 
 def _moment_bytes(method: Method, formats: SiteFormats, count: int) -> float:

@@ -154,6 +154,22 @@ class LossScale(Entry):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Oscillation(Entry):
+    """The watch on weights that jump between two values of their grid and hardly move.
+
+    Those are set back onto the value that they are at (OsciReset of TetraJet-v2, arXiv
+    2510.27527).
+    """
+
+    every: Annotated[int, Field(ge=2)] = 200
+    """Steps from the beginning of one watch to that of the next."""
+    window: Annotated[int, Field(ge=1)] = 50
+    """Steps of a watch, after which weights are set back."""
+    ratio: Annotated[float, Field(ge=1)] = 16.0
+    """Way of the rounded value over that of the weight from which on it oscillates."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule(Entry):
     """Formats that change while a run goes on: stages, and what chooses one at each step.
 
@@ -211,6 +227,8 @@ class Method(Entry):
     """The factor of the loss."""
     schedule: Schedule | None = None
     """Formats that change while a run goes on."""
+    oscillation: Oscillation | None = None
+    """The watch on weights that oscillate; none by default."""
     tuning: Tuning | None = None
     """Adapters on a pruned network (APT): memory alone is known of them, no run is."""
     note: str = ""

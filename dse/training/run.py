@@ -22,6 +22,7 @@ from dse.training.stability import sharpness
 from dse.training.stages import Stages
 from dse.training.update.loss_scale import Factor
 from dse.training.update.optimizer import Optimizer
+from dse.training.update.oscillation import Oscillations
 from dse.training.workloads.workload import Batch, Workload, outputs_loss
 
 WARM_UP, LAST = 0.05, 0.1
@@ -130,6 +131,7 @@ class Run:
         self._stages = Stages(method, steps=steps, seed=seed, curved=self._curved())
         self._restage(partial(self._stages.at, 0))
         self.first = self._held_out()
+        self._oscillations = self._watched()
 
     @property
     def done(self) -> bool:
@@ -169,6 +171,8 @@ class Run:
                 if one.grad is not None and kept != factor:
                     one.grad.div_(factor)
             did = self._optimizer.step(rate, factor=kept)
+            if self._oscillations is not None:
+                self._oscillations.observe()
             self.curve.gradient_norm.append(did.gradient_norm)
             self.curve.update_rms.append(did.update_rms)
             self.curve.spike.append(did.spike)
@@ -205,6 +209,7 @@ class Run:
                 "model": self._model.model.state_dict(),
                 "calls": self._model.get_extra_state(),
                 "optimizer": self._optimizer.state_dict(),
+                "oscillations": self._oscillations and self._oscillations.state_dict(),
             },
         )
 
@@ -219,6 +224,20 @@ class Run:
         self._model.model.load_state_dict(kept["model"])
         self._model.set_extra_state(kept["calls"])
         self._optimizer.load_state_dict(kept["optimizer"])
+        if self._oscillations is not None:
+            self._oscillations.load_state_dict(kept["oscillations"])
+
+    def _watched(self) -> Oscillations | None:
+        """The watch on weights of sites, where the method asks for one."""
+        if self._method.oscillation is None:
+            return None
+        named = dict(self._model.model.named_parameters())
+        weights = {
+            f"{name}.weight": (named[f"{name}.weight"], at)
+            for name, at in self._model.sites.items()
+            if f"{name}.weight" in named
+        }
+        return Oscillations(self._method.oscillation, weights)
 
     def _restage(self, stage_of: Callable[[str], Formats]) -> None:
         if self._method.schedule is not None:

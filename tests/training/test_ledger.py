@@ -60,6 +60,13 @@ def test_a_compensation_takes_as_much_as_the_weight() -> None:
     assert kahan - nearest == 2
 
 
+def test_a_watch_takes_four_numbers_a_weight() -> None:
+    plain, watched = (
+        method(roles={"weight": "nvfp4"}, **more) for more in ({}, {"oscillation": {}})
+    )
+    assert state_bytes(watched) - state_bytes(plain) == 16
+
+
 def test_small_parameters_keep_wide_moments() -> None:
     found = load_method("adam8bit")
     sizes = decoder_sizes(layers=1, width=8, ffn=8, vocabulary=8, batch=1, sequence=2)

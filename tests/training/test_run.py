@@ -130,6 +130,21 @@ def test_a_run_in_pieces_is_the_run_in_one(name: str, tmp_path: Path) -> None:
     assert second.outcome() == whole
 
 
+def test_a_watch_on_oscillating_weights_goes_on_in_pieces(tmp_path: Path) -> None:
+    settings = {"every": 5, "window": 3, "ratio": 2}
+    found = method(roles={"weight": "int3_channel"}, oscillation=settings)
+    whole = finished(found, Stripes(), 1)
+    first, second = (Run(found, Stripes(), 1, steps=STEPS) for _ in range(2))
+    for _ in range(7):
+        first.advance()
+    first.save(tmp_path / "part.safetensors")
+    second.resume(tmp_path / "part.safetensors")
+    while not second.done:
+        second.advance()
+    assert second.outcome() == whole
+    assert whole != finished(method(roles={"weight": "int3_channel"}), Stripes(), 1)
+
+
 def test_a_plateau_in_pieces_changes_where_the_whole_run_does(tmp_path: Path) -> None:
     schedule = {"kind": "plateau", "window": 2, "threshold": 0.5, "decay": 1.0,
                 "stages": [{"weight": f"int{bits}"} for bits in (2, 3, 8)]}  # fmt: skip

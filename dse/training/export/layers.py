@@ -50,6 +50,8 @@ def beyond(method: Method) -> Iterator[str]:
     """Parts of a method that no other library's settings of products have, one line each."""
     if method.schedule is not None:
         yield "schedule: formats that change during a run"
+    if method.oscillation is not None:
+        yield "oscillation: weights that are set back during a run"
     if method.tuning is not None:
         yield "tuning: adapters on a pruned network"
     if method.update.mode != "master":
