@@ -69,13 +69,13 @@ def _of_oscillation(method: Method, watch: Oscillation) -> Iterator[str]:
         )
     weights = []
     for where, formats in _sections(method):
+        named = SiteFormats([formats]).named("weight", "fprop")
+        if named is None:
+            continue
         try:
-            named = SiteFormats([formats]).named("weight", "fprop")
-            quantizer = named and named.quantizer
+            quantizer = named.quantizer
         except HardwareError:
             return  # it has its own line
-        if named is None or quantizer is None:
-            continue
         weights.append(quantizer.format.element.bits < WIDE_BITS)
         if quantizer.is_random or quantizer.timing == "delayed" or named.hadamard:
             yield (

@@ -61,9 +61,8 @@ def test_a_compensation_takes_as_much_as_the_weight() -> None:
 
 
 def test_a_watch_takes_four_numbers_a_weight() -> None:
-    plain, watched = (
-        method(roles={"weight": "nvfp4"}, **more) for more in ({}, {"oscillation": {}})
-    )
+    plain = method(roles={"weight": "nvfp4"})
+    watched = method(roles={"weight": "nvfp4"}, oscillation={})
     assert state_bytes(watched) - state_bytes(plain) == 16
 
 
