@@ -121,6 +121,8 @@ EXAMPLES: Mapping[str, object] = {
     "Oscillation.every": 200,
     "Oscillation.window": 50,
     "Oscillation.ratio": 16,
+    "Rounds.clients": 8,
+    "Rounds.every": 10,
     "Tuning.density": 0.4,
     "Tuning.rank": 8,
     "Sites.kind": "attention",

@@ -105,7 +105,7 @@ def check_methods(screen: Screen, path: Path, *, as_json: bool) -> None:
 
 def check_method(screen: Screen, path: Path, *, as_json: bool) -> None:
     """Print what a method file says, in short."""
-    from dse.training.ledger import state_bytes  # noqa: PLC0415
+    from dse.training.ledger import sent_bytes, state_bytes  # noqa: PLC0415
     from dse.training.load import load_method  # noqa: PLC0415
 
     found = load_method(path)
@@ -117,6 +117,7 @@ def check_method(screen: Screen, path: Path, *, as_json: bool) -> None:
         "loss_scale": found.loss_scale.kind,
         "schedule": found.schedule.kind if found.schedule else None,
         "bytes_per_parameter": round(state_bytes(found), 4),
+        "bytes_sent_per_parameter_and_round": round(sent_bytes(found), 4) or None,
     }
     screen.answer(facts, as_json=as_json)
     if not as_json:

@@ -12,7 +12,7 @@ from dse.training.method import (
     Schedule,
     operand_of,
 )
-from dse.training.roles import FACTORS, TRAINED, SiteFormats, keys_of, passes_of
+from dse.training.roles import FACTORS, SENT, TRAINED, SiteFormats, keys_of, passes_of
 from hwmodels.errors import HardwareError, nearest
 from hwmodels.formats.accumulator import accumulator
 from hwmodels.formats.quantizer import Quantizer
@@ -40,8 +40,6 @@ OPTIONS = {
 }  # fmt: skip
 """The kind of schedule that reads an option."""
 UNSEEN = {
-    "communication_up": "a run here is one worker: nothing is sent",
-    "communication_down": "a run here is one worker: nothing is sent",
     "bias": "biases are added in float32",
     "stored": "training keeps saved_activation",
 }
@@ -59,6 +57,29 @@ def problems(method: Method) -> Iterator[str]:
     yield from _of_products(method)
     if method.oscillation is not None:
         yield from _of_oscillation(method, method.oscillation)
+    yield from _of_rounds(method)
+
+
+def _of_rounds(method: Method) -> Iterator[str]:
+    named = [(where, key) for where, formats in _sections(method) for key in formats]
+    if method.rounds is None:
+        yield from (
+            f"{where}.{key}: a run here is one worker, which sends nothing; add rounds: "
+            "{clients: 8}"
+            for where, key in named
+            if key.partition("@")[0] in SENT
+        )
+        return
+    for part in ("schedule", "oscillation"):
+        if getattr(method, part) is not None:
+            yield f"rounds: clients have no {part} here; leave one of both out"
+    yield from (
+        f"{where}.{key}: scales that are remembered would be those of the client before; leave "
+        "them dynamic"
+        for where, formats in _sections(method)
+        for key, given in formats.items()
+        if key.partition("@")[0] != "accumulator" and _is_delayed(given)
+    )
 
 
 def _of_oscillation(method: Method, watch: Oscillation) -> Iterator[str]:

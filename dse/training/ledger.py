@@ -102,6 +102,15 @@ def state_bytes(method: Method) -> float:
     return kept + gradient + _moment_bytes(method, formats, method.update.states_from)
 
 
+def sent_bytes(method: Method) -> float:
+    """Bytes a parameter that one client sends and is sent in a round; 0 without rounds."""
+    if method.rounds is None:
+        return 0.0
+    formats = SiteFormats([method.roles])
+    ways = (("communication_up", "wgrad"), ("communication_down", "fprop"))
+    return sum(element_bytes(formats.operand(role, pass_)) for role, pass_ in ways)
+
+
 def bit_products(method: Method) -> float:
     """Products of operand widths over 32 x 32, mean of the three passes of a linear layer.
 

@@ -201,6 +201,20 @@ class Schedule(Entry):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rounds(Entry):
+    """Federated averaging: clients that train apart from the same weights, and send them back.
+
+    Formats of what is sent are roles `communication_down` (to a client) and `communication_up`
+    (its weights, to be averaged in fp32). All clients draw from the same data.
+    """
+
+    clients: Annotated[int, Field(ge=2)]
+    """Clients, each with its own data in every step."""
+    every: Annotated[int, Field(ge=1)] = 10
+    """Steps of a client in a round; its moments begin anew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tuning(Entry):
     """A pruned, frozen network of which adapters alone are trained: for the ledger of memory."""
 
@@ -229,6 +243,8 @@ class Method(Entry):
     """Formats that change while a run goes on."""
     oscillation: Oscillation | None = None
     """The watch on weights that oscillate; none by default."""
+    rounds: Rounds | None = None
+    """Clients that train apart; one worker by default."""
     tuning: Tuning | None = None
     """Adapters on a pruned network (APT): memory alone is known of them, no run is."""
     note: str = ""

@@ -17,7 +17,9 @@ ATTENTION = ("q", "k_cache", "v_cache", "probabilities")
 """Roles of attention's own products."""
 OPTIMIZER = ("master_weight", "optimizer_m", "optimizer_v")
 OF_A_STEP = ("weight_gradient", "accumulator", "output")
-TRAINED = (*FACTORS, *OF_A_STEP, *OPTIMIZER, *ATTENTION)
+SENT = ("communication_up", "communication_down")
+"""Roles of what clients and their server send each other."""
+TRAINED = (*FACTORS, *OF_A_STEP, *OPTIMIZER, *ATTENTION, *SENT)
 """Roles that a method can name."""
 _NUMBER = re.compile(r"(?:^|\.)(\d+)(?:\.|$)")
 

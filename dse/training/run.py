@@ -18,10 +18,11 @@ from dse.training.curvature import above_mean, mean_curvatures
 from dse.training.method import Formats, Method
 from dse.training.quantized import Quantized
 from dse.training.roles import formats_of_parameter
+from dse.training.rounds import Federation
 from dse.training.stability import sharpness
 from dse.training.stages import Stages
 from dse.training.update.loss_scale import Factor
-from dse.training.update.optimizer import Optimizer
+from dse.training.update.optimizer import Optimizer, Step
 from dse.training.update.oscillation import Oscillations
 from dse.training.workloads.workload import Batch, Workload, outputs_loss
 
@@ -123,15 +124,14 @@ class Run:
         self._rate_factor = rate_factor
         self._device = torch.device(device)
         self._model = Quantized(workload.model(seed).to(self._device), method, seed=seed)
-        self._optimizer = Optimizer(
-            self._model.model.named_parameters(), method, blocks=self._model.blocks, seed=seed
-        )
+        self._optimizer = self._optimizer_of(seed)
         self._factor = Factor.of(method.loss_scale)
         self._limits = self._gradient_limits()
         self._stages = Stages(method, steps=steps, seed=seed, curved=self._curved())
         self._restage(partial(self._stages.at, 0))
         self.first = self._held_out()
         self._oscillations = self._watched()
+        self._federation = self._federated()
 
     @property
     def done(self) -> bool:
@@ -144,44 +144,68 @@ class Run:
         peak = self.workload.sgd_rate if update.optimizer == "sgd" else self.workload.rate
         peak = self._rate_factor * (update.learning_rate or peak)
         rate = peak * shape(self.step, self.steps)
-        batch = self.workload.batch(self.seed, self.step).to(self._device)
         self._restage(partial(self._stages.at, self.step))
+        if self._federation is None:
+            self._record([self._trained(self.step, self._optimizer, rate)])
+        else:
+            first = self.step * self._federation.count
+            self._record(
+                [
+                    self._trained(first + number, optimizer, rate)
+                    for number, optimizer in self._federation.clients()
+                ]
+            )
+        self.step += 1
+
+    def _trained(
+        self, number: int, optimizer: Optimizer, rate: float
+    ) -> tuple[float, Step | None]:
+        """The loss of a batch, and the optimizer's step on it; None where that is left out."""
+        batch = self.workload.batch(self.seed, number).to(self._device)
         self._model.train()
         self._model.zero_grad(set_to_none=True)
         loss = outputs_loss(self._model(batch.inputs), batch.labels)
-        (loss * self._factor.value).backward()  # type: ignore[no-untyped-call]
+        factor = self._factor.value
+        (loss * factor).backward()  # type: ignore[no-untyped-call]
         gradients = [one.grad for one in self._model.parameters() if one.grad is not None]
         finite = all(bool(torch.isfinite(one).all()) for one in gradients)
-        wanted = self._factor.value
         taken = self._factor.after(finite=finite, saturated=self._saturated())
-        self._curve(float(loss.detach()), taken=taken, rate=rate, factor=wanted)
-        self.step += 1
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            return value, None
+        if not taken:
+            self._skipped += 1
+            return value, None
+        kept = factor if self._factor.left_in_moments else 1.0
+        for one in self._model.parameters():
+            if one.grad is not None and kept != factor:
+                one.grad.div_(factor)
+        did = optimizer.step(rate, factor=kept)
+        if self._oscillations is not None:
+            self._oscillations.observe()
+        return value, did
 
-    def _curve(self, loss: float, *, taken: bool, rate: float, factor: float) -> None:
-        """Takes the optimizer's step, or leaves it out, and writes down what happened."""
+    def _record(self, found: Sequence[tuple[float, Step | None]]) -> None:
+        """Writes down what happened in a step: means over clients."""
+        loss = mean([one for one, _ in found])
         self.curve.loss.append(loss)
         self._stages.observe(loss)
+        done = [did for _, did in found if did is not None]
         if not math.isfinite(loss):
             self._diverged_at = self.step
-        elif not taken:
-            self._skipped += 1
-        else:
-            kept = factor if self._factor.left_in_moments else 1.0
-            for one in self._model.parameters():
-                if one.grad is not None and kept != factor:
-                    one.grad.div_(factor)
-            did = self._optimizer.step(rate, factor=kept)
-            if self._oscillations is not None:
-                self._oscillations.observe()
-            self.curve.gradient_norm.append(did.gradient_norm)
-            self.curve.update_rms.append(did.update_rms)
-            self.curve.spike.append(did.spike)
-            if not (math.isfinite(did.gradient_norm) and math.isfinite(did.update_rms)):
+        elif done:
+            self.curve.gradient_norm.append(mean([one.gradient_norm for one in done]))
+            self.curve.update_rms.append(mean([one.update_rms for one in done]))
+            self.curve.spike.append(mean([one.spike for one in done]))
+            ends = self.curve.gradient_norm[-1], self.curve.update_rms[-1]
+            if not all(math.isfinite(one) for one in ends):
                 self._diverged_at = self.step
 
     def outcome(self) -> Outcome:
         """The end of it; only when `done`."""
         self._restage(self._stages.at_end)
+        if self._federation is not None:
+            self._federation.gather()
         last = self._held_out() if self._diverged_at is None else None
         diverged_at = self._diverged_at
         if last is not None and not last.loss < self.first.loss:
@@ -210,6 +234,7 @@ class Run:
                 "calls": self._model.get_extra_state(),
                 "optimizer": self._optimizer.state_dict(),
                 "oscillations": self._oscillations and self._oscillations.state_dict(),
+                "federation": self._federation and self._federation.state_dict(),
             },
         )
 
@@ -226,6 +251,26 @@ class Run:
         self._optimizer.load_state_dict(kept["optimizer"])
         if self._oscillations is not None:
             self._oscillations.load_state_dict(kept["oscillations"])
+        if self._federation is not None:
+            self._federation.load_state_dict(kept["federation"])
+
+    def _optimizer_of(self, seed: int) -> Optimizer:
+        """A fresh optimizer on the model's parameters."""
+        named = self._model.model.named_parameters()
+        return Optimizer(named, self._method, blocks=self._model.blocks, seed=seed)
+
+    def _federated(self) -> Federation | None:
+        """The clients, where the method has some."""
+        if self._method.rounds is None:
+            return None
+        return Federation(
+            self._method.rounds,
+            self._model.model,
+            self._method,
+            blocks=self._model.blocks,
+            make=self._optimizer_of,
+            seed=self.seed,
+        )
 
     def _watched(self) -> Oscillations | None:
         """The watch on weights of sites, where the method asks for one."""

@@ -130,7 +130,7 @@ ROLES: Mapping[str, Role] = MappingProxyType(
                 candidates=("fp32", "fp16"),
             ),
             Role(
-                name="communication_up", label="gradient sent to be summed",
+                name="communication_up", label="gradient or weight sent to be averaged",
                 operands={"wgrad": "other"}, candidates=("fp32", "bf16", "e4m3_tensor"),
             ),
             Role(

@@ -52,6 +52,8 @@ def beyond(method: Method) -> Iterator[str]:
         yield "schedule: formats that change during a run"
     if method.oscillation is not None:
         yield "oscillation: weights that are set back during a run"
+    if method.rounds is not None:
+        yield "rounds: clients that train apart"
     if method.tuning is not None:
         yield "tuning: adapters on a pruned network"
     if method.update.mode != "master":

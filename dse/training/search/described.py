@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 
 from dse.errors import MethodError
 from dse.training.method import Method, Operand, SiteRule, Sites, operand_of
-from dse.training.roles import ATTENTION, DEFAULTS, TRAINED, Site, formats_at, passes_of
+from dse.training.roles import (
+    ATTENTION,
+    DEFAULTS,
+    SENT,
+    TRAINED,
+    Site,
+    formats_at,
+    passes_of,
+)
 from hwmodels.errors import HardwareError
 from hwmodels.formats import catalog
 from hwmodels.formats.accumulator import accumulator
@@ -24,7 +32,7 @@ from hwmodels.formats.quantizer import Encoding, Format, Quantizer
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-UNNAMED = ("saved_activation", "output")
+UNNAMED = ("saved_activation", "output", *SENT)
 """Roles that mean nothing of their own where nobody names them."""
 UNREAD = ("saved_activation@fprop", "weight_gradient@update")
 """Places that nothing reads: a tensor is saved once, and kept as it was saved."""
@@ -50,7 +58,11 @@ class Described:
         """Plain data that is equal for equal methods."""
         rest = _said(self.rest, Method(source=""))
         rest["rules"] = [_canonical_rule(rule) for rule in self.rest.rules]
-        operands = {place: _canonical(place, one) for place, one in self.operands.items()}
+        operands = {
+            place: _canonical(place, one)
+            for place, one in self.operands.items()
+            if one is not None or place.partition("@")[0] not in SENT
+        }
         return {**operands, **rest}
 
     @property
