@@ -23,10 +23,13 @@ from dse.evaluate.ratios import BatchRatios, Ratios, summarise_ratios
 from dse.evaluate.reference import (
     BatchScore,
     DistributionReference,
+    References,
     RegressionReference,
     combined,
+    distance,
     references_of,
     set_spread,
+    weights_of,
 )
 from dse.evaluate.ruin import ConstantAnswer
 from dse.execute.accumulate import summations
@@ -49,7 +52,6 @@ from hwmodels.formats.quantizer import Quantizer
 SplitName = Literal["calibration", "search", "report"]
 Read = TypeVar("Read")
 Item = TypeVar("Item")
-References = tuple[DistributionReference | RegressionReference, ...]
 SMALL_BYTES = 256 << 20
 """Values of a batch up to which batches run side by side, which takes memory for each."""
 TRACE_BYTES = 2 << 30
@@ -75,7 +77,7 @@ class _Batch:
 
     def score(self, outputs: Mapping[str, Tensor]) -> BatchScore:
         """Distance of the outputs, all together."""
-        return _distance(self.references, outputs)
+        return distance(self.references, outputs)
 
     def compared(self, outputs: Mapping[str, Tensor]) -> tuple[BatchScore, BatchRatios | None]:
         """Distance and likelihood ratios of the outputs.
@@ -85,21 +87,12 @@ class _Batch:
         references = self.references
         drawn = [one for one in references if isinstance(one, DistributionReference)][:1]
         ratios = [one.ratios(outputs[one.output.value]) for one in drawn]
-        return _distance(references, outputs), ratios[0] if ratios else None
+        return distance(references, outputs), ratios[0] if ratios else None
 
     def own_score(self) -> BatchScore:
         """The reference against itself."""
         references = self.references
-        return combined([one.own_score() for one in references], _weights(references))
-
-
-def _distance(references: References, outputs: Mapping[str, Tensor]) -> BatchScore:
-    scores = [one.score(outputs[one.output.value]) for one in references]
-    return combined(scores, _weights(references))
-
-
-def _weights(references: References) -> list[float]:
-    return [one.output.weight for one in references]
+        return combined([one.own_score() for one in references], weights_of(references))
 
 
 @dataclass(kw_only=True)

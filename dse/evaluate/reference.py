@@ -287,10 +287,12 @@ def reference_of(
     return RegressionReference(output, x, samples)
 
 
-def references_of(
-    task: Task, outputs: Mapping[str, Tensor], batch: Batch
-) -> tuple[DistributionReference | RegressionReference, ...]:
-    """The references that a run's outputs on a batch are: one an output of the task."""
+References = tuple[DistributionReference | RegressionReference, ...]
+"""Of one batch, one an output of the task."""
+
+
+def references_of(task: Task, outputs: Mapping[str, Tensor], batch: Batch) -> References:
+    """The references that a run's outputs on a batch are."""
     return tuple(
         reference_of(
             output,
@@ -301,6 +303,17 @@ def references_of(
         )
         for output in task.outputs
     )
+
+
+def distance(references: References, outputs: Mapping[str, Tensor]) -> BatchScore:
+    """How far the outputs of another run on the same batch are, all together."""
+    scores = [one.score(outputs[one.output.value]) for one in references]
+    return combined(scores, weights_of(references))
+
+
+def weights_of(references: References) -> list[float]:
+    """Of the outputs, beside each other."""
+    return [one.output.weight for one in references]
 
 
 def combined(scores: Sequence[BatchScore], weights: Sequence[float]) -> BatchScore:

@@ -24,7 +24,7 @@ from dse.evaluate.outputs.task import Task
 from dse.evaluate.outputs.values import certain
 from dse.evaluate.reach import before, named, unmeasured, without_untouched
 from dse.evaluate.splits import splits_of
-from dse.execute.memory import GIGA, Caches, Need, memory_need, with_kept
+from dse.execute.memory import GIGA, Caches, Need, memory_need, shaped, with_kept
 from dse.execute.pace import least_seconds
 from dse.execute.program.compiler import problems
 from dse.execute.program.program import WEIGHT_CACHE_BYTES, Program
@@ -121,13 +121,15 @@ def build_evaluator(
         first = next(batches(measured, data.batch, "cpu")).feeds
         batch = {name: tuple(x.shape) for name, x in first.items()}
         used = [split.samples for split in (splits.search, splits.report) if split.samples]
+        types = shaped(scored, batch)
         need = with_kept(
-            memory_need(scored, batch), scored, batch, sites, pairs,
+            memory_need(scored, types), scored, types, sites, pairs,
             batches=math.ceil(max(used) / data.batch), budgets=budgets, splits=len(used),
             distributions=[output.value for output in task.outputs if output.is_distribution],
         )  # fmt: skip
         room = _told(need, room_for(need, graph, limit_bytes=memory_bytes), budgets)
-        _tell_time(least_seconds(scored, batch) / data.batch * measured.samples, measured.samples)
+        seconds = least_seconds(scored, types, measured.samples / data.batch)
+        _tell_time(seconds, measured.samples)
     read = analysis if scored is graph else Analysis(scored)
     program = Program(
         scored, analysis=read, device=compute, weight_cache_bytes=room.caches.weight_bytes

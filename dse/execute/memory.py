@@ -109,12 +109,12 @@ class Need:
         )
 
 
-def memory_need(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Need:
+def memory_need(graph: Graph, types: Mapping[str, TensorType]) -> Need:
     """The need of one batch, apart from what is kept between forwards.
 
     Args:
         graph: with weights.
-        shapes: sizes of the fed tensors by input name.
+        types: of its values at the sizes of a batch, `shaped`.
     """
     inside = mapped = largest = 0
     for initializer in graph.initializers.values():
@@ -123,21 +123,21 @@ def memory_need(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Need:
         external &= initializer.type.dtype not in UNPACKED
         inside, mapped = (inside, mapped + size) if external else (inside + size, mapped)
         largest = max(largest, FLOAT_BYTES * _elements(initializer.type))
-    types = shaped(graph, shapes)
+    alive = list(_alive(graph, types))
     return Need(
         weight_bytes=inside,
         mapped_bytes=mapped,
         layer_bytes=largest,
-        activation_bytes=max((during for _, during in _alive(graph, types)), default=0),
+        activation_bytes=max((during for _, during in alive), default=0),
         folded_bytes=_folded(graph),
-        waiting_bytes=_waiting(graph, types),
+        waiting_bytes=_waiting(graph, (before for before, _ in alive)),
     )
 
 
 def with_kept(
     need: Need,
     graph: Graph,
-    shapes: Mapping[str, Sequence[int]],
+    types: Mapping[str, TensorType],
     sites: Mapping[str, Site],
     pairs: Iterable[tuple[str, Quantizer]],
     *,
@@ -151,7 +151,7 @@ def with_kept(
     Args:
         need: of one batch.
         graph: with weights.
-        shapes: sizes of the fed tensors by input name.
+        types: of its values at the sizes of a batch, `shaped`.
         sites: every site by key.
         pairs: what may stand at which site.
         batches: of how many batches values are kept.
@@ -161,7 +161,6 @@ def with_kept(
     """
     weights = {(k, q) for k, q in pairs if k in sites and sites[k].role == "weight"}
     sizes = {pair: FLOAT_BYTES * _product(sites[pair[0]].shape) for pair in weights}
-    types = shaped(graph, shapes)
     values = sum(_bytes(types[v]) for node in graph.nodes for v in node.outputs if v in types)
     caches = Caches(
         weight_bytes=min(budgets.weight_bytes, sum(sizes.values())),
@@ -225,11 +224,11 @@ def shaped(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> Mapping[str, Te
         return {}
 
 
-def _waiting(graph: Graph, types: Mapping[str, TensorType]) -> int:
-    """The most that is alive before a node that reads a constant."""
-    alive = zip(graph.nodes, _alive(graph, types), strict=True)
+def _waiting(graph: Graph, before: Iterable[int]) -> int:
+    """The most that is alive before a node that reads a constant, of bytes before each node."""
     constants = graph.initializers.keys()
-    return max((b for node, (b, _) in alive if constants & set(node.reads)), default=0)
+    nodes = zip(graph.nodes, before, strict=True)
+    return max((size for node, size in nodes if constants & set(node.reads)), default=0)
 
 
 def _alive(graph: Graph, types: Mapping[str, TensorType]) -> Iterator[tuple[int, int]]:

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 
-from dse.execute.memory import shaped
-from dse.graph.ir.graph import Graph
+from dse.graph.ir.graph import Graph, TensorType
 from dse.graph.lower.loops import macs_by_node
 from dse.numerics.precision import exact_float32
 
 SIZE = 768
 """Rows of the matrices that are multiplied: large enough for full speed, done in milliseconds."""
 TIMES = 3
+QUICK_MACS = 1e11
+"""Multiply-accumulates that take seconds anywhere: nothing is timed for fewer."""
 
 
-def least_seconds(graph: Graph, shapes: Mapping[str, Sequence[int]]) -> float:
-    """Seconds that the products of one batch take on the CPU, nothing else counted.
+def least_seconds(graph: Graph, types: Mapping[str, TensorType], batches: float) -> float:
+    """Seconds that the products of a pass take on the CPU, nothing else counted.
 
     Args:
         graph: with weights.
-        shapes: sizes of the fed tensors by input name. Where shapes depend on data, 0.
+        types: of its values at the sizes of a batch; without any (they depend on data), 0.
+        batches: of the pass.
     """
-    macs = sum(macs_by_node(graph, types).values()) if (types := shaped(graph, shapes)) else 0
-    return macs / _macs_a_second() if macs else 0.0
+    macs = batches * sum(macs_by_node(graph, types).values()) if types else 0.0
+    return macs / _macs_a_second() if macs > QUICK_MACS else 0.0
 
 
 def _macs_a_second() -> float:

@@ -34,6 +34,15 @@ def open_folder(folder: Path, identity: Mapping[str, object], *, resume: bool) -
         if other := mismatch(known, identity):
             raise RunError(f"{folder}: cannot be resumed: {other}; choose another --out")
         return
+    begin_folder(folder)
+
+
+def begin_folder(folder: Path) -> None:
+    """Create the folder of a new run.
+
+    Raises:
+        RunError: a run, or anything else, is there.
+    """
     if (folder / MANIFEST).exists():
         raise RunError(
             f"{folder}: exists already; continue it with: {resume_command(folder)}, or choose "

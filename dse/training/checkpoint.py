@@ -1,11 +1,12 @@
-"""Nested mappings of tensors and plain values as one safetensors file: no pickle."""
+"""Checkpoints: nested mappings of tensors and plain values as one safetensors file, no pickle."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -16,6 +17,47 @@ from dse.files import written_atomically
 
 TENSOR = "tensor"
 """Key of a mapping that stands for a tensor of the file."""
+SAVED_EVERY_S = 30.0
+"""Seconds between two checkpoints: what a training that is killed does again."""
+Step_co = TypeVar("Step_co", covariant=True)
+
+
+class Stepping(Protocol[Step_co]):
+    """A training in progress."""
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to do."""
+
+    def advance(self) -> Step_co:
+        """Takes one step."""
+
+
+def step_on(
+    training: Stepping[Step_co], *, save: Callable[[], None], stop: Callable[[Step_co], bool]
+) -> bool:
+    """Steps to the end, or until it is stopped; whether the end was reached.
+
+    Args:
+        training: Its steps.
+        save: Writes a checkpoint: now and then, and before an interruption is passed on.
+        stop: Takes what each step gave; whether it was the last of these.
+
+    Raises:
+        KeyboardInterrupt: passed on.
+    """
+    saved = time.monotonic()
+    try:
+        while not training.done:
+            if stop(training.advance()):
+                break
+            if time.monotonic() - saved > SAVED_EVERY_S:
+                save()
+                saved = time.monotonic()
+    except KeyboardInterrupt:
+        save()
+        raise
+    return training.done
 
 
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ import torch
 from dse import __version__
 from dse.errors import RunError
 from dse.files import write_atomically
+from dse.training.checkpoint import step_on
 from dse.training.method import Method
 from dse.training.parallel import run_together
 from dse.training.run import Outcome, Run, outcome_of
@@ -24,8 +25,6 @@ from dse.training.workloads.workload import Workload
 FORMAT = 1
 """Version of the folder."""
 MANIFEST, METHOD = "training.json", "method.json"
-SAVED_EVERY_S = 30.0
-"""Seconds between two checkpoints: what a run that is killed does again."""
 
 
 class Listener(Protocol):
@@ -181,21 +180,15 @@ def finish(
 
 def _finish(run: Run, kept: Path, told: Callable[[int], None], until: float | None) -> bool:
     """Steps to the end of a run, or to that of the piece: False, with a checkpoint."""
-    saved = time.monotonic()
-    try:
-        while not run.done:
-            if until is not None and time.monotonic() >= until:
-                run.save(kept)
-                return False
-            run.advance()
-            told(run.step)
-            if time.monotonic() - saved > SAVED_EVERY_S:
-                run.save(kept)
-                saved = time.monotonic()
-    except KeyboardInterrupt:
-        run.save(kept)
-        raise
-    return True
+
+    def stop(_: None) -> bool:
+        told(run.step)
+        return until is not None and time.monotonic() >= until
+
+    if step_on(run, save=partial(run.save, kept), stop=stop):
+        return True
+    run.save(kept)
+    return False
 
 
 def _place(experiment: Experiment, name: str, seed: int, suffix: str) -> Path:

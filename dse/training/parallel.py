@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from multiprocessing import get_context
 from multiprocessing.sharedctypes import Synchronized
 from typing import Protocol
 
-import torch
+from dse.explore.measure.workers import CONTEXT
+from dse.training.processes import ended, interruptible, processes
 
 POLLED_S = 0.3
 """Seconds between two looks at the progress of workers."""
@@ -44,31 +43,17 @@ def run_together(
         told: Takes the steps of all runs so far, a few times a second.
         until: Time of `time.monotonic`, which all processes of a machine share, to stop at.
     """
-    context = get_context("spawn")  # threads of torch do not survive a fork
-    counter = context.Value("q", 0)
+    counter = CONTEXT.Value("q", 0)
     threads = max((os.cpu_count() or 1) // workers, 1)
-    with ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_start, initargs=(counter, threads)
-    ) as pool:
-        waiting: set[Future[bool]] = {
-            pool.submit(_run, job, name, seed, until) for name, seed in left
-        }
-        ended = []
-        try:
-            while waiting:
-                done, waiting = wait(waiting, timeout=POLLED_S, return_when=FIRST_COMPLETED)
-                ended += [one.result() for one in done]
-                told(counter.value)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return all(ended)
+    with processes(workers, _begun, (counter,), threads=threads) as executor:
+        futures = [executor.submit(_run, job, name, seed, until) for name, seed in left]
+        ended(futures, lambda _: told(counter.value), every=POLLED_S)
+        return all(future.result() for future in futures)
 
 
-def _start(counter: Synchronized[int], threads: int) -> None:
+def _begun(counter: Synchronized[int]) -> None:
     global _counter  # noqa: PLW0603 (a pool hands its workers nothing else)
     _counter = counter
-    torch.set_num_threads(threads)
 
 
 def _run(job: Job, name: str, seed: int, until: float | None) -> bool:
@@ -84,4 +69,5 @@ def _run(job: Job, name: str, seed: int, until: float | None) -> bool:
 
     if until is not None and time.monotonic() >= until:
         return False
-    return job(name, seed, told=told, until=until)
+    with interruptible():
+        return job(name, seed, told=told, until=until)

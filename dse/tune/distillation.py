@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +14,8 @@ from torch import Tensor
 
 from dse.errors import RunError
 from dse.evaluate.batches import Batch, batches
-from dse.evaluate.evaluator import Evaluator, References
-from dse.evaluate.reference import RegressionReference, combined, references_of
+from dse.evaluate.evaluator import Evaluator
+from dse.evaluate.reference import References, RegressionReference, distance, references_of
 from dse.execute.emulate import Emulator
 from dse.execute.operators.step import Quantize
 from dse.execute.program.program import TRACE_BYTES
@@ -36,8 +37,7 @@ Loss = Callable[[References, Mapping[str, Tensor]], Tensor]
 
 def divergence(references: References, outputs: Mapping[str, Tensor]) -> Tensor:
     """The loss that a search measures, of one batch: a scalar, in nats per position."""
-    scores = [one.score(outputs[one.output.value]) for one in references]
-    return combined(scores, [one.output.weight for one in references]).losses.nanmean()
+    return distance(references, outputs).losses.nanmean()
 
 
 @dataclass(kw_only=True)
@@ -61,7 +61,7 @@ class Distillation:
     loss: Loss = divergence
     step: int = 0
     seconds: float = 0.0
-    """Spent on steps so far, by whoever calls `advance`."""
+    """Spent on steps so far."""
     macs: int = 0
     """Multiply-accumulates so far, a backward pass as two forwards."""
     _known: dict[int, References] = field(init=False, default_factory=dict)
@@ -77,12 +77,18 @@ class Distillation:
             [{"params": [one.tensor], "unit": one.unit} for one in self._parameters]
         )
 
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.step >= self.steps
+
     def advance(self) -> float:
         """Takes one step; the loss of its batch before it.
 
         Raises:
             RunError: no gradient reaches what is to be learned, or the loss is no number.
         """
+        begun = time.monotonic()
         number = self._number()
         batch = self._batches[number]
         references = self._references(number, batch)
@@ -98,6 +104,7 @@ class Distillation:
             group["lr"] = self.rate * group["unit"] * shape(self.step, self.steps)
         self._optimizer.step()
         self.step += 1
+        self.seconds += time.monotonic() - begun
         return float(loss.detach())
 
     def learned(self) -> dict[str, Emulator]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +27,13 @@ from dse.run.entries import TunedTrial, TuningSettings
 from dse.run.folder import check_own
 from dse.run.read import read_space
 from dse.run.write import write_json
+from dse.training.checkpoint import step_on
 from dse.tune.distillation import Distillation, Loss, divergence
 from dse.tune.learner import learners_of
 from dse.tune.operand import operands_of
 from dse.zoo.split import Split
 from hwmodels.formats import catalog
 
-SAVED_EVERY_S = 30.0
-"""Seconds between two checkpoints: what a tuning that is killed does again."""
 Listener = Callable[[int, float], None]
 """(step, loss of its batch)"""
 
@@ -191,21 +190,13 @@ def _train(
     training: Distillation, kept: Path, settings: TuningSettings, listener: Listener | None
 ) -> None:
     """Steps to the end; a checkpoint now and then, and when it is interrupted."""
-    content = settings.model_dump()
-    saved = time.monotonic()
-    try:
-        while training.step < training.steps:
-            begun = time.monotonic()
-            loss = training.advance()
-            training.seconds += time.monotonic() - begun
-            if listener is not None:
-                listener(training.step, loss)
-            if time.monotonic() - saved > SAVED_EVERY_S:
-                training.save(kept, content)
-                saved = time.monotonic()
-    except KeyboardInterrupt:
-        training.save(kept, content)
-        raise
+
+    def stop(loss: float) -> bool:
+        if listener is not None:
+            listener(training.step, loss)
+        return False
+
+    step_on(training, save=partial(training.save, kept, settings.model_dump()), stop=stop)
 
 
 def _record(

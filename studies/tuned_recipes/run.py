@@ -17,9 +17,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dse.evaluate.evaluator import References
 from dse.evaluate.quality import Quality
-from dse.evaluate.reference import DistributionReference
+from dse.evaluate.reference import DistributionReference, References
 from dse.evaluate.setup import build_evaluator
 from dse.execute.operators.step import Quantize
 from dse.execute.quantizers import bound, with_emulators

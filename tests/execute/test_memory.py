@@ -13,8 +13,9 @@ import onnx
 import pytest
 
 from dse.errors import GraphError
-from dse.execute import memory, room
-from dse.execute.memory import Caches, memory_need, with_kept
+from dse.execute import memory, pace, room
+from dse.execute.memory import Caches, memory_need, shaped, with_kept
+from dse.execute.pace import least_seconds
 from dse.execute.room import room_for
 from dse.graph.onnx.load import load
 from dse.graph.patterns.analysis import Analysis
@@ -48,18 +49,31 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_need_counts_mapped_weights_apart(deep: Path) -> None:
-    need = memory_need(load(deep), {"h0": (8, WIDTH)})
+    graph = load(deep)
+    need = memory_need(graph, shaped(graph, {"h0": (8, WIDTH)}))
     assert need.mapped_bytes == WEIGHTS
     assert need.weight_bytes == 0
     assert need.layer_bytes == WIDTH * WIDTH * 4
     assert need.activation_bytes == 2 * 8 * WIDTH * 4
 
 
+def test_a_pass_is_timed_where_products_take_seconds(
+    deep: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "_macs_a_second", lambda: 1e10)
+    graph = load(deep)
+    types = shaped(graph, {"h0": (8, WIDTH)})
+    macs = LAYERS * 8 * WIDTH * WIDTH
+    assert least_seconds(graph, types, 1000) == pytest.approx(1000 * macs / 1e10)
+    assert least_seconds(graph, types, 100) == 0
+    assert least_seconds(graph, {}, 1000) == 0
+
+
 def test_what_does_not_fit_is_refused_with_both_numbers(
     deep: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graph = load(deep)
-    need = memory_need(graph, {"h0": (8, WIDTH)})
+    need = memory_need(graph, shaped(graph, {"h0": (8, WIDTH)}))
     assert room_for(need, graph).caches == need.caches
     for module in (memory, room):
         monkeypatch.setattr(module, "available_bytes", lambda: 1_000_000)
@@ -77,10 +91,10 @@ def kept(deep: Path, *specs: str, budget: int = 1 << 30):
         for spec in specs
         if site.role == "weight"
     ]
-    shapes = {"h0": (8, WIDTH)}
+    types = shaped(graph, {"h0": (8, WIDTH)})
     budgets = Caches(weight_bytes=budget, trace_bytes=budget)
-    need = memory_need(graph, shapes)
-    return graph, with_kept(need, graph, shapes, by_key, pairs, batches=3, budgets=budgets)
+    need = memory_need(graph, types)
+    return graph, with_kept(need, graph, types, by_key, pairs, batches=3, budgets=budgets)
 
 
 def test_caches_count_with_what_they_can_hold(deep: Path) -> None:
@@ -135,7 +149,8 @@ def test_weights_of_few_bits_count_as_they_are_read_and_as_floats(tmp_path: Path
                 )
             )
     onnx.save(model, tmp_path / "m.onnx")
-    need = memory_need(load(tmp_path / "m.onnx"), {})
+    graph = load(tmp_path / "m.onnx")
+    need = memory_need(graph, shaped(graph, {}))
     assert need.weight_bytes == 64 * 32 * (1 + 4)
     assert need.folded_bytes == 64 * 32 * 4
 

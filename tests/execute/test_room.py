@@ -63,7 +63,7 @@ def test_all_that_is_dealt_out_fits(free) -> None:
         found = room_for(NEED, GRAPH)
         held = NEED.reference_bytes if found.keeps_references else 0
         held += found.caches.bytes + (found.in_step - 1) * NEED.waiting_bytes
-        assert NEED.total_bytes + held <= max(megas, 200) * MEGA
+        assert NEED.total_bytes + held <= megas * MEGA
 
 
 def test_a_limit_counts_what_the_process_holds_already(free, monkeypatch) -> None:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 
-from dse.errors import RunError
-from dse.explore.measure.workers import CONTEXT, end_with_parent
+from dse.training.processes import ended, interruptible, processes
 from dse.training.search.seed_run import Job, SeedRun, trained
 from dse.training.workloads.workload import Workload
 
@@ -47,19 +41,13 @@ class Pool:
                 found.append(trained(job, self._workload))
                 done()
             return found
-        try:
-            futures = [self._executor.submit(_trained, job) for job in jobs]
-            waiting: set[Future[SeedRun]] = set(futures)
-            while waiting:
-                ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    future.result()
-                    done()
-        except BrokenProcessPool as error:
-            raise RunError(
-                "--workers: a worker died while it trained (out of memory, or killed); what has "
-                "ended is kept, go on with --resume"
-            ) from error
+        futures = [self._executor.submit(_trained, job) for job in jobs]
+
+        def told(count: int) -> None:
+            for _ in range(count):
+                done()
+
+        ended(futures, told)
         return [future.result() for future in futures]
 
 
@@ -77,34 +65,14 @@ def pool_of(workload: Workload, workers: int) -> Iterator[Pool]:
         finally:
             torch.set_num_threads(before)
         return
-    others = set(multiprocessing.active_children())
-    CONTEXT.set_forkserver_preload([__name__])
-    executor = ProcessPoolExecutor(
-        workers, mp_context=CONTEXT, initializer=_begun, initargs=(workload,)
-    )
-    try:
+    with processes(workers, _begun, (workload,)) as executor:
         yield Pool(workload, executor)
-    finally:
-        executor.shutdown(wait=False, cancel_futures=True)
-        for process in set(multiprocessing.active_children()) - others:
-            process.terminate()
-            process.join()
 
 
 def _begun(workload: Workload) -> None:
-    """Begins a worker's life: Ctrl-C is the search's to act upon."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _stopped)
-    end_with_parent()
-    os.environ["OMP_NUM_THREADS"] = "1"
-    torch.set_num_threads(1)
     _WORKLOAD[:] = [workload]
 
 
-def _stopped(*_: Any) -> None:
-    """Ends a run with a checkpoint."""
-    raise KeyboardInterrupt
-
-
 def _trained(job: Job) -> SeedRun:
-    return trained(job, _WORKLOAD[0])
+    with interruptible():
+        return trained(job, _WORKLOAD[0])

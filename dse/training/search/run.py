@@ -21,6 +21,7 @@ from dse.explore.run import default_folder
 from dse.explore.study.storage import translated
 from dse.explore.study.study import locked
 from dse.run import files
+from dse.run.folder import begin_folder, check_own
 from dse.run.manifest import Status as RunStatus
 from dse.run.training_run import (
     KIND,
@@ -195,22 +196,15 @@ def _open_folder(folder: Path, manifest: TrainingManifest, *, resume: bool) -> N
     Raises:
         RunError: a run is there and `resume` is false, or none is; or it is another one's.
     """
-    there = (folder / files.MANIFEST).is_file()
-    if resume:
-        if not there or not is_training_run(folder):
-            raise RunError(f"--resume: {folder}: no search over training methods is there")
-        known = read_training_manifest(folder)
-        if other := _mismatch(known, manifest):
-            raise RunError(f"{folder}: cannot be resumed: {other}; choose another --out")
+    if not resume:
+        begin_folder(folder)
         return
-    if there:
-        raise RunError(
-            f"{folder}: exists already; continue it with: {files.resume_command(folder)}, or "
-            "choose another --out"
-        )
-    if folder.exists() and any(folder.iterdir()):
-        raise RunError(f"{folder}: exists and is not a run folder; choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / files.MANIFEST).is_file() or not is_training_run(folder):
+        raise RunError(f"--resume: {folder}: no search over training methods is there")
+    check_own(folder)
+    known = read_training_manifest(folder)
+    if other := _mismatch(known, manifest):
+        raise RunError(f"{folder}: cannot be resumed: {other}; choose another --out")
 
 
 def _mismatch(known: TrainingManifest, now: TrainingManifest) -> str:

@@ -6,19 +6,19 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from dse.errors import RunError
 from dse.files import write_atomically
+from dse.training.checkpoint import step_on
 from dse.training.method import Method
 from dse.training.run import Run
 from dse.training.search.split import SplitName, half
 from dse.training.workloads.workload import Workload
 
-SAVED_EVERY_S = 30.0
-"""Seconds between two checkpoints: what a run that is killed does again."""
 LOOKS = (0.4, 0.6, 0.8, 1.0)
 """Shares of a run after which it is compared with its rival."""
 WINDOW = 0.2
@@ -106,23 +106,19 @@ def trained(job: Job, workload: Workload) -> SeedRun:
 
 def _advanced(run: Run, job: Job, checkpoint: Path) -> int | None:
     """Steps to the end, or to where the rival is clearly better: that step."""
-    saved = time.monotonic()
     looks = {max(round(share * job.steps), 1): index for index, share in enumerate(LOOKS)}
-    try:
-        while not run.done:
-            run.advance()
-            if job.rival is not None and run.step in looks:
-                place = looks[run.step]
-                ahead = windowed(run.curve.loss) - windowed(job.rival.losses[: run.step])
-                if ahead > job.rival.margins[place]:
-                    return run.step
-            if time.monotonic() - saved > SAVED_EVERY_S:
-                run.save(checkpoint)
-                saved = time.monotonic()
-    except KeyboardInterrupt:
-        run.save(checkpoint)
-        raise
-    return None
+    ended_at: int | None = None
+
+    def stop(_: None) -> bool:
+        nonlocal ended_at
+        if job.rival is not None and run.step in looks:
+            ahead = windowed(run.curve.loss) - windowed(job.rival.losses[: run.step])
+            if ahead > job.rival.margins[looks[run.step]]:
+                ended_at = run.step
+        return ended_at is not None
+
+    step_on(run, save=partial(run.save, checkpoint), stop=stop)
+    return ended_at
 
 
 def windowed(losses: Sequence[float]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,18 @@ def test_another_space_does_not_continue_it(
     assert "exists already; continue it with: dse search --out" in capsys.readouterr().err
     assert run([*command, "--resume", "--seed", "7"]) == 2
     assert "cannot be resumed: its space differs" in capsys.readouterr().err
+
+
+def test_a_folder_that_leads_elsewhere_is_not_continued(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strange = tmp_path / "run"
+    shutil.copytree(folder, strange)
+    (strange / "front.csv").unlink()
+    (strange / "front.csv").symlink_to(tmp_path / "elsewhere.csv")
+    assert run(["search", "--out", str(strange), "--resume"]) == 2
+    assert "front.csv: is a symbolic link" in capsys.readouterr().err
+    assert not (tmp_path / "elsewhere.csv").exists()
 
 
 def test_a_space_is_checked_without_training(
