@@ -306,7 +306,7 @@ def references_of(task: Task, outputs: Mapping[str, Tensor], batch: Batch) -> Re
 
 
 def distance(references: References, outputs: Mapping[str, Tensor]) -> BatchScore:
-    """How far the outputs of another run on the same batch are, all together."""
+    """The distance of another run's outputs on the same batch, all together."""
     scores = [one.score(outputs[one.output.value]) for one in references]
     return combined(scores, weights_of(references))
 

@@ -76,7 +76,7 @@ def ended(
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """What one of the processes trains meanwhile is interrupted, not killed, when it is to end.
+    """An interruption, no kill, of what one of the processes trains meanwhile, when it is to end.
 
     Raises:
         KeyboardInterrupt: it is to end; at once where an earlier job in it was ended.
