@@ -118,6 +118,8 @@ EXAMPLES: Mapping[str, object] = {
     "Schedule.window": 5,
     "Schedule.threshold": 0.05,
     "Schedule.decay": 0.3,
+    "Schedule.budget": 0.03,
+    "Schedule.pressure": 0.1,
     "Oscillation.every": 200,
     "Oscillation.window": 50,
     "Oscillation.ratio": 16,

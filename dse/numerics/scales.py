@@ -14,8 +14,9 @@ from torch import Tensor
 
 from dse.numerics.eager import apply, round_to_grid, scale_of
 from dse.numerics.fitted import fitted_scales
-from dse.numerics.grids.grid import grid_of, thresholds_of
+from dse.numerics.grids.grid import grid_of, is_tabled, thresholds_of
 from dse.numerics.grids.scaling import Scaling, kernels_derive, scaling_of
+from dse.numerics.numba import factors as compiled
 from dse.numerics.numba.clipping import least_error
 from hwmodels.formats.quantizer import Encoding, Format, Quantizer
 
@@ -31,6 +32,9 @@ around 1, and large values count more than the many small ones: of 1/4, 1/2, 1, 
 least for most posits on byte-gpt and on fashion-resnet (decision 161)."""
 
 SMALLEST_TENSOR_SCALE = 2.0**-112
+SCALES_COMPILED_FROM = 64
+"""Groups from which on the CPU's scales are compiled, with torch's bits: those of as many elements
+as `quantize` compiles for, in groups of 64."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -183,8 +187,19 @@ def _range(groups: Tensor, quantizer: Quantizer) -> tuple[Tensor, Tensor]:
 
 
 def _symmetric(low: Tensor, high: Tensor, format: Format, scaling: Scaling) -> GroupScales:
-    table = thresholds_of(format.scale.encoding if format.scale else format.element)
-    return GroupScales(scales=scale_of(torch.maximum(low.abs(), high), scaling, table))
+    largest = torch.maximum(low.abs(), high)
+    scale = format.scale
+    if (
+        largest.device.type == "cpu"
+        and largest.numel() >= SCALES_COMPILED_FROM
+        and scale is not None
+        and not is_tabled(scale.encoding)
+    ):
+        flat, found = largest.contiguous().reshape(-1), torch.empty(largest.numel())
+        compiled.scales_of(flat.numpy(), scaling, found.numpy())
+        return GroupScales(scales=found.reshape(largest.shape))
+    table = thresholds_of(scale.encoding if scale else format.element)
+    return GroupScales(scales=scale_of(largest, scaling, table))
 
 
 def _affine(low: Tensor, high: Tensor, quantizer: Quantizer) -> GroupScales:

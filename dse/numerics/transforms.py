@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -97,6 +98,7 @@ LARGEST_ROTATION = 8192
 """Side of the largest rotation that is written out as a matrix: 256 MiB."""
 
 
+@lru_cache(maxsize=16)
 def hadamard_matrix(n: int) -> Tensor:
     """The orthonormal Sylvester-Hadamard matrix, (n, n) float32, n a power of two."""
     if not 1 <= n <= LARGEST_ROTATION or n & (n - 1):
@@ -112,8 +114,9 @@ def _rotation(matrix: Tensor, flops: float) -> Transform:
 
     def rotated(rows: Tensor, by: Tensor) -> Tensor:
         whole = rows.shape[1] // size * size
-        blocks = rows[:, :whole].reshape(rows.shape[0], -1, size) @ by.to(rows.device)
-        return torch.cat([blocks.reshape(rows.shape[0], whole), rows[:, whole:]], dim=1)
+        blocks = rows[:, :whole].reshape(-1, size) @ by.to(rows.device)
+        turned = blocks.reshape(rows.shape[0], whole)
+        return torch.cat([turned, rows[:, whole:]], dim=1) if whole < rows.shape[1] else turned
 
     def around(rows: Tensor, quantized: OnRows, _: QuantizerState) -> Tensor:
         return rotated(quantized(rotated(rows, matrix)), matrix.T)

@@ -37,6 +37,7 @@ SLOPED = ("weight@fprop", "activation@fprop", "weight", "activation")
 OPTIONS = {
     "starts": "phase", "cycles": "cycle",
     "window": "plateau", "every": "plateau", "threshold": "plateau", "decay": "plateau",
+    "budget": "gate", "pressure": "gate",
 }  # fmt: skip
 """The kind of schedule that reads an option."""
 UNSEEN = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -22,7 +23,7 @@ Scales = Literal["plain", "four_over_six", "eden"]
 Origin = Literal["original", "forward"]
 Slope = Literal["ste", "clipped_ste", "dge", "spline"]
 ScaleGradient = Literal["none", "absmax", "softmax"]
-ScheduleKind = Literal["phase", "cycle", "plateau", "uniform", "hasb"]
+ScheduleKind = Literal["phase", "cycle", "plateau", "uniform", "hasb", "gate"]
 UpdateMode = Literal["master", "nearest", "stochastic", "kahan"]
 OptimizerName = Literal["sgd", "adamw", "hadam", "stable_adamw", "stable_spam"]
 LossScaleKind = Literal["none", "static", "dynamic", "auto_mu", "compound"]
@@ -65,9 +66,7 @@ class Operand(Entry):
     @property
     def quantizer(self) -> Quantizer:
         """The quantizer that the format names, every `auto` of it settled for training."""
-        found = catalog.quantizer(self.format)
-        plain = found.plain_statistic if found.statistic == "auto" else found.statistic
-        return found.replaced(statistic=plain, correction="uncorrected")
+        return _settled(self.format)
 
     @property
     def is_wide(self) -> bool:
@@ -75,6 +74,13 @@ class Operand(Entry):
         element = self.quantizer.format.element
         plain = not (self.hadamard or self.smooth)
         return element.kind == "float" and element.bits >= 32 and plain
+
+
+@lru_cache(maxsize=1024)
+def _settled(format: str) -> Quantizer:
+    found = catalog.quantizer(format)
+    plain = found.plain_statistic if found.statistic == "auto" else found.statistic
+    return found.replaced(statistic=plain, correction="uncorrected")
 
 
 Formats = Mapping[str, str | Operand]
@@ -183,7 +189,8 @@ class Schedule(Entry):
     half a cosine, again and again (cyclic precision, arXiv 2101.09868). `plateau`: the next one
     where the loss stands still (FracTrain's PFQ, arXiv 2012.13113). `uniform`: drawn at each step
     and site. `hasb`: the same, by bits at sites whose curvature is above the mean (adaptive bit
-    switching, arXiv 2502.01199)."""
+    switching, arXiv 2502.01199). `gate`: chosen for each sample and site by a small network that
+    is trained beside the model (FracTrain's DFQ)."""
     starts: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
     """`phase`: shares of the run at which the second and later stages begin; equal parts by
     default."""
@@ -198,6 +205,10 @@ class Schedule(Entry):
     of the first ten, at which the loss stands still."""
     decay: Annotated[float, Field(gt=0, le=1)] = 0.3
     """`plateau`: factor of the threshold after the first and the second change."""
+    budget: Annotated[float, Field(gt=0, le=1)] = 0.03
+    """`gate`: cost of the products that gates are held at, over that of 32 by 32 bits."""
+    pressure: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
+    """`gate`: weight of the cost in the loss, which pushes down above the budget and up below."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from dse.errors import MethodError, nearest
 from dse.numerics.accumulator import matmul
 from dse.training.at_site import AtSite, Call
+from dse.training.gates import Gates
 from dse.training.method import Formats, Method, Sites
 from dse.training.products import Batched, Convolution, Linear, Matmul, product
 from dse.training.roles import (
@@ -84,6 +85,11 @@ class Quantized(nn.Module):
         self._stage_of: Callable[[str], Formats] = lambda _: UNSTAGED
         names = [name for name, _ in model.named_modules()]
         self.blocks = block_count(names)
+        schedule = method.schedule
+        self.gates: Gates | None = None
+        """Networks that choose stages, where the schedule has some."""
+        if schedule is not None and schedule.kind == "gate":
+            self.gates = Gates(method, schedule, blocks=self.blocks, seed=seed)
 
     def forward(self, *arguments: Any, **named: Any) -> Any:
         """The module's result, its products rounded.
@@ -93,6 +99,8 @@ class Quantized(nn.Module):
         """
         if self.training:
             self._calls += 1
+        if self.gates is not None:
+            self.gates.begin()
         call = f"{self._seed} {self._calls if self.training else 'evaluation'}"
         with self._names_followed(), _Products(self, call):
             found = self.model(*arguments, **named)
@@ -217,16 +225,27 @@ class _Products(TorchFunctionMode):
         return func(*args, **named)
 
     def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        at = self._owner.site("linear")
-        call = self._called(at)
-        sums = Linear(
-            sums=_sums(at.formats, "fprop"),
-            sums_dgrad=_sums(at.formats, "dgrad"),
-            sums_wgrad=_sums(at.formats, "wgrad"),
-        )
-        y = product(input.reshape(-1, input.shape[-1]), weight, sums, call)
-        y = y.reshape(*input.shape[:-1], weight.shape[0])
-        return _output(y if bias is None else y + bias, call)
+        flat = input.reshape(-1, input.shape[-1])
+
+        def made(at: AtSite) -> Tensor:
+            call = self._called(at)
+            sums = Linear(
+                sums=_sums(at.formats, "fprop"),
+                sums_dgrad=_sums(at.formats, "dgrad"),
+                sums_wgrad=_sums(at.formats, "wgrad"),
+            )
+            y = product(flat, weight, sums, call)
+            y = y.reshape(*input.shape[:-1], weight.shape[0])
+            return _output(y if bias is None else y + bias, call)
+
+        return self._chosen(self._owner.site("linear"), input, weight, made)
+
+    def _chosen(
+        self, at: AtSite, x: Tensor, weight: Tensor, made: Callable[[AtSite], Tensor]
+    ) -> Tensor:
+        """The product of a site, in the stages that gates choose where there are gates."""
+        gates = self._owner.gates
+        return made(at) if gates is None else gates.product(at, x, weight, made)
 
     def _convolution(  # noqa: PLR0917 (torch's own signature)
         self,
@@ -245,7 +264,6 @@ class _Products(TorchFunctionMode):
                     f"accumulator@{pass_}: {at.site.name} is a convolution, whose sums are in "
                     "fp32 here; narrow the role by a rule with match: {kind: linear}"
                 )
-        call = self._called(at)
         axes = weight.dim() - 2
         contraction = Convolution(
             stride=_per_axis(stride, axes),
@@ -253,10 +271,15 @@ class _Products(TorchFunctionMode):
             dilation=_per_axis(dilation, axes),
             groups=groups,
         )
-        y = product(input, weight, contraction, call)
-        if bias is not None:
-            y = y + bias.reshape(-1, *[1] * axes)
-        return _output(y, call)
+
+        def made(at: AtSite) -> Tensor:
+            call = self._called(at)
+            y = product(input, weight, contraction, call)
+            if bias is not None:
+                y = y + bias.reshape(-1, *[1] * axes)
+            return _output(y, call)
+
+        return self._chosen(at, input, weight, made)
 
     def _attention(  # noqa: PLR0917 (likewise)
         self,

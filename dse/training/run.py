@@ -38,6 +38,8 @@ class Curve:
     gradient_norm: list[float] = field(default_factory=list)
     update_rms: list[float] = field(default_factory=list)
     spike: list[float] = field(default_factory=list)
+    cost: list[float] = field(default_factory=list)
+    """Of the products that gates chose, over those of 32 by 32 bits; empty without gates."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +126,8 @@ class Run:
         self._rate_factor = rate_factor
         self._device = torch.device(device)
         self._model = Quantized(workload.model(seed).to(self._device), method, seed=seed)
+        if self._model.gates is not None:
+            self._held_out()  # gates of a site are made where it first runs
         self._optimizer = self._optimizer_of(seed)
         self._factor = Factor.of(method.loss_scale)
         self._limits = self._gradient_limits()
@@ -164,9 +168,12 @@ class Run:
         batch = self.workload.batch(self.seed, number).to(self._device)
         self._model.train()
         self._model.zero_grad(set_to_none=True)
-        loss = outputs_loss(self._model(batch.inputs), batch.labels)
+        loss = wanted = outputs_loss(self._model(batch.inputs), batch.labels)
+        if self._model.gates is not None:
+            self.curve.cost.append(float(self._model.gates.share().detach()))
+            wanted = loss + self._model.gates.pressure()
         factor = self._factor.value
-        (loss * factor).backward()  # type: ignore[no-untyped-call]
+        (wanted * factor).backward()  # type: ignore[no-untyped-call]
         gradients = [one.grad for one in self._model.parameters() if one.grad is not None]
         finite = all(bool(torch.isfinite(one).all()) for one in gradients)
         taken = self._factor.after(finite=finite, saturated=self._saturated())
@@ -232,6 +239,7 @@ class Run:
                 "curve": asdict(self.curve),
                 "model": self._model.model.state_dict(),
                 "calls": self._model.get_extra_state(),
+                "gates": self._model.gates and self._model.gates.state_dict(),
                 "optimizer": self._optimizer.state_dict(),
                 "oscillations": self._oscillations and self._oscillations.state_dict(),
                 "federation": self._federation and self._federation.state_dict(),
@@ -248,6 +256,8 @@ class Run:
             self._stages.observe(loss)
         self._model.model.load_state_dict(kept["model"])
         self._model.set_extra_state(kept["calls"])
+        if self._model.gates is not None:
+            self._model.gates.load_state_dict(kept["gates"])
         self._optimizer.load_state_dict(kept["optimizer"])
         if self._oscillations is not None:
             self._oscillations.load_state_dict(kept["oscillations"])
@@ -256,7 +266,9 @@ class Run:
 
     def _optimizer_of(self, seed: int) -> Optimizer:
         """A fresh optimizer on the model's parameters."""
-        named = self._model.model.named_parameters()
+        named = [*self._model.model.named_parameters()]
+        if self._model.gates is not None:
+            named += [(f"gates.{name}", one) for name, one in self._model.gates.named_parameters()]
         return Optimizer(named, self._method, blocks=self._model.blocks, seed=seed)
 
     def _federated(self) -> Federation | None:

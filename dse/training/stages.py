@@ -102,6 +102,8 @@ class Stages:
                 return _cycled(step * schedule.cycles / self._steps, last)
             case "plateau":
                 return self._plateau.count if self._plateau else 0
+            case "gate":
+                return last  # gates choose for each sample
             case "uniform" | "hasb":
                 drawn = random.Random(zlib.crc32(f"{self._seed} {step} {site}".encode()))
                 by_bits = schedule.kind == "hasb" and site in self._curved

@@ -68,8 +68,8 @@ def test_a_shipped_method_says_where_it_is_from(name: str) -> None:
         ),
         ({"schedule": {"kind": "phase", "stages": [{}]}}, r"schedule\.stages"),
         (
-            {"schedule": {"kind": "gate", "stages": [{}, {}]}},
-            r"schedule\.kind.*'plateau'",
+            {"schedule": {"kind": "gates", "stages": [{}, {}]}},
+            r"schedule\.kind.*did you mean 'gate'",
         ),
         (
             {"schedule": {"kind": "phase", "stages": [{}, {}], "cycles": 3}},

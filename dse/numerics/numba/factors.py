@@ -106,6 +106,13 @@ def scale_of(largest, scaling):
 
 
 @compiled
+def scales_of(largest, scaling, scales):
+    """Fills `scales` with those of groups (without the tensor's), float32 vectors."""
+    for g in range(u64(largest.size)):
+        scales[g] = scale_of(largest[g], scaling)
+
+
+@compiled
 def shifted(grid, zero_point):
     """An integer grid seen from its zero point; 0 changes nothing."""
     return Grid(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -117,6 +118,26 @@ def test_blocks_of_a_dynamic_codebook_keep_what_an_outlier_takes_from_a_linear_s
     assert errors[-1] < 0.03
 
 
+def blown_up(first: str, second: str) -> float:
+    """Share of Adam's directions from moments in these formats that are above 100."""
+    m, v = moments_with_an_outlier()
+    seen_m = quantize(m, quantizer(first), axes=(0,))
+    seen_v = quantize(v, quantizer(second), axes=(0,))
+    return float(((seen_m / (seen_v.sqrt() + 1e-8)).abs() > 100).double().mean())
+
+
+def test_directions_blow_up_where_second_moments_fall_to_zero() -> None:
+    """arXiv 2110.02861, section 1.1: an outlier takes the codes of all that share its scale."""
+    shares = [
+        blown_up("dynamic8@tensor", "udynamic8@tensor"),
+        blown_up("int8@g2048/fp32", "uint8@g2048/fp32"),
+        blown_up("dynamic8_g2048", "udynamic8_g2048"),
+        blown_up("dynamic8_g256", "udynamic8_g256"),
+    ]
+    assert all(one > 3 * other for one, other in pairwise(shares))
+    assert shares[0] > 0.03
+
+
 def test_moments_are_kept_in_their_formats_and_small_ones_are_not() -> None:
     big, small = nn.Parameter(torch.zeros(64, 80)), nn.Parameter(torch.zeros(5))
     found = method(
@@ -152,6 +173,36 @@ def test_range_expansion_lowers_the_error_of_moments_in_fp8() -> None:
         return float((seen[0] / seen[1].sqrt() - exact).square().mean())
 
     assert error("e4m3@g128") / error("e4m3@g128:expand(128)") > 1.8
+
+
+def powers(x: Tensor) -> Tensor:
+    """Exponents of rows as COAT has them, in float64: ratios of ranges, cut to sixteenths."""
+    sizes = x.abs().double()
+    spread = torch.log2(sizes.amax(1) / torch.where(sizes > 0, sizes, torch.inf).amin(1))
+    return torch.floor(16 * math.log2(448**2 / 2) / spread) / 16
+
+
+def expanded(x: Tensor) -> Tensor:
+    """COAT's quantizer of groups of 128, written from its formulas in float64."""
+    sizes, k = x.abs().double(), powers(x)[:, None]
+    top = sizes.amax(1, keepdim=True)
+    middle = top.sqrt() * torch.where(sizes > 0, sizes, torch.inf).amin(1, keepdim=True).sqrt()
+    y, scale = x.sign() * (sizes / middle) ** k, (top / middle) ** k / 448
+    codes = quantize((y / scale).float(), quantizer("e4m3"), axes=(1,)).double()
+    return middle * codes.sign() * (codes.abs() * scale) ** (1 / k)
+
+
+def test_range_expansion_is_the_formula_of_coat() -> None:
+    """COAT, arXiv 2410.19313, section 4.1; second moments are expanded more (figure 2c)."""
+    generator = torch.Generator().manual_seed(0)
+    m, v = torch.zeros(64, 128), torch.zeros(64, 128)
+    for _ in range(60):
+        gradient = 1e-4 * torch.randn(64, 128, generator=generator)
+        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient.square()
+    assert float(powers(v).median()) > float(powers(m).median()) > 1
+    for x in (m, v):
+        ours = quantize(x, quantizer("e4m3@g128:expand(128)"), axes=(1,))
+        assert torch.allclose(ours.double(), expanded(x), rtol=1e-5)
 
 
 def test_hadam_keeps_gradients_whose_squares_are_nothing_in_fp16() -> None:
