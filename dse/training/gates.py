@@ -54,7 +54,7 @@ class Gates(nn.Module):
             self.cell = nn.LSTMCell(WIDTH, WIDTH)
             self.choice = nn.Linear(WIDTH, count)
         self.seen = nn.ModuleDict()
-        """What a gate sees of the input, by site."""
+        """Layers that gates see inputs through, by site."""
         costs = [
             bit_products(replace(method, roles={**method.roles, **stage}))
             for stage in schedule.stages
