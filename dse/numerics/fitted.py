@@ -11,8 +11,9 @@ is a super group.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -26,7 +27,11 @@ from hwmodels.formats.quantizer import Encoding, Format, Quantizer
 CHUNK = 1 << 18
 """Elements that are searched together: they stay in a core's cache."""
 TRIES = tuple(step / 10 for step in range(-9, 10))
-"""Trial places of the largest value, in steps of the grid beyond its end."""
+"""Trial places of the largest value, in steps of the grid beyond its end, beside an offset."""
+WIDE_TRIES = tuple(step / 10 for step in range(-15, 16, 2))
+"""The same without an offset."""
+REACHES = (0, 1, 2, 4, 7)
+"""Codes of scales below the last one that the largest scale of a super group may come to have."""
 STATISTICS = ("absmax", "minmax", "mse", "output_mse")
 Nearest = Callable[[Tensor], Tensor]
 """Values in units of their scale -> the nearest code's value, as float32."""
@@ -136,18 +141,49 @@ class _Fit:
 def _fitted(x: Tensor, w: Tensor, format: Format, *, search: bool) -> _Fit:
     assert format.scale is not None, "a fitted format has a scale"
     nearest = _nearest(format.element)
+    offset = None
     if format.offset is None:
         scale = _scale(x, w, format.element, search=search)
-        fit = _Fit(scale=_stored(scale, format.scale.encoding, format))
     else:
         scale, offset = _scale_and_offset(x, w, format, search=search)
-        fit = _Fit(
-            scale=_stored(scale, format.scale.encoding, format),
-            offset=_stored(offset, format.offset, format),
-        )
+
+    def stored(reach: int) -> _Fit:
+        assert format.scale is not None
+        above = None
+        if offset is not None and format.offset is not None:
+            above = _stored(offset, format.offset, format, reach=reach)
+        return _Fit(scale=_stored(scale, format.scale.encoding, format, reach=reach), offset=above)
+
+    fit = stored(0)
     if format.super_scale is None or not search:
         return fit
-    return _refitted(x, w, fit, format.super_scale, nearest)
+    fit = _refitted(x, w, fit, format.super_scale, nearest)
+    for reach in REACHES[1:]:
+        tried = stored(reach)
+        tries = [tried]
+        if fit.offset is not None:
+            tries += [replace(fit, scale=tried.scale), replace(fit, offset=tried.offset)]
+        for one in tries:
+            again = _refitted(x, w, one, format.super_scale, nearest)
+            fit = _better(x, w, again, fit, nearest)
+    return fit
+
+
+def _better(x: Tensor, w: Tensor, tried: _Fit, fit: _Fit, nearest: Nearest) -> _Fit:
+    """Of two fits the one of less error, super group by super group."""
+    errors = [_squares(x, w, one.value(one.codes(x, nearest))) for one in (tried, fit)]
+    better = errors[0] < errors[1]
+
+    def chosen(new: _Part, old: _Part) -> _Part:
+        return _Part(
+            codes=torch.where(better, new.codes, old.codes),
+            above=torch.where(better, new.above, old.above),
+        )
+
+    offset = fit.offset
+    if offset is not None and tried.offset is not None:
+        offset = chosen(tried.offset, offset)
+    return _Fit(scale=chosen(tried.scale, fit.scale), offset=offset)
 
 
 def _nearest(encoding: Encoding) -> Nearest:
@@ -160,17 +196,19 @@ def _nearest(encoding: Encoding) -> Nearest:
 
 
 def _scale(x: Tensor, w: Tensor, element: Encoding, *, search: bool) -> Tensor:
-    """Scales alone; the largest magnitude meets the far end of the grid, whatever its sign."""
-    nearest, end = _nearest(element), _far_end(element)
-    values = sorted_values(element)
-    step = values[0] - values[1] if end < 0 else values[-1] - values[-2]
+    """Scales alone; the largest magnitude meets the far end of the grid, whatever its sign.
+
+    A search tries the near end, too, where the grid is not symmetric: large values of both signs
+    have room there that they lack otherwise.
+    """
+    nearest = _nearest(element)
     largest = _largest(x, -1)
-    best = largest / end
+    best = largest / _far_end(element)
     if not search:
         return best
     most = torch.full_like(best, -1.0)
-    for share in TRIES:
-        q = nearest(_divided(x, largest / (end + share * float(step))))
+    for place in _places(element):
+        q = nearest(_divided(x, largest / place))
         weighted = w * q
         met, norm = (weighted * x).sum(-1, True), (weighted * q).sum(-1, True)
         found = torch.where(norm > 0, met / norm, 0.0)
@@ -179,6 +217,17 @@ def _scale(x: Tensor, w: Tensor, element: Encoding, *, search: bool) -> Tensor:
         best = torch.where(fall > most, found, best)
         most = torch.maximum(fall, most)
     return best
+
+
+def _places(element: Encoding) -> list[float]:
+    """Places on a grid, and beside its ends, where the largest value may come to lie."""
+    values = sorted_values(element).tolist()
+    ends = [(values[0], values[0] - values[1]), (values[-1], values[-1] - values[-2])]
+    if _far_end(element) > 0:
+        ends.reverse()
+    if values == [-value for value in reversed(values)]:
+        ends = ends[:1]
+    return [end + share * step for end, step in ends for share in WIDE_TRIES]
 
 
 def _scale_and_offset(
@@ -218,30 +267,25 @@ def _line(x: Tensor, w: Tensor, q: Tensor, *, below_zero: bool) -> tuple[Tensor,
     return torch.where(offset > 0, through_zero, scale), offset.clamp(max=0.0)
 
 
-def _stored(values: Tensor, encoding: Encoding, format: Format) -> _Part:
-    """Values as a file holds them: rounded, or codes times a number for each super group."""
+def _stored(values: Tensor, encoding: Encoding, format: Format, *, reach: int = 0) -> _Part:
+    """Values as a file holds them: rounded, or codes times a number for each super group.
+
+    `reach`: how many codes before the last one the largest value has.
+    """
     sign = 1.0 if encoding.signed or encoding is not format.offset else -1.0
     if format.super_scale is None:
         return _Part(codes=_rounded(values, encoding), above=values.new_ones(1, 1, 1, 1))
     # Where the largest meets the far end, all codes are used.
-    wanted = sign * _largest(values, -2) / _far_end(encoding)
+    end = _far_end(encoding)
+    wanted = sign * _largest(values, -2) / (end - math.copysign(reach, end))
     above = sign * _rounded(wanted, format.super_scale)
     return _Part(codes=_nearest(encoding)(_divided(values, above)), above=above)
 
 
 def _refitted(x: Tensor, w: Tensor, fit: _Fit, above: Encoding, nearest: Nearest) -> _Fit:
     """The numbers above solved for, with all codes as they are; kept where the error falls."""
-    q = fit.codes(x, nearest)
-    tried = _solved(x, w, q, fit, above)
-    q_tried = tried.codes(x, nearest)
-    better = _squares(x, w, tried.value(q_tried)) < _squares(x, w, fit.value(q))
-
-    def chosen(new: _Part, old: _Part) -> _Part:
-        return _Part(codes=old.codes, above=torch.where(better, new.above, old.above))
-
-    if fit.offset is None or tried.offset is None:
-        return _Fit(scale=chosen(tried.scale, fit.scale))
-    return _Fit(scale=chosen(tried.scale, fit.scale), offset=chosen(tried.offset, fit.offset))
+    tried = _solved(x, w, fit.codes(x, nearest), fit, above)
+    return _better(x, w, tried, fit, nearest)
 
 
 def _solved(x: Tensor, w: Tensor, q: Tensor, fit: _Fit, above: Encoding) -> _Fit:

@@ -99,16 +99,19 @@ def _factor(hessian: Tensor, damping: float) -> Tensor:
 def _sides(column: Tensor, quantizer: Quantizer, state: QuantizerState) -> tuple[Tensor, Tensor]:
     """The grid values below and above the weights of a column, one a row."""
     format, weights = quantizer.format, column.reshape(-1, 1)
-    plain = format.element.kind == "int" and state.tensor_scale is None and state.offsets is None
+    plain = format.element.kind == "int" and state.tensor_scale is None
     if not plain or state.scales is None or format.element.bits > FEW_BITS:
         near = neighbours(weights, quantizer, axes=(1,), state=state)
         return near.down, near.up
     # Integers need no search, which takes most of the time of a column.
     points = state.zero_points
     shift = torch.zeros_like(state.scales) if points is None else points
+    added = torch.zeros_like(state.scales) if state.offsets is None else state.offsets
     lowest, highest = format.element.min - shift, format.element.max - shift
-    steps = torch.where(state.scales != 0, weights / state.scales, 0.0).floor()
-    first, second = ((steps + up).clamp(min=lowest, max=highest) * state.scales for up in (0, 1))
+    steps = torch.where(state.scales != 0, (weights - added) / state.scales, 0.0).floor()
+    first, second = (
+        (steps + up).clamp(min=lowest, max=highest) * state.scales + added for up in (0, 1)
+    )
     return torch.minimum(first, second), torch.maximum(first, second)  # scales may be negative
 
 

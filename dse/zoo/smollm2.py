@@ -44,9 +44,9 @@ def export_to(path: Path) -> None:
     )
 
 
-def load_smollm2() -> Llama:
-    """The network with its weights."""
-    reader = GGUFReader(gguf_file())
+def load_smollm2(file: Path | None = None) -> Llama:
+    """The network with its weights, or with those of another GGUF file of it."""
+    reader = GGUFReader(file or gguf_file())
     config = _config(reader)
     model = Llama(config).eval()
     state = {}

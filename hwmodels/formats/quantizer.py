@@ -280,16 +280,17 @@ class Quantizer:
         """The quantizer with every `auto` replaced by what suits its place.
 
         Integer weights of at most `COARSE_BITS` take ranges of least output error, of at most
-        `CORRECTED_BITS` corrected means. Fitted scales have the least error of values, which is
-        llama.cpp's choice without data. Tapered elements take the root mean square, everything
-        else the largest magnitude.
+        `CORRECTED_BITS` corrected means. Fitted scales of weights count errors by the inputs that
+        they meet, as llama.cpp does with an importance matrix; elsewhere they have the least error
+        of values. Tapered elements take the root mean square, everything else the largest
+        magnitude.
         """
         scaled = self.format.element.kind == "int" and self.format.scale is not None
         bits = self.format.element.bits if scaled and not self.is_fitted else math.inf
         statistic, correction = self.statistic, self.correction
         if statistic == "auto":
-            coarse = weight and bits <= COARSE_BITS
-            statistic = "output_mse" if coarse else self.plain_statistic
+            searched = weight and (self.is_fitted or bits <= COARSE_BITS)
+            statistic = "output_mse" if searched else self.plain_statistic
         if correction == "auto":
             corrected = weight and bits <= CORRECTED_BITS
             correction = "bias_corrected" if corrected else "uncorrected"

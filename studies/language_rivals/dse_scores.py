@@ -34,17 +34,22 @@ objectives: [quality_loss, weight_bytes]
 """
 
 
-def splits(work: Path) -> Splits:
-    """The 16 windows that tools see; what follows them is for a front, which nobody asks for."""
+def splits(work: Path, name: str = "tokens") -> Splits:
+    """The 16 windows that tools see, and what follows them for a front.
+
+    Args:
+        work: the folder of the network and its text.
+        name: of the graph's input.
+    """
+
+    def split(windows: NDArray[np.int64]) -> Split:
+        return Split(inputs={name: windows[:, :-1]}, labels=windows[:, 1:], kind="tokens")
+
     return Splits(
-        calibration=_split(text.split(work, "calibration")),
-        search=_split(text.split(work, "search")),
-        report=_split(text.continued(work, "calibration")),
+        calibration=split(text.split(work, "calibration")),
+        search=split(text.split(work, "search")),
+        report=split(text.continued(work, "calibration")),
     )
-
-
-def _split(windows: NDArray[np.int64]) -> Split:
-    return Split(inputs={"tokens": windows[:, :-1]}, labels=windows[:, 1:], kind="tokens")
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from dse.numerics.fitted import fitted_scales
 from dse.numerics.output_range import output_range
 from hwmodels.errors import FormatError
 from hwmodels.formats.catalog import FORMATS, quantizer
+from studies.language_rivals.llamacpp import quantized
 
 FITTED = [name for name in FORMATS if quantizer(name).is_fitted]
 COMPOSED = ["int3@g64/fp16-fitted", "uint3@g24/fp16-fitted~~fp16", "e2m1@g16/e4m3-fitted^32/fp16"]
@@ -185,3 +186,44 @@ def test_the_search_errs_less_than_gguf_py(name: str, type: str) -> None:
     ours = quantize(x, quantizer(name), axes=(1,))
     assert error(x, ours) < error(x, torch.from_numpy(theirs))
     assert np.abs(theirs - ours.numpy()).max() < 0.02
+
+
+@pytest.mark.parametrize("name", [*FITTED, *COMPOSED])
+def test_where_inputs_are_independent_a_learned_rounding_is_the_nearest(name: str) -> None:
+    weight = torch.randn(8, 512, generator=torch.Generator().manual_seed(5))
+    state = calibrated_state(weight, quantizer(name), axes=(1,))
+    plain = quantize(weight, quantizer(name), axes=(1,), state=state)
+    found = gptq(weight, torch.eye(512), quantizer(f"{name}:gptq"), state=state)
+    tied = (found - weight).abs() == (plain - weight).abs()
+    assert ((found == plain) | tied).all()
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_weights_have_the_ranges_that_their_inputs_ask_for_unasked(name: str) -> None:
+    assert quantizer(name).settled(weight=True).statistic == "output_mse"
+    assert quantizer(name).settled(weight=False).statistic == "mse"
+    assert quantizer(f"{name}:mse").settled(weight=True).statistic == "mse"
+
+
+@pytest.mark.parametrize(
+    "name", ["q4_0", "q5_0", "iq4_nl", "q4_1", "q5_1", "q4_k", "q5_k", "q6_k"]
+)
+def test_no_more_is_lost_than_with_llama_cpp_and_its_importance_matrix(name: str) -> None:
+    """A few inputs are twenty times as large as others, as in a decoder's residual stream."""
+    generator = torch.Generator().manual_seed(6)
+    weight = 0.05 * torch.randn(64, 512, generator=generator)
+    sizes = torch.ones(512)
+    sizes[::37] = 20
+    counts = sizes.square() * (0.5 + torch.rand(512, generator=generator))
+    ours = quantize(
+        weight,
+        quantizer(f"{name}:output_mse"),
+        axes=(1,),
+        state=output_range(weight, counts.diag(), quantizer(f"{name}:output_mse")),
+    )
+    theirs, _ = quantized(weight.numpy(), name.upper(), counts.numpy())
+
+    def counted(y: torch.Tensor) -> float:
+        return float(((y - weight).square() * counts).sum())
+
+    assert counted(ours) < 1.01 * counted(torch.from_numpy(theirs))
