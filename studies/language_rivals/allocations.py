@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import resource
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,33 +27,48 @@ from studies.language_rivals import layers, network, score, text
 BUDGETS = (4.5, 5.0, 6.0)
 WIDTHS = (4, 8)
 CACHE = Path.home() / ".cache" / "auto_round"
-GROUPS = {
-    "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-    "o": ("self_attn.o_proj",), "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
-    "down": ("mlp.down_proj",),
-}  # fmt: skip
-"""Matrices that a runtime executes as one, which take one format in `dse`."""
+MATRICES = {
+    **{role: f"self_attn.{role}_proj" for role in "qkvo"},
+    **{role: f"mlp.{role}_proj" for role in ("gate", "up", "down")},
+}
+FUSED = (("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), ("self_attn.o_proj",),
+         ("mlp.gate_proj", "mlp.up_proj"), ("mlp.down_proj",))  # fmt: skip
+"""Matrices that runtimes execute as one which fuse siblings."""
 Floats = NDArray[np.float32]
 Bits = dict[str, float]
 
 
-def of_dse(work: Path) -> dict[tuple[str, ...], dict[int, float]]:
-    """Group of matrices -> width -> score."""
-    found: dict[tuple[str, ...], dict[int, float]] = {}
+Scores = dict[tuple[str, ...], dict[int, float]]
+"""Matrices that take one format -> width -> score."""
+
+
+def of_dse(work: Path) -> Scores:
+    """Scores of single matrices."""
+    found: Scores = {}
     with (work / "run" / "sensitivity.csv").open(newline="") as stream:
         for row in csv.DictReader(stream):
             block, _, role = row["variable"].partition("/")
-            if role in GROUPS:
+            if role in MATRICES:
                 layer = block.removeprefix("blocks.")
-                names = tuple(f"model.layers.{layer}.{kind}" for kind in GROUPS[role])
+                name = f"model.layers.{layer}.{MATRICES[role]}"
                 width = int(row["choice"].removeprefix("int"))
-                found.setdefault(names, {})[width] = float(row["loss"])
+                found.setdefault((name,), {})[width] = float(row["loss"])
     return found
 
 
-def of_auto_round() -> dict[tuple[str, ...], dict[int, float]]:
-    """The same of AutoScheme's scores, which are of single matrices."""
-    found: dict[tuple[str, ...], dict[int, float]] = {}
+def fused(scores: Scores) -> Scores:
+    """The scores of matrices that fusing runtimes execute as one: sums."""
+    return {
+        names: {width: sum(scores[name,][width] for name in names) for width in WIDTHS}
+        for layer in range(network.LAYERS)
+        for group in FUSED
+        for names in [tuple(f"model.layers.{layer}.{kind}" for kind in group)]
+    }
+
+
+def of_auto_round() -> Scores:
+    """The same of AutoScheme."""
+    found: Scores = {}
     for path in CACHE.glob("scheme_*.json"):
         content = json.loads(path.read_text())
         for name, (_, value) in content["layer_scores"].items():
@@ -134,11 +148,13 @@ def main() -> None:
     full = network.weights_of(work / "relabelled.onnx")
     wide = rounded(full, "int8_g64:absmax", {})
     seen = moments(work, full)
-    begun = _seconds()
-    fours = {"searched ranges": rounded(full, "int4_g64", seen)}
-    print(f"ranges: {_seconds() - begun:.0f} CPU s", flush=True)
-    fours["nearest"] = rounded(full, "int4_g64:absmax", {})
-    tools = {"dse": of_dse(work), "AutoRound": of_auto_round()}
+    fours = {
+        "searched ranges": rounded(full, "int4_g64", seen),
+        "nearest": rounded(full, "int4_g64:absmax", {}),
+    }
+    own = of_dse(work)
+    tools = {"dse": own, "dse, fused": fused(own), "AutoRound": of_auto_round()}
+    spent = score.spent(work)
     for rounding, narrow in fours.items():
         kinds: dict[float, Mapping[str, Floats]] = {
             layers.SCALE_BITS: full,
@@ -146,29 +162,31 @@ def main() -> None:
             WIDTHS[1]: wide,
         }
         uniform = dict.fromkeys((k.removesuffix(".weight") for k in narrow), 4.0)
-        _score(work, "uniform", f"4.25, {rounding}", uniform, kinds)
-        for budget in BUDGETS:
+        _score(work, "uniform", f"4.25, {rounding}", uniform, kinds, 0.0)
+        for budget in BUDGETS if rounding == "searched ranges" else ():
             for tool, scores in tools.items():
                 bits = allocation(scores, full, budget)
-                _score(work, tool, f"{budget}, {rounding}", bits, kinds)
+                seconds = spent[tool.partition(",")[0]]
+                _score(work, tool, f"{budget}, {rounding}", bits, kinds, seconds)
 
 
 def _score(
-    work: Path, tool: str, recipe: str, bits: Bits, kinds: Mapping[float, Mapping[str, Floats]]
+    work: Path,
+    tool: str,
+    recipe: str,
+    bits: Bits,
+    kinds: Mapping[float, Mapping[str, Floats]],
+    seconds: float,
 ) -> None:
-    """The row of an allocation; `kinds` has the weights by width."""
+    """The row of an allocation; `kinds` has the weights by width, `seconds` the scores took."""
     full = kinds[layers.SCALE_BITS]
     weights = dict(full)
     for name, width in bits.items():
         weights[f"{name}.weight"] = kinds[width][f"{name}.weight"]
     score.append(
         work, tool=tool, recipe=recipe, weights=weights, held=layers.held_bytes(bits, full),
-        whole=False, cpu_seconds=float("nan"), forwards=float("nan"),
+        whole=False, cpu_seconds=seconds, forwards=float("nan"),
     )  # fmt: skip
-
-
-def _seconds() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_utime
 
 
 if __name__ == "__main__":

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 from pathlib import Path
 
 import torch
 
-from studies.language_rivals import layers, text
+from studies.language_rivals import layers, score, text
 
 BUDGET = 4.5
 OPTIONS = "W4A16G64,W8A16G64"
@@ -41,7 +40,7 @@ def main() -> None:
         device_map="cpu", amp=False, enable_torch_compile=False, disable_opt_rtn=True, **common,
     )  # fmt: skip
     run.quantize()
-    print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_utime:.0f} CPU s")
+    score.note_spent(work, "AutoRound")
 
 
 if __name__ == "__main__":

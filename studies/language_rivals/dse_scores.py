@@ -7,7 +7,6 @@ stage of `dse search` does.
 from __future__ import annotations
 
 import argparse
-import resource
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +18,14 @@ from dse.sensitivity.score import score
 from dse.space.load import parse_space
 from dse.zoo.split import Split, Splits
 from studies.language_rivals import text
+from studies.language_rivals.score import note_spent
 
 SPACE = """
 model: {work}/relabelled.onnx
 data: {{source: {work}/tokens.npz, calibration: 8, search: 8, report: 8, batch: 4}}
 scenario: {{phases: {{call: {{share: 1, dims: {{batch: 1, sequence: 128}}}}}}}}
-targets: [{{name: h100, device: h100-sxm, runtime: free}}]
+targets: [{{name: cpu, device: xeon-8480, runtime: torch-cpu}}]
+matrices: apart
 candidates:
   - {{match: {{kind: attention}}, use: [bf16]}}
   - {{match: {{role: head}}, use: [bf16]}}
@@ -64,7 +65,7 @@ def main() -> None:
     table = score(session.evaluator, problem, "gradient", samples=text.SEARCH)
     (work / "run").mkdir(exist_ok=True)
     (work / "run" / "sensitivity.csv").write_text(table.to_csv(problem))
-    print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_utime:.0f} CPU s")
+    note_spent(work, "dse")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ Weights are what the tool's file stands for, in float32; activations are float32
 from __future__ import annotations
 
 import csv
+import json
+import resource
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -56,6 +58,19 @@ def reference(work: Path) -> list[Tensor]:
     kept = [logits(model, window) for window in windows]
     torch.save(kept, path)
     return kept
+
+
+def spent(work: Path) -> dict[str, float]:
+    """CPU seconds that each tool's scores took, by its name."""
+    path = work / "seconds.json"
+    found: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+    return found
+
+
+def note_spent(work: Path, tool: str) -> None:
+    """Keeps the CPU seconds of this process as those of a tool."""
+    seconds = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
+    (work / "seconds.json").write_text(json.dumps(spent(work) | {tool: round(seconds, 1)}))
 
 
 def _windows(work: Path) -> NDArray[np.int64]:
