@@ -162,12 +162,12 @@ def main() -> None:
             WIDTHS[1]: wide,
         }
         uniform = dict.fromkeys((k.removesuffix(".weight") for k in narrow), 4.0)
-        _score(work, "uniform", f"4.25, {rounding}", uniform, kinds, 0.0)
+        _score(work, "uniform", f"4.25, {rounding}", uniform, kinds, seconds=0.0)
         for budget in BUDGETS if rounding == "searched ranges" else ():
             for tool, scores in tools.items():
                 bits = allocation(scores, full, budget)
                 seconds = spent[tool.partition(",")[0]]
-                _score(work, tool, f"{budget}, {rounding}", bits, kinds, seconds)
+                _score(work, tool, f"{budget}, {rounding}", bits, kinds, seconds=seconds)
 
 
 def _score(
@@ -176,6 +176,7 @@ def _score(
     recipe: str,
     bits: Bits,
     kinds: Mapping[float, Mapping[str, Floats]],
+    *,
     seconds: float,
 ) -> None:
     """The row of an allocation; `kinds` has the weights by width, `seconds` the scores took."""
