@@ -8,13 +8,13 @@ is scored is read back from the GGUF file of the trial of least loss.
 from __future__ import annotations
 
 import argparse
+import csv
 import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from gguf import GGUFReader
 
@@ -44,8 +44,9 @@ def space_of(work: Path, bits: float, trials: int) -> str:
 
 def best_trial(run: Path) -> int:
     """The trial of least loss on the search windows."""
-    trials = pd.read_csv(run / "trials.csv")
-    return int(trials.loc[trials["quality_loss"].idxmin(), "trial"])
+    with (run / "trials.csv").open(newline="") as stream:
+        rows = [*csv.DictReader(stream)]
+    return int(min(rows, key=lambda row: float(row["quality_loss"]))["trial"])
 
 
 def main() -> None:
