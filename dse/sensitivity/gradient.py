@@ -30,6 +30,7 @@ from dse.evaluate.batches import Batch, batches
 from dse.evaluate.evaluator import Evaluator, SplitName
 from dse.evaluate.outputs.output import Output
 from dse.execute.emulate import Emulator
+from dse.execute.program.backward import Backward
 from dse.graph.ir.site import SUM_ROLE
 from dse.numerics.precision import exact_float32
 from dse.sensitivity.table import Score, Sensitivity
@@ -38,6 +39,8 @@ from hwmodels.work.role import ROLES
 
 BACKWARD_FORWARDS = 2
 """A backward pass contracts twice what the forward did: towards operands and towards weights."""
+LEAST_PART_BYTES = 1 << 28
+"""Of a pass that are held at once, however little memory there is."""
 
 
 class Probe:
@@ -49,10 +52,9 @@ class Probe:
     def __init__(self) -> None:
         self._seen: list[Tensor] = []
 
-    def reset(self) -> None:
-        """Forgets the gradients, before those of another output."""
-        for seen in self._seen:
-            seen.grad = None
+    def forget(self) -> None:
+        """Lets go of all that has passed."""
+        self._seen.clear()
 
     def __call__(self, x: Tensor) -> Tensor:
         """X, as something that a gradient reaches; integers, which have none, as they are."""
@@ -170,30 +172,53 @@ def _batch_losses(
     operands: Sequence[tuple[_Operand, ...]],
     generator: torch.Generator,
 ) -> list[float]:
-    """The loss of each choice on one batch: a forward, and a backward pass an output."""
-    sites = (site for v in problem.variables for site in v.every_site)
-    probes = {site.key: Probe() for site in sites if site.role != SUM_ROLE}
+    """The loss of each choice on one batch: a forward and a backward pass an output."""
+    keys = [site.key for v in problem.variables for site in v.every_site if site.role != SUM_ROLE]
+    probes = {key: Probe() for key in keys}
+    part_bytes = max(evaluator.trace_bytes // 2, LEAST_PART_BYTES)
     outputs = evaluator.task.outputs
     total = np.zeros(len(operands))
-    with torch.enable_grad(), exact_float32(evaluator.program.device):
-        execution = evaluator.program.run(batch.feeds, probes)
     for place, output in enumerate(outputs):
-        for probe in probes.values():
-            probe.reset()
+        found, back = evaluator.program.watched(batch.feeds, probes, part_bytes=part_bytes)
+        forward = back.macs
         with torch.enable_grad(), exact_float32(evaluator.program.device):
-            scores = output.scores(execution.outputs[output.value], batch.samples)
+            scores = output.scores(found[output.value], batch.samples)  # type: ignore[arg-type]
             drawn, positions = _drawn(scores, output, generator)
-            if drawn.requires_grad:
-                more = place + 1 < len(outputs)
-                drawn.backward(retain_graph=more)  # type: ignore[no-untyped-call]
+        del found, scores
         unit = positions
         if not output.is_distribution:
             unit = evaluator.spread(place) * math.sqrt(batch.samples)
-        losses = [_loss(_energy(found, probes), output, unit) for found in operands]
+        losses = [_loss(one, output, unit) for one in _energies(back, drawn, operands, probes)]
         total += output.weight * np.array(losses)
-    evaluator.macs += (1 + BACKWARD_FORWARDS * len(outputs)) * execution.macs
+        evaluator.macs += back.macs + BACKWARD_FORWARDS * forward
     whole = sum(output.weight for output in outputs)
     return [float(one) for one in total / whole]
+
+
+def _energies(
+    back: Backward,
+    drawn: Tensor,
+    operands: Sequence[tuple[_Operand, ...]],
+    probes: Mapping[str, Probe],
+) -> list[float]:
+    """The energy of each choice, of its operands as soon as the backward pass has met them."""
+    keys = {id(probe): key for key, probe in probes.items()}
+    pending = [(number, one) for number, every in enumerate(operands) for one in every]
+    total = [0.0] * len(operands)
+    met: set[str] = set()
+    for watches in back.parts(drawn):
+        met |= {keys[id(one)] for one in watches}
+        waiting = []
+        for number, operand in pending:
+            if met.issuperset(operand.sites):
+                total[number] += _energy(operand, probes)
+            else:
+                waiting.append((number, operand))
+        pending = waiting
+        wanted = {key for _, operand in pending for key in operand.sites}
+        for key in met - wanted:
+            probes[key].forget()
+    return total
 
 
 def _drawn(scores: Tensor, output: Output, generator: torch.Generator) -> tuple[Tensor, float]:
@@ -213,21 +238,20 @@ def _drawn(scores: Tensor, output: Output, generator: torch.Generator) -> tuple[
     return log_probabilities.gather(-1, drawn).sum(), float(len(drawn))
 
 
-def _energy(operands: tuple[_Operand, ...], probes: Mapping[str, Probe]) -> float:
+def _energy(operand: _Operand, probes: Mapping[str, Probe]) -> float:
     """Sum of squared gradient times error: of a weight's outputs, else of every element."""
     total = 0.0
-    for operand in operands:
-        # Nothing passes in the branch of an If that is not taken.
-        read = [probes[key] for key in operand.sites if probes[key].values]
-        if not read:
-            continue
-        gradients = zip(*(probe.gradients for probe in read), strict=True)
-        for value, parts in zip(read[0].values, gradients, strict=True):
-            gradient = torch.stack(parts).sum(dim=0)
-            moved = gradient * (operand.emulator(value) - value)
-            if operand.is_weight and operand.emulator.axes:
-                moved = moved.sum(operand.emulator.axes)
-            total += float(moved.square().sum(dtype=torch.float64))
+    # Nothing passes in the branch of an If that is not taken.
+    read = [probes[key] for key in operand.sites if probes[key].values]
+    if not read:
+        return total
+    gradients = zip(*(probe.gradients for probe in read), strict=True)
+    for value, parts in zip(read[0].values, gradients, strict=True):
+        gradient = torch.stack(parts).sum(dim=0)
+        moved = gradient * (operand.emulator(value) - value)
+        if operand.is_weight and operand.emulator.axes:
+            moved = moved.sum(operand.emulator.axes)
+        total += float(moved.square().sum(dtype=torch.float64))
     return total
 
 

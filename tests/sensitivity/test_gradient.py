@@ -1,5 +1,6 @@
 """Gradient scores against direct ones: the same losses, from one backward pass."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from dse.explore.measure.session import prepare
 from dse.graph.ir.graph import Graph
 from dse.graph.patterns.analysis import Analysis
 from dse.model import open_model
+from dse.sensitivity import gradient
 from dse.sensitivity.gradient import gradient_scores
 from dse.space.build import build_problem
 from dse.space.load import parse_space
@@ -92,6 +94,20 @@ def test_effort_is_three_forwards_of_the_samples_that_were_seen(
     table = gradient_scores(evaluator, problem, split="search", samples=8)
     assert evaluator.macs - before == 3 * unit / 2
     assert {score.samples for score in table.scores} == {8}
+
+
+def test_parts_of_a_pass_have_its_scores_for_a_forward_more(
+    prepared: tuple[Evaluator, Problem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluator, problem = prepared
+    whole = gradient_scores(evaluator, problem)
+    monkeypatch.setattr(gradient, "LEAST_PART_BYTES", 1 << 20)
+    small = replace(evaluator, trace_bytes=0)
+    unit, before = small.forward_macs("calibration"), small.macs
+    found = gradient_scores(small, problem)
+    assert 3 * unit < small.macs - before < 4 * unit
+    for a, b in zip(found.scores, whole.scores, strict=True):
+        assert a.loss == pytest.approx(b.loss, rel=1e-5)
 
 
 def test_the_seed_alone_decides(prepared: tuple[Evaluator, Problem]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from dse.errors import GraphError
 from dse.execute.operators.operator import Value
 from dse.execute.operators.step import Quantize
+from dse.execute.program.backward import Backward, Watch
 from dse.execute.program.compiler import Compiler, problems
 from dse.execute.program.feeds import checked
 from dse.execute.program.hooks import Hooks
@@ -83,6 +84,31 @@ class Program:
         """
         plan = self._planner.whole(quantizers or {})
         return self._execute(plan, checked(self.graph, feeds, self.device))
+
+    def watched(
+        self, feeds: Mapping[str, Value], watches: Mapping[str, Watch], *, part_bytes: int
+    ) -> tuple[Mapping[str, Value], Backward]:
+        """The outputs of a run in full precision, and the way back from them.
+
+        Args:
+            feeds: As in `run`.
+            watches: By site key, each another one.
+            part_bytes: Of results and gradients of weights that are held at once; beyond it a part
+                of the run is done again on the way back.
+
+        Raises:
+            DataError: the feeds do not fit the inputs.
+            AssignmentError: a key names no operand.
+        """
+        plan = _unwritten(self._planner.whole(watches))
+        inputs = checked(self.graph, feeds, self.device)
+        names = zip(self.graph.inputs, self._block.inputs, strict=True)
+        with torch.enable_grad():
+            back = Backward(
+                plan, self._block.base, {slot: inputs[name] for name, slot in names},
+                hooks=lambda: self._hooks(plan), part_bytes=part_bytes, device=self.device,
+            )  # fmt: skip
+        return self._outputs(back.values), back
 
     def trace(
         self,
@@ -215,18 +241,23 @@ class Program:
             values[slot] = feeds[name]
         for slot, value in plan.given.items():
             values[slot] = value
-        hooks = None
-        if plan.hooks:
-            hooks = Hooks(
-                plan.hooks,
-                readings=plan.readings,
-                constant=lambda slot: slot in block.constants and slot not in plan.computed,
-                weights=self._weights,
-                enter=lambda step, sites: entered(step, sites, self._weights),
-                own=plan.own,
-            )
+        hooks = self._hooks(plan)
         return Passing(
             steps=plan.steps, frees=plan.frees, values=values, hooks=hooks, record=record
+        )
+
+    def _hooks(self, plan: Plan) -> Hooks | None:
+        """The quantizers of a run that begins."""
+        if not plan.hooks:
+            return None
+        constants = self._block.constants
+        return Hooks(
+            plan.hooks,
+            readings=plan.readings,
+            constant=lambda slot: slot in constants and slot not in plan.computed,
+            weights=self._weights,
+            enter=lambda step, sites: entered(step, sites, self._weights),
+            own=plan.own,
         )
 
     def _in_step(
@@ -245,9 +276,11 @@ class Program:
     def _ended(self, run: Passing) -> Execution:
         """The outputs of a run, which forgets its values."""
         values, run.values = run.values, []
+        return Execution(outputs=self._outputs(values), macs=run.macs)  # type: ignore[arg-type]
+
+    def _outputs(self, values: Sequence[Value]) -> dict[str, Value]:
         names = zip(self.graph.outputs, self._block.outputs, strict=True)
-        outputs = {name: values[slot] for name, slot in names}
-        return Execution(outputs=outputs, macs=run.macs)  # type: ignore[arg-type]
+        return {name: values[slot] for name, slot in names}
 
 
 def _taking(plan: Plan, kept: Kept) -> Record:
