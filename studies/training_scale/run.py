@@ -1,8 +1,9 @@
 """Trains a decoder of 70 thousand parameters under recipes whose losses at scale are published.
 
 `python -m studies.training_scale.run FOLDER [--seeds 3] [--rate 0.01] [--only NAME ...]` goes on
-where FOLDER stopped and writes results/losses-RATE.csv; `python -m studies.training_scale.score
-TABLE` compares it with the published table.
+where FOLDER stopped and writes results/losses-RATE.csv; with `--width 16 --samples 16 --steps 257`
+it is one of 11 thousand parameters and 25 tokens each (results/losses-RATE-w16.csv). `python -m
+studies.training_scale.score TABLE` compares with the published table.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--rate", type=float, default=0.01)
     parser.add_argument("--only", nargs="*", default=())
+    parser.add_argument("--width", type=int)
+    parser.add_argument("--samples", type=int)
     given = parser.parse_args()
     torch.set_num_threads(1)
     chosen = {REFERENCE: load_method(REFERENCE)}
@@ -40,9 +43,13 @@ def main() -> None:
     }
     byte_gpt = workload("byte-gpt-64-1")
     assert isinstance(byte_gpt, ByteGpt)
+    byte_gpt = replace(byte_gpt, rate=given.rate, samples=given.samples or byte_gpt.samples)
+    if given.width:
+        config = replace(byte_gpt.config, width=given.width, ffn_width=2 * given.width)
+        byte_gpt = replace(byte_gpt, config=config, name=f"byte-gpt-{given.width}-1")
     trial = Experiment(
         folder=given.folder,
-        workload=replace(byte_gpt, rate=given.rate),
+        workload=byte_gpt,
         methods=chosen,
         seeds=given.seeds,
         steps=given.steps,
@@ -50,7 +57,8 @@ def main() -> None:
     open_folder(trial)
     advance(trial)
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"losses-{given.rate:g}.csv"
+    width = f"-w{given.width}" if given.width else ""
+    path = RESULTS / f"losses-{given.rate:g}{width}.csv"
     with path.open("w", newline="", encoding="utf-8") as stream:
         lines = csv.writer(stream, lineterminator="\n")
         lines.writerow(("recipe", "seed", "held_out", "late_training", "diverged_at"))

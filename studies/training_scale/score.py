@@ -1,9 +1,10 @@
 """Rank correlation of losses of a small decoder with published ones of large decoders.
 
 `python -m studies.training_scale.score TABLE.csv.gz [--losses results/losses-0.01.csv]` prints a
-table by horizon and writes results/correlation.csv. The published table is not part of the
-repository: it is made of runs.json of IST-DASLab/Quartet-II (for_plots/runs.json at e2eda47), one
-row a run with the columns that recipes.yaml names, N (parameters), D (tokens) and final_loss.
+table by horizon and writes results/correlation.csv (of losses-0.01-w16.csv: correlation-w16.csv).
+The published table is not part of the repository: it is made of runs.json of IST-DASLab/Quartet-II
+(for_plots/runs.json at e2eda47), one row a run with the columns that recipes.yaml names, N
+(parameters), D (tokens) and final_loss.
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ def main() -> None:
                 for statistic in STATISTICS:
                     found = correlation(ours, theirs, names, statistic)
                     lines.append((measure, size, tokens, title, len(names), statistic, *found))
-    path = RESULTS / "correlation.csv"
+    path = RESULTS / f"correlation{given.losses.stem.removeprefix('losses-0.01')}.csv"
     with path.open("w", newline="", encoding="utf-8") as stream:
         out = csv.writer(stream, lineterminator="\n")
         out.writerow(COLUMNS)
