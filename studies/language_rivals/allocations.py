@@ -26,11 +26,8 @@ from studies.language_rivals import layers, network, score, text
 
 BUDGETS = (4.5, 5.0, 6.0)
 WIDTHS = (4, 8)
+NAMES = {f"int{width}": width for width in WIDTHS}
 CACHE = Path.home() / ".cache" / "auto_round"
-MATRICES = {
-    **{role: f"self_attn.{role}_proj" for role in "qkvo"},
-    **{role: f"mlp.{role}_proj" for role in ("gate", "up", "down")},
-}
 FUSED = (("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), ("self_attn.o_proj",),
          ("mlp.gate_proj", "mlp.up_proj"), ("mlp.down_proj",))  # fmt: skip
 """Matrices that runtimes execute as one which fuse siblings."""
@@ -47,12 +44,8 @@ def of_dse(work: Path) -> Scores:
     found: Scores = {}
     with (work / "run" / "sensitivity.csv").open(newline="") as stream:
         for row in csv.DictReader(stream):
-            block, _, role = row["variable"].partition("/")
-            if role in MATRICES:
-                layer = block.removeprefix("blocks.")
-                name = f"model.layers.{layer}.{MATRICES[role]}"
-                width = int(row["choice"].removeprefix("int"))
-                found.setdefault((name,), {})[width] = float(row["loss"])
+            if row["choice"] in NAMES and row["modules"].endswith("_proj"):
+                found.setdefault((row["modules"],), {})[NAMES[row["choice"]]] = float(row["loss"])
     return found
 
 

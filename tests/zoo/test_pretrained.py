@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from dse import zoo
+from dse.graph.onnx.load import load
+from dse.graph.patterns.analysis import Analysis
 from dse.zoo.export import export, export_shape_graph
 from dse.zoo.llama import Llama, LlamaConfig, WithCache, WrittenOut
 
@@ -81,3 +83,17 @@ def test_any_llama_shape_is_one_call_away(tied: bool, tmp_path: Path) -> None:
     )
     export_shape_graph(config, tmp_path / "shape.onnx")
     assert (tmp_path / "shape.onnx").stat().st_size < 100_000
+
+
+def test_matrices_one_by_one_stay_in_their_blocks(tmp_path: Path) -> None:
+    path = tmp_path / "shape.onnx"
+    export_shape_graph(SMALL, path)
+    fused, apart = (Analysis(load(path), apart=one).regions for one in (False, True))
+    blocks = [
+        {region.name: region.role for region in found if region.kind == "gemm" and region.sites}
+        for found in (fused, apart)
+    ]
+    kinds = [("qkv", "o", "gate_up", "down"), ("q", "k", "v", "o", "gate", "up", "down")]
+    for found, roles in zip(blocks, kinds, strict=True):
+        expected = {f"blocks.{block}/{role}": role for block in range(2) for role in roles}
+        assert found == {**expected, "head": "head"}

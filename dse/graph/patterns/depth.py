@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from dse.graph.ir.graph import Node
 from dse.graph.patterns.flow import Flow
 from dse.graph.patterns.partition import Draft, Partition
+from dse.graph.patterns.projection import multiplied
 from hwmodels.work.role import region_role
 
 JOINS = ("Add", "Concat", "Sum")
+QKV = frozenset("qkv")
+"""Letters of the roles of what makes an attention's operands."""
 
 
 def blocks(parts: Partition) -> Mapping[int, int]:
@@ -74,14 +77,18 @@ def _norm_blocks(
 
 def _attention_blocks(parts: Partition) -> list[int]:
     """Block of each attention; cross-attention belongs to the self-attention before it."""
-    roles: dict[int, set[str]] = {}
+    read: dict[int, dict[str, str]] = {}
     for draft in parts.drafts:
-        if draft.attention is not None and draft.kind == "gemm":
-            roles.setdefault(draft.attention, set()).add(draft.role)
+        if draft.attention is not None and draft.kind == "gemm" and set(draft.role) <= QKV:
+            product = parts.flow.graph.by_name[draft.core[0]]
+            inputs = read.setdefault(draft.attention, {})
+            inputs[draft.role] = multiplied(parts.flow, product)
     found: list[int] = []
     for index in range(len(parts.attentions)):
-        own = roles.get(index, set())
-        crosses = {"q", "kv"} <= own or {"q", "k", "v"} <= own
+        inputs = read.get(index, {})
+        queries, others = inputs.pop("q", None), set(inputs.values())
+        whole = set("".join(inputs)) >= {"k", "v"}
+        crosses = queries is not None and whole and queries not in others
         last = found[-1] if found else -1
         found.append(last if crosses and found else last + 1)
     return found

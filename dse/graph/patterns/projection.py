@@ -84,6 +84,13 @@ def projections(
     return tuple(sorted(groups, key=lambda group: flow.position[group.nodes[0]]))
 
 
+def multiplied(flow: Flow, node: Node) -> str:
+    """The value that a product with a weight reads, seen through copies."""
+    weight = flow.weight_index(node)
+    matrix = node.inputs[weight] if weight is not None else ""
+    return flow.back(next(value for value in flow.signal_inputs(node) if value != matrix))
+
+
 def _with_experts(
     flow: Flow, groups: Sequence[Projection], found: Mapping[str, Expert]
 ) -> list[Projection]:
@@ -138,7 +145,7 @@ class _Search:
                         letters[name] = letters.get(name, "") + letter
             by_input: dict[str, list[str]] = {}
             for name in sorted(letters, key=self.flow.position.__getitem__):
-                by_input.setdefault(self._input(free.pop(name)), []).append(name)
+                by_input.setdefault(multiplied(self.flow, free.pop(name)), []).append(name)
             for names in by_input.values():
                 parts = tuple("".join(sorted(set(letters[name]), key=_order)) for name in names)
                 role = "".join(sorted(set("".join(parts)), key=_order))
@@ -155,7 +162,7 @@ class _Search:
             if len(left) != 1 or len(right) != 1 or left == right:
                 continue
             names = sorted({*left, *right}, key=self.flow.position.__getitem__)
-            inputs = {self._input(free[name]) for name in names if name in free}
+            inputs = {multiplied(self.flow, free[name]) for name in names if name in free}
             if len(inputs) == 1 and all(name in free for name in names):
                 for name in names:
                     del free[name]
@@ -200,11 +207,6 @@ class _Search:
             del free[first], free[node.name]
             yield Projection(nodes=(first,), role="fc1")
             yield Projection(nodes=(node.name,), role="fc2")
-
-    def _input(self, node: Node) -> str:
-        weight = self.flow.weight_index(node)
-        matrix = node.inputs[weight] if weight is not None else ""
-        return self.flow.back(next(v for v in self.flow.signal_inputs(node) if v != matrix))
 
     def _operand_gemms(self, attention: Attention, operand: Operand) -> Iterator[str]:
         """Products that an operand is made of, seen through norms and rotation."""
