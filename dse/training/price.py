@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from dse.training.ledger import Ledger, ledger
+from dse.training.ledger import Ledger, ledger, sent_bytes
 from dse.training.method import Method
 from dse.training.step import parts_of_step, sizes_of
 from hwmodels.runtimes.platform import Platform
@@ -74,6 +74,19 @@ def step_cost(work: Work, method: Method, platform: Platform) -> StepCost:
         },
         memory=ledger(method, sizes_of(work)),
     )
+
+
+def left_out(method: Method) -> Iterator[str]:
+    """Parts of a method that its step's price does not hold, one line each."""
+    if method.schedule is not None:
+        yield "schedule: stages are not priced, the step is that of the method's own roles"
+    if method.oscillation is not None:
+        yield "oscillation: the second rounding of weights that are watched is not priced"
+    if method.rounds is not None:
+        yield (
+            f"rounds: {sent_bytes(method):.4g} bytes a parameter that each client sends and is "
+            "sent in a round are not priced"
+        )
 
 
 def _priced(

@@ -153,3 +153,19 @@ def test_a_method_file_is_checked_without_a_network(
     path.write_text("source: mine\nroles: {wieght: nvfp4}\n")
     assert run(["check", str(path)]) == 2
     assert "roles.wieght: no such role; did you mean 'weight'?" in capsys.readouterr().err
+
+
+def test_a_price_says_what_of_a_method_it_leaves_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = ("mxfp8", "fp8_federated", "fractrain_pfq", "tetrajet_v2_reset")
+    line = ["predict", "zoo:byte-gpt", *(part for one in names for part in ("--training", one)),
+            "--device", "b200-sxm", "--dim", "batch=1", "--dim", "sequence=128"]  # fmt: skip
+    assert run([*line, "--json"]) == 0
+    found = {one["method"]: one["left_out"] for one in json.loads(capsys.readouterr().out)}
+    assert found["mxfp8"] == found["bf16"] == []
+    assert "2 bytes a parameter" in found["fp8_federated"][0]
+    assert "stages are not priced" in found["fractrain_pfq"][0]
+    assert "second rounding" in found["tetrajet_v2_reset"][0]
+    assert run(line) == 0
+    assert "fractrain_pfq: schedule: stages are not priced" in capsys.readouterr().out

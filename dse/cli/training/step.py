@@ -40,7 +40,7 @@ def say_steps(
     from dse.graph.patterns.analysis import Analysis  # noqa: PLC0415
     from dse.model import open_model  # noqa: PLC0415
     from dse.training.load import REFERENCE, load_method, method_name  # noqa: PLC0415
-    from dse.training.price import step_cost  # noqa: PLC0415
+    from dse.training.price import left_out, step_cost  # noqa: PLC0415
     from hwmodels.runtimes.platform import load_platform  # noqa: PLC0415
 
     chosen = {REFERENCE: load_method(REFERENCE)}
@@ -54,7 +54,7 @@ def say_steps(
         for name, method in chosen.items()
     ]
     if as_json:
-        screen.json([_record(*one) for one in found])
+        screen.json([_record(*one) | {"left_out": [*left_out(chosen[one[2]])]} for one in found])
         return
     base = {device: cost.latency_s for device, _, name, cost in found if name == REFERENCE}
     screen.table(
@@ -71,6 +71,9 @@ def say_steps(
         notes = dict.fromkeys(part.note for part in cost.parts.values() if part.note)
         if notes and name != REFERENCE:
             screen.remark(f"{name} on {device} under {runtime_name}: {'; '.join(notes)}")
+    for name, method in chosen.items():
+        for line in left_out(method):
+            screen.remark(f"{name}: {line}")
     for note in work.notes:
         screen.remark(note)
     screen.remark(f"assumed: {ASSUMED}")
