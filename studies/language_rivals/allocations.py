@@ -108,6 +108,9 @@ def moments(work: Path, full: Mapping[str, Floats]) -> dict[str, Tensor]:
     for name, module in model.named_modules():
         if name.endswith("_proj"):
             module.register_forward_pre_hook(seen(name))
+    # What the head multiplies, by the name of its table.
+    last = seen(network.EMBEDDING.removesuffix(".weight"))
+    model.model.norm.register_forward_hook(lambda norm, _inputs, output: last(norm, (output,)))
     with torch.inference_mode():
         for split in ("calibration", "search"):
             for window in text.split(work, split):
