@@ -5,7 +5,7 @@ from dse.numerics.artefact import load_states, save_states, states_digest
 from dse.numerics.balance import bias_correction, equalized, smoothing_factors
 from dse.numerics.calibrate import calibrated_state
 from dse.numerics.delayed import DelayedScale
-from dse.numerics.gptq import gptq
+from dse.numerics.gptq import damped, gptq, held_out_damping, held_out_macs
 from dse.numerics.gradient import Gradient, quantize_with_gradient
 from dse.numerics.grids.errors import QuantizeError, StateError
 from dse.numerics.grids.state import QuantizerState
@@ -31,7 +31,10 @@ __all__ = [
     "calibrated_state",
     "discquant",
     "equalized",
+    "damped",
     "gptq",
+    "held_out_damping",
+    "held_out_macs",
     "learned_macs",
     "learned_state",
     "load_states",

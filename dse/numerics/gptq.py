@@ -13,6 +13,13 @@ from hwmodels.formats.quantizer import Quantizer
 
 DAMPING = 0.01
 """GPTQ's share of the mean diagonal that is added to the Hessian (arXiv 2210.17323, section 3)."""
+DAMPINGS = (0.0, 0.1, 0.3, 1.0, 3.0)
+"""Shares that held-out inputs choose between, before `DAMPING`: few samples know little of the
+directions that a deep row has."""
+JUDGED = 64
+"""Rows of a weight by which they choose."""
+SIDE_BY_SIDE = 1 << 22
+"""Elements of the moments that are tried under several dampings together."""
 BLOCK = 128
 """Columns whose errors reach the rest of the matrix together (section 3, "lazy batch-updates")."""
 
@@ -70,6 +77,58 @@ def gptq(
 def gptq_macs(outputs: int, depth: int) -> int:
     """Multiply-accumulates of one product: a Cholesky inverse and factor, and the spreading."""
     return depth**3 + outputs * depth**2 // 2
+
+
+def damped(hessian: Tensor, share: float) -> Tensor:
+    """Hessians (..., depth, depth) with a share of their mean diagonal added to the diagonal."""
+    mean = hessian.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
+    unit = torch.eye(hessian.shape[-1], dtype=hessian.dtype, device=hessian.device)
+    return hessian + share * mean * unit
+
+
+def held_out_damping(
+    weight: Tensor,
+    halves: tuple[Tensor, Tensor],
+    quantizer: Quantizer,
+    *,
+    tensor_scale: float | None = None,
+) -> float:
+    """The share to add to all inputs' moments so that GPTQ errs least on others.
+
+    Some rows of the weight are rounded with the moments of the first half of the inputs under each
+    of `DAMPINGS`; the second half says what that costs. Twice the inputs need half of the best.
+    The same share serves all groups.
+
+    Args:
+        weight: (outputs, depth), or (groups, outputs, depth).
+        halves: second moments of either half of the inputs, shaped as `gptq` takes them.
+        quantizer: along the last axis.
+        tensor_scale: The second level of a two-level format; that of the rows by default.
+
+    Raises:
+        torch.linalg.LinAlgError: inputs with NaN.
+    """
+    rows = weight.reshape(-1, *weight.shape[-2:])
+    rows = rows[:, :: -(-rows.shape[1] // JUDGED)].contiguous()
+    first, second = (half.reshape(-1, *half.shape[-2:]) for half in halves)
+    costs: list[float] = []
+    # Side by side as groups: steps over columns are many and small.
+    at_once = max(SIDE_BY_SIDE // first.numel(), 1)
+    for start in range(0, len(DAMPINGS), at_once):
+        shares = DAMPINGS[start : start + at_once]
+        known = torch.cat([damped(first, share) for share in shares])
+        tried = rows.repeat(len(shares), 1, 1)
+        state = fixed_state(tried, known, quantizer, tensor_scale=tensor_scale)
+        error = (gptq(tried, known, quantizer, state=state) - tried).to(second.dtype)
+        energy = (error @ second.repeat(len(shares), 1, 1)) * error
+        costs += energy.reshape(len(shares), -1).sum(1).tolist()
+    return DAMPINGS[costs.index(min(costs))] / 2
+
+
+def held_out_macs(outputs: int, depth: int) -> int:
+    """Multiply-accumulates of `held_out_damping` for one group."""
+    rows = min(outputs, JUDGED)
+    return len(DAMPINGS) * (gptq_macs(rows, depth) + rows * depth**2)
 
 
 def fixed_state(

@@ -27,7 +27,7 @@ from dse.export import export_trial
 from dse.zoo.split import Split, Splits
 from hwmodels.yaml_file import read_yaml
 from studies.other_tools.score import cost, log_softmax
-from studies.vision_recipes.tasks import NETWORKS, OWN_DATA, PARTS, prepare, run
+from studies.vision_recipes.tasks import NETWORKS, OWN_DATA, prepare, run
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results"
@@ -35,6 +35,10 @@ SHARES = (1.0, 0.745, 0.624)
 """Of the bytes of 8-bit weights."""
 OURS = {"dse": "gptq", "dse blockwise": "blockwise"}
 """How weights are rounded, by what the table says."""
+UNIFORM = {1.0: "w8a8", 0.5: "w4a8"}
+"""Names of the uniform assignments that every search measures, by share."""
+REPORT = 8
+"""Crops of the report that a search makes for itself."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -87,7 +91,7 @@ def peer(name: str, python: str, work: Path) -> None:
 
 def ours(tool: str, rounding: str, work: Path) -> None:
     """A `dse search` a budget, exported where it loses least on the search split."""
-    for share in SHARES:
+    for share in SHARES[1:]:
         folder = work / f"{tool.replace(' ', '-')}-{share}"
         if not (folder / "front.csv").exists():
             searched(folder, rounding, work, share)
@@ -96,6 +100,9 @@ def ours(tool: str, rounding: str, work: Path) -> None:
         took = {"cpu_seconds": seconds, "evaluations": manifest["forward_equivalents"]["total"]}
         front = pd.read_csv(folder / "front.csv")
         exported(folder, front.sort_values("quality_loss").iloc[0], tool, share, took)
+    trials = pd.read_csv(folder / "trials.csv")
+    for share, name in UNIFORM.items():
+        exported(folder, trials[trials["scheme"] == name].iloc[0], tool, share, {})
 
 
 def searched(folder: Path, rounding: str, work: Path, share: float) -> None:
@@ -104,10 +111,14 @@ def searched(folder: Path, rounding: str, work: Path, share: float) -> None:
     assert isinstance(space, dict)
     data = np.load(work / "data.npz")
     # Handed over as they are: a file of samples would be dealt anew, report crops among them.
+    # Its own report is of crops that it has seen: those of the table are kept from every tool.
+    given = {part: data[part] for part in ("calibration", "search")}
+    given["report"] = data["search"][:REPORT]
     splits = Splits(**{
-        part: Split(inputs={"image": data[part]}, labels=None, kind="images") for part in PARTS
+        part: Split(inputs={"image": images}, labels=None, kind="images")
+        for part, images in given.items()
     })  # fmt: skip
-    space["data"] |= {part: len(data[part]) for part in PARTS}
+    space["data"] |= {part: len(images) for part, images in given.items()}
     for choice in space["candidates"][0]["use"]:
         choice["weight"] = f"{choice['weight']}:{rounding}"
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,8 +1,8 @@
 """Sony's Model Compression Toolkit on a task, run by a Python that has it and torchvision.
 
 `python mct.py TASK_DIR OUT_DIR SHARE ...`: see `run.py`. Its description of the IMX500 without
-2-bit weights, thresholds of activations that clip nothing (its default thresholds of least error
-lose twenty times as much, see README), all else as it comes.
+2-bit weights, activations between their extremes (its default thresholds, powers of two of least
+error, lose twenty times as much, see README), all else as it comes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 import model_compression_toolkit as mct
 import numpy as np
 import torch
+from mct_quantizers import QuantizationMethod
 
 from studies.other_tools.mct_target import restricted
 from studies.vision_recipes.module import OnnxModule
@@ -35,7 +36,7 @@ def main(task: Path, out: Path, shares: Sequence[float]) -> None:
             yield [torch.from_numpy(calibration[start : start + BATCH])]
 
     target = mct.get_target_platform_capabilities()
-    target = type(target).model_validate(restricted(target.model_dump()))
+    target = type(target).model_validate(affine(restricted(target.model_dump())))
     weights = sum(p.numel() for n, p in module.named_parameters() if n.endswith("weight"))
     # The toolkit was written for torch's older exporter, which is no longer the default.
     torch.onnx.export = partial(torch.onnx.export, dynamo=False)
@@ -61,6 +62,18 @@ def main(task: Path, out: Path, shares: Sequence[float]) -> None:
         row = {"tool": "mct", "share": share, "file": file, "cpu_seconds": seconds}
         (out / f"mct-{share}.json").write_text(json.dumps(row))
         print(row, flush=True)
+
+
+def affine(node: object) -> object:
+    """A target description whose activations have a scale and a zero point."""
+    if isinstance(node, dict):
+        found = {key: affine(value) for key, value in node.items()}
+        if "activation_quantization_method" in found:
+            found["activation_quantization_method"] = QuantizationMethod.UNIFORM
+        return found
+    if isinstance(node, list | tuple):
+        return [affine(value) for value in node]
+    return node
 
 
 if __name__ == "__main__":

@@ -18,12 +18,15 @@ from dse.zoo.image_folder import PIXEL_DEVIATION, PIXEL_MEAN, SUFFIXES
 from studies.vision_recipes import mobilenet
 
 Images = NDArray[np.float32]
-CROPS = 10
+CROPS = 8
 """Of each photograph, for each purpose: squares of 35 to 100 % of its shorter side, mirrored or
 not."""
+KNOWN, DEVELOPMENT = 0.34, 0.28
+"""Shares of the photographs that tools are given, and on which methods were chosen; the rest is
+for the report."""
 LONGEST = 800
 """Pixels of the shorter side that a photograph is brought to first."""
-CALIBRATION, SEARCH = 64, 32
+CALIBRATION, SEARCH = 64, 48
 SURE = 0.4
 """Probability of the first class from which on a report crop counts."""
 BATCH = 16
@@ -54,8 +57,8 @@ OWN_DATA = "fashion-resnet"
 def prepare(name: str, photographs: Path, work: Path) -> None:
     """Writes `model.onnx`, and `data.npz` with images and full precision's logits.
 
-    Photographs (below the folder, too) are either for calibration and search, from which those are
-    different crops, or for the report. fashion-resnet has data of its own.
+    Photographs (below the folder, too) are for calibration and search, of which those are
+    different crops, for development or for the report. fashion-resnet has data of its own.
     """
     work.mkdir(parents=True, exist_ok=True)
     if (work / "data.npz").exists():
@@ -72,7 +75,7 @@ def prepare(name: str, photographs: Path, work: Path) -> None:
     for part, images in splits.items():
         logits = run(model, images)
         kept = slice(None)
-        if part == "report" and name != OWN_DATA:
+        if part in ("development", "report") and name != OWN_DATA:
             kept = _sure(logits)  # type: ignore[assignment]
         arrays |= {part: images[kept], f"{part}_logits": logits[kept]}
     np.savez(work / "data.npz", **arrays)  # type: ignore[arg-type]
@@ -87,12 +90,17 @@ def cut(network: Network, photographs: Path) -> dict[str, Images]:
     rng = np.random.default_rng(0)
     files = sorted(path for path in photographs.rglob("*") if path.suffix.lower() in SUFFIXES)
     order = rng.permutation(len(files))
-    known, unseen = order[: len(files) // 2], order[len(files) // 2 :]
+    ends = [round(share * len(files)) for share in (KNOWN, KNOWN + DEVELOPMENT)]
+    known, development, unseen = np.split(order, ends)
     first = [list(crops(network, files[i], 2 * CROPS, rng)) for i in known]
+    rest = {
+        part: np.stack([c for i in places for c in crops(network, files[i], CROPS, rng)])
+        for part, places in (("development", development), ("report", unseen))
+    }
     return {
         "calibration": _spread([c for part in first for c in part[:CROPS]], CALIBRATION),
         "search": _spread([c for part in first for c in part[CROPS:]], SEARCH),
-        "report": np.stack([c for i in unseen for c in crops(network, files[i], CROPS, rng)]),
+        **rest,
     }
 
 

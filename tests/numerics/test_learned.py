@@ -7,8 +7,10 @@ import torch
 
 from dse.numerics import (
     DiscQuant,
+    damped,
     discquant,
     gptq,
+    held_out_damping,
     neighbours,
     output_range,
     quantize,
@@ -59,6 +61,21 @@ def test_gptq_without_correlation_is_rounding_to_nearest(layer):
     weight = layer[0]
     values = gptq(weight, torch.eye(128), quantizer("int4_channel"))
     assert torch.equal(values, quantize(weight, quantizer("int4_channel"), axes=(1,)))
+
+
+@pytest.mark.parametrize(("samples", "expected"), [(16, True), (4096, False)])
+def test_gptq_is_damped_where_few_inputs_are_known(samples, expected):
+    generator = torch.Generator().manual_seed(1)
+    weight = torch.randn(32, 96, generator=generator)
+    mixing = torch.randn(96, 96, generator=generator) * torch.logspace(0, -1, 96)
+    train, test = (torch.randn(n, 96, generator=generator) @ mixing.T for n in (samples, 4096))
+    second = [(part.T @ part).double() / len(part) for part in (*train.chunk(2), train)]
+    share = held_out_damping(weight, (second[0], second[1]), quantizer("int4_channel"))
+    assert (share > 0) is expected
+    plain, found = (
+        gptq(weight, damped(second[2], by), quantizer("int4_channel")) for by in (0.0, share)
+    )
+    assert _output_error(weight, found, test) <= _output_error(weight, plain, test)
 
 
 def test_discquant_lowers_the_held_out_error_threefold():

@@ -33,6 +33,9 @@ from dse.graph.patterns.tied import Reader
 from dse.numerics import (
     QuantizerState,
     calibrated_state,
+    damped,
+    held_out_damping,
+    held_out_macs,
     learned_macs,
     learned_state,
     load_states,
@@ -353,7 +356,8 @@ class WeightStates:
         held: dict[tuple[object, ...], int] = {}
         for wish in sorted(wishes, key=lambda wish: (wish.needs_second, wish.identity)):
             product = wish.product
-            size = 4 * product.groups * product.depth**2 if wish.needs_second else 0
+            # Float32, of both halves of the data.
+            size = 2 * 4 * product.groups * product.depth**2 if wish.needs_second else 0
             grown = dict(held)
             for reader in self._readers(wish):
                 grown[reader.operand] = max(size, held.get(reader.operand, 0))
@@ -432,6 +436,11 @@ class WeightStates:
         self.macs += product.groups * learned_macs(outputs, product.depth, quantizer)
         try:
             level = self._level(wish.key, quantizer)
+            if quantizer.rounding == "gptq" and not quantizer.transforms:
+                self.macs += product.groups * held_out_macs(outputs, product.depth)
+                halves = moments.halves(centred=wish.corrects)
+                share = held_out_damping(matrix, halves, quantizer, tensor_scale=level)
+                second = damped(second, share)
             state = learned_state(matrix, second, quantizer, tensor_scale=level)
         except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
             raise AssignmentError(

@@ -29,10 +29,8 @@ class Moments:
         self._sum = zeros_for(product, device, second=False)
         self.largest = self._sum.float()
         """(groups, depth): the largest magnitudes."""
-        self._outer = zeros_for(product, device, second=True) if second else None
-        self._outer_count = 0
-        self._outer_sum = zeros_for(product, device, second=False)
-        """Of the rows that outer products are of, which can be fewer."""
+        self._halves = tuple(_Outer(product, device) for _ in range(2)) if second else ()
+        """Of the first and of the second half of each batch."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """X, which has been seen."""
@@ -50,28 +48,20 @@ class Moments:
         self._sum += rows.sum(1, dtype=torch.float64)
         reached = self._product.rows(largest).abs().amax(1)
         self.largest = torch.maximum(self.largest, reached)
-        if self._outer is not None:
-            self._multiply(seen)
+        if self._halves:
+            wide = self._product.groups * self._product.depth
+            rows = self._product.rows(seen, most=max(ELEMENTS // wide, 1))
+            for half, part in zip(self._halves, torch.tensor_split(rows, 2, dim=1), strict=True):
+                half.add(part)
         return x
-
-    def _multiply(self, seen: Tensor) -> None:
-        """Adds outer products of rows."""
-        assert self._outer is not None
-        wide = self._product.groups * self._product.depth
-        rows = self._product.rows(seen, most=max(ELEMENTS // wide, 1))
-        self._outer.baddbmm_(rows.mT, rows)
-        self._outer_sum += rows.sum(1, dtype=torch.float64)
-        self._outer_count += rows.shape[1]
 
     def add(self, other: Moments) -> None:
         """Takes in what another one has seen of rows of the same depth."""
         self._count += other._count
         self._sum += other._sum
         self.largest = torch.maximum(self.largest, other.largest)
-        if self._outer is not None and other._outer is not None:
-            self._outer += other._outer
-            self._outer_sum += other._outer_sum
-            self._outer_count += other._outer_count
+        for half, more in zip(self._halves, other._halves, strict=False):
+            half.join(more)
 
     @property
     def mean(self) -> Tensor:
@@ -80,18 +70,54 @@ class Moments:
 
     def second(self, *, centred: bool) -> Tensor:
         """(groups, depth, depth) mean outer product of the rows, or of their deviations."""
-        assert self._outer is not None
-        count = max(self._outer_count, 1)
-        outer = self._outer.double() / count
-        if centred:
-            mean = self._outer_sum / count
-            outer -= mean[..., None] * mean[..., None, :]
-        return outer
+        first, second = self._halves
+        return _mean_outer(
+            first.total.double() + second.total, first.sum + second.sum,
+            first.count + second.count, centred=centred,
+        )  # fmt: skip
+
+    def halves(self, *, centred: bool) -> tuple[Tensor, Tensor]:
+        """As `second`, of the first half of every batch alone, and of the other."""
+        first, second = (
+            _mean_outer(half.total.double(), half.sum, half.count, centred=centred)
+            for half in self._halves
+        )
+        return first, second
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates spent on outer products."""
-        return 0 if self._outer is None else self._outer_count * self._outer.numel()
+        return sum(half.count * half.total.numel() for half in self._halves)
+
+
+class _Outer:
+    """Sums of rows and of their outer products."""
+
+    def __init__(self, product: Product, device: torch.device) -> None:
+        self.count = 0
+        self.total = zeros_for(product, device, second=True)
+        self.sum = zeros_for(product, device, second=False)
+
+    def add(self, rows: Tensor) -> None:
+        """Takes in (groups, rows, depth)."""
+        self.total.baddbmm_(rows.mT, rows)
+        self.sum += rows.sum(1, dtype=torch.float64)
+        self.count += rows.shape[1]
+
+    def join(self, other: _Outer) -> None:
+        """Takes in what another one has seen."""
+        self.total += other.total
+        self.sum += other.sum
+        self.count += other.count
+
+
+def _mean_outer(total: Tensor, row_sum: Tensor, count: int, *, centred: bool) -> Tensor:
+    count = max(count, 1)
+    outer = total / count
+    if centred:
+        mean = row_sum / count
+        outer -= mean[..., None] * mean[..., None, :]
+    return outer
 
 
 def together(parts: Sequence[Moments]) -> Moments:
