@@ -27,6 +27,7 @@ from dse.export import export_trial
 from dse.zoo.split import Split, Splits
 from hwmodels.yaml_file import read_yaml
 from studies.other_tools.score import cost, log_softmax
+from studies.vision_recipes.calibrators import METHODS, quantized
 from studies.vision_recipes.tasks import NETWORKS, OWN_DATA, prepare, run
 
 FOLDER = Path(__file__).parent
@@ -58,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         (work / "out").mkdir(exist_ok=True)
         if given.mct is not None:
             peer("mct", given.mct, work)
+        for method in METHODS:
+            runtime(method, work)
         for tool in given.tool or OURS:
             ours(tool, OURS[tool], work)
         found = [json.loads(file.read_text()) for file in sorted((work / "out").glob("*.json"))]
@@ -69,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def note(work: Path, row: dict[str, object]) -> None:
     """Writes what a tool took beside its file."""
     file = Path(str(row["file"]))
-    (work / "out" / f"{file.stem}.json").write_text(json.dumps(row))
+    (work / "out" / f"{file.name.removesuffix('.onnx')}.json").write_text(json.dumps(row))
 
 
 def peer(name: str, python: str, work: Path) -> None:
@@ -89,6 +92,15 @@ def peer(name: str, python: str, work: Path) -> None:
         subprocess.run(command, env=environment, stdout=log, stderr=log, check=True)
 
 
+def runtime(method: str, work: Path) -> None:
+    """ONNX Runtime's own quantizer, 8 bits throughout."""
+    file = f"onnxruntime-{method}-1.0.onnx"
+    if not (work / "out" / file).exists():
+        seconds = quantized(work, method, work / "out" / file)
+        tool = f"onnxruntime {method}"
+        note(work, {"tool": tool, "share": 1.0, "file": file, "cpu_seconds": seconds})
+
+
 def ours(tool: str, rounding: str, work: Path) -> None:
     """A `dse search` a budget, exported where it loses least on the search split."""
     for share in SHARES[1:]:
@@ -102,7 +114,7 @@ def ours(tool: str, rounding: str, work: Path) -> None:
         exported(folder, front.sort_values("quality_loss").iloc[0], tool, share, took)
     trials = pd.read_csv(folder / "trials.csv")
     for share, name in UNIFORM.items():
-        exported(folder, trials[trials["scheme"] == name].iloc[0], tool, share, {})
+        exported(folder, trials[trials["name"] == name].iloc[0], tool, share, {})
 
 
 def searched(folder: Path, rounding: str, work: Path, share: float) -> None:

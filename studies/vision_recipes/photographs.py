@@ -81,7 +81,7 @@ def take(source: Path, names: Sequence[str], package: str, folder: Path) -> None
         if not found:
             raise FileNotFoundError(f"{package}: no photograph named {name}")
         best = max(found, key=lambda path: path.stat().st_size)
-        stem = f"{package.split('=')[0]}-{name}"
+        stem = f"{package.split('=', maxsplit=1)[0]}-{name}"
         if best.suffix == ".dat":
             raw = bz2.decompress(best.read_bytes())
             Image.frombytes("RGB", FACE, raw).save(folder / f"{stem}.png")

@@ -103,7 +103,7 @@ def error(network, sites, feeds, name, keys=KEYS):
 def test_the_end_of_a_block_errs_less_than_after_gptq(correction, network, sites, feeds):
     names = [f"int2_channel:{method}:{correction}" for method in ("blockwise", "gptq")]
     learned, layerwise = (error(network, sites, feeds, name, KEYS[3:]) for name in names)
-    assert learned < 0.9 * layerwise
+    assert learned < 0.95 * layerwise
 
 
 def test_a_state_does_not_depend_on_what_else_is_asked_for(network, sites, feeds):

@@ -1,0 +1,52 @@
+"""ONNX Runtime's own post-training quantization, with each of its calibrators."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+METHODS = {
+    "minmax": CalibrationMethod.MinMax,
+    "entropy": CalibrationMethod.Entropy,
+    "percentile": CalibrationMethod.Percentile,
+}
+
+
+class Crops(CalibrationDataReader):  # type: ignore[misc]
+    """Calibration crops one by one."""
+
+    def __init__(self, name: str, images: NDArray[np.float32]) -> None:
+        self._feeds: Iterator[dict[str, NDArray[np.float32]]] = iter(
+            {name: images[place : place + 1]} for place in range(len(images))
+        )
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        """The next feeds; None behind the last."""
+        return next(self._feeds, None)
+
+
+def quantized(work: Path, method: str, out: Path) -> float:
+    """Writes a task's network with 8-bit weights by channel and activations; CPU seconds."""
+    started = time.process_time()
+    prepared = out.with_suffix(".prepared")
+    quant_pre_process(work / "model.onnx", prepared, skip_symbolic_shape=True)
+    images = np.load(work / "data.npz")["calibration"]
+    quantize_static(
+        prepared, out, Crops("image", images), quant_format=QuantFormat.QDQ, per_channel=True,
+        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+        calibrate_method=METHODS[method],
+    )  # fmt: skip
+    prepared.unlink()
+    return time.process_time() - started
