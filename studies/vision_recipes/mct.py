@@ -17,7 +17,9 @@ from pathlib import Path
 import model_compression_toolkit as mct
 import numpy as np
 import torch
-from mct_quantizers import QuantizationMethod
+from mct_quantizers import (  # type: ignore[import-not-found, unused-ignore]
+    QuantizationMethod,
+)
 
 from studies.other_tools.mct_target import restricted
 from studies.vision_recipes.module import OnnxModule
