@@ -3,13 +3,15 @@
 `python -m studies.training_scale.run FOLDER [--seeds 3] [--rate 0.01] [--only NAME ...]` goes on
 where FOLDER stopped and writes results/losses-RATE.csv; with `--width 16 --samples 16 --steps 257`
 it is one of 11 thousand parameters and 25 tokens each (results/losses-RATE-w16.csv). `python -m
-studies.training_scale.score TABLE` compares with the published table.
+studies.training_scale.score TABLE` compares with the published table. `--minutes M` stops a piece,
+whose ended runs are written.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +37,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=())
     parser.add_argument("--width", type=int)
     parser.add_argument("--samples", type=int)
+    parser.add_argument("--minutes", type=float, default=float("inf"))
     given = parser.parse_args()
     torch.set_num_threads(1)
     chosen = {REFERENCE: load_method(REFERENCE)}
@@ -55,7 +58,7 @@ def main() -> None:
         steps=given.steps,
     )
     open_folder(trial)
-    advance(trial)
+    advance(trial, until=time.monotonic() + 60 * given.minutes)
     RESULTS.mkdir(exist_ok=True)
     width = f"-w{given.width}" if given.width else ""
     path = RESULTS / f"losses-{given.rate:g}{width}.csv"
