@@ -36,8 +36,9 @@ SHARES = (1.0, 0.745, 0.624)
 """Of the bytes of 8-bit weights."""
 OURS = {"dse": "gptq", "dse blockwise": "blockwise"}
 """How weights are rounded, by what the table says."""
-UNIFORM = {1.0: "w8a8", 0.5: "w4a8"}
-"""Names of the uniform assignments that every search measures, by share."""
+UNIFORMS = 2
+"""Trials of a search without a budget, which is asked for its widest assignment."""
+NARROW, NARROW_SHARE = "w4a8", 0.5
 REPORT = 8
 """Crops of the report that a search makes for itself."""
 
@@ -103,7 +104,7 @@ def runtime(method: str, work: Path) -> None:
 
 def ours(tool: str, rounding: str, work: Path) -> None:
     """A `dse search` a budget, exported where it loses least on the search split."""
-    for share in SHARES[1:]:
+    for share in SHARES:
         folder = work / f"{tool.replace(' ', '-')}-{share}"
         if not (folder / "front.csv").exists():
             searched(folder, rounding, work, share)
@@ -113,8 +114,7 @@ def ours(tool: str, rounding: str, work: Path) -> None:
         front = pd.read_csv(folder / "front.csv")
         exported(folder, front.sort_values("quality_loss").iloc[0], tool, share, took)
     trials = pd.read_csv(folder / "trials.csv")
-    for share, name in UNIFORM.items():
-        exported(folder, trials[trials["name"] == name].iloc[0], tool, share, {})
+    exported(folder, trials[trials["name"] == NARROW].iloc[0], tool, NARROW_SHARE, {})
 
 
 def searched(folder: Path, rounding: str, work: Path, share: float) -> None:
@@ -135,8 +135,10 @@ def searched(folder: Path, rounding: str, work: Path, share: float) -> None:
         choice["weight"] = f"{choice['weight']}:{rounding}"
     shutil.rmtree(folder, ignore_errors=True)
     started = time.process_time()
-    budget = f"bits_per_weight<={8 * share!r}"
-    search(str(work / "model.onnx"), space, data=splits, constraints=(budget,), out=folder)
+    budget: tuple[str, ...] = (f"bits_per_weight<={8 * share!r}",)
+    if share == 1:
+        space["search"]["trials"], budget = UNIFORMS, ()
+    search(str(work / "model.onnx"), space, data=splits, constraints=budget, out=folder)
     (folder / "cpu_seconds").write_text(str(time.process_time() - started))
 
 
