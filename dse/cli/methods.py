@@ -6,9 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
-from dse.cli.screen import Rows, Screen, Value, stopped_code
+from dse.cli.screen import Rows, Screen, Value, kept_run, resumable
 
 if TYPE_CHECKING:
     from dse.training.search.run import MethodOverrides
@@ -27,21 +25,15 @@ def search_methods(
     """Search a space of training methods, and report the front."""
     from dse.cli.progress import shown_progress  # noqa: PLC0415
     from dse.explore.run import default_folder  # noqa: PLC0415
-    from dse.run.files import MANIFEST, resume_command  # noqa: PLC0415
     from dse.training.search.run import run_training_search  # noqa: PLC0415
 
     folder = out if resume or source is None else out or default_folder(source)
-    try:
-        with shown_progress(quiet=screen.quiet or as_json) as progress:
-            found = run_training_search(
-                source, overrides=overrides, out=folder, resume=resume, workers=workers,
-                progress=progress,
-            )  # fmt: skip
-    except KeyboardInterrupt as error:
-        there = folder is not None and (folder / MANIFEST).is_file()
-        hint = f"; go on with: {resume_command(folder)}" if there and folder else ""
-        typer.echo(f"dse: interrupted{hint}", err=True)
-        raise typer.Exit(stopped_code(error)) from None
+    quiet = screen.quiet or as_json
+    with resumable(lambda: kept_run(folder)), shown_progress(quiet=quiet) as progress:
+        found = run_training_search(
+            source, overrides=overrides, out=folder, resume=resume, workers=workers,
+            progress=progress,
+        )  # fmt: skip
     report_methods(screen, found, as_json=as_json)
 
 

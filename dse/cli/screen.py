@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,6 +28,30 @@ class Terminated(KeyboardInterrupt):
 def stopped_code(error: BaseException) -> int:
     """The exit code of what was stopped."""
     return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
+
+
+@contextmanager
+def resumable(hint: Callable[[], str]) -> Iterator[None]:
+    """Work that can be interrupted: the hint says how to go on; empty where nothing is kept.
+
+    Raises:
+        Exit: it was interrupted.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        how = hint()
+        typer.echo(f"dse: interrupted{f'; {how}' if how else ''}", err=True)
+        raise typer.Exit(stopped_code(error)) from None
+
+
+def kept_run(folder: Path | None, *options: str) -> str:
+    """The hint that continues a search, where its folder is begun."""
+    from dse.run.files import MANIFEST, resume_command  # noqa: PLC0415
+
+    if folder is None or not (folder / MANIFEST).is_file():
+        return ""
+    return f"go on with: {resume_command(folder, *options)}"
 
 
 Value = str | int | float | bool | None

@@ -15,7 +15,7 @@ import typer
 from dse.cli.device.vary import Set, pairs
 from dse.cli.password import with_password
 from dse.cli.platform import DEVICE_RUNTIME
-from dse.cli.screen import JsonFlag, Screen, stopped_code
+from dse.cli.screen import JsonFlag, Screen, kept_run, resumable
 
 if TYPE_CHECKING:
     from dse.explore import Overrides
@@ -355,36 +355,22 @@ def _run(
     from dse.cli.progress import shown_progress  # noqa: PLC0415
     from dse.explore import run_search  # noqa: PLC0415
     from dse.explore.run import default_folder  # noqa: PLC0415
-    from dse.run.files import MANIFEST  # noqa: PLC0415
 
     folder = out if resume or source is None else out or default_folder(source)
-    try:
-        with shown_progress(quiet=quiet) as progress:
-            return run_search(
-                source,
-                overrides=overrides,
-                out=folder,
-                resume=resume,
-                compute=compute.value,
-                memory_bytes=memory,
-                parallelism=parallelism,
-                progress=progress,
-            ).folder
-    except KeyboardInterrupt as error:
-        hint = ""
-        if folder is not None and (folder / MANIFEST).is_file():
-            hint = f"; go on with: {_command(folder, parallelism, compute, memory)}"
-        typer.echo(f"dse: interrupted{hint}", err=True)
-        raise typer.Exit(stopped_code(error)) from None
-
-
-def _command(folder: Path, parallelism: Parallelism, compute: Compute, memory: int | None) -> str:
-    """The command that goes on with a run that was interrupted."""
-    from dse.run.files import resume_command  # noqa: PLC0415
-
     device = [] if compute is Compute.cpu else ["--compute", compute.value]
     room = [] if memory is None else ["--memory", f"{memory}B"]
-    return resume_command(folder, *device, *room, *parallelism.options)
+    options = (*device, *room, *parallelism.options)
+    with resumable(lambda: kept_run(folder, *options)), shown_progress(quiet=quiet) as progress:
+        return run_search(
+            source,
+            overrides=overrides,
+            out=folder,
+            resume=resume,
+            compute=compute.value,
+            memory_bytes=memory,
+            parallelism=parallelism,
+            progress=progress,
+        ).folder
 
 
 def _say_failures(folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dse.cli.screen import JsonFlag, Rows, Screen, Value, positive, stopped_code
+from dse.cli.screen import JsonFlag, Rows, Screen, Value, positive, resumable
 
 if TYPE_CHECKING:
     from dse.training.experiment import Experiment
@@ -178,23 +178,20 @@ def _advance(
     from dse.training.experiment import advance  # noqa: PLC0415
 
     until = None if minutes is None else time.monotonic() + SECONDS * minutes
-    try:
-        with shown_progress(quiet=screen.quiet or quiet) as progress:
-            return all(
-                advance(
-                    experiment,
-                    listener=lambda done, total, note: progress(
-                        Status(stage="training", done=done, total=total, note=note)
-                    ),
-                    until=until,
-                    workers=workers,
-                )
-                for experiment in experiments.values()
+    hint = f"go on with the same options and: --resume --out {experiments[1.0].folder}"
+    silent = screen.quiet or quiet
+    with resumable(lambda: hint), shown_progress(quiet=silent) as progress:
+        return all(
+            advance(
+                experiment,
+                listener=lambda done, total, note: progress(
+                    Status(stage="training", done=done, total=total, note=note)
+                ),
+                until=until,
+                workers=workers,
             )
-    except KeyboardInterrupt as error:
-        folder = experiments[1.0].folder
-        typer.echo(f"dse: interrupted; go on: --resume --out {folder}", err=True)
-        raise typer.Exit(stopped_code(error)) from None
+            for experiment in experiments.values()
+        )
 
 
 def _say(screen: Screen, experiments: Mapping[float, Experiment], *, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dse.cli.screen import JsonFlag, Rows, Screen, positive, stopped_code
+from dse.cli.screen import JsonFlag, Rows, Screen, positive, resumable
 from dse.cli.search import Compute
 
 if TYPE_CHECKING:
@@ -79,21 +79,19 @@ def tune(
         trial=chosen_trial(folder, trial).trial, learn=learn.value, steps=steps, rate=rate,
         rank=rank, samples=samples, seed=seed,
     )  # fmt: skip
-    try:
-        with shown_progress(quiet=screen.quiet or json) as progress:
-            done = tune_trial(
-                folder,
-                settings,
-                compute=compute,
-                resume=resume,
-                replace=replace,
-                listener=lambda step, loss: progress(
-                    Status(stage="tuning", done=step, total=steps, note=f"loss {loss:.3g}")
-                ),
-            )
-    except KeyboardInterrupt as error:
-        typer.echo("dse: interrupted; go on with the same options and --resume", err=True)
-        raise typer.Exit(stopped_code(error)) from None
+    hint = "go on with the same options and --resume"
+    quiet = screen.quiet or json
+    with resumable(lambda: hint), shown_progress(quiet=quiet) as progress:
+        done = tune_trial(
+            folder,
+            settings,
+            compute=compute,
+            resume=resume,
+            replace=replace,
+            listener=lambda step, loss: progress(
+                Status(stage="tuning", done=step, total=steps, note=f"loss {loss:.3g}")
+            ),
+        )
     if json:
         screen.json(done.model_dump(mode="json") | {"per_minute": done.recovered_per_minute})
         return
