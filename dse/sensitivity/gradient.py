@@ -52,6 +52,11 @@ class Probe:
     def __init__(self) -> None:
         self._seen: list[Tensor] = []
 
+    @property
+    def holds(self) -> bool:
+        """Whether something has passed."""
+        return bool(self._seen)
+
     def forget(self) -> None:
         """Lets go of all that has passed."""
         self._seen.clear()
@@ -242,7 +247,7 @@ def _energy(operand: _Operand, probes: Mapping[str, Probe]) -> float:
     """Sum of squared gradient times error: of a weight's outputs, else of every element."""
     total = 0.0
     # Nothing passes in the branch of an If that is not taken.
-    read = [probes[key] for key in operand.sites if probes[key].values]
+    read = [probes[key] for key in operand.sites if probes[key].holds]
     if not read:
         return total
     gradients = zip(*(probe.gradients for probe in read), strict=True)

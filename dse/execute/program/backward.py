@@ -30,6 +30,10 @@ class Watch(Protocol):
     def __call__(self, x: Tensor) -> Tensor:
         """The same values, as something that a gradient reaches."""
 
+    @property
+    def holds(self) -> bool:
+        """Whether something has passed that it has not let go of."""
+
     def forget(self) -> None:
         """Lets go of all that has passed."""
 
@@ -49,6 +53,7 @@ class Backward:
 
     Args:
         plan: The steps, with watches.
+        watches: All of them.
         values: By slot: constants.
         feeds: By slot of an input.
         hooks: Makes those of one part.
@@ -59,6 +64,7 @@ class Backward:
     def __init__(
         self,
         plan: Plan,
+        watches: Collection[Watch],
         values: Sequence[Value],
         feeds: Mapping[int, Value],
         *,
@@ -66,7 +72,8 @@ class Backward:
         part_bytes: int,
         device: torch.device,
     ) -> None:
-        self._plan, self._constants, self._feeds = plan, values, feeds
+        self._plan, self._watches = plan, watches
+        self._constants, self._feeds = values, feeds
         self._hooks, self._part_bytes, self._device = hooks, part_bytes, device
         self._parts: list[_Part] = []
         self.macs = 0
@@ -75,9 +82,9 @@ class Backward:
         """By slot, at the end."""
 
     def parts(self, scalar: Tensor) -> Iterator[tuple[Watch, ...]]:
-        """The backward pass, once: the watches that a part has passed, when they have gradients.
+        """The backward pass, once: what has passed each part's watches then has its gradients.
 
-        Whoever takes them tells them to forget.
+        Whoever takes them tells them to forget. With the last come those that nothing passes.
 
         Args:
             scalar: Made of values at the end.
@@ -87,12 +94,13 @@ class Backward:
         if scalar.requires_grad:
             with exact_float32(self._device):
                 scalar.backward()  # type: ignore[no-untyped-call]
-        yield self._watches(last)
-        gradients = _gradients(last.entry)
+        gradients, ahead = _gradients(last.entry), list(self._watches)
         while self._parts:
-            part = self._parts.pop()
-            gradients = self._again(part, gradients)
-            yield self._watches(part)
+            passed = tuple(watch for watch in ahead if watch.holds)
+            ahead = [watch for watch in ahead if not watch.holds]
+            yield passed
+            gradients = self._again(self._parts.pop(), gradients)
+        yield tuple(ahead)
 
     def _forward(self) -> list[Value]:
         """The run; beyond the budget parts end where few bytes lead on."""
@@ -116,7 +124,7 @@ class Backward:
             if leaves is None:
                 continue
             self._parts.append(_Part(begin=begin, end=position + 1, entry=entry))
-            for watch in self._watches(self._parts[-1]):
+            for watch in self._watches:
                 watch.forget()
             begin, entry = position + 1, leaves
             values, hooks = self._begun(entry)
@@ -147,16 +155,6 @@ class Backward:
             self.macs += run_steps(
                 plan.steps[begin:end], plan.frees[begin:end], values, hooks=hooks
             )
-
-    def _watches(self, part: _Part) -> tuple[Watch, ...]:
-        """All that stand at the steps of a part."""
-        steps = self._plan.steps[part.begin : part.end]
-        hooks = [self._plan.hooks[step.index] for step in steps if step.index in self._plan.hooks]
-        return tuple(
-            cast("Watch", watch)
-            for hook in hooks
-            for _, watch in (*hook.inputs, *hook.outputs, *hook.inside)
-        )
 
     def _gradient_bytes(self, position: int) -> int:
         """Of the gradients of constants that are watched at a step."""

@@ -105,8 +105,9 @@ class Program:
         names = zip(self.graph.inputs, self._block.inputs, strict=True)
         with torch.enable_grad():
             back = Backward(
-                plan, self._block.base, {slot: inputs[name] for name, slot in names},
-                hooks=lambda: self._hooks(plan), part_bytes=part_bytes, device=self.device,
+                plan, watches.values(), self._block.base,
+                {slot: inputs[name] for name, slot in names}, hooks=lambda: self._hooks(plan),
+                part_bytes=part_bytes, device=self.device,
             )  # fmt: skip
         return self._outputs(back.values), back
 

@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 
 from dse.execute.program.program import Program
+from dse.graph.ir.site import SUM_ROLE
 from dse.graph.onnx.load import load
+from dse.graph.patterns.analysis import Analysis
+from dse.model import open_model
 
 LAYERS, WIDTH, BATCH = 6, 16, 4
 RESULT = 4 * BATCH * WIDTH
@@ -33,6 +36,10 @@ class Seen:
         self.tensors.append(tracked)
         self.holding.add(id(self))
         return tracked
+
+    @property
+    def holds(self) -> bool:
+        return bool(self.tensors)
 
     def forget(self) -> None:
         self.tensors.clear()
@@ -116,6 +123,33 @@ def test_a_part_ends_where_few_bytes_lead_on(program: Program) -> None:
     ends = [part.end for part in back._parts[:-1]]
     assert {steps[end - 1] for end in ends} <= {"Add", "MatMul"}
     assert "Add" in {steps[end - 1] for end in ends}
+
+
+@pytest.mark.parametrize("part_bytes", [1 << 18, 1 << 40])
+def test_chains_that_run_as_one_step_are_watched_inside(part_bytes: int) -> None:
+    """Attention's probabilities are an operand between its two products."""
+    graph = open_model("zoo:byte-gpt").graph
+    program = Program(graph)
+    keys = [key for key, site in Analysis(graph).by_key.items() if site.role != SUM_ROLE]
+    feeds = {"tokens": torch.arange(64).reshape(2, 32)}
+    whole = {key: Seen() for key in keys}
+    with torch.enable_grad():
+        program.run(feeds, whole).outputs["logits"].square().mean().backward()
+    watches = {key: Seen() for key in keys}
+    outputs, back = program.watched(feeds, watches, part_bytes=part_bytes)
+    value = outputs["logits"]
+    assert isinstance(value, Tensor)
+    with torch.enable_grad():
+        scalar = value.square().mean()
+    found = {}
+    for part in back.parts(scalar):
+        found |= {id(watch): watch.gradient for watch in part if isinstance(watch, Seen)}
+    assert len(found) == len(keys)
+    for key in keys:
+        gradient, expected = found[id(watches[key])], whole[key].gradient
+        assert gradient is not None
+        assert expected is not None
+        assert torch.equal(gradient, expected), key
 
 
 def test_what_no_gradient_reaches_has_none(program: Program) -> None:
