@@ -141,7 +141,7 @@ def test_chains_that_run_as_one_step_are_watched_inside(part_bytes: int) -> None
     assert isinstance(value, Tensor)
     with torch.enable_grad():
         scalar = value.square().mean()
-    found = {}
+    found: dict[int, Tensor | None] = {}
     for part in back.parts(scalar):
         found |= {id(watch): watch.gradient for watch in part if isinstance(watch, Seen)}
     assert len(found) == len(keys)
