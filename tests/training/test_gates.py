@@ -15,7 +15,7 @@ from dse.training.quantized import Quantized, apply
 from dse.training.run import Run
 from dse.zoo.resnet import ResNet, ResNetConfig
 from tests.training.methods import method
-from tests.training.test_run import STEPS, Stripes, finished
+from tests.training.test_run import STEPS, Stripes, finished, in_pieces
 
 STAGES = [{"weight": f"int{bits}_channel", "activation": f"int{bits}_token"} for bits in (2, 4, 8)]
 
@@ -121,14 +121,7 @@ def test_a_budget_is_kept_and_the_network_learns() -> None:
 def test_gated_runs_go_on_in_pieces(tmp_path: Path) -> None:
     found = load_method("fractrain_dfq")
     whole = finished(found, Stripes(), 1)
-    first, second = (Run(found, Stripes(), 1, steps=STEPS) for _ in range(2))
-    for _ in range(STEPS // 2):
-        first.advance()
-    first.save(tmp_path / "half.safetensors")
-    second.resume(tmp_path / "half.safetensors")
-    while not second.done:
-        second.advance()
-    assert second.outcome() == whole
+    assert in_pieces(found, STEPS // 2, tmp_path) == whole
 
 
 def test_sites_that_stages_leave_alone_have_no_gate() -> None:

@@ -17,7 +17,7 @@ from dse.training.rounds import average, sent
 from dse.training.run import Run, shape
 from hwmodels.formats.catalog import quantizer
 from tests.training.methods import method
-from tests.training.test_run import STEPS, Stripes, finished
+from tests.training.test_run import STEPS, Stripes, finished, in_pieces
 
 EXACT = {"*": "fp32", "communication_down": "fp32"}
 
@@ -87,14 +87,7 @@ def test_rounds_in_pieces_are_those_in_one(pause: int, tmp_path: Path) -> None:
     kept = {"master_weight": "bf16"}
     found = method(roles=roles | kept, update=update, rounds={"clients": 3, "every": 4})
     whole = finished(found, Stripes(), 1)
-    first, second = (Run(found, Stripes(), 1, steps=STEPS) for _ in range(2))
-    for _ in range(pause):
-        first.advance()
-    first.save(tmp_path / "part.safetensors")
-    second.resume(tmp_path / "part.safetensors")
-    while not second.done:
-        second.advance()
-    assert second.outcome() == whole
+    assert in_pieces(found, pause, tmp_path) == whole
     assert whole.last is not None
     assert whole.last.loss < whole.first.loss
 

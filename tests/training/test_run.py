@@ -67,6 +67,18 @@ def finished(found: Method, workload: Workload, seed: int) -> Outcome:
     return run.outcome()
 
 
+def in_pieces(found: Method, pause: int, folder: Path) -> Outcome:
+    """As `finished` for a seed of 1, with a break after some steps, in another run."""
+    first, second = (Run(found, Stripes(), 1, steps=STEPS) for _ in range(2))
+    for _ in range(pause):
+        first.advance()
+    first.save(folder / "part.safetensors")
+    second.resume(folder / "part.safetensors")
+    while not second.done:
+        second.advance()
+    return second.outcome()
+
+
 def experiment(folder: Path, *names: str, **options: object) -> Experiment:
     given: dict[str, object] = {"seeds": 2, "steps": STEPS, "workload": Stripes(), **options}
     return Experiment(folder=folder, methods={name: load_method(name) for name in names}, **given)  # type: ignore[arg-type]
@@ -119,29 +131,14 @@ def test_exact_training_is_what_torch_does_by_itself() -> None:
 def test_a_run_in_pieces_is_the_run_in_one(name: str, tmp_path: Path) -> None:
     found = load_method(name)
     whole = finished(found, Stripes(), 1)
-    first = Run(found, Stripes(), 1, steps=STEPS)
-    for _ in range(STEPS // 2):
-        first.advance()
-    first.save(tmp_path / "half.safetensors")
-    second = Run(found, Stripes(), 1, steps=STEPS)
-    second.resume(tmp_path / "half.safetensors")
-    while not second.done:
-        second.advance()
-    assert second.outcome() == whole
+    assert in_pieces(found, STEPS // 2, tmp_path) == whole
 
 
 def test_a_watch_on_oscillating_weights_goes_on_in_pieces(tmp_path: Path) -> None:
     settings = {"every": 5, "window": 3, "ratio": 2}
     found = method(roles={"weight": "int3_channel"}, oscillation=settings)
     whole = finished(found, Stripes(), 1)
-    first, second = (Run(found, Stripes(), 1, steps=STEPS) for _ in range(2))
-    for _ in range(7):
-        first.advance()
-    first.save(tmp_path / "part.safetensors")
-    second.resume(tmp_path / "part.safetensors")
-    while not second.done:
-        second.advance()
-    assert second.outcome() == whole
+    assert in_pieces(found, 7, tmp_path) == whole
     assert whole != finished(method(roles={"weight": "int3_channel"}), Stripes(), 1)
 
 
@@ -150,14 +147,7 @@ def test_a_plateau_in_pieces_changes_where_the_whole_run_does(tmp_path: Path) ->
                 "stages": [{"weight": f"int{bits}"} for bits in (2, 3, 8)]}  # fmt: skip
     found = method(schedule=schedule)
     whole = finished(found, Stripes(), 1)
-    first, second = (Run(found, Stripes(), 1, steps=STEPS) for _ in range(2))
-    for _ in range(3):
-        first.advance()
-    first.save(tmp_path / "part.safetensors")
-    second.resume(tmp_path / "part.safetensors")
-    while not second.done:
-        second.advance()
-    assert second.outcome() == whole
+    assert in_pieces(found, 3, tmp_path) == whole
     assert whole != finished(method(roles={"weight": "int2"}), Stripes(), 1)
 
 
