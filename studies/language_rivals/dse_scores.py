@@ -35,16 +35,11 @@ objectives: [quality_loss, weight_bytes]
 """
 
 
-def splits(work: Path, name: str = "tokens") -> Splits:
-    """The 16 windows that tools see, and what follows them for a front.
-
-    Args:
-        work: the folder of the network and its text.
-        name: of the graph's input.
-    """
+def splits(work: Path) -> Splits:
+    """The 16 windows that tools see, and what follows them for a front."""
 
     def split(windows: NDArray[np.int64]) -> Split:
-        return Split(inputs={name: windows[:, :-1]}, labels=windows[:, 1:], kind="tokens")
+        return Split(inputs={"tokens": windows[:, :-1]}, labels=windows[:, 1:], kind="tokens")
 
     return Splits(
         calibration=split(text.split(work, "calibration")),
