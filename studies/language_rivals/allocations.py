@@ -1,8 +1,8 @@
 """Where scores of each tool put 4 and 8 bits, under one rounding and in equal real bytes.
 
-`python -m studies.language_rivals.allocations WORK`, after `auto_scheme` and `dse_scores` have scored
-(their scores lie in AutoRound's cache and in WORK/run). Each scores' best allocation is the
-knapsack's; what is compared is the scores, and what a rounding is worth beside them.
+`python -m studies.language_rivals.allocations WORK`, after `auto_scheme` and `dse_scores`: their
+scores lie in AutoRound's cache and in WORK/run. Each scores' best allocation is the knapsack's;
+what is compared is the scores, and what a rounding is worth beside them.
 """
 
 from __future__ import annotations
