@@ -109,12 +109,12 @@ def search(
         str | None,
         typer.Option(
             metavar="BYTES|PERCENT%",
-            help="Weights of at most so many bytes, or so much of what 8 bits each would take.",
+            help="Weights of at most so many bytes, or so much of what int8 weights take.",
         ),
     ] = None,
     bits_per_weight: Annotated[
         float | None,
-        typer.Option(metavar="BITS", help="The same over all stored weights, scales included."),
+        typer.Option(metavar="BITS", help="Bits over all stored weights, scales included."),
     ] = None,
     focus: Annotated[
         list[str] | None,
@@ -309,11 +309,11 @@ def _budgets(target_bytes: str | None, bits_per_weight: float | None) -> Iterato
         value = float(number)
     except ValueError:
         raise typer.BadParameter(
-            f"--target-bytes: expected bytes or a share of 8-bit weights, e.g. 2.5e9 or 62.4%, "
+            f"--target-bytes: expected bytes or a share of int8 weights, e.g. 2.5e9 or 62.4%, "
             f"got {target_bytes!r}"
         ) from None
     is_share = number != target_bytes
-    yield f"bits_per_weight<={8 * value / 100!r}" if is_share else f"weight_bytes<={value!r}"
+    yield f"int8_share<={value / 100!r}" if is_share else f"weight_bytes<={value!r}"
 
 
 def _reuse(

@@ -421,7 +421,8 @@ class Space(Section):
     """Device parameters as variables; `area_mm2` and `power_w` are columns then."""
     constraints: tuple[str, ...] = ()
     """`<column><=<number>`, e.g. `weight_bytes<=2e9` or `quality_loss<=0.05`; `native-only`, or
-    `native_share>=<number>`; `bits_per_weight<=4.5` for `weight_bytes` over all weights."""
+    `native_share>=<number>`; `bits_per_weight<=4.5` for `weight_bytes` over all weights,
+    `int8_share<=0.745` for a share of what they are with int8 weights."""
     objectives: tuple[str, ...] = ("quality_loss", "latency_s")
     """Columns to minimise; the first is `quality_loss`. With several targets a column without
     its target stands for that of every target."""

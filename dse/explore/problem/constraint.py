@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from dse.errors import SpaceError, nearest
 from dse.evaluate.target_costs import MORE_IS_BETTER
 from dse.explore.problem.records import LOSS
 from dse.space.constraint import Constraint, parse_constraint
+from hwmodels.formats.catalog import quantizer
+from hwmodels.work.work import Work
 
 QUALITY = LOSS
 NATIVE_SHARE = "native_share"
@@ -16,6 +18,9 @@ NATIVE_ONLY = ("native-only", "native_only")
 """Other names of `native_share>=1`."""
 BITS_PER_WEIGHT = "bits_per_weight"
 """Another unit of `weight_bytes`: bits over all stored weights, scales included."""
+INT8_SHARE = "int8_share"
+"""Another unit of `weight_bytes`: what `int8_bytes` says, whose scales and biases count, too."""
+EIGHT_BITS = "int8_channel"
 
 
 def is_loss(column: str) -> bool:
@@ -30,7 +35,7 @@ def parse_constraints(
     origin: str,
     losses: Sequence[str] = (LOSS,),
     targets: Sequence[str] = (),
-    weights: float = 0,
+    units: Mapping[str, float] | None = None,
 ) -> tuple[Constraint, ...]:
     """The constraints of a space.
 
@@ -40,7 +45,8 @@ def parse_constraints(
         origin: what errors call the space.
         losses: loss columns that are objectives; `quality_loss` bounds all of them.
         targets: prefixes of columns; a column without one is bounded on all of them.
-        weights: elements that `weight_bytes` stores; needed for `bits_per_weight` alone.
+        units: bytes of one `bits_per_weight` and of all of `int8_share`, which bound
+            `weight_bytes`; without them both are unknown columns.
 
     Raises:
         SpaceError: not of the form `<column><=<number>`, an unknown column, or the wrong sense.
@@ -48,7 +54,7 @@ def parse_constraints(
     parsed: list[Constraint] = []
     for number, text in enumerate(texts):
         where = f"{origin}: constraints.{number}"
-        asked = _in_bytes(parse_bound(text, origin=where), weights)
+        asked = _in_bytes(parse_bound(text, origin=where), units or {})
         found = _columns(asked.column, losses, columns, targets)
         if not found:
             known = [*losses, *columns]
@@ -83,12 +89,30 @@ def parse_bound(text: str, *, origin: str) -> Constraint:
     return parse_constraint(text, origin=origin)
 
 
-def _in_bytes(asked: Constraint, weights: float) -> Constraint:
-    """A bound on bits per weight as one on bytes; others as they are."""
-    if asked.column.rpartition(".")[2] != BITS_PER_WEIGHT or not weights:
+def int8_bytes(work: Work) -> int:
+    """Bytes of a network's weights were all of them `int8_channel`, each stored once.
+
+    Vectors (biases, scales of norms) stay as they are: no recipe touches them.
+    """
+    eight = quantizer(EIGHT_BITS).format
+    stored = {
+        operand.value: operand.bytes
+        if len(operand.shape) < 2
+        else eight.storage_bytes(operand.shape, operand.contraction_axes or (-1,))
+        for region in work.regions
+        for operand in region.reads
+        if operand.is_weight
+    }
+    return sum(stored.values())
+
+
+def _in_bytes(asked: Constraint, units: Mapping[str, float]) -> Constraint:
+    """A bound in a unit of bytes as one on bytes; others as they are."""
+    unit = asked.column.rpartition(".")[2]
+    if unit not in units:
         return asked
-    column = asked.column.removesuffix(BITS_PER_WEIGHT) + "weight_bytes"
-    return replace(asked, column=column, limit=asked.limit * weights / 8)
+    column = asked.column.removesuffix(unit) + "weight_bytes"
+    return replace(asked, column=column, limit=asked.limit * units[unit])
 
 
 def _columns(

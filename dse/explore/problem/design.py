@@ -16,7 +16,14 @@ from dse.evaluate.cost_tables import build_costs
 from dse.evaluate.costs import Costs
 from dse.evaluate.target_costs import AREA, POWER
 from dse.evaluate.varied_costs import VariedCosts
-from dse.explore.problem.constraint import QUALITY, parse_bound, parse_constraints
+from dse.explore.problem.constraint import (
+    BITS_PER_WEIGHT,
+    INT8_SHARE,
+    QUALITY,
+    int8_bytes,
+    parse_bound,
+    parse_constraints,
+)
 from dse.explore.problem.correction import Correction
 from dse.explore.problem.feasible import budgets, check_costs
 from dse.explore.problem.networks import Networks
@@ -237,7 +244,10 @@ def open_design(
         columns=costs.columns,
         losses=objectives.losses,
         targets=[target.label for target in costs.targets],
-        weights=stored_weights(priced.graph) / space.scenario.tensor_parallel,
+        units={
+            BITS_PER_WEIGHT: stored_weights(priced.graph) / space.scenario.tensor_parallel / 8,
+            INT8_SHARE: int8_bytes(costs.targets[0].phases[0].work),
+        },
     )
     constraints = parsed(space.constraints, origin=origin)
     focus = parsed(space.search.focus, origin=f"{origin}: search.focus")

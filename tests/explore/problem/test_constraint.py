@@ -1,12 +1,18 @@
 """Constraints as users write them."""
 
+from pathlib import Path
+
 import pytest
 
 from dse.errors import SpaceError
 from dse.explore.problem.constraint import parse_constraints
+from dse.explore.problem.design import open_design
 from dse.space.constraint import parse_constraint
+from dse.space.load import parse_space
 
 COLUMNS = ("latency_s", "weight_bytes", "b200.decode.latency_s")
+UNITS = {"bits_per_weight": 125.0, "int8_share": 2000.0}
+"""Of a thousand weights, with as many bytes of scales and biases."""
 
 
 def test_numbers_and_prefixed_columns_are_read() -> None:
@@ -31,7 +37,7 @@ def test_native_share_is_bounded_from_below() -> None:
 
 def test_bits_per_weight_are_bytes_over_all_weights() -> None:
     (parsed,) = parse_constraints(
-        ["bits_per_weight<=4.5"], ["weight_bytes"], origin="s", weights=1000
+        ["bits_per_weight<=4.5"], ["weight_bytes"], origin="s", units=UNITS
     )
     assert str(parsed) == "weight_bytes<=562.5"
     several = parse_constraints(
@@ -39,11 +45,31 @@ def test_bits_per_weight_are_bytes_over_all_weights() -> None:
         ["a.weight_bytes", "b.weight_bytes"],
         origin="s",
         targets=["a", "b"],
-        weights=1000,
+        units=UNITS,
     )
     assert [str(one) for one in several] == [
         "a.weight_bytes<=500", "b.weight_bytes<=500", "b.weight_bytes<=1000",
     ]  # fmt: skip
+
+
+def test_shares_of_int8_weights_are_of_all_that_those_store() -> None:
+    (parsed,) = parse_constraints(["int8_share<=0.75"], ["weight_bytes"], origin="s", units=UNITS)
+    assert str(parsed) == "weight_bytes<=1500"
+
+
+def test_a_network_of_int8_weights_has_all_of_its_share() -> None:
+    text = (
+        "model: zoo:fashion-resnet\ndata: {source: zoo:fashion-resnet}\n"
+        "scenario: {phases: {call: {share: 1, dims: {batch: 1}}}}\n"
+        "targets:\n  - {device: h100-sxm, runtime: free}\n"
+        "candidates:\n  - match: {}\n"
+        "    use: [{name: i8, weight: int8_channel}, {name: i4, weight: int4_channel}]\n"
+        "constraints: [int8_share<=1]\n"
+    )
+    design = open_design(parse_space(text, origin="s"), origin="s", folder=Path())
+    wide, narrow = ((at,) * len(design.problem.variables) for at in range(2))
+    (bound,) = design.constraints
+    assert bound.limit == design.total(wide)["weight_bytes"] > design.total(narrow)["weight_bytes"]
 
 
 def test_a_column_without_its_target_is_bounded_on_every_target() -> None:
