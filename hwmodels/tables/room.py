@@ -21,14 +21,9 @@ def lacking_room(cost: CostEstimate, device: Device, label: str) -> Iterator[str
         device: the one that runs it, alone.
         label: name of the formats.
     """
-    main = device.main_memory
     needed = cost.weight_bytes + cost.kv_bytes + cost.peak_bytes
-    if needed > main.capacity_bytes.value:
-        yield (
-            f"{label} on {device.name}: weights, caches and activations take {_text(needed)}, "
-            f"{main.name} holds {_text(main.capacity_bytes.value)}: the price is that of a "
-            f"{main.name} with room for them"
-        )
+    yield from beyond_main_memory(needed, "weights, caches and activations", device, label)
+    main = device.main_memory
     arena = device.memory(device.npu.arena) if device.npu is not None else None
     if arena is not None and cost.peak_bytes > arena.capacity_bytes.value:
         yield (
@@ -36,6 +31,24 @@ def lacking_room(cost: CostEstimate, device: Device, label: str) -> Iterator[str
             f"{_text(cost.peak_bytes)} at their peak, {arena.name} holds "
             f"{_text(arena.capacity_bytes.value)}: a compiler moves tensors to {main.name} or "
             f"refuses the network, the price is that of a {arena.name} with room for them"
+        )
+
+
+def beyond_main_memory(needed: float, what: str, device: Device, label: str) -> Iterator[str]:
+    """A remark where bytes are more than a device's main memory has.
+
+    Args:
+        needed: bytes.
+        what: takes them, for the remark.
+        device: the one that would hold them, alone.
+        label: what runs there.
+    """
+    main = device.main_memory
+    if needed > main.capacity_bytes.value:
+        yield (
+            f"{label} on {device.name}: {what} take {_text(needed)}, {main.name} holds "
+            f"{_text(main.capacity_bytes.value)}: the price is that of a {main.name} with room "
+            "for them"
         )
 
 

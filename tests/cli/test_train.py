@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,19 @@ def test_methods_and_workloads_are_listed(capsys: pytest.CaptureFixture[str]) ->
     assert run(["train", "--list", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert {"quartet_ii", "byte-gpt"} <= {one["name"] for one in found}
+
+
+def test_a_step_that_no_device_holds_is_priced_with_a_word(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line = ["predict", "zoo:llama-3-8b", "--training", "mxfp8", "--device", "l4",
+            "--dim", "batch=1", "--dim", "sequence=512", "--dim", "past=0"]  # fmt: skip
+    assert run(line) == 0
+    words = r"mxfp8 on l4: weights, gradients, moments and activations take 1\d\d GB, dram holds"
+    assert re.search(words, capsys.readouterr().out)
+    assert run([*line, "--json"]) == 0
+    (_, found) = json.loads(capsys.readouterr().out)
+    assert re.match(words, *found["lacks"])
 
 
 def test_a_step_of_a_method_is_priced_beside_bf16(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from dse.cli.dims import bound
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 RUNTIME = "free"
 """The runtime where nobody names one: those of the catalogue list kernels of inference."""
 SHOWN = ("fprop", "dgrad", "wgrad", "attention", "update")
+HELD = "weights, gradients, moments and activations"
 ASSUMED = (
     "one GPU, one part after the other; products with a weight are done three times, attention's "
     "backward pass is 2.5 and that of other operators 1.5 times the forward pass, weights are "
@@ -42,6 +44,7 @@ def say_steps(
     from dse.training.load import REFERENCE, load_method, method_name  # noqa: PLC0415
     from dse.training.price import left_out, step_cost  # noqa: PLC0415
     from hwmodels.runtimes.platform import load_platform  # noqa: PLC0415
+    from hwmodels.tables.room import beyond_main_memory  # noqa: PLC0415
 
     chosen = {REFERENCE: load_method(REFERENCE)}
     chosen |= {method_name(one): load_method(one) for one in methods}
@@ -53,8 +56,18 @@ def say_steps(
         for one in platforms
         for name, method in chosen.items()
     ]
+    by_name = {one.device.name: one.device for one in platforms}
+    lacking = [
+        [*beyond_main_memory(cost.memory.total, HELD, by_name[device], name)]
+        for device, _, name, cost in found
+    ]
     if as_json:
-        screen.json([_record(*one) | {"left_out": [*left_out(chosen[one[2]])]} for one in found])
+        screen.json(
+            [
+                _record(*one) | {"left_out": [*left_out(chosen[one[2]])], "lacks": lines}
+                for one, lines in zip(found, lacking, strict=True)
+            ]
+        )
         return
     base = {device: cost.latency_s for device, _, name, cost in found if name == REFERENCE}
     screen.table(
@@ -71,6 +84,8 @@ def say_steps(
         notes = dict.fromkeys(part.note for part in cost.parts.values() if part.note)
         if notes and name != REFERENCE:
             screen.remark(f"{name} on {device} under {runtime_name}: {'; '.join(notes)}")
+    for line in chain.from_iterable(lacking):
+        screen.remark(line)
     for name, method in chosen.items():
         for line in left_out(method):
             screen.remark(f"{name}: {line}")
