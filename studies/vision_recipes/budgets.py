@@ -1,9 +1,10 @@
 """Weights in 4 and 8 bits, activations in 8, on networks that were not made here: beside peers.
 
-`python -m studies.vision_recipes.budgets PHOTOGRAPHS --mct PYTHON`: a folder of photographs, and
-the Python of an environment that holds `model-compression-toolkit` with torchvision, onnxruntime
-and onnxscript. Every tool's file is scored by ONNX Runtime on crops of photographs that no tool
-saw. What the folder of runs holds already is not run again.
+`python -m studies.vision_recipes.budgets PHOTOGRAPHS --mct PYTHON --aimet PYTHON`: a folder of
+photographs, and the Pythons of environments that hold `model-compression-toolkit` with
+torchvision, onnxruntime and onnxscript, and `aimet-onnx`. Every tool's file is scored by ONNX
+Runtime on crops of photographs that no tool saw. What the folder of runs holds already is not run
+again.
 """
 
 from __future__ import annotations
@@ -33,12 +34,13 @@ from studies.vision_recipes.tasks import NETWORKS, OWN_DATA, prepare, run
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results"
 SHARES = (1.0, 0.745, 0.624)
-"""Of the bytes of 8-bit weights."""
+"""Of the bytes of 8-bit weights, scales and biases not counted: those no width changes."""
 OURS = {"dse": "gptq", "dse blockwise": "blockwise"}
 """How weights are rounded, by what the table says."""
 UNIFORMS = 2
 """Trials of a search without a budget, which is asked for its widest assignment."""
-NARROW, NARROW_SHARE = "w4a8", 0.5
+WIDE, NARROW, NARROW_SHARE = "w8a8", "w4a8", 0.5
+"""Uniform trials of every search."""
 REPORT = 8
 """Crops of the report that a search makes for itself."""
 
@@ -48,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photographs", type=Path)
     parser.add_argument("--mct", help="a Python with model-compression-toolkit")
+    parser.add_argument("--aimet", help="a Python with aimet-onnx")
     parser.add_argument("--tool", action="append", choices=OURS, help="ours alone, of both")
     parser.add_argument("--network", action="append", choices=[*NETWORKS, OWN_DATA])
     parser.add_argument("--work", type=Path, default=Path("runs/vision_recipes"))
@@ -58,8 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         work = (given.work / network).resolve()
         prepare(network, given.photographs, work)
         (work / "out").mkdir(exist_ok=True)
-        if given.mct is not None:
-            peer("mct", given.mct, work)
+        for name, python in (("mct", given.mct), ("aimet", given.aimet)):
+            if python is not None:
+                peer(name, python, work)
         for method in METHODS:
             runtime(method, work)
         for tool in given.tool or OURS:
@@ -105,9 +109,9 @@ def runtime(method: str, work: Path) -> None:
 def ours(tool: str, rounding: str, work: Path) -> None:
     """A `dse search` a budget, exported where it loses least on the search split."""
     for share in SHARES:
-        folder = work / f"{tool.replace(' ', '-')}-{share}"
+        folder = _folder(work, tool, share)
         if not (folder / "front.csv").exists():
-            searched(folder, rounding, work, share)
+            searched(folder, rounding, work, budget(work, tool, share))
         seconds = float((folder / "cpu_seconds").read_text())
         manifest = json.loads((folder / "manifest.json").read_text())
         took = {"cpu_seconds": seconds, "evaluations": manifest["forward_equivalents"]["total"]}
@@ -117,7 +121,25 @@ def ours(tool: str, rounding: str, work: Path) -> None:
     exported(folder, trials[trials["name"] == NARROW].iloc[0], tool, NARROW_SHARE, {})
 
 
-def searched(folder: Path, rounding: str, work: Path, share: float) -> None:
+def budget(work: Path, tool: str, share: float) -> tuple[str, ...]:
+    """A share of the weights' own bytes as the constraint of a search; none for all of them.
+
+    Peers are given weights alone, `dse` counts scales and biases, too: the search of all bytes,
+    which comes first, says how many those are.
+    """
+    if share == 1:
+        return ()
+    weights = cost(work / "model.onnx").weight_bytes
+    trials = pd.read_csv(_folder(work, tool, 1.0) / "trials.csv")
+    (whole,) = trials.loc[trials["name"] == WIDE, "weight_bytes"]
+    return (f"weight_bytes<={whole - (1 - share) * weights!r}",)
+
+
+def _folder(work: Path, tool: str, share: float) -> Path:
+    return work / f"{tool.replace(' ', '-')}-{share}"
+
+
+def searched(folder: Path, rounding: str, work: Path, constraints: tuple[str, ...]) -> None:
     """One search within a budget, and the seconds that it took."""
     space = read_yaml(FOLDER / "space.yaml", SpaceError, what="space file")
     assert isinstance(space, dict)
@@ -135,10 +157,9 @@ def searched(folder: Path, rounding: str, work: Path, share: float) -> None:
         choice["weight"] = f"{choice['weight']}:{rounding}"
     shutil.rmtree(folder, ignore_errors=True)
     started = time.process_time()
-    budget: tuple[str, ...] = (f"bits_per_weight<={8 * share!r}",)
-    if share == 1:
-        space["search"]["trials"], budget = UNIFORMS, ()
-    search(str(work / "model.onnx"), space, data=splits, constraints=budget, out=folder)
+    if not constraints:
+        space["search"]["trials"] = UNIFORMS
+    search(str(work / "model.onnx"), space, data=splits, constraints=constraints, out=folder)
     (folder / "cpu_seconds").write_text(str(time.process_time() - started))
 
 
