@@ -277,12 +277,14 @@ def _support(costs: Costs) -> Rows:
 
 def _check_columns(space: Space, costs: Costs, origin: str) -> None:
     """Objectives and constraints must have figures behind them, where hardware varies."""
-    from dse.explore.problem.constraint import parse_constraints  # noqa: PLC0415
+    from dse.explore.problem.constraint import UNITS, parse_constraints  # noqa: PLC0415
     from dse.explore.problem.design import cost_columns  # noqa: PLC0415 (it loads Optuna)
 
     cost_columns(space, costs, origin)
     labels = [target.label for target in costs.targets]
-    parse_constraints(space.constraints, costs.columns, origin=origin, targets=labels)
+    # Names alone are checked here: no matter how many bytes a unit is.
+    units = dict.fromkeys(UNITS, 1.0)
+    parse_constraints(space.constraints, costs.columns, origin=origin, targets=labels, units=units)
 
 
 def _check_method(name: str, origin: str) -> None:

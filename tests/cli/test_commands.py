@@ -261,3 +261,18 @@ def test_a_runtime_that_runs_nothing_on_a_device_is_said(dse: Dse, space: Path) 
     other = "targets:\n  - {device: h100-sxm, runtime: vela}\n"
     space.write_text(text.replace(target.group(), other))
     assert "vela runs no candidate natively there" in dse("check", space).out
+
+
+@pytest.mark.parametrize("bound", ["int8_share<=0.8", "bits_per_weight<=6"])
+def test_budgets_in_units_of_bytes_are_checked_where_hardware_varies(
+    dse: Dse, tmp_path: Path, bound: str
+) -> None:
+    text = Path("spaces/codesign.yaml").read_text()
+    before = '"area_mm2<=1"'
+    assert before in text
+    path = tmp_path / "codesign.yaml"
+    path.write_text(text.replace(before, f'{before}, "{bound}"'))
+    outcome = dse("check", path)
+    assert outcome.code == 0, outcome.err
+    path.write_text(text.replace(before, '"int9_share<=0.8"'))
+    assert "unknown column 'int9_share'" in dse("check", path).err

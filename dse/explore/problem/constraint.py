@@ -20,6 +20,7 @@ BITS_PER_WEIGHT = "bits_per_weight"
 """Another unit of `weight_bytes`: bits over all stored weights, scales included."""
 INT8_SHARE = "int8_share"
 """Another unit of `weight_bytes`: what `int8_bytes` says, whose scales and biases count, too."""
+UNITS = (BITS_PER_WEIGHT, INT8_SHARE)
 EIGHT_BITS = "int8_channel"
 
 
