@@ -84,6 +84,7 @@ EXAMPLES: Mapping[str, object] = {
     "Update.weight_decay": 0.05,
     "Target.set": {"memories.sram.capacity": "4 MiB"},
     "Space.question": "Which layers can take int4?",
+    "Space.matrices": "apart",
     "Data.sequence": 512,
     "Hardware.target": "chip",
     "Hardware.points": 64,

@@ -16,7 +16,7 @@ __all__ = ["dse"]
 
 SPACE = """
 model: mlp_float32_17.onnx
-data: {source: data.npz, calibration: 32, search: 32, report: 32, batch: 16}
+data: {source: data.npz, calibration: SAMPLES, search: SAMPLES, report: SAMPLES, batch: 16}
 quality: {kind: logits}
 scenario: {phases: {one: {dims: {batch: 1}}}}
 targets: [{name: free, device: h100-sxm, runtime: free}]
@@ -32,15 +32,19 @@ search: {trials: 6, seed: 0, sensitivity_samples: 8, solver_budgets: 2}
 """
 
 
+def searched(folder: Path, samples: int) -> Path:
+    """The run folder of a search with so many samples a split."""
+    mlp(folder)
+    x = np.random.default_rng(0).standard_normal((5 * samples, DEPTH)).astype(np.float32)
+    np.savez(folder / "data.npz", x=x)
+    (folder / "space.yaml").write_text(SPACE.replace("SAMPLES", str(samples)))
+    return run_search(folder / "space.yaml", out=folder / "run").folder
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder that no test changes."""
-    folder = tmp_path_factory.mktemp("tune")
-    mlp(folder)
-    x = np.random.default_rng(0).standard_normal((160, DEPTH)).astype(np.float32)
-    np.savez(folder / "data.npz", x=x)
-    (folder / "space.yaml").write_text(SPACE)
-    return run_search(folder / "space.yaml", out=folder / "run").folder
+    return searched(tmp_path_factory.mktemp("tune"), 32)
 
 
 @pytest.fixture
