@@ -25,7 +25,7 @@ from studies.large_imports.memory import peak_bytes
 
 HERE = Path(__file__).parent
 ROWS = HERE / "results" / "times.csv"
-FORMATS = ("w8a8_int8", "w8a8_fp8_dynamic", "w4a4_nvfp4", "w4a4_mxfp4", "w4a16")
+FORMATS = ("w8a8_fp8_dynamic", "w4a4_nvfp4", "w8a8_int8")
 SIZES = {
     "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
     "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 32000,
