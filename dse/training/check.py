@@ -12,7 +12,15 @@ from dse.training.method import (
     Schedule,
     operand_of,
 )
-from dse.training.roles import FACTORS, SENT, TRAINED, SiteFormats, keys_of, passes_of
+from dse.training.roles import (
+    FACTORS,
+    MULTIPLIED,
+    SENT,
+    TRAINED,
+    SiteFormats,
+    keys_of,
+    passes_of,
+)
 from hwmodels.errors import HardwareError, nearest
 from hwmodels.formats.accumulator import accumulator
 from hwmodels.formats.quantizer import Quantizer
@@ -24,12 +32,6 @@ FULL_RANGE = 8
 UNTRAINABLE = ("gptq", "discquant", "blockwise", "requant", "requant_floor")
 BACKWARD = ("weight@dgrad", "activation@wgrad")
 GROUPED = ("group", "channel", "token", "tensor")
-MULTIPLIED = {
-    "fprop": ("weight", "activation"),
-    "dgrad": ("weight", "activation_gradient"),
-    "wgrad": ("activation", "activation_gradient"),
-}
-"""Both factors of each pass."""
 WIDE_BITS = 16
 """Formats from which on a factor is as its product reads it, rotated or not."""
 SMOOTHED = ("activation", "activation@fprop", "activation@wgrad")
@@ -122,7 +124,8 @@ def _of_products(method: Method) -> Iterator[str]:
     ]
     for where, layers in layered:
         formats = SiteFormats(layers)
-        for pass_, roles in MULTIPLIED.items():
+        for pass_, factors in MULTIPLIED.items():
+            roles = factors[::-1]
             try:
                 operands = [formats.operand(role, pass_) for role in roles]
                 narrow = [one for one in operands if one.quantizer.format.element.bits < WIDE_BITS]

@@ -99,9 +99,8 @@ class Gates(nn.Module):
         parts = [one.products * (one.chosen @ self.costs).mean() for one in self._spent]
         return torch.stack(parts).sum() / total
 
-    def pressure(self) -> Tensor:
-        """The addition to the loss after a call."""
-        share = self.share()
+    def pressure(self, share: Tensor) -> Tensor:
+        """The addition to the loss of a call with such a cost."""
         sign = 1.0 if float(share.detach()) >= self._schedule.budget else -1.0
         return sign * self._schedule.pressure * share
 

@@ -7,7 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from dse.training.method import Method, Operand, Tuning
-from dse.training.roles import Site, SiteFormats, formats_at, formats_of_parameter
+from dse.training.roles import (
+    MULTIPLIED,
+    SENT,
+    Site,
+    SiteFormats,
+    formats_at,
+    formats_of_parameter,
+)
 from hwmodels.formats.quantizer import Quantizer
 
 EXPANSION_BYTES = 8.0
@@ -107,8 +114,7 @@ def sent_bytes(method: Method) -> float:
     if method.rounds is None:
         return 0.0
     formats = SiteFormats([method.roles])
-    ways = (("communication_up", "wgrad"), ("communication_down", "fprop"))
-    return sum(element_bytes(formats.operand(role, pass_)) for role, pass_ in ways)
+    return sum(element_bytes(formats.operand(role, pass_)) for role, pass_ in SENT.items())
 
 
 def bit_products(method: Method) -> float:
@@ -121,10 +127,10 @@ def bit_products(method: Method) -> float:
     def bits(role: str, pass_: str) -> int:
         return formats.operand(role, pass_).quantizer.format.element.bits
 
-    forward = bits("activation", "fprop") * bits("weight", "fprop")
-    inputs = bits("activation_gradient", "dgrad") * bits("weight", "dgrad")
-    weights = bits("activation_gradient", "wgrad") * bits("activation", "wgrad")
-    return (forward + inputs + weights) / 3 / 32**2
+    products = [
+        math.prod(bits(role, pass_) for role in roles) for pass_, roles in MULTIPLIED.items()
+    ]
+    return sum(products) / len(products) / 32**2
 
 
 def element_bytes(operand: Operand) -> float:

@@ -13,12 +13,18 @@ from hwmodels.work.role import ROLES
 
 FACTORS = ("activation", "weight", "activation_gradient", "saved_activation")
 """Roles that `*` stands for: what a linear layer multiplies or keeps to multiply."""
+MULTIPLIED: Mapping[str, tuple[str, str]] = {
+    "fprop": ("activation", "weight"),
+    "dgrad": ("activation_gradient", "weight"),
+    "wgrad": ("activation_gradient", "activation"),
+}
+"""Factors of the three products of a linear layer, by pass."""
 ATTENTION = ("q", "k_cache", "v_cache", "probabilities")
 """Roles of attention's own products."""
 OPTIMIZER = ("master_weight", "optimizer_m", "optimizer_v")
 OF_A_STEP = ("weight_gradient", "accumulator", "output")
-SENT = ("communication_up", "communication_down")
-"""Roles of what clients and their server send each other."""
+SENT = {"communication_up": "wgrad", "communication_down": "fprop"}
+"""Roles of what clients and their server send each other, with the pass of each."""
 TRAINED = (*FACTORS, *OF_A_STEP, *OPTIMIZER, *ATTENTION, *SENT)
 """Roles that a method can name."""
 _NUMBER = re.compile(r"(?:^|\.)(\d+)(?:\.|$)")

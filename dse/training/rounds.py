@@ -11,12 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from dse.training.method import Method, Operand, Rounds
-from dse.training.roles import formats_of_parameter
+from dse.training.roles import SENT, formats_of_parameter
 from dse.training.rounding import Draw, rounded
 from dse.training.update.optimizer import Optimizer
 
-UP, DOWN = ("communication_up", "wgrad"), ("communication_down", "fprop")
-"""Role and pass of what a client sends, and of what it is sent."""
 Values = dict[str, Tensor]
 """Parameters and buffers by name."""
 
@@ -73,9 +71,10 @@ class Federation:
         """
         self._settings, self._model, self._make, self._seed = settings, model, make, seed
         self._operands = {
-            name: tuple(
-                formats_of_parameter(method, name, blocks).operand(*one) for one in (UP, DOWN)
-            )
+            name: {
+                role: formats_of_parameter(method, name, blocks).operand(role, pass_)
+                for role, pass_ in SENT.items()
+            }
             for name, _ in model.named_parameters()
         }
         self._server: Values = self._copied()
@@ -101,7 +100,10 @@ class Federation:
 
     def _begin(self) -> None:
         """Sends the server's weights."""
-        start = {name: self._sent(name, x, 1, "down") for name, x in self._server.items()}
+        start = {
+            name: self._sent(name, x, "communication_down", "down")
+            for name, x in self._server.items()
+        }
         for number in range(self._settings.clients):
             self._put(start)
             optimizer = self._fresh(number)
@@ -112,7 +114,7 @@ class Federation:
         if self._clients:
             self._server = {
                 name: average(
-                    self._sent(name, client.values[name], 0, f"up {number}")
+                    self._sent(name, client.values[name], "communication_up", f"up {number}")
                     for number, client in enumerate(self._clients)
                 ).to(x.dtype)
                 for name, x in self._server.items()
@@ -120,11 +122,11 @@ class Federation:
         self._clients = []
         self._put(self._server)
 
-    def _sent(self, name: str, x: Tensor, way: int, what: str) -> Tensor:
+    def _sent(self, name: str, x: Tensor, role: str, what: str) -> Tensor:
         if name not in self._operands:
             return x  # a buffer
         draw = Draw(rounding=self._number(f"{name} {what}"))
-        return sent(x, self._operands[name][way], draw=draw)
+        return sent(x, self._operands[name][role], draw=draw)
 
     def _fresh(self, client: int) -> Optimizer:
         """The optimizer of a client in the round that is on."""

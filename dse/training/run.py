@@ -170,8 +170,9 @@ class Run:
         self._model.zero_grad(set_to_none=True)
         loss = wanted = outputs_loss(self._model(batch.inputs), batch.labels)
         if self._model.gates is not None:
-            self.curve.cost.append(float(self._model.gates.share().detach()))
-            wanted = loss + self._model.gates.pressure()
+            share = self._model.gates.share()
+            self.curve.cost.append(float(share.detach()))
+            wanted = loss + self._model.gates.pressure(share)
         factor = self._factor.value
         (wanted * factor).backward()  # type: ignore[no-untyped-call]
         gradients = [one.grad for one in self._model.parameters() if one.grad is not None]

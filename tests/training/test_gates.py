@@ -96,7 +96,7 @@ def test_the_cost_is_pushed_down_above_the_budget_and_up_below() -> None:
         wrapped = apply(perceptron(), gated(budget=budget, pressure=0.5))
         wrapped(torch.randn(6, 16))
         assert wrapped.gates is not None
-        found = float(wrapped.gates.pressure().detach())
+        found = float(wrapped.gates.pressure(wrapped.gates.share()).detach())
         assert found == pytest.approx(sign * 0.5 * float(wrapped.gates.share().detach()))
 
 

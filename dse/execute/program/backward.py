@@ -78,7 +78,8 @@ class Backward:
         self._parts: list[_Part] = []
         self.macs = 0
         """Of the forward pass; parts that run again add theirs."""
-        self.values = self._forward()
+        with exact_float32(device):
+            self.values = self._forward()
         """By slot, at the end."""
 
     def parts(self, scalar: Tensor) -> Iterator[tuple[Watch, ...]]:
@@ -107,7 +108,7 @@ class Backward:
         values, hooks = self._begun({})
         sizes = {slot: _bytes(value) for slot, value in self._feeds.items()}
         begin, entry = 0, dict[int, Tensor]()
-        made, narrowest = 0, float("inf")
+        made, narrowest, last = 0, float("inf"), len(self._plan.steps) - 1
         for position, step in enumerate(self._plan.steps):
             made += self._gradient_bytes(position)
             self._run(position, position + 1, values, hooks)
@@ -118,9 +119,7 @@ class Backward:
             ahead = sum(sizes.values())
             full = made >= (self._part_bytes / 2 if ahead <= narrowest else self._part_bytes)
             narrowest = min(narrowest, ahead)
-            leaves = (
-                _leaves(values, sizes) if full and position + 1 < len(self._plan.steps) else None
-            )
+            leaves = _leaves(values, sizes) if full and position < last else None
             if leaves is None:
                 continue
             self._parts.append(_Part(begin=begin, end=position + 1, entry=entry))
@@ -151,10 +150,7 @@ class Backward:
 
     def _run(self, begin: int, end: int, values: list[Value], hooks: Hooks | None) -> None:
         plan = self._plan
-        with exact_float32(self._device):
-            self.macs += run_steps(
-                plan.steps[begin:end], plan.frees[begin:end], values, hooks=hooks
-            )
+        self.macs += run_steps(plan.steps[begin:end], plan.frees[begin:end], values, hooks=hooks)
 
     def _gradient_bytes(self, position: int) -> int:
         """Of the gradients of constants that are watched at a step."""

@@ -6,14 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from dse.training.method import Method, Operand, SiteRule
-from dse.training.roles import ATTENTION, FACTORS, OPTIMIZER, SiteFormats
+from dse.training.roles import ATTENTION, FACTORS, MULTIPLIED, OPTIMIZER, SiteFormats
 
-PRODUCTS: Mapping[str, tuple[str, str]] = {
-    "fprop": ("activation", "weight"),
-    "dgrad": ("activation_gradient", "weight"),
-    "wgrad": ("activation_gradient", "activation"),
-}
-"""Factors of the three products."""
 WIDE = ("bf16", "fp32")
 """Formats that libraries leave as they are."""
 BESIDE = ("weight_gradient", "accumulator", "output", "saved_activation", *ATTENTION)
@@ -92,7 +86,7 @@ def _is_linear(rule: SiteRule) -> bool:
 def _layers(pattern: str, where: str, formats: SiteFormats) -> Layers:
     operands = {
         f"{role}@{pass_}": formats.operand(role, pass_)
-        for pass_, roles in PRODUCTS.items()
+        for pass_, roles in MULTIPLIED.items()
         for role in roles
     }
     return Layers(pattern=pattern, where=where, operands=operands)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dse.training.export.layers import PRODUCTS, WIDE, Layers, beyond, layers_of
+from dse.training.export.layers import WIDE, Layers, beyond, layers_of
 from dse.training.method import Method, Operand
+from dse.training.roles import MULTIPLIED
 
 CASTS: Mapping[str, str] = {
     "activation@fprop": "cast_config_input",
@@ -110,7 +111,7 @@ def write(method: Method, name: str) -> str:
 def _is_mx(layers: Layers) -> bool:
     """MXFP8 in all products, or in all but that of the weights' gradient."""
     formats = dict(layers.operands)
-    wgrad = {formats.pop(f"{role}@wgrad") for role in PRODUCTS["wgrad"]}
+    wgrad = {formats.pop(f"{role}@wgrad") for role in MULTIPLIED["wgrad"]}
     wide = {Operand(format=name) for name in WIDE}
     mx = {Operand(format=MX)}
     return set(formats.values()) == mx and (wgrad == mx or (len(wgrad) == 1 and wgrad <= wide))
@@ -126,7 +127,7 @@ def _of_float8(layers: Layers) -> list[str]:
                 f"{layers.where}: {key}: {operand.format} is none of its formats (e4m3 or e5m2 "
                 f"with a scale a tensor, token or channel, {MX} in all products, bf16)"
             )
-    for pass_, roles in PRODUCTS.items():
+    for pass_, roles in MULTIPLIED.items():
         if len({layers.operands[f"{role}@{pass_}"].format in WIDE for role in roles}) > 1:
             found.append(f"{layers.where}: {pass_}: both factors are in float8, or none is")
     for role in ("activation", "weight", "activation_gradient"):
