@@ -27,7 +27,10 @@ def check_fit(methods: Mapping[str, Method], workload: Workload) -> None:
     for name, method in methods.items():
         try:
             with torch.no_grad():
-                apply(model, method).eval()(sample)
+                found = apply(model, method).eval()
+                found(sample)
+                if found.gates is not None:
+                    found.gates.share()
         except MethodError as error:
             lines.append(f"{name} on {workload.name}: {error}")
     if lines:

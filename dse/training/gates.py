@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from dse.errors import MethodError
 from dse.training.at_site import AtSite
 from dse.training.ledger import bit_products
 from dse.training.method import Method, Schedule
@@ -94,7 +95,16 @@ class Gates(nn.Module):
         return sum((chosen[:, k].reshape(shape) * y for k, y in parts), torch.zeros_like(first))
 
     def share(self) -> Tensor:
-        """The cost of the call over that of products of 32 by 32 bits; with a gradient."""
+        """The cost of the call over that of products of 32 by 32 bits; with a gradient.
+
+        Raises:
+            MethodError: no product of the call had a choice.
+        """
+        if not self._spent:
+            raise MethodError(
+                "schedule: its stages differ at no site of this network; leave the schedule out, "
+                "or let rules spare fewer sites"
+            )
         total = sum(one.products for one in self._spent)
         parts = [one.products * (one.chosen @ self.costs).mean() for one in self._spent]
         return torch.stack(parts).sum() / total

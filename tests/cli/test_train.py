@@ -101,6 +101,23 @@ def test_methods_and_workloads_are_listed(capsys: pytest.CaptureFixture[str]) ->
     assert {"quartet_ii", "byte-gpt"} <= {one["name"] for one in found}
 
 
+def test_gates_that_choose_nowhere_are_refused_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages = [{"weight": "int4"}, {"weight": "int8"}]
+    content = {
+        "source": "a test",
+        "roles": {"weight": "int8", "activation": "int8"},
+        "schedule": {"kind": "gate", "stages": stages},
+        "rules": [{"match": {"name": "*"}, "roles": {"*": "bf16"}}],
+    }
+    (tmp_path / "m.yaml").write_text(json.dumps(content))
+    line = ["train", str(tmp_path / "m.yaml"), "--steps", "2", "--out", str(tmp_path / "run")]
+    assert run(line) == 2
+    assert "its stages differ at no site of this network" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_step_that_no_device_holds_is_priced_with_a_word(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
