@@ -37,6 +37,17 @@ ties:
   - {match: {name: "blocks.[345]/*"}, name: late}
 """
 
+INSIDE = """
+model: zoo:byte-gpt
+data: {source: zoo:byte-gpt, calibration: 4, search: 4, report: 2, sequence: 64, batch: 2}
+scenario: {phases: {call: {dims: {batch: 1, sequence: 64}}}}
+targets: [{device: b200-sxm, runtime: free}]
+candidates:
+  - match: {kind: attention}
+    use: [bf16, {name: p4, probabilities: int4_token}]
+  - {match: {}, use: [bf16]}
+"""
+
 CANCELLING = """
 model: m.onnx
 data: {source: data.npz, calibration: 4, search: 4, report: 4, batch: 1}
@@ -46,9 +57,8 @@ candidates: [{match: {}, use: [fp32, {name: int4, weight: "int4_channel:absmax:u
 """
 
 
-@pytest.fixture(scope="module")
-def prepared() -> tuple[Evaluator, Problem]:
-    space = parse_space(SPACE, origin="test")
+def opened(text: str) -> tuple[Evaluator, Problem]:
+    space = parse_space(text, origin="test")
     graph: Graph = open_model(space.model).graph
     problem = build_problem(space, Analysis(graph).regions)
     sites = {site.key: site for variable in problem.variables for site in variable.sites}
@@ -60,6 +70,21 @@ def prepared() -> tuple[Evaluator, Problem]:
         if site.role in choice.quantizers
     ]
     return build_evaluator(Analysis(graph), space.data, sites, quantizers), problem
+
+
+@pytest.fixture(scope="module")
+def prepared() -> tuple[Evaluator, Problem]:
+    return opened(SPACE)
+
+
+def test_operands_inside_of_a_chain_that_runs_as_one_step_are_scored() -> None:
+    """Probabilities of attention pass from one product to the other in one kernel."""
+    evaluator, problem = opened(INSIDE)
+    number = [len(one.choices) for one in problem.variables].index(2)
+    found = gradient_scores(evaluator, problem, split="search").losses(problem)[number]
+    measured = [evaluator.measure(problem.changed(number, choice)).loss for choice in (0, 1)]
+    assert found[1] > 100 * found[0]
+    assert abs(np.log2(found[1] / measured[1])) < 1.5
 
 
 def _direct(evaluator: Evaluator, problem: Problem) -> np.ndarray:
