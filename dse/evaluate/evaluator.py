@@ -41,6 +41,7 @@ from dse.execute.program.recent import RecentTensors
 from dse.execute.program.trace import Trace
 from dse.execute.quantizers import bound
 from dse.execute.side_by_side import side_by_side
+from dse.execute.tensor_cores import has_tensor_cores, tensor_core_products
 from dse.execute.weights.calibrate import Calibration
 from dse.execute.weights.learn import WeightStates
 from dse.graph.ir.assignment import Assignment
@@ -165,7 +166,11 @@ class Evaluator:
         found = self._at_sites(assignment)
         # Full precision, without a site, is what everything is compared with; what an assignment
         # names itself stands.
-        return {**self.sums(found)[0], **found} if assignment.sites else found
+        summed = {**self.sums(found)[0], **found} if assignment.sites else found
+        if not has_tensor_cores(torch.device(self.device)):
+            return summed
+        nodes = self.program.analysis.flat.graph.nodes
+        return {**summed, **tensor_core_products(nodes, summed, self.sites)}
 
     def _at_sites(self, assignment: Assignment) -> dict[str, Quantize]:
         self.prepare(assignment)

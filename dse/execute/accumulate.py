@@ -215,7 +215,7 @@ def _summation(
     reason = _refusal(node, operands, accumulator)
     if reason is not None:
         return reason
-    first, second = (_slices(node, place, one) for place, one in enumerate(operands))
+    first, second = (slices_of(node, place, one) for place, one in enumerate(operands))
     if (first is None and _is_scaled(operands[0])) or (second is None and _is_scaled(operands[1])):
         first = second = None  # values of one operand meet no codes of the other
     return Summation(
@@ -235,13 +235,13 @@ def _refusal(
     for place, one in enumerate(operands):
         if not isinstance(one, Emulator) or not _is_integer(one.quantizer.format.element):
             return "integers are added where both operands are integers"
-        if _slices(node, place, one) is None:
+        if slices_of(node, place, one) is None:
             return "sums under block scales, transforms or a scale a pixel are floats"
     return None
 
 
-def _slices(node: Node, place: int, one: Quantize | None) -> SliceScales | None:
-    """The scales of an operand that are constant along the contraction."""
+def slices_of(node: Node, place: int, one: Quantize | None) -> SliceScales | None:
+    """The scales of an operand that are constant along the contraction; None: it has no such."""
     if not isinstance(one, Emulator) or one.quantizer.format.scale is None:
         return None
     quantizer = one.quantizer

@@ -109,20 +109,30 @@ class Hooks:
         self, slot: int, scales: Quantize | None, codes: Quantize | None, value: Value
     ) -> tuple[Tensor | None, Tensor | None]:
         """Scales of an operand, and codes of a constant one, which are kept between runs."""
-        if scales is None or codes is None:
+        if scales is None and codes is None:
             return None, None
         x = _tensor(value)
         if not self._constant(slot):
-            return scales(x), None
-        return self._weights.quantized(slot, scales, x), self._weights.quantized(slot, codes, x)
+            return None if scales is None else scales(x), None
+        first, second = (
+            None if made is None else self._weights.quantized(slot, made, x)
+            for made in (scales, codes)
+        )
+        return first, second
 
     def arguments(self, step: Step, hook: Hook, arguments: tuple[Value, ...]) -> tuple[Value, ...]:
-        """The arguments with the operands of the hook quantised."""
+        """The arguments with the operands of the hook quantised.
+
+        A constant whose codes a sum is formed of stays as it is: nobody reads its values.
+        """
         changed = list(arguments)
+        coded = () if hook.total is None else hook.total.codes
         for position, quantize in hook.inputs:
             slot = step.inputs[position]
             value = _tensor(changed[position])
             if self._constant(slot):
+                if position < len(coded) and coded[position] is not None:
+                    continue
                 changed[position] = self._weights.quantized(slot, quantize, value)
             else:
                 number = self._number[step.index, position]

@@ -255,7 +255,8 @@ def _own(steps: tuple[Step, ...], hooks: Mapping[int, Hook]) -> frozenset[int]:
     for step in steps:
         at = dict(hooks[step.index].inputs) if step.index in hooks else {}
         # Scales of a sum are made of what its operands were before they are quantized.
-        totals = step.index in hooks and hooks[step.index].total is not None
+        total = hooks[step.index].total if step.index in hooks else None
+        totals = total is not None and any(scale is not None for scale in total.scales)
         for position, slot in enumerate(step.inputs):
             quantize = at.get(position)
             same = through.get(slot, quantize) == quantize and not totals
