@@ -20,6 +20,7 @@ from dse.numerics.grids.state import QuantizerState
 from dse.numerics.grids.unscaled import is_plain
 from dse.numerics.numba import columns, groups
 from dse.numerics.numba import factors as compiled
+from dse.numerics.numba.offsets import quantize_with_offsets
 from dse.numerics.numba.rows import APART, OVER
 from dse.numerics.numba.stochastic import draw_general, draw_plain, draw_table
 from dse.numerics.numba.threads import shared
@@ -87,6 +88,16 @@ class _Vector:
     seed: np.uint32
 
 
+def compiles(quantizer: Quantizer) -> bool:
+    """Whether there are kernels of a quantizer.
+
+    Kernels that draw know no offsets, and those of one scale for a tensor neither.
+    """
+    format = quantizer.format
+    plain = format.granularity != "tensor" and not quantizer.is_random
+    return format.offset is None or plain
+
+
 def quantize_on_cpu(
     x: Tensor,
     quantizer: Quantizer,
@@ -96,7 +107,7 @@ def quantize_on_cpu(
     out: Tensor | None,
     seed: int,
 ) -> Tensor:
-    """See `dse.numerics.quantize`; `x` has at least one element."""
+    """See `dse.numerics.quantize`; `x` has at least one element, and the quantizer `compiles`."""
     source = layout.flat(x.to(torch.float32))
     direct = out is not None and out.dtype == torch.float32 and layout.is_view(out)
     target = layout.flat(out) if out is not None and direct else torch.empty_like(source)
@@ -236,10 +247,17 @@ def _rows(
     scales, points = (_ONE, _ZERO) if found is None else _arrays(found)
     if found is not None:
         vector = replace(vector, scaling=vector.scaling._replace(rule=_GIVEN))
+    offsets = None if found is None or found.offsets is None else found.offsets.numpy()
 
     def run(first: int, last: int) -> None:
         place = (first, last, layout.depth)
-        _run(vector, place, scales, points, inner=layout.inner, offset=0)
+        if offsets is None:
+            _run(vector, place, scales, points, inner=layout.inner, offset=0)
+        else:
+            how, scaling = vector.how, vector.scaling
+            quantize_with_offsets(
+                vector.x, vector.out, *place, how.grid, how.table, scaling, scales, offsets
+            )
 
     shared(layout.rows, vector.x.size, run)
     if layout.inner > 1:

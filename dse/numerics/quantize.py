@@ -12,7 +12,7 @@ from dse.numerics.grids.defaults import kernel_quantizer
 from dse.numerics.grids.errors import QuantizeError, StateError
 from dse.numerics.grids.layout import Layout, layout_of
 from dse.numerics.grids.state import QuantizerState
-from dse.numerics.on_cpu import quantize_on_cpu
+from dse.numerics.on_cpu import compiles, quantize_on_cpu
 from dse.numerics.on_cuda import fuses, quantize_on_cuda
 from dse.numerics.on_device import quantize_on_device
 from dse.numerics.requantize import requantized_values
@@ -76,10 +76,11 @@ def quantize(
         if special is not None:
             return special.to(x.dtype) if out is None else out.copy_(special)
         layout = _layout(x, quantizer, axes)
-        if quantizer.is_fitted:
+        if x.device.type == "cpu":
+            is_compiled = x.numel() >= COMPILED_FROM and compiles(quantizer)
+            run = quantize_on_cpu if is_compiled else quantize_on_device
+        elif quantizer.is_fitted:
             run = quantize_on_device
-        elif x.device.type == "cpu":
-            run = quantize_on_cpu if x.numel() >= COMPILED_FROM else quantize_on_device
         else:
             run = quantize_on_cuda if fuses(x, quantizer, layout, state) else quantize_on_device
         return run(x.detach(), quantizer, layout, state, out=out, seed=seed)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from dse.numerics import QuantizerState, quantize
+from dse.numerics import QuantizerState, calibrated_state, quantize
+from dse.numerics.grids.defaults import kernel_quantizer
 from dse.numerics.grids.layout import layout_of
 from dse.numerics.on_device import quantize_on_device
 from hwmodels.formats.catalog import FORMATS, quantizer
@@ -19,6 +22,11 @@ NAMES = [
     "uint8", "uint8_channel", "mxfp8", "mxfp4", "mxint8", "nvfp4", "nf4_g64", "int6@g7/fp32-ratio",
     "e2m1@g16/ue5m3+fp32", "e2m1@g32/e8m0-nearest", "e4m3@b8x16",
 ]  # fmt: skip
+CHANNELS = "uint4@channel/fp16-fitted~~fp16"
+FITTED = [
+    "q4_0", "q4_1", "q4_k", "iq4_nl", "uint3@g24/fp16-fitted~~fp16", "nf4@g32/fp16-fitted~~fp16",
+    CHANNELS, "uint4@tensor/fp16-fitted~~fp16",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +38,7 @@ def x():
 
 def _by_torch(x, quantizer, axes, seed):
     layout = layout_of(x, axes, logical=quantizer.rounding.startswith("stochastic"))
+    quantizer = kernel_quantizer(quantizer)
     return quantize_on_device(x, quantizer, layout, QuantizerState(), out=None, seed=seed)
 
 
@@ -44,17 +53,55 @@ def test_torch_and_compiled_agree(name, mode, x):
             assert mismatches(got.contiguous().numpy(), expected.contiguous().numpy()) == 0
 
 
+@pytest.mark.parametrize("mode", ["nearest_even", "stochastic8"])
+@pytest.mark.parametrize("name", FITTED)
+def test_torch_and_compiled_agree_where_scales_are_fitted(name, mode, x):
+    test_torch_and_compiled_agree(name, mode, x)
+
+
 @pytest.mark.parametrize(
     "name",
     [
         "bf16", "e4m3", "posit8_1", "int8", "mxfp4", "nvfp4", "e4m3:stochastic",
-        "mxfp4:stochastic", *(f"e2m1@g32/e8m0-{rule}" for rule in ("ceil", "even", "rceil")),
+        "mxfp4:stochastic", "q5_1",
+        *(f"e2m1@g32/e8m0-{rule}" for rule in ("ceil", "even", "rceil")),
     ],
 )  # fmt: skip
 def test_torch_and_compiled_agree_on_all_bit_patterns(name, fewer_patterns):
     values = torch.from_numpy(fewer_patterns).reshape(-1, 64)
     got = quantize(values, quantizer(name), axes=(1,))
     assert mismatches(got.numpy(), _by_torch(values, quantizer(name), (1,), 0).numpy()) == 0
+
+
+@pytest.mark.parametrize("axes", [(0,), (1,)])
+@pytest.mark.parametrize("name", ["q5_0", "q5_1", "q4_k", "iq4_nl", CHANNELS])
+def test_torch_and_compiled_agree_on_given_scales_and_offsets(name, axes, fewer_patterns):
+    """Zeros, infinities and NaN among them, and offsets of zeros of both signs."""
+    values = torch.from_numpy(fewer_patterns[:48000]).reshape(160, 300)
+    generator = torch.Generator().manual_seed(4)
+    plain = torch.randn(160, 300, generator=generator)
+    chosen = quantizer(f"{name}:mse")
+    state = calibrated_state(plain, chosen, axes=axes)
+    special = torch.tensor([0.0, -0.0, torch.inf, torch.nan, -1.0])
+
+    def among(part):
+        if part is None:
+            return None
+        drawn = torch.randint(0, 40, part.shape, generator=generator)
+        return torch.where(drawn < len(special), special[drawn.clamp(max=4)], part)
+
+    state = replace(state, scales=among(state.scales), offsets=among(state.offsets))
+    assert state.scales is not None
+    one = QuantizerState(
+        scales=state.scales[:1, :1], offsets=None if state.offsets is None else state.offsets[:1]
+    )
+    for x in (values, values * 1e-3, plain):
+        for given in (state, one):
+            got = quantize(x, chosen, axes=axes, state=given)
+            layout = layout_of(x, axes)
+            kernels = kernel_quantizer(chosen)
+            expected = quantize_on_device(x, kernels, layout, given, out=None, seed=0)
+            assert mismatches(got.contiguous().numpy(), expected.contiguous().numpy()) == 0
 
 
 def _plainly(x, name, axes):

@@ -9,8 +9,9 @@ from hwmodels.kernel_cache import kernel_cache as cache_of
 
 _SOURCES = (
     "numba/accumulation.py", "numba/bits.py", "numba/clipping.py", "numba/columns.py",
-    "numba/factors.py", "numba/groups.py", "numba/rounding.py", "numba/rows.py",
-    "numba/stochastic.py", "numba/summation.py", "grids/grid.py", "grids/scaling.py",
+    "numba/factors.py", "numba/groups.py", "numba/offsets.py", "numba/rounding.py",
+    "numba/rows.py", "numba/stochastic.py", "numba/summation.py", "grids/grid.py",
+    "grids/scaling.py",
 )  # fmt: skip
 
 
