@@ -101,10 +101,13 @@ def _format_of(op: Op, names: Sequence[OperandName]) -> Format | None:
 
 
 def share_of_weights(op: Op) -> float:
-    """Share of the second operand that one call reads: of experts, those that get tokens."""
-    if op.kind != "grouped_gemm":
-        return 1.0
+    """Share of the second operand that one call reads: of experts, those that get tokens.
+
+    Of a stack of E matrices, of which an index picks one for each product, those that are picked.
+    """
     s = op.sizes
+    if op.kind != "grouped_gemm":
+        return hit_experts(s["E"], s.get("B", 1), 1) / s["E"] if "E" in s else 1.0
     return hit_experts(s["E"], s["M"], s["topk"]) / s["E"]
 
 

@@ -95,7 +95,8 @@ class Op:
     most); conv2d N, C, H, W, O, OH, OW, kh, kw, groups
     (and sh, sw, dh, dw, strides and dilations, 1 where they are absent); row-wise ops rows, cols
     (on maps also N, C, OH, OW, and kh, kw, sh, sw where each element is one of a window);
-    embedding vocab, dim, tokens. A `grouped_gemm`, one weight
+    embedding vocab, dim, tokens. A gemm or bmm whose weights an index picks out of a stack has E,
+    the matrices in it, and the whole stack as its weight. A `grouped_gemm`, one weight
     matrix an expert, has E (experts), M (rows of all experts together: tokens x topk), K, N and
     topk; its weight is (E, K, N) or (E, N, K), its input holds the M rows, or the M / topk tokens
     that the kernel gathers them from.

@@ -13,7 +13,6 @@ from dse.graph.lower.loops import sizes
 from dse.graph.lower.operand import Values
 from dse.graph.patterns.contraction import factors
 from dse.graph.patterns.experts import (
-    STACKED_RANK,
     Expert,
     dispatch,
     token_factor,
@@ -151,14 +150,8 @@ def _op(values: Values, slot: Sequence[Expert], inside: frozenset[str]) -> Op:
 def _weight(values: Values, expert: Expert) -> Operand:
     factor = weight_factor(values.flow, expert.node)
     value = expert.node.inputs[factor.index]
-    table = values.flow.table(value)
-    if table is None:
-        return values.operand("weight", value, axes=factor.axes)
-    picked = sizes(values.types, value)
-    skipped = len(picked) - STACKED_RANK
-    shape = (sizes(values.types, table.inputs[0])[0], *picked[-2:])
-    axes = [axis - skipped for axis in factor.axes]
-    return values.operand("weight", table.inputs[0], axes=axes, shape=shape)
+    stack = values.stack(value, factor.axes)
+    return values.operand("weight", value, axes=factor.axes) if stack is None else stack
 
 
 def _tokens(values: Values, expert: Expert, inside: frozenset[str]) -> Iterator[Operand]:

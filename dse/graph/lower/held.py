@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from dse.graph.ir.graph import Graph, Node, TensorType
 from dse.graph.lower.operand import Values
+from dse.graph.patterns.contraction import is_contracting
 from hwmodels.work.work import Op
 
 FEW_ELEMENTS = 64
@@ -26,7 +27,7 @@ def unpriced_weights(values: Values, ops: Iterable[Op]) -> Iterator[str]:
     initializers = values.flow.graph.initializers
     seen = _reached(values, ops)
     for node in values.flow.graph.nodes:
-        beside = node.name not in values.flow.signal
+        beside = node.name not in values.flow.signal and not _picks(values, node)
         missing = [
             value
             for value in dict.fromkeys(node.reads)
@@ -38,6 +39,16 @@ def unpriced_weights(values: Values, ops: Iterable[Op]) -> Iterator[str]:
         if missing:
             size = sum(values.stored_bytes(value) for value in missing)
             yield _sentence(node, missing, size)
+
+
+def _picks(values: Values, node: Node) -> bool:
+    """Whether an index picks weights of products out of a stack here."""
+    return any(
+        is_contracting(reader)
+        for value in node.outputs
+        if values.flow.table(value) is not None
+        for reader in values.flow.consumers(value)
+    )
 
 
 def _sentence(node: Node, values: list[str], size: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from dse.graph.ir.attribute import integer
 from dse.graph.ir.graph import Node
@@ -20,7 +20,7 @@ from dse.graph.lower.held import is_weight
 from dse.graph.lower.loops import convolution_sizes, loops, sizes
 from dse.graph.lower.maps import map_sizes, window_sizes
 from dse.graph.lower.operand import Values
-from dse.graph.patterns.contraction import factors
+from dse.graph.patterns.contraction import Part, factors
 from dse.graph.patterns.norm import Norm
 from dse.graph.patterns.pointwise import Pointwise, as_written
 from hwmodels.work.work import Op, Operand, OperandName, OpKind
@@ -31,13 +31,17 @@ SECOND = "/recurrent"
 
 def contraction_ops(values: Values, node: Node) -> Iterator[Op]:
     """The products of a contracting node: one, or two for a recurrent layer."""
-    operands = [*_factors(values, node), *values.outputs(node.outputs[0])]
+    read = list(_factors(values, node))
+    operands = [*read, *values.results(node)]
     if node.op_type in CONVOLUTIONS:
         size = convolution_sizes(values.flow.graph, node, values.types)
         yield Op(name=node.name, kind="conv2d", sizes=size, operands=tuple(operands))
         return
     for number, part in enumerate(loops(values.flow.graph, node, values.types)):
-        size = {"M": part.m, "K": part.k, "N": part.n}
+        # Rows of a product are those of its activation: W x is computed as (x' W')'.
+        rows, columns = (part.n, part.m) if _is_left(values, node) else (part.m, part.n)
+        size = {"M": rows, "K": part.k, "N": columns}
+        size |= _stacked(values, node, read)
         batched = part.batch > 1 or values.flow.is_product(node)
         yield Op(
             name=f"{node.name}{SECOND}" if number else node.name,
@@ -48,15 +52,34 @@ def contraction_ops(values: Values, node: Node) -> Iterator[Op]:
 
 
 def _factors(values: Values, node: Node) -> Iterator[Operand]:
-    weight = values.flow.weight_index(node)
+    held: Part = "first" if _is_left(values, node) else "second"
     for factor in factors(values.flow.graph, node):
         name: OperandName = "input"
         if factor.part == "bias":
             name = "bias"
-        elif factor.index == weight or factor.part == "second":
+        elif factor.part == held:
             name = "weight"
-        operand = values.operand(name, node.inputs[factor.index], axes=factor.axes)
+        value = node.inputs[factor.index]
+        has_matrix = name == "weight" and node.op_type not in CONVOLUTIONS
+        whole = values.stack(value, factor.axes) if has_matrix else None
+        operand = whole or values.operand(name, value, axes=factor.axes)
         yield values.in_format(operand, node, factor.index)
+
+
+def _stacked(values: Values, node: Node, read: Iterable[Operand]) -> dict[str, int]:
+    """E, the matrices of the stack out of which an index picks the weight; empty without one."""
+    if node.op_type in CONVOLUTIONS:
+        return {}
+    tables = [table for value in node.inputs if (table := values.flow.table(value)) is not None]
+    stacks = {values.root(table.inputs[0]) for table in tables}
+    return dict([("E", operand.shape[0]) for operand in read if operand.value in stacks][:1])
+
+
+def _is_left(values: Values, node: Node) -> bool:
+    """Whether a product's left factor is its weight, and its right one the data."""
+    weight = values.flow.weight_index(node)
+    found = factors(values.flow.graph, node)
+    return any(factor.part == "first" and factor.index == weight for factor in found)
 
 
 def norm_op(values: Values, norm: Norm) -> Op:
@@ -143,7 +166,7 @@ def other_op(values: Values, node: Node) -> Op:
     kind: OpKind = next((kind for names, kind in KINDS if node.op_type in names), "other")
     if node.op_type in ("BatchNormalization", "Transpose"):
         kind = "elementwise" if node.op_type == "BatchNormalization" else "copy"
-    shape = sizes(values.types, node.outputs[0])
+    shape = sizes(values.types, values.result(node))
     if kind in ("reduce", "pool"):
         before = sizes(values.types, values.flow.signal_inputs(node)[0])
         rows = math.prod(shape)
@@ -152,14 +175,15 @@ def other_op(values: Values, node: Node) -> Op:
     else:
         size = _rows(shape)
     constants = _constants(values, node) if kind != "other" else ()
-    reads = (*values.flow.signal_inputs(node), *constants)
+    signal = [part for v in values.flow.signal_inputs(node) for part in values.members(v)]
+    reads = (*signal, *constants)
     return Op(
         name=node.name,
         kind=kind,
         sizes=size,
         operands=(
             *(values.operand("other" if i else "input", v) for i, v in enumerate(reads)),
-            *values.outputs(node.outputs[0]),
+            *values.results(node),
         ),
         detail=node.op_type.lower(),
     )

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from dse.graph.ir.graph import Node, TensorType
 from dse.graph.ir.operators import LAYOUT, PARTS, TRANSPARENT
-from dse.graph.lower.loops import sizes
+from dse.graph.lower.loops import GATES, sizes
 from dse.graph.patterns.attention import Operand as Input
-from dse.graph.patterns.flow import FLOATS, Flow
+from dse.graph.patterns.flow import FLOATS, MATRIX, Flow
 from dse.graph.patterns.given import Given
 from hwmodels.work.work import Operand, OperandName
 
@@ -136,6 +136,52 @@ class Values:
         if parts is None:
             return [self.operand("output", value)]
         return [operand for part in parts for operand in self.outputs(part)]
+
+    def stack(self, value: str, axes: Sequence[int]) -> Operand | None:
+        """The whole stack behind a weight whose matrix, the last two axes, an index picks of it.
+
+        All of its matrices are stored, whichever the index says; None where nothing is picked.
+
+        Args:
+            value: a factor of a product, of the bound shape (..., rows, columns).
+            axes: its contraction axes.
+        """
+        table = self.flow.table(value)
+        if table is None:
+            return None
+        picked = sizes(self.types, value)
+        matrix = picked[-MATRIX:]
+        count = math.prod(sizes(self.types, table.inputs[0])) // max(math.prod(matrix), 1)
+        skipped = len(picked) - len(matrix) - 1
+        whole = [axis - skipped for axis in axes]
+        return self.operand("weight", table.inputs[0], axes=whole, shape=(count, *matrix))
+
+    def result(self, node: Node) -> str:
+        """The first output of a node that has a name; an LSTM may give its last state alone."""
+        return next(value for value in node.outputs if value)
+
+    def results(self, node: Node) -> list[Operand]:
+        """The tensors that a node's kernel writes: of a recurrent layer its last states, too."""
+        named = [value for value in node.outputs if value]
+        written = named if node.op_type in GATES else named[:1]
+        return [operand for value in written for operand in self.outputs(value)]
+
+    def is_sequence(self, node: Node) -> bool:
+        """Whether a node gives a sequence of tensors: a list of places, which nothing writes."""
+        return self.result(node) not in self.types
+
+    def members(self, value: str) -> Iterator[str]:
+        """The tensors behind a value: itself, or those that a sequence is made of.
+
+        What a loop appends to a sequence is not known one by one, and left out.
+        """
+        if value in self.types:
+            yield value
+            return
+        node = self.flow.producer(value)
+        if node is not None and node.op_type in ("SequenceConstruct", "SequenceInsert"):
+            for part in node.inputs[:2] if node.op_type == "SequenceInsert" else node.inputs:
+                yield from self.members(part)
 
     def _parts(self, value: str) -> list[str] | None:
         """The parts that the producer's own region takes of a value, if nothing else reads it."""

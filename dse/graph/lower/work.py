@@ -236,7 +236,7 @@ def _free_operations(values: Values, nodes: Sequence[Node], *, starts: bool) -> 
             yield from contraction_ops(values, node)
         elif is_lookup(values.flow.graph, node, values.flow.static):
             yield lookup_op(values, node)
-        elif node.name in values.pairs:
+        elif node.name in values.pairs or values.is_sequence(node):
             continue
         elif node.op_type in TRANSPARENT | PARTS:
             if alone and node.op_type == "Transpose":
