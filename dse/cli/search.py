@@ -52,8 +52,9 @@ Memory = Annotated[
         "--memory",
         metavar="SIZE",
         parser=bytes_of,
-        help="That this process may take on the CPU, such as 12GB; weights in external files are "
-        "read layer by layer and do not count.  [default: what is free]",
+        help="That this process may take, such as 12GB: of the GPU with --compute cuda, where "
+        "weights stay on the host if they do not fit; else of the CPU, where weights in external "
+        "files are read layer by layer and do not count.  [default: what is free]",
     ),
 ]
 

@@ -28,7 +28,7 @@ from dse.execute.memory import GIGA, Caches, Need, memory_need, shaped, with_kep
 from dse.execute.pace import least_seconds
 from dse.execute.program.compiler import problems
 from dse.execute.program.program import WEIGHT_CACHE_BYTES, Program
-from dse.execute.room import Room, room_for
+from dse.execute.room import Room, room_for, room_on_device
 from dse.execute.weights.calibrate import observe
 from dse.execute.weights.learn import WeightStates
 from dse.execute.weights.product import products_of
@@ -73,7 +73,7 @@ def build_evaluator(
             on the calibration split.
         folder: what relative data paths are relative to.
         compute: `cpu` or `cuda`.
-        memory_bytes: that this process may take on the CPU; None: what the machine has.
+        memory_bytes: that this process may take, with `cuda` of the GPU; None: what there is.
         splits: the samples themselves, or arrays of them as the graph takes them, instead of
             those that `data` names.
         metric: a user's own measure of quality.
@@ -115,25 +115,29 @@ def build_evaluator(
     values = [output.value for output in task.outputs]
     wanted = values if metric is None else graph.outputs[:1]
     scored = _up_to(graph, tuple(dict.fromkeys(wanted)), sites.values())
-    budgets = Caches(weight_bytes=WEIGHT_CACHE_BYTES, trace_bytes=TRACE_BYTES)
-    room = Room(caches=budgets)
-    if compute == "cpu":
-        first = next(batches(measured, data.batch, "cpu")).feeds
-        batch = {name: tuple(x.shape) for name, x in first.items()}
-        used = [split.samples for split in (splits.search, splits.report) if split.samples]
-        types = shaped(scored, batch)
-        need = with_kept(
-            memory_need(scored, types), scored, types, sites, pairs,
-            batches=math.ceil(max(used) / data.batch), budgets=budgets, splits=len(used),
-            distributions=[output.value for output in task.outputs if output.is_distribution],
-        )  # fmt: skip
+    free = _free_on_gpu() if compute == "cuda" else 0
+    budgets = Caches(weight_bytes=max(WEIGHT_CACHE_BYTES, free), trace_bytes=TRACE_BYTES)
+    first = next(batches(measured, data.batch, "cpu")).feeds
+    batch = {name: tuple(x.shape) for name, x in first.items()}
+    used = [split.samples for split in (splits.search, splits.report) if split.samples]
+    types = shaped(scored, batch)
+    need = with_kept(
+        memory_need(scored, types), scored, types, sites, pairs,
+        batches=math.ceil(max(used) / data.batch), budgets=budgets, splits=len(used),
+        distributions=[output.value for output in task.outputs if output.is_distribution],
+    )  # fmt: skip
+    if compute == "cuda":
+        room = room_on_device(need, graph, free_bytes=free, limit_bytes=memory_bytes)
+        _tell_streamed(need, room)
+    else:
         room = _told(need, room_for(need, graph, limit_bytes=memory_bytes), budgets)
         seconds = least_seconds(scored, types, measured.samples / data.batch)
         _tell_time(seconds, measured.samples)
     read = analysis if scored is graph else Analysis(scored)
     program = Program(
-        scored, analysis=read, device=compute, weight_cache_bytes=room.caches.weight_bytes
-    )
+        scored, analysis=read, device=compute, weight_cache_bytes=room.caches.weight_bytes,
+        streams=room.streams,
+    )  # fmt: skip
     feeds = Feeds(splits.calibration, data.batch, compute)
     calibration = observe(program, feeds(), _observed(sites, pairs))
     evaluator = Evaluator(
@@ -301,6 +305,22 @@ def _told(need: Need, room: Room, budgets: Caches) -> Room:
             room.caches.bytes / GIGA,
         )
     return room
+
+
+def _free_on_gpu() -> int:
+    """Bytes that nobody holds, and those that torch holds for its next tensors."""
+    free, _ = torch.cuda.mem_get_info()
+    return free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+
+
+def _tell_streamed(need: Need, room: Room) -> None:
+    """Says where weights are, if they are not on the GPU."""
+    if room.streams:
+        LOGGER.info(
+            "weights (%.2g GB) stay on the host and are copied to the GPU layer by layer; it has "
+            "room for %.2g GB of quantized ones", need.stored_bytes / GIGA,
+            room.caches.weight_bytes / GIGA,
+        )  # fmt: skip
 
 
 def _tell_time(seconds: float, samples: int) -> None:

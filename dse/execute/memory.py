@@ -88,6 +88,11 @@ class Need:
         return constant + self.layer_bytes + self.activation_bytes
 
     @property
+    def stored_bytes(self) -> int:
+        """Constants, wherever they come from."""
+        return self.weight_bytes + self.folded_bytes + self.mapped_bytes
+
+    @property
     def reference_bytes(self) -> int:
         """Distributions of full precision on all batches."""
         return self.splits * self.batches * self.output_bytes

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dse.errors import GraphError
 from dse.execute.memory import GIGA, Caches, Need, available_bytes, held_bytes
 from dse.graph.ir.graph import Graph
 
+USABLE = 0.9
+"""Of an accelerator's free memory: the rest is for libraries' work spaces and for gaps."""
 SHARE = 2
 """References and waiting batches take at most one part in so many of what is left: the rest is for
 values that a changed assignment starts from."""
@@ -23,6 +25,8 @@ class Room:
     """Batches that go through the layers together, so that a weight is quantized once for all."""
     keeps_references: bool = True
     """Whether distributions of full precision stay."""
+    streams: bool = False
+    """Whether weights stay on the host and are copied to the accelerator when they are read."""
 
 
 def room_for(need: Need, graph: Graph, *, limit_bytes: int | None = None) -> Room:
@@ -45,7 +49,42 @@ def room_for(need: Need, graph: Graph, *, limit_bytes: int | None = None) -> Roo
             f"{graph.path or graph.name}: {need}{given}; use a smaller batch or sequence, or save "
             "the model with external data, which is read layer by layer"
         )
-    left = free - need.total_bytes
+    return _dealt(need, free - need.total_bytes)
+
+
+def room_on_device(
+    need: Need, graph: Graph, *, free_bytes: int, limit_bytes: int | None = None
+) -> Room:
+    """The memory of an accelerator, dealt out: all weights stay there, or none does.
+
+    Args:
+        need: of the graph; its files are of the host.
+        graph: with weights.
+        free_bytes: of the accelerator.
+        limit_bytes: that may be taken of them; None: all.
+
+    Raises:
+        GraphError: one layer does not fit; the message has both numbers.
+    """
+    free = int(USABLE * free_bytes)
+    if limit_bytes is not None:
+        free = min(free, limit_bytes)
+    working = need.learned_bytes + need.layer_bytes + need.activation_bytes
+    if need.stored_bytes + working <= free:
+        return _dealt(need, free - need.stored_bytes - working)
+    working += need.layer_bytes  # the next one is copied while this one is read
+    if working > free:
+        raise GraphError(
+            f"{graph.path or graph.name}: one layer and its activations take about "
+            f"{working / GIGA:.2g} GB, the accelerator has {free / GIGA:.2g} GB"
+            f"{' within --memory' if limit_bytes is not None else ''}; use a smaller batch or "
+            "sequence"
+        )
+    return replace(_dealt(need, free - working), streams=True)
+
+
+def _dealt(need: Need, left: int) -> Room:
+    """The memory that is left beside what must fit."""
     keeps_references = need.reference_bytes <= left // SHARE
     # Distributions that are made again stand beside those that are compared with them.
     left -= need.reference_bytes if keeps_references else need.output_bytes

@@ -8,7 +8,7 @@ import pytest
 
 from dse.evaluate.evaluator import Evaluator
 from dse.evaluate.setup import build_evaluator
-from dse.execute.program import in_step
+from dse.execute.program import block
 from dse.graph.ir.assignment import Assignment
 from dse.model import open_model
 from dse.space.schema import Data
@@ -33,7 +33,7 @@ def short(
     given: tuple[Evaluator, Assignment, Assignment], monkeypatch: pytest.MonkeyPatch
 ) -> Evaluator:
     """As if memory were short."""
-    monkeypatch.setattr(in_step, "LARGE_BYTES", 1 << 10)
+    monkeypatch.setattr(block, "LARGE_BYTES", 1 << 10)
     fresh = Evaluator.__new__(Evaluator)
     fresh.__dict__.update(given[0].__getstate__())
     return replace(fresh, in_step=2, keeps_references=False, trace_bytes=0)

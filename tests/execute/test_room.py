@@ -9,7 +9,7 @@ import pytest
 from dse.errors import GraphError
 from dse.execute import room
 from dse.execute.memory import Caches, Need
-from dse.execute.room import Room, room_for
+from dse.execute.room import Room, room_for, room_on_device
 from dse.graph.ir.graph import Graph
 
 MEGA = 10**6
@@ -72,3 +72,34 @@ def test_a_limit_counts_what_the_process_holds_already(free, monkeypatch) -> Non
     with pytest.raises(GraphError, match=r"will need about 0\.1 GB.*0\.099 GB of them within"):
         room_for(NEED, GRAPH, limit_bytes=399 * MEGA)
     assert not room_for(NEED, GRAPH, limit_bytes=401 * MEGA).keeps_references
+
+
+DEVICE = replace(NEED, copies_bytes=400 * MEGA, caches=Caches(weight_bytes=400 * MEGA))
+"""Weights of 1,000 MB, 100 MB to work in."""
+
+
+def test_weights_stay_on_a_device_that_has_room_for_them() -> None:
+    found = room_on_device(DEVICE, GRAPH, free_bytes=10_000 * MEGA)
+    assert found == Room(caches=DEVICE.caches)
+
+
+def test_weights_that_a_device_has_no_room_for_stream() -> None:
+    usable = 1000 + 100
+    fits = room_on_device(DEVICE, GRAPH, free_bytes=int(usable * MEGA / room.USABLE) + 1)
+    assert not fits.streams
+    found = room_on_device(DEVICE, GRAPH, free_bytes=int((usable - 1) * MEGA / room.USABLE))
+    assert found.streams
+    assert found.caches.weight_bytes > 0
+
+
+def test_a_limit_makes_them_stream_too() -> None:
+    found = room_on_device(DEVICE, GRAPH, free_bytes=10_000 * MEGA, limit_bytes=900 * MEGA)
+    assert found.streams
+    assert found.caches.bytes <= (900 - 150) * MEGA
+
+
+def test_a_device_that_holds_no_layer_is_refused_with_both_numbers() -> None:
+    with pytest.raises(
+        GraphError, match=r"0\.15 GB, the accelerator has 0\.14 GB within --memory"
+    ):
+        room_on_device(DEVICE, GRAPH, free_bytes=10_000 * MEGA, limit_bytes=140 * MEGA)

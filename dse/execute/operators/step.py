@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol, TypeGuard
 
+import torch
 from torch import Tensor
 
 from dse.execute.operators.operator import Value
 
+HOST = torch.device("cpu")
 ABSENT = 0
 """The slot of a missing optional input; its value is None."""
 
@@ -100,3 +102,7 @@ class Step:
     """The call runs graphs: it returns its outputs and the MACs spent inside."""
     generates: bool = False
     """See `Operator.generates`."""
+    streamed: tuple[int, ...] = ()
+    """Positions of constants that stay on the host, and are copied for every call."""
+    device: torch.device = HOST
+    """The place that they are copied to."""

@@ -15,6 +15,9 @@ from dse.execute.operators.step import ABSENT, Step
 from dse.execute.program.hooks import Hooks
 from dse.execute.program.run import run_steps
 
+LARGE_BYTES = 1 << 20
+"""Constants from this size on are worth waiting for, and worth copying when they are read."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
@@ -80,6 +83,11 @@ class Block:
     def frees(self) -> tuple[tuple[int, ...], ...]:
         """For each step the slots that no later step reads."""
         return last_uses(self.steps, keep={*self.constants, *self.outputs, ABSENT})
+
+
+def is_large(value: Value) -> bool:
+    """Whether a constant is worth a wait or a copy of its own."""
+    return isinstance(value, Tensor) and value.numel() * value.element_size() >= LARGE_BYTES
 
 
 class Course(Protocol):

@@ -10,14 +10,15 @@ from torch import Tensor
 
 from dse.execute.operators.dtype import to_torch
 from dse.execute.operators.operator import Value
-from dse.execute.operators.step import ABSENT, Step
+from dse.execute.operators.step import ABSENT, HOST, Step
 from dse.execute.program.binding import bind, operator_of, problem
-from dse.execute.program.block import Block, Nested
+from dse.execute.program.block import Block, Nested, is_large
 from dse.execute.program.placement import BORN_ON_HOST, host_nodes, read_on_host
 from dse.execute.program.run import call_step
 from dse.graph.ir.graph import Graph, Node
 
-HOST = torch.device("cpu")
+_STREAMED = frozenset({"MatMul", "Gemm", "Conv", "Gather"})
+"""Operators whose large constants may stay on the host: no fused chain of steps has them."""
 
 _FOLDED_GROWTH = 4
 """A generated constant this many times larger than what it is made from is not stored."""
@@ -62,10 +63,15 @@ class Compiler:
         *,
         device: torch.device,
         outer: Mapping[str, Value] | None = None,
+        streams: bool = False,
     ) -> None:
-        """For a body, `outer` are the constants of the graph around it."""
+        """For a body, `outer` are the constants of the graph around it.
+
+        With `streams`, large weights stay on the host.
+        """
         self.graph = graph
         self.device = device
+        self.streams = streams
         self.slots: dict[str, int] = {}
         self.size = ABSENT + 1
         self.constants: dict[int, Value] = {ABSENT: None}
@@ -152,14 +158,23 @@ class Compiler:
             return
         on_host = set(read_on_host(node))
         inputs = originals
+        streamed: tuple[int, ...] = ()
         if node.op_type not in BORN_ON_HOST:  # those read shapes only, wherever the values are
+            may = self.streams and device != HOST and node.op_type in _STREAMED
+            streamed = tuple(
+                place
+                for place, (name, slot) in enumerate(zip(names, originals, strict=True))
+                if may and name not in on_host and is_large(self.constants.get(slot))
+            )
             inputs = tuple(
-                self.at(slot, HOST if name in on_host else device)
-                for name, slot in zip(names, originals, strict=True)
+                slot if place in streamed else self.at(slot, HOST if name in on_host else device)
+                for place, (name, slot) in enumerate(zip(names, originals, strict=True))
             )
         step = self.compiled(node, device)
         self.place.update(dict.fromkeys(step.outputs, device))
-        self.steps.append(replace(step, inputs=inputs, index=self.count))
+        self.steps.append(
+            replace(step, inputs=inputs, index=self.count, streamed=streamed, device=device)
+        )
 
     def outer(self, node: Node) -> tuple[str, ...]:
         """The values that the bodies of a node read from this graph."""
@@ -173,7 +188,8 @@ class Compiler:
 
         def body(graph: Graph) -> Block:
             merged = replace(graph, types={**self.graph.types, **graph.types})
-            inner[len(inner)] = Compiler(merged, device=self.device, outer=known).block()
+            compiler = Compiler(merged, device=self.device, outer=known, streams=self.streams)
+            inner[len(inner)] = compiler.block()
             return inner[len(inner) - 1]
 
         binding = bind(node, self.graph, device=device, body=body)

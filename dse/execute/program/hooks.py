@@ -103,7 +103,9 @@ class Hooks:
             for place, makers in enumerate(zip(hook.total.scales, hook.total.codes, strict=True))
         ]
         (first, first_codes), (second, second_codes) = made
-        return hook.total.applied(step, (first, second), (first_codes, second_codes))
+        coded = (first_codes, second_codes)
+        read = tuple(p for p in step.streamed if p >= len(coded) or coded[p] is None)
+        return hook.total.applied(replace(step, streamed=read), (first, second), coded)
 
     def _made_of(
         self, slot: int, scales: Quantize | None, codes: Quantize | None, value: Value

@@ -11,16 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
-from torch import Tensor
-
 from dse.execute.operators.operator import Value
 from dse.execute.operators.step import Step
-from dse.execute.program.block import Block
+from dse.execute.program.block import Block, is_large
 from dse.execute.program.hooks import Hooks
 from dse.execute.program.run import Record, run_steps
-
-LARGE_BYTES = 1 << 20
-"""Constants from this size on are worth waiting for."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -70,7 +65,7 @@ def stops(steps: Iterable[Step], block: Block, computed: frozenset[int]) -> tupl
     return tuple(
         position
         for position, step in enumerate(steps)
-        if any(_is_large(block, slot) for slot in step.inputs if slot not in computed)
+        if any(is_large(block.constants.get(s)) for s in step.inputs if s not in computed)
     )
 
 
@@ -90,8 +85,3 @@ def in_step(passings: Sequence[Passing]) -> Iterator[int]:
             yield number
         else:
             heappush(waiting, (-one.left, number))
-
-
-def _is_large(block: Block, slot: int) -> bool:
-    value = block.constants.get(slot)
-    return isinstance(value, Tensor) and value.numel() * value.element_size() >= LARGE_BYTES

@@ -45,10 +45,13 @@ class Program:
         analysis: Analysis | None = None,
         device: str | torch.device = "cpu",
         weight_cache_bytes: int = WEIGHT_CACHE_BYTES,
+        streams: bool = False,
     ) -> None:
         """Compiles a graph: constants are folded and moved to the device.
 
-        `analysis` is that of the graph, where there is one already.
+        `analysis` is that of the graph, where there is one already. With `streams`, large weights
+        stay on the host (mapped, where they are in a file of their own), and are copied to the
+        device when they are read.
 
         Raises:
             GraphError: operators that are not supported (all of them, with their nodes), or
@@ -58,13 +61,14 @@ class Program:
         self.graph = graph
         self.analysis = analysis or Analysis(graph)
         self.device = torch.device(device)
-        self._block = Compiler(graph, device=self.device).block()
+        self.streams = streams
+        self._block = Compiler(graph, device=self.device, streams=streams).block()
         self._planner = Planner(self._block, self.analysis)
-        self._weights = WeightCache(weight_cache_bytes)
+        self._weights = WeightCache(weight_cache_bytes, self.device if streams else None)
 
     def __reduce__(self) -> tuple[Callable[[Graph], Program], tuple[Graph]]:
         """The graph and where it runs: another process compiles it again."""
-        return partial(Program, device=str(self.device)), (self.graph,)
+        return partial(Program, device=str(self.device), streams=self.streams), (self.graph,)
 
     def run(
         self, feeds: Mapping[str, Value], quantizers: Mapping[str, Quantize] | None = None

@@ -10,6 +10,7 @@ from torch import Tensor
 from dse.errors import GraphError
 from dse.execute.operators.operator import Value
 from dse.execute.operators.step import ABSENT, Step
+from dse.execute.program.copy import copied
 from dse.execute.program.hooks import Hooks
 
 Record = Callable[[Step, tuple[Value, ...], tuple[Value, ...], int], None]
@@ -55,7 +56,13 @@ def run_steps(
 
 
 def call_step(step: Step, arguments: tuple[Value, ...]) -> tuple[tuple[Value, ...], int]:
-    """The outputs of one step and the MACs spent."""
+    """The outputs of one step and the MACs spent; constants that it streams are copied first."""
+    if step.streamed:
+        arguments = tuple(
+            copied(value, step.device)
+            if place in step.streamed and isinstance(value, Tensor) else value
+            for place, value in enumerate(arguments)
+        )  # fmt: skip
     try:
         result = step.call(*arguments)
     except torch.OutOfMemoryError:

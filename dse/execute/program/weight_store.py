@@ -8,13 +8,16 @@ import torch
 from torch import Tensor
 
 from dse.execute.operators.step import Quantize
+from dse.execute.program.copy import copied
 from dse.execute.program.recent import RecentTensors
 
 
 class WeightCache:
     """The least recently used entries go first when the limit is reached."""
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, device: torch.device | None = None) -> None:
+        """`device` is that to which weights are copied before they are quantized, if they are."""
+        self._device = device
         self._kept: RecentTensors[tuple[str, int, Quantize]] = RecentTensors(limit_bytes)
 
     @property
@@ -39,8 +42,9 @@ class WeightCache:
             return known
         # An inference tensor could not take part in a later backward pass.
         with torch.inference_mode(False):
-            result = quantize(weight)
-        if not result.requires_grad and result is not weight:
+            there = weight if self._device is None else copied(weight, self._device)
+            result = quantize(there)
+        if not result.requires_grad and result is not there:
             self._kept.keep(key, result)
         return result
 

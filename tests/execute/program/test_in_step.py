@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dse.execute.program import in_step
+from dse.execute.program import block
 from dse.execute.program import trace as trace_module
 from dse.execute.program.passage import Kept
 from dse.execute.program.program import Program
@@ -25,7 +25,7 @@ BATCHES, LAYERS, WIDTH = 3, 4, 8
 @pytest.fixture
 def graph(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Graph:
     """Four products with residual sums and a wide head."""
-    monkeypatch.setattr(in_step, "LARGE_BYTES", WIDTH * WIDTH * 4)
+    monkeypatch.setattr(block, "LARGE_BYTES", WIDTH * WIDTH * 4)
     generator = torch.Generator().manual_seed(0)
 
     def weight(name: str, columns: int) -> str:
