@@ -70,18 +70,13 @@ class Moments:
 
     def second(self, *, centred: bool) -> Tensor:
         """(groups, depth, depth) mean outer product of the rows, or of their deviations."""
-        first, second = self._halves
-        return _mean_outer(
-            first.total.double() + second.total, first.sum + second.sum,
-            first.count + second.count, centred=centred,
-        )  # fmt: skip
+        whole = copy.deepcopy(self._halves[0])
+        whole.join(self._halves[1])
+        return whole.mean(centred=centred)
 
     def halves(self, *, centred: bool) -> tuple[Tensor, Tensor]:
         """As `second`, of the first half of every batch alone, and of the other."""
-        first, second = (
-            _mean_outer(half.total.double(), half.sum, half.count, centred=centred)
-            for half in self._halves
-        )
+        first, second = (half.mean(centred=centred) for half in self._halves)
         return first, second
 
     @property
@@ -91,33 +86,50 @@ class Moments:
 
 
 class _Outer:
-    """Sums of rows and of their outer products."""
+    """Sums of rows and of their outer products, both about a point near their mean.
+
+    About zero a row that hardly changes would leave nothing but rounding of its deviations, and
+    what is left need not be a moment of anything: a dead channel has the same value everywhere.
+    """
 
     def __init__(self, product: Product, device: torch.device) -> None:
         self.count = 0
         self.total = zeros_for(product, device, second=True)
-        self.sum = zeros_for(product, device, second=False)
+        self._sum = zeros_for(product, device, second=False)
+        self._about = self._sum.to(self.total.dtype)
+        """(groups, depth): the mean of the rows that came first."""
 
     def add(self, rows: Tensor) -> None:
         """Takes in (groups, rows, depth)."""
+        if not rows.shape[1]:
+            return
+        if not self.count:
+            # In float64 the mean of equal numbers is that number.
+            self._about = rows.mean(1, dtype=torch.float64).to(rows.dtype)
+        rows = rows - self._about[:, None]
         self.total.baddbmm_(rows.mT, rows)
-        self.sum += rows.sum(1, dtype=torch.float64)
+        self._sum += rows.sum(1, dtype=torch.float64)
         self.count += rows.shape[1]
 
     def join(self, other: _Outer) -> None:
         """Takes in what another one has seen."""
-        self.total += other.total
-        self.sum += other.sum
+        if not self.count:
+            self._about = other._about
+        apart = other._about.double() - self._about.double()
+        moved = apart[..., None] * (other._sum + other.count * apart / 2)[..., None, :]
+        self.total = self.total.double() + other.total + moved + moved.mT
+        self._sum = self._sum + other._sum + other.count * apart
         self.count += other.count
 
-
-def _mean_outer(total: Tensor, row_sum: Tensor, count: int, *, centred: bool) -> Tensor:
-    count = max(count, 1)
-    outer = total / count
-    if centred:
-        mean = row_sum / count
-        outer -= mean[..., None] * mean[..., None, :]
-    return outer
+    def mean(self, *, centred: bool) -> Tensor:
+        """(groups, depth, depth) float64: of outer products of the rows or of their deviations."""
+        count = max(self.count, 1)
+        beside = self._sum / count
+        found = self.total.double() / count - beside[..., None] * beside[..., None, :]
+        if not centred:
+            mean = self._about + beside
+            found += mean[..., None] * mean[..., None, :]
+        return found
 
 
 def together(parts: Sequence[Moments]) -> Moments:

@@ -356,3 +356,49 @@ def test_moments_of_some_windows_are_near_those_of_all(network, sites, monkeypat
     torch.testing.assert_close(few.largest, every.largest)
     wanted = every.second(centred=True)
     assert (few.second(centred=True) - wanted).norm() / wanted.norm() < 0.15
+
+
+DEAD = """
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[N, 3, 12, 12] x) => (float[N, 3, H, W] y) <float[3, 1, 3, 3] kernel, float[3] offset> {
+  [conv] y = Conv <group = 3, pads = [1, 1, 1, 1]> (x, kernel, offset)
+}
+"""
+
+
+@pytest.mark.parametrize("border", [False, True])
+def test_a_channel_that_never_changes_can_be_rounded_by_its_inputs(border, tmp_path):
+    """Deviations from its mean are none, or those of the zeros around an image: no rounding."""
+    model = onnx.parser.parse_model(DEAD)
+    if not border:
+        del model.graph.node[0].attribute[1]
+    rng = np.random.default_rng(0)
+    for name, shape in (("kernel", (3, 1, 3, 3)), ("offset", (3,))):
+        values = rng.standard_normal(shape).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    onnx.save(model, tmp_path / "m.onnx")
+    program = Program(load(tmp_path / "m.onnx"))
+    x = torch.randn(64, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    x[:, 1] = 0.0842198
+    states = WeightStates(program, Analysis(program.graph).by_key, lambda: [{"x": x}] * 4)
+    state = states.state("conv/in1", quantizer("int4_channel:gptq"))
+    assert state is not None
+    assert state.values is not None
+    assert bool(state.values.isfinite().all())
+
+
+def test_moments_of_deviations_do_not_drown_in_a_large_mean(network, sites):
+    weight = network.constant(sites["gemm/in1"].value)
+    product = products_of(network.graph, {"gemm/in1": weight.shape})["gemm/in1"]
+    generator = torch.Generator().manual_seed(0)
+    parts = [torch.randn(5, n, 6, generator=generator).double() for n in (40, 300, 41)]
+    found = [moments.Moments(product, torch.device("cpu"), second=True) for _ in range(2)]
+    for part in parts[:2]:
+        found[0](1000 + 0.1 * part.float())
+    found[1](1000 + 0.1 * parts[2].float())
+    whole = moments.together(found)
+    rows = torch.cat([(1000 + 0.1 * part.float()).double().reshape(-1, 6) for part in parts])
+    wanted = torch.cov(rows.T, correction=0)
+    assert (whole.second(centred=True)[0] - wanted).norm() / wanted.norm() < 1e-4
+    wanted = rows.T @ rows / len(rows)
+    torch.testing.assert_close(whole.second(centred=False)[0], wanted, rtol=1e-6, atol=0)
