@@ -187,9 +187,9 @@ def _better(x: Tensor, w: Tensor, tried: _Fit, fit: _Fit, nearest: Nearest) -> _
 
 
 def _nearest(encoding: Encoding) -> Nearest:
-    """Rounding to an encoding without specials: a search needs no exact ties."""
+    """Rounding to an encoding without specials, which may take the memory of what it is given."""
     if encoding.kind == "int":
-        return lambda y: y.round().clamp(encoding.min, encoding.max)
+        return lambda y: y.round_().clamp_(encoding.min, encoding.max)
     values = torch.from_numpy(sorted_values(encoding)).float()
     between = torch.from_numpy(borders(encoding)).float()
     return lambda y: values.to(y.device)[torch.bucketize(y, between.to(y.device))]
@@ -208,9 +208,9 @@ def _scale(x: Tensor, w: Tensor, element: Encoding, *, search: bool) -> Tensor:
         return best
     most = torch.full_like(best, -1.0)
     for place in _places(element):
-        q = nearest(_divided(x, largest / place))
+        q = nearest(x / _no_zero(largest / place))
         weighted = w * q
-        met, norm = (weighted * x).sum(-1, True), (weighted * q).sum(-1, True)
+        met, norm = (weighted * x).sum(-1, True), weighted.mul_(q).sum(-1, True)
         found = torch.where(norm > 0, met / norm, 0.0)
         # What the squared error falls by, from that of all zeros.
         fall = met * found
@@ -243,21 +243,25 @@ def _scale_and_offset(
     if not search:
         return scale, offset
     least = torch.full_like(scale, torch.inf)
+    above, weighted = x - low, w * x
+    total, sum_x = w.sum(-1, True), weighted.sum(-1, True)
     for share in TRIES:
-        q = nearest(_divided(x - low, (high - low) / (levels + share)))
-        a, b = _line(x, w, q, below_zero=below_zero)
-        error = (w * (q * a + b - x).square()).sum(-1, True)
+        q = nearest(above / _no_zero((high - low) / (levels + share)))
+        wq = w * q
+        sums = total, wq.sum(-1, True), sum_x, (wq * q).sum(-1, True), wq.mul_(x).sum(-1, True)
+        a, b = _line(*sums, below_zero=below_zero)
+        off = q.mul_(a).add_(b).sub_(x)
+        error = off.mul_(off).mul_(w).sum(-1, True)
         better = error < least
         scale, offset = torch.where(better, a, scale), torch.where(better, b, offset)
         least = torch.minimum(error, least)
     return scale, offset
 
 
-def _line(x: Tensor, w: Tensor, q: Tensor, *, below_zero: bool) -> tuple[Tensor, Tensor]:
-    """The weighted least squares of x = scale q + offset; no scale is negative."""
-    wq = w * q
-    n, sum_q, sum_x = w.sum(-1, True), wq.sum(-1, True), (w * x).sum(-1, True)
-    sum_qq, sum_qx = (wq * q).sum(-1, True), (wq * x).sum(-1, True)
+def _line(
+    n: Tensor, sum_q: Tensor, sum_x: Tensor, sum_qq: Tensor, sum_qx: Tensor, *, below_zero: bool
+) -> tuple[Tensor, Tensor]:
+    """The weighted least squares of x = scale q + offset, from sums; no scale is negative."""
     determinant = n * sum_qq - sum_q * sum_q
     scale = _divided(n * sum_qx - sum_q * sum_x, determinant).clamp(min=0.0)
     offset = _divided(sum_x - scale * sum_q, n)
@@ -332,6 +336,11 @@ def _rounded(values: Tensor, encoding: Encoding) -> Tensor:
     """On the grid of an encoding; beyond its end, its end."""
     within = values.clamp(encoding.min, encoding.max)
     return round_to_grid(within, grid_of(encoding), thresholds_of(encoding))
+
+
+def _no_zero(y: Tensor) -> Tensor:
+    """Divisors under which zeros stay zeros: cheaper than a choice for each element."""
+    return torch.where(y == 0, torch.inf, y)
 
 
 def _divided(x: Tensor, y: Tensor) -> Tensor:

@@ -150,14 +150,14 @@ def _fill(
     if not per_row:
         _span(vector, *_tensor_scale(source, quantizer, vector, derived=derived, state=state))
     elif not derived:
-        found = scales_of(layout.row_matrix(source), quantizer, state, level)
-        _rows(source, target, layout, vector, found)
+        rows = layout.row_matrix(source)
+        _rows(rows, target, layout, vector, scales_of(rows, quantizer, state, level))
     elif how.method == Method.MAGIC and layout.inner > 1:
         _columns(vector, layout)
     elif how.method == Method.MAGIC and layout.depth % group == 0:
         _groups(vector)
     else:
-        _rows(source, target, layout, vector, None)
+        _rows(layout.row_matrix(source), target, layout, vector, None)
 
 
 def _level(x: Floats, quantizer: Quantizer, state: QuantizerState) -> float:
@@ -234,14 +234,14 @@ def _columns(vector: _Vector, layout: Layout) -> None:
 
 
 def _rows(
-    source: Tensor, target: Tensor, layout: Layout, vector: _Vector, found: GroupScales | None
+    rows: Tensor, target: Tensor, layout: Layout, vector: _Vector, found: GroupScales | None
 ) -> None:
-    """Threads share rows, which columns are gathered into and scattered back from.
+    """Threads share rows, which columns were gathered into and are scattered back from.
 
     Scales are given, or come from the values.
     """
     if layout.inner > 1:
-        matrix = layout.row_matrix(source).contiguous().reshape(-1)
+        matrix = rows.contiguous().reshape(-1)
         result = torch.empty_like(matrix)
         vector = replace(vector, x=matrix.numpy(), out=result.numpy(), over=False)
     scales, points = (_ONE, _ZERO) if found is None else _arrays(found)
