@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from dse.cli.screen import Rows, Screen, Value, kept_run, resumable
 
 if TYPE_CHECKING:
+    from dse.training.method import Tuning
     from dse.training.search.run import MethodOverrides
 
 
@@ -108,9 +109,19 @@ def check_method(screen: Screen, path: Path, *, as_json: bool) -> None:
         "update": f"{found.update.optimizer}, {found.update.mode}",
         "loss_scale": found.loss_scale.kind,
         "schedule": found.schedule.kind if found.schedule else None,
+        "tuning": _adapters(found.tuning),
         "bytes_per_parameter": round(state_bytes(found), 4),
         "bytes_sent_per_parameter_and_round": round(sent_bytes(found), 4) or None,
     }
     screen.answer(facts, as_json=as_json)
     if not as_json:
         screen.remark(f"train it beside bf16: dse train {path}")
+
+
+def _adapters(tuning: Tuning | None) -> str | None:
+    """The tuning of a method, in a line."""
+    if tuning is None:
+        return None
+    ranks = str(tuning.rank) if tuning.grown is None else f"{tuning.rank} to {tuning.grown}"
+    cut = "" if tuning.density == 1 else f", {tuning.density:.0%} of pruned layers' weights left"
+    return f"adapters of rank {ranks}, weights frozen from {tuning.begins:.0%} of the run on{cut}"

@@ -10,6 +10,7 @@ from dse.training.method import (
     Operand,
     Oscillation,
     Schedule,
+    Tuning,
     operand_of,
 )
 from dse.training.roles import (
@@ -61,6 +62,8 @@ def problems(method: Method) -> Iterator[str]:
     if method.oscillation is not None:
         yield from _of_oscillation(method, method.oscillation)
     yield from _of_rounds(method)
+    if method.tuning is not None:
+        yield from _of_tuning(method, method.tuning)
 
 
 def _of_rounds(method: Method) -> Iterator[str]:
@@ -83,6 +86,18 @@ def _of_rounds(method: Method) -> Iterator[str]:
         for key, given in formats.items()
         if key.partition("@")[0] != "accumulator" and _is_delayed(given)
     )
+
+
+def _of_tuning(method: Method, tuning: Tuning) -> Iterator[str]:
+    for part in ("rounds", "oscillation"):
+        if getattr(method, part) is not None:
+            yield f"tuning: {part} is about weights that are trained; leave one of both out"
+    if method.schedule is not None and method.schedule.kind in ("gate", "hasb"):
+        yield f"tuning: a frozen network has no schedule of kind {method.schedule.kind} here"
+    if tuning.prune is not None and tuning.density == 1:
+        yield "tuning.prune: nothing is cut at a density of 1; give a smaller one, or leave it out"
+    if tuning.grown is not None and tuning.grown <= tuning.rank:
+        yield f"tuning.grown: {tuning.grown} is no more than the rank of {tuning.rank}"
 
 
 def _of_oscillation(method: Method, watch: Oscillation) -> Iterator[str]:

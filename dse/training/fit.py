@@ -9,6 +9,7 @@ import torch
 from dse.errors import MethodError
 from dse.training.method import Method
 from dse.training.quantized import apply
+from dse.training.tuning.tuned import Tuned, check
 from dse.training.workloads.workload import Workload
 
 
@@ -31,6 +32,9 @@ def check_fit(methods: Mapping[str, Method], workload: Workload) -> None:
                 found(sample)
                 if found.gates is not None:
                     found.gates.share()
+            check(method.tuning)
+            if method.tuning is not None:
+                Tuned(method.tuning, found.weights, steps=1, seed=0)
         except MethodError as error:
             lines.append(f"{name} on {workload.name}: {error}")
     if lines:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from dse.training.method import Method, Operand, Tuning
 from dse.training.roles import (
@@ -81,9 +82,9 @@ def ledger(method: Method, sizes: Sizes, *, gpus: int = 1) -> Ledger:
     for name, count in sizes.parameters.items():
         formats = formats_of_parameter(method, name, sizes.blocks)
         if method.tuning is not None:
-            left = method.tuning.density * count
+            left = _left(method.tuning, name) * count
             weights += left * element_bytes(formats.operand("weight", "fprop"))
-        trained = count if method.tuning is None else _adapters(method.tuning, count)
+        trained = count if method.tuning is None else _adapters(method.tuning, name, count)
         weights += trained * _kept_bytes(method, formats)
         gradients += trained * element_bytes(formats.operand("weight_gradient", "wgrad"))
         moments += trained * _moment_bytes(method, formats, trained)
@@ -102,7 +103,7 @@ def ledger(method: Method, sizes: Sizes, *, gpus: int = 1) -> Ledger:
 
 
 def state_bytes(method: Method) -> float:
-    """Bytes a parameter of weights, gradients and moments, of parameters that no rule is for."""
+    """Bytes of weight, gradient and moments of a trained parameter that no rule is for."""
     formats = SiteFormats([method.roles])
     gradient = element_bytes(formats.operand("weight_gradient", "wgrad"))
     kept = _kept_bytes(method, formats)
@@ -195,9 +196,22 @@ def _saved_of(block: int, rows: int, width: int, ffn: int) -> Iterable[Saved]:
         yield Saved(site=attention, elements=rows * width)
 
 
-def _adapters(tuning: Tuning, count: int) -> int:
-    """Elements of the two factors beside a matrix of `count` elements, as if it were square."""
-    return round(2 * tuning.rank * math.sqrt(tuning.density * count))
+def _left(tuning: Tuning, name: str) -> float:
+    """The share of a weight that is left."""
+    if tuning.prune is None or any(fnmatchcase(name, f"{one}*") for one in tuning.prune.layers):
+        return tuning.density
+    return 1.0
+
+
+def _adapters(tuning: Tuning, name: str, count: int) -> int:
+    """Elements of the two factors beside a matrix of `count` elements, as if it were square.
+
+    Of the larger rank half of the adapters have some part.
+    """
+    if not any(fnmatchcase(name, f"{one}*") for one in tuning.layers):
+        return 0
+    rank = (tuning.rank + (tuning.grown or tuning.rank)) / 2
+    return round(2 * rank * math.sqrt(_left(tuning, name) * count))
 
 
 def _kept_bytes(method: Method, formats: SiteFormats) -> float:

@@ -24,6 +24,7 @@ Origin = Literal["original", "forward"]
 Slope = Literal["ste", "clipped_ste", "dge", "spline"]
 ScaleGradient = Literal["none", "absmax", "softmax"]
 ScheduleKind = Literal["phase", "cycle", "plateau", "uniform", "hasb", "gate"]
+Salience = Literal["outliers", "gradient", "magnitude", "random"]
 UpdateMode = Literal["master", "nearest", "stochastic", "kahan"]
 OptimizerName = Literal["sgd", "adamw", "hadam", "stable_adamw", "stable_spam"]
 LossScaleKind = Literal["none", "static", "dynamic", "auto_mu", "compound"]
@@ -226,13 +227,48 @@ class Rounds(Entry):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pruning(Entry):
+    """Units of linear layers that are cut one after the other, those that count least first.
+
+    A unit is an output channel, or neighbours that go together.
+    """
+
+    layers: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Names of the layers whose outputs are units, `*` for any text; the last layer of a network
+    has classes there, not units."""
+    channels: Annotated[int, Field(ge=1)] = 1
+    """Neighbouring outputs that are one unit: the width of a head."""
+    salience: Salience = "outliers"
+    """`gradient`: a running mean of sums of |activation x gradient|; `outliers`: the same and the
+    root of the activations' excess kurtosis (APT); `magnitude`: of the weights; `random`."""
+    ends: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of the tuning after which nothing more is cut; a cubic curve leads there."""
+    every: Annotated[int, Field(ge=1)] = 10
+    """Steps between two cuts."""
+    fade: Annotated[int, Field(ge=1)] = 10
+    """Steps in which the outputs of a cut unit go to zero."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tuning(Entry):
-    """A pruned, frozen network of which adapters alone are trained: for the ledger of memory."""
+    """A frozen network beside whose weights adapters are trained, pruned meanwhile (APT)."""
 
     density: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of the weights that are left."""
+    """Share of the weights that are left, of layers that `prune` names; without `prune` of all,
+    for the ledger of memory alone."""
     rank: Annotated[int, Field(ge=1)]
     """Rank of the adapters beside each matrix."""
+    grown: Annotated[int, Field(ge=2)] | None = None
+    """Rank that the half of the adapters that counts most gets when pruning has ended, without
+    `prune` in the middle of the tuning."""
+    factor: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
+    """Factor of what adapters add."""
+    layers: Annotated[tuple[str, ...], Field(min_length=1)] = ("*",)
+    """Names of the linear layers that have adapters."""
+    begins: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the run after which weights are frozen; before, all of them are trained."""
+    prune: Pruning | None = None
+    """Units that are cut; none by default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,7 +293,7 @@ class Method(Entry):
     rounds: Rounds | None = None
     """Clients that train apart; one worker by default."""
     tuning: Tuning | None = None
-    """Adapters on a pruned network (APT): memory alone is known of them, no run is."""
+    """Adapters on a frozen, pruned network (APT); all weights are trained by default."""
     note: str = ""
     """Anything else, for people: what the source does and the file cannot say."""
 

@@ -82,6 +82,11 @@ def left_out(method: Method) -> Iterator[str]:
         yield "schedule: stages are not priced, the step is that of the method's own roles"
     if method.oscillation is not None:
         yield "oscillation: the second rounding of weights that are watched is not priced"
+    if method.tuning is not None:
+        yield (
+            "tuning: products are priced whole, weight gradients of frozen weights too; memory is "
+            "that of adapters and of the weights that are left"
+        )
     if method.rounds is not None:
         yield (
             f"rounds: {sent_bytes(method):.4g} bytes a parameter that each client sends and is "

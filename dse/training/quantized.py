@@ -28,6 +28,7 @@ from dse.training.roles import (
     formats_at,
     matches,
 )
+from dse.training.tuning.tuned import Tuned
 from hwmodels.formats.accumulator import accumulator
 
 LOG = logging.getLogger(__name__)
@@ -85,6 +86,10 @@ class Quantized(nn.Module):
         self._stage_of: Callable[[str], Formats] = lambda _: UNSTAGED
         names = [name for name, _ in model.named_modules()]
         self.blocks = block_count(names)
+        self.tuned: Tuned | None = None
+        """Adapters and cut units, from where a tuning begins."""
+        self.weights: dict[str, Tensor] = {}
+        """(outputs, inputs) of linear layers that ran, by name, where the method has a tuning."""
         schedule = method.schedule
         self.gates: Gates | None = None
         """Networks that choose stages, where the schedule has some."""
@@ -229,14 +234,19 @@ class _Products(TorchFunctionMode):
 
         def made(at: AtSite) -> Tensor:
             call = self._called(at)
+            tuned = self._owner.tuned
+            if tuned is None and self._owner.method.tuning is not None:
+                self._owner.weights[at.site.name] = weight.detach()
+            whole = weight if tuned is None else tuned.weight(at.site.name, weight)
             sums = Linear(
                 sums=_sums(at.formats, "fprop"),
                 sums_dgrad=_sums(at.formats, "dgrad"),
                 sums_wgrad=_sums(at.formats, "wgrad"),
             )
-            y = product(flat, weight, sums, call)
+            y = product(flat, whole, sums, call)
             y = y.reshape(*input.shape[:-1], weight.shape[0])
-            return _output(y if bias is None else y + bias, call)
+            y = _output(y if bias is None else y + bias, call)
+            return y if tuned is None else tuned.output(at.site.name, y)
 
         return self._chosen(self._owner.site("linear"), input, weight, made)
 

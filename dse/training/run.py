@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dse.errors import MethodError
 from dse.training.checkpoint import read_checkpoint, write_checkpoint
 from dse.training.curvature import above_mean, mean_curvatures
 from dse.training.method import Formats, Method
@@ -21,6 +20,7 @@ from dse.training.roles import formats_of_parameter
 from dse.training.rounds import Federation
 from dse.training.stability import sharpness
 from dse.training.stages import Stages
+from dse.training.tuning.tuned import Tuned, check
 from dse.training.update.loss_scale import Factor
 from dse.training.update.optimizer import Optimizer, Step
 from dse.training.update.oscillation import Oscillations
@@ -40,6 +40,8 @@ class Curve:
     spike: list[float] = field(default_factory=list)
     cost: list[float] = field(default_factory=list)
     """Of the products that gates chose, over those of 32 by 32 bits; empty without gates."""
+    density: list[float] = field(default_factory=list)
+    """Share of weights that is left of layers that are pruned; empty without a tuning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,11 +114,7 @@ class Run:
         Raises:
             MethodError: a method that only the ledger of memory knows.
         """
-        if method.tuning is not None:
-            raise MethodError(
-                "tuning: adapters on a pruned network are counted in memory and not trained here; "
-                "leave tuning out, or ask for its price alone (dse predict --training)"
-            )
+        check(method.tuning)
         self.workload, self.seed, self.steps = workload, seed, steps
         self.step = 0
         self.curve = Curve()
@@ -136,6 +134,10 @@ class Run:
         self.first = self._held_out()
         self._oscillations = self._watched()
         self._federation = self._federated()
+        begins = 1.0 if method.tuning is None else method.tuning.begins
+        self._tuning_from = round(begins * steps)
+        if self._tuning_from == 0:
+            self._freeze()
 
     @property
     def done(self) -> bool:
@@ -148,6 +150,8 @@ class Run:
         peak = self.workload.sgd_rate if update.optimizer == "sgd" else self.workload.rate
         peak = self._rate_factor * (update.learning_rate or peak)
         rate = peak * shape(self.step, self.steps)
+        if self.step == self._tuning_from and self._model.tuned is None:
+            self._freeze()
         self._restage(partial(self._stages.at, self.step))
         if self._federation is None:
             self._record([self._trained(self.step, self._optimizer, rate)])
@@ -189,6 +193,9 @@ class Run:
             if one.grad is not None and kept != factor:
                 one.grad.div_(factor)
         did = optimizer.step(rate, factor=kept)
+        if self._model.tuned is not None:
+            self._model.tuned.observe(number - self._tuning_from)
+            self.curve.density.append(self._model.tuned.density)
         if self._oscillations is not None:
             self._oscillations.observe()
         return value, did
@@ -244,6 +251,7 @@ class Run:
                 "optimizer": self._optimizer.state_dict(),
                 "oscillations": self._oscillations and self._oscillations.state_dict(),
                 "federation": self._federation and self._federation.state_dict(),
+                "tuned": self._model.tuned and self._model.tuned.state_dict(),
             },
         )
 
@@ -255,6 +263,10 @@ class Run:
         self.curve = Curve(**kept["curve"])
         for loss in self.curve.loss:
             self._stages.observe(loss)
+        if kept["tuned"] is not None and self._model.tuned is None:
+            self._freeze()
+        if self._model.tuned is not None:
+            self._model.tuned.load_state_dict(kept["tuned"])
         self._model.model.load_state_dict(kept["model"])
         self._model.set_extra_state(kept["calls"])
         if self._model.gates is not None:
@@ -270,7 +282,23 @@ class Run:
         named = [*self._model.model.named_parameters()]
         if self._model.gates is not None:
             named += [(f"gates.{name}", one) for name, one in self._model.gates.named_parameters()]
+        if self._model.tuned is not None:
+            named += [
+                (name.removeprefix("adapters.").replace("/", "."), one)
+                for name, one in self._model.tuned.named_parameters()
+            ]
         return Optimizer(named, self._method, blocks=self._model.blocks, seed=seed)
+
+    def _freeze(self) -> None:
+        """Begins the tuning: adapters are trained from here on, the weights are what they are."""
+        assert self._method.tuning is not None
+        for parameter in self._model.model.parameters():
+            parameter.requires_grad_(False)
+        self._model.tuned = Tuned(
+            self._method.tuning, self._model.weights,
+            steps=self.steps - self._tuning_from, seed=self.seed,
+        )  # fmt: skip
+        self._optimizer = self._optimizer_of(self.seed)
 
     def _federated(self) -> Federation | None:
         """The clients, where the method has some."""
