@@ -19,7 +19,7 @@ from torch import Tensor
 from dse.errors import AssignmentError
 from dse.execute.emulate import Emulator
 from dse.execute.operators.step import Quantize, Step
-from dse.execute.summed import ATTRIBUTES, SUMMED
+from dse.execute.summed import SUMMED, attributes_of
 from dse.graph.ir.graph import Node
 from dse.graph.ir.site import SUM
 from dse.graph.patterns.contraction import is_contracting
@@ -82,8 +82,7 @@ class Summation:
         codes: tuple[Tensor | None, Tensor | None],
     ) -> Step:
         """The step with its sum formed here, given scales of operands and codes of constants."""
-        keywords = step.call.keywords if isinstance(step.call, partial) else {}
-        known = {key: keywords[key] for key in ATTRIBUTES[step.what] & keywords.keys()}
+        known = attributes_of(step)
         return replace(step, call=partial(self._call, step.what, known, scales, codes))
 
     def _call(

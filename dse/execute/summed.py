@@ -8,6 +8,7 @@ operands, with one element along the contraction, multiply the sum before a bias
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from math import prod
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dse.execute.operators.step import Step
 from dse.execute.operators.window import window
 
 Product = Callable[[Tensor, Tensor], Tensor]
@@ -119,3 +121,9 @@ ATTRIBUTES: Mapping[str, frozenset[str]] = {
     "Conv": frozenset({"auto_pad", "dilations", "group", "pads", "strides"}),
 }
 """Keywords that they take of those of their operator; the others change no value."""
+
+
+def attributes_of(step: Step) -> dict[str, object]:
+    """The attributes of a product that its sum has to know."""
+    keywords = step.call.keywords if isinstance(step.call, partial) else {}
+    return {key: keywords[key] for key in ATTRIBUTES[step.what] & keywords.keys()}

@@ -22,7 +22,7 @@ from torch import Tensor
 from dse.execute.accumulate import SliceScales, codes_of, slices_of
 from dse.execute.emulate import Emulator
 from dse.execute.operators.step import Quantize, Step
-from dse.execute.summed import ATTRIBUTES, SUMMED
+from dse.execute.summed import SUMMED, attributes_of
 from dse.graph.ir.graph import Node
 from dse.graph.ir.site import SUM, Site
 from dse.numerics import QuantizerState
@@ -100,8 +100,7 @@ class TensorCoreProduct:
         codes: tuple[Tensor | None, Tensor | None],
     ) -> Step:
         """The step with its sum formed here, given scales of operands and codes of the weight."""
-        keywords = step.call.keywords if isinstance(step.call, partial) else {}
-        known = {key: keywords[key] for key in ATTRIBUTES[step.what] & keywords.keys()}
+        known = attributes_of(step)
         weight = codes[1]
         assert weight is not None, step.name
         return replace(step, call=partial(self._call, step.what, known, scales, weight))
