@@ -7,7 +7,7 @@ Rounding errors of activations are nearly independent of each other, so that onl
 needed: squared gradients, times squared errors, summed over the operands that a choice changes.
 Those of a weight are made to cancel in what an output sums up (searched ranges, GPTQ, corrected
 means): there `F` has a block for every output, and gradients times errors are summed over what
-the output reads before they are squared.
+the output reads before they are squared, with what a corrected mean puts into the bias.
 
 Good to rank choices before anything is measured; it knows nothing of large errors, where direct
 scores (`dse.sensitivity.table`) are right.
@@ -88,6 +88,13 @@ class _Operand:
     sites: tuple[str, ...]
     emulator: Emulator
     is_weight: bool
+    correction: tuple[str, Tensor] | None = None
+    """The site of the bias that takes a weight's corrected means, and what is added there."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The sites whose gradients its score is made of."""
+        return self.sites if self.correction is None else (*self.sites, self.correction[0])
 
 
 def gradient_scores(
@@ -165,9 +172,20 @@ def _operands(
             sites=tuple(keys),
             emulator=emulator,
             is_weight=ROLES[evaluator.sites[keys[0]].role].is_constant,
+            correction=_correction(evaluator, keys[0], emulator),
         )
         for (_, emulator), keys in groups.items()
     )
+
+
+def _correction(evaluator: Evaluator, key: str, emulator: Emulator) -> tuple[str, Tensor] | None:
+    product = evaluator.weights.product(key)
+    if product is None or product.bias is None:
+        return None
+    state = evaluator.weights.state(key, emulator.quantizer)
+    if state is None or state.output_shift is None:
+        return None
+    return product.bias, state.output_shift
 
 
 def _batch_losses(
@@ -179,7 +197,8 @@ def _batch_losses(
 ) -> list[float]:
     """The loss of each choice on one batch: a forward and a backward pass an output."""
     keys = [site.key for v in problem.variables for site in v.every_site if site.role != SUM_ROLE]
-    probes = {key: Probe() for key in keys}
+    keys += [key for every in operands for one in every for key in one.keys]
+    probes = {key: Probe() for key in dict.fromkeys(keys)}
     part_bytes = max(evaluator.trace_bytes // 2, LEAST_PART_BYTES)
     outputs = evaluator.task.outputs
     total = np.zeros(len(operands))
@@ -215,12 +234,12 @@ def _energies(
         met |= {keys[id(one)] for one in watches}
         waiting = []
         for number, operand in pending:
-            if met.issuperset(operand.sites):
+            if met.issuperset(operand.keys):
                 total[number] += _energy(operand, probes)
             else:
                 waiting.append((number, operand))
         pending = waiting
-        wanted = {key for _, operand in pending for key in operand.sites}
+        wanted = {key for _, operand in pending for key in operand.keys}
         for key in met - wanted:
             probes[key].forget()
     return total
@@ -251,11 +270,17 @@ def _energy(operand: _Operand, probes: Mapping[str, Probe]) -> float:
     if not read:
         return total
     gradients = zip(*(probe.gradients for probe in read), strict=True)
-    for value, parts in zip(read[0].values, gradients, strict=True):
+    taken: Sequence[Tensor | None] = [None] * len(read[0].values)
+    if operand.correction is not None:
+        bias, shift = operand.correction
+        taken = [gradient * shift.to(gradient) for gradient in probes[bias].gradients]
+    for value, parts, put_back in zip(read[0].values, gradients, taken, strict=True):
         gradient = torch.stack(parts).sum(dim=0)
         moved = gradient * (operand.emulator(value) - value)
         if operand.is_weight and operand.emulator.axes:
             moved = moved.sum(operand.emulator.axes)
+            if put_back is not None:
+                moved = moved.flatten() + put_back
         total += float(moved.square().sum(dtype=torch.float64))
     return total
 

@@ -175,3 +175,28 @@ def test_errors_of_a_weight_that_cancel_in_its_outputs_score_nothing(tmp_path: P
     session = prepare(space, origin="test", folder=tmp_path)
     (found,) = gradient_scores(session.evaluator, problem, split="search").losses(problem)
     assert found[1] == pytest.approx(0, abs=1e-12)
+
+
+def test_what_the_bias_puts_back_scores_nothing(tmp_path: Path) -> None:
+    """Errors of one sign, which meet inputs that hardly leave their mean."""
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    g (float[batch, 4] x) => (float[batch, 2] y) { y = Gemm(x, w, b) }
+    """
+    model = onnx.parser.parse_model(text)
+    weight = np.array([[7, 7], [1.25, 1.25], [3.25, 2.75], [0, 0]], np.float32)
+    for name, values in (("w", weight), ("b", np.zeros(2, np.float32))):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    onnx.save(model, tmp_path / "m.onnx")
+    inputs = np.linspace(0.99, 1.01, 12, dtype=np.float32)[:, None].repeat(4, axis=1)
+    np.savez(tmp_path / "data.npz", x=inputs, labels=np.zeros(12, np.int64))
+    found = {}
+    for word in ("", ":uncorrected"):
+        space = parse_space(CANCELLING.replace(":uncorrected", word), origin="test")
+        session = prepare(space, origin="test", folder=tmp_path)
+        problem = session.design.problem
+        (losses,) = gradient_scores(session.evaluator, problem, split="search").losses(problem)
+        found[word] = losses[1], session.evaluator.measure(problem.changed(0, 1)).loss
+    for scored, measured in found.values():
+        assert scored == pytest.approx(measured, rel=0.7)
+    assert found[""][0] < 0.01 * found[":uncorrected"][0]
