@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dse.data import SPLIT_NAMES, given_ranks, source_ranks
+from dse.data import given_ranks, source_ranks
 from dse.space.schema import Mode
-from dse.zoo.split import Split, Splits
+from dse.zoo.split import Splits, digest_of
 from hwmodels.formats.quantizer import Quantizer
 
 Data = str | Path | Mapping[str, ArrayLike] | Splits | None
@@ -42,23 +41,13 @@ def source_of(data: Data) -> str | None:
     if isinstance(data, str | Path):
         text = str(data)
         return str(Path(text).resolve()) if Path(text).exists() else text
-    digest = hashlib.sha256()
-    for name, values in sorted(_arrays(data).items()):
-        digest.update(f"{name}{values.dtype}{values.shape}".encode())
-        digest.update(np.ascontiguousarray(values).tobytes())
-    return f"{GIVEN}:{digest.hexdigest()[:16]}"
+    return f"{GIVEN}:{digest_of(_arrays(data))}"
 
 
-def _arrays(data: Mapping[str, ArrayLike] | Splits) -> dict[str, NDArray[Any]]:
-    if not isinstance(data, Splits):
-        return {name: np.asarray(values) for name, values in data.items()}
-    found: dict[str, NDArray[Any]] = {}
-    for part in SPLIT_NAMES:
-        split: Split = getattr(data, part)
-        found |= {f"{part}/{name}": np.asarray(values) for name, values in split.inputs.items()}
-        if split.labels is not None:
-            found[f"{part}/labels"] = split.labels
-    return found
+def _arrays(data: Mapping[str, ArrayLike] | Splits) -> Mapping[str, NDArray[Any]]:
+    if isinstance(data, Splits):
+        return data.arrays
+    return {name: np.asarray(values) for name, values in data.items()}
 
 
 def ranks_of(data: Data) -> Mapping[str, int]:

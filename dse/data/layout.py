@@ -144,7 +144,17 @@ def laid_out(split: Split, shapes: Shapes, where: str) -> Split:
         if wanted is not None and not _fits(wanted, given):
             raise DataError(_misfit(f"{where}: {one}", shape, values, len(values)))
         check_values(values, f"{where}: {one}")
-    return replace(split, axes={one: axis for one, axis in axes.items() if axis != 0})
+    return replace(
+        split,
+        inputs={one: _native(values) for one, values in split.inputs.items()},
+        labels=None if split.labels is None else _native(split.labels),
+        axes={one: axis for one, axis in axes.items() if axis != 0},
+    )
+
+
+def _native(values: np.ndarray) -> np.ndarray:
+    """The values in this processor's order of bytes, which torch asks for."""
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
 def _count(arrays: Arrays, shapes: Shapes, where: str) -> int:

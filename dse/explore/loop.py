@@ -53,6 +53,7 @@ from dse.run.folder import continued, open_folder
 from dse.run.manifest import Status as RunStatus
 from dse.run.write import write_failures, write_hardware, write_manifest
 from dse.space.problem import Point
+from dse.zoo.split import digest_of
 
 LOGGER = logging.getLogger(__name__)
 
@@ -91,6 +92,7 @@ def run(
     with shared(where, silence_s=parallelism.silence_s) if where else nullcontext() as storage:
         known = {
             **identity(design),
+            "data_digest": digest_of(session.evaluator.splits.arrays),
             "storage": lasting(where) if where else None,
             "study": parallelism.title(design.origin),
         }

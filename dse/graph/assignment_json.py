@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from dse.errors import AssignmentError, nearest
 from dse.graph.ir.assignment import Assignment
@@ -78,13 +79,22 @@ def from_json(
 
 def _object(text: str, origin: str) -> Mapping[str, object]:
     try:
-        content = json.loads(text)
+        content = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:  # an integer of 5,000 digits; 10,000 brackets
         raise AssignmentError(f"{origin}: not JSON: {error}") from error
     if not isinstance(content, dict):
         kind = type(content).__name__
         raise AssignmentError(f"{origin}: expected an object with {FIELDS}, got {kind}")
     return content
+
+
+def _once(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    """An object whose keys stand in it once: of two formats for a site one would be dropped."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"{twice!r} stands in one object twice; keep one")
+    return found
 
 
 def _known(graph: Graph) -> frozenset[str]:

@@ -124,21 +124,44 @@ def _rotation(matrix: Tensor, flops: float) -> Transform:
     return Transform(around=around, flops_per_element=flops)
 
 
+def _whole(name: str, value: float) -> int:
+    if not (value >= 1 and value == int(value)):
+        raise ValueError(f"{name}: expected a whole number from 1, got {value:g}")
+    return int(value)
+
+
+def _percent(value: float) -> float:
+    if not 0 < value <= 100:
+        raise ValueError(f"expected more than 0 and at most 100 per cent, got {value:g}")
+    return value
+
+
 def _hadamard(n: float) -> Transform:
-    return _rotation(hadamard_matrix(int(n)), math.log2(n))
+    size = _side(n)
+    return _rotation(hadamard_matrix(size), math.log2(size))
 
 
 def _random_hadamard(n: float, seed: float = 0) -> Transform:
     generator = torch.Generator().manual_seed(int(seed))
-    signs = torch.randint(0, 2, (int(n),), generator=generator) * 2.0 - 1
-    return _rotation(signs[:, None] * hadamard_matrix(int(n)), math.log2(n) + 1)
+    size = _side(n)
+    signs = torch.randint(0, 2, (size,), generator=generator) * 2.0 - 1
+    return _rotation(signs[:, None] * hadamard_matrix(size), math.log2(size) + 1)
 
 
-def _smooth(_: float = SMOOTHING) -> Transform:
+def _side(n: float) -> int:
+    """The side of a rotation; what is no whole number is none of those that exist."""
+    return int(n) if n == int(n) else 0
+
+
+def _smooth(strength: float = SMOOTHING) -> Transform:
+    if not 0 <= strength <= 1:
+        raise ValueError(f"the strength must be from 0 to 1, got {strength:g}")
     return _by_factors("smooth")
 
 
-def _equalize(_before: float = 1.0, _after: float = 1.0) -> Transform:
+def _equalize(before: float = 1.0, after: float = 1.0) -> Transform:
+    if not {before, after} <= {0.0, 1.0}:
+        raise ValueError(f"each side must be 0 or 1, got {before:g} and {after:g}")
     return _by_factors("equalize")
 
 
@@ -163,7 +186,9 @@ def _power(k: float) -> Transform:
 
 
 def _expand(size: float, largest: float = E4M3_MAX) -> Transform:
-    group = int(size)
+    group = _whole("size of a group", size)
+    if not 1 < largest < math.inf:
+        raise ValueError(f"the largest value of a format must be above 1, got {largest:g}")
     reach = math.log2(largest * largest / 2)
 
     def around(rows: Tensor, quantized: OnRows, _: QuantizerState) -> Tensor:
@@ -187,6 +212,8 @@ def _expand(size: float, largest: float = E4M3_MAX) -> Transform:
 
 
 def _clamp(percent: float) -> Transform:
+    percent = _percent(percent)
+
     def around(rows: Tensor, quantized: OnRows, _: QuantizerState) -> Tensor:
         limit = _order_statistic(rows, percent)
         return quantized(torch.maximum(torch.minimum(rows, limit), -limit))
@@ -195,6 +222,8 @@ def _clamp(percent: float) -> Transform:
 
 
 def _outlier_split(percent: float) -> Transform:
+    percent = _percent(percent)
+
     def around(rows: Tensor, quantized: OnRows, _: QuantizerState) -> Tensor:
         outlier = rows.abs() > _order_statistic(rows, 100 - percent)
         return torch.where(outlier, rows, quantized(torch.where(outlier, 0.0, rows)))
@@ -203,10 +232,11 @@ def _outlier_split(percent: float) -> Transform:
 
 
 def _low_rank(rank: float) -> Transform:
+    kept = _whole("rank", rank)
+
     def around(rows: Tensor, quantized: OnRows, _: QuantizerState) -> Tensor:
         values = quantized(rows)
         left, middle, right = torch.linalg.svd(rows - values, full_matrices=False)
-        kept = int(rank)
         correction: Tensor = (left[:, :kept] * middle[:kept]) @ right[:kept]
         return values + correction
 

@@ -91,8 +91,16 @@ def mismatch(known: Mapping[str, object], identity: Mapping[str, object]) -> str
     """
     for key, value in identity.items():
         before, now = known.get(key), value
+        if key == "data_digest" and not before:  # of a version that took none
+            continue
         if key == "space":
             before, now = _comparable(before), _comparable(now)
+        if key == "data_digest" and before != now:
+            return (
+                f"its data hold other samples than when it was begun (digest {before}, "
+                f"now {now}); "
+                "put them back"
+            )
         if before != now:
             return f"its {key} differs from the one given now ({_difference(before, now)})"
     return ""

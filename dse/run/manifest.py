@@ -161,6 +161,8 @@ class Manifest(FileModel):
     hardware: HardwareEntry | None = None
     """None where devices are as their files say."""
     model_digest: str = ""
+    data_digest: str = ""
+    """Of the samples of all splits; empty in runs of versions that took none."""
     space: Mapping[str, object] = Field(default_factory=dict)
     """The space as its file would say it; with version and digest what a run is told apart by."""
     storage: str | None = None

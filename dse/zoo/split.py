@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
 
@@ -35,3 +37,23 @@ class Splits:
     calibration: Split
     search: Split
     report: Split
+
+    @property
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """Every array by `<split>/<name>`."""
+        found: dict[str, NDArray[Any]] = {}
+        parts = {"calibration": self.calibration, "search": self.search, "report": self.report}
+        for part, split in parts.items():
+            found |= {f"{part}/{name}": np.asarray(one) for name, one in split.inputs.items()}
+            if split.labels is not None:
+                found[f"{part}/labels"] = split.labels
+        return found
+
+
+def digest_of(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Sixteen digits that other samples, shapes or types change."""
+    digest = hashlib.sha256()
+    for name, values in sorted(arrays.items()):
+        digest.update(f"{name}{values.dtype}{values.shape}".encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()[:16]

@@ -96,23 +96,32 @@ def with_words(quantizer: Quantizer, words: Iterable[str], name: str) -> Quantiz
 
     Raises:
         UnknownFormatError: a word that means nothing.
+        FormatError: two words of which only one can hold, or a number out of its range.
     """
+    said: dict[str, str] = {}
     for word in words:
-        quantizer = _applied(quantizer, word, name)
+        changes = _changes(quantizer, word, name)
+        for field in changes.keys() - {"transforms"}:
+            if said.setdefault(field, word) != word:
+                raise FormatError(
+                    f"quantizer {name!r}: expected one {field}, got {said[field]!r} and {word!r}"
+                )
+        quantizer = quantizer.replaced(**changes)
     return quantizer
 
 
-def _applied(quantizer: Quantizer, word: str, name: str) -> Quantizer:
+def _changes(quantizer: Quantizer, word: str, name: str) -> dict[str, object]:
+    """The fields that a word sets."""
     if match := _PERCENTILE.fullmatch(word):
-        return quantizer.replaced(statistic="percentile", percentile=float(match[1]))
+        return {"statistic": "percentile", "percentile": float(match[1])}
     for pattern, (field, number) in _NUMBERED.items():
         if match := pattern.fullmatch(word):
-            return quantizer.replaced(**{field: match[1], number: int(match[2])})
+            return {field: match[1], number: int(match[2])}
     for field, literal in _WORDS.items():
         if word in get_args(literal):
-            return quantizer.replaced(**{field: word})
+            return {field: word}
     if TRANSFORM.fullmatch(word):
-        return quantizer.replaced(transforms=(*quantizer.transforms, word))
+        return {"transforms": (*quantizer.transforms, word)}
     known = [
         *(word for literal in _WORDS.values() for word in get_args(literal)),
         "percentile99.9",

@@ -46,6 +46,8 @@ CORRECTED_BITS = 8
 `studies/vision_recipes`."""
 HISTORY = 16
 """Steps that delayed scaling remembers (Transformer Engine's usual `amax_history_len`)."""
+MOST_RANDOM_BITS = 31
+"""A draw has 32 bits, of which one is left to be compared with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,6 +229,24 @@ class Quantizer:
     correction: Correction = "auto"
     """Weights: whether the mean of the outputs is put back to that of full precision."""
     transforms: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 < self.percentile <= 100:
+            raise FormatError(
+                f"format {self.format.name!r}: percentile: expected more than 0 and at most 100, "
+                f"got {self.percentile:g}"
+            )
+        if not 0 <= self.random_bits <= MOST_RANDOM_BITS:
+            raise FormatError(
+                f"format {self.format.name!r}: stochastic rounding: expected 0 to "
+                f"{MOST_RANDOM_BITS} random bits (0: as many as are dropped), got "
+                f"{self.random_bits}"
+            )
+        if self.history < 1:
+            raise FormatError(
+                f"format {self.format.name!r}: delayed scales: expected at least 1 earlier step, "
+                f"got {self.history}"
+            )
 
     @property
     def name(self) -> str:

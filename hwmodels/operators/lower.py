@@ -44,6 +44,8 @@ OPTIONAL_SIZES = {"attention": ("window",)}
 """Sizes that an operator may have: keys that a query sees at most."""
 FLAGS = ("causal",)
 """Flags of a shape beside its sizes; absent means no."""
+PARTS_OF_OP = {"attention": (("HK", "H"),), "conv2d": (("groups", "C", "O"),)}
+"""Sizes that divide others: heads of keys those of queries, groups both channels."""
 KINDS: dict[str, OpKind] = {
     "add": "elementwise", "mul": "elementwise", "relu": "elementwise", "gelu": "elementwise",
     "silu": "elementwise", "softmax": "softmax", "layernorm": "layernorm", "rmsnorm": "rmsnorm",

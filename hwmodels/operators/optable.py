@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hwmodels.errors import MeasurementError, nearest
-from hwmodels.operators.lower import FLAGS, OPTIONAL_SIZES, SIZES_OF_OP
+from hwmodels.operators.lower import FLAGS, OPTIONAL_SIZES, PARTS_OF_OP, SIZES_OF_OP
 from hwmodels.operators.number_type import ATTENTION_TYPES, CACHES, TYPES_OF_OPERATORS
 
 REQUIRED = ("op", "shape", "dtype")
@@ -150,6 +150,12 @@ def read_rows(path: Path, expected: str, *, as_text: bool = False) -> pd.DataFra
         raise MeasurementError(f"{path}: not a CSV table: {problem}") from None
     if frame.empty:
         raise MeasurementError(f"{path}: no rows; expected {expected}")
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes what is too much for labels
+        more = frame.index.nlevels
+        raise MeasurementError(
+            f"{path}: rows have {len(frame.columns) + more} values under {len(frame.columns)} "
+            "names; a value with a comma stands in quotes"
+        )
     return frame
 
 
@@ -184,12 +190,28 @@ def _row(op: str, text: str, dtype: str) -> tuple[Shape, str]:
         return {}, f"shape: expected a JSON object, got {text!r}"
     if missing := [name for name in wanted if name not in shape]:
         return {}, f"shape: {op} needs {', '.join(wanted)}; missing {', '.join(missing)}"
-    more = OPTIONAL_SIZES.get(op, ())
-    for name in (*wanted, *(name for name in more if name in shape)):
-        size = shape[name]
+    if problem := _wrong_size(op, shape):
+        return {}, problem
+    names = (*wanted, *OPTIONAL_SIZES.get(op, ()), *FLAGS)
+    return {name: int(shape[name]) for name in names if name in shape}, ""
+
+
+def _wrong_size(op: str, shape: Mapping[str, object]) -> str:
+    """The first size of a shape that cannot be; empty where all can."""
+    sizes: dict[str, int] = {}
+    for name in (*SIZES_OF_OP[op], *OPTIONAL_SIZES.get(op, ())):
+        size = shape.get(name, 1)
         if type(size) is not int or size <= 0:
-            return {}, f"shape.{name}: expected a positive integer, got {size!r}"
-    return {name: int(shape[name]) for name in (*wanted, *more, *FLAGS) if name in shape}, ""
+            return f"shape.{name}: expected a positive integer, got {size!r}"
+        sizes[name] = size
+    for name in FLAGS:
+        if shape.get(name, False) not in (False, True):
+            return f"shape.{name}: expected true or false, got {shape[name]!r}"
+    for part, *wholes in PARTS_OF_OP.get(op, ()):
+        for whole in wholes:
+            if (total := sizes[whole]) % sizes[part]:
+                return f"shape.{part}: expected a divisor of {whole}, {total}, got {sizes[part]}"
+    return ""
 
 
 def _unknown_type(dtype: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from dse.data.layout import batch_name, laid_out, pooled, samples_first
 from dse.data.splits import Sizes, given_splits, load_splits
@@ -148,3 +149,17 @@ def test_an_archive_that_is_none_is_refused_without_advice_to_trust_it(tmp_path:
     sizes = Sizes(calibration=1, search=1, report=1)
     with pytest.raises(DataError, match=r"archive that numpy.savez writes: it is"):
         load_splits("d.npz", sizes, sequence=1, inputs={"x": ("n", 3)}, folder=tmp_path)
+
+
+def test_another_order_of_bytes_means_the_same(tmp_path: Path) -> None:
+    """Archives written by other processors, or by HDF5 and FITS readers, are big-endian."""
+    labels = np.arange(10)
+    np.savez(tmp_path / "there.npz", x=X.astype(">f4"), labels=labels.astype(">i8"))
+    sizes = Sizes(calibration=2, search=4, report=4)
+    shapes = {"x": ("batch", 3)}
+    found = load_splits("there.npz", sizes, sequence=1, inputs=shapes, folder=tmp_path)
+    for split in (found.calibration, found.search, found.report):
+        assert split.labels is not None
+        assert split.inputs["x"].dtype.isnative
+        assert split.labels.dtype.isnative
+        assert torch.equal(torch.from_numpy(split.inputs["x"]), torch.tensor(X[split.labels]))

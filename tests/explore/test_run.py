@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from dse.evaluate import target_costs
 from dse.explore import Overrides, run_search
 from dse.explore.problem.design import open_design
 from dse.explore.run import parse_targets
-from dse.run.read import read_run
+from dse.run.read import read_manifest, read_run
 from dse.space.load import load_space
 
 SMOKE = Path("spaces/smoke.yaml")
@@ -153,6 +154,21 @@ def test_an_existing_folder_is_not_overwritten(finished: Path) -> None:
 def test_a_run_of_another_space_cannot_be_resumed(finished: Path) -> None:
     with pytest.raises(RunError, match=r"space differs.*seed: was 0, is 1"):
         run_search(SMOKE, out=finished, resume=True, overrides=Overrides(seed=1))
+
+
+def test_a_run_of_other_data_cannot_be_resumed(finished: Path, tmp_path: Path) -> None:
+    """The file may have the same name: losses on its old and new samples are not one table."""
+    folder = Path(shutil.copytree(finished, tmp_path / "other"))
+    assert re.fullmatch(r"[0-9a-f]{16}", read_manifest(folder).data_digest)
+    path = folder / "manifest.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "data_digest": "0" * 16}))
+    with pytest.raises(RunError, match=r"its data hold other samples .*digest 0000000000000000"):
+        run_search(SMOKE, out=folder, resume=True)
+    del content["data_digest"]  # of a version that took none
+    path.write_text(json.dumps(content))
+    run_search(SMOKE, out=folder, resume=True)
+    pd.testing.assert_frame_equal(_front(finished), _front(folder))
 
 
 def test_a_run_that_is_not_there_cannot_be_resumed(tmp_path: Path) -> None:

@@ -62,6 +62,11 @@ def test_all_problems_come_at_once(graph):
         ('{"sites": []}', "sites: must be an object"),
         ("[" * 100_000, "not JSON"),
         (f'{{"default": {"9" * 5000}}}', "not JSON"),
+        # JSON's readers keep the last of two equal keys: the other format would be ignored.
+        (
+            '{"sites": {"a/in1": "int8", "a/in1": "e4m3"}}',
+            "not JSON: 'a/in1' stands in one object",
+        ),
     ],
 )
 def test_other_json_is_refused_by_the_name_of_its_file(graph, text, message):

@@ -127,6 +127,17 @@ def test_bias_correction_restores_the_mean(shape):
         ("rotate(4)", "unknown transform 'rotate"),
         ("hadamard(12)", "power of two"),
         ("hadamard(a)", "could not convert"),
+        ("hadamard(4.5)", "power of two"),
+        ("smooth(2)", "from 0 to 1, got 2"),
+        ("smooth(nan)", "from 0 to 1, got nan"),
+        ("equalize(7)", "0 or 1, got 7"),
+        ("expand(0)", "size of a group: expected a whole number from 1, got 0"),
+        ("expand(4,-3)", "above 1, got -3"),
+        ("clamp(0)", "at most 100 per cent, got 0"),
+        ("clamp(200)", "at most 100 per cent, got 200"),
+        ("outlier_split(-1)", "at most 100 per cent, got -1"),
+        ("low_rank(0)", "rank: expected a whole number from 1, got 0"),
+        ("low_rank(2.5)", "rank: expected a whole number from 1, got 2.5"),
     ],
 )
 def test_bad_transforms_are_refused(spec, message):

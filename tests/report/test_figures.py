@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import moocore
@@ -14,7 +16,7 @@ from dse.report.figures.format_map import format_map_view
 from dse.report.figures.hover import hover
 from dse.report.figures.label import Box, positions
 from dse.report.figures.pareto import pareto_view, staircase
-from dse.report.figures.sensitivity import rank_view
+from dse.report.figures.sensitivity import heat_view, rank_view
 from dse.report.figures.time import compared
 from dse.report.quantities.breakdown import breakdown, region_role, support
 from dse.run.entries import MeasuredPoint
@@ -97,6 +99,20 @@ def test_the_ranking_starts_with_the_most_sensitive_variable(
     assert view is not None
     first = view.figure.layout.yaxis.ticktext[0]
     assert first == next(v.label for v in run.manifest.variables if v.name == worst)
+
+
+def test_an_infinite_loss_is_told_beside_the_map(run: SearchRun) -> None:
+    """Weights that hold Inf, or scales that overflow, make a choice's loss infinite."""
+    worst = max(run.sensitivity, key=lambda score: score.loss)
+    spoilt = [replace(s, loss=math.inf) if s == worst else s for s in run.sensitivity]
+    changed = replace(run, sensitivity=tuple(spoilt))
+    view, ranking = heat_view(changed), rank_view(changed)
+    assert view is not None
+    assert ranking is not None
+    (cells,) = view.figure.data
+    texts = [text for line in cells.text for text in line]
+    assert any(text.endswith("loss inf") for text in texts)
+    assert len(cells.y) == len({s.variable for s in run.sensitivity if s.loss > 0})
 
 
 def test_the_recommended_point_is_compared_with_reference_and_best_uniform(run: SearchRun) -> None:

@@ -220,6 +220,11 @@ def _metric_of(output: Output, shape: Sequence[object] | None, split: Split) -> 
 
 
 def _check_classes(output: Output, shape: Sequence[object] | None, labels: NDArray[Any]) -> None:
+    if labels.size and (labels < 0).all():
+        raise DataError(
+            f"labels: all {labels.size} are negative, which leaves every position of output "
+            f"{output.name} out; without labels all positions count"
+        )
     known = shape is not None and -len(shape) <= output.axis < len(shape)
     size = shape[output.axis] if shape is not None and known else None
     if output.kind == "binary" and (shape is None or labels.ndim != 1 or is_single(shape)):

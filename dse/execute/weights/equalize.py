@@ -21,7 +21,7 @@ from dse.execute.weights.channel_pairs import Pair, pairs_of
 from dse.execute.weights.product import Product
 from dse.graph.ir.assignment import Assignment
 from dse.graph.ir.graph import Graph
-from dse.numerics import equalized, transform_arguments
+from dse.numerics import equalized, transform, transform_arguments
 from hwmodels.formats.quantizer import Quantizer
 
 WORD = "equalize"
@@ -48,7 +48,8 @@ def sides_of(quantizer: Quantizer) -> Sides | None:
     for spec in quantizer.transforms:
         name, arguments = transform_arguments(spec)
         if name == WORD:
-            before, after = arguments or (1.0, 1.0)
+            transform(spec)  # which refuses what is neither 0 nor 1
+            before, after = (*arguments, 1.0, 1.0)[:2]
             return Sides(before=bool(before), after=bool(after))
     return None
 

@@ -50,11 +50,7 @@ def below_range(recipe: Recipe, feeds: Mapping[str, Tensor]) -> Iterator[Check]:
     symmetric one, says -127. A Clip before it would be exact, and end the fusion of the pair into
     integer kernels that the file is written for.
     """
-    counters = {
-        key: _Counter(quantize, _limit(quantize))
-        for key, quantize in recipe.bound.items()
-        if recipe.constant(key) is None and _is_symmetric(quantize)
-    }
+    counters = {key: _Counter(q, _limit(q)) for key, q in _symmetric(recipe).items()}
     if not counters:
         return
     with torch.inference_mode():
@@ -70,6 +66,23 @@ def below_range(recipe: Recipe, feeds: Mapping[str, Tensor]) -> Iterator[Check]:
     yield Check(
         checker="dse", compared=f"symmetric range of {len(counters)} activations", note=note
     )
+
+
+def as_written(recipe: Recipe) -> Mapping[str, Quantize]:
+    """The quantizers as QuantizeLinear has them, with the code below a symmetric range."""
+    return {
+        **recipe.bound,
+        **{key: _Written(q, _limit(q)) for key, q in _symmetric(recipe).items()},
+    }
+
+
+def _symmetric(recipe: Recipe) -> Mapping[str, Quantize]:
+    """Those of activations in integers whose range is symmetric."""
+    return {
+        key: quantize
+        for key, quantize in recipe.bound.items()
+        if recipe.constant(key) is None and _is_symmetric(quantize)
+    }
 
 
 def _is_symmetric(quantize: Quantize) -> bool:
@@ -104,3 +117,22 @@ class _Counter:
         self.below += int((x < -self.limit).sum())
         self.seen += x.numel()
         return self.quantize(x)
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A quantizer of a symmetric range that has the code below it, too."""
+
+    quantize: Quantize
+    limit: float
+    """Half a step above that code's value, without the sign."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        code = 2.0 ** (self._bits - 1)
+        lowest = -self.limit * code / (code - 0.5)
+        return torch.where(x < -self.limit, lowest, self.quantize(x))
+
+    @property
+    def _bits(self) -> int:
+        assert isinstance(self.quantize, Emulator), "only quantizers of ours are symmetric"
+        return self.quantize.quantizer.format.element.bits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +22,7 @@ from onnx.reference import ReferenceEvaluator
 from dse.errors import ExportError
 from dse.execute.program.feeds import checked
 from dse.export.base import Check, Recipe
-from dse.export.onnx_qdq.caveats import below_range
+from dse.export.onnx_qdq.caveats import as_written, below_range
 from dse.graph.onnx.convert import ONNX_DOMAIN, domain_name
 from dse.graph.onnx.order import bodies
 
@@ -129,7 +130,7 @@ def _outputs(recipe: Recipe, path: Path) -> list[Check]:
         return [_unrun("runtimes", "the inputs are bfloat16, which they take no arrays of")]
     with torch.inference_mode():
         plain = recipe.program.run(feeds).outputs
-        wanted = recipe.program.run(feeds, recipe.bound).outputs
+        wanted = recipe.program.run(feeds, as_written(recipe)).outputs
     emulated = _Emulated(plain=plain, wanted=wanted)
     arrays = {name: tensor.numpy() for name, tensor in feeds.items()}
     found = [
@@ -145,7 +146,7 @@ def _outputs(recipe: Recipe, path: Path) -> list[Check]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Emulated:
-    """Outputs by name, in full precision and under the recipe."""
+    """Outputs by name, in full precision and under the recipe as the file says it."""
 
     plain: Mapping[str, torch.Tensor]
     wanted: Mapping[str, torch.Tensor]
@@ -234,29 +235,33 @@ def _onnxruntime(path: Path, feeds: Arrays) -> tuple[str, Arrays | str]:
 
 
 OPENVINO = """
-import sys, numpy, openvino
+import json, sys, numpy, openvino
 core = openvino.Core()
 # Without the second one it quantizes activations that meet 4-bit weights by itself.
 settings = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
 model = core.compile_model(core.read_model(sys.argv[1]), "CPU", settings)
-results = model(dict(numpy.load(sys.argv[2])))
-numpy.savez(sys.argv[3], **{output.get_any_name(): results[output] for output in model.outputs})
+with numpy.load(sys.argv[2]) as given:
+    results = model(dict(zip(json.loads(sys.argv[4]), given.values())))
+numpy.savez(sys.argv[3], *(results[output] for output in model.outputs))
 """
-"""In a process of its own: on some integer graphs it ends the process that it runs in."""
+"""In a process of its own: on some integer graphs it ends the process that it runs in. Outputs go
+by their order: compiled, it calls them by other names of the same value."""
 
 
 def _openvino(path: Path, feeds: Arrays) -> tuple[str, Arrays | str]:
     name = f"OpenVINO {version('openvino').partition('-')[0]}"
     with TemporaryDirectory() as folder:
         given, found = Path(folder, "feeds.npz"), Path(folder, "outputs.npz")
-        np.savez(given, **feeds)  # type: ignore[arg-type]  # the stub takes names for the flag
-        command = [sys.executable, "-c", OPENVINO, str(path), str(given), str(found)]
+        np.savez(given, *feeds.values())  # a name may be one of the function's own, such as `file`
+        names = json.dumps(list(feeds))
+        command = [sys.executable, "-c", OPENVINO, str(path), str(given), str(found), names]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             last = done.stderr.strip().splitlines()[-1:] or [""]
             return name, f"exit {done.returncode} {last[0]}".strip()[:FIRST_LINE]
         with np.load(found) as outputs:
-            return name, dict(outputs)
+            written = onnx.load(path, load_external_data=False).graph.output
+            return name, {one.name: outputs[f"arr_{at}"] for at, one in enumerate(written)}
 
 
 RUNTIMES: Mapping[str, Run] = {

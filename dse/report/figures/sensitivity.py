@@ -23,11 +23,12 @@ ROW = 20
 
 def heat_view(run: SearchRun) -> View | None:
     """Variable × choice, the colour on a logarithmic scale; None without sensitivities."""
-    positive = [s for s in _primary(run) if s.loss > 0]
+    positive = _positive(run)
     if not positive:
         return None
-    rows = [v for v in run.manifest.variables if any(s.variable == v.name for s in positive)]
-    measured = {s.choice for s in positive}
+    told = [score for score in _primary(run) if score.loss > 0]
+    rows = [v for v in run.manifest.variables if any(s.variable == v.name for s in told)]
+    measured = {s.choice for s in told}
     choices = [choice for choice in run.manifest.choices if choice in measured]
     table = {(s.variable, s.choice): s for s in run.sensitivity}
     cells = [[table.get((row.name, choice)) for choice in choices] for row in rows]
@@ -48,6 +49,11 @@ def heat_view(run: SearchRun) -> View | None:
     return View(name="heat", figure=figure, label="Heat map of the loss of every single change")
 
 
+def _positive(run: SearchRun) -> list[Score]:
+    """The scores that a logarithmic axis has a place for; an infinite one is told in its cell."""
+    return [score for score in _primary(run) if 0 < score.loss < math.inf]
+
+
 def _primary(run: SearchRun) -> list[Score]:
     """The scores of what `quality_loss` is of, without those of other targets' networks."""
     return [score for score in run.sensitivity if score.choice in run.manifest.choices]
@@ -55,7 +61,7 @@ def _primary(run: SearchRun) -> list[Score]:
 
 def rank_view(run: SearchRun) -> View | None:
     """The most sensitive variables first, with standard errors; None without sensitivities."""
-    positive = [s for s in _primary(run) if s.loss > 0]
+    positive = _positive(run)
     if not positive:
         return None
     worst: dict[str, float] = defaultdict(float)
@@ -97,7 +103,7 @@ def _dots(records: list[Score], name: str, hue: str, ranked: list[str]) -> go.Sc
 
 
 def _log(cell: Score | None) -> float | None:
-    return math.log10(cell.loss) if cell and cell.loss > 0 else None
+    return math.log10(cell.loss) if cell and 0 < cell.loss < math.inf else None
 
 
 def _hover(cell: Score | None) -> str:

@@ -274,6 +274,11 @@ def test_labels_beyond_the_classes_are_refused(evaluate) -> None:
         evaluate(WRITTEN["logits"], labels=np.full(SAMPLES, 6))
 
 
+def test_labels_that_leave_every_position_out_are_refused(evaluate) -> None:
+    with pytest.raises(DataError, match=r"labels: all \d+ are negative.*output y"):
+        evaluate(WRITTEN["logits"], labels=np.full(SAMPLES, -1))
+
+
 def test_an_unknown_output_is_refused(evaluate) -> None:
     with pytest.raises(DataError, match=r"no output 'yy'; did you mean 'y'"):
         evaluate(WRITTEN["logits"], quality=QualityOf(output="yy"))

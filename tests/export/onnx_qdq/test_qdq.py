@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.parser
 import onnx_ir as ir
 import onnxruntime
 import pytest
@@ -19,6 +20,7 @@ from dse.evaluate.evaluator import Evaluator
 from dse.evaluate.setup import build_evaluator
 from dse.execute.emulate import Emulator
 from dse.export import deliver
+from dse.export.onnx_qdq import verify
 from dse.graph.ir.assignment import Assignment
 from dse.graph.patterns.analysis import Analysis
 from dse.model import open_model
@@ -266,6 +268,39 @@ def test_values_below_a_symmetric_range_are_counted(tmp_path: Path, activation: 
     expected = below(path, {"x": recipe.samples["x"].numpy()})
     assert bool(expected) is ("percentile" in activation)
     assert said.note.startswith(f"{expected} of " if expected else "no value")
+
+
+def test_a_file_is_not_refused_for_values_below_a_symmetric_range(tmp_path: Path) -> None:
+    """A few of them can be all that a small network's outputs differ by."""
+    recipe = mlp_recipe(tmp_path, "int8_channel", "int8:static")
+    first = recipe.bound["first/in0"]
+    assert isinstance(first, Emulator)
+    assert first.fixed is not None
+    assert first.fixed.scales is not None
+    assert recipe.samples is not None
+    lowest = -128 * first.fixed.scales.item()
+    low = replace(recipe, samples={"x": torch.full_like(recipe.samples["x"], lowest)})
+    checks = deliver(low, "onnx-qdq", tmp_path / "q.onnx", verify=True)
+    ran = [check.difference for check in checks if check.compared == "outputs"]
+    found = [difference for difference in ran if difference is not None]
+    assert found
+    assert max(found) < 1e-5
+    (said,) = [check for check in checks if "symmetric" in check.compared]
+    assert "values fall below it" in said.note
+
+
+def test_openvino_is_fed_and_read_whatever_names_say(tmp_path: Path) -> None:
+    """Behind a cast of nothing an output has two names; `file` is one of numpy's own."""
+    pytest.importorskip("openvino")
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[n, 2] file) => (float[n, 2] z)'
+        "{ a = Relu (file) z = Cast <to = 1> (a) }"
+    )
+    onnx.save(model, tmp_path / "g.onnx")
+    x = np.array([[1, -2], [-3, 4]], np.float32)
+    _, found = verify.RUNTIMES["openvino"](tmp_path / "g.onnx", {"file": x})
+    assert isinstance(found, dict)
+    assert found["z"].tolist() == [[1, 0], [0, 4]]
 
 
 def test_an_affine_range_has_nothing_to_count(tmp_path: Path) -> None:

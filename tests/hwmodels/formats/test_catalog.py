@@ -118,8 +118,27 @@ def test_unknown_names_say_what_is_known(name, message):
 
 
 @pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("int8:percentile0:static", "percentile: expected more than 0 and at most 100, got 0"),
+        ("int8:percentile200", "percentile: expected more than 0 and at most 100, got 200"),
+        ("int8:stochastic32", "expected 0 to 31 random bits"),
+        ("int8:delayed0", "expected at least 1 earlier step, got 0"),
+        ("int8:mse:absmax", "expected one statistic, got 'mse' and 'absmax'"),
+        ("int8:static:dynamic", "expected one timing, got 'static' and 'dynamic'"),
+        ("int8:nearest_even:stochastic4", "expected one rounding"),
+    ],
+)
+def test_words_that_cannot_hold_are_refused(name, message):
+    with pytest.raises(FormatError) as caught:
+        quantizer(name)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("spec", "message"),
     [
+        ({"format": "int8", "statistic": "percentile", "percentile": 0}, "got 0"),
         ({}, "field 'format' is missing"),
         ({"format": "int8", "timng": "static"}, "unknown field 'timng'; did you mean 'timing'"),
         ({"format": {"name": "x"}}, "fields missing: element"),

@@ -11,6 +11,8 @@ from hwmodels.errors import MeasurementError
 from hwmodels.operators.optable import read_optable, timed_rows
 
 MEASURED = Path(__file__).parents[2] / "data" / "h100_ops.csv.gz"
+ATTENTION = '{"B": 1, "H": 8, "HK": %d, "S": 4, "L": 4, "D": 64, "causal": %s}'
+CONV = '{"N": 1, "C": 8, "H": 9, "W": 9, "O": 6, "k": 3, "stride": 1, "groups": %d}'
 GEMM = '{"M": 64, "K": 4096, "N": 4096}'
 
 
@@ -53,6 +55,10 @@ def test_a_runtime_column_wins_over_the_flag(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
+        (("attention", ATTENTION % (3, 1), "bf16", 1.0), "HK: expected a divisor of H, 8, got 3"),
+        (("attention", ATTENTION % (2, '"yes"'), "bf16", 1.0), "causal: expected true or false"),
+        (("conv2d", CONV % 3, "bf16", 1.0), "groups: expected a divisor of C, 8, got 3"),
+        (("conv2d", CONV % 4, "bf16", 1.0), "groups: expected a divisor of O, 6, got 4"),
         (("gem", GEMM, "bf16", 1.0), "op: unknown operator 'gem'; did you mean 'gemm'"),
         (("gemm", GEMM, "bf61", 1.0), "dtype: unknown number type 'bf61'; did you mean 'bf16'"),
         (("gemm", "{M: 1}", "bf16", 1.0), "shape: not a JSON object"),
@@ -147,3 +153,11 @@ def test_a_cache_that_no_kernel_has_is_refused(
     with pytest.raises(MeasurementError) as raised:
         read_optable(path, timed=False)
     assert message in str(raised.value)
+
+
+def test_rows_with_more_values_than_names_are_refused(tmp_path: Path) -> None:
+    """A shape without its quotes; pandas would take the first values for labels."""
+    path = tmp_path / "ops.csv"
+    path.write_text('op,shape,dtype,median_us\nadd,{"rows": 8, "cols": 64},bf16,1.5\n')
+    with pytest.raises(MeasurementError, match=r"rows have 5 values under 4 names; .* in quotes"):
+        read_optable(path, timed=True)
