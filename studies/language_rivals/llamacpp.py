@@ -1,6 +1,7 @@
 """llama.cpp's own mixes, rounded by its library: Q4_K_M, Q5_K_M, Q6_K, without data and with.
 
-`python -m studies.language_rivals.llamacpp WORK` with `xllamacpp`, whose extension exports ggml's
+`python -m studies.language_rivals.llamacpp WORK [--types-of-dse]` with `xllamacpp`; the option,
+after `mix`, rounds `dse`'s types instead, with data. The package's extension exports ggml's
 quantizer and not llama's: so the type of each tensor is by the rules of `llama-quant.cpp` here,
 fallbacks for rows of 576 included.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import json
 import resource
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,9 +51,18 @@ def _more_bits(layer: int) -> bool:
 
 def quantized(rows: Floats, name: str, importance: Floats | None) -> tuple[Floats, int]:
     """(outputs, inputs) as blocks stand for them, and their bytes."""
+    from gguf import GGMLQuantizationType  # noqa: PLC0415
+    from gguf.quants import dequantize  # noqa: PLC0415
+
+    blocks = blocks_of(rows, name, importance)
+    values = np.asarray(dequantize(blocks, GGMLQuantizationType[name]), dtype=np.float32)
+    return values.reshape(rows.shape), blocks.nbytes
+
+
+def blocks_of(rows: Floats, name: str, importance: Floats | None) -> NDArray[np.uint8]:
+    """(outputs, bytes of a row): blocks of a type, as llama.cpp's library rounds to them."""
     import xllamacpp  # noqa: PLC0415
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType  # noqa: PLC0415
-    from gguf.quants import dequantize  # noqa: PLC0415
 
     kind = GGMLQuantizationType[name]
     elements, size = GGML_QUANT_SIZES[kind]
@@ -68,7 +79,8 @@ def quantized(rows: Floats, name: str, importance: Floats | None) -> tuple[Float
         ctypes.c_int64(0), ctypes.c_int64(count), ctypes.c_int64(depth),
         None if given is None else given.ctypes.data_as(pointer),
     )  # fmt: skip
-    return np.asarray(dequantize(blocks, kind), dtype=np.float32).reshape(rows.shape), held
+    assert held == blocks.nbytes
+    return blocks
 
 
 def importance_of(work: Path) -> dict[str, Floats]:
@@ -93,18 +105,26 @@ def importance_of(work: Path) -> dict[str, Floats]:
     return {name: (value / len(windows)).float().numpy() for name, value in sums.items()}
 
 
+def types_of(full: Mapping[str, Floats], mix: str) -> dict[str, str]:
+    """The type of every matrix in a mix."""
+    return {
+        name: type_of(name, mix, network.turned(name, weight).shape[1])
+        for name, weight in full.items()
+        if weight.ndim > 1
+    }
+
+
 def recipe(
-    full: Mapping[str, Floats], mix: str, importance: Mapping[str, Floats]
+    full: Mapping[str, Floats], types: Mapping[str, str], importance: Mapping[str, Floats]
 ) -> tuple[dict[str, Floats], dict[str, int]]:
-    """Weights under a mix, as (inputs, outputs), and bytes by tensor."""
+    """Weights in these types, as (inputs, outputs), and bytes by tensor."""
     weights, held = dict(full), {}
     for name, weight in full.items():
-        if weight.ndim == 1:
+        if name not in types:
             held[name] = 4 * weight.size
             continue
         rows = network.turned(name, weight)
-        kind = type_of(name, mix, rows.shape[1])
-        values, held[name] = quantized(rows, kind, importance.get(name))
+        values, held[name] = quantized(rows, types[name], importance.get(name))
         weights[name] = network.turned(name, values)
     return weights, held
 
@@ -113,25 +133,33 @@ def main() -> None:
     """Every mix, scored."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path)
-    work = parser.parse_args().work
+    parser.add_argument("--types-of-dse", action="store_true", help="As `mix` left them.")
+    asked = parser.parse_args()
+    work: Path = asked.work
     torch.set_num_threads(1)
     full = network.weights_of(work / "relabelled.onnx")
     before = _seconds()
     importance = importance_of(work)
     passes = _seconds() - before
-    for mix in MIXES:
-        for given in (importance, {}):
+    for mix in MIXES[:2] if asked.types_of_dse else MIXES:
+        if asked.types_of_dse:
+            types = json.loads((work / "mix" / f"{mix}.json").read_text())
+            types = {name: kind.upper() for name, kind in types.items()}
+            rows = {f"dse's types in the bytes of {mix}, importance": importance}
+        else:
+            types = types_of(full, mix)
+            rows = {f"{mix}, importance": importance, mix: {}}
+        for name, given in rows.items():
             before = _seconds()
-            weights, held = recipe(full, mix, given)
+            weights, held = recipe(full, types, given)
             spent = _seconds() - before + (passes if given else 0)
-            layers = sum(size for name, size in held.items() if "_proj" in name)
+            layers = sum(size for tensor, size in held.items() if "_proj" in tensor)
             print(mix, "layers alone:", 8 * layers / sum(
-                w.size for name, w in full.items() if "_proj" in name
+                w.size for tensor, w in full.items() if "_proj" in tensor
             ))  # fmt: skip
             score.append(
-                work, tool="llama.cpp", recipe=f"{mix}{', importance' if given else ''}",
-                weights=weights, held=sum(held.values()), whole=True, cpu_seconds=spent,
-                forwards=2.0 if given else 0.0,
+                work, tool="llama.cpp", recipe=name, weights=weights, held=sum(held.values()),
+                whole=True, cpu_seconds=spent, forwards=2.0 if given else 0.0,
             )  # fmt: skip
 
 

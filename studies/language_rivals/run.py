@@ -10,8 +10,9 @@ import subprocess
 import sys
 
 COMMANDS = (
-    ("prepare",), ("auto_scheme",), ("dse_scores",), ("allocations",), ("llamacpp",), ("blocks",),
-    ("blocks", "Q4_K_M", "--gptq"),
+    "prepare WORK", "auto_scheme WORK", "dse_scores WORK", "allocations WORK", "mix WORK",
+    "llamacpp WORK", "llamacpp WORK --types-of-dse", "blocks WORK", "blocks WORK Q4_K_M --gptq",
+    "inside WORK", "paired",
 )  # fmt: skip
 
 
@@ -20,9 +21,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work")
     work = parser.parse_args().work
-    for name, *options in COMMANDS:
-        command = [sys.executable, "-m", f"studies.language_rivals.{name}", work, *options]
-        subprocess.run(command, check=True)
+    for command in COMMANDS:
+        name, *options = command.split()
+        given = [work if option == "WORK" else option for option in options]
+        called = [sys.executable, "-m", f"studies.language_rivals.{name}", *given]
+        subprocess.run(called, check=True)
 
 
 if __name__ == "__main__":

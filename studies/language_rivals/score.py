@@ -21,10 +21,8 @@ from dse.zoo.llama import Llama, LlamaConfig
 from studies.language_rivals import network, text
 
 RESULTS = Path(__file__).parent / "results" / "recipes.csv"
-COLUMNS = (
-    "tool", "recipe", "whole", "bits_per_weight", "bytes", "kl", "kl_stderr", "perplexity",
-    "perplexity_ratio", "same_token", "next_token", "cpu_seconds", "forwards",
-)  # fmt: skip
+WINDOWS = RESULTS.with_name("windows.csv")
+"""Divergence of every window by recipe, for paired differences."""
 Weights = Mapping[str, NDArray[np.float32]]
 
 
@@ -54,8 +52,7 @@ def reference(work: Path) -> list[Tensor]:
         found: list[Tensor] = torch.load(path)
         return found
     model = model_of(network.weights_of(work / "relabelled.onnx"))
-    windows = _windows(work)
-    kept = [logits(model, window) for window in windows]
+    kept = [logits(model, window) for window in windows(work)]
     torch.save(kept, path)
     return kept
 
@@ -73,26 +70,27 @@ def note_spent(work: Path, tool: str) -> None:
     (work / "seconds.json").write_text(json.dumps(spent(work) | {tool: round(seconds, 1)}))
 
 
-def _windows(work: Path) -> NDArray[np.int64]:
+def windows(work: Path) -> NDArray[np.int64]:
     """Every other window of the report split."""
     return text.split(work, "report")[::2]
 
 
-def measure(work: Path, weights: Weights) -> dict[str, float]:
-    """Every figure of a set of weights."""
-    model, windows = model_of(weights), _windows(work)
+def measure(work: Path, weights: Weights) -> tuple[dict[str, float], list[float]]:
+    """Every figure of a set of weights, and the divergence of each window."""
+    model = model_of(weights)
     rows = [
         _window(base, logits(model, window), torch.from_numpy(window[1:]))
-        for base, window in zip(reference(work), windows, strict=True)
+        for base, window in zip(reference(work), windows(work), strict=True)
     ]
     table = np.array(rows)
     kl, base, here, same, right = table.T
-    return {
+    figures = {
         "kl": float(kl.mean()), "kl_stderr": float(kl.std(ddof=1) / len(kl) ** 0.5),
         "perplexity": float(np.exp(here.mean())),
         "perplexity_ratio": float(np.exp(here.mean() - base.mean())),
         "same_token": float(same.mean()), "next_token": float(right.mean()),
     }  # fmt: skip
+    return figures, [float(one) for one in kl]
 
 
 def _window(base: Tensor, here: Tensor, labels: Tensor) -> list[float]:
@@ -130,21 +128,29 @@ def append(
         forwards: passes over the 8 search windows that its work equals.
     """
     counted = sum(w.size for name, w in weights.items() if whole or "_proj" in name)
+    figures, divergences = measure(work, weights)
     row = {
         "tool": tool, "recipe": recipe, "whole": int(whole),
         "bits_per_weight": 8 * held / counted, "bytes": round(held),
-        **measure(work, weights), "cpu_seconds": cpu_seconds, "forwards": forwards,
+        **figures, "cpu_seconds": cpu_seconds, "forwards": forwards,
     }  # fmt: skip
     print({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()}, flush=True)
+    put(RESULTS, row)
+    put(
+        WINDOWS,
+        {"tool": tool, "recipe": recipe} | {f"kl_{n}": kl for n, kl in enumerate(divergences)},
+    )
+
+
+def put(path: Path, row: Mapping[str, object], keys: tuple[str, ...] = ("tool", "recipe")) -> None:
+    """Adds a row to a table, in place of an older one of the same keys."""
+    shown = {k: f"{v:.6g}" if isinstance(v, float) else str(v) for k, v in row.items()}
     kept = []
-    if RESULTS.exists():
-        with RESULTS.open(newline="") as stream:
-            kept = [
-                r for r in csv.DictReader(stream) if (r["tool"], r["recipe"]) != (tool, recipe)
-            ]
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    if path.exists():
+        with path.open(newline="") as stream:
+            kept = [r for r in csv.DictReader(stream) if any(r[k] != shown[k] for k in keys)]
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, [*shown], lineterminator="\n")
         writer.writeheader()
-        shown = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
         writer.writerows([*kept, shown])
