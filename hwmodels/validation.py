@@ -29,6 +29,18 @@ class Entry:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
 
+def no_flag(value: object) -> object:
+    """The value of a file where a number is asked for; Python takes `true` for one.
+
+    Raises:
+        ValueError: `true` or `false`.
+    """
+    if isinstance(value, bool):
+        # pydantic words ValueError alone
+        raise ValueError(f"expected a number, got {str(value).lower()}")  # noqa: TRY004
+    return value
+
+
 def validated(
     adapter: TypeAdapter[Record],
     content: object,

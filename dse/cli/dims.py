@@ -31,7 +31,8 @@ def parsed(given: Sequence[str]) -> dict[str, int]:
         name, _, number = text.partition("=")
         if not (number.isascii() and number.isdigit()):
             raise GraphError(f"--dim {text}: expected NAME=N with a whole number N")
-        dims[name] = int(number)
+        if dims.setdefault(name, int(number)) != int(number):
+            raise GraphError(f"--dim {text}: {name} is {dims[name]} already; give one value")
     return dims
 
 

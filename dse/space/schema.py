@@ -6,7 +6,7 @@ The string below a field is its description in the JSON schema (`Space.model_jso
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     StringConstraints,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -25,6 +26,7 @@ from hwmodels.formats.names import quantizer_object
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.runtimes.platform import split_platform
 from hwmodels.tables.serving import UTILISATION
+from hwmodels.validation import no_flag
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 
@@ -52,6 +54,22 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_no_flags(cls, value: object, info: ValidationInfo) -> object:
+        kinds = kinds_of(cls.model_fields[str(info.field_name)].annotation)
+        has_numbers = bool(kinds & {int, float}) and not kinds & {bool, Any}
+        listed = value.values() if isinstance(value, dict) else (value,)
+        for one in listed if has_numbers else ():
+            no_flag(one)
+        return value
+
+
+def kinds_of(annotation: object) -> frozenset[object]:
+    """The types that a field's annotation is made of."""
+    parts = get_args(annotation)
+    return frozenset().union(*map(kinds_of, parts)) if parts else frozenset([annotation])
 
 
 class Data(Section):

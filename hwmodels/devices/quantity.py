@@ -17,7 +17,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from hwmodels.errors import nearest
-from hwmodels.validation import INLINE, Entry
+from hwmodels.validation import INLINE, Entry, no_flag
 
 Kind = Literal["measured", "datasheet", "scaled", "assumed"]
 Dimension = Literal[
@@ -74,7 +74,7 @@ def _known_unit(unit: str) -> str:
     return unit
 
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(no_flag)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,6 +66,7 @@ def assert_refused(outcome: object, *parts: str) -> None:
         ("predict zoo:byte-gpt", ["--device"]),
         ("predict zoo:byte-gpt --device h100-sxm", ["--dim batch=N --dim sequence=N"]),
         ("predict zoo:byte-gpt --device h100-sxm --dim batch", ["--dim batch: expected NAME=N"]),
+        ("predict zoo:byte-gpt --device l4 --dim batch=1 --dim batch=2", ["batch is 1 already"]),
         ("predict zoo:byte-gpt --device h100-sxm --dim bacth=1", ["did you mean 'batch'?"]),
         ("predict zoo:byte-gpt --device h100-sxm:vlm", ["--dim"]),
         ("legal zoo:byte-gpt --device h100-sxm:vlm", ["runtime 'vlm'; did you mean 'vllm'?"]),

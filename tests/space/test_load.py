@@ -45,6 +45,24 @@ def test_a_wrong_field_is_named(wrong: str, field: str, says: str) -> None:
     assert says in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ("search: {trials: true}", "search.trials"),
+        (
+            "scenario: {phases: {call: {share: true, dims: {batch: 1}}}}",
+            "scenario.phases.call.share",
+        ),
+        ("scenario: {phases: {call: {dims: {batch: true}}}}", "scenario.phases.call.dims"),
+    ],
+)
+def test_a_flag_is_no_number(more: str, field: str) -> None:
+    """Python takes `true` for 1: one trial, a batch of one."""
+    with pytest.raises(SpaceError) as caught:
+        parse_space(f"{GOOD}\n{more}", origin="my.yaml")
+    assert str(caught.value) == f"my.yaml: {field}: expected a number, got true"
+
+
 def test_all_mistakes_are_reported_at_once() -> None:
     text = GOOD.replace("data: {source", "dta: 1\ndata: {sorce").replace("weight:", "wieght:")
     with pytest.raises(SpaceError) as caught:

@@ -262,6 +262,15 @@ def test_a_missing_figure_names_its_field(tmp_path: Path) -> None:
         load_device(path)
 
 
+def test_a_flag_is_no_figure(tmp_path: Path) -> None:
+    content = yaml.safe_load((DEVICES.folder / "l4.yaml").read_text(encoding="utf-8"))
+    content["power"]["limit"]["value"] = True
+    path = tmp_path / "l4.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    with pytest.raises(DeviceError, match=r"power\.limit\.value: expected a number, got true"):
+        load_device(path)
+
+
 def test_a_sparse_rate_is_an_unknown_key(tmp_path: Path) -> None:
     """Rates are dense; one of sparse weights would be twice as high and hold for few kernels."""
     content = yaml.safe_load((DEVICES.folder / "h100-sxm.yaml").read_text(encoding="utf-8"))
