@@ -55,7 +55,7 @@ def cost(path: Path) -> Cost:
     }
     total_bytes = total_bops = 0.0
     for node in model.graph.node:
-        if node.op_type not in ("Conv", "Gemm", "MatMul"):
+        if node.op_type not in ("Conv", "Gemm", "MatMul") or node.input[1] not in constants:
             continue
         weight = constants[node.input[1]]
         by_channel = weight if node.op_type != "MatMul" else weight.T

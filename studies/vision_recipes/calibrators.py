@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -19,6 +20,9 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from studies.vision_recipes.tasks import input_of
+
+PRODUCTS = ["Gemm", "MatMul"]
 METHODS = {
     "minmax": CalibrationMethod.MinMax,
     "entropy": CalibrationMethod.Entropy,
@@ -35,12 +39,12 @@ option of `quantize_static` reaches them."""
 class Crops(CalibrationDataReader):  # type: ignore[misc]
     """Calibration crops one by one."""
 
-    def __init__(self, name: str, images: NDArray[np.float32]) -> None:
-        self._feeds: Iterator[dict[str, NDArray[np.float32]]] = iter(
+    def __init__(self, name: str, images: NDArray[Any]) -> None:
+        self._feeds: Iterator[dict[str, NDArray[Any]]] = iter(
             {name: images[place : place + 1]} for place in range(len(images))
         )
 
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
         """The next feeds; None behind the last."""
         return next(self._feeds, None)
 
@@ -51,12 +55,17 @@ def quantized(work: Path, method: str, out: Path) -> float:
     prepared = out.with_suffix(".prepared")
     quant_pre_process(work / "model.onnx", prepared, skip_symbolic_shape=True)
     images = np.load(work / "data.npz")["calibration"]
+    # Of networks of text only what products read is compared, so only that is rounded.
+    chosen: dict[str, Any] = {}
+    if images.dtype == np.int64:
+        chosen["op_types_to_quantize"] = PRODUCTS
+        chosen["extra_options"] = {"OpTypesToExcludeOutputQuantization": PRODUCTS}
     # The package's name `quantize` is a function, so that its module cannot be named.
     with mock.patch.dict(quantize_static.__globals__, create_calibrator=_finer):
         quantize_static(
-            prepared, out, Crops("image", images), quant_format=QuantFormat.QDQ, per_channel=True,
-            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-            calibrate_method=METHODS[method],
+            prepared, out, Crops(input_of(prepared), images), quant_format=QuantFormat.QDQ,
+            per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            calibrate_method=METHODS[method], **chosen,
         )  # fmt: skip
     prepared.unlink()
     return time.process_time() - started

@@ -1,8 +1,9 @@
 """Sony's Model Compression Toolkit on a task, run by a Python that has it and torchvision.
 
-`python mct.py TASK_DIR OUT_DIR SHARE ...`: see `run.py`. Its description of the IMX500 without
-2-bit weights, activations between their extremes (its default thresholds, powers of two of least
-error, lose twenty times as much, see README), all else as it comes.
+`python mct.py TASK_DIR OUT_DIR TOOL SHARE ...`: see `budgets.py`. Its description of the IMX500
+without 2-bit weights, activations between their extremes (its default thresholds, powers of two of
+least error, lose twenty times as much, see README), all else as it comes. `mct gradient` is its
+gradient-based rounding (GPTQ in its words) on top.
 """
 
 from __future__ import annotations
@@ -25,9 +26,12 @@ from studies.other_tools.mct_target import restricted
 from studies.vision_recipes.module import OnnxModule
 
 BATCH = 16
+GRADIENT = "mct gradient"
+EPOCHS = 50
+"""Of gradient-based rounding, which has no default: 200 steps."""
 
 
-def main(task: Path, out: Path, shares: Sequence[float]) -> None:
+def main(task: Path, out: Path, tool: str, shares: Sequence[float]) -> None:
     """One post-training quantization a budget; exports each, and writes what it took."""
     torch.set_num_threads(1)
     calibration = np.load(task / "data.npz")["calibration"]
@@ -51,18 +55,26 @@ def main(task: Path, out: Path, shares: Sequence[float]) -> None:
             ),
             mixed_precision_config=mct.core.MixedPrecisionQuantizationConfig(),
         )
-        model, _ = mct.ptq.pytorch_post_training_quantization(
-            module, images, target_resource_utilization=budget if share < 1 else None,
-            core_config=config, target_platform_capabilities=target,
-        )  # fmt: skip
+        named = {
+            "target_resource_utilization": budget if share < 1 else None,
+            "core_config": config, "target_platform_capabilities": target,
+        }  # fmt: skip
+        if tool == GRADIENT:
+            model, _ = mct.gptq.pytorch_gradient_post_training_quantization(
+                module, images, gptq_config=mct.gptq.get_pytorch_gptq_config(n_epochs=EPOCHS),
+                **named,
+            )  # fmt: skip
+        else:
+            model, _ = mct.ptq.pytorch_post_training_quantization(module, images, **named)
         seconds = time.process_time() - started
-        file = f"mct-{share}.onnx"
+        stem = f"{tool.replace(' ', '-')}-{share}"
+        file = f"{stem}.onnx"
         mct.exporter.pytorch_export_model(
             model, str(out / file), images,
             quantization_format=mct.exporter.QuantizationFormat.FAKELY_QUANT,
         )  # fmt: skip
-        row = {"tool": "mct", "share": share, "file": file, "cpu_seconds": seconds}
-        (out / f"mct-{share}.json").write_text(json.dumps(row))
+        row = {"tool": tool, "share": share, "file": file, "cpu_seconds": seconds}
+        (out / f"{stem}.json").write_text(json.dumps(row))
         print(row, flush=True)
 
 
@@ -79,4 +91,4 @@ def affine(node: object) -> object:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), [float(share) for share in sys.argv[3:]])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], [float(s) for s in sys.argv[4:]])

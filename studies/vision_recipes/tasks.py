@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image  # type: ignore[import-not-found, unused-ignore]
@@ -15,7 +17,7 @@ from PIL import Image  # type: ignore[import-not-found, unused-ignore]
 from dse.zoo.catalogue import resolve
 from dse.zoo.data import fashion
 from dse.zoo.image_folder import PIXEL_DEVIATION, PIXEL_MEAN, SUFFIXES
-from studies.vision_recipes import mobilenet
+from studies.vision_recipes import mobilenet, texts
 
 Images = NDArray[np.float32]
 CROPS = 8
@@ -58,30 +60,33 @@ def prepare(name: str, photographs: Path, work: Path) -> None:
     """Writes `model.onnx`, and `data.npz` with images and full precision's logits.
 
     Photographs (below the folder, too) are for calibration and search, of which those are
-    different crops, for development or for the report. fashion-resnet has data of its own.
+    different crops, for development or for the report. fashion-resnet and networks of text have
+    data of their own.
     """
     work.mkdir(parents=True, exist_ok=True)
     if (work / "data.npz").exists():
         return
     model = work / "model.onnx"
+    splits: Mapping[str, NDArray[Any]]
     if name == OWN_DATA:
         shutil.copy(resolve(name).path, model)
-        splits = {part: fashion(part).inputs["image"].astype(np.float32) for part in PARTS}
-        splits = {part: images[: OWN_SIZES[part]] for part, images in splits.items()}
+        splits = {part: fashion(part).inputs["image"][:count] for part, count in OWN_SIZES.items()}
+    elif name in texts.NETWORKS:
+        texts.write(name, model)
+        splits = texts.read(name)
     else:
         NETWORKS[name].write(model)
         splits = cut(NETWORKS[name], photographs)
-    arrays: dict[str, NDArray[np.float32]] = {}
+    arrays: dict[str, NDArray[Any]] = {}
     for part, images in splits.items():
         logits = run(model, images)
         kept = slice(None)
-        if part in ("development", "report") and name != OWN_DATA:
+        if part in ("development", "report") and name in NETWORKS:
             kept = _sure(logits)  # type: ignore[assignment]
         arrays |= {part: images[kept], f"{part}_logits": logits[kept]}
     np.savez(work / "data.npz", **arrays)  # type: ignore[arg-type]
 
 
-PARTS = ("calibration", "search", "report")
 OWN_SIZES = {"calibration": 64, "search": 250, "report": 1000}
 
 
@@ -135,7 +140,15 @@ def _sure(logits: Images) -> NDArray[np.bool_]:
     return found
 
 
-def run(model: Path, images: Images, *, optimised: bool = True) -> Images:
+def input_of(model: Path) -> str:
+    """The name of the network's only input."""
+    graph = onnx.load(model, load_external_data=False).graph
+    held = {tensor.name for tensor in graph.initializer}
+    (name,) = (value.name for value in graph.input if value.name not in held)
+    return str(name)
+
+
+def run(model: Path, images: NDArray[Any], *, optimised: bool = True) -> Images:
     """Logits by ONNX Runtime on one core."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
