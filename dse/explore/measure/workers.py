@@ -22,6 +22,7 @@ import torch
 
 from dse.errors import RunError
 from dse.evaluate.evaluator import Evaluator
+from dse.execute.memory import GIGA, available_bytes
 from dse.explore.measure.executor import MAX_DEATHS, Deaths, Job, Outcome, measured
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -29,6 +30,9 @@ CONTEXT = multiprocessing.get_context("forkserver")
 The server has imported all that a worker needs and has run nothing: a worker starts in a moment
 and shares the memory of libraries with the others."""
 PRELOADED = ["dse.explore.measure.workers"]
+WORKER_BYTES = 300 * 10**6
+"""Of a worker apart from its network; one of the smoke space holds 0.35 GB, libraries that it shares
+with others included."""
 GRACE_S = 2.0
 """A worker that was asked to end is killed after this time."""
 
@@ -50,12 +54,16 @@ class Workers:
         evaluator: every worker gets a copy.
         count: how many workers.
         threads: of torch, each.
+
+    Raises:
+        RunError: more workers than the machine has memory for; none is started.
     """
 
     def __init__(self, evaluator: Evaluator, count: int, *, threads: int = 1) -> None:
         self.slots = count
         self.replicas = count + 1
         self._evaluator = _pickled(evaluator)
+        _check_room(count, len(self._evaluator))
         self._threads = threads
         self._jobs: deque[Job] = deque()
         self._given_up: deque[Outcome] = deque()
@@ -197,6 +205,16 @@ def _interrupts_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _check_room(count: int, network_bytes: int) -> None:
+    """Raises where so many workers would take the machine's memory, and with it the machine."""
+    each, free = WORKER_BYTES + network_bytes, available_bytes()
+    if count > 1 and count * each > free:
+        raise RunError(
+            f"--workers {count}: each takes about {each / GIGA:.2g} GB, and the machine has "
+            f"{free / GIGA:.2g} GB free; expected at most {max(free // each, 1)}"
+        )
 
 
 def _pickled(evaluator: Evaluator) -> bytes:

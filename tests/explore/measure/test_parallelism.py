@@ -12,15 +12,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pandas as pd
 import pytest
 
+from dse.errors import RunError
 from dse.evaluate.metric import Metric
 from dse.explore.loop import run
 from dse.explore.measure.parallelism import Parallelism
 from dse.explore.measure.session import Session, prepare
+from dse.explore.measure.workers import Workers
 from dse.explore.study.storage import open_journal
 from dse.explore.study.study import STUDY_NAME, is_settled
 from dse.run.read import read_failures
@@ -245,3 +248,17 @@ def alive(pid: int) -> bool:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
         return False
+
+
+def test_more_workers_than_memory_are_refused_before_one_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[int] = []
+    monkeypatch.setattr(Workers, "_seated", lambda _, number: started.append(number))
+    monkeypatch.setattr("dse.explore.measure.workers.available_bytes", lambda: 10**9)
+    evaluator: Any = None
+    with pytest.raises(RunError, match=r"--workers 64: each takes .*0\.3 GB.* 1 GB free.* most 3"):
+        Workers(evaluator, 64)
+    assert started == []
+    Workers(evaluator, 3)
+    assert started == [0, 1, 2]
