@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -34,6 +35,8 @@ def written_atomically(path: Path) -> Iterator[Path]:
         WriteError: as `write_atomically`.
     """
     with writing(path):
+        if path.is_dir():  # `.` and mount points would be called busy
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(handle)
         try:

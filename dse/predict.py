@@ -150,7 +150,8 @@ def predict(
         GraphError: symbolic dimensions that are not bound, or a model that is to be repeated and
             has no output that the next copy could read.
         HardwareError: unknown devices, runtimes or formats, or GPUs that cannot share the model.
-        AssignmentError: sites that the model does not have.
+        AssignmentError: sites that the model does not have, a format of the cache of a model
+            without attention.
     """
     analysis = Analysis(graph)
     calls = _calls(analysis, usage)
@@ -274,8 +275,17 @@ def _given(
 def _chosen(
     found: Sequence[Region], given: Mapping[str, Assignment], kv: Quantizer | None
 ) -> dict[str, ByRegion]:
-    """Operands by region, for every label."""
+    """Operands by region, for every label.
+
+    Raises:
+        AssignmentError: a format of the cache, and no attention.
+    """
     chosen: dict[str, ByRegion] = {}
+    if kv is not None and not any(region.kind == "attention" for region in found):
+        raise AssignmentError(
+            f"--kv {kv.name}: the model has no attention whose keys and values could be kept in "
+            "it; leave --kv out"
+        )
     for label, sites in given.items():
         by_region = _of_assignment(found, sites)
         if kv is None:

@@ -33,6 +33,18 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         write_atomically(tmp_path / "nowhere" / "page", "text")
 
 
+@pytest.mark.parametrize("name", [".", "made"])
+def test_a_folder_in_the_place_of_a_file_is_a_wrong_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("made").mkdir()
+    with pytest.raises(WriteError, match="cannot be written: Is a directory") as caught:
+        write_atomically(Path(name), "text")
+    assert app.described(caught.value)[1] == app.WRONG_INPUT
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
 def test_what_a_library_writes_takes_its_place_at_the_end(tmp_path: Path) -> None:
     with written_atomically(tmp_path / "state") as place:
         save_file({"a": np.zeros(2)}, place)

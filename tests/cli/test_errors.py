@@ -36,6 +36,10 @@ def assert_refused(outcome: object, *parts: str) -> None:
         ("search x.yaml --trails 3", ["No such option", "--trails", "--trials"]),
         ("search x.yaml --trials 0", ["--trials"]),
         ("search x.yaml --compute tpu", ["--compute", "cpu"]),
+        (
+            "predict zoo:fashion-resnet --device h100-sxm --dim batch=1 --kv int8",
+            ["--kv int8", "no attention"],
+        ),
         ("evaluate zoo:byte-gpt --format nvfp4 --memory 12Gx", ["--memory", "GiB", "'12Gx'"]),
         ("evaluate zoo:byte-gpt --format nvfp4 --memory 1KB", ["byte-gpt", "within --memory"]),
         ("search nothing.yaml", ["nothing.yaml: no such space file"]),

@@ -31,8 +31,8 @@ The server has imported all that a worker needs and has run nothing: a worker st
 and shares the memory of libraries with the others."""
 PRELOADED = ["dse.explore.measure.workers"]
 WORKER_BYTES = 300 * 10**6
-"""Of a worker apart from its network; one of the smoke space holds 0.35 GB, libraries that it shares
-with others included."""
+"""Of a worker apart from its network; one of the smoke space holds 0.35 GB, with libraries that
+workers share."""
 GRACE_S = 2.0
 """A worker that was asked to end is killed after this time."""
 
