@@ -35,6 +35,7 @@ from dse.graph.ir.site import SUM_ROLE
 from dse.numerics.precision import exact_float32
 from dse.sensitivity.table import Score, Sensitivity
 from dse.space.problem import Problem
+from hwmodels.formats.quantizer import Quantizer
 from hwmodels.work.role import ROLES
 
 BACKWARD_FORWARDS = 2
@@ -163,7 +164,10 @@ def _operands(
     evaluator: Evaluator, problem: Problem, variable: int, choice: int
 ) -> tuple[_Operand, ...]:
     """The values that a choice quantizes: what several sites read alike is one operand."""
-    bound = evaluator.emulators(problem.changed(variable, choice))
+    assignment = problem.changed(variable, choice)
+    bound = evaluator.emulators(assignment)
+    # States are known by what the assignment says, not by what its words come to at the site.
+    named = dict(evaluator.weights.settled(assignment.without_sums))
     groups: dict[tuple[str, Emulator], list[str]] = {}
     for key, emulator in bound.items():
         groups.setdefault((evaluator.sites[key].value, emulator), []).append(key)
@@ -172,17 +176,17 @@ def _operands(
             sites=tuple(keys),
             emulator=emulator,
             is_weight=ROLES[evaluator.sites[keys[0]].role].is_constant,
-            correction=_correction(evaluator, keys[0], emulator),
+            correction=_correction(evaluator, keys[0], named[keys[0]]),
         )
         for (_, emulator), keys in groups.items()
     )
 
 
-def _correction(evaluator: Evaluator, key: str, emulator: Emulator) -> tuple[str, Tensor] | None:
+def _correction(evaluator: Evaluator, key: str, quantizer: Quantizer) -> tuple[str, Tensor] | None:
     product = evaluator.weights.product(key)
     if product is None or product.bias is None:
         return None
-    state = evaluator.weights.state(key, emulator.quantizer)
+    state = evaluator.weights.state(key, quantizer)
     if state is None or state.output_shift is None:
         return None
     return product.bias, state.output_shift

@@ -200,3 +200,33 @@ def test_what_the_bias_puts_back_scores_nothing(tmp_path: Path) -> None:
     for scored, measured in found.values():
         assert scored == pytest.approx(measured, rel=0.7)
     assert found[""][0] < 0.01 * found[":uncorrected"][0]
+
+
+def test_scores_learn_nothing_about_weights_that_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every pass over the calibration split was made before, for all weights at once."""
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    g (float[batch, 4] x) => (float[batch, 2] y) { y = Gemm(x, w, b) }
+    """
+    model = onnx.parser.parse_model(text)
+    rng = np.random.default_rng(0)
+    for name, shape in (("w", (4, 2)), ("b", (2,))):
+        values = rng.standard_normal(shape).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    onnx.save(model, tmp_path / "m.onnx")
+    inputs = rng.standard_normal((12, 4)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=inputs, labels=np.zeros(12, np.int64))
+    space = parse_space(CANCELLING.replace(":uncorrected", ""), origin="test")
+    session = prepare(space, origin="test", folder=tmp_path)
+    assert session.evaluator.weights.macs > 0
+
+    def again(*_: object, **__: object) -> None:
+        raise AssertionError("moments are taken again")
+
+    monkeypatch.setattr("dse.execute.weights.learn.observe_moments", again)
+    (losses,) = gradient_scores(session.evaluator, session.design.problem).losses(
+        session.design.problem
+    )
+    assert losses[1] > 0
