@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dse.errors import AssignmentError, nearest
-from dse.execute.operators.step import Quantize, Sharing
+from dse.execute.operators.step import HOST, Quantize, Sharing
 from dse.execute.weights.calibrate import Calibration, Statistics
 from dse.execute.weights.learn import WeightStates
 from dse.graph.ir.assignment import Assignment
@@ -28,8 +28,6 @@ from hwmodels.formats.encoding import Encoding
 from hwmodels.formats.numbers import sorted_values
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.work.role import ROLES
-
-HOST = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from dse.execute.accumulate import SliceScales, codes_of, slices_of
+from dse.execute.codes import SliceScales, codes_of, is_integer, slices_of
 from dse.execute.emulate import Emulator
 from dse.execute.operators.step import Quantize, Step
 from dse.execute.summed import SUMMED, attributes_of
@@ -223,7 +223,7 @@ def is_exact(format: Format) -> bool:
     element = format.element
     if format.offset is not None:
         return False
-    if element.kind in ("int", "fixed"):
+    if is_integer(element):
         digits = element.bits - (element.signed and format.zero_point is None)
     elif format.zero_point is not None:
         return False

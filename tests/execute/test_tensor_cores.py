@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dse.execute import tensor_cores
-from dse.execute.accumulate import SliceScales
+from dse.execute.codes import SliceScales
 from dse.execute.emulate import Emulator
 from dse.execute.tensor_cores import (
     TensorCoreProduct,
@@ -80,12 +80,22 @@ def test_what_is_no_sum_of_two_stays_float32(value: float) -> None:
     assert parts(values, axis=1) is values
 
 
-@pytest.mark.parametrize("name", FORMATS)
+EXACT = [
+    name
+    for name, format in FORMATS.items()
+    if is_exact(format) and (format.scale is None or format.tensor_scale is not None)
+]
+"""Formats whose values, off a tensor's scale, are what is multiplied."""
+
+
+def test_there_are_exact_formats() -> None:
+    assert {"bf16", "e4m3", "e5m2", "e2m1", "nvfp4"} <= set(EXACT)
+
+
+@pytest.mark.parametrize("name", EXACT)
 def test_exact_formats_are_exact(name: str) -> None:
     format = FORMATS[name]
     levels = format.tensor_scale is not None
-    if not is_exact(format) or (format.scale is not None and not levels):
-        return
     x = torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
     state = QuantizerState(tensor_scale=1.0) if levels else None
     values = quantize(x, quantizer(name), axes=(1,), state=state)
@@ -129,7 +139,10 @@ def test_codes_of_learned_weights_are_their_codes(scheme: str, words: str) -> No
     chosen = net.assignment(f"{scheme}:{words}")
     evaluator = net.evaluator(chosen, "cpu")
     at_sites = evaluator.bound(chosen)
-    for key, total in products_of(evaluator, at_sites).items():
+    sums = products_of(evaluator, at_sites)
+    assert len(sums) == 2
+    for key, total in sums.items():
+        assert isinstance(total, TensorCoreProduct)
         weight = weight_of(evaluator, key)
         made, scale = total.weight(weight), total.weight.scales
         assert made.dtype == torch.bfloat16

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,8 @@ from dse.training.quantized import apply
 from dse.training.run import Run
 from dse.training.tuning.salience import excess_kurtosis, outlier_aware, sensitivity
 from dse.training.tuning.tuned import Tuned, share_left
+from dse.training.workloads.byte_gpt import ByteGpt
+from dse.zoo.llama import LlamaConfig
 from tests.training.methods import method
 from tests.training.test_run import STEPS, Stripes, finished, in_pieces
 
@@ -250,19 +251,24 @@ def test_the_ledger_has_what_is_left_and_adapters() -> None:
     ))  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Halves(Stripes):
-    """Another name, so that the network is built anew."""
-
-    name: str = "halves"
-
-
-def test_the_shipped_method_trains_and_prunes() -> None:
+def test_the_shipped_method_trains_prunes_and_grows() -> None:
     found = load_method("apt")
     assert found.tuning is not None
-    assert found.tuning.prune is not None
     with pytest.raises(MethodError, match="fits no linear layer"):
-        check_fit({"apt": found}, _Halves())
+        check_fit({"apt": found}, Stripes())
+    sizes = LlamaConfig(vocabulary=256, width=32, layers=1, heads=2, kv_heads=1, ffn_width=64)
+    workload = ByteGpt(name="tiny", config=sizes, steps=40, rate=3e-3, sequence=16, samples=2)
+    check_fit({"apt": found}, workload)
+    run = Run(found, workload, 0, steps=40)
+    while not run.done:
+        run.advance()
+    made, outcome = run._model.tuned, run.outcome()
+    assert made is not None
+    assert outcome.last is not None
+    assert outcome.last.loss < outcome.first.loss
+    assert {name.rpartition(".")[2] for name in made.alive} == {"gate_proj", "up_proj"}
+    assert made.density == pytest.approx(found.tuning.density, abs=1 / 64)
+    assert set(made.ranks.values()) == {found.tuning.rank, found.tuning.grown}
 
 
 def test_the_products_under_a_tuning_round_the_whole_weight() -> None:
