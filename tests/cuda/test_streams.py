@@ -79,7 +79,7 @@ def test_only_what_is_read_comes_to_the_device(
             copies.clear()
             program.run(fed(net, device), at_sites)
             counts.append(len(copies))
-    assert counts == [4, 4, 8, 0]  # codes and scales are made apart, and kept
+    assert counts == [4, 4, 4, 0]  # codes and scales are made of one copy, and kept
 
 
 def test_gradient_scores_are_the_same(device: str) -> None:

@@ -116,11 +116,9 @@ class Hooks:
         x = _tensor(value)
         if not self._constant(slot):
             return None if scales is None else scales(x), None
-        first, second = (
-            None if made is None else self._weights.quantized(slot, made, x)
-            for made in (scales, codes)
-        )
-        return first, second
+        makers = [made for made in (scales, codes) if made is not None]
+        found = dict(zip(makers, self._weights.made(slot, makers, x), strict=True))
+        return None if scales is None else found[scales], None if codes is None else found[codes]
 
     def arguments(self, step: Step, hook: Hook, arguments: tuple[Value, ...]) -> tuple[Value, ...]:
         """The arguments with the operands of the hook quantised.

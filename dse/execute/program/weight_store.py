@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,17 +37,28 @@ class WeightCache:
 
         `place` is the body that the slot is one of.
         """
-        key = (place, slot, quantize)
-        known = self._kept.get(key)
-        if known is not None:
-            return known
-        # An inference tensor could not take part in a later backward pass.
-        with torch.inference_mode(False):
-            there = weight if self._device is None else copied(weight, self._device)
-            result = quantize(there)
-        if not result.requires_grad and result is not there:
-            self._kept.keep(key, result)
-        return result
+        (found,) = self.made(slot, (quantize,), weight, place=place)
+        return found
+
+    def made(
+        self, slot: int, makers: Sequence[Quantize], weight: Tensor, *, place: str = ""
+    ) -> tuple[Tensor, ...]:
+        """As `quantized`, of several functions of a weight, which is copied once for all."""
+        there: Tensor | None = None
+        found = []
+        for make in makers:
+            key = (place, slot, make)
+            known = self._kept.get(key)
+            if known is None:
+                # An inference tensor could not take part in a later backward pass.
+                with torch.inference_mode(False):
+                    if there is None:
+                        there = weight if self._device is None else copied(weight, self._device)
+                    known = make(there)
+                if not known.requires_grad and known is not there:
+                    self._kept.keep(key, known)
+            found.append(known)
+        return tuple(found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,3 +71,7 @@ class PlacedCache:
     def quantized(self, slot: int, quantize: Quantize, weight: Tensor) -> Tensor:
         """The quantised weight of a slot of the body."""
         return self.cache.quantized(slot, quantize, weight, place=self.place)
+
+    def made(self, slot: int, makers: Sequence[Quantize], weight: Tensor) -> tuple[Tensor, ...]:
+        """As `WeightCache.made`, of a weight of the body."""
+        return self.cache.made(slot, makers, weight, place=self.place)
