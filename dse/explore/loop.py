@@ -90,9 +90,12 @@ def run(
     parallelism.check()
     design, effort, where = session.design, Effort(), parallelism.storage
     with shared(where, silence_s=parallelism.silence_s) if where else nullcontext() as storage:
-        known = {
+        ours = {
             **identity(design),
             "data_digest": digest_of(session.evaluator.splits.arrays),
+        }
+        known = {
+            **ours,
             "storage": lasting(where) if where else None,
             "study": parallelism.title(design.origin),
         }
@@ -106,7 +109,7 @@ def run(
             state("running")
             try:
                 with taking_part(
-                    session, out, parallelism, storage, identity=identity(design), resume=resume
+                    session, out, parallelism, storage, identity=ours, resume=resume
                 ) as participant:
                     records, front = _run(session, effort, out, participant, progress)
             except (KeyboardInterrupt, StorageError, WriteError) as error:

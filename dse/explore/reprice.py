@@ -51,7 +51,7 @@ from dse.space.schema import Space
 
 SPACE = "space.yaml"
 """The space of the new run, so that `--resume` can measure more."""
-KEPT = ("metric", "metric_goal", "samples", "reference_metric")
+KEPT = ("metric", "metric_goal", "samples", "reference_metric", "data_digest")
 """A manifest's entries on the measurements, which are the old run's."""
 
 LOGGER = logging.getLogger(__name__)

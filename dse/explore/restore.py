@@ -32,7 +32,7 @@ from dse.run.manifest import Manifest
 from dse.run.read import read_manifest, read_space
 from dse.sensitivity.table import Sensitivity
 
-SAME = ("dse", "model_digest", "space")
+SAME = ("dse", "model_digest", "space", "data_digest")
 """Facts that a manifest and a shared study must agree on (`dse.explore.loop.identity`)."""
 
 

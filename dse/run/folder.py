@@ -91,7 +91,7 @@ def mismatch(known: Mapping[str, object], identity: Mapping[str, object]) -> str
     """
     for key, value in identity.items():
         before, now = known.get(key), value
-        if key == "data_digest" and not before:  # of a version that took none
+        if key == "data_digest" and not (before and now):  # of a version that took none
             continue
         if key == "space":
             before, now = _comparable(before), _comparable(now)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import onnx
+import onnx.parser
 import pytest
 
 from tests.cli.conftest import Dse
@@ -87,3 +90,48 @@ def test_proposals_for_another_runs_target_are_named(
     found = dse("tell", run, other)
     assert found.code == 2
     assert f"{other}: was proposed for mine: not a target of this run" in found.err
+
+
+def _samples(path: Path, seed: int) -> Path:
+    values = np.random.default_rng(seed).standard_normal((96, 64))
+    np.savez(path, x=values.astype(np.float32))
+    return path
+
+
+TEXT = """
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[batch, 64] x) => (float[batch, 64] y)
+{ a = MatMul(x, u)  b = Relu(a)  y = MatMul(b, v) }
+"""
+
+
+@pytest.fixture
+def mlp(tmp_path: Path) -> Path:
+    """A network of two layers, as another tool might have written it."""
+    model, random = onnx.parser.parse_model(TEXT), np.random.default_rng(0)
+    for name in ("u", "v"):
+        weights = random.standard_normal((64, 64)).astype(np.float32) / 8
+        model.graph.initializer.append(onnx.numpy_helper.from_array(weights, name))
+    path = tmp_path / "mlp.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def test_other_samples_of_the_same_name_are_not_joined(
+    dse: Dse, mlp: Path, tmp_path: Path
+) -> None:
+    """Two machines may hold different files under one name: their losses are not one table."""
+    data = _samples(tmp_path / "x.npz", seed=1)
+    shared = ["--data", data, "--trials", 4, "--storage", f"sqlite:///{tmp_path / 'study.db'}"]
+    assert dse("search", mlp, "--out", tmp_path / "first", *shared).code == 0
+    taken = dse(
+        "search", "--from", tmp_path / "first", "--target", "a30", "--out", tmp_path / "new"
+    )
+    assert taken.code == 0, taken.err
+    _samples(data, seed=2)
+    joined = dse("search", mlp, "--out", tmp_path / "second", *shared, "--join")
+    assert joined.code == 2
+    assert "is another search: its data hold other samples" in joined.err
+    gone_on = dse("search", "--out", tmp_path / "new", "--resume")
+    assert gone_on.code == 2
+    assert "its data hold other samples" in gone_on.err
