@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from dse.evaluate.quality import Quality
 from dse.evaluate.reach import named
 from dse.evaluate.ruin import ConstantAnswer
 from dse.graph.ir.graph import Graph
+from dse.graph.ir.site import Site
+from dse.numerics.transforms import ROTATIONS, transform_arguments
+from hwmodels.formats.quantizer import Quantizer
 
 FLOATS = ("float", "bfloat")
 SAME = 1e-12
@@ -57,6 +60,40 @@ def _is_sound(values: np.ndarray) -> bool:
         return True
     mask = values.ndim < 2 or set(np.unique(values[~odd])) <= {0.0}
     return mask and bool(np.isneginf(values[odd]).all())
+
+
+def idle_rotations(
+    sites: Mapping[str, Site], pairs: Sequence[tuple[str, Quantizer]]
+) -> Iterator[str]:
+    """Rotations longer than a row, which leave every row of an operand as it is.
+
+    Args:
+        sites: by key.
+        pairs: what may stand at which site.
+    """
+    for spec in dict.fromkeys(spec for _, one in pairs for spec in one.transforms):
+        name, arguments = transform_arguments(spec)
+        if name not in ROTATIONS:
+            continue
+        used = dict.fromkeys(key for key, one in pairs if spec in one.transforms)
+        rows = {key: _row(sites[key]) for key in used}
+        if short := [
+            key
+            for key, row in rows.items()
+            if row is not None and row < max(arguments[:1], default=0)
+        ]:
+            lengths = sorted({str(rows[key]) for key in short}, key=int)
+            yield (
+                f"{spec}: longer than the rows of {named(short)} ({', '.join(lengths)} values), "
+                "which it leaves as they are"
+            )
+
+
+def _row(site: Site) -> int | None:
+    """Values along the axes that a product sums over; None where a size is not known."""
+    sizes = [site.shape[axis] for axis in site.contraction_axes]
+    known = [size for size in sizes if isinstance(size, int)]
+    return math.prod(known) if sizes and len(known) == len(sizes) else None
 
 
 def remarks(task: Task) -> Iterator[str]:

@@ -17,7 +17,7 @@ from dse.data.splits import given_splits
 from dse.errors import DataError, GraphError
 from dse.evaluate.batches import Feeds, batches
 from dse.evaluate.evaluator import TRACE_BYTES, Evaluator
-from dse.evaluate.findings import bad_weights, remarks
+from dse.evaluate.findings import bad_weights, idle_rotations, remarks
 from dse.evaluate.metric import Metric
 from dse.evaluate.outputs.classify import classify
 from dse.evaluate.outputs.task import Task
@@ -97,8 +97,7 @@ def build_evaluator(
         )
     shapes = graph_shapes(graph)
     pairs = tuple(quantizers)
-    _remark_quantized(analysis)
-    _remark_samples(graph, shapes)
+    _remark_given(analysis, shapes, sites, pairs)
     sizes = Sizes(calibration=data.calibration, search=data.search, report=data.report)
     if needed and not _is_calibrated(analysis, sites, pairs):
         needed = replace(needed, calibration=0)
@@ -161,6 +160,19 @@ def build_evaluator(
         return judged_by(evaluator, metric)
     _remark(read.flat.graph, sites, evaluator.task)
     return evaluator
+
+
+def _remark_given(
+    analysis: Analysis,
+    shapes: Shapes,
+    sites: Mapping[str, Site],
+    pairs: Sequence[tuple[str, Quantizer]],
+) -> None:
+    """Says what a reader must know of the model and the formats before anything is measured."""
+    _remark_quantized(analysis)
+    _remark_samples(analysis.graph, shapes)
+    for remark in idle_rotations(sites, pairs):
+        LOGGER.warning("%s", remark)
 
 
 def _remark_quantized(analysis: Analysis) -> None:

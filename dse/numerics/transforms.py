@@ -94,6 +94,8 @@ def _wrapped(outer: Transform, state: QuantizerState, inner: OnRows) -> OnRows:
     return lambda rows: outer.around(rows, inner, state)
 
 
+ROTATIONS = ("hadamard", "random_hadamard")
+"""Transforms whose first argument is the side of what they rotate."""
 LARGEST_ROTATION = 8192
 """Side of the largest rotation that is written out as a matrix: 256 MiB."""
 

@@ -1,5 +1,7 @@
 """Evaluators of graphs and data that fit, and what is said of those that do not."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx.parser
 import pytest
@@ -13,6 +15,7 @@ from dse.graph.ir.graph import Graph
 from dse.graph.onnx.load import load
 from dse.graph.patterns.analysis import Analysis
 from dse.space.schema import Data
+from hwmodels.formats.catalog import quantizer
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -92,3 +95,19 @@ def test_caches_that_do_not_fit_are_told_and_shrink(
     assert (
         build_evaluator(Analysis(graph), data, {}, [], folder=tmp_path).trace_bytes == TRACE_BYTES
     )
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"), [("hadamard(2)", False), ("random_hadamard(4, 1)", True)]
+)
+def test_a_rotation_longer_than_a_row_is_said_to_do_nothing(
+    fixed: Graph, tmp_path, caplog, spec: str, says: bool
+) -> None:
+    analysis = Analysis(fixed)
+    sites = {site.key: site for site in analysis.sites}
+    turned = replace(quantizer("int8_channel"), transforms=(spec,))
+    data = Data(source="d.npz", calibration=6, search=6, report=6)
+    pairs = [("MatMul_0/in1", turned), ("MatMul_0/in0", quantizer("bf16"))]
+    build_evaluator(analysis, data, sites, pairs, folder=tmp_path)
+    line = f"{spec}: longer than the rows of MatMul_0/in1 (2 values), which it leaves as they are"
+    assert (line in caplog.messages) is says
