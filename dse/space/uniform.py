@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 from dse.graph.ir.assignment import Assignment
@@ -18,6 +19,8 @@ from hwmodels.work.role import region_role
 
 WIDE = "bf16"
 """The scheme of the rest, and the meaning of no scheme at all."""
+
+LOGGER = logging.getLogger(__name__)
 
 
 def uniform_assignment(
@@ -49,6 +52,14 @@ def uniform_assignment(
             if site.role in found.quantizers
         }
     _check_sums(chosen, sites, regions)
+    if name != WIDE and not any(q in chosen.quantizers.values() for q in sites.values()):
+        spared = (
+            ", embeddings and head" if catalog.is_scheme(split_sum(name)[0]) and spares else ""
+        )
+        LOGGER.warning(
+            "%s: no product of this model takes it (those that come quantized%s are left out), "
+            "so that everything stays %s", name, spared, WIDE,
+        )  # fmt: skip
     return with_tables(Assignment.of(sites), ties)
 
 

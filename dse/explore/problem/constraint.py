@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from dse.errors import SpaceError, nearest
@@ -10,7 +10,7 @@ from dse.evaluate.target_costs import MORE_IS_BETTER
 from dse.explore.problem.records import LOSS
 from dse.space.constraint import Constraint, parse_constraint
 from hwmodels.formats.catalog import quantizer
-from hwmodels.work.work import Work
+from hwmodels.work.work import Operand, Work
 
 QUALITY = LOSS
 NATIVE_SHARE = "native_share"
@@ -96,15 +96,27 @@ def int8_bytes(work: Work) -> int:
     Vectors (biases, scales of norms) stay as they are: no recipe touches them.
     """
     eight = quantizer(EIGHT_BITS).format
-    stored = {
-        operand.value: operand.bytes
+    return sum(
+        operand.bytes
         if len(operand.shape) < 2
         else eight.storage_bytes(operand.shape, operand.contraction_axes or (-1,))
+        for operand in _stored(work)
+    )
+
+
+def stored_elements(work: Work) -> int:
+    """Elements of all that `weight_bytes` counts, each stored once."""
+    return sum(operand.elements for operand in _stored(work))
+
+
+def _stored(work: Work) -> Iterable[Operand]:
+    """Constants that a network stores: one of the operands that name each."""
+    return {
+        operand.value: operand
         for region in work.regions
         for operand in region.reads
         if operand.is_weight
-    }
-    return sum(stored.values())
+    }.values()
 
 
 def _in_bytes(asked: Constraint, units: Mapping[str, float]) -> Constraint:

@@ -23,6 +23,7 @@ from dse.explore.problem.constraint import (
     int8_bytes,
     parse_bound,
     parse_constraints,
+    stored_elements,
 )
 from dse.explore.problem.correction import Correction
 from dse.explore.problem.feasible import budgets, check_costs
@@ -32,7 +33,6 @@ from dse.explore.problem.substitute import Substitutes
 from dse.explore.solve.solver import Budget, bounded
 from dse.explore.solve.surrogate import Surrogate
 from dse.graph.ir.assignment import Assignment
-from dse.graph.lower.held import stored_weights
 from dse.model import Model
 from dse.sensitivity.table import Sensitivity, finite
 from dse.space.constraint import Constraint
@@ -245,7 +245,7 @@ def open_design(
         losses=objectives.losses,
         targets=[target.label for target in costs.targets],
         units={
-            BITS_PER_WEIGHT: stored_weights(priced.graph) / space.scenario.tensor_parallel / 8,
+            BITS_PER_WEIGHT: stored_elements(costs.targets[0].phases[0].work) / 8,
             INT8_SHARE: int8_bytes(costs.targets[0].phases[0].work),
         },
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 
-from dse.graph.ir.graph import Graph, Node, TensorType
+from dse.graph.ir.graph import Node, TensorType
 from dse.graph.lower.operand import Values
 from dse.graph.patterns.contraction import is_contracting
 from hwmodels.work.work import Op
@@ -70,15 +70,6 @@ def _reached(values: Values, ops: Iterable[Op]) -> set[str]:
             node = producer.get(value)
             queue += [] if node is None else node.reads
     return found
-
-
-def stored_weights(graph: Graph) -> int:
-    """Elements of all weights that a graph stores, each constant once."""
-    return sum(
-        math.prod(size for size in constant.type.shape or () if isinstance(size, int))
-        for constant in graph.initializers.values()
-        if is_weight(constant.type, beside=False)
-    )
 
 
 def is_weight(kind: TensorType, *, beside: bool) -> bool:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+import onnx.parser
 import pytest
 
 from dse.errors import SpaceError
@@ -70,6 +72,26 @@ def test_a_network_of_int8_weights_has_all_of_its_share() -> None:
     wide, narrow = ((at,) * len(design.problem.variables) for at in range(2))
     (bound,) = design.constraints
     assert bound.limit == design.total(wide)["weight_bytes"] > design.total(narrow)["weight_bytes"]
+
+
+def test_bits_of_a_network_with_small_matrices_count_them(tmp_path: Path) -> None:
+    """An 8 x 8 matrix is bytes of `weight_bytes`, and has to be weights of its bits too."""
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (float[n, 8] x) => (float[n, 8] y) { a = MatMul(x, u)  y = MatMul(a, v) }"""
+    model = onnx.parser.parse_model(text)
+    for name in ("u", "v"):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.eye(8, dtype="f4"), name))
+    onnx.save(model, tmp_path / "m.onnx")
+    space = (
+        "model: m.onnx\ndata: {source: d.npz}\n"
+        "scenario: {phases: {call: {share: 1, dims: {n: 1}}}}\n"
+        "targets:\n  - {device: h100-sxm, runtime: free}\n"
+        "candidates:\n  - {match: {}, use: [bf16, w8a16]}\n"
+        "constraints: [bits_per_weight<=16]\n"
+    )
+    design = open_design(parse_space(space, origin="s"), origin="s", folder=tmp_path)
+    (bound,) = design.constraints
+    assert bound.limit == 2 * 2 * 64 == design.total((0,) * 2)["weight_bytes"]
 
 
 def test_a_column_without_its_target_is_bounded_on_every_target() -> None:
