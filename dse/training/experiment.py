@@ -15,10 +15,12 @@ import torch
 
 from dse import __version__
 from dse.errors import RunError
+from dse.explore.measure.workers import check_room
 from dse.files import write_atomically
 from dse.training.checkpoint import step_on
 from dse.training.method import Method
 from dse.training.parallel import run_together
+from dse.training.room import run_bytes
 from dse.training.run import Outcome, Run, outcome_of
 from dse.training.workloads.workload import Workload
 
@@ -92,6 +94,21 @@ def open_folder(experiment: Experiment) -> None:
         else:
             place.parent.mkdir(exist_ok=True)
             write_atomically(place, json.dumps(kept, indent=1))
+
+
+def check_workers(experiment: Experiment, workers: int) -> None:
+    """Holds what processes will take against what the machine has, before anything is written.
+
+    Raises:
+        RunError: more workers than there is memory for.
+    """
+    ended = outcomes(experiment)
+    left = [name for name, seed in experiment.runs() if (name, seed) not in ended]
+    count = min(workers, len(left))
+    if count > 1:
+        methods = [experiment.methods[name] for name in dict.fromkeys(left)]
+        each = run_bytes(experiment.workload, methods, device=experiment.device)
+        check_room(count, each)
 
 
 def digest(method: Method) -> str:

@@ -23,7 +23,7 @@ from dse.training.search.gaps import gap
 from dse.training.search.load import load_training_space, problem_of_space
 from dse.training.search.loop import RUNS
 from dse.training.search.pool import pool_of
-from dse.training.search.run import MethodOverrides, default_workers, run_training_search
+from dse.training.search.run import MethodOverrides, run_training_search, workers_of
 from dse.training.search.seed_run import Job, SeedRun, read_seed_run
 from dse.training.workloads.catalogue import workload
 
@@ -61,7 +61,7 @@ def main() -> None:
     for line in axis_sentences(found.ablation):
         print(f"  {line}")
     if given.fresh:
-        _holds(found, given.space, given.fresh, given.workers or default_workers())
+        _holds(found, given.space, given.fresh, given.workers)
 
 
 def _methods(found: TrainingRun, space: str) -> None:
@@ -91,7 +91,7 @@ def _seeds(found: TrainingRun, space: str) -> None:
     _write(f"{space}-seeds", ["trial", "method", "seed", "loss"], rows)
 
 
-def _holds(found: TrainingRun, space: str, count: int, workers: int) -> None:
+def _holds(found: TrainingRun, space: str, count: int, workers: int | None) -> None:
     """Trains the front, what was chosen and the named methods on seeds that nobody has seen."""
     manifest, answered = found.manifest, found.recommended
     assert answered is not None
@@ -112,7 +112,8 @@ def _holds(found: TrainingRun, space: str, count: int, workers: int) -> None:
             steps=manifest.steps)
         for seed in seeds for method, digest in methods.values()
     ]  # fmt: skip
-    with pool_of(workload(manifest.workload), workers) as pool:
+    network = workload(manifest.workload)
+    with pool_of(network, workers_of(network, workers)) as pool:
         runs = pool.run(jobs)
     keyed = [(name, seed) for seed in seeds for name in methods]
     by_method: dict[str, dict[int, SeedRun]] = {name: {} for name in methods}

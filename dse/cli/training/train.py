@@ -88,7 +88,7 @@ def train(
     Prints the held-out loss, its gap to bf16 with a 95 % interval over paired seeds, how many
     seeds diverged, and how stable they were. A seed that diverges ends alone.
     """
-    from dse.training.experiment import Experiment, open_folder  # noqa: PLC0415
+    from dse.training.experiment import Experiment, check_workers, open_folder  # noqa: PLC0415
     from dse.training.fit import check_fit  # noqa: PLC0415
     from dse.training.load import REFERENCE, load_method, method_name  # noqa: PLC0415
     from dse.training.workloads.catalogue import workload as opened  # noqa: PLC0415
@@ -125,6 +125,7 @@ def train(
         for factor in _factors(learning_rates)
     }  # fmt: skip
     for experiment in experiments.values():
+        check_workers(experiment, workers)
         open_folder(experiment)
     finished = _advance(screen, experiments, minutes, workers=workers, quiet=json)
     _say(screen, experiments, as_json=json)

@@ -63,7 +63,7 @@ class Workers:
         self.slots = count
         self.replicas = count + 1
         self._evaluator = _pickled(evaluator)
-        _check_room(count, len(self._evaluator))
+        check_room(count, WORKER_BYTES + len(self._evaluator))
         self._threads = threads
         self._jobs: deque[Job] = deque()
         self._given_up: deque[Outcome] = deque()
@@ -207,9 +207,17 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _check_room(count: int, network_bytes: int) -> None:
-    """Raises where so many workers would take the machine's memory, and with it the machine."""
-    each, free = WORKER_BYTES + network_bytes, available_bytes()
+def check_room(count: int, each: int) -> None:
+    """Refuses so many workers that they would take the machine's memory, and with it the machine.
+
+    Args:
+        count: Of workers; one alone is not refused.
+        each: Bytes that a worker takes.
+
+    Raises:
+        RunError: they take more than is free.
+    """
+    free = available_bytes()
     if count > 1 and count * each > free:
         raise RunError(
             f"--workers {count}: each takes about {each / GIGA:.2g} GB, and the machine has "

@@ -16,6 +16,8 @@ import torch
 
 import dse
 from dse.errors import RunError, SpaceError, StorageError, WriteError
+from dse.execute.memory import available_bytes
+from dse.explore.measure.workers import check_room
 from dse.explore.problem.progress import Progress, Status, silent
 from dse.explore.run import default_folder
 from dse.explore.study.storage import translated
@@ -32,6 +34,7 @@ from dse.run.training_run import (
 )
 from dse.space.relocate import located_target
 from dse.training.load import method_name
+from dse.training.room import run_bytes
 from dse.training.search.cost import StepPrices, open_prices
 from dse.training.search.load import load_training_space, problem_of_space, training_space
 from dse.training.search.loop import MethodSearch
@@ -75,8 +78,8 @@ def run_training_search(
         overrides: Changes of the space.
         out: The run folder; `runs/<space>-<time>` by default.
         resume: Continue the run in `out`.
-        workers: Processes that train, with one thread each; as many as there are cores, at most
-            `MOST_WORKERS`, by default. What is found does not depend on it.
+        workers: Processes that train, with one thread each; as many as there are cores and
+            memory for, at most `MOST_WORKERS`, by default. What is found does not depend on it.
         progress: Told of every step.
 
     Raises:
@@ -97,10 +100,11 @@ def run_training_search(
     out = out or default_folder(origin)
     steps = space.workload.steps or workload.steps
     manifest = _manifest(problem, prices, workload, steps)
+    count = workers_of(workload, workers)
     _open_folder(out, manifest, resume=resume)
     with locked(out), translated(str(out)):
         write_training_manifest(out, manifest)
-        with pool_of(workload, workers or default_workers()) as pool:
+        with pool_of(workload, count) as pool:
             search = MethodSearch(
                 problem=problem, prices=prices, steps=steps, folder=out, pool=pool,
                 progress=progress,
@@ -117,9 +121,18 @@ def run_training_search(
     return out
 
 
-def default_workers() -> int:
-    """Cores that this process may use, at most `MOST_WORKERS`."""
-    return min(len(os.sched_getaffinity(0)), MOST_WORKERS)
+def workers_of(workload: Workload, wanted: int | None) -> int:
+    """Processes of a search: as many as are wanted, or that cores and memory have room for.
+
+    Raises:
+        RunError: more are wanted than there is memory for.
+    """
+    each = run_bytes(workload, ())
+    if wanted is None:
+        fitting = max(available_bytes() // each, 1)
+        return min(len(os.sched_getaffinity(0)), MOST_WORKERS, fitting)
+    check_room(wanted, each)
+    return wanted
 
 
 def overridden(space: TrainingSpace, overrides: MethodOverrides) -> TrainingSpace:
