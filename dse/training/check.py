@@ -10,6 +10,7 @@ from dse.training.method import (
     Operand,
     Oscillation,
     Schedule,
+    Split,
     Tuning,
     operand_of,
 )
@@ -43,6 +44,8 @@ OPTIONS = {
     "budget": "gate", "pressure": "gate",
 }  # fmt: skip
 """The kind of schedule that reads an option."""
+DEALT_BY = {"concentration": "dirichlet", "shards": "shards"}
+"""The kind of split that reads an option."""
 UNSEEN = {
     "bias": "biases are added in float32",
     "stored": "training keeps saved_activation",
@@ -76,6 +79,13 @@ def _of_rounds(method: Method) -> Iterator[str]:
             if key.partition("@")[0] in SENT
         )
         return
+    if split := method.rounds.split:
+        plain = Split(kind=split.kind)
+        yield from (
+            f"rounds.split.{name}: {split.kind} does not read it, {kind} does; leave it out"
+            for name, kind in DEALT_BY.items()
+            if split.kind != kind and getattr(split, name) != getattr(plain, name)
+        )
     for part in ("schedule", "oscillation"):
         if getattr(method, part) is not None:
             yield f"rounds: clients have no {part} here; leave one of both out"

@@ -10,6 +10,7 @@ from dse.errors import MethodError
 from dse.training.method import Method
 from dse.training.quantized import apply
 from dse.training.tuning.tuned import Tuned, check
+from dse.training.workloads.deal import dealt
 from dse.training.workloads.workload import Workload
 
 
@@ -21,7 +22,8 @@ def check_fit(methods: Mapping[str, Method], workload: Workload) -> None:
         workload: The network, of seed 0, and what it holds out.
 
     Raises:
-        MethodError: rules, roles or passes that no site of the network has; a line a method.
+        MethodError: rules, roles or passes that no site of the network has, data that cannot be
+            dealt to clients; a line a method.
     """
     model, sample = workload.model(0), workload.held_out()[0].inputs[:1]
     lines = []
@@ -32,6 +34,8 @@ def check_fit(methods: Mapping[str, Method], workload: Workload) -> None:
                 found(sample)
                 if found.gates is not None:
                     found.gates.share()
+            if method.rounds is not None:
+                dealt(workload, method.rounds, seed=0)
             check(method.tuning)
             if method.tuning is not None:
                 Tuned(method.tuning, found.weights, steps=1, seed=0)

@@ -25,6 +25,7 @@ Slope = Literal["ste", "clipped_ste", "dge", "spline"]
 ScaleGradient = Literal["none", "absmax", "softmax"]
 ScheduleKind = Literal["phase", "cycle", "plateau", "uniform", "hasb", "gate"]
 Salience = Literal["outliers", "gradient", "magnitude", "random"]
+SplitKind = Literal["even", "dirichlet", "shards"]
 UpdateMode = Literal["master", "nearest", "stochastic", "kahan"]
 OptimizerName = Literal["sgd", "adamw", "hadam", "stable_adamw", "stable_spam"]
 LossScaleKind = Literal["none", "static", "dynamic", "auto_mu", "compound"]
@@ -213,17 +214,38 @@ class Schedule(Entry):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Split(Entry):
+    """Training data that are dealt to clients, none to two of them.
+
+    Units are images, in groups by label; for text files, in groups by package. The deal follows
+    from clients and seed, whatever the formats.
+    """
+
+    kind: SplitKind
+    """`even`: at random, as many units each. `dirichlet`: each group by shares of its own, drawn
+    with `concentration` (arXiv 1905.12022). `shards`: units in the order of their groups are cut
+    into equal pieces, some for each client (arXiv 1602.05629)."""
+    concentration: Annotated[float, Field(gt=0, le=1e6)] = 0.5
+    """`dirichlet`: small values leave a client few groups, large ones all alike."""
+    shards: Annotated[int, Field(ge=1)] = 2
+    """`shards`: pieces of a client."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rounds(Entry):
     """Federated averaging: clients that train apart from the same weights, and send them back.
 
     Formats of what is sent are roles `communication_down` (to a client) and `communication_up`
-    (its weights, to be averaged in fp32). All clients draw from the same data.
+    (its weights, to be averaged in fp32).
     """
 
     clients: Annotated[int, Field(ge=2)]
     """Clients, each with its own data in every step."""
     every: Annotated[int, Field(ge=1)] = 10
     """Steps of a client in a round; its moments begin anew."""
+    split: Split | None = None
+    """Data of each client, whose weights count by their number; all clients draw from the same
+    data by default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

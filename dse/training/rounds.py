@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +24,18 @@ def sent(values: Tensor, operand: Operand, *, draw: Draw) -> Tensor:
     return rounded(values, operand, axes=(-1,), draw=draw)
 
 
-def average(parts: Iterable[Tensor]) -> Tensor:
-    """The mean of tensors of one shape, summed in float64."""
+def average(parts: Iterable[Tensor], shares: Sequence[float] = ()) -> Tensor:
+    """The mean of tensors of one shape, summed in float64.
+
+    Args:
+        parts: At least one.
+        shares: What each counts, 1 together; all the same by default.
+    """
     stacked = torch.stack([one.double() for one in parts])
-    return stacked.mean(0).float()
+    if not shares:
+        return stacked.mean(0).float()
+    weights = torch.tensor(shares).to(stacked).reshape(-1, *[1] * (stacked.dim() - 1))
+    return (weights * stacked).sum(0).float()
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -42,7 +50,8 @@ class Federation:
     """Clients in turn in one module, and the server's average.
 
     In each round every client begins with what the server sends, with moments of zero, trains for
-    some steps and sends its weights; the server keeps their mean in float32. Buffers are averaged,
+    some steps and sends its weights; the server keeps their mean in float32, where data are dealt
+    by the number of samples of each. Buffers are averaged,
     too, and are sent as they are.
 
     Source: federated averaging, arXiv 1602.05629, algorithm 1; formats of what is sent: FP8FedAvg,
@@ -58,6 +67,7 @@ class Federation:
         blocks: int,
         make: Callable[[int], Optimizer],
         seed: int,
+        shares: Sequence[float] = (),
     ) -> None:
         """A federation before its first round.
 
@@ -68,7 +78,9 @@ class Federation:
             blocks: Blocks of the model, for rules that count them.
             make: A fresh optimizer on the module's parameters, by the seed of what it draws.
             seed: Of stochastic rounding.
+            shares: Of each client in the average; equal by default.
         """
+        self._shares = shares
         self._settings, self._model, self._make, self._seed = settings, model, make, seed
         self._operands = {
             name: {
@@ -114,8 +126,11 @@ class Federation:
         if self._clients:
             self._server = {
                 name: average(
-                    self._sent(name, client.values[name], "communication_up", f"up {number}")
-                    for number, client in enumerate(self._clients)
+                    (
+                        self._sent(name, client.values[name], "communication_up", f"up {number}")
+                        for number, client in enumerate(self._clients)
+                    ),
+                    self._shares,
                 ).to(x.dtype)
                 for name, x in self._server.items()
             }

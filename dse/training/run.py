@@ -24,7 +24,8 @@ from dse.training.tuning.tuned import Tuned, check
 from dse.training.update.loss_scale import Factor
 from dse.training.update.optimizer import Optimizer, Step
 from dse.training.update.oscillation import Oscillations
-from dse.training.workloads.workload import Batch, Workload, outputs_loss
+from dse.training.workloads.deal import dealt, shares
+from dse.training.workloads.workload import Batch, Divisible, Workload, outputs_loss
 
 WARM_UP, LAST = 0.05, 0.1
 """Share of steps in which the learning rate rises; share of its peak at the end of the cosine."""
@@ -112,7 +113,8 @@ class Run:
             device: The device of torch's that all of it is on.
 
         Raises:
-            MethodError: a method that only the ledger of memory knows.
+            MethodError: a method that only the ledger of memory knows; data that cannot be dealt
+                to its clients.
         """
         check(method.tuning)
         self.workload, self.seed, self.steps = workload, seed, steps
@@ -133,6 +135,8 @@ class Run:
         self._restage(partial(self._stages.at, 0))
         self.first = self._held_out()
         self._oscillations = self._watched()
+        rounds = method.rounds
+        self._parts = () if rounds is None else dealt(workload, rounds, seed=seed)
         self._federation = self._federated()
         begins = 1.0 if method.tuning is None else method.tuning.begins
         self._tuning_from = round(begins * steps)
@@ -159,17 +163,17 @@ class Run:
             first = self.step * self._federation.count
             self._record(
                 [
-                    self._trained(first + number, optimizer, rate)
+                    self._trained(first + number, optimizer, rate, client=number)
                     for number, optimizer in self._federation.clients()
                 ]
             )
         self.step += 1
 
     def _trained(
-        self, number: int, optimizer: Optimizer, rate: float
+        self, number: int, optimizer: Optimizer, rate: float, *, client: int = 0
     ) -> tuple[float, Step | None]:
         """The loss of a batch, and the optimizer's step on it; None where that is left out."""
-        batch = self.workload.batch(self.seed, number).to(self._device)
+        batch = self._batch(number, client).to(self._device)
         self._model.train()
         self._model.zero_grad(set_to_none=True)
         loss = wanted = outputs_loss(self._model(batch.inputs), batch.labels)
@@ -199,6 +203,12 @@ class Run:
         if self._oscillations is not None:
             self._oscillations.observe()
         return value, did
+
+    def _batch(self, number: int, client: int) -> Batch:
+        """Data of a step: from what the client was dealt, if any was."""
+        if self._parts and isinstance(self.workload, Divisible):
+            return self.workload.batch_of(self._parts[client], self.seed, number)
+        return self.workload.batch(self.seed, number)
 
     def _record(self, found: Sequence[tuple[float, Step | None]]) -> None:
         """Writes down what happened in a step: means over clients."""
@@ -311,6 +321,7 @@ class Run:
             blocks=self._model.blocks,
             make=self._optimizer_of,
             seed=self.seed,
+            shares=shares(self.workload, self._parts),
         )
 
     def _watched(self) -> Oscillations | None:

@@ -10,7 +10,7 @@ import torch
 from dse.errors import MethodError
 from dse.training.workloads.catalogue import GROUP, WORKLOADS, workload
 from dse.training.workloads.digits import Digits
-from dse.training.workloads.workload import Workload, outputs_loss
+from dse.training.workloads.workload import Divisible, Workload, outputs_loss
 from dse.zoo.errors import ZooError
 from dse.zoo.pretrained import packages_installed
 from hwmodels import plugins
@@ -53,6 +53,17 @@ def test_a_batch_follows_from_seed_and_step(found: Workload) -> None:
     assert torch.equal(first.labels, same.labels)
     for seed, step in ((1, 6), (2, 5)):
         assert not torch.equal(first.inputs, found.batch(seed, step).inputs)
+
+
+def test_batches_of_all_units_are_those_of_the_workload(found: Workload) -> None:
+    if not isinstance(found, Divisible):
+        return
+    units = found.units()
+    assert len(units.groups) == len(units.sizes)
+    assert units.sizes.min() >= 0
+    whole = found.batch_of(torch.arange(len(units.groups)), 1, 5)
+    assert torch.equal(whole.inputs, found.batch(1, 5).inputs)
+    assert torch.equal(whole.labels, found.batch(1, 5).labels)
 
 
 def test_the_loss_of_what_is_held_out_is_finite_at_first(found: Workload) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import sysconfig
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dse.errors import MethodError
-from dse.training.workloads.workload import Batch, seeded
+from dse.training.workloads.workload import Batch, Units, seeded
 from dse.zoo import held_out
 from dse.zoo.data import windows
 from dse.zoo.llama import Llama, LlamaConfig
@@ -53,8 +54,12 @@ class ByteGpt:
     """Windows of a step."""
 
     @cached_property
+    def _files(self) -> Mapping[Path, bytes]:
+        return library_files()
+
+    @cached_property
     def _text(self) -> Tensor:
-        data = numpy.frombuffer(library_text(), dtype=numpy.uint8)
+        data = numpy.frombuffer(b"".join(self._files.values()), dtype=numpy.uint8)
         return torch.from_numpy(data.astype(numpy.int64))
 
     @cached_property
@@ -74,6 +79,38 @@ class ByteGpt:
         return random_windows(
             self._text, samples=self.samples, sequence=self.sequence, seed=seed, step=step
         )
+
+    @cached_property
+    def _units(self) -> Units:
+        packages = [path.parts[0] if len(path.parts) > 1 else "" for path in self._files]
+        _, groups = numpy.unique(packages, return_inverse=True)
+        sizes = [len(content) for content in self._files.values()]
+        return Units(groups=torch.from_numpy(groups), sizes=torch.tensor(sizes))
+
+    def units(self) -> Units:
+        """Files of the library by package; modules that are in none are one group."""
+        return self._units
+
+    def batch_of(self, units: Tensor, seed: int, step: int) -> Batch:
+        """Windows at random places of some files, one behind the other.
+
+        Raises:
+            MethodError: they are no longer than a window.
+        """
+        sizes = self._units.sizes
+        ends = sizes[units].cumsum(0)
+        last = int(ends[-1]) - self.sequence - 1
+        if last < 1:
+            raise MethodError(
+                f"rounds.split: a client has {int(ends[-1])} bytes of text, no more than a window "
+                f"of {self.name}; expected fewer clients, or another split"
+            )
+        starts = torch.randint(last, (self.samples, 1), generator=seeded(seed, step))
+        places = starts + torch.arange(self.sequence + 1)
+        file = torch.searchsorted(ends, places, right=True)
+        ours, whole = ends - sizes[units], sizes.cumsum(0) - sizes
+        found = self._text[places - ours[file] + whole[units[file]]]
+        return Batch(inputs=found[:, :-1], labels=found[:, 1:])
 
     def held_out(self) -> list[Batch]:
         """Windows that are spread evenly over the report split."""
@@ -95,23 +132,28 @@ def random_windows(text: Tensor, *, samples: int, sequence: int, seed: int, step
 
 
 def library_text() -> bytes:
-    """Source text of the library, files in the order of their names.
+    """Source text of the library, as `library_files`."""
+    return b"".join(library_files().values())
+
+
+def library_files() -> Mapping[Path, bytes]:
+    """Source files of the library by their place in it, in the order of their names.
 
     Raises:
         MethodError: a Python without its library's source.
     """
     folder = Path(sysconfig.get_path("stdlib"))
     hidden = {name for split in held_out.SPLITS.values() for name in split.modules}
-    found = [
-        path.read_bytes()
+    found = {
+        path.relative_to(folder): path.read_bytes()
         for path in sorted(folder.rglob("*.py"))
         if not set(path.relative_to(folder).parts) & set(LEFT_OUT)
         and path.relative_to(folder).parts[0].removesuffix(".py") not in hidden
-    ]
-    text = b"".join(found)
-    if len(text) < LEAST:
+    }
+    length = sum(len(content) for content in found.values())
+    if length < LEAST:
         raise MethodError(
             f"byte-gpt trains on the source text of Python's library, and {folder} has "
-            f"{len(text)} bytes of it; take another workload"
+            f"{length} bytes of it; take another workload"
         )
-    return text
+    return found

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from dse.training.workloads.workload import Batch, seeded
+from dse.training.workloads.workload import Batch, Units, seeded
 
 BATCH = 64
 HELD_OUT = 5
@@ -50,8 +50,18 @@ class Digits:
 
     def batch(self, seed: int, step: int) -> Batch:
         """Images drawn with replacement."""
+        return self.batch_of(torch.arange(len(self._seen)), seed, step)
+
+    def units(self) -> Units:
+        """Images by their digit."""
+        labels = self._images[1][self._seen]
+        return Units(groups=labels, sizes=torch.ones_like(labels))
+
+    def batch_of(self, units: Tensor, seed: int, step: int) -> Batch:
+        """The same from some of the images."""
         images, labels = self._images
-        rows = self._seen[torch.randint(len(self._seen), (BATCH,), generator=seeded(seed, step))]
+        chosen = units[torch.randint(len(units), (BATCH,), generator=seeded(seed, step))]
+        rows = self._seen[chosen]
         return Batch(inputs=images[rows], labels=labels[rows])
 
     def held_out(self) -> list[Batch]:

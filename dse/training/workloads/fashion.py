@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from dse.training.workloads.workload import Batch, seeded
+from dse.training.workloads.workload import Batch, Units, seeded
 from dse.zoo.data import fashion
 from dse.zoo.resnet import ResNet, ResNetConfig
 
@@ -43,8 +43,17 @@ class Fashion:
 
     def batch(self, seed: int, step: int) -> Batch:
         """Images drawn with replacement."""
+        return self.batch_of(torch.arange(len(self._images[1])), seed, step)
+
+    def units(self) -> Units:
+        """Images by their class."""
+        labels = self._images[1].long()
+        return Units(groups=labels, sizes=torch.ones_like(labels))
+
+    def batch_of(self, units: Tensor, seed: int, step: int) -> Batch:
+        """The same from some of the images."""
         images, labels = self._images
-        rows = torch.randint(len(images), (BATCH,), generator=seeded(seed, step))
+        rows = units[torch.randint(len(units), (BATCH,), generator=seeded(seed, step))]
         return Batch(inputs=images[rows], labels=labels[rows])
 
     def held_out(self) -> list[Batch]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +63,31 @@ class Workload(Protocol):
 
     def held_out(self) -> list[Batch]:
         """Batches that no step sees."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Units:
+    """Training data in the pieces that are dealt to clients."""
+
+    groups: Tensor
+    """(units), int64: units of a group are alike: of one label, of one package."""
+    sizes: Tensor
+    """(units), int64: samples, or tokens of text."""
+
+
+@runtime_checkable
+class Divisible(Protocol):
+    """A workload whose training data can be dealt to clients (`deal.dealt`).
+
+    Law: batches of units that share none have no sample in common; batches of all units are those
+    of the workload.
+    """
+
+    def units(self) -> Units:
+        """The pieces, always in the same order."""
+
+    def batch_of(self, units: Tensor, seed: int, step: int) -> Batch:
+        """Data of a step from some units alone: their numbers (some), rising."""
 
 
 def outputs_loss(logits: Tensor, labels: Tensor) -> Tensor:
