@@ -340,7 +340,7 @@ class _Worded(GenerateJsonSchema):
             inner = inner["schema"]
         for field in inner["fields"]:
             key = field.get("validation_alias", field["name"])
-            if field["name"] in words:
+            if field["name"] in words and key in found["properties"]:  # of what a file may say
                 found["properties"][key]["description"] = words[field["name"]]
         return found
 

@@ -7,10 +7,11 @@ is the key in the file where the attribute adds the unit.
 
 from __future__ import annotations
 
-from dataclasses import InitVar, dataclass
-from typing import Annotated, Any, Literal
+from dataclasses import InitVar, dataclass, field, replace
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, GetCoreSchemaHandler, GetPydanticSchema
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import CoreSchema, core_schema
 
 from hwmodels.devices.cpu import Cpu
@@ -367,11 +368,20 @@ class Device(Entry):
     """Factors on kernels in networks, from networks that were timed on this very device."""
     validation: str = ""
     """Measurements that its predictions were checked against; empty: datasheet only."""
+    varied_from: SkipJsonSchema[Device | None] = field(default=None, init=False, repr=False)
+    """The device of the file, where figures of it were varied: what was learned of its silicon
+    beyond its figures stays. No file has it."""
     sources: InitVar[dict[str, str] | None] = None
     """Citations by key; a figure's `source` names the key."""
 
     def __post_init__(self, sources: dict[str, str] | None) -> None:
         """Drops the citations by key, which the figures hold themselves."""
+
+    def as_varied_from(self, device: Device) -> Self:
+        """The same device, which says of what device it is a variation."""
+        found = replace(self)
+        object.__setattr__(found, "varied_from", device)  # what no file has is no argument either
+        return found
 
     @property
     def default_runtime(self) -> str:
@@ -487,6 +497,6 @@ def _figures(record: object) -> list[SourcedValue]:
     if isinstance(record, tuple):
         return [figure for item in record for figure in _figures(item)]
     if hasattr(record, "__dataclass_fields__"):
-        fields = [getattr(record, name) for name in record.__dataclass_fields__]
-        return [figure for item in fields for figure in _figures(item)]
+        said = (name for name, one in record.__dataclass_fields__.items() if one.init)
+        return [figure for name in said for figure in _figures(getattr(record, name))]
     return []

@@ -27,7 +27,7 @@ def scaled(device: Device, path: str, factor: float) -> Device:
     if path not in figures_of(device):
         raise KeyError(path)
     found: Device = _scaled(device, "", path, factor)
-    return found
+    return found.as_varied_from(device)
 
 
 def _figures(record: object, path: str) -> Iterator[tuple[str, SourcedValue]]:
@@ -46,7 +46,7 @@ def _scaled(record: Any, path: str, wanted: str, factor: float) -> Any:
     if isinstance(record, tuple):
         return tuple(changed)
     if is_dataclass(record) and not isinstance(record, type):
-        names = [field.name for field in fields(record)]
+        names = [field.name for field in fields(record) if field.init]
         return replace(record, **dict(zip(names, changed, strict=True)))
     return record
 
@@ -60,6 +60,7 @@ def _parts(record: object, path: str) -> list[tuple[str, object]]:
         return [
             (f"{path}.{field.name}" if path else field.name, getattr(record, field.name))
             for field in fields(record)
+            if field.init
         ]
     return []
 

@@ -24,7 +24,7 @@ varied, unless the energy is taken out ("none") and the process gives it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -165,7 +165,8 @@ class DeviceFile:
         shown = ", ".join(f"{place.key}={_text(value)}" for place, value in given)
         content["title"] = f"{content['title']}, with {shown}"
         origin = f"{self.device.name} with {shown}"
-        return plausible(followed(self.device, read_device(content, origin), by=by), origin)
+        found = plausible(followed(self.device, read_device(content, origin), by=by), origin)
+        return found.as_varied_from(replace(self.device, measurements=(), corrections=()))
 
     def _place(self, key: str) -> _Place:
         """The place of a key, found once.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from hwmodels.devices.device import Device, DeviceKind
+from hwmodels.errors import WorkError
 from hwmodels.estimators.gpu.coldness import holding_share
 from hwmodels.estimators.gpu.conversions import conversions_s, widening_s
 from hwmodels.estimators.gpu.energy import energy_j
@@ -52,25 +54,34 @@ class GpuEstimator:
         Raises:
             WorkError: Operands that no unit of the device multiplies, even widened.
         """
-        gpu = GpuFigures.of(device)
         costs = [NOTHING if _is_empty(kernel) else None for kernel in kernels]
         waiting = [index for index, cost in enumerate(costs) if cost is None]
         families = [_family(kernel, device, runtime) for kernel in kernels]
         for family in dict.fromkeys(families[index] for index in waiting):
             chosen = [index for index in waiting if families[index] == family]
             group = [kernels[index] for index in chosen]
-            match family:
-                case "gemm":
-                    timed = self._learned(group, device, gpu, runtime)
-                case "paged_attention" | "tuned_gemm":
-                    timed = self._forecast(family, group, device, runtime)
-                case "experts":
-                    timed = self._experts(group, device, runtime)
-                case kind:
-                    timed = self._analytic(kind, group, device, gpu, runtime)
+            timed = self._timed(family, group, device, runtime)
+            if device.varied_from is not None:
+                with suppress(WorkError):  # only the varied device has such a unit
+                    known = self._timed(family, group, device.varied_from, runtime)
+                    timed = _deviating_alike(timed, known, device)
             for index, cost in zip(chosen, _costs(group, timed, device), strict=True):
                 costs[index] = cost
         return tuple(cost for cost in costs if cost is not None)
+
+    def _timed(
+        self, family: Family, kernels: Sequence[Kernel], device: Device, runtime: Runtime
+    ) -> Timed:
+        gpu = GpuFigures.of(device)
+        match family:
+            case "gemm":
+                return self._learned(kernels, device, gpu, runtime)
+            case "paged_attention" | "tuned_gemm":
+                return self._forecast(family, kernels, device, runtime)
+            case "experts":
+                return self._experts(kernels, device, runtime)
+            case kind:
+                return self._analytic(kind, kernels, device, gpu, runtime)
 
     def _analytic(
         self,
@@ -87,7 +98,13 @@ class GpuEstimator:
         seconds = conversions_s(artefact, kernels, terms, gpu, runtime.name)
         latency = _at_least(seconds * np.exp(shift), terms, gpu)
         reach = np.exp(kernel_reach(device) * width)
-        return Timed(terms=terms, latency_s=latency, low_s=latency / reach, high_s=latency * reach)
+        return Timed(
+            terms=terms,
+            skeleton_s=seconds,
+            latency_s=latency,
+            low_s=latency / reach,
+            high_s=latency * reach,
+        )
 
     def _forecast(
         self, family: Family, kernels: Sequence[Kernel], device: Device, runtime: Runtime
@@ -102,6 +119,7 @@ class GpuEstimator:
         latency = _at_least(found.latency_s * np.exp(shift), found.terms, GpuFigures.of(device))
         return Timed(
             terms=found.terms,
+            skeleton_s=found.terms.latency_s,
             latency_s=latency,
             low_s=latency * np.exp(width * found.low),
             high_s=latency * np.exp(width * found.high),
@@ -120,6 +138,7 @@ class GpuEstimator:
         latency = _at_least(seconds, found.terms, gpu)
         return Timed(
             terms=found.terms,
+            skeleton_s=found.terms.latency_s,
             latency_s=latency,
             low_s=latency * np.exp(found.low),
             high_s=latency * np.exp(found.high),
@@ -148,6 +167,7 @@ class GpuEstimator:
         latency = _at_least(seconds, terms, gpu)
         return Timed(
             terms=terms,
+            skeleton_s=terms.latency_s + extra,
             latency_s=latency,
             low_s=latency * np.exp(width * doubt.low),
             high_s=latency * np.exp(width * doubt.high),
@@ -185,9 +205,33 @@ class Timed:
     """Latencies of kernels with their intervals, each of shape (kernels,)."""
 
     terms: Terms
+    skeleton_s: Floats
+    """The part that follows from figures of the device alone."""
     latency_s: Floats
     low_s: Floats
     high_s: Floats
+
+
+def _deviating_alike(timed: Timed, known: Timed, device: Device) -> Timed:
+    """Times of a varied device whose silicon deviates from the skeleton as the file's does.
+
+    Learned parts know devices by a few figures, and between those of real ones they say nothing
+    of a single figure: with them alone more bandwidth could be slower. Their doubt, which grows
+    with the distance to what was measured, stays.
+
+    Args:
+        timed: kernels on the varied device, by its own figures.
+        known: the same on the device of the file.
+        device: the varied one.
+    """
+    seconds = known.latency_s * timed.skeleton_s / known.skeleton_s
+    latency = _at_least(seconds, timed.terms, GpuFigures.of(device))
+    return replace(
+        timed,
+        latency_s=latency,
+        low_s=latency * timed.low_s / timed.latency_s,
+        high_s=latency * timed.high_s / timed.latency_s,
+    )
 
 
 def _costs(kernels: Sequence[Kernel], timed: Timed, device: Device) -> list[KernelCost]:
