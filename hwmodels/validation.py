@@ -120,6 +120,12 @@ def _words(adapter: TypeAdapter[Any], field: Location, item: ErrorDetails) -> st
     if item["type"] in ("model_type", "dataclass_type", "model_attributes_type", "dict_type"):
         keys = ", ".join(known_entries(adapter, field))
         return f"expected a mapping{f' with the keys {keys}' if keys else ''}{_came(item)}"
+    if item["type"] == "too_short":
+        context = item.get("ctx", {})
+        least, came = context.get("min_length"), context.get("actual_length")
+        return f"expected at least {least} {'entry' if least == 1 else 'entries'}, got {came}"
+    if item["type"] in ("tuple_type", "list_type"):
+        return f"expected a list{_came(item)}"
     message = item["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
     return f"{message}{_came(item)}{_nearest_literal(item)}"
 

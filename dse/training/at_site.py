@@ -31,6 +31,8 @@ class AtSite:
     second: str = "weight"
     delayed: dict[str, DelayedScale] = field(default_factory=dict)
     """By `role@pass`."""
+    sums: dict[str, int] = field(default_factory=dict)
+    """Products that each sum of a linear layer adds, by pass, as it last ran."""
 
     def operand(self, role: str, pass_: str) -> Operand:
         """The operand of a role in a pass."""

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping
 
 from dse.training.method import (
     Formats,
+    LossScale,
     Method,
     Operand,
     Oscillation,
     Schedule,
     Split,
     Tuning,
+    Update,
     operand_of,
 )
 from dse.training.roles import (
@@ -44,6 +46,19 @@ OPTIONS = {
     "budget": "gate", "pressure": "gate",
 }  # fmt: skip
 """The kind of schedule that reads an option."""
+UPDATED_BY = {
+    "momentum": ("sgd",),
+    "betas": ("adamw", "hadam", "stable_adamw", "stable_spam"),
+    "epsilon": ("adamw", "hadam", "stable_adamw", "stable_spam"),
+    "reset_every": ("stable_spam",),
+}
+"""The optimizers that read an option."""
+SCALED_BY = {
+    "initial": ("static", "dynamic", "auto_mu", "compound"),
+    "interval": ("dynamic", "auto_mu"),
+    "saturated": ("auto_mu",),
+}
+"""The kinds of loss scale that read an option."""
 DEALT_BY = {"concentration": "dirichlet", "shards": "shards"}
 """The kind of split that reads an option."""
 UNSEEN = {
@@ -61,6 +76,7 @@ def problems(method: Method) -> Iterator[str]:
     yield from _of_update(method)
     yield from _of_loss_scale(method)
     yield from _of_schedule(method.schedule)
+    yield from _of_saved(method.roles)
     yield from _of_products(method)
     if method.oscillation is not None:
         yield from _of_oscillation(method, method.oscillation)
@@ -96,6 +112,20 @@ def _of_rounds(method: Method) -> Iterator[str]:
         for key, given in formats.items()
         if key.partition("@")[0] != "accumulator" and _is_delayed(given)
     )
+
+
+def _of_saved(roles: Formats) -> Iterator[str]:
+    """A saved activation that the backward pass does not read."""
+    formats = SiteFormats([roles])
+    try:
+        of = formats.operand("activation", "wgrad").of
+    except HardwareError:
+        return  # it has its own line
+    if of == "forward" and formats.named("saved_activation", "wgrad") is not None:
+        yield (
+            "roles.saved_activation: activation@wgrad reads what the forward product has rounded "
+            "(of: forward); leave one of both out"
+        )
 
 
 def _of_tuning(method: Method, tuning: Tuning) -> Iterator[str]:
@@ -178,6 +208,8 @@ def _of_schedule(schedule: Schedule | None) -> Iterator[str]:
     for name, kind in OPTIONS.items():
         if schedule.kind != kind and getattr(schedule, name) != getattr(plain, name):
             yield f"schedule.{name}: {schedule.kind} does not read it, {kind} does; leave it out"
+    if all(one == schedule.stages[0] for one in schedule.stages):
+        yield "schedule.stages: all are the same, so that nothing changes; leave the schedule out"
     wanted = len(schedule.stages) - 1
     if schedule.starts and len(schedule.starts) != wanted:
         yield (
@@ -303,7 +335,21 @@ def _of_scales(operand: Operand, quantizer: Quantizer) -> Iterator[str]:
 
 
 def _of_update(method: Method) -> Iterator[str]:
-    mode = method.update.mode
+    update, mode = method.update, method.update.mode
+    for name, readers in UPDATED_BY.items():
+        given, plain = getattr(update, name), getattr(Update(), name)
+        if update.optimizer not in readers and given != plain:
+            yield (
+                f"update.{name}: {update.optimizer} does not read it (read by: "
+                f"{', '.join(readers)}); leave it out"
+            )
+    if update.optimizer == "sgd":
+        yield from (
+            f"{where}.{key}: sgd has one moment, optimizer_m; leave it out"
+            for where, formats in _sections(method)
+            for key in formats
+            if key.partition("@")[0] == "optimizer_v"
+        )
     kept = {key: value for _, formats in _sections(method) for key, value in formats.items()}
     try:
         master = operand_of(kept.get("master_weight", "fp32")).is_wide
@@ -318,6 +364,13 @@ def _of_update(method: Method) -> Iterator[str]:
 
 def _of_loss_scale(method: Method) -> Iterator[str]:
     kind = method.loss_scale.kind
+    for name, readers in SCALED_BY.items():
+        given, plain = getattr(method.loss_scale, name), getattr(LossScale(), name)
+        if kind not in readers and given != plain:
+            yield (
+                f"loss_scale.{name}: {kind} does not read it (read by: {', '.join(readers)}); "
+                "leave it out"
+            )
     if kind == "none":
         return
     stages = method.schedule.stages if method.schedule else ()

@@ -39,9 +39,10 @@ class Operand(Entry):
     format: str
     """A quantizer, as in an assignment: `nvfp4`, `e5m2_tensor:delayed`, `e2m1@b16x16/e4m3+fp32`,
     `nvfp4:stochastic`. For role `accumulator` an accumulator: `fp16`, `hopper_fp8`."""
-    hadamard: Annotated[int, Field(ge=0)] = 0
+    hadamard: Annotated[int, Field(ge=0, le=8192)] = 0
     """Elements along the contraction that are rotated together before rounding, a power of two; 0:
-    none. The other factor of the product must be rotated alike: the product undoes both."""
+    none. Shorter sums are not rotated, nor is the rest of one that is no multiple. The other
+    factor of the product must be rotated alike: the product undoes both."""
     signs: Signs = "none"
     """Random signs of the rotation: none, the same at every step, or drawn anew, which unbiased
     rounding needs."""

@@ -231,6 +231,8 @@ class _Products(TorchFunctionMode):
 
     def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         flat = input.reshape(-1, input.shape[-1])
+        at = self._owner.site("linear")
+        at.sums = {"fprop": weight.shape[1], "dgrad": weight.shape[0], "wgrad": len(flat)}
 
         def made(at: AtSite) -> Tensor:
             call = self._called(at)
@@ -248,7 +250,7 @@ class _Products(TorchFunctionMode):
             y = _output(y if bias is None else y + bias, call)
             return y if tuned is None else tuned.output(at.site.name, y)
 
-        return self._chosen(self._owner.site("linear"), input, weight, made)
+        return self._chosen(at, input, weight, made)
 
     def _chosen(
         self, at: AtSite, x: Tensor, weight: Tensor, made: Callable[[AtSite], Tensor]

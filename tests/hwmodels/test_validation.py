@@ -59,7 +59,7 @@ def test_content_that_fits_is_the_record() -> None:
     ("content", "line"),
     [
         ({}, "sides: missing; it is required"),
-        ({"sides": []}, "sides: Tuple should have at least 1 item after validation, not 0"),
+        ({"sides": []}, "sides: expected at least 1 entry, got 0"),
         ({"sides": [SIDE | {"value": -1}]}, "sides.0.value: expected greater than 0, got -1"),
         ({"sides": [{"name": "a"}]}, "sides.0.value: missing; it is required"),
         (

@@ -115,7 +115,8 @@ def train(
     folder = out or Path("runs") / f"train-{workload}-{time.strftime('%Y%m%d-%H%M%S')}"
     if folder.exists() and not resume:
         raise typer.BadParameter(f"{folder} exists; add --resume to go on, or take another --out")
-    check_fit(methods, chosen)
+    idle = check_fit(methods, chosen, steps=steps)
+    _remark(screen, idle, quiet=json)
     experiments = {
         factor: Experiment(
             folder=folder if factor == 1 else folder / f"rate-{factor:g}",
@@ -128,13 +129,18 @@ def train(
         check_workers(experiment, workers)
         open_folder(experiment)
     finished = _advance(screen, experiments, minutes, workers=workers, quiet=json)
-    _say(screen, experiments, as_json=json)
+    _say(screen, experiments, idle, as_json=json)
     if not finished:
         screen.remark(f"stopped after {minutes:g} minutes; go on: --resume --out {folder}")
         raise typer.Exit(UNFINISHED)
 
 
 COMMANDS = (train,)
+
+
+def _remark(screen: Screen, lines: Sequence[str], *, quiet: bool) -> None:
+    for line in () if quiet else lines:
+        screen.remark(line)
 
 
 def _export(screen: Screen, methods: Sequence[str], library: Library, output: Path | None) -> None:
@@ -195,7 +201,13 @@ def _advance(
         )
 
 
-def _say(screen: Screen, experiments: Mapping[float, Experiment], *, as_json: bool) -> None:
+def _say(
+    screen: Screen,
+    experiments: Mapping[float, Experiment],
+    idle: Sequence[str],
+    *,
+    as_json: bool,
+) -> None:
     from dse.training.experiment import outcomes  # noqa: PLC0415
     from dse.training.ledger import state_bytes  # noqa: PLC0415
     from dse.training.load import REFERENCE  # noqa: PLC0415
@@ -213,6 +225,7 @@ def _say(screen: Screen, experiments: Mapping[float, Experiment], *, as_json: bo
                 "data": experiment.workload.origin,
                 "steps": experiment.steps,
                 "folder": str(experiment.folder),
+                "idle": list(idle),
                 "methods": [
                     _record(one, over_rates[one.method])
                     | {"bytes_per_parameter": bytes_of[one.method]}
