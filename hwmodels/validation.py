@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from hwmodels.errors import nearest
@@ -39,6 +39,16 @@ def no_flag(value: object) -> object:
         # pydantic words ValueError alone
         raise ValueError(f"expected a number, got {str(value).lower()}")  # noqa: TRY004
     return value
+
+
+def _named(text: str) -> str:
+    if not text.strip():
+        raise ValueError(f"expected a name, got {text!r}")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_named)]
+"""A name that is not blank."""
 
 
 def validated(

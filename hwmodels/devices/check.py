@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 
 from hwmodels.circuits.dram import DRAM
+from hwmodels.circuits.node import supply_v
 from hwmodels.devices.check_cpu import absurd_processor, bandwidth_of_all
-from hwmodels.devices.device import Device
+from hwmodels.devices.device import Device, Memory
 from hwmodels.devices.npu import Npu
 from hwmodels.devices.spatial import CORES, SpatialArray
+from hwmodels.errors import CircuitError
+from hwmodels.tensors import TENSORS
 
 # Least operations per cycle and core, by kind of device and role of the unit: a tensor core has
 # 256 (TF32 of an RTX 3090) to 3e4 (FP4 of a B200), a vector unit 128 or 256, a processor has 1.
@@ -34,14 +39,37 @@ SHAPE_TOLERANCE = 1.05
 def absurd_figures(device: Device) -> list[str]:
     """One sentence for each figure that cannot be true beside the others."""
     return [
+        *_names(device),
         *_rates(device),
         *_clocks(device),
         *_arrays(device),
+        *_process(device),
         *_memories(device),
         *_power(device),
         *_npu(device),
         *absurd_processor(device),
     ]
+
+
+def _names(device: Device) -> Iterator[str]:
+    """Entries of one name, of which whoever asks by name would find the first alone."""
+    for section in ("units", "memories", "links"):
+        names = Counter(entry.name for entry in getattr(device, section))
+        for name, count in names.items():
+            if count > 1:
+                yield f"{section}: {count} entries are named {name!r}; give each its own name"
+    for index, unit in enumerate(device.units):
+        rates = Counter(
+            (weight, input_, rate.accumulator)
+            for rate in unit.rates
+            for weight, input_ in itertools.product(rate.weight, rate.input)
+        )
+        for (weight, input_, accumulator), count in rates.items():
+            if count > 1:
+                yield (
+                    f"units.{index}.rates: {count} of them are for {weight} with {input_} into "
+                    f"{accumulator}; keep one"
+                )
 
 
 def _rates(device: Device) -> Iterator[str]:
@@ -70,6 +98,9 @@ def _arrays(device: Device) -> Iterator[str]:
     """Arrays that contradict the rates (each of the two alone prices a network), or memories."""
     for index, unit in enumerate(device.units):
         where = f"units.{index}"
+        if unit.array is not None and device.kind != "array":
+            yield f"{where}.array: only devices of kind 'array' have one, this is {device.kind!r}"
+            continue
         if unit.array is None:
             if device.kind == "array" and unit.role == "matrix":
                 yield (
@@ -90,35 +121,77 @@ def _arrays(device: Device) -> Iterator[str]:
         yield from _levels(device, unit.array)
 
 
+def _process(device: Device) -> Iterator[str]:
+    """A node that energies and areas of an array's circuits are not known at."""
+    if device.kind == "array" and device.process_nm is not None:
+        try:
+            supply_v(device.process_nm.value)
+        except CircuitError as error:
+            yield f"process: {error}; leave it out, and give each memory its `energy`"
+
+
 def _levels(device: Device, array: SpatialArray) -> Iterator[str]:
     axes = {CORES, *(axis.name for axis in array.axes)}
-    for index, memory in enumerate(device.memories):
-        if unknown := [name for name in memory.per if name not in axes]:
-            yield (
-                f"memories.{index}.per: unknown axes {', '.join(unknown)}; the array has "
-                f"{', '.join(sorted(axes))}"
-            )
-        if memory.technology not in TECHNOLOGIES:
-            yield (
-                f"memories.{index}.technology: unknown {memory.technology!r}; expected "
-                f"{', '.join(str(name) for name in TECHNOLOGIES if name)}"
-            )
-        if index and memory.run_lengths is not None:
-            yield (
-                f"memories.{index}.run_lengths: only main memory, the first one of the file, "
-                f"stores codes, not {memory.name}"
-            )
-        word = memory.word_bytes
-        if word is not None and word.value > memory.capacity_bytes.value:
-            yield (
-                f"memories.{index}.word: {word.value:g} B is more than {memory.name} holds "
-                f"({memory.capacity_bytes.value:g} B)"
-            )
     main = device.main_memory
-    if missing := [name for name in ("input", "weight", "output") if name not in main.holds]:
+    for index, memory in enumerate(device.memories):
+        for problem in (*_words(memory, axes), *_beside(memory, main)):
+            yield f"memories.{index}.{problem}"
+    if missing := [name for name in TENSORS if name not in main.holds]:
         yield (
             f"memories.0.holds: {', '.join(missing)} missing: every tensor has a home in the "
             "first memory of the file; levels nearer to the array follow it"
+        )
+
+
+def _words(memory: Memory, axes: Collection[str]) -> Iterator[str]:
+    """Words of a level that mean nothing on an array of these axes."""
+    if unknown := [name for name in memory.per if name not in axes]:
+        yield (f"per: unknown axes {', '.join(unknown)}; the array has {', '.join(sorted(axes))}")
+    doubled = memory.double_buffered
+    halves = doubled if isinstance(doubled, tuple) else ()
+    given = {"per": memory.per, "holds": memory.holds, "double_buffered": halves}
+    for field, names in given.items():
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            yield f"{field}: {', '.join(twice)} twice; keep one"
+    if strange := [name for name in halves if name not in memory.holds]:
+        yield (
+            f"double_buffered: {', '.join(strange)} never is in {memory.name}, which holds "
+            f"{', '.join(memory.holds)}"
+        )
+    if not memory.holds:
+        yield (
+            f"holds: empty, so that no tensor ever is in {memory.name}; leave the memory out, or "
+            "say which pass through it"
+        )
+    if memory.technology not in TECHNOLOGIES:
+        yield (
+            f"technology: unknown {memory.technology!r}; expected "
+            f"{', '.join(str(name) for name in TECHNOLOGIES if name)}"
+        )
+
+
+def _beside(memory: Memory, main: Memory) -> Iterator[str]:
+    """Figures of a level that its own capacity contradicts, or its place beside main memory."""
+    size = memory.capacity_bytes.value
+    if memory.word_bytes is not None and memory.word_bytes.value > size:
+        yield f"word: {memory.word_bytes.value:g} B is more than {memory.name} holds ({size:g} B)"
+    if memory is main:
+        if split := [name for name in main.per if name != CORES]:
+            yield (
+                f"per: {', '.join(split)}: main memory, the first one of the file, stands once, "
+                "or once a core"
+            )
+        return
+    if memory.run_lengths is not None:
+        yield (
+            "run_lengths: only main memory, the first one of the file, stores codes, not "
+            f"{memory.name}"
+        )
+    if size > main.capacity_bytes.value:
+        yield (
+            f"capacity: {size:.4g} B of {memory.name} are more than {main.name} holds, which is "
+            f"the first memory of the file and behind all others "
+            f"({main.capacity_bytes.value:.4g} B)"
         )
 
 
@@ -174,6 +247,16 @@ def _npu(device: Device) -> Iterator[str]:
             f"npu.weights.elements: the array multiplies weights in {', '.join(missing)}, which "
             f"the decoder lacks; it has {', '.join(npu.weights.elements)}"
         )
+    widths = {rate.widest_input_bits for rate in device.unit("matrix").rates}
+    if strange_bits := sorted({one.bits for one in npu.steps} - widths):
+        yield (
+            f"npu.steps: the array takes no inputs of {strange_bits[0]} bits; its rates are for "
+            f"{', '.join(map(str, sorted(widths)))}"
+        )
+    for index, port in enumerate(npu.ports):
+        memory = device.memory(port.memory)
+        if memory is not None and port.burst > memory.capacity_bytes.value:
+            yield f"npu.ports.{index}.burst: {port.burst} B are more than {memory.name} holds"
     yield from _least_block(npu)
     yield from _walked_rates(device, npu)
 

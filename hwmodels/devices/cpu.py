@@ -12,27 +12,34 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from hwmodels.devices.element import AccumulatorName, Element
 from hwmodels.devices.npu import Size, Source
 from hwmodels.devices.quantity import Frequency, Kind, Positive, Time
-from hwmodels.validation import Entry
+from hwmodels.validation import Entry, Name
 
 Term = Literal["compute", "pack", "memory", "call", "fork"]
 """Parts of a kernel's time that measurements may correct."""
+MOST_MACS = 2.0**16
+"""Of a core and cycle: 64 times those of AMX, and of SME."""
+LEAST_VECTOR = 8
+"""Bytes of a register: one double."""
+MOST_ISSUED = 64
+"""Vector instructions a cycle: eight times those of any core."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instructions(Entry):
     """One way to multiply: instructions of a set, for two elements and an accumulator."""
 
-    name: str
+    name: Name
     """Of the set: `avx2`, `avx512_vnni`, `amx_int8`, `neon`, `sme`."""
-    weight: Annotated[tuple[str, ...], Field(min_length=1)]
+    weight: Annotated[tuple[Element, ...], Field(min_length=1)]
     """Elements of the second operand."""
-    input: Annotated[tuple[str, ...], Field(min_length=1)]
+    input: Annotated[tuple[Element, ...], Field(min_length=1)]
     """Elements of the first operand."""
-    accumulator: str
+    accumulator: AccumulatorName
     """Element that products are summed in."""
-    macs: Positive
+    macs: Annotated[Positive, Field(le=MOST_MACS)]
     """Multiply-accumulates a cycle and core, all instructions counted that one takes: without VNNI
     an int8 product is a multiplication, a widening and an addition."""
     tile: tuple[Size, Size]
@@ -98,9 +105,9 @@ class Cpu(Entry):
 
     instructions: Annotated[tuple[Instructions, ...], Field(min_length=1)]
     """Ways to multiply; the fastest for the elements and the accumulator runs."""
-    vector_bytes: Size
+    vector_bytes: Annotated[Size, Field(ge=LEAST_VECTOR)]
     """Bytes of a register of the vector unit, which everything but products runs on."""
-    vector_issue: Positive
+    vector_issue: Annotated[Positive, Field(le=MOST_ISSUED)]
     """Vector instructions of that width a cycle: additions, shuffles, conversions."""
     lookup_bytes: Size
     """Bytes that one shuffle looks up in a table of 16 entries that lies in a register."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 from dataclasses import InitVar, dataclass, field, replace
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, GetCoreSchemaHandler, GetPydanticSchema
+from pydantic import Field, GetCoreSchemaHandler, GetPydanticSchema
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import CoreSchema, core_schema
 
 from hwmodels.devices.cpu import Cpu
-from hwmodels.devices.npu import Npu
+from hwmodels.devices.element import AccumulatorName, Element
+from hwmodels.devices.npu import Npu, Size
 from hwmodels.devices.quantity import (
     FIGURE_INLINE,
     Area,
@@ -35,11 +36,10 @@ from hwmodels.devices.quantity import (
     Watts,
 )
 from hwmodels.devices.spatial import RunLengths, SpatialArray
-from hwmodels.errors import UnknownFormatError
 from hwmodels.formats.accumulator import accumulator as named_accumulator
 from hwmodels.formats.encodings import ENCODINGS
 from hwmodels.tensors import TensorName
-from hwmodels.validation import INLINE, Entry
+from hwmodels.validation import INLINE, Entry, Name
 
 DeviceKind = Literal["gpu", "array", "cpu", "npu"]
 UnitRole = Literal["matrix", "vector", "host"]
@@ -94,7 +94,7 @@ class Architecture(Entry):
 
     family: ArchitectureFamily
     """Runtimes list the families that they exist for; `array`: none of them, an array on paper."""
-    version: float
+    version: Positive
     """Within the family; kernels exist from a version or up to one."""
 
     def __str__(self) -> str:
@@ -104,25 +104,17 @@ class Architecture(Entry):
         return f"{self.family}{separator}{self.version:g}"
 
 
-def _accumulator(name: str) -> str:
-    try:
-        named_accumulator(name)
-    except UnknownFormatError as error:
-        raise ValueError(str(error)) from None
-    return name
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate(Entry):
     """Dense throughput of one unit for operands of these elements, into this accumulator."""
 
-    weight: tuple[str, ...] = ()
+    weight: tuple[Element, ...] = ()
     """Elements of the second operand (weight, key)."""
-    input: tuple[str, ...] = ()
+    input: tuple[Element, ...] = ()
     """Elements of the first operand (activation, query)."""
-    elements: InitVar[tuple[str, ...]] = ()
+    elements: InitVar[tuple[Element, ...]] = ()
     """Instead of both: elements any two of which run at this rate."""
-    accumulator: Annotated[str, AfterValidator(_accumulator)]
+    accumulator: AccumulatorName
     """A rate holds for one accumulator only (`fp32`, `int20:saturate`): those that a unit has are
     those of its rates."""
     ops_per_s: Annotated[Throughput, Field(validation_alias=INLINE)]
@@ -158,7 +150,7 @@ class ComputeUnit(Entry):
     A `host` unit is the processor that runs what the accelerator cannot.
     """
 
-    name: str
+    name: Name
     """For people and for paths of figures."""
     role: UnitRole
     """`matrix` multiplies matrices, `vector` does everything else on the accelerator, `host` what
@@ -188,7 +180,7 @@ class Memory(Entry):
     The fields after the energy describe levels of a spatial array (`hwmodels.devices.spatial`).
     """
 
-    name: str
+    name: Name
     """`l1`, `l2` and `l3` are the caches that processors are priced with, the last two those of
     GPUs; other names are for people and for paths of figures."""
     capacity_bytes: Annotated[Capacity, Field(validation_alias="capacity")]
@@ -230,7 +222,7 @@ class Memory(Entry):
 class Link(Entry):
     """A connection to other devices; bandwidth is the sum of both directions."""
 
-    name: str
+    name: Name
     """`pcie` passes through the host; links without latencies have those of their name and
     generation."""
     bandwidth_bytes_per_s: Annotated[Bandwidth, Field(validation_alias="bandwidth")]
@@ -247,7 +239,7 @@ class Link(Entry):
 class ElementEnergy(Entry):
     """Dynamic energy of one operation whose operands are one of these elements."""
 
-    elements: Annotated[tuple[str, ...], Field(min_length=1)]
+    elements: Annotated[tuple[Element, ...], Field(min_length=1)]
     """Elements that the energy holds for; others take the nearest wider one's."""
     energy_per_op_j: Annotated[EnergyPerOp, Field(validation_alias=INLINE)]
     """Of one multiply or one add."""
@@ -268,7 +260,7 @@ class Power(Entry):
 def _sizes_schema(_: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
     """The mapping of a file as pairs in order of their names, which can be hashed."""
     return core_schema.no_info_after_validator_function(
-        lambda sizes: tuple(sorted(sizes.items())), handler(dict[str, int])
+        lambda sizes: tuple(sorted(sizes.items())), handler(dict[str, Size])
     )
 
 

@@ -9,22 +9,32 @@ channels); times are cycles of the NPU's clock. Each group of figures names its 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
+from hwmodels.devices.element import Element
 from hwmodels.devices.quantity import Capacity, Kind
-from hwmodels.validation import Entry
+from hwmodels.validation import Entry, Name, no_flag
 
 Walk = Literal["depth", "taps", "depthwise", "pool"]
 """Order of the steps over a block: input channels first, taps of the kernel first, every channel
 with its own kernel, every channel without weights."""
 NEEDED: tuple[Walk, ...] = ("depth", "depthwise", "pool")
-Size = Annotated[int, Field(gt=0)]
+MOST_CHANNELS = 1024
+"""Channels that lie side by side, at most: 64 times those of any NPU here."""
+MOST_CYCLES = 1e6
+"""Cycles of one element, step or burst, at most: a millisecond at 1 GHz."""
+Size = Annotated[int, Field(gt=0), BeforeValidator(no_flag)]
 Block = tuple[Size, Size, Size]
-Cycles = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Delay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Cycles = Annotated[
+    float, Field(gt=0, le=MOST_CYCLES, allow_inf_nan=False), BeforeValidator(no_flag)
+]
+Delay = Annotated[
+    float, Field(ge=0, le=MOST_CYCLES, allow_inf_nan=False), BeforeValidator(no_flag)
+]
 
 
 def _cited(source: str, info: ValidationInfo) -> str:
@@ -70,6 +80,23 @@ class Blocks(Entry):
     source: Source
     """Citation of these figures, or a key of `sources`."""
 
+    def __post_init__(self) -> None:
+        sizes = sorted({math.prod(one) for one in self.shapes})
+        if len(sizes) > 1:
+            raise ValueError(
+                "expected micro-blocks of one size, in `row` too, got "
+                f"{' and '.join(map(str, sizes))} outputs"
+            )
+        for one in self.shapes:
+            if any(small > large for small, large in zip(one, self.largest, strict=True)):
+                shown = " x ".join(map(str, one))
+                raise ValueError(f"largest: not even a micro-block of {shown} outputs fits")
+
+    @property
+    def shapes(self) -> tuple[Block, ...]:
+        """Shapes of a micro-block, that along a map of one row included."""
+        return self.micro if self.row is None else (*self.micro, self.row)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout(Entry):
@@ -85,6 +112,13 @@ class Layout(Entry):
     """Of one accumulator."""
     accumulator_banks: Size = 1
     """Banks that the accumulators of a block are allocated in."""
+
+    def __post_init__(self) -> None:
+        if self.accumulator_bits < self.bits:
+            raise ValueError(
+                f"accumulator_bits: {self.accumulator_bits} bits hold no sums of inputs of "
+                f"{self.bits} bits"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +199,12 @@ class Steps(Entry):
     rest_taps: Size | None = None
     """Taps that it counts at least for what is left over; none: a whole step."""
 
+    def __post_init__(self) -> None:
+        if self.granule is not None and self.granule > self.inputs:
+            raise ValueError(
+                f"granule: {self.granule} channels are more than a step's {self.inputs} inputs"
+            )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputUnit(Entry):
@@ -207,12 +247,12 @@ class WeightStream(Entry):
         ValueError: No bytes at all.
     """
 
-    elements: Annotated[tuple[str, ...], Field(min_length=1)]
+    elements: Annotated[tuple[Element, ...], Field(min_length=1)]
     """Weights that the decoder takes."""
-    share: Annotated[float, Field(gt=0, le=2)]
+    share: Annotated[float, Field(gt=0, le=2), BeforeValidator(no_flag)]
     """Bytes that are stored for a byte of weights. Networks trained to 8 bits with a scale a
     channel take 0.85 to 1; pruned or clustered ones less."""
-    padding: Annotated[float, Field(ge=0, le=2)]
+    padding: Annotated[float, Field(ge=0, le=2), BeforeValidator(no_flag)]
     """Bytes for a zero that fills up the last step or micro-block."""
     channel_bytes: Size
     """Scale and bias of an output channel."""
@@ -262,7 +302,7 @@ class Npu(Entry):
         ValueError: Steps that repeat, walks without steps, bits without a layout.
     """
 
-    system: str
+    system: Name
     """The memory system that ports and bandwidths are those of, in its vendor's words."""
     arena: str
     """Memory that holds activations."""
@@ -280,7 +320,7 @@ class Npu(Entry):
     """Ways to the memories; the arena and the first memory need one."""
     channels: Channels = Channels()
     """Bytes under way."""
-    brick: Size = 16
+    brick: Annotated[Size, Field(le=MOST_CHANNELS)] = 16
     """Channels that maps are stored in."""
     kind: Kind
     """Of the figures of buffers, steps, ports and channels."""
@@ -300,6 +340,10 @@ class Npu(Entry):
                 )
             if self.buffers.layout(bits) is None:
                 raise ValueError(f"buffers.layouts: none for inputs of {bits} bits")
+        entries = [f"ports: the memory {one.memory}" for one in self.ports]
+        entries += [f"buffers.layouts: {one.bits} bits" for one in self.buffers.layouts]
+        if repeated := [one for one, count in Counter(entries).items() if count > 1]:
+            raise ValueError(f"{repeated[0]} has two entries; keep one")
 
     def step(self, walk: Walk, bits: int) -> Steps | None:
         """The steps of a walk for inputs of so many bits, or of the next more; None: no such."""

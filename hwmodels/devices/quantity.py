@@ -159,11 +159,16 @@ def _factor(written: SourcedValue, dimension: Dimension) -> float:
         units = ", ".join(unit for unit, (kind, _) in UNITS.items() if kind == dimension)
         raise ValueError(f"expected a {dimension} ({units}), got {written.value:g} {written.unit}")
     low, high, words = LIMITS[dimension]
-    if not low <= written.value * factor <= high:
-        raise ValueError(
-            f"{written.value:g} {written.unit} is outside the physical limits ({words}); "
-            "check the unit's prefix"
-        )
+    for name in ("value", "low", "high"):
+        given = getattr(written, name)
+        if given is not None and not low <= given * factor <= high:
+            shown = "" if name == "value" else f"{name} "
+            raise ValueError(
+                f"{shown}{given:g} {written.unit} is outside the physical limits ({words}); "
+                "check the unit's prefix"
+            )
+        if given is not None and dimension == "count" and given != round(given):
+            raise ValueError(f"{name}: expected a whole number, got {given:g}")
     least, most = written.low or 0.0, written.high or float("inf")
     if not least / ROUNDING <= written.value <= most * ROUNDING:
         raise ValueError(

@@ -10,11 +10,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from hwmodels.devices.quantity import Count
 from hwmodels.tensors import TensorName
-from hwmodels.validation import Entry
+from hwmodels.validation import Entry, Name, no_flag
 
 Loop = Literal["G", "B", "K", "C", "OY", "OX", "FY", "FX"]
 """Loops of a convolution: groups, images, output channels, input channels of a group, output rows
@@ -32,7 +32,7 @@ Goal = Literal["latency", "energy", "edp"]
 class ArrayAxis(Entry):
     """One axis of the array: how many places it has and which loops are unrolled on it."""
 
-    name: str
+    name: Name
     """Name by which memories say that they stand once a place (`per`)."""
     size: Count
     """Places along it."""
@@ -47,12 +47,19 @@ class ArrayAxis(Entry):
 class RunLengths(Entry):
     """A code of activations: the zeros before an element and the element, several in a word."""
 
-    run_bits: Annotated[int, Field(ge=1, le=16)]
+    run_bits: Annotated[int, Field(ge=1, le=16), BeforeValidator(no_flag)]
     """Of the number of zeros."""
-    elements: Annotated[int, Field(ge=1)]
+    elements: Annotated[int, Field(ge=1), BeforeValidator(no_flag)]
     """Elements of a word, each with its zeros."""
-    word_bits: Annotated[int, Field(ge=1)]
+    word_bits: Annotated[int, Field(ge=1), BeforeValidator(no_flag)]
     """Of a word."""
+
+    def __post_init__(self) -> None:
+        if self.word_bits <= self.elements * self.run_bits:
+            raise ValueError(
+                f"word_bits: {self.elements} runs of {self.run_bits} bits leave no bits of "
+                f"{self.word_bits} for elements; give wider words"
+            )
 
     def share(self, zeros: float, element_bits: float) -> float:
         """Bits that are stored over those of plain elements, at most 1: more is not coded.
@@ -97,6 +104,11 @@ class SpatialArray(Entry):
         names = Counter(axis.name for axis in self.axes)
         if repeated := [name for name, count in names.items() if count > 1]:
             raise ValueError(f"axes of the same name: {', '.join(repeated)}")
+        if CORES in names:
+            raise ValueError(f"axes: {CORES!r} is the axis of the unit's cores; name it otherwise")
+        for index, axis in enumerate(self.axes):
+            if twice := [loop for loop, count in Counter(axis.unrolls).items() if count > 1]:
+                raise ValueError(f"axes.{index}.unrolls: {', '.join(twice)} twice; keep one")
 
     @property
     def places(self) -> float:

@@ -70,17 +70,34 @@ def _unit(kernel: Kernel, device: Device) -> ComputeUnit:
         for unit in device.units:
             if any(rate.accepts(*pair) for rate in unit.rates):
                 return unit
-        raise WorkError(
-            f"{device.name} has no unit that multiplies {pair[0]} with {pair[1]}; it has "
-            f"{', '.join(sorted(device.elements))}"
-        )
+        raise WorkError(_lacking(device, f"unit that multiplies {pair[0]} with {pair[1]}"))
     stored = kernel.output_format or kernel.input_format
     own = device.unit("vector")
     hosts = [unit for unit in device.units if unit.role == "host"]
     known = {element for rate in own.rates for element in rate.input}
-    if stored is None or stored.element.name in known or not hosts:
+    taken = kernel.input_format
+    wide = taken is not None and taken.element.bits > _widest_bits(device)
+    if not wide and (stored is None or stored.element.name in known or not hosts):
         return own
+    if not hosts:
+        assert taken is not None, "it is too wide"
+        raise WorkError(_lacking(device, f"unit that takes {taken.element.name}"))
     return hosts[0]
+
+
+def _widest_bits(device: Device) -> int:
+    """Bits of the widest input that the NPU walks over."""
+    assert device.npu is not None, "devices of its kind have the section"
+    return max(one.bits for one in device.npu.steps)
+
+
+def _lacking(device: Device, what: str) -> str:
+    hosts = any(unit.role == "host" for unit in device.units)
+    instead = "" if hosts else ", or add a unit of role `host` to its file for what is left over"
+    return (
+        f"{device.name} has no {what}; it has {', '.join(sorted(device.elements))}. Ask for a "
+        f"format of those, such as --format w8a8_int8_static{instead}"
+    )
 
 
 def _on_host(kernel: Kernel, unit: ComputeUnit, device: Device) -> KernelCost:

@@ -8,6 +8,7 @@ import pytest
 
 from hwmodels.devices.device import Device
 from hwmodels.devices.load import load_device
+from hwmodels.errors import WorkError
 from hwmodels.estimators.npu.estimator import NpuEstimator
 from hwmodels.estimators.npu.lowering import operations_of
 from hwmodels.estimators.npu.memory import Scratch, map_bytes, scratch_of
@@ -151,6 +152,30 @@ def test_floats_run_on_the_host() -> None:
     found = cost(one, "ethos-u55")
     assert found.spatial is None
     assert found.latency_s == pytest.approx(4000 / 1e9, rel=1e-3)
+
+
+def test_floats_that_no_unit_takes_are_one_error_that_says_what_to_do() -> None:
+    """Whichever kernel of the network comes first: one that multiplies, or a pass."""
+    wide = catalog.format("fp32")
+    relu = Kernel(
+        kind="pointwise", detail="relu", loops=RowLoops(rows=1, cols=1000), input_format=wide,
+        output_format=wide, input_bytes=4000, write_bytes=4000,
+    )  # fmt: skip
+    with pytest.raises(
+        WorkError, match=r"edge-npu has no unit that takes fp32; it has bf16, "
+    ) as error:
+        cost(relu, "edge-npu")
+    assert "--format w8a8_int8_static, or add a unit of role `host`" in str(error.value)
+
+
+def test_floats_are_rounded_to_integers_on_the_host() -> None:
+    """A model's float input is no block of the array's, which takes 16 bits at most."""
+    one = Kernel(
+        kind="quantize", detail="quantizelinear", loops=RowLoops(rows=1, cols=1000),
+        input_format=catalog.format("fp32"), output_format=INT8, input_bytes=4000,
+        write_bytes=1000,
+    )  # fmt: skip
+    assert cost(one, "ethos-u55").spatial is None
 
 
 def test_what_is_only_named_takes_no_time() -> None:
