@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from dse.errors import MethodError
+from dse.numerics import quantize
+from dse.training import at_site
 from dse.training.load import load_method
+from dse.training.method import Operand
 from dse.training.quantized import Quantized, apply
+from dse.training.rounding import Draw, quantizer_of, rounded
 from dse.zoo.llama import Llama, LlamaConfig
 from dse.zoo.resnet import ResNet, ResNetConfig
+from hwmodels.formats.catalog import quantizer
 from tests.training.methods import exact, method
 
 TINY = LlamaConfig(vocabulary=16, width=8, layers=2, heads=2, kv_heads=1, ffn_width=12)
@@ -150,3 +156,67 @@ def test_the_exact_method_changes_nothing() -> None:
     model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
     x = torch.randn(5, 8)
     assert torch.equal(apply(model, exact())(x), model(x))
+
+
+@pytest.mark.parametrize("kept", ["weight@dgrad", "activation@wgrad"])
+def test_a_backward_product_reads_rounded_forward_values_where_its_own_role_says(
+    kept: str,
+) -> None:
+    """One of both factors: the other product reads the original values."""
+    torch.manual_seed(0)
+    layer, x = nn.Linear(16, 8, bias=False), torch.randn(4, 16, requires_grad=True)
+    roles = {"weight@fprop": "int3_channel", "activation@fprop": "int3_token"}
+    originals = dict.fromkeys(("weight@dgrad", "activation@wgrad"), "fp32")
+    forward = {kept: {"format": "fp32", "of": "forward"}}
+    gradients = {"activation_gradient": "fp32", "weight_gradient": "fp32"}
+    apply(layer, method(roles={**roles, **originals, **forward, **gradients}))(x).sum().backward()
+    weight, inputs = layer.weight.detach(), x.detach()
+    if kept == "weight@dgrad":
+        weight = quantize(weight, quantizer("int3_channel"), axes=(1,))
+    else:
+        inputs = quantize(inputs, quantizer("int3_token"), axes=(1,))
+    assert x.grad is not None
+    assert layer.weight.grad is not None
+    assert torch.allclose(x.grad, weight.sum(0).expand(4, -1), atol=1e-5)
+    assert torch.allclose(layer.weight.grad, inputs.sum(0).expand(8, -1), atol=1e-5)
+
+
+def test_both_factors_of_a_product_are_rotated_by_the_same_signs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Hardware needs it, and values do not show it: here each rotation is undone by itself."""
+    seen: list[tuple[str, Draw]] = []
+
+    def recorded(x: Tensor, operand: Operand, **named: Any) -> Tensor:
+        seen.append((operand.format, named["draw"]))
+        return rounded(x, operand, **named)
+
+    monkeypatch.setattr(at_site, "rounded", recorded)
+    turned = {"hadamard": 4, "signs": "fresh"}
+    formats = {"weight": "mxfp8", "activation": "int8_token", "activation_gradient": "int4_token"}
+    roles = {role: {"format": format, **turned} for role, format in formats.items()}
+    wrapped = apply(nn.Linear(8, 8, bias=False), method(roles=roles))
+    wrapped.train()
+    for _ in range(2):
+        wrapped(torch.randn(4, 8, requires_grad=True)).sum().backward()
+    signs = [draw.signs for format, draw in seen if format in formats.values()]
+    assert len(signs) == 12
+    pairs = [set(signs[first : first + 2]) for first in range(0, 12, 2)]
+    assert all(len(pair) == 1 for pair in pairs)
+    assert len(set(signs)) == 6  # others in every pass and call
+
+
+@pytest.mark.parametrize(("headroom", "top"), [(1.0, 6.0), (1.5, 4.0), (2.0, 3.0)])
+def test_headroom_raises_scales(headroom: float, top: float) -> None:
+    """The largest magnitude of a block is this code: the more room, the smaller."""
+    x = torch.zeros(1, 32)
+    x[0, 3] = 6 * 448.0  # which the tensor's scale of 1 leaves to the block's
+    operand = Operand(format="e2m1@g16/fp32", headroom=headroom)
+    scale = quantizer_of(operand).format.scale
+    assert scale is not None
+    assert scale.target == (0 if headroom == 1 else top)
+    small = x.clone()
+    small[0, 4] = 6 * 448.0 / top * 0.5  # half a step of the raised scale: the smallest code
+    kept = rounded(small, operand, axes=(1,), draw=Draw())
+    assert kept[0, 3] == pytest.approx(6 * 448.0)
+    assert kept[0, 4] == pytest.approx(float(small[0, 4]))

@@ -37,3 +37,10 @@ def test_auto_mu_halves_where_gradients_reach_the_end_of_their_format() -> None:
     assert found.after(finite=True, saturated=1e-6)
     assert found.after(finite=True, saturated=0)
     assert found.value == 8
+
+
+def test_auto_mu_takes_no_step_whose_gradients_are_no_numbers() -> None:
+    found = factor("auto_mu", initial=8)
+    assert not found.after(finite=False, saturated=0)
+    assert found.value == 4
+    assert found.after(finite=True, saturated=1e-4)

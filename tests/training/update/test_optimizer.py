@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+import numpy
 import pytest
 import torch
 from torch import Tensor, nn
 
 from dse.numerics import quantize
 from dse.training.method import Update
-from dse.training.update.direction import Moments, hadam, stable_adamw, stable_spam
+from dse.training.update.direction import Moments, adamw, hadam, stable_adamw, stable_spam
 from dse.training.update.optimizer import Optimizer
 from hwmodels.formats.catalog import quantizer
 from tests.training.methods import method
@@ -277,3 +278,65 @@ def test_a_gradient_is_cut_to_its_norm() -> None:
     did = Optimizer([("w", parameter)], method(update=update)).step(1.0)
     assert did.gradient_norm == pytest.approx(50)
     assert parameter.tolist() == pytest.approx([-3, -4])
+
+
+def test_calm_gradients_leave_stable_adamws_step_that_of_adam() -> None:
+    calm = Moments(m=torch.full((8,), 1e-3), v=torch.full((8,), 1e-2), steps=100)
+    update = Update(betas=(0.9, 0.99))
+    gradient = torch.full((8,), 1e-3)
+    found, plain = (rule(gradient, calm, update, 1e-8) for rule in (stable_adamw, adamw))
+    assert found.spike < 0.1
+    assert torch.equal(found.value, plain.value)
+
+
+def test_stable_spam_is_its_algorithm() -> None:
+    """arXiv 2502.17055, algorithm 1, written in float64 with one bias correction a mean."""
+    generator = torch.Generator().manual_seed(0)
+    update = Update(optimizer="stable_spam", betas=(0.9, 0.95))
+    moments = Moments(m=torch.zeros(16), v=torch.zeros(16))
+    m, v = numpy.zeros(16), numpy.zeros(16)
+    largest = norm = squared = 0.0
+    for step in range(1, 7):
+        gradient = torch.randn(16, generator=generator) * (5 if step == 4 else 1)
+        g = gradient.double().numpy()
+        top = abs(g).max()
+        largest = 0.999 * largest + 0.001 * top
+        limit = largest / (1 - 0.999**step)
+        g = numpy.where(abs(g) > limit, g / top * limit, g)
+        size = numpy.sqrt((g * g).sum())
+        norm, squared = 0.7 * norm + 0.3 * size, 0.9 * squared + 0.1 * size**2
+        g = g / size * (norm / (1 - 0.7**step)) / numpy.sqrt(squared / (1 - 0.9**step))
+        m, v = 0.9 * m + 0.1 * g, 0.95 * v + 0.05 * g * g
+        expected = m / (1 - 0.9**step) / numpy.sqrt(v / (1 - 0.95**step))
+        found = stable_spam(gradient, moments, update, 1e-12)
+        moments = found.moments
+        assert found.value.numpy() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(("elements", "narrow"), [(63, False), (64, True)])
+def test_moments_are_narrow_from_so_many_elements_on(elements: int, narrow: bool) -> None:
+    roles = {"optimizer_m": "dynamic8_g256"}
+    parameter = nn.Parameter(torch.zeros(elements))
+    found = method(roles=roles, update={"states_from": 64, "clip_norm": 0})
+    optimizer = Optimizer([("w", parameter)], found)
+    parameter.grad = torch.linspace(0.001, 1, elements)
+    optimizer.step(0.1)
+    kept = optimizer.state_dict()["slots"]["w"]["m"]
+    assert torch.allclose(kept, 0.1 * parameter.grad, rtol=1e-5) is not narrow
+
+
+def test_weights_begin_at_the_nearest_value_and_only_updates_are_drawn() -> None:
+    roles, update = {"master_weight": "bf16"}, {"mode": "stochastic"}
+    torch.manual_seed(0)
+    start = torch.randn(1000)
+    parameter = nn.Parameter(start.clone())
+    Optimizer([("w", parameter)], method(roles=roles, update=update), seed=3)
+    assert torch.equal(parameter.detach(), start.bfloat16().float())
+
+
+def test_a_norm_is_told_without_the_factor_that_is_left_in_gradients() -> None:
+    parameter = nn.Parameter(torch.zeros(2))
+    parameter.grad = 1024 * torch.tensor([3.0, 4.0])
+    optimizer = Optimizer([("w", parameter)], method(update={"optimizer": "hadam"}))
+    did = optimizer.step(0.1, factor=1024)
+    assert did.gradient_norm == pytest.approx(5)
