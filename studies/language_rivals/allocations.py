@@ -1,8 +1,9 @@
 """Where scores of each tool put 4 and 8 bits, under one rounding and in equal real bytes.
 
-`python -m studies.language_rivals.allocations WORK`, after `auto_scheme` and `dse_scores`: their
-scores lie in AutoRound's cache and in WORK/run. Each scores' best allocation is the knapsack's;
-what is compared is the scores, and what a rounding is worth beside them.
+`python -m studies.language_rivals.allocations WORK`, after `auto_scheme`, `auto_quantize` and
+`dse_scores`: their scores lie in AutoRound's cache, in WORK and in WORK/run. Each scores' best
+allocation is the knapsack's; what is compared is the scores, and what a rounding is worth beside
+them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor
 from dse.explore.solve.solver import Budget, solve
 from dse.numerics import output_range, quantize
 from hwmodels.formats.catalog import quantizer
-from studies.language_rivals import layers, network, score, text
+from studies.language_rivals import auto_quantize, layers, network, score, text
 
 BUDGETS = (4.5, 5.0, 6.0)
 WIDTHS = (4, 8)
@@ -69,6 +70,19 @@ def of_auto_round() -> Scores:
     return found
 
 
+def of_modelopt(work: Path) -> tuple[dict[str, Scores], dict[str, float]]:
+    """The same of every way of AutoQuantize, and the CPU seconds that each took."""
+    kept = json.loads((work / auto_quantize.SCORES).read_text())
+    found = {
+        tool: {
+            tuple(names): {int(width): value for width, value in by_width.items()}
+            for names, by_width in one["scores"]
+        }
+        for tool, one in kept.items()
+    }
+    return found, {tool: float(one["cpu_seconds"]) for tool, one in kept.items()}
+
+
 def allocation(
     scores: Mapping[tuple[str, ...], Mapping[int, float]],
     weights: Mapping[str, Floats],
@@ -93,10 +107,11 @@ def allocation(
     }
 
 
-def moments(work: Path, full: Mapping[str, Floats]) -> dict[str, Tensor]:
-    """Second moments of what every matrix multiplies, on the 16 windows that tools see."""
+def moments(work: Path, full: Mapping[str, Floats]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Second moments of what every matrix multiplies, on either half of the 16 windows."""
     model = score.model_of(full)
     sums: dict[str, Tensor] = {}
+    halves: list[dict[str, Tensor]] = []
 
     def seen(name: str) -> Any:
         def hook(_module: object, inputs: tuple[Tensor, ...]) -> None:
@@ -112,14 +127,18 @@ def moments(work: Path, full: Mapping[str, Floats]) -> dict[str, Tensor]:
     last = seen(network.EMBEDDING.removesuffix(".weight"))
     model.model.norm.register_forward_hook(lambda norm, _inputs, output: last(norm, (output,)))
     with torch.inference_mode():
-        for split in ("calibration", "search"):
-            for window in text.split(work, split):
-                model(torch.from_numpy(window[None, :-1]))
-    return sums
+        for half in range(2):
+            for split in ("calibration", "search"):
+                for window in text.split(work, split)[half::2]:
+                    model(torch.from_numpy(window[None, :-1]))
+            halves.append(dict(sums))
+            sums.clear()
+    first, second = halves
+    return {name: (first[name], second[name]) for name in first}
 
 
 def rounded(
-    full: Mapping[str, Floats], name: str, seen: Mapping[str, Tensor]
+    full: Mapping[str, Floats], name: str, seen: Mapping[str, tuple[Tensor, Tensor]]
 ) -> dict[str, Floats]:
     """Every matrix under one quantizer, as (inputs, outputs)."""
     chosen = quantizer(name).settled(weight=True)
@@ -130,7 +149,8 @@ def rounded(
         weight = torch.from_numpy(np.ascontiguousarray(given.T))
         state = None
         if chosen.statistic == "output_mse":
-            state = output_range(weight, seen[key.removesuffix(".weight")], chosen)
+            first, second = seen[key.removesuffix(".weight")]
+            state = output_range(weight, first + second, chosen)
         found[key] = np.array(quantize(weight, chosen, axes=(1,), state=state).numpy().T)
     return found
 
@@ -149,8 +169,9 @@ def main() -> None:
         "nearest": rounded(full, "int4_g64:absmax", {}),
     }
     own = of_dse(work)
-    tools = {"dse": own, "dse, fused": fused(own), "AutoRound": of_auto_round()}
-    spent = score.spent(work)
+    others, theirs = of_modelopt(work)
+    tools = {"dse": own, "dse, fused": fused(own), "AutoRound": of_auto_round(), **others}
+    spent = score.spent(work) | theirs
     for rounding, narrow in fours.items():
         kinds: dict[float, Mapping[str, Floats]] = {
             layers.SCALE_BITS: full,
@@ -162,7 +183,7 @@ def main() -> None:
         for budget in BUDGETS if rounding == "searched ranges" else ():
             for tool, scores in tools.items():
                 bits = allocation(scores, full, budget)
-                seconds = spent[tool.partition(",")[0]]
+                seconds = spent.get(tool, spent[tool.partition(",")[0]])
                 _score(work, tool, f"{budget}, {rounding}", bits, kinds, seconds=seconds)
 
 

@@ -15,22 +15,30 @@ import torch
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from numpy.typing import NDArray
 
-from dse.numerics import gptq, output_range, quantize
+from dse.numerics import damped, gptq, held_out_damping, output_range, quantize
 from hwmodels.formats.catalog import quantizer
 from studies.language_rivals import allocations, llamacpp, network, score
 
 EIGHT_BITS = "q8_0"
 Floats = NDArray[np.float32]
+Halves = tuple[torch.Tensor, torch.Tensor]
 
 
-def rounded(
-    weight: Floats, name: str, format: str, second: torch.Tensor, *, learned: bool
-) -> Floats:
-    """A matrix in blocks, as it was given: (inputs, outputs), the table (words, width)."""
+def rounded(weight: Floats, name: str, format: str, halves: Halves, *, learned: bool) -> Floats:
+    """A matrix in blocks, as it was given: (inputs, outputs), the table (words, width).
+
+    Args:
+        weight: the matrix.
+        name: its own.
+        format: a block of llama.cpp.
+        halves: second moments of either half of the inputs.
+        learned: by GPTQ, whose damping the second half chooses.
+    """
+    second = halves[0] + halves[1]
     rows = torch.from_numpy(np.ascontiguousarray(network.turned(name, weight)))
     chosen = quantizer(format).settled(weight=True)
     if learned and format != EIGHT_BITS:
-        values = gptq(rows, second, chosen)
+        values = gptq(rows, damped(second, held_out_damping(rows, halves, chosen)), chosen)
     else:
         values = quantize(rows, chosen, axes=(1,), state=output_range(rows, second, chosen))
     return np.array(network.turned(name, values.numpy()))

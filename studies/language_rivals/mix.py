@@ -72,14 +72,18 @@ def main() -> None:
         for name, types in ({"llama.cpp's": own} | tried).items():
             total = sum(found[tensor][kind] for tensor, kind in types.items())
             print(mix, name, f"scores {total:.4f}", _counts(types))
-        for name, types in tried.items():
-            if name != "mix" and chosen[network.EMBEDDING] == table:
+        for name, types, learned in (
+            ("mix", chosen, False),
+            ("mix, GPTQ,", chosen, True),
+            ("mix with its table", tried["mix with its table"], False),
+        ):
+            if types is not chosen and chosen[network.EMBEDDING] == table:
                 continue  # that is no other mix
             before = _seconds()
             weights = dict(full)
             for tensor, kind in types.items():
                 weights[tensor] = blocks.rounded(
-                    full[tensor], tensor, kind, seen[tensor], learned=False
+                    full[tensor], tensor, kind, seen[tensor], learned=learned
                 )
             score.append(
                 asked.work, tool="dse", recipe=f"{name} in the bytes of {mix}", weights=weights,

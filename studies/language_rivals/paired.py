@@ -17,6 +17,7 @@ from studies.language_rivals import score
 
 PAIRED = score.RESULTS.with_name("paired.csv")
 MIXES, BUDGETS = ("Q4_K_M", "Q5_K_M"), ("4.5", "5.0", "6.0")
+MODELOPT = ("ModelOpt", "ModelOpt, apart", "ModelOpt, divergence")
 LEVEL = 0.95
 Recipe = tuple[str, str]
 
@@ -29,10 +30,13 @@ def pairs() -> list[tuple[Recipe, Recipe]]:
         rival = ("llama.cpp", f"{mix}, importance")
         rounded = ("llama.cpp", f"dse's types in the bytes of {mix}, importance")
         kept = ("dse", f"mix with its table in the bytes of {mix}")
+        learned = ("dse", f"mix, GPTQ, in the bytes of {mix}")
         found += [(own, rival), (rounded, rival), (kept, rival), (own, types), (types, rival)]
+        found += [(learned, rival), (learned, own)]
     for budget in BUDGETS:
         own = ("dse", f"{budget}, searched ranges")
-        found += [(own, (tool, own[1])) for tool in ("AutoRound", "dse, fused")]
+        found += [(own, (tool, own[1])) for tool in ("AutoRound", *MODELOPT, "dse, fused")]
+        found += [(("dse, fused", own[1]), (MODELOPT[0], own[1]))]
     return found
 
 
