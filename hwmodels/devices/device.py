@@ -360,7 +360,9 @@ class Device(Entry):
     """Factors on kernels in networks, from networks that were timed on this very device."""
     validation: str = ""
     """Measurements that its predictions were checked against; empty: datasheet only."""
-    varied_from: SkipJsonSchema[Device | None] = field(default=None, init=False, repr=False)
+    varied_from: SkipJsonSchema[Device | None] = field(
+        default=None, init=False, repr=False, hash=False
+    )
     """The device of the file, where figures of it were varied: what was learned of its silicon
     beyond its figures stays. No file has it."""
     sources: InitVar[dict[str, str] | None] = None

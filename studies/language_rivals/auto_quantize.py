@@ -38,12 +38,11 @@ def config(width: int) -> dict[str, Any]:
     }
 
 
-def scores(work: Path, method: str, *, grouped: bool) -> list[tuple[list[str], dict[int, float]]]:
-    """Names that take one format, with the score of each width.
+def scores(work: Path, *, grouped: bool) -> list[tuple[list[str], dict[int, float]]]:
+    """Names that take one format, with the score of each width, by gradients as is its default.
 
     Args:
         work: the folder of the network.
-        method: `gradient`, its default, or `kl_div`.
         grouped: whether query, key and value, and gate and up, take one format, as its rules
             have it.
     """
@@ -63,11 +62,10 @@ def scores(work: Path, method: str, *, grouped: bool) -> list[tuple[list[str], d
             quantization_formats=[config(width) for width in WIDTHS],
             data_loader=windows,
             forward_step=lambda model, window: model(window[:, :-1]).logits,
-            loss_func=_loss if method == "gradient" else None,
+            loss_func=_loss,
             disabled_layers="*lm_head*",
             num_calib_steps=len(windows),
             num_score_steps=len(windows),
-            method=method,
         )
     finally:
         base.quant_grouping_rules = rules
@@ -93,13 +91,9 @@ def main() -> None:
     work = parser.parse_args().work
     torch.set_num_threads(1)
     kept: dict[str, Any] = {}
-    for tool, method, grouped in (
-        ("ModelOpt", "gradient", True),
-        ("ModelOpt, apart", "gradient", False),
-        ("ModelOpt, divergence", "kl_div", True),
-    ):
+    for tool, grouped in (("ModelOpt", True), ("ModelOpt, apart", False)):
         start = time.process_time()
-        found = scores(work, method, grouped=grouped)
+        found = scores(work, grouped=grouped)
         seconds = time.process_time() - start
         kept[tool] = {"scores": found, "cpu_seconds": round(seconds, 1)}
         (work / SCORES).write_text(json.dumps(kept))

@@ -17,7 +17,7 @@ from studies.language_rivals import score
 
 PAIRED = score.RESULTS.with_name("paired.csv")
 MIXES, BUDGETS = ("Q4_K_M", "Q5_K_M"), ("4.5", "5.0", "6.0")
-MODELOPT = ("ModelOpt", "ModelOpt, apart", "ModelOpt, divergence")
+MODELOPT = ("ModelOpt", "ModelOpt, apart")
 LEVEL = 0.95
 Recipe = tuple[str, str]
 
