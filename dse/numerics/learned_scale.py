@@ -21,6 +21,8 @@ from hwmodels.formats.quantizer import Quantizer
 
 FINE_BITS = 16
 """Scales of fewer bits are powers of two or have few values: a small step leads nowhere."""
+MOST_GAIN = 2.0
+"""Rows that lose or gain more are left: little of them is left that a factor could restore."""
 
 
 def has_learnable_scales(quantizer: Quantizer) -> bool:
@@ -46,6 +48,51 @@ def moved_scales(state: QuantizerState, growth: Tensor, quantizer: Quantizer) ->
     encoding = quantizer.format.scale.encoding
     scales = state.scales * growth.detach().exp()
     return replace(state, scales=round_to_grid(scales, grid_of(encoding), thresholds_of(encoding)))
+
+
+def with_gains(
+    state: QuantizerState, weight: Tensor, image: Tensor, quantizer: Quantizer
+) -> QuantizerState:
+    """The state with scales under which every output is as strong as that of the weight.
+
+    Rounding of least error shrinks: its errors point against the weight, so that an output is on
+    average a share of the wanted one, in every layer. Codes stay; scales are divided by the share,
+    which is found by regressing the output on the wanted one.
+
+    Args:
+        state: with values shaped as the weight, and scales of its rows.
+        weight: (outputs, depth), or (groups, outputs, depth).
+        image: of that shape, the weight times the second moments of its inputs.
+        quantizer: along the last axis; without learnable scales the state comes back as it is.
+
+    Source: Banner et al., Post training 4-bit quantization, arXiv 1810.05723, section 2.3
+    (means and norms of a channel's weights put back), with outputs in place of weights.
+    """
+    if state.values is None or state.scales is None or not has_learnable_scales(quantizer):
+        return state
+    given, wanted = image.double(), weight.double()
+    strength = (given * wanted).sum(-1).reshape(-1, 1)
+    left = (given * state.values).sum(-1).reshape(-1, 1)
+    if len(state.scales) == 1:
+        strength, left = strength.sum(0, keepdim=True), left.sum(0, keepdim=True)
+    gains = strength / left
+    usable = (gains > 1 / MOST_GAIN) & (gains < MOST_GAIN) & (strength > 0)
+    growth = torch.where(usable, gains, 1.0).log().to(state.scales.dtype)
+    moved = moved_scales(state, growth.expand_as(state.scales), quantizer)
+    rows = state.values.reshape(-1, weight.shape[-1])
+    before, after = (_spread(one.scales, rows, quantizer) for one in (state, moved))
+    units = torch.where(before != 0, rows / before, 0.0)
+    if quantizer.format.element.kind == "int":
+        units = units.round()
+    return replace(moved, values=(units * after).reshape(weight.shape))
+
+
+def _spread(scales: Tensor | None, rows: Tensor, quantizer: Quantizer) -> Tensor:
+    """The scale of every element of the rows."""
+    assert scales is not None, "what has gains has scales"
+    depth = rows.shape[-1]
+    wide = scales.repeat_interleave(group_length(quantizer.format, depth), dim=1)[:, :depth]
+    return wide.expand_as(rows)
 
 
 def quantize_with_scale_gradient(

@@ -1,15 +1,18 @@
-"""Gradients of scales, against torch's own learnable fake quantization."""
+"""Gradients of scales, against torch's own learnable fake quantization; gains of outputs."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 import torch
 
-from dse.numerics import QuantizerState, quantize
+from dse.numerics import QuantizerState, learned_state, quantize
 from dse.numerics.learned_scale import (
     has_learnable_scales,
     moved_scales,
     quantize_with_scale_gradient,
+    with_gains,
 )
 from hwmodels.formats.catalog import quantizer
 
@@ -93,6 +96,66 @@ def test_moved_scales_stay_on_the_grid_of_their_encoding() -> None:
     growth = normal(2, 2) / 10
     got = quantize_with_scale_gradient(x, growth, given, axes=(1,), state=state)
     assert torch.equal(got, quantize(x, given, axes=(1,), state=moved))
+
+
+def strengths(state: QuantizerState, weight: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """The share of the wanted output that each row's has, by least squares."""
+    assert state.values is not None
+    found: torch.Tensor = (image * state.values).sum(-1) / (image * weight).sum(-1)
+    return found
+
+
+def codes(state: QuantizerState) -> torch.Tensor:
+    """The whole numbers that values are of their scales."""
+    assert state.values is not None
+    assert state.scales is not None
+    group = state.values.shape[1] // state.scales.shape[1]
+    return (state.values / state.scales.repeat_interleave(group, 1)).round()
+
+
+@pytest.mark.parametrize("name", ["int3_channel:gptq", "int3_g32:gptq", "uint4_g64:gptq"])
+def test_gains_bring_every_output_back_to_its_strength(name: str) -> None:
+    given = quantizer(name).settled(weight=True)
+    weight, inputs = normal(24, 128), normal(500, 128) @ normal(128, 128)
+    hessian = (inputs.mT @ inputs / len(inputs)).double()
+    image = weight.double() @ hessian
+    before = learned_state(weight, hessian, given)
+    after = with_gains(before, weight, image, given)
+    rest = 1 - strengths(before, weight, image)
+    assert rest.mean() > 0.005
+    half = given.format.scale.encoding.bits == 16  # type: ignore[union-attr]
+    assert (1 - strengths(after, weight, image)).abs().max() < (5e-4 if half else 1e-6)
+    # The same codes: what is stored differs by scales alone.
+    assert after.values is not None
+    assert after.scales is not None
+    fixed = replace(after, values=None)
+    plain = given.replaced(rounding="nearest_even")
+    assert torch.equal(quantize(after.values, plain, axes=(1,), state=fixed), after.values)
+    assert torch.equal(codes(before), codes(after))
+
+
+def test_one_scale_of_a_tensor_takes_one_gain() -> None:
+    weight = normal(24, 96)
+    state = QuantizerState(scales=torch.full((1, 1), 0.25), values=(weight * 4).trunc() / 4)
+    after = with_gains(state, weight, weight.double(), quantizer("int8:gptq"))
+    assert after.values is not None
+    assert after.scales is not None
+    assert after.scales > 0.26
+    whole = (weight.double() * after.values).sum() / weight.double().square().sum()
+    assert abs(whole - 1) < 1e-6
+
+
+def test_rows_with_little_left_and_coarse_scales_take_no_gain() -> None:
+    weight = normal(3, 32)
+    given = quantizer("int4_channel:gptq")
+    state = QuantizerState(scales=torch.ones(3, 1), values=torch.zeros(3, 32))
+    state.values[1:] = weight[1:].round()  # type: ignore[index]
+    state.values[2] *= -1  # type: ignore[index]
+    after = with_gains(state, weight, weight.double(), given)
+    assert after.scales is not None
+    assert torch.equal(after.scales[[0, 2]], torch.ones(2, 1))
+    assert after.scales[1] != 1
+    assert with_gains(state, weight, weight.double(), quantizer("mxfp4:gptq")) is state
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ settled between neighbours before.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -43,6 +43,7 @@ from dse.numerics import (
     output_range_macs,
     quantize,
     save_states,
+    with_gains,
 )
 from dse.numerics.precision import exact_float32
 from dse.numerics.scales import largest_finite, tensor_scale_of
@@ -51,6 +52,17 @@ from hwmodels.formats.quantizer import Quantizer
 MEMORY_BYTES = 1 << 30
 """For outer products of inputs at one time; more layers take more passes over the data."""
 FILE = "weights.safetensors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _ByBlock:
+    """A weight that waits for its block."""
+
+    wish: Wish
+    state: QuantizerState
+    candidate: Candidate
+    image: Tensor | None
+    """The weight times the second moments of its inputs, where outputs are brought back."""
 
 
 class WeightStates:
@@ -94,7 +106,7 @@ class WeightStates:
 
     def _find(self, missing: Sequence[Wish]) -> None:
         """Adds the states of wishes that have none."""
-        blockwise: dict[Quantizer, list[tuple[Wish, QuantizerState, Candidate]]] = {}
+        blockwise: dict[Quantizer, list[_ByBlock]] = {}
         for wish in missing:
             if not wish.needs_data:
                 self._states[wish.identity] = self._factors(wish, None)
@@ -112,7 +124,7 @@ class WeightStates:
                 operands = dict.fromkeys(product.operand for product in self._readers(wish))
                 moments = together([found[operand] for operand in operands])
                 if wish.quantizer.rounding == "blockwise":
-                    one = (wish, *self._candidate(wish, moments))
+                    one = self._by_block(wish, moments)
                     blockwise.setdefault(wish.quantizer, []).append(one)
                 else:
                     self._states[wish.identity] = self._state(wish, moments)
@@ -140,34 +152,45 @@ class WeightStates:
         here = {key: p for key, p in self._products.items() if p.node.name in graph.by_name}
         return blocks_of(graph, here, {key: self._sites[key].value for key in here})
 
-    def _reconstruct(self, group: Sequence[tuple[Wish, QuantizerState, Candidate]]) -> None:
+    def _reconstruct(self, group: Sequence[_ByBlock]) -> None:
         """Adds the states of weights that are rounded by block under one quantizer."""
         weights = {key: self._weight(key) for block in self._blocks for key in block.weights}
-        candidates = {wish.key: candidate for wish, _, candidate in group}
+        candidates = {one.wish.key: one.candidate for one in group}
         found, macs = reconstructed(
             self._blocks, self._batches(), weights, candidates, device=self._program.device
         )
         self.macs += macs
-        for wish, state, candidate in group:
-            values = found[wish.key]
-            mean = candidate.mean
-            shift = None if mean is None else _shift(wish, candidate.matrix - values, mean)
+        for one in group:
+            wish, matrix, mean = one.wish, one.candidate.matrix, one.candidate.mean
+            state = replace(one.state, values=found[wish.key])
+            if one.image is not None:
+                state = with_gains(state, matrix, one.image, wish.settled)
+            values = state.values
+            assert values is not None
+            shift = None if mean is None else _shift(wish, matrix - values, mean)
             self._states[wish.identity] = replace(
                 state, values=wish.product.weight(values), output_shift=shift
             )
 
-    def _candidate(self, wish: Wish, moments: Moments) -> tuple[QuantizerState, Candidate]:
+    def _by_block(self, wish: Wish, moments: Moments) -> _ByBlock:
         """A weight to round by block: its scales, and where GPTQ leaves it to start from."""
         matrix = wish.product.matrix(self._weight(wish.key))
-        layer = replace(wish, quantizer=wish.quantizer.replaced(rounding="gptq"))
+        # Brought back to its strength once, at the end.
+        alone = wish.quantizer.replaced(rounding="gptq", correction="uncorrected")
+        layer = replace(wish, quantizer=alone)
         state, start = self._learned(layer, matrix, moments)
-        return state, Candidate(
+        image = None
+        if wish.restores:
+            self.macs += matrix.numel() * wish.product.depth
+            image = matrix.double() @ moments.second(centred=wish.corrects)
+        candidate = Candidate(
             product=wish.product,
             matrix=matrix,
             start=start,
             near=beside(matrix, start, wish.settled, state),
             mean=moments.mean if wish.corrects else None,
         )
+        return _ByBlock(wish=wish, state=state, candidate=candidate, image=image)
 
     def _level(self, key: str, quantizer: Quantizer) -> float | None:
         """The scale of the tensor that a weight shares with others of one value's readers."""
@@ -442,6 +465,9 @@ class WeightStates:
                 share = held_out_damping(matrix, halves, quantizer, tensor_scale=level)
                 second = damped(second, share)
             state = learned_state(matrix, second, quantizer, tensor_scale=level)
+            if wish.restores:
+                self.macs += matrix.numel() * product.depth
+                state = with_gains(state, matrix, matrix.double() @ second, quantizer)
         except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
             raise AssignmentError(
                 f"site {wish.key!r}: {wish.quantizer.name}: the inputs of the layer on the "

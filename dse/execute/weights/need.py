@@ -26,6 +26,11 @@ class Wish:
         return self.quantizer.settled(weight=True)
 
     @property
+    def restores(self) -> bool:
+        """Whether outputs are brought back to their strength, which scales take for nothing."""
+        return self.settled.correction == "bias_corrected" and self.quantizer.is_learned
+
+    @property
     def needs_second(self) -> bool:
         """Whether second moments of the inputs are needed."""
         if self.key == self.product.activation:

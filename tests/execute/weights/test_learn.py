@@ -181,6 +181,28 @@ def test_learned_roundings_lower_the_error_of_the_layer(method, share, network, 
     assert learned < share * error("int3_channel:absmax:uncorrected")
 
 
+@pytest.mark.parametrize("key", WEIGHTS)
+@pytest.mark.parametrize("method", ["gptq", "discquant", "blockwise"])
+def test_outputs_of_learned_roundings_are_as_strong_as_in_full_precision(
+    method, key, network, sites, feeds
+):
+    """But for GPTQ's damping, which stands for inputs that were not seen."""
+    most = 0.05 if method == "gptq" else 2e-3
+    node = sites[key].node
+    reference = outputs_at(network, feeds, {}, node).movedim(1, -1).flatten(0, -2)
+
+    def strength(correction):
+        states = states_of(network, sites, feeds)
+        given = Assignment.of({key: quantizer(f"int3_channel:{method}:{correction}")})
+        found = outputs_at(network, feeds, bound(given, sites, EMPTY, states), node)
+        pair = [x - x.mean(0) for x in (reference, found.movedim(1, -1).flatten(0, -2))]
+        return (pair[0] * pair[1]).sum(0) / pair[0].square().sum(0)
+
+    with_it, without = strength("bias_corrected") - 1, strength("uncorrected") - 1
+    assert with_it.abs().max() < most
+    assert with_it.mean().abs() < without.mean().abs() / 3
+
+
 def test_states_reload_to_the_same_numbers(network, sites, feeds, tmp_path: Path):
     names = ("int3_channel:gptq", "int4_channel", "int4_channel:discquant")
     pairs = dict(zip(WEIGHTS, map(quantizer, names), strict=True))
