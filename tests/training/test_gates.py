@@ -141,3 +141,15 @@ def test_convolutions_are_gated_by_their_channels() -> None:
     assert wrapped.gates is not None
     assert "stem/conv" in wrapped.gates.seen
     assert all(one.grad is not None for one in wrapped.gates.choice.parameters())
+
+
+def test_a_site_counts_by_its_products_of_a_sample() -> None:
+    """A convolution of 3 x 3 taps at each of 64 places, and a layer of 256 inputs."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 4)
+    )
+    wrapped = apply(network, gated())
+    wrapped(torch.randn(3, 1, 8, 8))
+    assert wrapped.gates is not None
+    assert [one.products for one in wrapped.gates._spent] == [64 * 4 * 9, 256 * 4]

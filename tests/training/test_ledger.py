@@ -109,3 +109,12 @@ def test_adapters_on_a_pruned_network_take_a_third_of_the_memory(tokens: int) ->
     assert whole.weights + whole.gradients + whole.moments == pytest.approx(8 * 13.0e9, rel=0.01)
     assert tuned.weights == pytest.approx(2 * 0.7 * 13.0e9, rel=0.02)
     assert 0.60 < 1 - tuned.total / whole.total < 0.75
+
+
+def test_a_layer_that_is_gathered_takes_two_bytes_a_weight_on_several_gpus() -> None:
+    shape = {"layers": 2, "width": 64, "ffn": 128, "vocabulary": 100}
+    found = [
+        ledger(load_method("bf16"), decoder_sizes(**shape, batch=1, sequence=2, gpus=g), gpus=g)
+        for g in (1, 4)
+    ]
+    assert [one.gathered for one in found] == [0, 2 * (4 * 64 * 64 + 3 * 64 * 128)]

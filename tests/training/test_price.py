@@ -100,3 +100,42 @@ def test_the_memory_is_that_of_all_parameters_and_of_what_operators_read(work: W
     layer = rows * (4 * 256 + 2 * (256 + 128) + 128 + 256 + 512)
     assert found.activations == 2 * (6 * layer + 2 * rows * 256)
     assert found.logits == 4 * rows * 256
+
+
+def test_both_encodings_of_fp8_go_through_one_multiplier(work: Work) -> None:
+    platform = load_platform("h100-sxm:free")
+    costs = [
+        step_cost(
+            work,
+            method(roles={
+                "weight": "e4m3_tensor", "activation": "e4m3_tensor", "activation_gradient": one,
+            }),
+            platform,
+        )
+        for one in ("e4m3_tensor", "e5m2_tensor")
+    ]  # fmt: skip
+    for name in ("dgrad", "wgrad"):
+        same, mixed = (one.parts[name] for one in costs)
+        assert same.latency_s == mixed.latency_s
+        assert same.status == mixed.status == "native"
+
+
+def test_gradients_of_eight_bits_are_rounded_by_a_kernel_of_their_own(work: Work) -> None:
+    """One read of 16 bits and one write of 8 an element, each gradient of a product once."""
+    narrow = method(roles={"activation_gradient": "e5m2_tensor"})
+    parts = {part.name: part for part in parts_of_step(work, narrow)}
+    rounding = parts["rounding gradients"].work
+    products = [op for region in parts["dgrad"].work.regions for op in region.ops]
+    assert len(rounding.regions) == len(products) == len(parts["wgrad"].work.regions)
+    wide = {part.name: part for part in parts_of_step(work, load_method("bf16"))}
+    assert not wide["rounding gradients"].work.regions
+
+
+def test_attention_costs_two_and_a_half_forward_passes_and_other_rows_one_and_a_half(
+    work: Work,
+) -> None:
+    """FlashAttention-2, arXiv 2307.08691, section 4.1: five products for two."""
+    parts = {part.name: part for part in parts_of_step(work, load_method("bf16"))}
+    assert {name: part.times for name, part in parts.items() if part.times != 1} == {
+        "attention": 2.5, "between products": 1.5,
+    }  # fmt: skip

@@ -220,3 +220,32 @@ def test_headroom_raises_scales(headroom: float, top: float) -> None:
     kept = rounded(small, operand, axes=(1,), draw=Draw())
     assert kept[0, 3] == pytest.approx(6 * 448.0)
     assert kept[0, 4] == pytest.approx(float(small[0, 4]))
+
+
+def test_a_saved_activation_is_the_inputs_alone() -> None:
+    """The weight is no activation: `dgrad` reads it as it is."""
+    torch.manual_seed(0)
+    layer, x = nn.Linear(16, 8, bias=False), torch.randn(4, 16, requires_grad=True)
+    roles = {"*": "fp32", "weight_gradient": "fp32", "saved_activation": "int3_token"}
+    apply(layer, method(roles=roles))(x).sum().backward()
+    saved = quantize(x.detach(), quantizer("int3_token"), axes=(1,))
+    assert x.grad is not None
+    assert layer.weight.grad is not None
+    assert torch.allclose(x.grad, layer.weight.detach().sum(0).expand(4, -1), atol=1e-5)
+    assert torch.allclose(layer.weight.grad, saved.sum(0).expand(8, -1), atol=1e-5)
+
+
+def test_a_convolutions_wgrad_rounds_along_samples_and_places() -> None:
+    torch.manual_seed(0)
+    layer, x = nn.Conv2d(3, 4, 3, padding=1, bias=False), torch.randn(5, 3, 6, 6)
+    exact = {"weight": "fp32", "activation@fprop": "fp32", "weight_gradient": "fp32"}
+    roles = {**exact, "activation@wgrad": "mxfp4", "activation_gradient@wgrad": "mxfp4"}
+    y = apply(layer, method(roles=roles))(x)
+    dy = torch.randn_like(y)
+    y.backward(dy)
+    one, other = (quantize(z, quantizer("mxfp4"), axes=(0, 2, 3)) for z in (x, dy))
+    exact_layer = nn.Conv2d(3, 4, 3, padding=1, bias=False)
+    exact_layer(one).backward(other)
+    assert layer.weight.grad is not None
+    assert exact_layer.weight.grad is not None
+    assert torch.allclose(layer.weight.grad, exact_layer.weight.grad, atol=1e-4)

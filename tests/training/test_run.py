@@ -365,3 +365,29 @@ def test_curves_are_kept_as_json(tmp_path: Path) -> None:
     advance(trial)
     kept = json.loads((tmp_path / "run" / "bf16" / "seed-0.json").read_text())
     assert len(kept["curve"]["loss"]) == STEPS
+
+
+def test_a_model_that_does_not_move_has_diverged() -> None:
+    run = Run(method(), Stripes(), 0, steps=5, rate_factor=1e-30)
+    while not run.done:
+        run.advance()
+    found = run.outcome()
+    assert found.last is not None
+    assert found.last.loss == found.first.loss
+    assert found.diverged_at == 5
+
+
+@pytest.mark.parametrize("kind", ["static", "dynamic"])
+def test_a_factor_of_the_loss_changes_no_step(kind: str) -> None:
+    """SGD, whose step is as long as its gradient."""
+    update = {"optimizer": "sgd", "clip_norm": 0, "weight_decay": 0}
+    roles = {"*": "fp32", "weight_gradient": "fp16"}
+    plain, scaled = (
+        finished(method(roles=roles, update=update, **more), Stripes(), 0)
+        for more in ({}, {"loss_scale": {"kind": kind, "initial": 64.0}})
+    )
+    assert plain.last is not None
+    assert scaled.last is not None
+    assert scaled.skipped == 0
+    assert scaled.last.loss == pytest.approx(plain.last.loss, rel=1e-3)
+    assert scaled.curve.gradient_norm == pytest.approx(plain.curve.gradient_norm, rel=1e-2)

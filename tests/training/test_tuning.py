@@ -287,3 +287,41 @@ def test_the_products_under_a_tuning_round_the_whole_weight() -> None:
     columns: Tensor = made(x).detach()
     steps = columns / (whole.abs().amax(1) / 7)
     torch.testing.assert_close(steps, steps.round(), rtol=0, atol=0.05)
+
+
+def test_the_adapters_that_count_most_for_their_numbers_grow() -> None:
+    weights = {name: torch.zeros(4, 4) for name in ("low", "high", "middle")}
+    found = method(tuning={"rank": 1, "grown": 2}).tuning
+    assert found is not None
+    made = Tuned(found, weights, steps=2, seed=0)
+    for name, size in (("low", 0.1), ("high", 10.0), ("middle", 1.0)):
+        adapter: Any = made.adapters[name]
+        adapter.b.data.fill_(1.0)
+        adapter.b.grad = torch.full_like(adapter.b, size)
+    made.observe(0)
+    assert made.ranks == {"low": 1, "high": 2, "middle": 2}
+
+
+def test_an_adapter_adds_its_product_times_the_factor() -> None:
+    weight = torch.randn(6, 4)
+    found = method(tuning={"rank": 2, "factor": 3.0}).tuning
+    assert found is not None
+    made = Tuned(found, {"layer": weight}, steps=1, seed=0)
+    adapter: Any = made.adapters["layer"]
+    adapter.b.data.normal_()
+    expected = weight + 3 * adapter.b.data @ adapter.a.data
+    assert torch.allclose(made.weight("layer", weight).detach(), expected, atol=1e-6)
+
+
+def test_a_layer_keeps_the_best_of_the_units_that_are_left() -> None:
+    """Another one that was cut may have come to count more since."""
+    weights = {"small": torch.tensor([[1.0], [2.0], [3.0]]), "large": 10 * torch.ones(3, 1)}
+    found = method(tuning={"rank": 1, "density": 0.5, "prune": {
+        "layers": ["*"], "every": 1, "ends": 0.1, "salience": "magnitude",
+    }}).tuning  # fmt: skip
+    assert found is not None
+    made = Tuned(found, weights, steps=10, seed=0)
+    units: Any = made.units["small"]
+    units.alive[2] = False
+    made.observe(0)
+    assert made.alive["small"].tolist() == [False, True, False]
