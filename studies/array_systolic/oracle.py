@@ -8,8 +8,10 @@ Runs in SCALE-Sim's own environment, not in this project's (it needs numpy 1.26)
 Writes `results/compute.csv` (cycles without stalls, of every layer, dataflow and array),
 `results/whole.csv` (the same of a few layers by SCALE-Sim's whole simulation),
 `results/stalls.csv` (cycles behind double-buffered SRAM, by SCALE-Sim and by the double buffer of
-`double_buffer.py` on the same demands; the report's `Total Cycles (incl. prefetch)`) and
-`results/hand.csv` (the same of a case to count by hand).
+`double_buffer.py` on the same demands; the report's `Total Cycles (incl. prefetch)`),
+`results/copied.csv` (the cycles of the same rows by the copy of SCALE-Sim's buffers in
+`scale_sim_buffer.py`, with its faults and without one or the other) and `results/hand.csv` (the
+same as `stalls.csv` of a case to count by hand).
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from pathlib import Path
 
 import double_buffer
 import numpy as np
+import scale_sim_buffer
 import scalesim.memory.double_buffered_scratchpad_mem as scratchpad
 from scalesim.layout_utils import layouts
 from scalesim.memory import read_buffer, write_buffer
@@ -107,6 +110,13 @@ STALLED = (
 SRAM_BYTES = (384, 768, 3200)
 """Halves are whole tiles of 64 words and, in `read_buffer`, whole sets of addresses."""
 WORDS_PER_CYCLE = (2, 5)
+FAULTS = {
+    "copied": scale_sim_buffer.Faults(),
+    "counted_once": scale_sim_buffer.Faults(stalls_twice=False),
+    "demand_order": scale_sim_buffer.Faults(operand_order=False),
+    "neither": scale_sim_buffer.Faults(operand_order=False, stalls_twice=False),
+}
+"""The copy of SCALE-Sim's buffers, and the same without one of its faults, or two."""
 WIDE = 64
 """Words a cycle of outputs under dataflows with partial sums, which SCALE-Sim writes for each fold
 and never reads: they are left out."""
@@ -227,6 +237,25 @@ def stalls() -> Iterator[dict[str, object]]:
         yield asdict(layer) | chip | given | _stalled(layer, chip, sram, rates)
 
 
+def copied() -> Iterator[dict[str, object]]:
+    """The rows of `stalls` by the copy of the buffers, on SCALE-Sim's demands and matrices."""
+    for layer, dataflow, sram, words in itertools.product(
+        STALLED, DATAFLOWS, SRAM_BYTES, WORDS_PER_CYCLE
+    ):
+        rates = (words, words, words if dataflow == "os" else WIDE)
+        chip = {"rows": 8, "columns": 8, "dataflow": dataflow}
+        (one,) = simulations(layer, mode="USER", bandwidth=words, **chip)
+        lines(one)
+        system = one.compute_system
+        demands = [np.asarray(one, dtype=np.int64) for one in system.get_demand_matrices()]
+        operands = [np.asarray(one, dtype=np.int64) for one in system.get_prefetch_matrices()]
+        found = {
+            name: scale_sim_buffer.cycles(demands, operands, sram, rates, faults)
+            for name, faults in FAULTS.items()
+        }
+        yield {"name": layer.name, "dataflow": dataflow, "sram": sram, "words": words} | found
+
+
 def hand() -> Iterator[dict[str, object]]:
     """A 4 x 4 input under 2 x 2 places behind two halves of 4 words, a word a cycle."""
     layer, chip = product(4, 2, 4), {"rows": 2, "columns": 2, "dataflow": "ws"}
@@ -272,7 +301,9 @@ def write(name: str, rows: Iterator[dict[str, object]]) -> None:
 
 
 def main() -> None:
-    tables = {"compute": compute, "whole": whole, "stalls": stalls, "hand": hand}
+    tables = {
+        "compute": compute, "whole": whole, "stalls": stalls, "copied": copied, "hand": hand,
+    }  # fmt: skip
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tables", nargs="*", default=[*tables])
     for name in parser.parse_args().tables:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
+import pytest
 
 from studies.array_systolic.__main__ import (
+    COPIES,
     NEAR,
     RESULTS,
+    copies,
     published,
     with_stalls,
     without_stalls,
 )
+from studies.array_systolic.scale_sim_buffer import OperandBuffer, ResultBuffer, first_demands
 
 EVERY = 13
 """Rows apart of those that the test maps: no divisor of an array's or a dataflow's number."""
@@ -51,3 +56,35 @@ def test_scale_sim_fetches_words_twice_that_are_needed_once() -> None:
     # A word a cycle: its 36 words, of which a half comes before the first cycle, are its time.
     assert hand["cycles"] >= 36 > hand["buffer_cycles"] >= 16 + 4
     assert abs(with_stalls(hand.to_frame().T)[0] - hand["buffer_cycles"]) <= 2
+
+
+def test_a_copy_of_scale_sim_s_buffers_takes_its_cycles_and_one_fault_is_most_of_them() -> None:
+    found = copies().set_index("variant")
+    assert set(found.index) == set(COPIES)
+    assert found.loc["copied", "equal"] == found.loc["copied", "rows"] == 180
+    assert found.loc["demand_order", "buffer_near"] > 3 * found.loc["copied", "buffer_near"]
+
+
+@pytest.mark.parametrize(("twice", "waits"), [(True, [0, -1, 6]), (False, [0, 0, 3])])
+def test_a_word_that_was_passed_comes_after_a_turn_through_the_operand(
+    twice: bool, waits: list[int]
+) -> None:
+    """Two halves of four words, a word a cycle: a move takes five cycles, one after another."""
+    buffer = OperandBuffer.of(np.arange(8), 8, 8, 1, twice=twice)
+    found = [buffer.wait([word], cycle) for word, cycle in ((3, 3), (4, 4), (0, 5))]
+    assert found == waits
+    assert buffer.begin == -4
+
+
+def test_results_wait_for_a_half_that_drains() -> None:
+    """Of eight words four drain from the fifth on, a word a cycle, while four more come."""
+    buffer = ResultBuffer(size=8, rate=1)
+    assert [buffer.wait(1, cycle) for cycle in range(5)] == [0] * 5
+    assert buffer.drained == 4 + 3
+    assert buffer.wait(7, 5) == 2
+    assert buffer.empty(8) == 8 + 4 + 3
+
+
+def test_each_word_is_fetched_once_a_half() -> None:
+    demand = np.array([[1, -1], [2, 1], [3, 1], [-1, 2]])
+    assert first_demands(demand, 2).tolist() == [1, 2, 3, 1, 2]
