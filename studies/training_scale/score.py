@@ -1,7 +1,9 @@
 """Rank correlation of losses of a small decoder with published ones of large decoders.
 
 `python -m studies.training_scale.score TABLE.csv.gz [--losses results/losses-0.01.csv]` prints a
-table by horizon and writes results/correlation.csv (of losses-0.01-w16.csv: correlation-w16.csv).
+table by horizon and writes results/correlation.csv (of losses-0.01-w16.csv: correlation-w16.csv,
+of losses-0.003-w16.csv: correlation-0.003-w16.csv). `--beside LOSSES` adds the rank correlation of
+both files' gaps, and the spread of both files' seeds.
 The published table is not part of the repository: it is made of runs.json of IST-DASLab/Quartet-II
 (for_plots/runs.json at e2eda47), one row a run with the columns that recipes.yaml names, N
 (parameters), D (tokens) and final_loss.
@@ -126,10 +128,31 @@ def correlation(
     return float(compute(small[None], large[None])[0]), float(low), float(high)
 
 
+def spread(gaps: Gaps) -> float:
+    """Standard deviation of a paired difference over seeds, of recipes with two or more."""
+    several = [one for one in gaps.values() if len(one) > 1]
+    return float(np.sqrt(np.mean([np.var(one, ddof=1) for one in several])))
+
+
+def _beside(losses: Path, others: Path, kinds: Mapping[str, str]) -> None:
+    """Prints how two of our own files agree, and how far seeds are apart in both."""
+    for measure in MEASURES:
+        ours, theirs = (our_gaps(path, measure) for path in (losses, others))
+        print(
+            f"{measure}: s.d. of a paired difference {spread(ours):.4f} and {spread(theirs):.4f}"
+        )
+        means = {name: float(np.mean(gaps)) for name, gaps in theirs.items()}
+        for title, chosen in KINDS.items():
+            names = sorted(n for n in ours.keys() & means.keys() if kinds[n] in chosen)
+            value, low, high = correlation(ours, means, names, "spearman")
+            print(f"  {title} ({len(names)}): {value:+.2f} ({low:+.2f} to {high:+.2f})")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("table", type=Path)
     parser.add_argument("--losses", type=Path, default=RESULTS / "losses-0.01.csv")
+    parser.add_argument("--beside", type=Path)
     given = parser.parse_args()
     large = published_gaps(given.table)
     kinds = {one.name: one.kind for one in recipes()}
@@ -144,7 +167,8 @@ def main() -> None:
                 for statistic in STATISTICS:
                     found = correlation(ours, theirs, names, statistic)
                     lines.append((measure, size, tokens, title, len(names), statistic, *found))
-    path = RESULTS / f"correlation{given.losses.stem.removeprefix('losses-0.01')}.csv"
+    rest = given.losses.stem.removeprefix("losses").removeprefix("-0.01")
+    path = RESULTS / f"correlation{rest}.csv"
     with path.open("w", newline="", encoding="utf-8") as stream:
         out = csv.writer(stream, lineterminator="\n")
         out.writerow(COLUMNS)
@@ -153,6 +177,8 @@ def main() -> None:
         if one[0] == "held_out" and one[5] == "spearman":
             print(f"{one[1]} M, {one[2]} tokens: {one[3]} ({one[4]}): {one[6]:+.2f} "
                   f"({one[7]:+.2f} to {one[8]:+.2f})")  # fmt: skip
+    if given.beside is not None:
+        _beside(given.losses, given.beside, kinds)
     print("the published sizes and horizons with the first one, Spearman:")
     first, *others = sorted(large)
     for place in others:
