@@ -80,11 +80,13 @@ def _simulated(
 
 
 def _weights(sim: QuantizationSimModel) -> dict[str, int]:
-    """Elements of every quantized weight."""
+    """Elements of every quantized weight; tables of tokens, which no product reads, are none."""
     return {
         tensor.name: math.prod(tensor.dims)
         for tensor in sim.model.graph().initializer
-        if len(tensor.dims) > 1 and tensor.name in sim.qc_quantize_op_dict
+        if len(tensor.dims) > 1
+        and tensor.name in sim.qc_quantize_op_dict
+        and sim.qc_quantize_op_dict[tensor.name].enabled
     }
 
 
