@@ -249,3 +249,14 @@ def test_a_convolutions_wgrad_rounds_along_samples_and_places() -> None:
     assert layer.weight.grad is not None
     assert exact_layer.weight.grad is not None
     assert torch.allclose(layer.weight.grad, exact_layer.weight.grad, atol=1e-4)
+
+
+def test_smoothing_divides_by_a_channels_size_before_the_cast_and_multiplies_after() -> None:
+    torch.manual_seed(0)
+    layer, x = nn.Linear(8, 4, bias=False), torch.randn(16, 8) * 10.0 ** torch.arange(8)
+    operand = {"format": "int8_token", "smooth": True}
+    roles = {"*": "fp32", "activation@fprop": operand, "activation@wgrad": "fp32"}
+    ours = apply(layer, method(roles=roles))(x)
+    sizes = x.abs().amax(0)
+    inner = quantize(x / sizes, quantizer("int8_token"), axes=(1,))
+    assert torch.allclose(ours, (inner * sizes) @ layer.weight.T, rtol=1e-5)

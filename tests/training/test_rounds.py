@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from dse.numerics import quantize
+from dse.training import rounds
 from dse.training.ledger import sent_bytes
 from dse.training.load import load_method
 from dse.training.method import Operand
 from dse.training.rounding import Draw
-from dse.training.rounds import average, sent
+from dse.training.rounds import Federation, average, sent
 from dse.training.run import Run, shape
+from dse.training.update.optimizer import Optimizer
 from hwmodels.formats.catalog import quantizer
 from tests.training.methods import method
 from tests.training.test_run import STEPS, Stripes, finished, in_pieces
@@ -106,3 +108,29 @@ def test_the_shipped_federation_sends_a_quarter_of_the_bytes() -> None:
     wide = method(roles={"communication_down": "fp32"}, rounds={"clients": 8})
     assert sent_bytes(wide) == 8
     assert sent_bytes(method()) == 0
+
+
+def test_clients_draw_for_themselves_in_training_and_on_the_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent_draws: list[int] = []
+    made: list[int] = []
+
+    def recorded(values: Tensor, operand: Operand, *, draw: Draw) -> Tensor:
+        sent_draws.append(draw.rounding)
+        return sent(values, operand, draw=draw)
+
+    monkeypatch.setattr(rounds, "sent", recorded)
+    model = nn.Linear(3, 2, bias=False)
+    given = method(rounds={"clients": 3, "every": 1})
+    assert given.rounds is not None
+
+    def make(seed: int) -> Optimizer:
+        made.append(seed)
+        return Optimizer(model.named_parameters(), given, seed=seed)
+
+    federation = Federation(given.rounds, model, given, blocks=0, make=make, seed=5)
+    for _ in range(2):
+        assert [number for number, _ in federation.clients()] == [0, 1, 2]
+    assert len(set(made)) == len(made) == 6
+    assert len(set(sent_draws)) == len(sent_draws) == 2 * (1 + 3)

@@ -17,7 +17,7 @@ from dse.training.checkpoint import read_checkpoint
 from dse.training.experiment import Experiment, advance, open_folder, outcomes
 from dse.training.load import load_method
 from dse.training.method import Method
-from dse.training.run import Outcome, Run, shape
+from dse.training.run import Curve, HeldOut, Outcome, Run, shape
 from dse.training.summary import Summary, divergences, summaries
 from dse.training.workloads.workload import Batch, Workload, seeded
 from tests.training.methods import method
@@ -391,3 +391,27 @@ def test_a_factor_of_the_loss_changes_no_step(kind: str) -> None:
     assert scaled.skipped == 0
     assert scaled.last.loss == pytest.approx(plain.last.loss, rel=1e-3)
     assert scaled.curve.gradient_norm == pytest.approx(plain.curve.gradient_norm, rel=1e-2)
+
+
+def test_a_step_whose_gradients_overflow_is_left_out() -> None:
+    roles = {"*": "fp32", "weight_gradient": "fp16"}
+    scale = {"kind": "dynamic", "initial": 2.0**21}
+    found = finished(method(roles=roles, loss_scale=scale), Stripes(), 0)
+    assert found.diverged_at is None
+    assert 2 <= found.skipped <= STEPS // 2
+    assert len(found.curve.update_rms) == STEPS - found.skipped
+
+
+def test_a_reference_that_diverged_is_no_pair() -> None:
+    """It may have a loss: no better than the one it began with."""
+    held = HeldOut(loss=1.0, accuracy=0.5, sharpness=0.1)
+    runs = {
+        (name, seed): Outcome(
+            seed=seed, steps=3, first=held, last=held, skipped=0, curve=Curve(),
+            diverged_at=3 if name == "bf16" and seed == 0 else None,
+        )
+        for name in ("bf16", "x")
+        for seed in range(3)
+    }  # fmt: skip
+    (row,) = (one for one in summaries(runs, "bf16") if one.method == "x")
+    assert len(row.pairs) == 2

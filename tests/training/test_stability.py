@@ -74,3 +74,9 @@ def test_the_seeds_that_a_gap_would_take_follow_from_the_spread_of_pairs() -> No
     assert few < 10
     assert many > 100
     assert seeds_needed([0.1], 0.1) is None
+
+
+def test_a_spike_is_no_part_of_what_it_is_measured_by() -> None:
+    """Seven deviations above twenty steps; with itself among them it would be four."""
+    assert spikes([0.0, 1.0] * 10 + [4.1]) == [20]
+    assert spikes([0.0, 1.0] * 10 + [3.9]) == []
