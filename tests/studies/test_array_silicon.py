@@ -63,4 +63,4 @@ def test_the_interval_rests_on_published_times_and_rates() -> None:
     networks, parts = slower()
     assert (len(networks), len(parts)) == (7, 23)
     assert all(1 / FASTER <= ratio <= SLOWER for ratio in networks)
-    assert sum(1 / FASTER <= ratio <= SLOWER for ratio in parts) == 19
+    assert sum(1 / FASTER <= ratio <= SLOWER for ratio in parts) == 20

@@ -185,12 +185,13 @@ def next_tile(steps, inside, at, tile, loop):
 
 @compiled
 def descend(
-    shape, costs, rest, effort, steps, sizes, states, children, best, left, tiles, orders, work
-):
+    shape, costs, rest, effort, most_looks, steps, sizes, states, children, best, left, tiles,
+    orders, work,
+):  # fmt: skip
     """Looks through one grid; returns the best goal and the least bound that was left out.
 
-    best, left: those of the grids before; tiles (stages - 1, 8), orders (stages,): of the best
-    mapping, which are replaced by a better one's.
+    most_looks: at partial mappings; best, left: those of the grids before; tiles (stages - 1, 8),
+    orders (stages,): of the best mapping, which are replaced by a better one's.
     """
     top = shape.stages - 2
     start(shape, states[0])
@@ -220,7 +221,7 @@ def descend(
             orders[0] = children.order[row, place]
             row -= 1
             continue
-        if place >= effort.most_children or (looks >= effort.most_looks and np.isfinite(best)):
+        if place >= effort.most_children or (looks >= most_looks and np.isfinite(best)):
             left = min(left, bound)
             row -= 1
             continue
@@ -254,19 +255,21 @@ def best_mappings(shapes, figures, goal, effort, room, goals, gaps, tiles, order
         take_costs(shape, figures, device, goal, costs)
         find_rest(shape, costs, states, work, rest)
         best, left = np.inf, np.inf
-        for zoom in range(effort.zooms + 1):
-            if zoom and np.isinf(best):
-                break
-            before = best
-            for stage in range(stages - 1):
-                around = tiles[device, stage] if zoom else nowhere
-                grid_of(shape, stage, effort.most_tiles, around, pool, steps[stage], sizes[stage])
-            best, left = descend(
-                shape, costs, rest, effort, steps, sizes, states, children, best, left,
-                tiles[device], orders[device], work,
-            )  # fmt: skip
-            if zoom and best >= before * (1 - effort.enough):
-                break
+        for wide, most_tiles in enumerate(effort.tiles):
+            for zoom in range(effort.zooms + 1):
+                if zoom and np.isinf(best):
+                    break
+                before = best
+                for stage in range(stages - 1):
+                    around = tiles[device, stage] if zoom else nowhere
+                    grid_of(shape, stage, most_tiles, around, pool, steps[stage], sizes[stage])
+                looks = effort.wide_looks if wide and not zoom else effort.most_looks
+                best, left = descend(
+                    shape, costs, rest, effort, looks, steps, sizes, states, children, best, left,
+                    tiles[device], orders[device], work,
+                )  # fmt: skip
+                if zoom and best >= before * (1 - effort.enough):
+                    break
         goals[device] = best
         gaps[device] = max(best / min(left, best) - 1.0, 0.0) if np.isfinite(best) else np.inf
 

@@ -177,10 +177,13 @@ class Room(NamedTuple):
 class Effort(NamedTuple):
     """Limits of a search."""
 
-    most_tiles: int = 1024
-    """Tiles of one level that are compared at once."""
+    tiles: tuple[int, int, int] = (64, 360, 2048)
+    """Tiles of one level that are compared at once: in a first search, which soon finds a good
+    mapping, and in further ones, of which that rules most out."""
     most_looks: int = 48
     """Partial mappings whose inner levels are looked at."""
+    wide_looks: int = 12
+    """The same on whole grids of further searches, where each look is long."""
     most_children: int = 24
     """Tilings of one level that are followed, the most promising ones."""
     zooms: int = 3

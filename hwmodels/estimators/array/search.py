@@ -4,7 +4,7 @@ From main memory to the array, every tile on a grid (`steps`) and every order of
 between two levels. A partial mapping's bound is the cost of what it decided plus the least that
 the rest can cost (`descent`). What is not better than the best mapping so far is not looked at;
 where the number of looks ends first, the gap to the least bound left is stated. Then finer grids
-around the best mapping are looked through.
+around the best mapping are looked through, and all of it again on grids of more tiles.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from hwmodels.estimators.array.compiled import compiled
 
 MOST_PARTS = 4096
@@ -87,15 +89,21 @@ def spread_steps(low, high, most, pool, useful, found):
 
 
 @compiled
+def steps_near(total, around):
+    """The fewest and the most steps that are looked at: all, or half to twice of a number."""
+    if around > 0:
+        return max(around / 2, 1.0), min(around * 2, 1.0 * total)
+    return 1.0, 1.0 * total
+
+
+@compiled
 def steps_on_grid(total, most, around, pool, found):
     """At most so many of the useful steps and two, or three around a number; ascending.
 
     One step and all of them are always among them; the others are spread evenly by their logs,
     over all or, where `around` is not 0, from half to twice of it. Into `found`; returns how many.
     """
-    low, high = 1.0, float(total)
-    if around > 0:
-        low, high = max(around / 2, 1.0), min(around * 2, high)
+    low, high = steps_near(total, around)
     useful = useful_steps(total, low, high, pool)
     if useful > most:
         if around == 0:
@@ -116,26 +124,42 @@ def grid_of(shape, stage, most_tiles, around, pool, steps, sizes):
     """Steps of each loop below a stage, into `steps` (8, some) and their numbers `sizes` (8,).
 
     Multiples of what is unrolled; loops that nothing in the stage or below depends on have one.
+    A loop with few useful steps leaves its share of the tiles to the others.
     around: (8,) a tile, or zeros.
     """
-    taps, others = 0, 0
+    room, others = 1.0 * most_tiles, 0
+    useful = np.zeros(8, np.int64)
     for loop in range(8):
-        if shape.free[stage, loop]:
-            if loop >= FIRST_TAP:
-                taps += 1
-            else:
-                others += 1
-    each = 2
-    if others:
-        each = max(math.floor((most_tiles / 2**taps) ** (1 / others)), 3)
-    for loop in range(8):
-        unrolled = shape.unrolled[loop]
-        size = 1
         steps[loop, 0] = 1.0
+        sizes[loop] = 1
         if shape.free[stage, loop]:
-            total = round(shape.whole[loop] / unrolled)
-            most, near = (2, 0.0) if loop >= FIRST_TAP else (each, around[loop] / unrolled)
-            size = steps_on_grid(total, most, near, pool, steps[loop])
-        sizes[loop] = size
-        for index in range(size):
-            steps[loop, index] *= unrolled
+            total = round(shape.whole[loop] / shape.unrolled[loop])
+            if loop >= FIRST_TAP:
+                sizes[loop] = steps_on_grid(total, 2, 0.0, pool, steps[loop])
+                room /= 2
+            else:
+                low, high = steps_near(total, around[loop] / shape.unrolled[loop])
+                useful[loop] = max(useful_steps(total, low, high, pool), 1)
+                others += 1
+    while others:
+        loop = fewest(useful)
+        most = min(useful[loop], max(math.floor(room ** (1 / others) * NEARLY), 3))
+        total = round(shape.whole[loop] / shape.unrolled[loop])
+        near = around[loop] / shape.unrolled[loop]
+        sizes[loop] = steps_on_grid(total, most, near, pool, steps[loop])
+        room = max(room / most, 1.0)
+        useful[loop] = 0
+        others -= 1
+    for loop in range(8):
+        for index in range(sizes[loop]):
+            steps[loop, index] *= shape.unrolled[loop]
+
+
+@compiled
+def fewest(useful):
+    """The loop with the fewest useful steps of those that have any."""
+    found = -1
+    for loop in range(8):
+        if useful[loop] > 0 and (found < 0 or useful[loop] < useful[found]):
+            found = loop
+    return found

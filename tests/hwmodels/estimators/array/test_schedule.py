@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from hwmodels.devices.load import load_device
 from hwmodels.devices.spatial import LOOPS, Goal, RunLengths
+from hwmodels.devices.vary import DeviceFile
 from hwmodels.errors import WorkError
 from hwmodels.estimators.array.estimator import ArrayEstimator
 from hwmodels.estimators.array.hierarchy import Axis, Hierarchy
@@ -233,10 +234,34 @@ def test_a_finer_grid_finds_tiles_that_a_coarse_one_lacks() -> None:
     )  # fmt: skip
     goals = [
         found.energy_j * found.cycles
-        for effort in (Effort(), Effort(zooms=0))
+        for effort in (Effort(), Effort(tiles=(64, 64, 64), zooms=0))
         for found in [schedule(hierarchy, Task(nest=nest, mac_j=1e-12), effort=effort).cost]
     ]
     assert goals[0] < 0.95 * goals[1]
+
+
+def test_grids_of_more_tiles_start_from_the_mapping_of_the_coarse_ones() -> None:
+    """One grid alone, as fine as the last one, ends in another valley of this product."""
+    device = DeviceFile("gemmini").varied(
+        {
+            "units.mac_array.array.axes.rows.size": 64,
+            "units.mac_array.array.axes.columns.size": 64,
+            "units.mac_array.array.stationary": "output",
+            "units.mac_array.count": 4,
+            "memories.scratchpad.capacity": "2048 KiB",
+            "memories.accumulator.capacity": "16 KiB",
+            "memories.dram.bandwidth": "4 GB/s",
+        }
+    )
+    hierarchy = Hierarchy.of(device)
+    nest = Nest(sizes=(1, 1, 28672, 4096, 1, 2048, 1, 1))
+    goals = [
+        found.energy_j * found.cycles
+        for effort in (Effort(), Effort(tiles=(64, 64, 64)), Effort(tiles=(1024, 1024, 1024)))
+        for found in [schedule(hierarchy, Task(nest=nest, mac_j=1e-12), effort=effort).cost]
+    ]
+    assert goals[0] <= goals[1]
+    assert goals[0] < 0.7 * goals[2]
 
 
 @pytest.mark.parametrize(
