@@ -16,6 +16,7 @@ from hwmodels.devices.device import Device
 from hwmodels.errors import CircuitError, WorkError
 from hwmodels.estimators.array.points import estimate_points
 from hwmodels.estimators.array.process import device_area_mm2
+from hwmodels.estimators.array.records import EFFORT, Effort
 from hwmodels.runtimes.runtime import Runtime
 from hwmodels.tables.network import Choices, CostTable, Floats, PhaseWork
 
@@ -37,12 +38,25 @@ class PointPrices:
 
 
 def price_points(
-    phases: Sequence[PhaseWork], choices: Choices, devices: Sequence[Device], runtime: Runtime
+    phases: Sequence[PhaseWork],
+    choices: Choices,
+    devices: Sequence[Device],
+    runtime: Runtime,
+    *,
+    effort: Effort = EFFORT,
 ) -> PointPrices:
     """Prices a network on many devices, each region under the first of its choices.
 
     With several phases latency and energy are their sums weighted by share, as in
     `CostTable.totals`.
+
+    Args:
+        phases: the network's work.
+        choices: by region.
+        devices: of any kinds.
+        runtime: that drives them.
+        effort: limits of the search of mappings where many arrays are priced together; `QUICK`
+            for thousands of them.
 
     Raises:
         WorkError: As `CostTable.build`, for a network without regions or unknown ones.
@@ -62,7 +76,7 @@ def price_points(
         found.area_mm2[index] = np.nan if area is None else area
         alike.setdefault(_planned_by(device, runtime, index), []).append(index)
     for members in alike.values():
-        _price_alike(members, devices, phases, first, runtime, found=found)
+        _price_alike(members, devices, phases, first, runtime, found=found, effort=effort)
     if devices and len(found.refused) == count:
         raise WorkError(f"none of {count} devices runs the network; the first: {found.refused[0]}")
     return found
@@ -76,6 +90,7 @@ def _price_alike(
     runtime: Runtime,
     *,
     found: PointPrices,
+    effort: Effort,
 ) -> None:
     """Prices those of the devices that run the same kernels, into `found`."""
     left = list(members)
@@ -94,7 +109,7 @@ def _price_alike(
         return
     counts = {one.kernel: time / one.cost.latency_s for one, time in table.times({}).items()}
     kernels = tuple(counts)
-    costs = estimate_points(kernels, [devices[index] for index in left])
+    costs = estimate_points(kernels, [devices[index] for index in left], effort)
     repeats = np.array([counts[kernel] for kernel in kernels])
     found.latency_s[left] = costs.latency_s @ repeats
     found.energy_j[left] = costs.energy_j @ repeats

@@ -256,6 +256,8 @@ def best_mappings(shapes, figures, goal, effort, room, goals, gaps, tiles, order
         find_rest(shape, costs, states, work, rest)
         best, left = np.inf, np.inf
         for wide, most_tiles in enumerate(effort.tiles):
+            if most_tiles == 0:
+                break
             for zoom in range(effort.zooms + 1):
                 if zoom and np.isinf(best):
                     break

@@ -24,6 +24,7 @@ from hwmodels.estimators.array.hierarchy import Hierarchy
 from hwmodels.estimators.array.nest import Floats
 from hwmodels.estimators.array.problem import Figures, Indices
 from hwmodels.estimators.array.process import multiply_j
+from hwmodels.estimators.array.records import EFFORT, Effort
 from hwmodels.estimators.array.schedule import Task, schedules, too_small
 from hwmodels.estimators.array.vector import multiplied_by_vectors, vector_cost
 from hwmodels.tensors import TensorName
@@ -47,9 +48,17 @@ class PointCosts:
     """Array -> what it cannot do."""
 
 
-def estimate_points(kernels: Sequence[Kernel], devices: Sequence[Device]) -> PointCosts:
-    """Costs of kernels on many devices of kind `array`, as `ArrayEstimator.estimate` has them."""
-    points = _Points(devices)
+def estimate_points(
+    kernels: Sequence[Kernel], devices: Sequence[Device], effort: Effort = EFFORT
+) -> PointCosts:
+    """Costs of kernels on many devices of kind `array`, as `ArrayEstimator.estimate` has them.
+
+    Args:
+        kernels: of a network.
+        devices: of kind `array`.
+        effort: limits of the search of every mapping; `QUICK` for thousands of devices.
+    """
+    points = _Points(devices, effort)
     shape = (len(devices), len(kernels))
     found = PointCosts(
         latency_s=np.full(shape, np.inf), energy_j=np.full(shape, np.inf),
@@ -74,8 +83,9 @@ def estimate_points(kernels: Sequence[Kernel], devices: Sequence[Device]) -> Poi
 class _Points:
     """Arrays, what is known of each, and what the kernel at hand takes on each."""
 
-    def __init__(self, devices: Sequence[Device]) -> None:
+    def __init__(self, devices: Sequence[Device], effort: Effort) -> None:
         self.devices = devices
+        self.effort = effort
         self.refused: dict[int, str] = {}
         self.hierarchies: dict[int, Hierarchy] = {}
         for index, device in enumerate(devices):
@@ -158,7 +168,7 @@ class _Points:
         for task in tasks:
             base_j = mac_j * task.nest.macs
             figures = figures._replace(base_j=base_j, idle_j=self.idle_j[members])
-            found = schedules(hierarchy, task, figures)
+            found = schedules(hierarchy, task, figures, self.effort)
             for place in np.flatnonzero(~found.fit):
                 index = int(members[place])
                 own = replace(found.placed[0], hierarchy=self.hierarchies[index])

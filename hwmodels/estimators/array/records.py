@@ -179,7 +179,7 @@ class Effort(NamedTuple):
 
     tiles: tuple[int, int, int] = (64, 360, 2048)
     """Tiles of one level that are compared at once: in a first search, which soon finds a good
-    mapping, and in further ones, of which that rules most out."""
+    mapping, and in further ones, of which that rules most out; 0: no further one."""
     most_looks: int = 48
     """Partial mappings whose inner levels are looked at."""
     wide_looks: int = 12
@@ -193,3 +193,6 @@ class Effort(NamedTuple):
 
 
 EFFORT = Effort()
+QUICK = Effort(tiles=(512, 0, 0))
+"""One search, for thousands of chips: half of the time or less, and mappings that are as good but
+for rare exceptions (`studies/hardware_points`)."""

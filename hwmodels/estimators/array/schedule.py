@@ -117,19 +117,22 @@ def schedule(
     )
 
 
-def schedules(hierarchy: Hierarchy, task: Task, figures: Figures) -> Schedules:
+def schedules(
+    hierarchy: Hierarchy, task: Task, figures: Figures, effort: Effort = EFFORT
+) -> Schedules:
     """The finds of `schedule` on each of n devices that differ in figures alone, if any fits.
 
     Args:
         hierarchy: of any of them.
         task: whose joules are left to the figures.
         figures: of all of them.
+        effort: limits of each search.
     """
-    found = _schedules(hierarchy, task, figures)
+    found = _schedules(hierarchy, task, figures, effort=effort)
     lacking = np.flatnonzero(~found.fit)
     if len(lacking) and task.resident:  # no room: through main memory
         outside = replace(task, resident=frozenset())
-        again = _schedules(hierarchy, outside, figures.taken(lacking))
+        again = _schedules(hierarchy, outside, figures.taken(lacking), effort=effort)
         found = found.replaced(lacking, again)
     return found
 

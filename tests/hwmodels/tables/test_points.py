@@ -11,6 +11,7 @@ import pytest
 from hwmodels.devices.device import Device
 from hwmodels.devices.load import load_device
 from hwmodels.errors import WorkError
+from hwmodels.estimators.array.records import QUICK
 from hwmodels.formats import catalog
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.runtimes.load import load_runtime
@@ -96,3 +97,15 @@ def test_areas_are_those_of_the_devices(phases: tuple[PhaseWork, ...]) -> None:
     points = [load_device("gemmini"), load_device("h100-sxm")]
     found = price_points(phases, {}, points[1:], RUNTIME)
     assert points[1].area_mm2 is None or found.area_mm2[0] == points[1].area_mm2.value
+
+
+def test_a_quick_search_is_one_of_its_own(
+    phases: tuple[PhaseWork, ...],
+) -> None:
+    """Its gap is of other grids, and its prices are near."""
+    points, choices = devices(np.random.default_rng(3))[:8], choices_of(phases)
+    usual = price_points(phases, choices, points, RUNTIME)
+    quick = price_points(phases, choices, points, RUNTIME, effort=QUICK)
+    assert (quick.gap != usual.gap).any()
+    assert quick.latency_s == pytest.approx(usual.latency_s, rel=0.5)
+    assert not quick.refused
