@@ -126,6 +126,7 @@ EXAMPLES: Mapping[str, object] = {
     "Oscillation.ratio": 16,
     "Rounds.clients": 8,
     "Rounds.every": 10,
+    "Split.kind": "dirichlet",
     "Rounds.split": {"kind": "dirichlet", "concentration": 0.3},
     "Split.concentration": 0.3,
     "Split.shards": 2,

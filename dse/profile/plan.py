@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from dse.profile.shapes import Shape, shapes
-from hwmodels.devices.device import Device
-from hwmodels.operators.lower import FLAGS, SIZES_OF_OP
+from hwmodels.devices.device import FLAGS, Device
+from hwmodels.operators.lower import SIZES_OF_OP
 from hwmodels.operators.number_type import NUMBER_TYPES
 from hwmodels.operators.optable import OpTable, checked_table, runtimes_of
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import InitVar, dataclass, field, replace
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, GetCoreSchemaHandler, GetPydanticSchema
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetPydanticSchema
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import CoreSchema, core_schema
 
 from hwmodels.devices.cpu import Cpu
 from hwmodels.devices.element import AccumulatorName, Element
-from hwmodels.devices.npu import Npu, Size
+from hwmodels.devices.npu import Npu
 from hwmodels.devices.quantity import (
     FIGURE_INLINE,
     Area,
@@ -39,7 +39,7 @@ from hwmodels.devices.spatial import RunLengths, SpatialArray
 from hwmodels.formats.accumulator import accumulator as named_accumulator
 from hwmodels.formats.encodings import ENCODINGS
 from hwmodels.tensors import TensorName
-from hwmodels.validation import INLINE, Entry, Name
+from hwmodels.validation import INLINE, Entry, Name, no_flag
 
 DeviceKind = Literal["gpu", "array", "cpu", "npu"]
 UnitRole = Literal["matrix", "vector", "host"]
@@ -257,11 +257,21 @@ class Power(Entry):
     """Energy of operations by element; none: multiplying counts nothing."""
 
 
+FLAGS = ("causal",)
+"""Flags of a shape beside its sizes; absent or 0 means no."""
+
+
 def _sizes_schema(_: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
     """The mapping of a file as pairs in order of their names, which can be hashed."""
-    return core_schema.no_info_after_validator_function(
-        lambda sizes: tuple(sorted(sizes.items())), handler(dict[str, Size])
-    )
+
+    def pairs(sizes: dict[str, int]) -> tuple[tuple[str, int], ...]:
+        for name, size in sizes.items():
+            if size == 0 and name not in FLAGS:
+                raise ValueError(f"{name}: expected greater than 0, got 0")
+        return tuple(sorted(sizes.items()))
+
+    whole = Annotated[int, Field(ge=0), BeforeValidator(no_flag)]
+    return core_schema.no_info_after_validator_function(pairs, handler(dict[str, whole]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,8 +42,6 @@ SIZES_OF_OP: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 OPTIONAL_SIZES = {"attention": ("window",)}
 """Sizes that an operator may have: keys that a query sees at most."""
-FLAGS = ("causal",)
-"""Flags of a shape beside its sizes; absent means no."""
 PARTS_OF_OP = {"attention": (("HK", "H"),), "conv2d": (("groups", "C", "O"),)}
 """Sizes that divide others: heads of keys those of queries, groups both channels."""
 KINDS: dict[str, OpKind] = {

@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hwmodels.devices.device import FLAGS
 from hwmodels.errors import MeasurementError, nearest
-from hwmodels.operators.lower import FLAGS, OPTIONAL_SIZES, PARTS_OF_OP, SIZES_OF_OP
+from hwmodels.operators.lower import OPTIONAL_SIZES, PARTS_OF_OP, SIZES_OF_OP
 from hwmodels.operators.number_type import ATTENTION_TYPES, CACHES, TYPES_OF_OPERATORS
 
 REQUIRED = ("op", "shape", "dtype")

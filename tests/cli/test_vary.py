@@ -162,12 +162,12 @@ def test_legality_is_swept_value_by_value(dse: Dse) -> None:
     key = "units.tensor_core.rates.int8.elements"
     rows = json.loads(
         dse(
-            "legal", *NETWORK, "--device", "l4:free", "--json", "--sweep", f"{key}=[int8],[int4]"
+            "legal", *NETWORK, "--device", "l4:free", "--json", "--sweep", f"{key}=[int8],[int16]"
         ).out
     )
     assert {row[key]: row["status"] for row in rows if row["format"] == "w8a8_int8_static"} == {
         "[int8]": "native",
-        "[int4]": "upcast",
+        "[int16]": "upcast",
     }
 
 

@@ -97,6 +97,8 @@ def test_every_field_of_every_record_is_in_the_page() -> None:
     assert len(entries) >= 20
     for record in entries:
         for field in fields(record):  # type: ignore[arg-type]
+            if not field.init:  # the program's own, which no file says
+                continue
             key = _key(record, field.name)
             assert key == INLINE or f"| `{key}` |" in pages[record.__name__]
     for model in space_schema.Section.__subclasses__():

@@ -20,7 +20,7 @@ from tests.training.methods import method
 from tests.training.test_run import Stripes
 
 TRAIN = """
-import resource, sys, torch
+import sys, torch
 from dse.training.load import load_method
 from dse.training.run import Run
 from dse.training.workloads.catalogue import workload
@@ -28,11 +28,13 @@ torch.set_num_threads(1)
 run = Run(load_method(sys.argv[2]), workload(sys.argv[1]), 0, steps=3)
 run.advance()
 run.advance()
-files = [line for line in open("/proc/self/status") if line.startswith("RssFile:")]
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(1024 * (peak - int(files[0].split()[1])))
+held = dict(line.split(":") for line in open("/proc/self/status"))
+print(1024 * (int(held["VmHWM"].split()[0]) - int(held["RssFile"].split()[0])))
 """
-"""Prints the most that a process had, without the pages of libraries."""
+"""Prints the most that a process had, without the pages of libraries.
+
+Not `ru_maxrss`, which a new program takes over from the process that started it.
+"""
 
 
 @pytest.mark.parametrize(
@@ -43,7 +45,8 @@ def test_a_process_takes_about_what_is_planned(network: str, name: str) -> None:
     planned = run_bytes(workload(network), [load_method(name)])
     words = [sys.executable, "-c", TRAIN, network, name]
     taken = int(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
-    assert 0.7 * taken < planned < 1.5 * taken
+    # Twice where kernels come from the cache, whose compilation is planned for.
+    assert 0.7 * taken < planned < 2 * taken
 
 
 def test_saved_bytes_are_those_of_the_formula() -> None:

@@ -138,7 +138,7 @@ ARRAY: dict[str, tuple[Callable[[Content], None], str]] = {
                 }
             ],
         ),
-        r"measurements\.0\.shape\.m: expected greater than 0, got 0",
+        r"measurements\.0\.shape: m: expected greater than 0, got 0",
     ),
 }
 NPU: dict[str, tuple[Callable[[Content], None], str]] = {
