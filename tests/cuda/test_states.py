@@ -20,6 +20,7 @@ from dse.numerics import (
     output_range,
     quantize,
     quantize_with_gradient,
+    with_gains,
 )
 from dse.numerics.delayed import DelayedScale
 from dse.numerics.grids.state import TENSORS
@@ -89,6 +90,19 @@ def test_learned_roundings_are_the_same(name: str, rounding: str, device: str) -
     assert there.values.device.type == torch.device(device).type
     differing = (there.values.cpu() != here.values).float().mean()
     assert differing < 0.01
+
+
+@pytest.mark.parametrize("name", ["int4_g32", "uint4_channel", "int8"])
+def test_outputs_get_their_strength_back_alike(name: str, device: str) -> None:
+    """The same codes on both sides: sums alone may differ, and the scales' own rounding."""
+    chosen, weight = quantizer(f"{name}:gptq").settled(weight=True), _weight()
+    given = learned_state(weight, _second_moment(), chosen)
+    image = weight.double() @ _second_moment().double()
+    here = with_gains(given, weight, image, chosen)
+    assert not torch.equal(here.values, given.values)  # type: ignore[arg-type]
+    there = given.on(torch.device(device))
+    there = with_gains(there, weight.to(device), image.to(device), chosen)
+    _alike(there, here, device, rtol=2e-3, atol=1e-6)
 
 
 def test_the_pieces_of_learning_stay_on_the_device(device: str) -> None:
