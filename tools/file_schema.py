@@ -325,6 +325,12 @@ def _class_bodies(module: str) -> dict[str, list[ast.stmt]]:
     return {node.name: node.body for node in tree.body if isinstance(node, ast.ClassDef)}
 
 
+BOUNDS = {
+    "ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum",
+}  # fmt: skip
+"""JSON Schema's words for bounds that pydantic leaves in its own behind another validator."""
+
+
 class _Worded(GenerateJsonSchema):
     """A generator that describes the fields of plain dataclasses, too, and sets no titles."""
 
@@ -360,11 +366,14 @@ def _merge_inline(record: Node, definitions: Node) -> None:
 
 
 def _tidy(node: object) -> None:
-    """Joins the lines of descriptions, drops defaults that JSON cannot write, closes mappings."""
+    """Joins lines of descriptions, names bounds, drops defaults beyond JSON, closes mappings."""
     if isinstance(node, dict):
         if isinstance(words := node.get("description"), str):
             parts = words.partition("\n\nRaises:")[0].split("\n\n")
             node["description"] = "\n\n".join(" ".join(part.split()) for part in parts)
+        for bound in BOUNDS.keys() & node.keys():
+            if isinstance(node[bound], int | float):
+                node[BOUNDS[bound]] = node.pop(bound)
         if "patternProperties" in node:
             node["additionalProperties"] = False
         default = node.get("default")
