@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -89,6 +89,11 @@ class _Run:
     def sites(self) -> tuple[Site, ...]:
         return tuple(at.site for at in self.found.sites.values())
 
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the network's parameters."""
+        return tuple(name for name, _ in self.found.model.named_parameters())
+
 
 def _idle(run: _Run) -> Iterator[str]:
     """Parts of a method that change nothing in a run, a line each."""
@@ -131,8 +136,7 @@ def _unread(run: _Run) -> Iterator[str]:
 
 def _unmatched(run: _Run, key: str) -> str:
     if key.partition("@")[0] in AT_PARAMETERS:
-        names = [name for name, _ in run.found.model.named_parameters()]
-        return f"its match fits no parameter ({_shown(names)})"
+        return f"its match fits no parameter ({_shown(run.parameters)})"
     return f"its match fits no product with this role ({_shown([s.name for s in run.sites])})"
 
 
@@ -140,15 +144,16 @@ def _is_taken(run: _Run, method: Method, key: str, *, stage: Formats = UNSTAGED)
     """Whether something that reads a role has the probe that stands at `key`."""
     role = key.partition("@")[0]
     blocks = run.found.blocks
-    of_site: Callable[[Site], SiteFormats] = lambda site: formats_at(  # noqa: E731
-        method, site, blocks, stage=stage
-    )
     if role in AT_PARAMETERS:
-        named = [name for name, _ in run.found.model.named_parameters()]
-        formats = [formats_of_parameter(method, name, blocks, stage=stage) for name in named]
+        formats = [
+            formats_of_parameter(method, name, blocks, stage=stage) for name in run.parameters
+        ]
         return _has_probe(formats, (role,))
-    layers = [of_site(site) for site in run.sites if site.kind != "attention"]
-    attention = [of_site(site) for site in run.sites if site.kind == "attention"]
+    layers: list[SiteFormats] = []
+    attention: list[SiteFormats] = []
+    for site in run.sites:
+        kind = attention if site.kind == "attention" else layers
+        kind.append(formats_at(method, site, blocks, stage=stage))
     if key == "*":
         return _has_probe(layers, FACTORS) or _has_probe(attention, ATTENTION)
     if role in ATTENTION:

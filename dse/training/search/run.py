@@ -127,6 +127,8 @@ def workers_of(workload: Workload, wanted: int | None) -> int:
     Raises:
         RunError: more are wanted than there is memory for.
     """
+    if wanted == 1:
+        return 1  # never refused: the network is not made for it
     each = run_bytes(workload, ())
     if wanted is None:
         fitting = max(available_bytes() // each, 1)
