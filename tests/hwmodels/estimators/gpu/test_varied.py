@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -71,6 +72,34 @@ def test_what_the_file_says_takes_what_the_device_takes() -> None:
     device = scaled(load_device(DEVICE), "memories.dram.bandwidth_bytes_per_s", 1.0)
     costs = GpuEstimator().estimate(kernels, device, load_runtime(RUNTIME))
     assert [cost.latency_s for cost in costs] == pytest.approx(same, rel=1e-9)
+
+
+def test_the_doubt_grows_with_the_distance_from_what_was_measured() -> None:
+    kernels, runtime = _kernels(), load_runtime(RUNTIME)
+    spreads = []
+    for bandwidth in ("3350GB/s", "5500GB/s", "8TB/s"):
+        device = DeviceFile(DEVICE).varied({"memories.dram.bandwidth": bandwidth})
+        costs = GpuEstimator().estimate(kernels, device, runtime)
+        assert all(one.low_s <= one.latency_s <= one.high_s for one in costs)
+        spreads.append(np.mean([np.log(one.high_s / one.low_s) for one in costs]))
+    assert spreads == sorted(spreads)
+    assert spreads[-1] > 1.1 * spreads[0]
+
+
+def test_a_product_that_the_file_s_device_lacks_is_priced_by_the_varied_one_alone() -> None:
+    changed = DeviceFile("v100-sxm2").varied(
+        {"units.tensor_core.rates.fp16.elements": "[fp16,bf16]"}
+    )
+    compute = compute_elements("bf16", changed)
+    kernels = operator_kernels(
+        "gemm", {"M": 512, "N": 512, "K": 512}, "bf16", load_runtime("free"), compute
+    )
+    plain = replace(changed)  # of no file
+    assert plain.varied_from is None
+    found, alone = (
+        GpuEstimator().estimate(kernels, one, load_runtime("free")) for one in (changed, plain)
+    )
+    assert found == alone
 
 
 def test_no_file_says_what_it_was_varied_from() -> None:
