@@ -82,7 +82,7 @@ class Activations:
             before = Scratch()
             for index, by_choice in enumerate(self.plans):
                 plan = by_choice[min(choice, len(by_choice) - 1)][0]
-                own = scratch_of(plan.kernels, self.device, before.last_cycles)
+                own = scratch_of(plan.kernels, self.device, before.slack_cycles)
                 found[index, choice] = own.held_bytes
                 if index and before.operations == 1:
                     found[index - 1, choice] += own.early_bytes

@@ -7,11 +7,12 @@ laid out for look-up.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from hwmodels.devices.device import Device
+from hwmodels.estimators.npu.memory import in_sequence
 from hwmodels.plans.conversion import kernels_of, requantize_kernel
 from hwmodels.plans.region import Context, RegionPlan, plan_region, producer_tags
 from hwmodels.runtimes.runtime import Runtime
@@ -101,7 +102,7 @@ class _Build:
             for index in range(len(regions))
         ]
         roles = _Roles(offered=offered, implied=implied, output_owner=output_owner, owner=owner)
-        plans = self._plan_all(roles)
+        plans = self._in_sequence(self._plan_all(roles))
         wanted = self._edge_kernels(roles)
         self._price()
         return self._assemble(roles, plans, wanted)
@@ -139,6 +140,30 @@ class _Build:
                     self.plans[place] = self._planned(asked, context)
                 by_output.append(self.plans[place].renamed(structure.values))
             found.append(by_output)
+        return found
+
+    def _in_sequence(self, plans: Plans) -> Plans:
+        """Plans for an NPU whose kernels know what runs before them.
+
+        Neighbours are taken to choose alike, as far as they have as many choices.
+        """
+        if self.device.npu is None:
+            return plans
+        found: Plans = [[] for _ in plans]
+        most = max(map(len, plans), default=0)
+        for choice in range(most):
+            before = 0.0
+            for by_choice, known in zip(plans, found, strict=True):
+                by_output = by_choice[min(choice, len(by_choice) - 1)]
+                ordered = [in_sequence(plan.kernels, self.device, before) for plan in by_output]
+                if choice < len(by_choice):
+                    known.append([
+                        replace(plan, kernels=kernels)
+                        for plan, (kernels, _) in zip(by_output, ordered, strict=True)
+                    ])  # fmt: skip
+                before = ordered[min(choice, len(ordered) - 1)][1]
+        for kernel in (k for one in found for two in one for plan in two for k in plan.kernels):
+            self._register(kernel)
         return found
 
     def _number(self, key: Hashable) -> int:

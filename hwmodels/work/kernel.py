@@ -85,6 +85,9 @@ class Kernel:
     """The table of a kernel that looks products up (`KernelMode.lookup`)."""
     outliers: float = 0.0
     """Share of the weights that are multiplied apart (`KernelMode.outliers`)."""
+    slack_cycles: float | None = None
+    """On an NPU, cycles of the operation before in which weights can be copied to the arena; None:
+    what runs before is unknown."""
 
     def __post_init__(self) -> None:
         expected = LOOPS_OF_KIND.get(self.kind, RowLoops)

@@ -1,4 +1,4 @@
-"""Nine small integer networks. CHOSEN ones were looked at when the model was made; others not."""
+"""Eleven small integer networks; CHOSEN ones were looked at when the model was made."""
 
 from __future__ import annotations
 
@@ -87,6 +87,25 @@ def tokens(net: Net) -> str:
     return net.add("out", x, net.dense("down", h, 96))
 
 
+def digits(net: Net) -> str:
+    """Fully connected layers that narrow and widen, as in a classifier of digits."""
+    x = "image"
+    for number, out in enumerate((256, 192, 96, 320, 64, 48, 160, 32)):
+        x = net.dense(f"layer{number}", x, out, relu=True)
+    return net.dense("logits", x, 10)
+
+
+def gestures(net: Net) -> str:
+    """Convolutions along time over few channels with wide layers at the end."""
+    x = net.conv("stem", "image", 24, (9, 1), (2, 1))
+    for number, out in enumerate((32, 48, 64)):
+        x = net.conv(f"conv{number}", x, out, (5, 1), (2, 1))
+        x = net.conv(f"point{number}", x, out, 1)
+    x = net.dense("wide", net.flat("flat", x), 96, relu=True)
+    x = net.dense("narrow", x, 40, relu=True)
+    return net.dense("logits", x, 12)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
     """The making of one of the networks."""
@@ -107,6 +126,8 @@ NETWORKS: dict[str, Network] = {
     "stacked": Network(build=stacked, shape=(3, 48, 48)),
     "anomaly": Network(build=anomaly, shape=(1, 640)),
     "anomaly4": Network(build=anomaly, shape=(1, 640), weight_bits=4),
+    "digits": Network(build=digits, shape=(1, 784)),
+    "gestures": Network(build=gestures, shape=(6, 128, 1)),
 }
 CHOSEN = ("tokens", "detector")
 LEFT_OUT = tuple(name for name in NETWORKS if name not in CHOSEN)

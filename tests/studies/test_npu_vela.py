@@ -25,9 +25,21 @@ def test_the_readme_has_the_study_s_tables(found: Comparison) -> None:
 def test_cycles_of_left_out_networks_are_vela_s(found: Comparison, device: str) -> None:
     regions = found.regions
     own = regions[(regions.device == device) & ~regions.chosen]
-    assert len(own) == 82
+    assert len(own) == 101
     assert errors(own).median() < 0.02
+    assert (errors(own) < 0.15).mean() > 0.92
     assert own.predicted.corr(own.vela, method="spearman") > 0.98
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("network", ["anomaly", "digits"])
+def test_fully_connected_layers_are_vela_s_on_every_device(
+    found: Comparison, network: str, device: str
+) -> None:
+    """On a U65 the same layer takes up to 2.6 times as long, by the layer before."""
+    regions = found.regions
+    own = regions[(regions.device == device) & (regions.network == network)]
+    assert errors(own).max() < 0.15
 
 
 def test_integer_networks_run_natively_from_end_to_end(found: Comparison) -> None:
@@ -39,6 +51,7 @@ def test_integer_networks_run_natively_from_end_to_end(found: Comparison) -> Non
 
 def test_the_sram_is_vela_s(found: Comparison) -> None:
     off = (found.networks.sram / found.networks.vela_sram - 1).abs()
-    assert len(off) == 36
-    assert off.max() < 0.1
+    assert len(off) == 44
+    assert (off < 0.1).sum() == 43
+    assert off.max() < 0.2  # gestures on a U65: Vela stages one layer less
     assert off.median() < 0.01

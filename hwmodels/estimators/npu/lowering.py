@@ -90,7 +90,7 @@ def _convolution(kernel: Kernel, npu: Npu) -> tuple[Operation, ...]:
 
 
 def _product(kernel: Kernel, loops: ProductLoops, npu: Npu) -> tuple[Operation, ...]:
-    rows = _square(loops.m) if kernel.weight_is_cold else (1, loops.m)
+    rows = square(loops.m) if kernel.weight_is_cold else (1, loops.m)
     one = Operation(
         kind="product",
         source=(*rows, loops.k),
@@ -111,7 +111,7 @@ def _product(kernel: Kernel, loops: ProductLoops, npu: Npu) -> tuple[Operation, 
     return _with_residual(one, kernel, npu)
 
 
-def _square(rows: int) -> tuple[int, int]:
+def square(rows: int) -> tuple[int, int]:
     """Rows as a map that is as square as it can be; a compiler turns it so."""
     height = max(one for one in range(1, math.isqrt(rows) + 1) if rows % one == 0)
     return (height, rows // height)

@@ -5,22 +5,24 @@
     t       = blocks max(macs, outputs, issue) + the other one once + first read + last write
     cycles  = max(t, arena traffic, store traffic)
 
-Weights that several blocks read are staged in the arena first. A compiler can fetch them while
-the operation before still computes; one operation alone has nothing to hide them behind but
-itself, so that one that waits for its weights may be priced too high, by what its neighbour hides.
+Weights may be staged in the arena first (`staging`), while the operation before still computes.
+One operation alone has nothing to hide them behind but itself.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from hwmodels.devices.npu import Npu, OutputUnit
 from hwmodels.estimators.npu.blocks import Tiling, tiling_of
 from hwmodels.estimators.npu.operation import Operation, Result
+from hwmodels.estimators.npu.staging import Staging, Weights, staging_of
 from hwmodels.estimators.npu.system import System
 from hwmodels.estimators.npu.traffic import Traffic, block_cycles, traffic_of
+from hwmodels.estimators.npu.weights import scale_bytes
 
 WIDE = 32
 """Bits of an accumulator beyond which it is a wide one."""
@@ -36,62 +38,111 @@ class Schedule:
     compute_cycles: float
     """Filling and draining included."""
     traffic: Traffic
+    staging: Staging | None = None
+    """Of its weights; None: they are read from the store."""
+    store_cycles: float
+    """Of reading the store while it runs."""
 
     @property
     def cycles(self) -> float:
         """Cycles with waiting for memory."""
-        traffic = self.traffic
-        return max(self.compute_cycles, traffic.arena_cycles, traffic.store_cycles)
+        arena, wait = self.traffic.arena_cycles, 0.0
+        if self.staging is not None:
+            arena += self.staging.arena_cycles
+            wait = self.staging.wait_cycles
+        return max(wait + self.compute_cycles, arena, self.store_cycles)
+
+    @property
+    def slack_cycles(self) -> float:
+        """Cycles at its end in which it copies nothing, and weights of the next one can be."""
+        if self.staging is not None:
+            share = self.staging.slices[-1] / sum(self.staging.slices)
+            return self.compute_cycles * share
+        if self.operation.weights:
+            return self.cycles
+        return self.compute_cycles * self.operation.repeats
 
 
 @lru_cache(maxsize=4096)
-def schedule(operation: Operation, system: System) -> Schedule:
+def schedule(operation: Operation, system: System, slack_cycles: float | None = None) -> Schedule:
     """The schedule of an operation.
+
+    Args:
+        operation: What runs.
+        system: The NPU and its memories.
+        slack_cycles: Cycles of the operation before, in which its weights can be copied; None: it
+            runs alone, and they are copied while it runs.
 
     Raises:
         WorkError: As `tiling_of`.
     """
     npu = system.npu
     if operation.kind == "elementwise":
+        traffic = traffic_of(operation, None, system)
         return Schedule(
             operation=operation,
             tiling=None,
             compute_cycles=_elementwise_cycles(operation, npu),
-            traffic=traffic_of(operation, None, system),
+            traffic=traffic,
+            store_cycles=traffic.store_cycles,
         )
     tiling = tiling_of(operation, npu)
     direct, staged = (
-        block_wise(operation, tiling, system, staged=copied) for copied in (False, True)
+        _block_wise(operation, tiling, system, staged=copied) for copied in (False, True)
     )
-    return staged if _stages(direct, staged, tiling, system) else direct
+    if not staged.traffic.staged_bytes:
+        return direct
+    weights = _weights(direct, staged, system)
+    staging = staging_of(weights, system, math.inf if slack_cycles is None else slack_cycles)
+    if staging is None:
+        return direct
+    if slack_cycles is None:
+        return replace(staged, staging=staging)
+    late = max(staging.late_cycles, staged.traffic.scale_cycles)
+    return replace(staged, staging=staging, store_cycles=late)
 
 
-def block_wise(operation: Operation, tiling: Tiling, system: System, *, staged: bool) -> Schedule:
-    """The schedule of an operation with its weights staged in the arena first, or not."""
+def schedules(
+    operations: Iterable[Operation], system: System, slack_cycles: float | None
+) -> tuple[Schedule, ...]:
+    """The schedules of operations one after another.
+
+    Raises:
+        WorkError: As `tiling_of`.
+    """
+    found: list[Schedule] = []
+    for operation in operations:
+        found.append(schedule(operation, system, slack_cycles))
+        if slack_cycles is not None:
+            slack_cycles = found[-1].slack_cycles
+    return tuple(found)
+
+
+def _weights(direct: Schedule, staged: Schedule, system: System) -> Weights:
+    operation, tiling = direct.operation, direct.tiling
+    assert tiling is not None, "operations with weights run in blocks"
+    high, wide, _ = tiling.counts(operation)
+    scales = scale_bytes(operation, tiling, system.npu)
+    return Weights(
+        stream_bytes=staged.traffic.staged_bytes + scales,
+        channels=operation.target[2],
+        block=tiling.block[2],
+        reads=high * wide,
+        direct_cycles=direct.cycles,
+        reading=direct.store_cycles >= direct.compute_cycles,
+        staged_cycles=staged.compute_cycles,
+    )
+
+
+def _block_wise(operation: Operation, tiling: Tiling, system: System, *, staged: bool) -> Schedule:
+    traffic = traffic_of(operation, tiling, system, staged=staged)
     return Schedule(
         operation=operation,
         tiling=tiling,
         compute_cycles=_block_wise_cycles(operation, tiling, system, staged=staged),
-        traffic=traffic_of(operation, tiling, system, staged=staged),
+        traffic=traffic,
+        store_cycles=traffic.store_cycles,
     )
-
-
-def _stages(direct: Schedule, staged: Schedule, tiling: Tiling, system: System) -> bool:
-    """Whether weights are copied to the arena: where they are read again, or nothing is lost.
-
-    Blocks wait less for their scales there. Where copying is slower than reading, or reading is
-    what takes the time, it is not done for that.
-    """
-    operation = direct.operation
-    high, wide, _ = tiling.counts(operation)
-    if not staged.traffic.staged_bytes:
-        return False
-    if high * wide > 1 or operation.kind == "depthwise":
-        return True
-    store, channels = system.store, system.npu.channels
-    slow = store.channel(channels.copy) < store.channel(channels.weight)
-    reads = direct.traffic.store_cycles >= direct.compute_cycles
-    return not slow and not reads and staged.cycles <= direct.cycles
 
 
 def _elementwise_cycles(operation: Operation, npu: Npu) -> float:

@@ -36,6 +36,8 @@ class Traffic:
     arena_cycles: float
     """Without what is staged, which happens before the operation runs."""
     store_cycles: float
+    scale_cycles: float
+    """Of the store's, those of scales, which blocks read there though weights be staged."""
 
 
 def traffic_of(
@@ -63,12 +65,14 @@ def traffic_of(
         inputs += second * max(again, 1.0)
     copies = weights if staged else 0.0
     streamed = copies * again
-    copied = weights / store.channel(channels.copy if staged else channels.weight)
+    fetched = weights if staged else weights * max(again, 1.0)
+    copied = fetched / store.channel(channels.copy if staged else channels.weight)
     scaled = scales * max(again, 1.0)
+    scale_cycles = max(scaled / store.bytes_per_cycle, scaled / store.channel(channels.scale))
     return Traffic(
         input_bytes=inputs,
         output_bytes=outputs,
-        stored_bytes=weights + scaled,
+        stored_bytes=fetched + scaled,
         staged_bytes=copies,
         streamed_bytes=streamed,
         arena_cycles=max(
@@ -77,10 +81,11 @@ def traffic_of(
             streamed / arena.channel(channels.weight),
         ),
         store_cycles=max(
-            (weights + scaled) / store.bytes_per_cycle,
+            (fetched + scaled) / store.bytes_per_cycle,
             copied,
-            scaled / store.channel(channels.scale),
+            scale_cycles,
         ),
+        scale_cycles=scale_cycles,
     )
 
 

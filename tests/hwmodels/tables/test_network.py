@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hwmodels.runtimes.load import load_runtime
 from hwmodels.tables.network import CostTable, PhaseWork
 from hwmodels.tables.price import price
 from hwmodels.work.work import OperandName, Work
+from tests.hwmodels.conftest import conv, region
 
 Choice = dict[OperandName, Quantizer]
 PLAIN: Choice = {}
@@ -211,3 +213,20 @@ def test_repeated_blocks_are_priced_once(llama: Callable[..., Work]) -> None:
     few = _table(one, "h100-sxm", "vllm", PLAIN).matrix("latency_s")
     all_ = _table(many, "h100-sxm", "vllm", PLAIN).matrix("latency_s")
     assert all_["b39/down"][0] == pytest.approx(few["b0/down"][0])
+
+
+def test_a_region_of_an_npu_is_priced_behind_the_region_before_it() -> None:
+    """On a U55 the weights are copied for 34,600 cycles, and computed for 30,300."""
+    names = ("first", "second", "third")
+    values = ("image", "a", "b", "out")
+    regions = tuple(
+        region(name, "conv", [conv(name, source, target, (64, 64), 14)])
+        for name, (source, target) in zip(names, pairwise(values), strict=True)
+    )
+    work = Work(name="chain", regions=regions, outputs=("out",))
+    parts = dict(_table(work, "ethos-u55", "vela", INT8).total({}).parts)
+    alone = price(
+        regions[0].quantized(INT8), load_device("ethos-u55"), load_runtime("vela")
+    ).latency_s
+    assert parts["third"].latency_s == parts["second"].latency_s < 0.9 * alone
+    assert alone < parts["first"].latency_s < 1.3 * alone

@@ -216,8 +216,8 @@ def test_weights_are_held_whole_where_they_are_staged_before_and_else_in_two_sli
     assert sliced.held_bytes == pytest.approx(coded / 2, rel=1e-3)
     assert sliced.early_bytes == 0
     assert whole.operations == 1
-    assert whole.last_cycles == pytest.approx(30276, rel=1e-3)
-    assert sliced.last_cycles == pytest.approx(30276 / 4, rel=1e-3)
+    assert whole.slack_cycles == pytest.approx(30276, rel=1e-3)
+    assert sliced.slack_cycles == pytest.approx(30276 / 4, rel=1e-3)
 
 
 @pytest.mark.parametrize(

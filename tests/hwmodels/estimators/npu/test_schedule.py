@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -10,7 +11,7 @@ from hwmodels.devices.load import load_device
 from hwmodels.errors import WorkError
 from hwmodels.estimators.npu.blocks import tiling_of
 from hwmodels.estimators.npu.operation import Map, Operation, OperationKind
-from hwmodels.estimators.npu.schedule import Schedule, schedule
+from hwmodels.estimators.npu.schedule import Schedule, schedule, schedules
 from hwmodels.estimators.npu.system import System, system_of
 
 
@@ -144,3 +145,88 @@ def test_an_operation_without_a_block_that_fits_is_an_error() -> None:
     far = operation("convolution", (256, 256, 32), (4, 4, 32), 8, 64)
     with pytest.raises(WorkError, match=r"npu\.buffers: no block of a convolution fits"):
         tiling_of(far, system("ethos-u55").npu)
+
+
+def plain(device: str) -> System:
+    """The system with weights as normal ones of a scale a tensor are coded."""
+    known = system(device)
+    stream = replace(known.npu.weights, share=1.0, padding=0.28)
+    return replace(known, npu=replace(known.npu, weights=stream))
+
+
+def layers(*widths: int) -> list[Operation]:
+    """Fully connected layers one after another."""
+    return [
+        operation("product", (1, 1, source), (1, 1, target)) for source, target in pairwise(widths)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("widths", "cycles"),
+    [
+        ((128,) * 7, (3598, 1394, 1482, 3598, 1394, 1487)),
+        ((256,) * 6, (7122,) * 5),
+        ((64, 64, 128), (1696, 754)),
+        ((640, 128, 128, 128, 8, 128, 128, 640), (7694, 1394, 1477, 290, 790, 3598, 7661)),
+    ],
+)
+def test_a_layer_s_cycles_follow_from_what_the_layer_before_leaves_time_for(
+    widths: tuple[int, ...], cycles: tuple[int, ...]
+) -> None:
+    """Vela's cycles on a U65: the same 128 x 128 weights take 1,394 or 3,598."""
+    found = schedules(layers(*widths), system("ethos-u65-512"), 0.0)
+    assert [run.cycles for run in found] == pytest.approx(cycles, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "cycles"),
+    [
+        (64, 24, 677), (64, 28, 782), (64, 36, 279), (64, 48, 324),
+        (128, 56, 1610), (128, 64, 730),
+        (160, 64, 1960), (160, 128, 1714), (160, 256, 6354),
+        (192, 64, 2088), (256, 384, 9622),
+    ],
+)  # fmt: skip
+def test_weights_are_read_where_copying_and_reading_the_copy_takes_longer(
+    inputs: int, outputs: int, cycles: int
+) -> None:
+    """Vela's cycles on a U65 behind a layer that would hide any copy."""
+    (one,) = layers(inputs, outputs)
+    assert schedule(one, plain("ethos-u65-512"), 1e5).cycles == pytest.approx(cycles, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("slack", "slices", "wait"),
+    [
+        (464, (64, 64), 198),
+        (763, (64, 64), 0),
+        (2000, (128,), 0),
+    ],
+)
+def test_an_operation_waits_for_the_slice_that_is_not_there_before(
+    slack: float, slices: tuple[int, ...], wait: float
+) -> None:
+    """16 x 128 weights on a U65: Vela's 687, 489 and 489 cycles."""
+    (one,) = layers(16, 128)
+    found = schedule(one, plain("ethos-u65-512"), slack)
+    assert found.staging is not None
+    assert found.staging.slices == slices
+    assert found.staging.wait_cycles == pytest.approx(wait, abs=10)
+    assert found.cycles == pytest.approx(489 + wait, rel=0.01)
+
+
+def test_a_convolution_that_only_reads_is_staged_where_that_ends_sooner() -> None:
+    """First in a network, 6 to 24 channels, 9 x 1: 3,648 cycles on the smaller U55, 3,094 here."""
+    one = replace(operation("convolution", (128, 1, 6), (64, 1, 24)), kernel=(9, 1), stride=(2, 1))
+    small, large = (schedule(one, plain(name), 0.0) for name in ("ethos-u55-128", "ethos-u55"))
+    assert small.staging is None
+    assert large.staging is not None
+    assert large.staging.slices == (16, 8)
+    assert large.cycles == pytest.approx(3094, rel=0.06)
+
+
+def test_an_operation_alone_has_nothing_to_hide_a_copy_behind() -> None:
+    alone = schedule(WIDE, system("ethos-u55"))
+    hidden = schedule(WIDE, system("ethos-u55"), 1e5)
+    assert alone.store_cycles == alone.traffic.store_cycles > hidden.store_cycles
+    assert alone.staging == hidden.staging
