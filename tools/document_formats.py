@@ -39,7 +39,7 @@ _WORDS = """\
 | | `stochastic`, `stochastic8`, `stochastic_equal`, `random_directed` | by all dropped bits, by 8 random bits, even odds between the neighbours, even odds up or down |
 | | `requant8`, `requant_floor8` | codes of 8 bits taken down, to nearest (Double Rounding) or by dropping bits |
 | | `gptq`, `discquant`, `blockwise` | chosen with calibration data (weights), a layer or a block at a time |
-| correction | `auto`, `bias_corrected`, `uncorrected` | whether the mean output is put back, in the bias or behind the node, and of learned roundings the strength of outputs, in the scales; `auto` does of integers of at most 8 bits, the mean where there is a bias |
+| correction | `auto`, `bias_corrected`, `uncorrected` | whether the mean output is put back, in the bias or behind the node, and of learned roundings and coarse integers the strength of outputs, in the scales; `auto` does of integers of at most 8 bits, the mean where there is a bias |
 | transform | `hadamard(n)`, `random_hadamard(n,seed)`, `smooth(a)`, `equalize`, `power(k)`, `expand(n)`, `clamp(p)`, `outlier_split(p)`, `low_rank(r)` | see `dse/numerics/transforms.py` |
 
 What calibration decides is kept in `state/` of a run, with a digest; every layer learns from its

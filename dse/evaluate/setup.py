@@ -124,6 +124,7 @@ def build_evaluator(
         memory_need(scored, types), scored, types, sites, pairs,
         batches=math.ceil(max(used) / data.batch), budgets=budgets, splits=len(used),
         distributions=[output.value for output in task.outputs if output.is_distribution],
+        biased=_biased(analysis, (sites[key] for key, _ in pairs if key in sites)),
     )  # fmt: skip
     if compute == "cuda":
         room = room_on_device(need, graph, free_bytes=free, limit_bytes=memory_bytes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import resource
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from dse.errors import GraphError
+from dse.execute.weights.need import keeps_values
 from dse.graph.ir.graph import Dim, Graph, TensorType
 from dse.graph.ir.initializer import FileInitializer
 from dse.graph.ir.operators import TRANSPARENT
@@ -150,6 +151,7 @@ def with_kept(
     budgets: Caches,
     splits: int = 1,
     distributions: Iterable[str] = (),
+    biased: Collection[str] = (),
 ) -> Need:
     """The need with learned roundings, and with all that may be kept as large as it can get.
 
@@ -163,6 +165,7 @@ def with_kept(
         budgets: the most that caches take in any case.
         splits: how many are measured, of at most so many batches each.
         distributions: values that are compared with those of full precision.
+        biased: sites of weights whose product has a bias, which takes corrected means unasked.
     """
     weights = {(k, q) for k, q in pairs if k in sites and sites[k].role == "weight"}
     sizes = {pair: FLOAT_BYTES * _product(sites[pair[0]].shape) for pair in weights}
@@ -172,7 +175,11 @@ def with_kept(
         # As much of earlier assignments as of full precision.
         trace_bytes=min(budgets.trace_bytes, 2 * batches * values),
     )
-    learned = sum(size for (_, quantizer), size in sizes.items() if quantizer.is_learned)
+    learned = sum(
+        size
+        for (key, quantizer), size in sizes.items()
+        if keeps_values(quantizer, corrects=key in biased or quantizer.correction != "auto")
+    )
     outputs = [FLOAT_BYTES * _elements(types[value]) for value in distributions if value in types]
     return replace(
         need,

@@ -10,7 +10,7 @@ from dse.numerics.gradient import Gradient, quantize_with_gradient
 from dse.numerics.grids.errors import QuantizeError, StateError
 from dse.numerics.grids.state import QuantizerState
 from dse.numerics.learned import DiscQuant, discquant, learned_macs, learned_state
-from dse.numerics.learned_scale import with_gains
+from dse.numerics.learned_scale import has_learnable_scales, with_gains
 from dse.numerics.neighbours import Neighbours, neighbours
 from dse.numerics.output_range import output_range, output_range_macs
 from dse.numerics.quantize import quantize
@@ -34,6 +34,7 @@ __all__ = [
     "discquant",
     "equalized",
     "gptq",
+    "has_learnable_scales",
     "held_out_damping",
     "held_out_macs",
     "learned_macs",

@@ -228,7 +228,7 @@ class Quantizer:
     """Requantisation: width of the codes that it starts from."""
     correction: Correction = "auto"
     """Weights: whether the mean of the outputs is put back to that of full precision, and their
-    strength where a learned rounding has shrunk them."""
+    strength where a coarse rounding has shrunk them."""
     transforms: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -81,7 +81,7 @@ def test_what_does_not_fit_is_refused_with_both_numbers(
         room_for(need, graph)
 
 
-def kept(deep: Path, *specs: str, budget: int = 1 << 30):
+def kept(deep: Path, *specs: str, budget: int = 1 << 30, biased: bool = False):
     """The need with caches, where each of these may stand at every weight."""
     graph = load(deep)
     by_key = Analysis(graph).by_key
@@ -94,7 +94,10 @@ def kept(deep: Path, *specs: str, budget: int = 1 << 30):
     types = shaped(graph, {"h0": (8, WIDTH)})
     budgets = Caches(weight_bytes=budget, trace_bytes=budget)
     need = memory_need(graph, types)
-    return graph, with_kept(need, graph, types, by_key, pairs, batches=3, budgets=budgets)
+    return graph, with_kept(
+        need, graph, types, by_key, pairs, batches=3, budgets=budgets,
+        biased=[key for key, _ in pairs] if biased else (),
+    )  # fmt: skip
 
 
 def test_caches_count_with_what_they_can_hold(deep: Path) -> None:
@@ -115,6 +118,12 @@ def test_learned_roundings_must_fit(deep: Path) -> None:
     _, plain = kept(deep, "int4_channel")
     _, learned = kept(deep, "int4_channel:gptq")
     assert learned.total_bytes - plain.total_bytes == WEIGHTS
+
+
+def test_weights_whose_outputs_get_their_strength_back_must_fit(deep: Path) -> None:
+    for name, values in {"int4_channel": WEIGHTS, "int8_channel": 0, "mxfp4": 0}.items():
+        _, need = kept(deep, name, biased=True)
+        assert need.learned_bytes == values
 
 
 def test_caches_shrink_to_what_is_left(deep: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -455,7 +455,10 @@ class WeightStates:
             state = output_range(matrix, second, quantizer)
             rows = matrix.reshape(-1, product.depth)
             found = quantize(rows, quantizer, axes=(1,), state=state).reshape(matrix.shape)
-            return state, found
+            if not wish.restores:
+                return state, found
+            # The weight itself would have other codes under other scales.
+            return self._restored(wish, matrix, second, replace(state, values=found))
         self.macs += product.groups * learned_macs(outputs, product.depth, quantizer)
         try:
             level = self._level(wish.key, quantizer)
@@ -465,16 +468,24 @@ class WeightStates:
                 share = held_out_damping(matrix, halves, quantizer, tensor_scale=level)
                 second = damped(second, share)
             state = learned_state(matrix, second, quantizer, tensor_scale=level)
-            if wish.restores:
-                self.macs += matrix.numel() * product.depth
-                state = with_gains(state, matrix, matrix.double() @ second, quantizer)
         except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
             raise AssignmentError(
                 f"site {wish.key!r}: {wish.quantizer.name}: the inputs of the layer on the "
                 f"calibration split have no usable second moment ({error})"
             ) from error
+        if wish.restores:
+            return self._restored(wish, matrix, second, state)
         assert state.values is not None
         return replace(state, values=product.weight(state.values)), state.values
+
+    def _restored(
+        self, wish: Wish, matrix: Tensor, second: Tensor, state: QuantizerState
+    ) -> tuple[QuantizerState, Tensor]:
+        """As `_learned`, of a state with values as a matrix, whose outputs are brought back."""
+        self.macs += matrix.numel() * wish.product.depth
+        state = with_gains(state, matrix, matrix.double() @ second, wish.settled)
+        assert state.values is not None
+        return replace(state, values=wish.product.weight(state.values)), state.values
 
     def _plain(self, wish: Wish, weight: Tensor, state: QuantizerState) -> Tensor:
         """The weight under a quantizer that needs no data but factors."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dse.execute.weights.product import Product
 from dse.execute.weights.smooth import smoothing_strength
+from dse.numerics import has_learnable_scales
 from hwmodels.formats.quantizer import Quantizer
 
 
@@ -28,7 +29,8 @@ class Wish:
     @property
     def restores(self) -> bool:
         """Whether outputs are brought back to their strength, which scales take for nothing."""
-        return self.settled.correction == "bias_corrected" and self.quantizer.is_learned
+        kept = keeps_values(self.quantizer, corrects=self.corrects)
+        return kept and self.settled.correction == "bias_corrected"
 
     @property
     def needs_second(self) -> bool:
@@ -51,3 +53,21 @@ class Wish:
         shared = self.key == self.product.activation
         place = repr(self.product.operand) if shared else self.key
         return f"{place}={self.quantizer.name}#{digest}"
+
+
+def keeps_values(quantizer: Quantizer, *, corrects: bool) -> bool:
+    """Whether the state of a weight holds its values: codes that its scales alone do not give.
+
+    Weights rounded to nearest get them with the strength of their outputs, and that only beside a
+    corrected mean: without one, whoever rounds the network's own weights has the same.
+
+    Args:
+        quantizer: at the weight.
+        corrects: whether the mean of the outputs is put back.
+    """
+    if quantizer.is_learned:
+        return True
+    settled = quantizer.settled(weight=True)
+    searched = settled.statistic == "output_mse" and not quantizer.transforms
+    corrected = corrects and settled.correction == "bias_corrected"
+    return corrected and searched and has_learnable_scales(settled)

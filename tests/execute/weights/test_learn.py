@@ -182,8 +182,8 @@ def test_learned_roundings_lower_the_error_of_the_layer(method, share, network, 
 
 
 @pytest.mark.parametrize("key", WEIGHTS)
-@pytest.mark.parametrize("method", ["gptq", "discquant", "blockwise"])
-def test_outputs_of_learned_roundings_are_as_strong_as_in_full_precision(
+@pytest.mark.parametrize("method", ["nearest_even", "gptq", "discquant", "blockwise"])
+def test_outputs_of_coarse_weights_are_as_strong_as_in_full_precision(
     method, key, network, sites, feeds
 ):
     """But for GPTQ's damping, which stands for inputs that were not seen."""
@@ -201,6 +201,41 @@ def test_outputs_of_learned_roundings_are_as_strong_as_in_full_precision(
     with_it, without = strength("bias_corrected") - 1, strength("uncorrected") - 1
     assert with_it.abs().max() < most
     assert with_it.mean().abs() < without.mean().abs() / 3
+
+
+@pytest.mark.parametrize("name", ["int3_channel", "int4_g32", "uint4_g64"])
+def test_nearest_weights_keep_their_codes_under_scales_that_restore_outputs(
+    name, network, sites, feeds
+):
+    plain, whole = quantizer(f"{name}:uncorrected"), quantizer(f"{name}:bias_corrected")
+    states = states_of(network, sites, feeds)
+    before, after = (states.state("gemm/in1", each) for each in (plain, whole))
+    assert before is not None
+    assert after is not None
+    assert before.values is None
+    assert after.values is not None
+    assert before.scales is not None
+    assert after.scales is not None
+    weight, axes = network.constant("dense"), sites["gemm/in1"].contraction_axes
+    nearest = quantize(weight, plain.settled(weight=True), axes=axes, state=before)
+    # Moments about the mean choose another range for some rows; these are of one range.
+    same = (after.scales / before.scales - 1).abs().amax(1) < 0.05
+    assert bool(same.any())
+    codes, kept = (nearest / before.scales).round(), (after.values / after.scales).round()
+    assert torch.equal(codes[same], kept[same])
+    assert not bool((before.scales == after.scales)[same].any())
+
+
+def test_nearest_weights_without_a_bias_stay_what_others_round_them_to(network, sites, feeds):
+    states = states_of(network, sites, feeds)
+    for key, corrected in {"conv/in1": True, "gemm/in1": True, "matmul/in1": False}.items():
+        state = states.state(key, quantizer("int4_channel"))
+        assert state is not None
+        assert (state.values is not None) is corrected
+    for name in ("mxfp4:output_mse:bias_corrected", "int8_channel:bias_corrected"):
+        state = states.state("gemm/in1", quantizer(name))
+        assert state is not None
+        assert state.values is None
 
 
 def test_states_reload_to_the_same_numbers(network, sites, feeds, tmp_path: Path):
