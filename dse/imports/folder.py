@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ NETWORK, STORED = "network.", "stored."
 """Attributes of `Assembled`: what names of its parts begin with."""
 MOST_LAYERS = 10_000
 """Layers of a network without weights; the deepest that are published have a few hundred."""
-REVISION = 5
+REVISION = 6
 """Counts up when the same folder gives another graph."""
 TORCH_TYPES = {
     "BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8, "I16": torch.int16,
@@ -109,11 +110,10 @@ def export_folder(folder: Path, checkpoint: Checkpoint, *, served: bool = False)
     """
     config = read_config(folder)
     _check_depth(config, checkpoint)
-    try:
-        model = _exported(build(config, folder), checkpoint, shorten=True, served=served)
-    except UnlikeError:
-        model = _exported(build(config, folder), checkpoint, shorten=False, served=served)
-    return model
+    for repeated in (partial(stacks, first=True), partial(stacks, first=False)):
+        with suppress(UnlikeError):
+            return _exported(build(config, folder), checkpoint, repeated, served=served)
+    return _exported(build(config, folder), checkpoint, lambda network: (), served=served)
 
 
 def _check_depth(config: Any, checkpoint: Checkpoint) -> None:
@@ -129,12 +129,22 @@ def _check_depth(config: Any, checkpoint: Checkpoint) -> None:
 
 
 def _exported(
-    network: Any, checkpoint: Checkpoint, *, shorten: bool, served: bool = False
+    network: Any,
+    checkpoint: Checkpoint,
+    find_stacks: Callable[[Any], tuple[Stack, ...]],
+    *,
+    served: bool = False,
 ) -> ir.Model:
     """The network's graph.
 
+    Args:
+        network: of `transformers`, on the meta device.
+        checkpoint: its weights.
+        find_stacks: which layers of the network are copied instead of traced.
+        served: with keys and values of earlier positions.
+
     Raises:
-        UnlikeError: Layers that look alike are not; without `shorten` all of them are traced.
+        UnlikeError: Layers that look alike are not.
     """
     if not checkpoint.tensors:
         checkpoint = shape_checkpoint(network, checkpoint.folder)
@@ -148,7 +158,7 @@ def _exported(
         }
         made = assembled(network, stored, made_from, tied)
         check_complete(network, made, str(checkpoint.folder))
-    repeated = stacks(network) if shorten else ()
+    repeated = find_stacks(network)
     for stack in repeated:
         shortened(network, stack)
     kept = [source for source in made_from if not _is_dropped(source.target, repeated)]

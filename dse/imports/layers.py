@@ -32,6 +32,8 @@ class Stack:
     """A digest of every layer's structure."""
     traced: int
     """The first so many layers are traced."""
+    twins: tuple[int, int]
+    """Two traced layers of one kind; the graph of the second is checked to be the first's."""
 
     @property
     def representatives(self) -> tuple[int, ...]:
@@ -39,15 +41,16 @@ class Stack:
         last = {kind: at for at, kind in enumerate(self.kinds[: self.traced])}
         return tuple(last[kind] for kind in self.kinds[self.traced :])
 
-    @property
-    def twins(self) -> tuple[int, int]:
-        """Two traced layers of one kind, neither of them the first."""
-        pairs = _twins(self.kinds[: self.traced])
-        return pairs[-1]
 
+def stacks(network: Any, *, first: bool) -> tuple[Stack, ...]:
+    """The lists of layers in which copies save work, outermost ones only.
 
-def stacks(network: Any) -> tuple[Stack, ...]:
-    """The lists of layers in which copies save work, outermost ones only."""
+    Args:
+        network: in which they are looked for.
+        first: a stack's first layer may be one of its twins, which saves the trace of another.
+            It reads what comes before the stack, so that it can look unlike the others though
+            they are alike.
+    """
     found: list[Stack] = []
     for path, module in network.named_modules():
         inside = any(path.startswith(f"{stack.path}.") for stack in found)
@@ -56,9 +59,10 @@ def stacks(network: Any) -> tuple[Stack, ...]:
         lists = list(_lists(network.config.to_dict(), len(module)))
         kinds = tuple(_kind(layer, [values[at] for values in lists])
                       for at, layer in enumerate(module))  # fmt: skip
-        count = _enough(kinds)
+        count = _enough(kinds, first=first)
         if count < len(kinds):
-            found.append(Stack(path=path, kinds=kinds, traced=count))
+            twins = _twins(kinds[:count], first=first)[-1]
+            found.append(Stack(path=path, kinds=kinds, traced=count, twins=twins))
     return tuple(found)
 
 
@@ -70,23 +74,23 @@ def shortened(network: Any, stack: Stack) -> None:
     setattr(owner, name, nn.ModuleList(list(layers)[: stack.traced]))
 
 
-def _enough(kinds: Sequence[str]) -> int:
-    """The fewest first layers that hold, the first one apart, every later kind and one twice.
+def _enough(kinds: Sequence[str], *, first: bool) -> int:
+    """The fewest first layers that hold, the first one apart, every later kind, and twins.
 
     The first layer reads what comes before the stack, so that it is no pattern for others.
     """
     for count in range(2, len(kinds)):
-        if set(kinds[count:]) <= set(kinds[1:count]) and _twins(kinds[:count]):
+        if set(kinds[count:]) <= set(kinds[1:count]) and _twins(kinds[:count], first=first):
             return count
     return len(kinds)
 
 
-def _twins(kinds: Sequence[str]) -> list[tuple[int, int]]:
+def _twins(kinds: Sequence[str], *, first: bool) -> list[tuple[int, int]]:
     return [
-        (first, second)
-        for second in range(len(kinds))
-        for first in range(1, second)
-        if kinds[first] == kinds[second]
+        (one, other)
+        for other in range(len(kinds))
+        for one in range(0 if first else 1, other)
+        if kinds[one] == kinds[other]
     ]
 
 

@@ -51,9 +51,18 @@ def stamp(model: ir.Model, stack: Stack, weights: Weights) -> None:
     graph = model.graph
     layers = _layers(graph, stack, weights)
     results = [_result(layers, at, graph) for at in range(stack.traced)]
-    _check_twins(layers, results, stack, weights)
+    if stack.twins[0]:
+        entry = results[stack.twins[0] - 1]
+    else:
+        entry = _entry(graph, stack, results[stack.twins[1] - 1])
+        layers = _layers(graph, stack, weights, entry)
+        results[0] = _result(layers, 0, graph)
+    _check_twins(layers, (entry, results[stack.twins[1] - 1]), stack, weights)
     tail = _readers(layers, results[-1])
     previous, place = results[-1], layers[-1].nodes[-1]
+    output = previous.name if previous.is_graph_output() else None
+    if output is not None:  # copies are named after it; the last of them takes its name
+        previous.name = f"{stack.path}.{stack.traced - 1}.{output}"
     for number, source in enumerate(stack.representatives, start=stack.traced):
         copied = {results[source - 1]: previous}
         copied |= dict(_other_weights(graph, weights.names[source], weights.names[number]))
@@ -71,16 +80,43 @@ def stamp(model: ir.Model, stack: Stack, weights: Weights) -> None:
         node.replace_input_with(index, previous)
     for index, value in enumerate(graph.outputs):
         if value is results[-1]:
-            value.name, previous.name = previous.name, value.name
+            previous.name = output
             graph.outputs[index] = previous
 
 
-def _layers(graph: ir.Graph, stack: Stack, weights: Weights) -> list[Layer]:
+def _entry(graph: ir.Graph, stack: Stack, other: ir.Value) -> ir.Value:
+    """What the first layer reads where its twin reads `other`, by the names of their nodes.
+
+    Raises:
+        UnlikeError: there is no such value, or more than one.
+    """
+    start, twin = (f"{stack.path}.{at}." for at in stack.twins)
+    nodes = {str(node.name): node for node in graph}
+    found: dict[ir.Value | None, None] = {}
+    for use in other.uses():
+        node = nodes.get(str(use.node.name).replace(twin, start, 1))
+        if node is not None and node.op_type == use.node.op_type:
+            found[node.inputs[use.idx]] = None
+    value = next(iter(found), None)
+    if value is None or len(found) > 1:
+        raise UnlikeError(f"the first layer of {stack.path} reads {len(found)} values")
+    return value
+
+
+def _layers(
+    graph: ir.Graph, stack: Stack, weights: Weights, entry: ir.Value | None = None
+) -> list[Layer]:
     """The nodes of every traced layer that depend on its weights or on its input.
 
     What they share (sizes, masks, rotary tables) belongs to none, wherever it was traced first.
+
+    Args:
+        graph: of the network, traced.
+        stack: its layers.
+        weights: of every layer.
+        entry: the input of the first layer, where its nodes are asked for too.
     """
-    owner: dict[ir.Value, int] = {}
+    owner: dict[ir.Value, int] = {} if entry is None else {entry: stack.traced}
     for number in range(stack.traced):
         for name in weights.names[number]:
             owner[graph.initializers[name]] = number
@@ -154,12 +190,13 @@ def _is_static(node: ir.Node) -> bool:
 
 def _result(layers: Sequence[Layer], at: int, graph: ir.Graph) -> ir.Value:
     """The value that a layer gives to what follows."""
-    inside = set(layers[at].nodes)
+    inside, caches = set(layers[at].nodes), set(layers[at].present(graph))
     found = {
         value: None
         for node in layers[at].nodes
         for value in node.outputs
         if any(reader not in inside for reader in value.consumers())
+        or (value.is_graph_output() and value not in caches)
     }
     if len(found) != 1:
         raise UnlikeError(f"layer {at} gives {len(found)} values to what follows")
@@ -172,15 +209,30 @@ def _readers(layers: Sequence[Layer], result: ir.Value) -> list[tuple[ir.Node, i
 
 
 def _check_twins(
-    layers: Sequence[Layer], results: Sequence[ir.Value], stack: Stack, weights: Weights
+    layers: Sequence[Layer],
+    entries: tuple[ir.Value, ir.Value],
+    stack: Stack,
+    weights: Weights,
 ) -> None:
-    """Compares two traced layers node by node, as if one were the copy of the other."""
+    """Compares two traced layers node by node, as if one were the copy of the other.
+
+    Args:
+        layers: nodes of every traced layer.
+        entries: what the two layers take from what comes before them.
+        stack: names the two.
+        weights: of every layer.
+
+    Raises:
+        UnlikeError: they are no copies.
+    """
     first, second = stack.twins
-    alike: dict[str, str] = dict(zip(weights.names[first], weights.names[second], strict=True))
     one, other = layers[first].nodes, layers[second].nodes
+    if len(weights.names[first]) != len(weights.names[second]):
+        raise UnlikeError(f"layers {first} and {second} have unlike tensors")
+    alike: dict[str, str] = dict(zip(weights.names[first], weights.names[second], strict=True))
     if len(one) != len(other):
         raise UnlikeError(f"layers {first} and {second} have {len(one)} and {len(other)} nodes")
-    alike[str(results[first - 1].name)] = str(results[second - 1].name)
+    alike[str(entries[0].name)] = str(entries[1].name)
     alike |= {str(value.name): _numbered(value, second) for value in layers[first].past}
     for a, b in zip(one, other, strict=True):
         if (a.op_type, a.domain, _attributes(a)) != (b.op_type, b.domain, _attributes(b)):
