@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +9,7 @@ import typer
 
 from dse.cli.check import YAML, check_ops, fitted, write_table
 from dse.cli.device.vary import Set, Sweep, variation
-from dse.cli.platform import DEVICE_RUNTIME
+from dse.cli.platform import DEVICE_RUNTIME, Compute
 from dse.cli.screen import JsonFlag, Rows, Screen, Value, positive
 
 if TYPE_CHECKING:
@@ -39,13 +38,6 @@ Runtime = Annotated[
 NEXT_SUFFIX = ".next.csv"
 PROGRESS_EVERY = 50
 """Measured operators between two lines of progress."""
-
-
-class Compute(StrEnum):
-    """The device that is measured."""
-
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 def predict_ops(

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dse.cli.cost import AssignmentFile, Model
+from dse.cli.platform import Compute
 from dse.cli.screen import JsonFlag, Rows, Screen, Value
-from dse.cli.search import Compute, Memory
+from dse.cli.search import Memory
 from dse.files import write_atomically
 
 if TYPE_CHECKING:

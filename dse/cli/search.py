@@ -6,7 +6,6 @@ import logging
 import math
 import re
 from collections.abc import Iterator, Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,19 +13,12 @@ import typer
 
 from dse.cli.device.vary import Set, pairs
 from dse.cli.password import with_password
-from dse.cli.platform import DEVICE_RUNTIME
+from dse.cli.platform import DEVICE_RUNTIME, Compute, ExecutorName
 from dse.cli.screen import JsonFlag, Screen, kept_run, resumable
 
 if TYPE_CHECKING:
     from dse.explore import Overrides
     from dse.explore.measure.parallelism import Parallelism
-
-
-class Compute(StrEnum):
-    """The device on which networks are executed."""
-
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 def bytes_of(text: str) -> int:
@@ -57,13 +49,6 @@ Memory = Annotated[
         "files are read layer by layer and do not count.  [default: what is free]",
     ),
 ]
-
-
-class ExecutorName(StrEnum):
-    """Who measures."""
-
-    local = "local"
-    ray = "ray"
 
 
 def search(

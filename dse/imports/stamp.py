@@ -85,7 +85,7 @@ def stamp(model: ir.Model, stack: Stack, weights: Weights) -> None:
 
 
 def _entry(graph: ir.Graph, stack: Stack, other: ir.Value) -> ir.Value:
-    """What the first layer reads where its twin reads `other`, by the names of their nodes.
+    """The input of the first layer where its twin reads `other`, by the names of their nodes.
 
     Raises:
         UnlikeError: there is no such value, or more than one.

@@ -6,9 +6,10 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 import torch
@@ -19,14 +20,17 @@ from dse.explore.measure.workers import check_room
 from dse.files import write_atomically
 from dse.training.checkpoint import step_on
 from dse.training.method import Method
-from dse.training.parallel import run_together
 from dse.training.room import run_bytes
 from dse.training.run import Outcome, Run, outcome_of
+from dse.training.workers.piece import Piece
+from dse.training.workers.together import run_together
 from dse.training.workloads.workload import Workload
 
 FORMAT = 1
 """Version of the folder."""
 MANIFEST, METHOD = "training.json", "method.json"
+CHECKPOINT, RESULT = "safetensors", "json"
+"""Suffixes of a seed's file while it runs and when it has ended."""
 
 
 class Listener(Protocol):
@@ -56,13 +60,18 @@ class Experiment:
             yield from ((name, seed) for name in self.methods)
 
 
-def open_folder(experiment: Experiment) -> None:
+def open_folder(experiment: Experiment, *, workers: int = 1) -> None:
     """Makes the folder, or checks that it holds runs that these can be compared with.
+
+    Args:
+        experiment: Nothing is written where it cannot run.
+        workers: Processes of this machine that will run it.
 
     Raises:
         RunError: a folder of something else, or of another workload, data, length or method; a
-            GPU that torch has not.
+            GPU that torch has not; more workers than there is memory for.
     """
+    _check_workers(experiment, workers)
     if experiment.device.startswith("cuda") and not torch.cuda.is_available():
         raise RunError("--compute cuda: torch finds no GPU here; leave it out")
     manifest: dict[str, object] = {
@@ -96,8 +105,8 @@ def open_folder(experiment: Experiment) -> None:
             write_atomically(place, json.dumps(kept, indent=1))
 
 
-def check_workers(experiment: Experiment, workers: int) -> None:
-    """Holds what processes will take against what the machine has, before anything is written.
+def _check_workers(experiment: Experiment, workers: int) -> None:
+    """Holds what processes will take against what the machine has.
 
     Raises:
         RunError: more workers than there is memory for.
@@ -119,7 +128,7 @@ def digest(method: Method) -> str:
 
 def outcomes(experiment: Experiment) -> dict[tuple[str, int], Outcome]:
     """The runs that have ended so far."""
-    places = {key: _place(experiment, *key, "json") for key in experiment.runs()}
+    places = {key: _place(experiment, *key, RESULT) for key in experiment.runs()}
     return {key: outcome_of(_read(path)) for key, path in places.items() if path.exists()}
 
 
@@ -128,7 +137,8 @@ def advance(
     *,
     listener: Listener | None = None,
     until: float | None = None,
-    workers: int = 1,
+    workers: int | None = None,
+    on_ray: bool = False,
 ) -> bool:
     """Runs what is left; whether everything has ended.
 
@@ -136,18 +146,36 @@ def advance(
         experiment: Its folder is open.
         listener: Told of the progress.
         until: Time of `time.monotonic` at which a piece stops, with a checkpoint.
-        workers: Processes that run methods and seeds side by side.
+        workers: What runs methods and seeds side by side; None: this process alone, or a task
+            for each place of the cluster.
+        on_ray: Tasks on a Ray cluster, no processes here.
+
+    Raises:
+        RunError: a worker died, or there is no cluster.
     """
     ended = outcomes(experiment)
     left = [key for key in experiment.runs() if key not in ended]
     total = experiment.steps * len(list(experiment.runs()))
     done = experiment.steps * len(ended)
 
-    def told(step: int, before: int = done, note: str = f"{workers} workers") -> None:
+    def told(step: int, before: int = done, note: str = f"{workers or ''} workers") -> None:
         if listener is not None:
-            listener(min(before + step, total), total, note)
+            listener(min(before + step, total), total, note.strip())
 
-    if workers > 1 and len(left) > 1:
+    if on_ray and left:
+        from dse.training.workers.ray_tasks import run_on_ray  # noqa: PLC0415 (an extra)
+
+        return run_on_ray(
+            partial(train_piece, experiment),
+            left,
+            checkpoint=partial(_checkpoint, experiment),
+            keep=partial(_keep, experiment),
+            count=workers,
+            on_gpu=experiment.device != "cpu",
+            told=told,
+            until=until,
+        )
+    if workers is not None and workers > 1 and len(left) > 1:
         job, count = partial(finish, experiment), min(workers, len(left))
         return run_together(job, left, workers=count, told=told, until=until)
     for name, seed in left:
@@ -184,15 +212,59 @@ def finish(
         rate_factor=experiment.rate_factor,
         device=experiment.device,
     )
-    kept = _place(experiment, name, seed, "safetensors")
+    kept = _place(experiment, name, seed, CHECKPOINT)
     if kept.exists():
         run.resume(kept)
     if not _finish(run, kept, told, until):
         return False
     result = json.dumps(run.outcome().as_dict())
-    write_atomically(_place(experiment, name, seed, "json"), result)
+    write_atomically(_place(experiment, name, seed, RESULT), result)
     kept.unlink(missing_ok=True)
     return True
+
+
+def train_piece(
+    experiment: Experiment, name: str, seed: int, kept: bytes | None, seconds: float
+) -> Piece:
+    """Trains a piece of a run in a folder that is gone then, on whatever machine.
+
+    Args:
+        experiment: Its own folder is not touched.
+        name: Of the method.
+        seed: Of model and data.
+        kept: The checkpoint to go on from.
+        seconds: After which the piece stops; it takes one step at least.
+    """
+    steps = 0
+
+    def told(_: int) -> None:
+        nonlocal steps
+        steps += 1
+
+    with TemporaryDirectory() as scratch:
+        here = replace(experiment, folder=Path(scratch))
+        place = _place(here, name, seed, CHECKPOINT)
+        place.parent.mkdir()
+        if kept is not None:
+            place.write_bytes(kept)
+        ended = finish(here, name, seed, told=told, until=time.monotonic() + seconds)
+        made = _place(here, name, seed, RESULT) if ended else place
+        return Piece(ended=ended, content=made.read_bytes(), steps=steps)
+
+
+def _checkpoint(experiment: Experiment, name: str, seed: int) -> bytes | None:
+    path = _place(experiment, name, seed, CHECKPOINT)
+    return path.read_bytes() if path.exists() else None
+
+
+def _keep(experiment: Experiment, name: str, seed: int, piece: Piece) -> None:
+    """Writes what a piece has come to."""
+    checkpoint = _place(experiment, name, seed, CHECKPOINT)
+    if piece.ended:
+        write_atomically(_place(experiment, name, seed, RESULT), piece.content)
+        checkpoint.unlink(missing_ok=True)
+    else:
+        write_atomically(checkpoint, piece.content)
 
 
 def _finish(run: Run, kept: Path, told: Callable[[int], None], until: float | None) -> bool:

@@ -11,19 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dse.cli.platform import Compute, ExecutorName
 from dse.cli.screen import JsonFlag, Rows, Screen, Value, positive, resumable
 
 if TYPE_CHECKING:
     from dse.training.experiment import Experiment
     from dse.training.stability import Interval
     from dse.training.summary import Divergence, Summary
-
-
-class Compute(StrEnum):
-    """The device that networks are trained on."""
-
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 Library = StrEnum("Library", ["te", "torchao", "torch"])
@@ -61,8 +55,17 @@ def train(
         ),
     ] = None,
     workers: Annotated[
-        int, typer.Option(min=1, max=1024, help="Processes that run seeds and methods.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1,
+            max=1024,
+            help="Processes that run seeds and methods; Ray's tasks: one for each CPU (--compute "
+            "cuda: each GPU).  [default: 1]",
+        ),
+    ] = None,
+    executor: Annotated[
+        ExecutorName, typer.Option(help="Where they run: here, or on a Ray cluster.")
+    ] = ExecutorName.local,
     compute: Annotated[Compute, typer.Option(help="Where the network is trained.")] = Compute.cpu,
     learning_rates: Annotated[
         str,
@@ -88,7 +91,7 @@ def train(
     Prints the held-out loss, its gap to bf16 with a 95 % interval over paired seeds, how many
     seeds diverged, and how stable they were. A seed that diverges ends alone.
     """
-    from dse.training.experiment import Experiment, check_workers, open_folder  # noqa: PLC0415
+    from dse.training.experiment import Experiment, open_folder  # noqa: PLC0415
     from dse.training.fit import check_fit  # noqa: PLC0415
     from dse.training.load import REFERENCE, load_method, method_name  # noqa: PLC0415
     from dse.training.workloads.catalogue import workload as opened  # noqa: PLC0415
@@ -125,10 +128,10 @@ def train(
         )
         for factor in _factors(learning_rates)
     }  # fmt: skip
+    on_ray = executor is ExecutorName.ray
     for experiment in experiments.values():
-        check_workers(experiment, workers)
-        open_folder(experiment)
-    finished = _advance(screen, experiments, minutes, workers=workers, quiet=json)
+        open_folder(experiment, workers=1 if on_ray else workers or 1)
+    finished = _advance(screen, experiments, minutes, workers, on_ray=on_ray, quiet=json)
     _say(screen, experiments, idle, as_json=json)
     if not finished:
         screen.remark(f"stopped after {minutes:g} minutes; go on: --resume --out {folder}")
@@ -175,8 +178,9 @@ def _advance(
     screen: Screen,
     experiments: Mapping[float, Experiment],
     minutes: float | None,
+    workers: int | None,
     *,
-    workers: int,
+    on_ray: bool,
     quiet: bool,
 ) -> bool:
     """Runs a piece; whether it was the last one."""
@@ -196,6 +200,7 @@ def _advance(
                 ),
                 until=until,
                 workers=workers,
+                on_ray=on_ray,
             )
             for experiment in experiments.values()
         )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dse.cli.platform import Compute
 from dse.cli.screen import JsonFlag, Rows, Screen, positive, resumable
-from dse.cli.search import Compute
 
 if TYPE_CHECKING:
     from dse.run.entries import TunedTrial

@@ -6,7 +6,6 @@ goes to whichever is free next.
 
 from __future__ import annotations
 
-import logging
 import pickle
 import time
 from collections import deque
@@ -17,12 +16,11 @@ import torch
 from dse.errors import RunError
 from dse.evaluate.evaluator import Evaluator
 from dse.explore.measure.executor import Deaths, Job, Outcome, measured
+from dse.explore.measure.ray_cluster import connected, places
 
-try:
-    import ray
-    from ray.exceptions import ActorUnavailableError, RayActorError, RayError
-except ImportError:
-    raise RunError("--executor ray: needs Ray; install it with: pip install 'dse[ray]'") from None
+# Ray is an extra: `ray_cluster` comes first, since it says how to install it.
+import ray  # isort: skip
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError  # isort: skip
 
 
 RESTART_S = 0.2
@@ -54,15 +52,9 @@ class RayActors:
     """
 
     def __init__(self, evaluator: Evaluator, count: int | None = None) -> None:
-        self._started = not ray.is_initialized()
-        if self._started:
-            try:
-                ray.init(log_to_driver=False, logging_level=logging.ERROR)
-            except (ConnectionError, RayError) as error:
-                raise RunError(f"--executor ray: no cluster: {error}") from error
+        self._started = connected()
         on_gpu = evaluator.device != "cpu"
-        room: dict[str, float] = ray.cluster_resources()
-        self.slots = count or max(1, int(room.get("GPU" if on_gpu else "CPU", 1)))
+        self.slots = count or places(on_gpu=on_gpu)
         self.replicas = self.slots + 1
         # Kept as long as an actor may have to be started again.
         self._copied = ray.put(ray.cloudpickle.dumps(evaluator))

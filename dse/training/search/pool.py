@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import torch
 
-from dse.training.processes import ended, interruptible, processes
 from dse.training.search.seed_run import Job, SeedRun, trained
+from dse.training.workers.processes import ended, interruptible, processes
 from dse.training.workloads.workload import Workload
 
 Done = Callable[[], None]

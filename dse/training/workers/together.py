@@ -9,7 +9,7 @@ from multiprocessing.sharedctypes import Synchronized
 from typing import Protocol
 
 from dse.explore.measure.workers import CONTEXT
-from dse.training.processes import ended, interruptible, processes
+from dse.training.workers.processes import ended, interruptible, processes
 
 POLLED_S = 0.3
 """Seconds between two looks at the progress of workers."""

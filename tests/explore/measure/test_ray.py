@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import warnings
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -16,40 +14,20 @@ import pytest
 from dse.explore.loop import run
 from dse.explore.measure.parallelism import Parallelism
 from dse.run.read import read_failures
+from tests import ray_cluster
 from tests.explore import metrics
 from tests.explore.measure.test_parallelism import TRIALS, front, session, settled
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
-# Ray leaves sockets and pipes to the garbage collector.
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning:ray"),
-]
+pytestmark = ray_cluster.MARKS
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    ray = pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster  # noqa: PLC0415 (an extra)
-
-    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-        found.add_node(num_cpus=1)
-        ray.init(
-            address=found.address,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"env_vars": {"PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}},
-        )
+    with ray_cluster.two_nodes() as found:
         yield found
-        ray.shutdown()
-        found.shutdown()
 
 
 def test_actors_find_what_workers_find_though_some_die_with_their_node(

@@ -12,7 +12,7 @@ import torch
 
 from dse.errors import RunError
 from dse.training.checkpoint import step_on
-from dse.training.processes import ended, interruptible, processes
+from dse.training.workers.processes import ended, interruptible, processes
 
 _begun: list[str] = []
 

@@ -1,0 +1,1 @@
+"""Machines and processes that train side by side."""
