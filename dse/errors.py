@@ -11,6 +11,7 @@ DseError
 ├── WriteError       a file that cannot be written
 ├── InfeasibleError  constraints that no assignment satisfies
 ├── MethodError      a method of training, or a model or workload that it does not fit
+├── StudyError       a published system: unknown, or its file, a claim or options that do not fit
 └── ExportError      a recipe that a target cannot express
 
 `hwmodels` has its own tree (`hwmodels.errors`), which roots in `HardwareError`. The command line
@@ -33,6 +34,7 @@ __all__ = [
     "RunError",
     "SpaceError",
     "StorageError",
+    "StudyError",
     "WriteError",
     "nearest",
 ]
@@ -80,6 +82,10 @@ class InfeasibleError(DseError, ValueError):
 
 class MethodError(DseError, ValueError):
     """A method of training cannot be used, or not with this model."""
+
+
+class StudyError(DseError, ValueError):
+    """A published system, a claim of it or the options of a measure cannot be used."""
 
 
 class ExportError(DseError, ValueError):

@@ -33,6 +33,7 @@ from dse.cli import (
     space,
 )
 from dse.cli.screen import Screen, Terminated, stopped_code
+from dse.cli.systems import studies
 from dse.cli.training import train, tune
 from dse.errors import DseError, StorageError, WriteError, nearest
 from hwmodels.errors import HardwareError
@@ -63,10 +64,11 @@ app = typer.Typer(
 )
 for module in (
     search, solve, outside, imports, space, annotate, cost, measure, quality, report, train,
-    tune, export, formats, catalogue,
+    tune, studies, export, formats, catalogue,
 ):  # fmt: skip
     for command in module.COMMANDS:
         app.command(name=command.__name__.removesuffix("_").replace("_", "-"))(command)
+app.add_typer(studies.STUDY)
 
 
 def _version(wanted: bool) -> None:
@@ -165,7 +167,7 @@ def _usage(error: Exception) -> str:
     path = context.command_path if context else "dse"
     if message.startswith("No such command"):
         message = message.partition(" Did you mean")[0]
-        names = [command.name or "" for command in app.registered_commands]
+        names = list(getattr(getattr(context, "command", None), "commands", ()))
         message = f"{message.rstrip('.')}{nearest(message.split(chr(39))[1], names)}"
     return f"{message}\nsee: {path} --help"
 

@@ -31,6 +31,7 @@ TITLES: dict[Stage, str] = {
     "write": "writing the run folder",
     "training": "training steps",
     "tuning": "distilling the recipe",
+    "claims": "measuring claims",
 }
 
 LINES = 10

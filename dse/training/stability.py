@@ -61,6 +61,25 @@ def sharpness(logits: Tensor, labels: Tensor, *, epsilon: float = SHARPNESS_EPSI
     return 100 * (after - before) / (1 + before)
 
 
+def certified(reference: Tensor, other: Tensor) -> Tensor:
+    """Whether two models must agree on the class: the gap of outputs is twice their distance.
+
+    The gap is that of the reference's two largest outputs, the distance the largest difference of
+    any output: what is less than half of the gap cannot bring another class to the front.
+
+    Args:
+        reference: Outputs (samples, classes).
+        other: Outputs of the other model.
+
+    Returns:
+        (samples), bool.
+
+    Source: the lemma of arXiv 2305.10947, section 3.
+    """
+    first, second = reference.topk(2, -1).values.unbind(-1)
+    return first - second >= 2 * (reference - other).abs().amax(-1)
+
+
 def spikes(series: Sequence[float]) -> list[int]:
     """Places that are more than seven standard deviations above the mean of the steps before."""
     values = np.asarray(series, dtype=np.float64)

@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 Stage = Literal[
     "setup", "sensitivity", "hardware", "trials", "report", "ablation", "write", "training",
-    "tuning",
+    "tuning", "claims",
 ]  # fmt: skip
 
 

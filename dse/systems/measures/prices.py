@@ -1,0 +1,258 @@
+"""Predicted times: products in several formats, training steps of several methods, few samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field
+
+from dse.evaluate.phases import phase_work
+from dse.graph.patterns.analysis import Analysis
+from dse.model import open_model
+from dse.systems.measures.measure import Rows
+from dse.systems.measures.methods import MethodGiven, given_method
+from dse.systems.measures.tensors import Positive, Size
+from dse.training.price import step_cost
+from hwmodels.adapt.few_shot import samples_of, with_measurements
+from hwmodels.adapt.prediction import predict_ops
+from hwmodels.devices.load import load_device
+from hwmodels.devices.vary import DeviceFile
+from hwmodels.formats.catalog import is_scheme, quantizer, scheme
+from hwmodels.formats.quantizer import Quantizer
+from hwmodels.operators.measured import measurements_of
+from hwmodels.operators.optable import OpTable, checked_table
+from hwmodels.runtimes.load import load_runtime
+from hwmodels.runtimes.platform import load_platform, split_platform
+from hwmodels.tables.network import CostTable, PhaseWork
+from hwmodels.validation import Entry
+from hwmodels.work.work import Op, Operand, OperandName, RegionWork, Work
+
+FOLDER = Path(__file__).parents[1] / "catalogue"
+Floats = NDArray[np.float64]
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Priced(Entry):
+    """A device whose kernels are priced."""
+
+    device: str
+    """With or without a runtime."""
+    runtime: str = ""
+    """A file of kernels beside those of systems, instead of the device's own runtime."""
+    set: Mapping[str, int | float | str] = field(default_factory=dict)
+    """Figures of the device's file that are others here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProductPrices(Entry):
+    """Predicted times of products of activations and weights, as formats and their sizes vary."""
+
+    draws: ClassVar[bool] = False
+    devices: Annotated[Mapping[str, Priced], Field(min_length=1)]
+    """By name."""
+    formats: Annotated[Mapping[str, str | Pair], Field(min_length=1)]
+    """Schemes by name, or formats of weight and input; what is `bf16` is not quantized."""
+    tokens: Annotated[tuple[Size, ...], Field(min_length=1)]
+    """Rows of the activations."""
+    layers: Annotated[tuple[tuple[Size, Size], ...], Field(min_length=1)]
+    """Inputs and outputs of each product; times are sums over them."""
+    crossover: tuple[Pair, ...] = ()
+    """Pairs of formats of which the first is faster with few tokens."""
+
+    def rows(self, seed: int) -> Rows:
+        """`<device> <format> <tokens>`: times as fast as the first format.
+
+        `<device> <first> to <second>`: least of the `tokens` at which the second is as fast.
+        """
+        del seed
+        found: dict[str, float] = {}
+        for device, priced in self.devices.items():
+            times = {
+                (name, count): self._time(priced, given, count)
+                for name, given in self.formats.items()
+                for count in self.tokens
+            }
+            first = next(iter(self.formats))
+            for (name, count), time in times.items():
+                found[f"{device} {name} {count}"] = times[first, count] / time
+            for one, other in self.crossover:
+                met = [count for count in self.tokens if times[other, count] <= times[one, count]]
+                found[f"{device} {one} to {other}"] = float(min(met, default=2 * max(self.tokens)))
+        return found
+
+    def _time(self, priced: Priced, given: str | Pair, tokens: int) -> float:
+        device, named = split_platform(priced.device)
+        runtime = load_runtime(
+            FOLDER / priced.runtime if priced.runtime
+            else named or load_device(device).default_runtime
+        )  # fmt: skip
+        regions = [
+            _product(f"product {place}", tokens, *sizes) for place, sizes in enumerate(self.layers)
+        ]
+        table = CostTable.build(
+            [PhaseWork(name="call", share=1.0, work=_work(regions))],
+            {region.name: (_choice(given),) for region in regions},
+            DeviceFile(device).varied(dict(priced.set)),
+            runtime,
+        )
+        return table.total({region.name: 0 for region in regions}).latency_s
+
+
+def _choice(given: str | Pair) -> dict[OperandName, Quantizer]:
+    if not isinstance(given, str):
+        names = dict(zip(("weight", "input"), given, strict=True))
+        return {
+            name: quantizer(spec)  # type: ignore[misc]
+            for name, spec in names.items()
+            if spec != "bf16"
+        }
+    if given == "bf16":
+        return {}
+    if not is_scheme(given):
+        return {"weight": quantizer(given), "input": quantizer(given)}
+    found = scheme(given)
+    both: dict[OperandName, Quantizer | None] = {"weight": found.weight, "input": found.input}
+    return {name: one for name, one in both.items() if one is not None}
+
+
+def _product(name: str, tokens: int, inputs: int, outputs: int) -> RegionWork:
+    read = Operand(
+        name="input", value=f"x of {name}", shape=(tokens, inputs), contraction_axes=(-1,)
+    )
+    weight = Operand(
+        name="weight", value=f"w of {name}", shape=(outputs, inputs), contraction_axes=(-1,),
+        is_weight=True,
+    )  # fmt: skip
+    written = Operand(name="output", value=f"y of {name}", shape=(tokens, outputs))
+    sizes = {"M": tokens, "K": inputs, "N": outputs}
+    op = Op(name=name, kind="gemm", sizes=sizes, operands=(read, weight, written))
+    return RegionWork(
+        name=name, kind="gemm", role="linear", ops=(op,), reads=(read, weight), writes=(written,)
+    )
+
+
+def _work(regions: Sequence[RegionWork]) -> Work:
+    outputs = tuple(one.value for region in regions for one in region.writes)
+    return Work(name="products", regions=tuple(regions), outputs=outputs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepPrices(Entry):
+    """Predicted times of a training step of a network under several methods."""
+
+    draws: ClassVar[bool] = False
+    model: str
+    """Of the zoo (`dse zoo`)."""
+    dims: Mapping[str, Annotated[int, Field(ge=0)]]
+    """Its sizes."""
+    device: str
+    """With or without a runtime."""
+    methods: Annotated[Mapping[str, MethodGiven], Field(min_length=1)]
+    """By name."""
+
+    def rows(self, seed: int) -> Rows:
+        """Seconds a method, and those of its products alone, `<name> products`."""
+        del seed
+        work = phase_work(Analysis(open_model(self.model).graph), dict(self.dims), 1)
+        platform = load_platform(self.device)
+        found: dict[str, float] = {}
+        for name, given in self.methods.items():
+            cost = step_cost(work, given_method(given), platform)
+            products = [cost.parts[one].latency_s for one in ("fprop", "dgrad", "wgrad")]
+            found |= {name: cost.latency_s, f"{name} products": sum(products)}
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FewSamples(Entry):
+    """Predictions for a device with something that no datasheet says, from a few timed products.
+
+    Its times are those predicted for the device, times a factor that depends on the sizes:
+    `hidden` at products of more than `border` bytes of operands, falling to 1 below, and noise.
+    """
+
+    draws: ClassVar[bool] = True
+    device: str
+    """A shipped one."""
+    runtime: str
+    """Whose kernels are timed."""
+    samples: Annotated[tuple[int, ...], Field(min_length=1)] = (3, 10)
+    """Numbers of products that are timed."""
+    dtypes: tuple[str, ...] = ("bf16", "fp8")
+    """Of the products."""
+    hidden: Positive = 1.5
+    """Factor."""
+    border: Positive = 3e7
+    """Bytes."""
+    noise: Annotated[float, Field(ge=0, lt=1)] = 0.03
+    """Standard deviation of the logarithm of a time."""
+    products: Size = 200
+    """Products that are predicted."""
+
+    def rows(self, seed: int) -> Rows:
+        """Percent of products within 10 %.
+
+        `0`: without a sample; `<samples>`: adapted; `<samples> alone`: a regression of logarithms
+        of sizes that knows the samples only.
+        """
+        rng = np.random.default_rng(seed)
+        table = self._timed(rng)
+        device = load_device(self.device)
+        truth = table.frame["median_us"].to_numpy(dtype=float)
+        found = {"0": _within(predict_ops(table, device, self.runtime), truth)}
+        for count in self.samples:
+            rows = samples_of(table, device, runtime=self.runtime, samples=count, seed=seed)
+            adapted = with_measurements(device, measurements_of(table, rows, self.runtime))
+            found[f"{count}"] = _within(predict_ops(table, adapted, self.runtime), truth)
+            found[f"{count} alone"] = _share(_regressed(table, rows, truth) / truth)
+        return found
+
+    def _timed(self, rng: np.random.Generator) -> OpTable:
+        sizes = 64 * 2 ** rng.integers(0, 8, (self.products, 3))
+        frame = pd.DataFrame(
+            {
+                "op": "gemm",
+                "shape": [f'{{"M": {m}, "K": {k}, "N": {n}}}' for m, k, n in sizes],
+                "dtype": rng.choice(self.dtypes, self.products),
+            }
+        ).drop_duplicates(["shape", "dtype"], ignore_index=True)
+        plain = checked_table(frame, source="products", timed=False)
+        times = predict_ops(plain, load_device(self.device), self.runtime)["predicted_us"]
+        moved = np.array(
+            [2.0 * (s["M"] * s["K"] + s["K"] * s["N"] + s["M"] * s["N"]) for s in plain.shapes]
+        )
+        factor = 1 + (self.hidden - 1) * moved / (moved + self.border)
+        factor *= np.exp(self.noise * rng.standard_normal(len(moved)))
+        return checked_table(
+            frame.assign(median_us=times.to_numpy(dtype=float) * factor),
+            source="products", timed=True,
+        )  # fmt: skip
+
+
+def _within(predicted: pd.DataFrame, truth: Floats) -> float:
+    return _share(predicted["predicted_us"].to_numpy(dtype=float) / truth)
+
+
+def _share(ratio: Floats) -> float:
+    return float(100 * (np.abs(ratio - 1) <= 0.1).mean())
+
+
+def _regressed(table: OpTable, rows: NDArray[np.intp], truth: Floats) -> Floats:
+    """Times by least squares of logarithms on those of the sizes and the type."""
+    types = sorted(set(table.dtypes))
+    features = np.array(
+        [
+            [1.0, *(np.log(shape[one]) for one in ("M", "K", "N")), types.index(dtype)]
+            for shape, dtype in zip(table.shapes, table.dtypes, strict=True)
+        ]
+    )
+    weights, *_ = np.linalg.lstsq(features[rows], np.log(truth[rows]), rcond=None)
+    found: Floats = np.exp(features @ weights)
+    return found
