@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -93,3 +95,12 @@ def test_shares_of_another_number_of_stages_are_refused() -> None:
     cost = StageCost(method="fractrain_pfq", reference="bf16", shares={"two": (1.0, 1.0)})
     with pytest.raises(StudyError, match="expected 4 stages, got 2"):
         cost.rows(0)
+
+
+def test_of_what_never_trains_there_is_no_loss() -> None:
+    lost = {"roles": {"*": "fp16"}, "loss_scale": {"kind": "compound", "initial": 1e30},
+            "update": {"optimizer": "hadam"}}  # fmt: skip
+    found = TrainedMethods(workload="digits-mlp", steps=3, runs=2, methods={"lost": lost}).rows(0)
+    assert found["lost diverged"] == 2
+    assert math.isnan(found["lost loss"])
+    assert math.isnan(found["lost gap low"])

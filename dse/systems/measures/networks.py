@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import nan
 from statistics import fmean
 from typing import Annotated, ClassVar
 
@@ -20,8 +21,8 @@ from dse.systems.measures.methods import MethodGiven, given_method
 from dse.systems.measures.tensors import Positive, Size
 from dse.training.method import LossScale
 from dse.training.quantized import apply
-from dse.training.run import Outcome, Run
-from dse.training.stability import certified, interval_of_mean, sharpness, spikes
+from dse.training.run import Outcome, Run, mean
+from dse.training.stability import Interval, certified, interval_of_mean, sharpness, spikes
 from dse.training.stages import Plateau
 from dse.training.tuning.salience import excess_kurtosis, outlier_aware, sensitivity
 from dse.training.update.loss_scale import Factor
@@ -133,9 +134,9 @@ class TrainedMethods(Entry):
     def rows(self, seed: int) -> Rows:
         """Of each method, and the `reference`: numbers over its runs.
 
-        `loss` and `accuracy` in percent are means of what trained; `diverged` and `spikes` are of
-        all. `gap` in nats and `points` of accuracy are from the reference with `gap low`, `gap
-        high`, `points low`, `points high` (95 %).
+        `loss` and `accuracy` in percent are means of what trained, NaN of none; `diverged` and
+        `spikes` are of all. `gap` in nats and `points` of accuracy are from the reference, with
+        `gap low`, `gap high`, `points low` and `points high` (95 %).
         """
         seeds = range(seed * self.runs, (seed + 1) * self.runs)
         reference = [self._outcome(self.reference, one) for one in seeds]
@@ -165,20 +166,17 @@ def _numbers(name: str, runs: list[Outcome], reference: list[Outcome]) -> dict[s
     found = {
         f"{name} diverged": float(sum(one.diverged_at is not None for one in runs)),
         f"{name} spikes": fmean(len(spikes(one.curve.loss)) for one in runs),
+        f"{name} loss": mean([one.loss for one in trained]),
+        f"{name} accuracy": 100 * mean([one.accuracy for one in trained]),
     }
-    if trained:
-        found |= {
-            f"{name} loss": fmean(one.loss for one in trained),
-            f"{name} accuracy": 100 * fmean(one.accuracy for one in trained),
-        }
     differences = {
         "gap": [one.loss - other.loss for one, other in pairs],
         "points": [100 * (one.accuracy - other.accuracy) for one, other in pairs],
     }
     for what, values in differences.items():
-        if (interval := interval_of_mean(values)) is not None:
-            found |= {f"{name} {what}": interval.mean, f"{name} {what} low": interval.low,
-                      f"{name} {what} high": interval.high}  # fmt: skip
+        interval = interval_of_mean(values) or Interval(mean=nan, low=nan, high=nan)
+        found |= {f"{name} {what}": interval.mean, f"{name} {what} low": interval.low,
+                  f"{name} {what} high": interval.high}  # fmt: skip
     return found
 
 
