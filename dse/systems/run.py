@@ -119,7 +119,7 @@ def result(
 
 
 def _rows(claim: Claim, measure: Measure, seed: int, known: Known) -> Rows:
-    """What claims of equal options share is measured once."""
+    """Rows that claims of equal options share, measured once."""
     key = f"{claim.measure} {claim.options!r} {seed}"
     if key not in known:
         known[key] = measure.rows(seed)

@@ -117,7 +117,7 @@ class Claim(Entry):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uses(Entry):
-    """What of the product expresses a system; every name is loaded, none is free text."""
+    """Parts of the product that express a system; every name is loaded, none is free text."""
 
     methods: tuple[str, ...] = ()
     """Shipped methods of training (`dse train --list`)."""
@@ -148,8 +148,8 @@ class System(Entry):
     adds: Annotated[tuple[Kind, ...], Field(min_length=1)]
     """Parts of the product that it adds to."""
     uses: Uses
-    """What of the product expresses it."""
+    """Parts of the product that express it."""
     claims: Annotated[tuple[Claim, ...], Field(min_length=1)]
-    """What it claims, the quickest to measure first."""
+    """Its claims, the quickest to measure first."""
     corrections: tuple[str, ...] = ()
-    """What is commonly said of it and is not so, or what its text and its code disagree in."""
+    """Things that are commonly said of it and are not so, or that text and code disagree in."""

@@ -113,7 +113,7 @@ def show_study(
     *,
     json: JsonFlag = False,
 ) -> None:
-    """What expresses a system here, what it claims, and where that is from."""
+    """Show the parts of the product that express a system, its claims and their origin."""
     from dse.systems.load import load_system  # noqa: PLC0415
 
     screen: Screen = context.obj

@@ -27,7 +27,7 @@ class Listed(Entry):
     name: Name
     """As the list has it."""
     family: Name
-    """Where it stands there."""
+    """The part of the list that it stands in."""
     method: MethodGiven | None = None
     """The method file that expresses it."""
     format: str = ""

@@ -83,7 +83,7 @@ class StageCost(Entry):
     method: MethodGiven
     """With a schedule."""
     reference: MethodGiven
-    """What it is held against."""
+    """The method that it is held against."""
     shares: Annotated[Mapping[str, tuple[float, ...]], Field(min_length=1)]
     """Shares of the run of each stage, by name."""
 

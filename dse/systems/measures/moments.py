@@ -46,7 +46,7 @@ class DirectionError(Entry):
     spread: Annotated[float, Field(ge=0, le=10)] = 0.5
     """Standard deviation of the logarithm of their scales."""
     spread_of: Literal["value", "row"] = "value"
-    """What has a scale of its own."""
+    """Part that has a scale of its own."""
     outlier: float = 0.0
     """Gradient of one value in every step; 0: none stands out."""
     epsilon: float = 1e-8

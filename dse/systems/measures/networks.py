@@ -123,7 +123,7 @@ class TrainedMethods(Entry):
     methods: Methods
     """By name."""
     reference: MethodGiven = "bf16"
-    """What gaps are counted from."""
+    """The method that gaps are counted from."""
     steps: Size | None = None
     """Of a run; the workload's by default."""
     runs: Annotated[int, Field(ge=2)] = 3
