@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from dse.training.method import (
     Formats,
@@ -40,12 +40,12 @@ WIDE_BITS = 16
 """Formats from which on a factor is as its product reads it, rotated or not."""
 SMOOTHED = ("activation", "activation@fprop", "activation@wgrad")
 SLOPED = ("weight@fprop", "activation@fprop", "weight", "activation")
-OPTIONS = {
-    "starts": "phase", "cycles": "cycle",
-    "window": "plateau", "every": "plateau", "threshold": "plateau", "decay": "plateau",
-    "budget": "gate", "pressure": "gate",
+STAGED_BY = {
+    "starts": ("phase",), "cycles": ("cycle",),
+    "window": ("plateau",), "every": ("plateau",), "threshold": ("plateau",),
+    "decay": ("plateau",), "budget": ("gate",), "pressure": ("gate",),
 }  # fmt: skip
-"""The kind of schedule that reads an option."""
+"""The kinds of schedule that read an option."""
 UPDATED_BY = {
     "momentum": ("sgd",),
     "betas": ("adamw", "hadam", "stable_adamw", "stable_spam"),
@@ -59,8 +59,8 @@ SCALED_BY = {
     "saturated": ("auto_mu",),
 }
 """The kinds of loss scale that read an option."""
-DEALT_BY = {"concentration": "dirichlet", "shards": "shards"}
-"""The kind of split that reads an option."""
+DEALT_BY = {"concentration": ("dirichlet",), "shards": ("shards",)}
+"""The kinds of split that read an option."""
 UNSEEN = {
     "bias": "biases are added in float32",
     "stored": "training keeps saved_activation",
@@ -85,6 +85,26 @@ def problems(method: Method) -> Iterator[str]:
         yield from _of_tuning(method, method.tuning)
 
 
+def _unread(
+    where: str, kind: str, read_by: Mapping[str, Sequence[str]], given: object, plain: object
+) -> Iterator[str]:
+    """Options that were given and that this kind does not read.
+
+    Args:
+        where: The section of the file.
+        kind: Chosen in it.
+        read_by: Kinds by the option that they read.
+        given: The section.
+        plain: The same with its defaults.
+    """
+    for name, readers in read_by.items():
+        if kind not in readers and getattr(given, name) != getattr(plain, name):
+            yield (
+                f"{where}.{name}: {kind} does not read it (read by: {', '.join(readers)}); "
+                "leave it out"
+            )
+
+
 def _of_rounds(method: Method) -> Iterator[str]:
     named = [(where, key) for where, formats in _sections(method) for key in formats]
     if method.rounds is None:
@@ -97,11 +117,7 @@ def _of_rounds(method: Method) -> Iterator[str]:
         return
     if split := method.rounds.split:
         plain = Split(kind=split.kind)
-        yield from (
-            f"rounds.split.{name}: {split.kind} does not read it, {kind} does; leave it out"
-            for name, kind in DEALT_BY.items()
-            if split.kind != kind and getattr(split, name) != getattr(plain, name)
-        )
+        yield from _unread("rounds.split", split.kind, DEALT_BY, split, plain)
     for part in ("schedule", "oscillation"):
         if getattr(method, part) is not None:
             yield f"rounds: clients have no {part} here; leave one of both out"
@@ -205,9 +221,7 @@ def _of_schedule(schedule: Schedule | None) -> Iterator[str]:
     if schedule is None:
         return
     plain = Schedule(stages=schedule.stages, kind=schedule.kind)
-    for name, kind in OPTIONS.items():
-        if schedule.kind != kind and getattr(schedule, name) != getattr(plain, name):
-            yield f"schedule.{name}: {schedule.kind} does not read it, {kind} does; leave it out"
+    yield from _unread("schedule", schedule.kind, STAGED_BY, schedule, plain)
     if all(one == schedule.stages[0] for one in schedule.stages):
         yield "schedule.stages: all are the same, so that nothing changes; leave the schedule out"
     wanted = len(schedule.stages) - 1
@@ -336,13 +350,7 @@ def _of_scales(operand: Operand, quantizer: Quantizer) -> Iterator[str]:
 
 def _of_update(method: Method) -> Iterator[str]:
     update, mode = method.update, method.update.mode
-    for name, readers in UPDATED_BY.items():
-        given, plain = getattr(update, name), getattr(Update(), name)
-        if update.optimizer not in readers and given != plain:
-            yield (
-                f"update.{name}: {update.optimizer} does not read it (read by: "
-                f"{', '.join(readers)}); leave it out"
-            )
+    yield from _unread("update", update.optimizer, UPDATED_BY, update, Update())
     if update.optimizer == "sgd":
         yield from (
             f"{where}.{key}: sgd has one moment, optimizer_m; leave it out"
@@ -364,13 +372,7 @@ def _of_update(method: Method) -> Iterator[str]:
 
 def _of_loss_scale(method: Method) -> Iterator[str]:
     kind = method.loss_scale.kind
-    for name, readers in SCALED_BY.items():
-        given, plain = getattr(method.loss_scale, name), getattr(LossScale(), name)
-        if kind not in readers and given != plain:
-            yield (
-                f"loss_scale.{name}: {kind} does not read it (read by: {', '.join(readers)}); "
-                "leave it out"
-            )
+    yield from _unread("loss_scale", kind, SCALED_BY, method.loss_scale, LossScale())
     if kind == "none":
         return
     stages = method.schedule.stages if method.schedule else ()

@@ -158,9 +158,11 @@ def advance(
     total = experiment.steps * len(list(experiment.runs()))
     done = experiment.steps * len(ended)
 
-    def told(step: int, before: int = done, note: str = f"{workers or ''} workers") -> None:
+    def told(
+        step: int, before: int = done, note: str = "tasks" if on_ray else f"{workers} workers"
+    ) -> None:
         if listener is not None:
-            listener(min(before + step, total), total, note.strip())
+            listener(min(before + step, total), total, note)
 
     if on_ray and left:
         from dse.training.workers.ray_tasks import run_on_ray  # noqa: PLC0415 (an extra)

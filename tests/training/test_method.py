@@ -73,7 +73,7 @@ def test_a_shipped_method_says_where_it_is_from(name: str) -> None:
         ),
         (
             {"schedule": {"kind": "phase", "stages": [{}, {}], "cycles": 3}},
-            r"schedule\.cycles: phase does not read it, cycle does",
+            r"schedule\.cycles: phase does not read it \(read by: cycle\)",
         ),
         (
             {"schedule": {"kind": "phase", "stages": [{}, {}], "starts": [0.2, 0.5]}},
