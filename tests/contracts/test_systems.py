@@ -79,7 +79,8 @@ def test_equal_seeds_give_equal_numbers(name: str) -> None:
     assert measure.rows(3) == measure.rows(3)
 
 
-SLOW = ("least_squares", "slow_diffusion", "learned_rounding", "code_table", "product_prices")
+SLOW = ("least_squares", "slow_diffusion", "learned_rounding", "code_table", "product_prices",
+        "served_tokens")  # fmt: skip
 """Measured once is enough."""
 FIRST = {
     system.id: next(

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from dse.evaluate.phases import phase_work
+from dse.evaluate.request import Request
 from dse.graph.patterns.analysis import Analysis
 from dse.model import open_model
+from dse.predict import Usage, predict
 from dse.systems.measures.measure import Rows
 from dse.systems.measures.methods import MethodGiven, given_method
 from dse.systems.measures.tensors import Positive, Size
@@ -167,6 +169,38 @@ class StepPrices(Entry):
             cost = step_cost(work, given_method(given), platform)
             products = [cost.parts[one].latency_s for one in ("fprop", "dgrad", "wgrad")]
             found |= {name: cost.latency_s, f"{name} products": sum(products)}
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedTokens(Entry):
+    """Predicted tokens a second and GPU of a language model that serves, by format."""
+
+    draws: ClassVar[bool] = False
+    model: str
+    """Of the zoo, with a cache."""
+    devices: Annotated[Mapping[str, str], Field(min_length=1)]
+    """Devices by name, with or without a runtime."""
+    formats: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Schemes or formats; the first one is what others are held against."""
+    prompt: Annotated[int, Field(ge=2)] = 1024
+    """Tokens of a request."""
+    generate: Annotated[int, Field(ge=2)] = 256
+    """Tokens of an answer."""
+
+    def rows(self, seed: int) -> Rows:
+        """`<device> <format> one` request at a time, and `full`: as many as fit in memory."""
+        del seed
+        graph = open_model(self.model, served=True).graph
+        asked = Request(prompt=self.prompt, generate=self.generate, batch=1)
+        found: dict[str, float] = {}
+        for device, name in self.devices.items():
+            usage = Usage(dims={}, request=asked)
+            for one in predict(graph, [load_platform(name)], self.formats, usage=usage):
+                found |= {
+                    f"{device} {one.format} one": one.serving["tokens_per_s_per_gpu"],
+                    f"{device} {one.format} full": one.serving["full_tokens_per_s_per_gpu"],
+                }
         return found
 
 

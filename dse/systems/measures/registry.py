@@ -23,7 +23,7 @@ from dse.systems.measures.networks import (
     TrainedMethods,
 )
 from dse.systems.measures.physics import ChaoticFlow, SlowDiffusion
-from dse.systems.measures.prices import FewSamples, ProductPrices, StepPrices
+from dse.systems.measures.prices import FewSamples, ProductPrices, ServedTokens, StepPrices
 from dse.systems.measures.quantization import (
     MeanError,
     ProductError,
@@ -60,6 +60,7 @@ MEASURES: Mapping[str, type[Measure]] = MappingProxyType({
     "replayed_plateau": ReplayedPlateau,
     "rounding_bias": RoundingBias,
     "scale_after_change": ScaleAfterChange,
+    "served_tokens": ServedTokens,
     "sharpness_search": SharpnessSearch,
     "slow_diffusion": SlowDiffusion,
     "stage_cost": StageCost,
