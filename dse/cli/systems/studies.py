@@ -171,7 +171,10 @@ def _say(screen: Screen, system: System, results: Iterable[Result]) -> None:
 
 def _summary(results: Sequence[Result]) -> str:
     counts = Counter(one.verdict for one in results)
-    words = [f"{count} {PLURAL.get(verdict, verdict)}" for verdict, count in counts.most_common()]
+    words = [
+        f"{count} {verdict if count == 1 else PLURAL.get(verdict, verdict)}"
+        for verdict, count in counts.most_common()
+    ]
     return f"{len(results)} claims: {', '.join(words)}"
 
 
