@@ -257,8 +257,34 @@ def _npu(device: Device) -> Iterator[str]:
         memory = device.memory(port.memory)
         if memory is not None and port.burst > memory.capacity_bytes.value:
             yield f"npu.ports.{index}.burst: {port.burst} B are more than {memory.name} holds"
+    yield from _ignored(device, npu)
     yield from _least_block(npu)
     yield from _walked_rates(device, npu)
+
+
+def _ignored(device: Device, npu: Npu) -> Iterator[str]:
+    """Figures of units that an NPU's cycles do not follow from, other than those they do."""
+    array = device.unit("matrix")
+    if array.count.value not in (1, npu.blocks.cores):
+        yield (
+            f"units.{array.name}.count: {array.count.value:g} arrays, and npu.blocks.cores: "
+            f"{npu.blocks.cores}, of which cycles follow; expected 1, or as many as cores"
+        )
+    for unit in (one for one in device.units if one.role == "vector"):
+        where, clock = f"units.{unit.name}", array.clock_hz.value
+        if unit.clock_hz.value != clock:
+            yield (
+                f"{where}.clock: {unit.clock_hz.value:.4g} Hz; npu.output says its cycles at the "
+                f"clock of {array.name}, {clock:.4g} Hz: give it that, and npu.output the cycles"
+            )
+        fastest = max(rate.ops_per_s.value for rate in unit.rates)
+        scaled = 2 * clock / npu.output.product
+        if not 1 / SHAPE_TOLERANCE <= fastest / scaled <= SHAPE_TOLERANCE:
+            yield (
+                f"{where}.rates: {fastest:.4g} op/s; npu.output.product, of which cycles follow, "
+                f"is {npu.output.product:g} cycles for the multiply and the add of a result, "
+                f"{scaled:.4g} op/s at {clock:.4g} Hz"
+            )
 
 
 def _walked_rates(device: Device, npu: Npu) -> Iterator[str]:

@@ -13,7 +13,8 @@ def followed(before: Device, after: Device, *, by: str) -> Device:
     """A varied device with the rates that its cores, clocks, arrays and NPU's steps give.
 
     A rate is of all cores at the clock; one that was varied itself stays. A chip of one core that
-    gets more has the memories inside of its array in each. The area of the die is unknown once
+    gets more has the memories inside of its array in each. An NPU's output unit has the array's
+    clock. The area of the die is unknown once
     cores, arrays or memories on the chip are others.
 
     Args:
@@ -22,6 +23,7 @@ def followed(before: Device, after: Device, *, by: str) -> Device:
         by: Who varied them, for the sources of what follows.
     """
     known = {unit.name: unit for unit in before.units}
+    after = _at_one_clock(before, after)
     units = tuple(
         _with_rates(known[unit.name], unit, before.npu, after.npu, by)
         if unit.name in known
@@ -35,12 +37,31 @@ def followed(before: Device, after: Device, *, by: str) -> Device:
     return found if _same_silicon(before, after) else replace(found, area_mm2=None)
 
 
+def _at_one_clock(before: Device, after: Device) -> Device:
+    """An NPU whose output unit keeps step with its array, unless its clock was varied itself."""
+    clock = after.unit("matrix").clock_hz
+    if after.npu is None or clock.value == before.unit("matrix").clock_hz.value:
+        return after
+    known = {unit.name: unit.clock_hz for unit in before.units}
+    return replace(
+        after,
+        units=tuple(
+            replace(unit, clock_hz=clock)
+            if unit.role == "vector" and unit.clock_hz == known.get(unit.name)
+            else unit
+            for unit in after.units
+        ),
+    )
+
+
 def _with_rates(
     before: ComputeUnit, after: ComputeUnit, npu_before: Npu | None, npu_after: Npu | None, by: str
 ) -> ComputeUnit:
     """A unit whose rates that nobody varied are in proportion to what it does in a second."""
     speed = _speed(after) / _speed(before)
     kept = {one.ops_per_s for one in before.rates}
+    if after.role == "vector" and npu_before is not None and npu_after is not None:
+        speed *= npu_before.output.product / npu_after.output.product
 
     def rate(one: Rate) -> Rate:
         factor = speed

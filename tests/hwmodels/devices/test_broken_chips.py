@@ -146,6 +146,18 @@ NPU: dict[str, tuple[Callable[[Content], None], str]] = {
         _put("npu.output.add", 1e30),
         r"npu\.output\.add: expected less than or equal to 1000000",
     ),
+    "more arrays than cores": (
+        _put("units.0.count.value", 4),
+        r"units\.mac_array\.count: 4 arrays, and npu\.blocks\.cores: 1, of which cycles follow",
+    ),
+    "an output unit that nothing waits for": (
+        _put("units.1.clock.value", 250),
+        r"units\.output_unit\.clock: 2\.5e\+08 Hz; npu\.output says its cycles at the clock of",
+    ),
+    "a rate that nothing is computed at": (
+        _put("units.1.rates.0.value", 8),
+        r"units\.output_unit\.rates: 8e\+09 op/s; npu\.output\.product, of which cycles follow",
+    ),
     "a size that is a flag": (
         _put("npu.blocks.depth", True),
         r"npu\.blocks\.depth: expected a number, got true",

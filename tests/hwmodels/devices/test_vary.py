@@ -119,6 +119,19 @@ def test_words_lists_and_numbers_of_sections_vary_with_the_source_of_their_secti
     assert npu.kind == npu.output.kind == "datasheet"
 
 
+def test_an_npu_s_output_unit_follows_the_array_s_clock_and_its_own_cycles() -> None:
+    varied = DeviceFile("ethos-u55").varied(
+        {"units.mac_array.clock": "1 GHz", "npu.output.product": 0.125}
+    )
+    unit = varied.unit("vector")
+    assert unit.clock_hz.value == 1e9
+    assert unit.rates[0].ops_per_s.value == 4 * 4e9
+    with pytest.raises(
+        DeviceError, match=r"units\.output_unit\.clock: 1e\+09 Hz; npu\.output says"
+    ):
+        DeviceFile("ethos-u55").varied({"units.output_unit.clock": "1 GHz"})
+
+
 def test_a_source_behind_the_value_counts() -> None:
     varied = DeviceFile("l4").varied({"memories.dram.bandwidth": "400 GB/s @ sheet, page 2"})
     figure = varied.main_memory.bandwidth_bytes_per_s
