@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,8 @@ FAST_ROUNDINGS = ("nearest_even", "zero", "stochastic")
 """Roundings that are computed here."""
 EXACT = 2.0**24
 """Below it every whole number is a float32."""
+SMALL = 2.0**-100
+"""Well within the range of normal float32 numbers."""
 SAFE_DIGITS = 22
 """Digits of a product and of the accumulator together up to which a sum that float32 rounds is no
 closer to a tie than that: the second rounding gives what one would."""
@@ -179,42 +181,80 @@ def _in_float32(
     return torch.from_numpy(out[:rows]).double()
 
 
+class _Way(NamedTuple):
+    """A kernel, and what it computes in."""
+
+    kernel: Callable[..., None]
+    real: type[np.float32] | type[np.float64] = np.float64
+    units: int = 0
+    """Exponent of two by which sums are raised."""
+    further: tuple[object, ...] = ()
+    """Arguments behind those that all kernels take."""
+
+
 def _on_cpu(left: Tensor, right: Tensor, accumulator: Accumulator, seed: int) -> Tensor:
-    element = accumulator.element
-    fused = _is_float32(accumulator)
-    bound = _bound(left, right, element.mantissa_bits)
-    free = bound < element.max
-    short = fused or (
-        accumulator.rounding == "nearest_even" and _fits_float32(left, right, accumulator, bound)
-    )
-    real = np.float32 if short else np.float64
-    rows = left.shape[0]
-    a, b = _array(left, real), _array(right, real)
-    a = np.concatenate([a, np.zeros((-rows % ROWS, a.shape[1]), real)])
+    way = _way(left, right, accumulator, seed)
+    rows, units = left.shape[0], way.units
+    a, b = _array(left, way.real), _array(right, way.real)
+    a = np.concatenate([a, np.zeros((-rows % ROWS, a.shape[1]), way.real)])
+    if units:
+        a, b = (x * np.float32(2.0**up) for x, up in ((a, units // 2), (b, units - units // 2)))
     out = np.zeros((a.shape[0], b.shape[1]), np.float32)
     depth, width = b.shape
+    to = _in_units(accumulator.element) if units else _sum_of(accumulator, way.real)
     every = accumulator.promote_every or depth + 1
-    saturates = element.overflow == "saturate"
-    to = _sum_of(accumulator, real)
-    common = (depth, width, accumulator.chunk, every, to)
 
     def run(first: int, last: int) -> None:
-        place = (a.ravel(), b.ravel(), out, first * ROWS, last * ROWS)
-        if fused:
-            compiled.sum_fused(*place, *common)
-        elif accumulator.rounding == "stochastic":
-            compiled.sum_drawn(*place, *common, seed, saturates)
-        elif accumulator.rounding == "zero":
-            compiled.sum_cut(*place, *common)
-        elif free:
-            (compiled.sum_free_short if short else compiled.sum_free)(*place, *common)
-        elif saturates:
-            compiled.sum_clamped(*place, *common)
-        else:
-            (compiled.sum_infinite_short if short else compiled.sum_infinite)(*place, *common)
+        way.kernel(
+            a.ravel(), b.ravel(), out, first * ROWS, last * ROWS, depth, width, accumulator.chunk,
+            every, to, *way.further,
+        )  # fmt: skip
 
     shared(a.shape[0] // ROWS, a.shape[0] * depth * width, run)
-    return torch.from_numpy(out[:rows])
+    return torch.from_numpy(out[:rows] * np.float32(2.0**-units) if units else out[:rows])
+
+
+def _way(left: Tensor, right: Tensor, accumulator: Accumulator, seed: int) -> _Way:
+    """The fastest kernel that gives the bits of an accumulator on these factors."""
+    saturates = accumulator.element.overflow == "saturate"
+    if _is_float32(accumulator):
+        return _Way(compiled.sum_fused, np.float32)
+    if accumulator.rounding == "stochastic":
+        return _Way(compiled.sum_drawn, further=(seed, saturates))
+    if accumulator.rounding == "zero":
+        return _Way(compiled.sum_cut)
+    bound = _bound(left, right, accumulator.element.mantissa_bits)
+    finite = math.isfinite(bound)
+    if not finite:  # what is made of other factors does not depend on these
+        others = [x.nan_to_num(0.0, 0.0, 0.0) for x in (left, right)]
+        bound = _bound(others[0], others[1], accumulator.element.mantissa_bits)
+    free = bound < accumulator.element.max
+    factors = (_Traits.of(left), _Traits.of(right))
+    if _fits_float32(factors, accumulator, bound):
+        return _short(factors, accumulator, left.shape[1], free=free, finite=finite)
+    if free and finite:
+        return _Way(compiled.sum_free)
+    return _Way(compiled.sum_clamped if saturates else compiled.sum_infinite)
+
+
+def _short(
+    factors: Sequence[_Traits], accumulator: Accumulator, depth: int, *, free: bool, finite: bool
+) -> _Way:
+    """The kernel in float32: a shorter one where no sum is below a step of the accumulator.
+
+    Those keep factors that are infinite or no number, as do kernels of sums that overflow.
+    """
+    element = accumulator.element
+    last_digit = sum(one.last_digit for one in factors)
+    stepped = last_digit >= math.log2(element.min_normal) - element.mantissa_bits
+    if free and (stepped or finite):
+        return _Way(compiled.sum_stepped if stepped else compiled.sum_free_short, np.float32)
+    spills = 0 < accumulator.promote_every <= depth
+    if stepped and accumulator.chunk == 1 and not spills:
+        units = _units(factors, element)
+        if units:
+            return _Way(compiled.sum_stepped_to_infinity, np.float32, units)
+    return _Way(compiled.sum_infinite_short, np.float32)
 
 
 def _sum_of(accumulator: Accumulator, real: type[np.float32] | type[np.float64]) -> Sum:
@@ -235,6 +275,54 @@ def _sum_of(accumulator: Accumulator, real: type[np.float32] | type[np.float64])
     return Sum(*(real(min(value, widest)) for value in fields))
 
 
+def _in_units(element: Encoding) -> Sum:
+    """`sum_stepped_to_infinity`'s accumulator: the type's own range is the element's."""
+    up = 25 - element.mantissa_bits
+    zero = np.float32(0)
+    return Sum(
+        np.float32(0.375), zero, zero, zero, zero, np.float32(2.0**up), np.float32(2.0**-up)
+    )  # fmt: skip
+
+
+def _units(factors: Sequence[_Traits], element: Encoding) -> int:
+    """Exponent by which sums are raised such that float32 overflows where the element does.
+
+    0 where steps of the element, or the factors, would leave the range of normal numbers.
+    """
+    units = 128 - math.frexp(element.max)[1]
+    step = element.min_normal * 2.0**-element.mantissa_bits
+    largest = max(one.largest for one in factors)
+    fits = step * 2.0**units >= SMALL and largest * 2.0 ** (units - units // 2) < 1 / SMALL
+    return units if fits else 0
+
+
+class _Traits(NamedTuple):
+    """Traits of float32 values, those that are infinite or no number left out."""
+
+    largest: float
+    """The largest magnitude."""
+    least: float
+    """The least one beside zero; NaN without any."""
+    digits: int
+    """Significant digits of the longest significand, at least 1."""
+    whole: bool
+
+    @classmethod
+    def of(cls, values: Tensor) -> _Traits:
+        flat = values.numpy().ravel(order="K")  # in whatever order they lie in memory
+        *ends, union, whole = compiled.traits_of(flat)
+        largest, least = (float(one) for one in np.array(ends, np.uint32).view(np.float32))
+        digits = 24 - ((union & -union).bit_length() - 1) if union else 1
+        return cls(largest, least, digits, bool(whole))
+
+    @property
+    def last_digit(self) -> int:
+        """An exponent of two that all values are multiples of."""
+        if self.whole:
+            return 0
+        return math.frexp(self.least)[1] - self.digits
+
+
 def _fills_binades(element: Encoding) -> bool:
     """Whether all codes of the topmost binade are numbers (not so in e4m3, whose last is NaN)."""
     binade = 2.0 ** (math.frexp(element.max)[1] - 1)
@@ -243,28 +331,34 @@ def _fills_binades(element: Encoding) -> bool:
 
 def _bound(left: Tensor, right: Tensor, mantissa_bits: int = 1000) -> float:
     """The largest magnitude that any running sum can have, rounding included; infinite for NaN."""
-    norms = [
-        torch.linalg.vector_norm(x.float(), dim=axis).amax().item() * (1 + 1e-4)
-        for x, axis in ((left, 1), (right, 0))
-    ]
+    rounding = 1 + 1e-4 + left.shape[1] * 2.0**-24
+    norms = [_largest_norm(left.float(), 1) * rounding, _largest_norm(right.float(), 0) * rounding]
     growth = left.shape[1] * math.log1p(2.0 ** -(mantissa_bits + 1))
     bound = norms[0] * norms[1] * math.exp(min(growth, 700.0))
     return bound if math.isfinite(bound) else math.inf
 
 
-def _fits_float32(left: Tensor, right: Tensor, accumulator: Accumulator, bound: float) -> bool:
+def _largest_norm(x: Tensor, axis: int) -> float:
+    """The largest norm along an axis; numpy takes no memory for it where it can be asked."""
+    if x.device.type != "cpu":
+        return float(torch.linalg.vector_norm(x, dim=axis).amax())
+    values = x.numpy()
+    return math.sqrt(np.einsum("ij,ij->j" if axis == 0 else "ij,ij->i", values, values).max())
+
+
+def _fits_float32(factors: Sequence[_Traits], accumulator: Accumulator, bound: float) -> bool:
     """Whether float32 gives the same: its sums are exact, or far from ties where they are not."""
-    element = accumulator.element
+    element, (left, right) = accumulator.element, factors
     if element.mantissa_bits >= 23 or not math.isfinite(bound):
         return False
     if element.overflow == "saturate":
         return False
-    if _is_whole(left) and _is_whole(right):
-        largest = left.abs().amax().item() * right.abs().amax().item() * accumulator.chunk
+    if left.whole and right.whole:
+        largest = left.largest * right.largest * accumulator.chunk
         return bound < EXACT or (element.max < EXACT / 2 and largest < EXACT / 2)
     if accumulator.chunk != 1:
         return False
-    product = _digits(left) + _digits(right)
+    product = left.digits + right.digits
     own = element.mantissa_bits + 1
     in_range = element.exponent_bits <= 8 and bound < 2.0**100
     return in_range and product <= own and product + own <= SAFE_DIGITS
@@ -275,17 +369,6 @@ def _is_float32(accumulator: Accumulator) -> bool:
     element = accumulator.element
     wide = (element.exponent_bits, element.mantissa_bits, element.overflow) == (8, 23, "inf")
     return wide and accumulator.chunk == 1 and accumulator.rounding == "nearest_even"
-
-
-def _is_whole(x: Tensor) -> bool:
-    return bool((x == x.round()).all())
-
-
-def _digits(x: Tensor) -> int:
-    """Significant digits of the longest significand among float32 values."""
-    bits = x.contiguous().numpy().view(np.uint32)
-    union = int(np.bitwise_or.reduce(bits & np.uint32(0x7FFFFF), axis=None))
-    return 24 - ((union & -union).bit_length() - 1) if union else 1
 
 
 def _array(x: Tensor, real: type[np.float32] | type[np.float64]) -> Floats:

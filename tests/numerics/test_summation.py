@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from dse.numerics import matmul
-from dse.numerics.summation import in_torch
+from dse.numerics.numba import summation as compiled
+from dse.numerics.summation import _way, in_torch
 from hwmodels.formats.accumulator import accumulator
 from hwmodels.formats.catalog import format
 
@@ -61,6 +62,62 @@ def test_sums_rounded_after_every_product_are_numpys(shape, name, kind):
     expected = one_by_one(a, b, nearest(name))
     found = matmul(a, b, accumulator(name)).numpy()
     assert np.array_equal(found, expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("kind", ["int8", "e4m3", "e3m2"])
+def test_sums_near_the_top_and_the_last_step_of_half_precision_are_numpys(kind):
+    """Factors of all magnitudes of a format: sums overflow on both sides, or are subnormal."""
+    generator = np.random.default_rng(5)
+    if kind == "int8":
+        codes = np.arange(-127, 128, dtype=np.float32)
+    else:
+        every = np.arange(64 if kind == "e3m2" else 256, dtype=np.uint8)
+        codes = every.view(ROUNDED[kind]).astype(np.float32)
+    codes = codes[np.isfinite(codes)]
+    a, b = (torch.tensor(generator.choice(codes, shape)) for shape in ((9, 150), (150, 140)))
+    a[:3] *= 2.0**-6 if kind != "int8" else 1
+    expected = one_by_one(a, b, nearest("fp16"))
+    found = matmul(a, b, accumulator("fp16")).numpy()
+    assert np.array_equal(found, expected, equal_nan=True)
+    if kind != "e3m2":
+        assert {-np.inf, np.inf} <= set(found.ravel())
+
+
+@pytest.mark.parametrize("name", ["fp16", "bf16", "e5m2", "fp16:chunk4", "bf16:chunk4"])
+@pytest.mark.parametrize("kind", ["int8", "e4m3", "spread"])
+def test_factors_that_are_infinite_or_no_number_are_summed_as_numpy_does(kind, name):
+    a, b = drawn((9, 60), kind), drawn((60, 130), kind, 1)
+    a[0, 3], a[1, 5], b[7, 2], b[50, 9], a[2, 0], a[2, 9] = (
+        np.nan, np.inf, -np.inf, np.nan, np.inf, -np.inf,
+    )  # fmt: skip
+    chunk = 4 if ":" in name else 1
+    with np.errstate(invalid="ignore"):
+        expected = one_by_one(a, b, nearest(name.partition(":")[0]), chunk)
+    found = matmul(a, b, accumulator(name)).numpy()
+    assert np.array_equal(found, expected, equal_nan=True)
+    assert np.isinf(found).any()
+
+
+@pytest.mark.parametrize(("last", "total"), [(15, 65504), (16, np.inf), (17, np.inf)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_half_precision_overflows_from_halfway_to_the_next_binade(last, total, sign):
+    """65504 + 16 is the tie, which goes to the even neighbour 65536: infinity."""
+    a = torch.tensor([[32752.0, 32752.0, last, -1000.0]]) * sign
+    found = matmul(a, torch.ones(4, 1), accumulator("fp16")).item()
+    assert found == sign * (total if np.isinf(total) else np.float16(total - 1000.0))
+
+
+def test_products_of_whole_steps_take_the_shorter_kernels():
+    int8, e4m3 = ([drawn((8, 64), kind), drawn((64, 32), kind, 1)] for kind in ("int8", "e4m3"))
+    spread = [drawn((8, 64), "spread"), drawn((64, 32), "spread", 1)]
+    for (left, right), name, kernel in (
+        (int8, "fp16", compiled.sum_stepped_to_infinity),
+        (int8, "bf16", compiled.sum_stepped),
+        (e4m3, "bf16", compiled.sum_stepped),
+        (int8, "fp16:chunk4", compiled.sum_infinite_short),
+        (spread, "bf16", compiled.sum_free),
+    ):
+        assert _way(left, right, accumulator(name), 0).kernel is kernel
 
 
 @pytest.mark.parametrize(("chunk", "every"), [(4, 0), (16, 64), (1, 8), (64, 0)])

@@ -19,7 +19,15 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from dse.numerics.numba.bits import disjunction, exclusive, shift_left, shift_right
+from dse.numerics.numba.bits import (
+    bits_of,
+    conjunction,
+    disjunction,
+    exclusive,
+    float_of,
+    shift_left,
+    shift_right,
+)
 from dse.numerics.numba.factors import compiled, u64
 from dse.numerics.numba.rounding import f32, inlined, mixed, u32
 
@@ -86,11 +94,49 @@ def _added(real):
     return intrinsic(typing)
 
 
+def _shifter_of(real, whole, mask, one):
+    """A number's power of two times a factor, by adding exponents: no operation on floats.
+
+    Below normal numbers the power is that of 1 / `one`, and what comes of it is finite.
+    """
+
+    def typing(_, value, factor):
+        def emit(context, builder, signature, arguments):
+            bits, by = (builder.bitcast(x, context.get_value_type(whole)) for x in arguments)
+            power = builder.and_(bits, bits.type(mask))
+            added = builder.add(power, builder.sub(by, bits.type(one)))
+            return builder.bitcast(added, context.get_value_type(real))
+
+        return real(real, real), emit
+
+    return intrinsic(typing)
+
+
+_shifter32 = _shifter_of(types.float32, types.uint32, 0x7F800000, 0x3F800000)
 _binade64 = _binade_of(types.float64, types.uint64, 0x7FF0000000000000)
 _binade32 = _binade_of(types.float32, types.uint32, 0x7F800000)
 _added64, _added32 = _added(types.float64), _added(types.float32)
 _float_of = _reinterpreting(types.uint64, types.float64)
 ONE = u64(0x3FF0000000000000)
+
+
+@compiled
+def traits_of(x):
+    """The traits of float32 values, those that are infinite or no number left out.
+
+    The largest magnitude and the least beside zero, as bits; bits of all significands together; 1
+    if all values are whole, else 0.
+    """
+    largest, least, union, whole = u32(0), u32(0xFFFFFFFF), u32(0), u32(1)
+    for i in range(x.size):
+        bits = conjunction(bits_of(x[i]), u32(0x7FFFFFFF))
+        bits = bits if bits < u32(0x7F800000) else u32(0)
+        largest = max(largest, bits)
+        least = min(least, bits if bits > u32(0) else u32(0xFFFFFFFF))
+        union = disjunction(union, conjunction(bits, u32(0x7FFFFF)))
+        value = float_of(bits)
+        whole = conjunction(whole, u32(1) if np.floor(value) == value else u32(0))
+    return largest, least, union, whole
 
 
 @inlined
@@ -125,6 +171,25 @@ def _nearest(binade_of, added, held):
         return (s + c) - c
 
     return within if held is _free else rounded
+
+
+@inlined
+def _stepped(a, b, total, to):
+    """`_nearest` of sums that are whole steps of the accumulator, and never beyond `top`."""
+    s = _added32(a, b, total)
+    c = _shifter32(s, to.scale)
+    return (s + c) - c
+
+
+@inlined
+def _stepped_to_infinity(a, b, total, to):
+    """The same, in units of which the type itself holds no more than the accumulator does.
+
+    The shifter is taken `large` times smaller, so that it is finite beside an infinite sum.
+    """
+    s = _added32(a, b, total)
+    c = _shifter32(s, to.scale)
+    return (_added32(s, to.small, c) - c) * to.large
 
 
 @inlined
@@ -188,6 +253,27 @@ def _two_products(added):
     return step
 
 
+def _two_rounded(add):
+    """Four rows of sums with the products at k and k + 1 added one after another."""
+
+    @numba.njit(inline="always", error_model="numpy")
+    def step(left, right, sums, i, k, start, depth, width, count, to):
+        a0, a1 = left[i * depth + k], left[(i + 1) * depth + k]
+        a2, a3 = left[(i + 2) * depth + k], left[(i + 3) * depth + k]
+        c0, c1 = left[i * depth + k + 1], left[(i + 1) * depth + k + 1]
+        c2, c3 = left[(i + 2) * depth + k + 1], left[(i + 3) * depth + k + 1]
+        base = u64(k * width + start)
+        after = base + u64(width)
+        for j in range(count):
+            b, d = right[base + j], right[after + j]
+            sums[0, j] = add(c0, d, add(a0, b, sums[0, j], to), to)
+            sums[1, j] = add(c1, d, add(a1, b, sums[1, j], to), to)
+            sums[2, j] = add(c2, d, add(a2, b, sums[2, j], to), to)
+            sums[3, j] = add(c3, d, add(a3, b, sums[3, j], to), to)
+
+    return step
+
+
 def _plainly(added):
     @inlined
     def add(a, b, total, to):
@@ -199,6 +285,7 @@ def _plainly(added):
 def _four_rows(one, added, real):
     """Rows first to last, in fours, of sums that `one` rounds after every `chunk` products."""
     rounded, plain, pair = _one_product(one), _one_product(_plainly(added)), _two_products(added)
+    both = _two_rounded(one)
 
     @numba.njit(inline="always", error_model="numpy")
     def run(left, right, out, first, last, depth, width, chunk, every, to):
@@ -209,6 +296,12 @@ def _four_rows(one, added, real):
                 before[:] = f32(0)
                 k = 0
                 while k < depth:
+                    if chunk == 1 and k + 1 < depth and (k + 1) % every > 0:
+                        both(left, right, sums, i, k, start, depth, width, count, to)
+                        k += 2
+                        if k % every == 0 or k == depth:
+                            _spilled(sums, before, ROWS, count)
+                        continue
                     end = k + min(chunk - k % chunk, every - k % every, depth - k) - 1
                     while k + 1 < end:
                         pair(left, right, sums, i, k, start, depth, width, count)
@@ -264,6 +357,22 @@ def sum_free_short(left, right, out, first, last, depth, width, chunk, every, to
 def sum_infinite_short(left, right, out, first, last, depth, width, chunk, every, to):
     """`sum_infinite` in float32."""
     _rows_infinite_short(left, right, out, first, last, depth, width, chunk, every, to)
+
+
+_rows_stepped = _four_rows(_stepped, _added32, np.float32)
+_rows_stepped_to_infinity = _four_rows(_stepped_to_infinity, _added32, np.float32)
+
+
+@compiled
+def sum_stepped(left, right, out, first, last, depth, width, chunk, every, to):
+    """`sum_free_short` where products are whole steps of the accumulator."""
+    _rows_stepped(left, right, out, first, last, depth, width, chunk, every, to)
+
+
+@compiled
+def sum_stepped_to_infinity(left, right, out, first, last, depth, width, chunk, every, to):
+    """`sum_infinite_short` of such products, after every one, in units (`_in_units`)."""
+    _rows_stepped_to_infinity(left, right, out, first, last, depth, width, chunk, every, to)
 
 
 @inlined
