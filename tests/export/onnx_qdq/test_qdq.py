@@ -281,10 +281,10 @@ def test_a_file_is_not_refused_for_values_below_a_symmetric_range(tmp_path: Path
     lowest = -128 * first.fixed.scales.item()
     low = replace(recipe, samples={"x": torch.full_like(recipe.samples["x"], lowest)})
     checks = deliver(low, "onnx-qdq", tmp_path / "q.onnx", verify=True)
-    ran = [check.difference for check in checks if check.compared == "outputs"]
-    found = [difference for difference in ran if difference is not None]
-    assert found
-    assert max(found) < 1e-5
+    # OpenVINO adds such products in 16 bits on CPUs without VNNI.
+    (ran,) = [one for one in checks if one.compared == "outputs" and "ONNX R" in one.checker]
+    assert ran.difference is not None
+    assert ran.difference < 1e-5
     (said,) = [check for check in checks if "symmetric" in check.compared]
     assert "values fall below it" in said.note
 
