@@ -13,6 +13,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_every_command_it_names_exists() -> None:
     known = {str(command.name or command.callback.__name__) for command in app.registered_commands}  # type: ignore[union-attr]
+    known |= {str(group.typer_instance.info.name) for group in app.registered_groups}  # type: ignore[union-attr]
     named = set(re.findall(r"(?:^|[`&] ?)dse ([a-z]+)", README, flags=re.MULTILINE))
     assert len(named) > 8
     assert named <= known
