@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dse.systems.load import load_system, system_names, systems
+from dse.systems.measures.methods import given_method
 from dse.systems.measures.registry import MEASURES, measure_of
 from dse.systems.run import result, results
 from dse.systems.schema import Claim, Expectation
@@ -40,7 +41,11 @@ def test_every_measure_is_used_by_a_claim() -> None:
 
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_options_fit_the_measure(claim: Claim) -> None:
-    measure_of(claim)
+    measure = measure_of(claim)
+    methods = getattr(measure, "methods", {})
+    for given in (*methods.values(), getattr(measure, "reference", "bf16")):
+        if isinstance(methods, dict) and given is not None:
+            given_method(given)
 
 
 @pytest.mark.parametrize("name", system_names())
