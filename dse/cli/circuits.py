@@ -16,7 +16,7 @@ SOURCE = (
 )
 COLUMNS = (
     "format", "bits_per_element", "mac_area", "mac_energy", "mac_throughput", "mac_area_um2",
-    "mac_energy_j", "mac_accumulator",
+    "mac_energy_j", "mac_accumulator", "mac_accumulator_bits",
 )  # fmt: skip
 
 
@@ -51,6 +51,7 @@ def circuit_facts(
         "mac_area_um2": area,
         "mac_energy_j": energy,
         "mac_accumulator": design.accumulator.name,
+        "mac_accumulator_bits": design.summed.stored_bits,
     }
 
 
@@ -64,7 +65,7 @@ def circuit_lines(facts: dict[str, Value], node_nm: float) -> tuple[tuple[str, s
     return (
         ("MAC area", f"{facts['mac_area']:.3g} x int8 ({area:.3g} um2 at {node_nm:g} nm)"),
         ("MAC energy", f"{facts['mac_energy']:.3g} x int8 ({energy * 1e12:.3g} pJ)"),
-        ("MAC accumulator", str(facts["mac_accumulator"])),
+        ("MAC accumulator", f"{facts['mac_accumulator']} ({facts['mac_accumulator_bits']} bits)"),
         ("MAC source", SOURCE),
     )
 

@@ -19,13 +19,13 @@ Analytic: no synthesis was run. What it was fitted to and where it misses:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hwmodels.circuits import gates, technology
 from hwmodels.circuits.gates import Gates
 from hwmodels.circuits.operand import Operand, operand
 from hwmodels.circuits.technology import HOROWITZ, Technology
-from hwmodels.errors import CircuitError
+from hwmodels.errors import CircuitError, FormatError
 from hwmodels.formats.accumulator import Accumulator, accumulator
 from hwmodels.formats.encoding import Encoding
 
@@ -74,8 +74,21 @@ class MacDesign:
                 f"MAC: block scales make the sum a float, but the accumulator is "
                 f"{self.accumulator.name}; give a float, such as fp32"
             )
-        if self.accumulator.kind == "exact":
-            raise CircuitError("MAC: there is no circuit model of a quire")
+
+    @property
+    def summed(self) -> Accumulator:
+        """The accumulator; a quire as the integer whose width its factors ask for.
+
+        Raises:
+            CircuitError: Factors that no quire holds.
+        """
+        if self.accumulator.kind != "exact":
+            return self.accumulator
+        try:
+            bits = self.accumulator.sum_bits(self.weight, self.input)
+        except FormatError as error:
+            raise CircuitError(f"MAC: {error}") from None
+        return replace(self.accumulator, kind="integer", bits=bits)
 
     @property
     def is_integer(self) -> bool:
@@ -106,9 +119,9 @@ def mac_gates(design: MacDesign) -> MacGates:
     lane = product.circuit
     if design.registers:
         lane += gates.register(design.weight.bits + design.input.bits)
-    added, total = tree(product, design.lanes, design.accumulator)
+    added, total = tree(product, design.lanes, design.summed)
     if design.scale is None:
-        often = added + accumulation(total, design.accumulator)
+        often = added + accumulation(total, design.summed)
         return MacGates(lane + often * (1 / design.lanes), lane + often * (1 / design.lanes))
     often, block = _blocks(total, design, design.scale)
     often += added

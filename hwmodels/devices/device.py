@@ -36,6 +36,7 @@ from hwmodels.devices.quantity import (
     Watts,
 )
 from hwmodels.devices.spatial import RunLengths, SpatialArray
+from hwmodels.formats import catalog
 from hwmodels.formats.accumulator import accumulator as named_accumulator
 from hwmodels.formats.encodings import ENCODINGS
 from hwmodels.tensors import TensorName
@@ -129,8 +130,9 @@ class Rate(Entry):
 
     @property
     def sum_bits(self) -> int:
-        """Bits of its accumulator."""
-        return named_accumulator(self.accumulator).stored_bits
+        """Bits of its accumulator; of a quire those of its first elements' products."""
+        first = (catalog.format(one[0]).element for one in (self.weight, self.input))
+        return named_accumulator(self.accumulator).sum_bits(*first)
 
     def accepts(self, weight: str, input_: str) -> bool:
         """Whether the unit multiplies these two elements."""

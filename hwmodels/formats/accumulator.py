@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from types import MappingProxyType
 from typing import Literal
 
@@ -15,6 +17,12 @@ from hwmodels.formats.encodings import integer_encoding
 from hwmodels.formats.quantizer import Format, Quantizer, Rounding
 
 AccumulatorOverflow = Literal["wrap", "saturate", "inf"]
+QUIRE_CARRY = 31
+"""Carry bits of a quire: with them that of a posit of n bits and two exponent bits has 16 n.
+
+Source: Standard for Posit Arithmetic (2022), section 3.1 (draft 3.2 of 2018 has n - 1, so that
+n bits and log2(n) - 3 exponent bits take n^2 / 2).
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +34,8 @@ class Accumulator:
     to `encoding` as `rounding` says. After `promote_every` products the running sum moves into a
     float32.
     `integer`: codes are added in `bits` that wrap around or saturate; after `promote_every`
-    products the sum spills into int32. `exact`: a quire, rounded once to float32.
+    products the sum spills into int32. `exact`: a quire, rounded once to float32; its width
+    follows from what is multiplied (`exact_bits`).
     """
 
     name: str
@@ -41,6 +50,8 @@ class Accumulator:
     alignment_bits: int = 0
     promote_every: int = 0
     bits: int = 32
+    carry: int = QUIRE_CARRY
+    """Exact: `2 ** carry - 1` of the largest products fit."""
     source: str = ""
 
     def __post_init__(self) -> None:
@@ -60,6 +71,14 @@ class Accumulator:
     def stored_bits(self) -> int:
         """Bits of the running sum; 32 of a quire's result."""
         return self.bits if self.kind == "integer" else self.element.bits
+
+    def sum_bits(self, weight: Encoding, other: Encoding) -> int:
+        """Bits of the running sum where these are multiplied: `stored_bits`, a quire's own width.
+
+        Raises:
+            FormatError: A quire of factors that none holds, as `exact_bits`.
+        """
+        return exact_bits(weight, other, self.carry) if self.kind == "exact" else self.stored_bits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +144,7 @@ ACCUMULATORS: Mapping[str, Accumulator] = MappingProxyType(
 )
 _GRANULARITY = re.compile(r"(tensor|channel|token|head|g\d+|b\d+x\d+)(?![a-z0-9_])")
 _INTEGER = re.compile(r"int(\d{1,2})")
+_QUIRE = re.compile(r"quire:carry(\d{1,2})")
 _NUMBERED = {re.compile(r"chunk(\d+)"): "chunk", re.compile(r"spill(\d+)"): "promote_every"}
 _ROUNDINGS: tuple[Rounding, ...] = ("nearest_even", "zero", "stochastic")
 WIDEST, NARROWEST = 48, 4
@@ -172,7 +192,8 @@ def accumulator(name: str) -> Accumulator:
     `int16`, `int20:saturate`, `fp16:zero`, `e6m9:stochastic`, `bf16:chunk8`, `fp16:spill128`:
     integers of 4 to 48 bits wrap or `saturate`; floats round `nearest_even` (default), to `zero`
     or `stochastic`; `chunkN` adds N products exactly before it rounds, `spillN` moves the sum into
-    a wider one (float32, int32) after N products.
+    a wider one (float32, int32) after N products. `quire:carryN` is a quire that holds 2^N - 1 of
+    the largest products (N is 1 to 48).
 
     Raises:
         UnknownFormatError: No such accumulator, or a word that means nothing for it.
@@ -180,6 +201,8 @@ def accumulator(name: str) -> Accumulator:
     if name in ACCUMULATORS:
         return ACCUMULATORS[name]
     head, *words = name.split(":")
+    if head == "quire":
+        return _quire(name)
     fields: dict[str, object] = {"name": name}
     if match := _INTEGER.fullmatch(head):
         bits = int(match[1])
@@ -193,6 +216,47 @@ def accumulator(name: str) -> Accumulator:
     for word in words:
         fields |= _word(word, name, integer=fields["kind"] == "integer")
     return Accumulator(**fields)  # type: ignore[arg-type]
+
+
+def exact_bits(weight: Encoding, other: Encoding, carry: int = QUIRE_CARRY) -> int:
+    """Bits of a two's complement in which any `2 ** carry - 1` products are summed exactly.
+
+    Args:
+        weight: Encoding of one factor.
+        other: Of the other.
+        carry: As `Accumulator.carry`.
+
+    Raises:
+        FormatError: A factor whose numbers are no multiples of one number, or one that is larger
+            or smaller than float64 has (codebooks, logarithmic numbers).
+    """
+    largest = Fraction(1 << carry) - 1
+    for one in (weight, other):
+        largest *= max(Fraction(one.max), -Fraction(one.min)) / _unit(one)
+    return 1 + math.floor(largest).bit_length()
+
+
+def _unit(encoding: Encoding) -> Fraction:
+    """The number of which every other is a multiple."""
+    if encoding.kind in ("codebook", "log"):
+        raise FormatError(
+            f"encoding {encoding.name}: its numbers are no multiples of one number, so that no "
+            "quire holds their products; give a float, such as fp32"
+        )
+    unit = Fraction(encoding.min_subnormal)
+    if encoding.kind == "float" and not encoding.subnormals:
+        unit /= 1 << encoding.mantissa_bits
+    return unit
+
+
+def _quire(name: str) -> Accumulator:
+    match = _QUIRE.fullmatch(name)
+    if match is None or not 1 <= int(match[1]) <= WIDEST:
+        raise UnknownFormatError(
+            f"accumulator {name!r}: the only word of a quire is its carry bits, 1 to {WIDEST}, "
+            "such as quire:carry7"
+        )
+    return replace(ACCUMULATORS["quire"], name=name, carry=int(match[1]))
 
 
 def _float(head: str, name: str) -> str:

@@ -9,6 +9,7 @@ from typing import cast
 from pydantic import TypeAdapter
 
 from dse.errors import StudyError, nearest
+from dse.systems.measures.circuits import CircuitFigures
 from dse.systems.measures.coverage import Expressible
 from dse.systems.measures.learned import BitAllocation, LearnedRounding, NarrowedCodes
 from dse.systems.measures.measure import Measure
@@ -41,6 +42,7 @@ MEASURES: Mapping[str, type[Measure]] = MappingProxyType({
     "bit_allocation": BitAllocation,
     "certified_classes": CertifiedClasses,
     "chaotic_flow": ChaoticFlow,
+    "circuit_figures": CircuitFigures,
     "code_table": CodeTable,
     "decoder_memory": DecoderMemory,
     "direction_error": DirectionError,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwmodels.devices.spatial import LOOPS, Loop
+from hwmodels.errors import FormatError, WorkError
 from hwmodels.formats import catalog
 from hwmodels.formats.accumulator import accumulator as named_accumulator
 from hwmodels.tensors import TensorName
@@ -191,12 +192,29 @@ def _with_bytes(
         input_bytes=input_bytes,
         weight_bytes=weight_bytes,
         output_bytes=output_bytes,
-        partial_bytes=partial_bytes(kernel.accumulator),
+        partial_bytes=partial_bytes(
+            kernel.accumulator, kernel.weight_element, kernel.input_element
+        ),
         register_bytes=catalog.format(kernel.weight_element).element.bits / 8,
     )
 
 
-def partial_bytes(accumulator: str) -> float:
-    """Bytes of a partial sum: those of the running sum, or of the 32 bits that it spills into."""
+def partial_bytes(accumulator: str, weight: str, other: str) -> float:
+    """Bytes of a partial sum: those of the running sum, or of the 32 bits that it spills into.
+
+    Args:
+        accumulator: Its name.
+        weight: Element of the second operand, on which the width of a quire depends.
+        other: Of the first.
+
+    Raises:
+        WorkError: A quire of elements that none holds.
+    """
     found = named_accumulator(accumulator)
-    return 4.0 if found.promote_every else found.stored_bits / 8
+    if found.promote_every:
+        return 4.0
+    try:
+        elements = (catalog.format(one).element for one in (weight, other))
+        return found.sum_bits(*elements) / 8
+    except FormatError as error:
+        raise WorkError(f"{accumulator}: {error}") from None

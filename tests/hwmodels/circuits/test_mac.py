@@ -168,11 +168,40 @@ def test_throughput_of_equal_area_is_the_ratio_of_areas():
     assert relative_throughput(design, INT8) == pytest.approx(expected)
 
 
+def test_a_quire_is_an_integer_of_the_width_that_its_products_ask_for():
+    quire = serial("posit8_2", "quire")
+    assert quire.summed.stored_bits == 128
+    wide = mac_gates(quire).area
+    narrow = mac_gates(serial("posit8_2", "quire:carry7")).area
+    more = gates.adder(24) + gates.register(24) + gates.shifter(24, 96)
+    assert (wide.adding, wide.storing) == pytest.approx(
+        (narrow.adding + more.adding, narrow.storing + more.storing)
+    )
+    assert wide.steering == pytest.approx(narrow.steering + more.steering)
+    ints = mac_gates(serial("int8", "quire:carry17"))
+    assert ints == mac_gates(serial("int8", "int32"))
+
+
+@pytest.mark.parametrize("lanes", [1, 16])
+def test_a_quire_takes_more_with_every_exponent_bit(lanes: int):
+    designs = [
+        mac_design(format(f"posit8_{es}"), accumulated=accumulator("quire"), lanes=lanes)
+        for es in (0, 1, 2, 3)
+    ]
+    assert [one.summed.stored_bits for one in designs] == [56, 80, 128, 224]
+    energies = [mac_energy_j(one, 45) for one in designs]
+    areas = [mac_area_um2(one, 45) for one in designs]
+    assert energies == sorted(energies)
+    assert areas == sorted(areas)
+    float32 = mac_design(format("posit8_2"), accumulated=accumulator("fp32"), lanes=lanes)
+    assert mac_energy_j(designs[2], 45) > mac_energy_j(float32, 45)
+
+
 def test_designs_that_cannot_be_are_refused_by_name():
     with pytest.raises(CircuitError, match="accumulator is int32; give a float"):
         mac_design(format("mxfp8"), accumulated=accumulator("int32"))
-    with pytest.raises(CircuitError, match="quire"):
-        mac_design(format("posit8_1"), accumulated=accumulator("quire"))
+    with pytest.raises(CircuitError, match="no quire holds"):
+        mac_gates(mac_design(format("nf4"), accumulated=accumulator("quire")))
     with pytest.raises(CircuitError, match="at least one lane"):
         mac_design(format("int8"), lanes=0)
     blocks = mac_design(format("nvfp4")).scale

@@ -12,7 +12,7 @@ from hwmodels.circuits.sram import sram
 from hwmodels.devices.device import Device
 from hwmodels.devices.load import load_device
 from hwmodels.devices.quantity import SourcedValue
-from hwmodels.errors import CircuitError
+from hwmodels.errors import CircuitError, WorkError
 from hwmodels.estimators.array.estimator import ArrayEstimator
 from hwmodels.estimators.array.nest import partial_bytes
 from hwmodels.estimators.array.process import area_by_part, device_area_mm2, level_joules
@@ -109,4 +109,11 @@ def test_a_memory_that_no_circuit_holds_for_is_named() -> None:
                        ("fp32", 4), ("fp16", 2), ("fp16:chunk8", 2)]
 )  # fmt: skip
 def test_a_partial_sum_takes_the_bytes_of_its_accumulator(name: str, wide: float) -> None:
-    assert partial_bytes(name) == wide
+    assert partial_bytes(name, "int8", "int8") == wide
+
+
+def test_a_partial_sum_in_a_quire_takes_what_the_products_ask_for() -> None:
+    assert partial_bytes("quire", "posit8_2", "posit8_2") == 16
+    assert partial_bytes("quire", "posit8_2", "posit8_0") == (32 + 2 * (24 + 6)) / 8
+    with pytest.raises(WorkError, match="no quire holds"):
+        partial_bytes("quire", "nf4", "bf16")
