@@ -20,7 +20,7 @@ prints the message of either and exits with 2.
 
 from __future__ import annotations
 
-from hwmodels.errors import nearest
+from hwmodels.errors import nearest, some
 
 __all__ = [
     "AssignmentError",
@@ -37,6 +37,7 @@ __all__ = [
     "StudyError",
     "WriteError",
     "nearest",
+    "some",
 ]
 
 

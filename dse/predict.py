@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dse.errors import AssignmentError
+from dse.errors import AssignmentError, some
 from dse.evaluate.chain import Chain
 from dse.evaluate.deployment import Deployment
 from dse.evaluate.phases import Exchange, exchange_of, growing_steps, phase_work, remarks_of
@@ -404,9 +404,8 @@ def _unpriced(analysis: Analysis, named: Sequence[str], runtime: Runtime) -> tup
     names = [key for key in others if key not in priced]
     if not names:
         return ()
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return (
-        f"not priced: formats at {', '.join(names[:SHOWN])}{more}: only operands of products and "
+        f"not priced: formats at {some(names, SHOWN)}: only operands of products and "
         "tables of look-ups are",
     )
 

@@ -59,6 +59,13 @@ class PluginError(HardwareError, ValueError):
     """Code of other people's that is named, but cannot be had."""
 
 
+def some(names: Iterable[str], most: int = 3) -> str:
+    """`a, b, c and 4 more`: the first names of what may be hundreds, as a message lists them."""
+    listed = list(names)
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the closest known name, or an empty string."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from dse.errors import some
 from dse.graph.lower.work import chain_of
 from dse.graph.patterns.analysis import Analysis
 from hwmodels.tables.network import PhaseWork
@@ -81,15 +82,10 @@ class Chain:
         shared = [v for v in read if v not in written and v not in self.feeds.values()]
         kept = [v for v in work.outputs if v not in self.feeds]
         more = [
-            f"{_some(values)} {words}"
+            f"{some(values, SHOWN)} {words}"
             for values, words in (
                 (shared, "shared by all"), (kept, "of every copy kept to the end"),
             )
             if values
         ]  # fmt: skip
         return (f"{self.count} copies in a chain: {'; '.join((fed, *more))}",)
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{', '.join(names[:SHOWN])}{more}"

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dse.errors import DataError
+from dse.errors import DataError, some
 from dse.evaluate.outputs.output import Output
 from dse.evaluate.outputs.task import Task
 from dse.evaluate.quality import Quality
-from dse.evaluate.reach import named
+from dse.evaluate.reach import SHOWN
 from dse.evaluate.ruin import ConstantAnswer
 from dse.graph.ir.graph import Graph
 from dse.graph.ir.site import Site
@@ -30,7 +30,7 @@ def check_defined(output: Output, defined: Sequence[Tensor], graph: Graph, split
     whole = torch.cat(list(defined))
     if not len(whole) or bool(whole.any()):
         return
-    bad = named(bad_weights(graph))
+    bad = some(bad_weights(graph), SHOWN)
     why = f"; weights that hold NaN or Inf: {bad}" if bad else ""
     raise DataError(
         f"{graph.path or graph.name}: output {output.name} is NaN or infinite on every sample of "
@@ -84,8 +84,8 @@ def idle_rotations(
         ]:
             lengths = sorted({str(rows[key]) for key in short}, key=int)
             yield (
-                f"{spec}: longer than the rows of {named(short)} ({', '.join(lengths)} values), "
-                "which it leaves as they are"
+                f"{spec}: longer than the rows of {some(short, SHOWN)} "
+                f"({', '.join(lengths)} values), which it leaves as they are"
             )
 
 

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import networkx as nx
 
+from dse.errors import some
 from dse.evaluate.outputs.task import Task
 from dse.graph.ir.graph import Graph
 from dse.graph.ir.site import Site
 
 SHOWN = 6
-"""Names that a message lists."""
+"""Names that a message about a network lists."""
 
 
 def before(graph: Graph, nodes: Iterable[str]) -> frozenset[str]:
@@ -56,12 +57,5 @@ def without_untouched(task: Task, graph: Graph, sites: Iterable[Site]) -> Task:
     if not reached or len(reached) == len(task.outputs):
         return task
     left = [output.name for output in task.outputs if output not in reached]
-    note = f"output {named(left)} is not counted: no number format reaches it"
+    note = f"output {some(left, SHOWN)} is not counted: no number format reaches it"
     return replace(task, outputs=reached, notes=(*task.notes, note))
-
-
-def named(names: Iterable[str]) -> str:
-    """Some names of many."""
-    listed = list(names)
-    more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
-    return ", ".join(listed[:SHOWN]) + more

@@ -14,7 +14,7 @@ import torch
 from dse.data import Sizes, batch_name, graph_shapes
 from dse.data.layout import Arrays, Shapes
 from dse.data.splits import given_splits
-from dse.errors import DataError, GraphError
+from dse.errors import DataError, GraphError, some
 from dse.evaluate.batches import Feeds, batches
 from dse.evaluate.evaluator import TRACE_BYTES, Evaluator
 from dse.evaluate.findings import bad_weights, idle_rotations, remarks
@@ -22,7 +22,7 @@ from dse.evaluate.metric import Metric
 from dse.evaluate.outputs.classify import classify
 from dse.evaluate.outputs.task import Task
 from dse.evaluate.outputs.values import certain
-from dse.evaluate.reach import before, named, unmeasured, without_untouched
+from dse.evaluate.reach import SHOWN, before, unmeasured, without_untouched
 from dse.evaluate.splits import splits_of
 from dse.execute.memory import GIGA, Caches, Need, memory_need, shaped, with_kept
 from dse.execute.pace import least_seconds
@@ -178,9 +178,9 @@ def _remark_given(
 
 def _remark_quantized(analysis: Analysis) -> None:
     """Says which products the model's author quantized."""
-    if left := named(analysis.quantized):
+    if left := some(analysis.quantized, SHOWN):
         LOGGER.warning("quantized already, left as it is: %s", left)
-    if before := named(analysis.dequantized):
+    if before := some(analysis.dequantized, SHOWN):
         LOGGER.warning(
             "quantized before (Q/DQ) and left so: losses are against the model as it is; formats "
             "that an assignment names there round once more: %s", before,
@@ -193,10 +193,10 @@ def _remark(graph: Graph, sites: Mapping[str, Site], task: Task) -> None:
         LOGGER.warning("%s", remark)
     for note in task.notes:
         LOGGER.info("%s", note)
-    if bad := named(bad_weights(graph)):
+    if bad := some(bad_weights(graph), SHOWN):
         LOGGER.warning("weights that hold NaN or Inf: %s", bad)
     values = [output.value for output in task.outputs]
-    if unseen := named(unmeasured(graph, sites.values(), values)):
+    if unseen := some(unmeasured(graph, sites.values(), values), SHOWN):
         LOGGER.warning(
             "no measured output is reached from %s: whatever stands there costs nothing in this "
             "loss (measured: %s)", unseen, ", ".join(output.name for output in task.outputs),

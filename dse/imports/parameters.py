@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dse.errors import CheckpointError
+from dse.errors import CheckpointError, some
 from dse.imports.checkpoint import Checkpoint, absent_checkpoint
 
 NUMBERS = ("F64", "F32", "F16", "BF16")
@@ -138,9 +138,9 @@ def check_complete(network: Any, made: Mapping[str, Tensor], where: str) -> None
                 f"{name}: expected {list(parameter.shape)}, got {list(made[name].shape)}"
             )
     if different:
-        raise CheckpointError(f"{where}: {_some(different)}; config.json is of another model")
+        raise CheckpointError(f"{where}: {some(different)}; config.json is of another model")
     if missing:
-        raise CheckpointError(f"{where}: the weights lack {_some(missing)}")
+        raise CheckpointError(f"{where}: the weights lack {some(missing)}")
 
 
 def shape_checkpoint(network: Any, folder: Path) -> Checkpoint:
@@ -169,10 +169,6 @@ def check_stored(checkpoint: Checkpoint, made_from: Iterable[Source]) -> None:
                     "weights are quantised already; expected a checkpoint in float32, float16 or "
                     "bfloat16 (give the unquantised one)"
                 )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _float32(value: Tensor) -> Tensor:

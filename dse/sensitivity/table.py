@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dse.errors import RunError
+from dse.errors import RunError, some
 from dse.space.problem import Problem
 
 LOGGER = logging.getLogger(__name__)
@@ -111,9 +111,8 @@ def warn_of_flat(table: Sensitivity) -> None:
     flat = table.flat()
     if flat:
         LOGGER.warning(
-            "the loss is the same for every choice of %s%s: nothing can be chosen by it there",
-            ", ".join(flat[:SHOWN]),
-            f" and {len(flat) - SHOWN} more" if len(flat) > SHOWN else "",
+            "the loss is the same for every choice of %s: nothing can be chosen by it there",
+            some(flat, SHOWN),
         )
 
 

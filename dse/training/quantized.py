@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from dse.errors import MethodError, nearest
+from dse.errors import MethodError, nearest, some
 from dse.numerics.accumulator import matmul
 from dse.training.at_site import AtSite, Call
 from dse.training.gates import Gates
@@ -188,8 +188,7 @@ class Quantized(nn.Module):
 
 def _nothing(match: Sites, ran: Sequence[Site]) -> str:
     names = list(dict.fromkeys(site.name for site in ran))
-    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return f"no site of the model fits{nearest(match.name, names)}; sites: {shown}"
+    return f"no site of the model fits{nearest(match.name, names)}; sites: {some(names, 5)}"
 
 
 def _enter(stack: list[str], name: str, *_: object) -> None:

@@ -48,7 +48,7 @@ from hwmodels.devices.load import (
     read_device,
 )
 from hwmodels.devices.quantity import UNITS
-from hwmodels.errors import DeviceError, nearest
+from hwmodels.errors import DeviceError, nearest, some
 from hwmodels.validation import known_entries
 from hwmodels.yaml_file import parse_yaml
 
@@ -234,11 +234,10 @@ class DeviceFile:
         names = [name for name in _entries(here) if path or name not in IDENTITY]
         if isinstance(here, list) and not all(name.isdigit() for name in names):
             names = [name for name in names if not name.isdigit()]
-        more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-        listed = ", ".join(names[:LISTED]) or "nothing further"
+        listed = some(names, LISTED) or "nothing further"
         return (
             f"{self.device.name}: {key}: its file has no such entry"
-            f"{nearest(key, self.keys) or '.'} {path or 'It'} has {listed}{more}; all figures: "
+            f"{nearest(key, self.keys) or '.'} {path or 'It'} has {listed}; all figures: "
             f"dse devices {self.device.name}"
         )
 

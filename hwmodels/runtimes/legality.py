@@ -8,6 +8,7 @@ from functools import cache
 
 from hwmodels.devices.device import Device
 from hwmodels.devices.load import device_names, load_device
+from hwmodels.errors import some
 from hwmodels.formats.element import is_plain, is_wide
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.runtimes.load import load_runtime, runtime_names
@@ -135,13 +136,8 @@ def who_has_it(
         name for name in device_names() if _native(kind, asked, loops, load_device(name), runtime)
     ]
     if there:
-        return f"{runtime} runs it natively on {_some(there)}"
+        return f"{runtime} runs it natively on {some(there, NAMES_SHOWN)}"
     return "no shipped runtime runs it natively"
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:NAMES_SHOWN])
-    return f"{shown} and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else shown
 
 
 def _native(

@@ -5,12 +5,10 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
-import torch
 
 from hwmodels.devices.load import load_device
 from tests.cli.conftest import Dse
@@ -32,15 +30,6 @@ def _few(path: Path, count: int = 20) -> Path:
     header, *lines = gzip.decompress(MEASURED.read_bytes()).decode().splitlines()
     path.write_text("\n".join([header, *lines[:: len(lines) // count]]) + "\n")
     return path
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other on a busy machine take a hundred times as long."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_predict_ops_adds_columns_and_keeps_rows(dse: Dse, tmp_path: Path) -> None:

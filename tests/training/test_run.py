@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +20,8 @@ from dse.training.run import Curve, HeldOut, Outcome, Run, shape
 from dse.training.summary import Summary, divergences, summaries
 from dse.training.workloads.workload import Batch, Workload, seeded
 from tests.training.methods import method
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 STEPS = 12
 
@@ -50,14 +51,6 @@ class Stripes:
 
     def held_out(self) -> list[Batch]:
         return [replace(self, broken=None).batch(10**6, part) for part in range(2)]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def finished(found: Method, workload: Workload, seed: int) -> Outcome:

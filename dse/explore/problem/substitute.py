@@ -8,9 +8,10 @@ target that stores all tensors as its products read them, another one keeps a 16
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from dse.errors import some
 from dse.evaluate.costs import Costs
 from dse.graph.ir.site import SUM_ROLE
 from dse.space.build import resolve_choice
@@ -20,8 +21,6 @@ from hwmodels.runtimes.legality import default_element
 from hwmodels.work.cost import STATUS_ORDER, Status
 from hwmodels.work.role import ROLES
 
-NAMED = 3
-"""Variables that a remark names."""
 KEPT = ("weight", "k", "v")
 """Operands that a weight-only kernel reads in the format that was asked for."""
 
@@ -66,7 +65,7 @@ class Substitutes:
         targets = tuple(self.somewhere)
         for (choice, what, _), names in _sorted(problem, {targets: self.everywhere}).items():
             yield (
-                f"{choice} at {_some(names)}: {', '.join(targets)} has no such kernel and runs "
+                f"{choice} at {some(names)}: {', '.join(targets)} has no such kernel and runs "
                 f"{what}; it is measured and priced as that"
             )
         by_target: dict[tuple[str, ...], Stands] = {
@@ -74,7 +73,7 @@ class Substitutes:
         }
         for (choice, what, labels), names in _sorted(problem, by_target).items():
             yield (
-                f"{choice} at {_some(names)}: no such kernel on {', '.join(labels)}, which runs "
+                f"{choice} at {some(names)}: no such kernel on {', '.join(labels)}, which runs "
                 f"{what}, and not what other targets do; these are different networks, each "
                 "priced and measured as what it is (columns TARGET.quality_loss)"
             )
@@ -196,9 +195,3 @@ def _words(asked: Choice, runs: Choice) -> str:
         if is_wide(quantizer)
     }
     return f"{', '.join(sorted(floats))} in place of {', '.join(sorted(wide))}"
-
-
-def _some(names: Sequence[str]) -> str:
-    """The first of them, and how many more there are: large models have hundreds."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more

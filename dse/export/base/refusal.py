@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from dse.errors import some
+
 SHOWN_SITES = 3
 """Sites that a refusal names for each reason; the others are counted."""
 
@@ -41,10 +43,8 @@ def refusal(target: str, refused: Iterable[Refusal]) -> str:
     lines = [f"{target} cannot express this assignment:"]
     for (format, reason, instead), keys in sites.items():
         named = [key for key in keys if key]
-        where = ", ".join(named[:SHOWN_SITES])
-        rest = len(named) - SHOWN_SITES
-        more = f" and {rest} more" if rest > 0 else ""
-        what = f"{format} at {where}{more}: " if named else f"{format}: " if format else ""
+        where = f" at {some(named, SHOWN_SITES)}" if named else ""
+        what = f"{format}{where}: " if named or format else ""
         lines.append(f"  {what}{reason}; {instead}")
     lines.append("nothing was written")
     return "\n".join(lines)

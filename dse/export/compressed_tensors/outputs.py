@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dse.errors import ExportError
+from dse.errors import ExportError, some
 from dse.execute.emulate import Emulator
 from dse.execute.operators.step import Quantize
 from dse.execute.program.feeds import checked
@@ -232,8 +232,7 @@ def _notes(plan: FolderPlan, caches: bool) -> Iterator[str]:
     if plan.cache_scales and not caches:
         yield "it keeps caches in full precision, vLLM quantizes them"
     if missing := without_kernel(plan.layers, "vllm"):
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        yield f"vLLM has no kernel for {missing[0]}{more}"
+        yield f"vLLM has no kernel for {some(missing, 1)}"
 
 
 def _mean_square(x: Tensor) -> float:

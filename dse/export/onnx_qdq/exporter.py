@@ -17,7 +17,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from dse.errors import ExportError
+from dse.errors import ExportError, some
 from dse.export.base import Check, Recipe, Refusal
 from dse.export.onnx_qdq.caveats import SATURATION, SHOWN, saturating
 from dse.export.onnx_qdq.edit import TENSORRT, Editor
@@ -56,8 +56,7 @@ class OnnxQdq:
         plan = recipe.once(plan_of)
         write_model(recipe, plan, out)
         if names := saturating(plan):
-            more = ", ..." if len(names) > SHOWN else ""
-            LOGGER.warning(SATURATION, len(names), ", ".join(names[:SHOWN]) + more)
+            LOGGER.warning(SATURATION, len(names), some(names, SHOWN))
 
     def verify(self, recipe: Recipe, out: Path) -> tuple[Check, ...]:
         """Onnx's full checker, its reference evaluator on weights, and runtimes on outputs.

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import cast
 
-from dse.errors import GraphError
+from dse.errors import GraphError, some
 from dse.graph.ir.graph import Node
 from dse.graph.ir.operators import ELEMENTWISE, PARTS, TRANSPARENT
 from dse.graph.ir.site import Region
@@ -121,26 +121,26 @@ def chain_of(analysis: Analysis, work: Work, dims: Mapping[str, int]) -> dict[st
 def _quantized(analysis: Analysis) -> Iterator[str]:
     """Says which products were quantized before, and in which formats."""
     if analysis.quantized:
-        yield f"quantized already, priced as it is: {_some(analysis.quantized)}"
+        yield f"quantized already, priced as it is: {some(analysis.quantized, SHOWN)}"
     packed = dict.fromkeys(name for name, _ in analysis.given)
     for name in (*analysis.quantized, *analysis.dequantized):
         packed.pop(name, None)
     for formats, names in _by_format(analysis, analysis.dequantized):
         yield (
             f"quantized before (Q/DQ), priced in the formats that it comes with ({formats}), "
-            f"which searches and --format leave as they are: {_some(names)}"
+            f"which searches and --format leave as they are: {some(names, SHOWN)}"
         )
     for formats, names in _by_format(analysis, tuple(packed)):
         yield (
             f"weights come quantized ({formats}), priced so where no format is chosen for them: "
-            f"{_some(names)}"
+            f"{some(names, SHOWN)}"
         )
     if analysis.rounded:
         yield (
             "reads what was quantized before (Q/DQ), but multiplies no integers (weights in "
             "floats, scales of another layout, or inside of an attention); priced in the formats "
             "given here, with QuantizeLinear and DequantizeLinear as kernels of their own: "
-            f"{_some(analysis.rounded)}"
+            f"{some(analysis.rounded, SHOWN)}"
         )
 
 
@@ -160,11 +160,6 @@ def _formats(analysis: Analysis, name: str) -> str:
         for (owner, index), given in analysis.given.items()
         if owner == name
     )
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{', '.join(names[:SHOWN])}{more}"
 
 
 def _operations(values: Values, analysis: Analysis, course: Course) -> dict[str, list[Op]]:

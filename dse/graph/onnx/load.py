@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
-from dse.errors import GraphError
+from dse.errors import GraphError, some
 from dse.graph.ir.graph import Graph
 from dse.graph.ir.initializer import from_proto
 from dse.graph.ir.text_link import followed
@@ -253,7 +253,7 @@ def _check_operators(model: onnx.ModelProto, path: Path) -> None:
         if any(attribute.HasField("sparse_tensor") for attribute in node.attribute):
             problems.append(f"sparse tensor in {node.name}")
     for op_type, names in missing.items():
-        problems.append(f"operator {op_type} of opset {version} ({_some(names)})")
+        problems.append(f"operator {op_type} of opset {version} ({some(names)})")
     if problems:
         raise GraphError(f"{path}: not supported: {'; '.join(problems)}")
 
@@ -263,11 +263,6 @@ def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
         yield node
         for body in bodies(node):
             yield from _all_nodes(body)
-
-
-def _some(names: list[str]) -> str:
-    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + rest
 
 
 def _checked(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:

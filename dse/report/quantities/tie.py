@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dse.errors import some
 from dse.run.entries import MeasuredPoint
 from dse.run.search_run import SearchRun
 
@@ -25,5 +26,4 @@ def tied_text(run: SearchRun, point: MeasuredPoint, column: str) -> str:
     titles = [run.title(one) for one in run.tied(point, column)]
     if not titles:
         return ""
-    more = f" and {len(titles) - NAMED} more" if len(titles) > NAMED else ""
-    return f"{MARK} not told apart in latency from {', '.join(titles[:NAMED])}{more}"
+    return f"{MARK} not told apart in latency from {some(titles, NAMED)}"

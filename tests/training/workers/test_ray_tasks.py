@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
 from dse.errors import RunError
 from dse.training import experiment as experiments
@@ -26,15 +25,7 @@ if TYPE_CHECKING:
     from dse.training.workers.piece import Piece
     from dse.training.workloads.workload import Batch
 
-pytestmark = ray_cluster.MARKS
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [*ray_cluster.MARKS, pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.fixture(scope="module")
