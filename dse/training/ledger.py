@@ -110,6 +110,11 @@ def state_bytes(method: Method) -> float:
     return kept + gradient + _moment_bytes(method, formats, method.update.states_from)
 
 
+def moments_of(method: Method) -> tuple[str, ...]:
+    """Roles of the moments that the optimizer of a method keeps."""
+    return ("optimizer_m",) if method.update.optimizer == "sgd" else ("optimizer_m", "optimizer_v")
+
+
 def sent_bytes(method: Method) -> float:
     """Bytes a parameter that one client sends and is sent in a round; 0 without rounds."""
     if method.rounds is None:
@@ -221,7 +226,7 @@ def _kept_bytes(method: Method, formats: SiteFormats) -> float:
 
 
 def _moment_bytes(method: Method, formats: SiteFormats, count: int) -> float:
-    roles = {"sgd": ("optimizer_m",)}.get(method.update.optimizer, ("optimizer_m", "optimizer_v"))
+    roles = moments_of(method)
     if count < method.update.states_from:
         return 4.0 * len(roles)
     return sum(element_bytes(formats.operand(role, "update")) for role in roles)

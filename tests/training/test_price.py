@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from dse.evaluate.phases import phase_work
@@ -9,7 +11,7 @@ from dse.graph.patterns.analysis import Analysis
 from dse.model import open_model
 from dse.training.ledger import ledger
 from dse.training.load import load_method
-from dse.training.price import step_cost
+from dse.training.price import left_out, step_cost
 from dse.training.step import parts_of_step, sizes_of
 from hwmodels.runtimes.platform import load_platform
 from hwmodels.work.work import Work
@@ -139,3 +141,96 @@ def test_attention_costs_two_and_a_half_forward_passes_and_other_rows_one_and_a_
     assert {name: part.times for name, part in parts.items() if part.times != 1} == {
         "attention": 2.5, "between products": 1.5,
     }  # fmt: skip
+
+
+def test_scaled_channels_are_read_once_more_and_cast_by_kernels_of_their_own(work: Work) -> None:
+    """Two reads of 16 bits and one write of 8 an element of the input, and the weight's cast."""
+    plain = {"weight": "e4m3_tensor", "activation": "e4m3_tensor"}
+    smooth = {"format": "e4m3_tensor", "smooth": True}
+    rule = {"match": {"name": "*down_proj*"}, "roles": {"activation": smooth}}
+    scaled = {p.name: p for p in parts_of_step(work, method(roles=plain, rules=[rule]))}
+    without = {p.name: p for p in parts_of_step(work, method(roles=plain))}
+    assert not without.pop("scaling channels").work.regions
+    part = scaled.pop("scaling channels")
+    assert {name: one.work for name, one in scaled.items()} == {
+        name: one.work for name, one in without.items()
+    }
+    assert [op.kind for region in part.work.regions for op in region.ops] == 6 * [
+        "reduce", "elementwise", "elementwise",
+    ]  # fmt: skip
+    rows, inner, outputs = 8 * 512, 512, 256
+    assert sum(op.sizes["rows"] * op.sizes["cols"] for r in part.work.regions for op in r.ops) == (
+        6 * (2 * rows * inner + inner * outputs)
+    )
+    moved = sum(
+        one.elements * one.bits // 8 for r in part.work.regions for one in (*r.reads, *r.writes)
+        if one.quantizer is None
+    )  # fmt: skip
+    assert moved == 6 * (2 * 2 * rows * inner + 2 * inner * outputs + 3 * 4 * inner)
+
+
+def test_channels_that_only_the_weight_gradient_reads_scaled_take_their_maxima_alone(
+    work: Work,
+) -> None:
+    roles = {"activation": "e4m3_tensor", "activation@wgrad": {"format": "e4m3_tensor",
+                                                               "smooth": True}}  # fmt: skip
+    parts = {part.name: part for part in parts_of_step(work, method(roles=roles))}
+    kinds = {op.kind for region in parts["scaling channels"].work.regions for op in region.ops}
+    assert kinds == {"reduce"}
+
+
+def test_scaling_channels_costs_time_and_no_more_than_its_bytes_take(work: Work) -> None:
+    platform = load_platform("h100-sxm:free")
+    smooth = load_method("smooth_swiglu")
+    found = step_cost(work, smooth, platform)
+    plain = step_cost(work, replace(smooth, rules=()), platform)
+    extra = found.parts["scaling channels"]
+    assert found.latency_s == pytest.approx(plain.latency_s + extra.latency_s)
+    assert 0 < extra.latency_s < 0.2 * plain.latency_s
+
+
+def _moved(work: Work, **given: object) -> tuple[list[str], list[str]]:
+    """States of one parameter that the update reads, and those that it writes."""
+    parts = {part.name: part for part in parts_of_step(work, method(**given))}
+    (region,) = parts["update"].work.regions
+    name = "model.layers.0.mlp.down_proj.weight."
+    return tuple(
+        sorted(one.value.removeprefix(name) for one in side if one.value.startswith(name))
+        for side in (region.reads, region.writes)
+    )  # type: ignore[return-value]
+
+
+def test_the_update_moves_what_its_method_keeps(work: Work) -> None:
+    pure = {"master_weight": "bf16", "optimizer_m": "bf16", "optimizer_v": "bf16"}
+    states = ["master_weight", "optimizer_m", "optimizer_v"]
+    new = [f"{one}.new" for one in states]
+    copies = ["weight@dgrad.new", "weight@fprop.new"]
+    assert _moved(work) == ([*states, "weight_gradient"], [*new, *copies])
+    # Weights that are multiplied as they are kept have no copies.
+    only = {"mode": "nearest"}
+    assert _moved(work, roles=pure, update=only) == ([*states, "weight_gradient"], new)
+    kahan = _moved(work, roles=pure, update={"mode": "kahan"})
+    assert kahan == (["compensation", *states, "weight_gradient"], ["compensation.new", *new])
+    first = {"master_weight": "bf16", "optimizer_m": "bf16"}
+    sgd = _moved(work, roles=first, update={"mode": "nearest", "optimizer": "sgd"})
+    assert sgd[1] == ["master_weight.new", "optimizer_m.new"]
+
+
+def test_small_parameters_move_moments_in_full(work: Work) -> None:
+    given = {"roles": {"optimizer_m": "bf16", "optimizer_v": "bf16"}}
+    parts = parts_of_step(work, method(**given, update={"states_from": 1000}))
+    (region,) = next(part for part in parts if part.name == "update").work.regions
+    bits = {
+        one.value.rpartition(".")[0]: one.quantizer.format.element.bits
+        for one in region.reads
+        if one.quantizer and one.value.endswith("optimizer_m")
+    }
+    assert bits["model.norm.weight"] == 32
+    assert bits["model.layers.0.mlp.down_proj.weight"] == 16
+
+
+def test_what_a_price_does_not_hold_is_said() -> None:
+    assert not list(left_out(load_method("fp16_mixed")))
+    assert "16 bits" in next(left_out(load_method("fp32")))
+    (line,) = left_out(method(roles={"accumulator": "fp16"}))
+    assert "sums" in line

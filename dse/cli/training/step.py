@@ -21,8 +21,9 @@ HELD = "weights, gradients, moments and activations"
 ASSUMED = (
     "one GPU, one part after the other; products with a weight are done three times, attention's "
     "backward pass is 2.5 and that of other operators 1.5 times the forward pass, weights are "
-    "written in their formats by the update, rotations hide behind the rounding; gradients of the "
-    "master weights' size, no recomputation, no collectives; not compared with a measured step"
+    "written in their formats for each pass by the update, rotations hide behind the rounding, "
+    "the gradients' norm behind their products; gradients of the master weights' size, no "
+    "recomputation, no collectives; not compared with a measured step"
 )
 
 
