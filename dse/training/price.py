@@ -108,7 +108,7 @@ def _entries(method: Method) -> Iterator[Formats]:
 
 
 def _of_attention(method: Method) -> Iterator[Operand]:
-    """Operands of attention's own factors that a method names; `*` means them in rules of their kind."""
+    """Operands that a method names for attention; `*` means its factors in rules of their kind."""
     of_kind = [rule.roles for rule in method.rules if rule.match.kind == "attention"]
     for entries in _entries(method):
         wanted = (*ATTENTION, "*") if entries in of_kind else ATTENTION

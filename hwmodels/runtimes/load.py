@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -10,7 +11,7 @@ from hwmodels.errors import RuntimeModeError
 from hwmodels.file_catalogue import FileCatalogue
 from hwmodels.runtimes.runtime import Runtime
 from hwmodels.validation import validated
-from hwmodels.yaml_file import read_yaml
+from hwmodels.yaml_file import SUFFIXES, read_yaml
 
 _ADAPTER = TypeAdapter(Runtime)
 
@@ -28,6 +29,25 @@ def load_runtime(name_or_path: str | Path) -> Runtime:
             lists all of them.
     """
     return RUNTIMES.load(name_or_path)
+
+
+def runtime_with(name_or_path: str | Path, changes: Mapping[str, object]) -> Runtime:
+    """The runtime of a file with other entries: what it would be without a fusion, say.
+
+    Args:
+        name_or_path: As `load_runtime`.
+        changes: Entries of the file by their keys, each as a whole (`{"epilogue": []}`).
+
+    Raises:
+        RuntimeModeError: As `load_runtime`, and for a key or value that no runtime file has.
+    """
+    if not changes:
+        return load_runtime(name_or_path)
+    given = Path(name_or_path)
+    path = given if given.suffix in SUFFIXES else RUNTIMES.path(str(name_or_path))
+    content = read_yaml(path, RuntimeModeError, what="runtime file")
+    changed = {**content, **changes} if isinstance(content, dict) else content
+    return validated(_ADAPTER, changed, f"{path} with other entries", RuntimeModeError)
 
 
 def _read(path: Path) -> Runtime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from dse.systems.measures.memory import StageCost
 from dse.systems.measures.methods import MethodGiven, given_method
 from dse.systems.measures.networks import CertifiedClasses, TrainedMethods
 from dse.systems.measures.physics import ChaoticFlow, SlowDiffusion
+from dse.systems.measures.prices import Priced, ProductPrices
 from dse.systems.measures.sums import IntegerSums
 from dse.systems.measures.tensors import Drawn, Outliers
 from dse.training.load import load_method
@@ -104,3 +106,40 @@ def test_of_what_never_trains_there_is_no_loss() -> None:
     assert found["lost diverged"] == 2
     assert math.isnan(found["lost loss"])
     assert math.isnan(found["lost gap low"])
+
+
+LAYERS = ((256, 512), (512, 256))
+FUSED = {"epilogue": ["bias", "relu"], "quantize_into": ["gemm"]}
+
+
+def _times(tokens: int, **options: Any) -> tuple[float, float]:
+    """Predicted microseconds with the fusions of a runtime and without."""
+    device = {"device": "xeon-8480", "runtime": "lookup_runtime.yaml"}
+    prices = ProductPrices(
+        devices={"fused": Priced(**device, runtime_set=FUSED), "apart": Priced(**device)},
+        formats={"int8": ("int8_channel", "int8:static")},
+        tokens=(tokens,),
+        layers=LAYERS,
+        times=True,
+        **options,
+    )
+    rows = prices.rows(0)
+    return rows[f"fused int8 {tokens} us"], rows[f"apart int8 {tokens} us"]
+
+
+def test_a_fusion_saves_only_what_is_there_to_fuse() -> None:
+    fused, apart = _times(256)
+    assert fused == apart
+    fused, apart = _times(256, then=("relu",))
+    assert fused < apart
+    relu = apart - fused
+    fused, apart = _times(256, then=("relu",), chained=True)
+    assert apart - fused > relu  # the second product's input is rounded by a kernel, too
+
+
+def test_products_that_do_not_meet_are_no_chain() -> None:
+    with pytest.raises(ValueError, match="read as much as the one before writes"):
+        ProductPrices(
+            devices={"x": Priced(device="xeon-8480")}, formats={"bf16": "bf16"}, tokens=(1,),
+            layers=((8, 16), (8, 16)), chained=True,
+        )  # fmt: skip

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -29,7 +29,7 @@ from hwmodels.formats.catalog import is_scheme, quantizer, scheme
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.operators.measured import measurements_of
 from hwmodels.operators.optable import OpTable, checked_table
-from hwmodels.runtimes.load import load_runtime
+from hwmodels.runtimes.load import runtime_with
 from hwmodels.runtimes.platform import load_platform, split_platform
 from hwmodels.tables.network import CostTable, PhaseWork
 from hwmodels.validation import Entry
@@ -50,6 +50,8 @@ class Priced(Entry):
     """A file of kernels beside those of systems, instead of the device's own runtime."""
     set: Mapping[str, int | float | str] = field(default_factory=dict)
     """Figures of the device's file that are others here."""
+    runtime_set: Mapping[str, Any] = field(default_factory=dict)
+    """Entries of the runtime's file that are others here: fusions that it lacks, say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +69,25 @@ class ProductPrices(Entry):
     """Inputs and outputs of each product; times are sums over them."""
     crossover: tuple[Pair, ...] = ()
     """Pairs of formats of which the first is faster with few tokens."""
+    then: tuple[str, ...] = ()
+    """Elementwise operators on each result, in their order: `bias`, `relu`."""
+    times: bool = False
+    """Whether times are among the rows, too."""
+    chained: bool = False
+    """Whether each product reads the result of the one before, which is quantized on the way."""
+
+    def __post_init__(self) -> None:
+        """Refuses a chain whose sizes do not meet.
+
+        Raises:
+            ValueError: as its text says.
+        """
+        borders = zip(self.layers, self.layers[1:], strict=False)
+        if self.chained and any(before[1] != after[0] for before, after in borders):
+            raise ValueError("layers: chained products read as much as the one before writes")
 
     def rows(self, seed: int) -> Rows:
-        """`<device> <format> <tokens>`: times as fast as the first format.
+        """`<device> <format> <tokens>`: times as fast as the first format; `us`: `times`.
 
         `<device> <first> to <second>`: least of the `tokens` at which the second is as fast.
         """
@@ -84,6 +102,8 @@ class ProductPrices(Entry):
             first = next(iter(self.formats))
             for (name, count), time in times.items():
                 found[f"{device} {name} {count}"] = times[first, count] / time
+                if self.times:
+                    found[f"{device} {name} {count} us"] = 1e6 * time
             for one, other in self.crossover:
                 met = [count for count in self.tokens if times[other, count] <= times[one, count]]
                 found[f"{device} {one} to {other}"] = float(min(met, default=2 * max(self.tokens)))
@@ -91,13 +111,12 @@ class ProductPrices(Entry):
 
     def _time(self, priced: Priced, given: str | Pair, tokens: int) -> float:
         device, named = split_platform(priced.device)
-        runtime = load_runtime(
+        runtime = runtime_with(
             FOLDER / priced.runtime if priced.runtime
-            else named or load_device(device).default_runtime
+            else named or load_device(device).default_runtime,
+            priced.runtime_set,
         )  # fmt: skip
-        regions = [
-            _product(f"product {place}", tokens, *sizes) for place, sizes in enumerate(self.layers)
-        ]
+        regions = self._regions(tokens)
         table = CostTable.build(
             [PhaseWork(name="call", share=1.0, work=_work(regions))],
             {region.name: (_choice(given),) for region in regions},
@@ -105,6 +124,13 @@ class ProductPrices(Entry):
             runtime,
         )
         return table.total({region.name: 0 for region in regions}).latency_s
+
+    def _regions(self, tokens: int) -> list[RegionWork]:
+        found: list[RegionWork] = []
+        for place, sizes in enumerate(self.layers):
+            read = found[-1].writes[0].value if self.chained and found else ""
+            found.append(_product(f"product {place}", (tokens, *sizes), read, self.then))
+        return found
 
 
 def _choice(given: str | Pair) -> dict[OperandName, Quantizer]:
@@ -124,24 +150,48 @@ def _choice(given: str | Pair) -> dict[OperandName, Quantizer]:
     return {name: one for name, one in both.items() if one is not None}
 
 
-def _product(name: str, tokens: int, inputs: int, outputs: int) -> RegionWork:
-    read = Operand(
-        name="input", value=f"x of {name}", shape=(tokens, inputs), contraction_axes=(-1,)
+def _product(name: str, sizes: tuple[int, int, int], read: str, then: Sequence[str]) -> RegionWork:
+    """A product of (tokens, inputs, outputs) and what is done to its result, as one region.
+
+    It reads the value `read`, or one of its own where that is empty.
+    """
+    tokens, inputs, outputs = sizes
+    first = Operand(
+        name="input", value=read or f"x of {name}", shape=(tokens, inputs), contraction_axes=(-1,)
     )
     weight = Operand(
         name="weight", value=f"w of {name}", shape=(outputs, inputs), contraction_axes=(-1,),
         is_weight=True,
     )  # fmt: skip
     written = Operand(name="output", value=f"y of {name}", shape=(tokens, outputs))
-    sizes = {"M": tokens, "K": inputs, "N": outputs}
-    op = Op(name=name, kind="gemm", sizes=sizes, operands=(read, weight, written))
+    gemm = Op(
+        name=name, kind="gemm", sizes={"M": tokens, "K": inputs, "N": outputs},
+        operands=(first, weight, written),
+    )  # fmt: skip
+    ops, reads = [gemm], [first, weight]
+    for detail in then:
+        more = (
+            Operand(name="bias", value=f"bias of {name}", shape=(outputs,), is_weight=True),
+        ) if detail == "bias" else ()  # fmt: skip
+        before, written = written, replace(written, value=f"{detail} of {name}")
+        ops.append(
+            Op(
+                name=f"{name} {detail}", kind="elementwise", detail=detail,
+                sizes={"rows": tokens, "cols": outputs},
+                operands=(replace(before, name="input"), *more, written),
+            )
+        )  # fmt: skip
+        reads += more
     return RegionWork(
-        name=name, kind="gemm", role="linear", ops=(op,), reads=(read, weight), writes=(written,)
-    )
+        name=name, kind="gemm", role="linear", ops=tuple(ops), reads=tuple(reads),
+        writes=(written,),
+    )  # fmt: skip
 
 
 def _work(regions: Sequence[RegionWork]) -> Work:
-    outputs = tuple(one.value for region in regions for one in region.writes)
+    read = {one.value for region in regions for one in region.reads}
+    written = [one.value for region in regions for one in region.writes]
+    outputs = tuple(value for value in written if value not in read)
     return Work(name="products", regions=tuple(regions), outputs=outputs)
 
 
