@@ -97,7 +97,7 @@ def _special(
         if state.scales is None:
             state = calibrated_state(x, quantizer, axes=axes)
         return quantize(x, plain, axes=axes, state=state, seed=seed)
-    if quantizer.rounding in ("requant", "requant_floor"):
+    if quantizer.narrows_codes:
         given = state if state.scales is not None else None
         return requantized_values(x, quantizer, axes=axes, state=given)
     return None

@@ -43,12 +43,10 @@ def requantized_values(
         QuantizeError: the format is no signed integer with a scale and without a zero point, or
             `high_bits` is not wider than it.
     """
+    if problem := quantizer.narrowing_problem:
+        raise QuantizeError(problem)
     format, element = quantizer.format, quantizer.format.element
     low, high = element.bits, quantizer.high_bits
-    if element.kind != "int" or not element.signed or format.scale is None or format.zero_point:
-        raise QuantizeError(f"{quantizer.name}: only scaled signed integers are requantized")
-    if not low < high <= 16:
-        raise QuantizeError(f"{quantizer.name}: from {high} bits, expected {low + 1} to 16")
     wide = quantizer.replaced(
         format=replace(format, element=integer_encoding(high, symmetric=element.symmetric)),
         rounding="nearest_even",

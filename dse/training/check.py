@@ -33,7 +33,7 @@ from hwmodels.work.role import ROLES
 GRADIENTS = ("activation_gradient", "weight_gradient")
 FULL_RANGE = 8
 """Exponent bits of bf16 and fp32: a gradient that those hold needs no factor."""
-UNTRAINABLE = ("gptq", "discquant", "blockwise", "requant", "requant_floor")
+UNTRAINABLE = ("gptq", "discquant", "blockwise")
 BACKWARD = ("weight@dgrad", "activation@wgrad")
 GROUPED = ("group", "channel", "token", "tensor")
 WIDE_BITS = 16
@@ -274,6 +274,7 @@ def _of_role(key: str, given: str | Operand) -> Iterator[str]:
         yield str(error)
         return
     yield from _of_quantizer(quantizer, role)
+    yield from _of_narrowing(operand, quantizer)
     yield from _of_operand(operand, quantizer, key)
 
 
@@ -291,6 +292,18 @@ def _of_quantizer(quantizer: Quantizer, role: str) -> Iterator[str]:
         yield f"{quantizer.name}: the format has no scale to delay; expected e4m3_tensor:delayed"
     if delayed and ROLES[role].operands.keys() == {"update"}:
         yield f"{quantizer.name}: scales of states are those of the states; leave them dynamic"
+
+
+def _of_narrowing(operand: Operand, quantizer: Quantizer) -> Iterator[str]:
+    """Contradictions of rounding that starts from codes of more bits, at each step anew."""
+    if not quantizer.narrows_codes:
+        return
+    if quantizer.narrowing_problem:
+        yield quantizer.narrowing_problem
+    if quantizer.timing == "delayed" or operand.headroom != 1:
+        yield f"{quantizer.name}: scales are those of the wider codes; leave delayed and headroom"
+    if operand.gradient != "ste" or operand.scale_gradient != "none":
+        yield f"{quantizer.name}: its derivative is 1 here; leave gradient and scale_gradient out"
 
 
 def _of_operand(operand: Operand, quantizer: Quantizer, key: str) -> Iterator[str]:

@@ -84,7 +84,7 @@ def operands_of(
 
 def _is_rounded(quantizer: Quantizer) -> bool:
     plain = not quantizer.transforms and quantizer.rounding not in RANDOM_ROUNDINGS
-    stepped = quantizer.rounding in ("requant", "requant_floor")
+    stepped = quantizer.narrows_codes
     return plain and not stepped and quantizer.format.element.bits < NARROW_BITS
 
 

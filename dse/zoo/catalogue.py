@@ -74,6 +74,13 @@ _MODELS = (
         weights_note="no weights: for costs only; pair it with an accuracy from another model",
     ),
     ZooModel(
+        name="llama-3-70b",
+        description="shape of Llama 3 70B with its key-value cache, without weights",
+        kind="shape",
+        licence="Apache-2.0 (built from the published sizes, holds nothing of Meta's weights)",
+        weights_note="no weights: for costs only; pair it with an accuracy from another model",
+    ),
+    ZooModel(
         name="smollm2-135m",
         description="SmolLM2-135M-Instruct language model",
         kind="language",

@@ -38,6 +38,9 @@ Correction = Literal["auto", "bias_corrected", "uncorrected"]
 LEARNED_ROUNDINGS: tuple[Rounding, ...] = ("gptq", "discquant", "blockwise")
 """Roundings that are chosen with calibration data; what they chose is a state."""
 RANDOM_ROUNDINGS: tuple[Rounding, ...] = ("stochastic", "stochastic_equal", "random_directed")
+NARROWING_ROUNDINGS: tuple[Rounding, ...] = ("requant", "requant_floor")
+WIDEST_CODES = 16
+"""Bits of codes that narrower ones are made of."""
 COARSE_BITS = 4
 """Integer weights of at most so many bits need searched ranges; measured in
 `studies/weight_methods`."""
@@ -279,6 +282,22 @@ class Quantizer:
     def is_random(self) -> bool:
         """Whether the rounding draws random bits."""
         return self.rounding in RANDOM_ROUNDINGS
+
+    @property
+    def narrows_codes(self) -> bool:
+        """Whether rounding starts from integer codes of `high_bits`."""
+        return self.rounding in NARROWING_ROUNDINGS
+
+    @property
+    def narrowing_problem(self) -> str:
+        """Reason that codes of `high_bits` cannot become the format's; empty where they can."""
+        format, element = self.format, self.format.element
+        if element.kind != "int" or not element.signed or not format.scale or format.zero_point:
+            return f"{self.name}: only scaled signed integers are requantized"
+        if not element.bits < self.high_bits <= WIDEST_CODES:
+            wanted = f"expected {element.bits + 1} to {WIDEST_CODES}"
+            return f"{self.name}: from {self.high_bits} bits, {wanted}"
+        return ""
 
     @property
     def is_fitted(self) -> bool:

@@ -29,6 +29,8 @@ from studies.zoo.train_fashion_resnet import read_idx
 CALIBRATION_IMAGES = 256
 TEST_IMAGES = 2000
 TOLERANCE = 2e-3
+SHAPES = ("llama-3-8b", "llama-3-70b")
+"""Graphs without weights."""
 
 
 def main() -> None:
@@ -39,7 +41,8 @@ def main() -> None:
     build_byte_gpt(arguments.checkpoints)
     build_fashion_resnet(arguments.checkpoints)
     build_images(arguments.fashion_mnist)
-    export_shape_graph(LLAMA_SHAPES["llama-3-8b"], resolve("llama-3-8b").path)
+    for name in SHAPES:
+        export_shape_graph(LLAMA_SHAPES[name], resolve(name).path)
 
 
 def build_byte_gpt(checkpoints: Path) -> None:

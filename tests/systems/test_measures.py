@@ -14,7 +14,7 @@ from dse.systems.measures.memory import StageCost
 from dse.systems.measures.methods import MethodGiven, given_method
 from dse.systems.measures.networks import CertifiedClasses, TrainedMethods
 from dse.systems.measures.physics import ChaoticFlow, SlowDiffusion
-from dse.systems.measures.prices import Priced, ProductPrices
+from dse.systems.measures.prices import Priced, ProductPrices, ServedTokens
 from dse.systems.measures.sums import IntegerSums
 from dse.systems.measures.tensors import Drawn, Outliers
 from dse.training.load import load_method
@@ -143,3 +143,26 @@ def test_products_that_do_not_meet_are_no_chain() -> None:
             devices={"x": Priced(device="xeon-8480")}, formats={"bf16": "bf16"}, tokens=(1,),
             layers=((8, 16), (8, 16)), chained=True,
         )  # fmt: skip
+
+
+def test_each_format_is_served_by_the_number_of_gpus_that_suits_it() -> None:
+    """24 GB hold an 8B in 4 bits, and in bf16 two of them are needed."""
+    given = {
+        "model": "zoo:llama-3-8b",
+        "devices": {"a10": "a10:vllm"},
+        "formats": ("bf16", "w4a16"),
+    }
+    apart = {ways: ServedTokens(**given, gpus=(ways, 8)).rows(0) for ways in (1, 2)}
+    found = ServedTokens(**given, gpus=(1, 2, 8)).rows(0)
+    for name in ("bf16", "w4a16"):
+        assert found[f"a10 {name} full"] == max(one[f"a10 {name} full"] for one in apart.values())
+        assert found[f"a10 {name} requests"] >= 1
+    assert found["a10 bf16 gpus"] == 2
+    assert found["a10 w4a16 gpus"] == 1
+
+
+def test_a_model_that_fits_nowhere_serves_nothing() -> None:
+    found = ServedTokens(
+        model="zoo:llama-3-70b", devices={"a10": "a10:vllm"}, formats=("bf16",), gpus=(1, 2)
+    ).rows(0)
+    assert set(found.values()) == {0.0}

@@ -39,6 +39,13 @@ def test_a_shipped_method_says_where_it_is_from(name: str) -> None:
         ({"roles": {"weight": "e4m3_tensor:static"}}, "static scales need calibration"),
         ({"roles": {"weight": "nvfp4:delayed"}}, "delayed scales are one a tensor"),
         ({"roles": {"weight": "int4_g128:gptq"}}, "chosen once, not at each step"),
+        ({"roles": {"weight": "e4m3_channel:requant8"}}, "only scaled signed integers"),
+        ({"roles": {"weight": "int4_channel:requant3"}}, "from 3 bits, expected 5 to 16"),
+        ({"roles": {"weight": "int4:delayed:requant8"}}, "those of the wider codes"),
+        (
+            {"roles": {"weight": {"format": "int4_channel:requant8", "gradient": "spline"}}},
+            "its derivative is 1 here",
+        ),
         ({"roles": {"accumulator": "int16"}}, "expected a float"),
         ({"roles": {"accumulator": "fp61"}}, "accumulator 'fp61'"),
         ({"roles": {"weight": {"format": "bf16", "headroom": 1.5}}}, "no scales to raise"),

@@ -19,7 +19,7 @@ from dse.training.rounding import Draw, quantizer_of, rounded
 from dse.zoo.llama import Llama, LlamaConfig
 from dse.zoo.resnet import ResNet, ResNetConfig
 from hwmodels.formats.catalog import quantizer
-from tests.training.methods import exact, method
+from tests.training.methods import EXACT_ATTENTION, exact, method
 
 TINY = LlamaConfig(vocabulary=16, width=8, layers=2, heads=2, kv_heads=1, ffn_width=12)
 
@@ -260,3 +260,25 @@ def test_smoothing_divides_by_a_channels_size_before_the_cast_and_multiplies_aft
     sizes = x.abs().amax(0)
     inner = quantize(x / sizes, quantizer("int8_token"), axes=(1,))
     assert torch.allclose(ours, (inner * sizes) @ layer.weight.T, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("word", "down"), [("requant8", False), ("requant_floor8", True)])
+def test_narrow_codes_of_a_weight_are_its_wide_ones_rounded_once_more(
+    word: str, down: bool
+) -> None:
+    """By hand from 8-bit codes; the gradient of the weight passes as if nothing were rounded."""
+    layer = nn.Linear(6, 3, bias=False)
+    x = torch.randn(5, 6)
+    roles = {"*": "fp32", "weight": f"int4a@channel:{word}"}
+    wrapped = apply(layer, method(roles=roles, rules=[EXACT_ATTENTION]))
+    y = wrapped(x)
+    weight = layer.weight.detach().double()
+    step = weight.abs().amax(1, keepdim=True) / 128  # the code that is farthest from 0
+    wide = torch.round(weight / step).clamp(-128, 127) / 16
+    codes = (torch.floor(wide) if down else torch.round(wide)).clamp(-8, 7)
+    torch.testing.assert_close(
+        y.double(), x.double() @ (codes * 16 * step).T, rtol=1e-5, atol=1e-6
+    )
+    y.sum().backward()
+    assert layer.weight.grad is not None
+    torch.testing.assert_close(layer.weight.grad, x.sum(0).expand(3, 6))

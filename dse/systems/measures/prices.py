@@ -38,6 +38,8 @@ from hwmodels.work.work import Op, Operand, OperandName, RegionWork, Work
 FOLDER = Path(__file__).parents[1] / "catalogue"
 Floats = NDArray[np.float64]
 Pair = tuple[str, str]
+SERVED = ("tokens_per_s_per_gpu", "full_tokens_per_s_per_gpu")
+"""Numbers of serving that are rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +226,11 @@ class StepPrices(Entry):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedTokens(Entry):
-    """Predicted tokens a second and GPU of a language model that serves, by format."""
+    """Predicted tokens a second and GPU of a language model that serves, by format.
+
+    Where several numbers of GPUs may share the model, each format takes the one that serves most
+    tokens a second and GPU: queries a dollar, on devices of one price.
+    """
 
     draws: ClassVar[bool] = False
     model: str
@@ -237,21 +243,42 @@ class ServedTokens(Entry):
     """Tokens of a request."""
     generate: Annotated[int, Field(ge=2)] = 256
     """Tokens of an answer."""
+    gpus: Annotated[tuple[Size, ...], Field(min_length=1)] = (1,)
+    """Numbers of GPUs that may share the model (tensor parallelism)."""
 
     def rows(self, seed: int) -> Rows:
-        """`<device> <format> one` request at a time, and `full`: as many as fit in memory."""
+        """`<device> <format> one` request at a time, and `full`: as many as fit in memory.
+
+        With several numbers of GPUs `gpus` and `requests` are those of `full`, all 0 where the
+        model fits none.
+        """
         del seed
         graph = open_model(self.model, served=True).graph
         asked = Request(prompt=self.prompt, generate=self.generate, batch=1)
         found: dict[str, float] = {}
         for device, name in self.devices.items():
-            usage = Usage(dims={}, request=asked)
-            for one in predict(graph, [load_platform(name)], self.formats, usage=usage):
-                found |= {
-                    f"{device} {one.format} one": one.serving["tokens_per_s_per_gpu"],
-                    f"{device} {one.format} full": one.serving["full_tokens_per_s_per_gpu"],
-                }
+            platform = load_platform(name)
+            by_format: dict[str, list[tuple[int, Mapping[str, float]]]] = {}
+            for gpus in self.gpus:
+                usage = Usage(dims={}, request=asked, gpus=gpus)
+                for one in predict(graph, [platform], self.formats, usage=usage):
+                    by_format.setdefault(one.format, []).append((gpus, one.serving))
+            for format, ways in by_format.items():
+                found |= self._best(f"{device} {format}", ways)
         return found
+
+    def _best(self, name: str, ways: Sequence[tuple[int, Mapping[str, float]]]) -> Rows:
+        alone = len(self.gpus) == 1
+        fitting = [(gpus, one) for gpus, one in ways if alone or one["max_batch"] >= 1]
+        nothing: Mapping[str, float] = dict.fromkeys((*SERVED, "max_batch"), 0.0)
+        gpus, best = max(
+            fitting, key=lambda one: one[1]["full_tokens_per_s_per_gpu"], default=(0, nothing)
+        )
+        single = max((one["tokens_per_s_per_gpu"] for _, one in fitting), default=0.0)
+        found = {f"{name} one": single, f"{name} full": best["full_tokens_per_s_per_gpu"]}
+        if alone:
+            return found
+        return found | {f"{name} gpus": float(gpus), f"{name} requests": best["max_batch"]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
