@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from dse.errors import AssignmentError, some
@@ -20,6 +20,7 @@ from dse.graph.ir.site import Region
 from dse.graph.onnx.load import load
 from dse.graph.patterns.analysis import Analysis
 from dse.space.build import is_searched, searched_sites
+from dse.space.constraint import Constraint
 from dse.space.uniform import WIDE, is_spared, uniform_assignment
 from hwmodels.devices.device import Device
 from hwmodels.estimators.array.process import device_area_mm2
@@ -29,7 +30,9 @@ from hwmodels.formats.quantizer import Quantizer
 from hwmodels.runtimes.legality import is_integer
 from hwmodels.runtimes.platform import Platform, load_platform
 from hwmodels.runtimes.runtime import Runtime
+from hwmodels.tables.load import Load, load_of, sustained
 from hwmodels.tables.network import Choices, CostTable, PhaseWork
+from hwmodels.tables.queueing import Traffic
 from hwmodels.tables.room import lacking_room
 from hwmodels.tables.served import ServedTable
 from hwmodels.tables.serving import UTILISATION
@@ -66,6 +69,10 @@ class Prediction:
     """Share of the multiply-accumulates that native kernels execute."""
     serving: Mapping[str, float]
     """Serving numbers by column (`hwmodels.tables.served`); empty without a request."""
+    load: Load | None
+    """Times of requests while others are served; None without a request."""
+    sustained_rate: float | None
+    """The most requests a second at which the bounds hold; None without bounds."""
     remarks: tuple[str, ...]
     """Assumptions about the network, and parts of it that are not in the price."""
     validated: bool
@@ -85,6 +92,10 @@ class Usage:
     """Values of the symbolic dimensions; a request fills in what is missing."""
     request: Request | None = None
     """A prompt and its answer instead of one call."""
+    rate: float | None = None
+    """Requests a second that arrive at random; None: so many clients as the request's batch."""
+    bounds: tuple[Constraint, ...] = ()
+    """Bounds on columns of `Load`, within which the most requests a second are looked for."""
     gpus: int = 1
     """Tensor parallelism."""
     utilisation: float = UTILISATION
@@ -104,6 +115,17 @@ class Usage:
             gpus=self.gpus,
             utilisation=self.utilisation,
             price_usd_per_h=self.price_usd_per_h,
+        )
+
+    def traffic(self) -> Traffic | None:
+        """The requests that come; None without one."""
+        if self.request is None:
+            return None
+        return Traffic(
+            prompt=self.request.prompt,
+            generate=self.request.generate,
+            clients=self.request.batch if self.rate is None else None,
+            rate=self.rate,
         )
 
     def dims_by_phase(self, graph: Graph) -> dict[str, Mapping[str, int]]:
@@ -216,6 +238,8 @@ def _calls(analysis: Analysis, usage: Usage, *, float_bits: int = 16) -> _Calls:
         else (),
         detailed=usage.detailed,
         chain=Chain.of(analysis, phases[0].work, next(iter(dims.values())), usage.repeat),
+        traffic=usage.traffic(),
+        bounds=usage.bounds,
     )
 
 
@@ -338,6 +362,8 @@ class _Calls:
     steps: tuple[PhaseWork, ...]
     detailed: bool
     chain: Chain
+    traffic: Traffic | None
+    bounds: tuple[Constraint, ...]
 
     def priced(self, asked: _Asked, deployment: Deployment) -> Iterator[Prediction]:
         """One prediction a label; one table for all that store look-ups alike.
@@ -367,6 +393,7 @@ class _Calls:
             table, served = tables[one.formats]
             cost = self.chain.by_region(table.total(assignment))
             alone = served is None and deployment.gpus == 1  # serving counts its own memory
+            found, rate = self.loaded(served, assignment, deployment.runtime)
             room = lacking_room(cost, device, label) if alone else ()
             yield Prediction(
                 device=device.name,
@@ -375,12 +402,29 @@ class _Calls:
                 cost=cost,
                 native_share=table.native_share(assignment),
                 serving=served.total(assignment) if served else {},
+                load=found,
+                sustained_rate=rate,
                 remarks=(*remarks, *one.remarks, *room),
                 validated=bool(device.validated),
                 note=device.note,
                 area_mm2=device_area_mm2(device),
                 times=table.times(assignment) if self.detailed else {},
             )
+
+    def loaded(
+        self, served: ServedTable | None, assignment: Mapping[str, int], runtime: Runtime
+    ) -> tuple[Load | None, float | None]:
+        """The load of the traffic, and the most requests a second within the bounds."""
+        engine = served.engine(assignment, runtime.batching) if served else None
+        if engine is None or self.traffic is None or engine.most < 1:
+            return None, None
+        if not self.bounds:
+            return load_of(engine, self.traffic), None
+        rate, found = sustained(engine, self.traffic, self._within)
+        return found, rate
+
+    def _within(self, found: Load) -> bool:
+        return all(bound.holds(asdict(found)) for bound in self.bounds)
 
     def _tabled(
         self, stored: StoredTables, choices: Choices, deployment: Deployment

@@ -14,10 +14,20 @@ from dse.cli.check import check_table
 from dse.cli.device.sweep import check_outputs, say_sweep
 from dse.cli.device.vary import Plot, Set, Sweep, variation
 from dse.cli.dims import Dim, bound, parsed
-from dse.cli.elasticity import say_sensitivities
 from dse.cli.platform import DEVICE_RUNTIME
+from dse.cli.predicted.elasticity import say_sensitivities
+from dse.cli.predicted.serving import (
+    Batch,
+    Bounds,
+    Generate,
+    Prompt,
+    Rate,
+    load_bounds,
+    load_record,
+    say_serving,
+)  # fmt: skip
+from dse.cli.predicted.spatial import say_spatial, spatial_record
 from dse.cli.screen import JsonFlag, Rows, Screen, Value, positive
-from dse.cli.spatial import say_spatial, spatial_record
 from dse.cli.training.step import say_steps
 from dse.report.quantities.unit import si, speedup_text
 
@@ -58,12 +68,6 @@ Runtime = Annotated[
 Gpus = Annotated[
     int, typer.Option("--tensor-parallel", min=1, metavar="N", help="GPUs that share the model.")
 ]
-Prompt = Annotated[
-    int | None,
-    typer.Option(min=2, metavar="TOKENS", help="Serving numbers for prompts of this length."),
-]
-Generate = Annotated[int, typer.Option(min=2, metavar="TOKENS", help="Tokens of an answer.")]
-Batch = Annotated[int, typer.Option(min=1, metavar="N", help="Requests that decode together.")]
 Kv = Annotated[
     str | None, typer.Option("--kv", metavar="FORMAT", help="Format of the KV cache instead.")
 ]
@@ -114,9 +118,6 @@ Training = Annotated[
 SHOWN = ("latency_s", "interval", "energy_j", "weight_bytes", "kv_bytes", "peak_bytes", "bound by",
          "status")  # fmt: skip
 SHOWN_OF_REGION = ("latency_s", "interval", "energy_j", "weight_bytes", "bound by", "status")
-SHOWN_OF_SERVING = ("ttft_s", "tpot_s", "tokens_per_s_per_gpu", "max_batch", "gpus",
-                    "cost_per_mtok", "full_tokens_per_s_per_gpu",
-                    "full_cost_per_mtok")  # fmt: skip
 
 COLUMNS = ("latency_s", "low_s", "high_s", "energy_j", "weight_bytes", "kv_bytes", "peak_bytes")
 
@@ -134,6 +135,8 @@ def predict(
     prompt: Prompt = None,
     generate: Generate = 256,
     batch: Batch = 1,
+    rate: Rate = None,
+    constraint: Bounds = None,
     kv: Kv = None,
     price: Price = None,
     memory_utilisation: Utilisation = 0.9,
@@ -204,11 +207,14 @@ def predict(
     _check_files(out, plot, swept=bool(varied.swept), regions=regions, sensitivity=sensitivity)
     request = Request(prompt=prompt, generate=generate, batch=batch) if prompt else None
     served = PAST in dims or request is not None
+    bounds = load_bounds(constraint, rate, served=request is not None)
     graph = open_model(model, ranks=ranks_in(dims), served=served).graph
     chosen = load_assignment(assignment, graph) if assignment else None
     usage = Usage(
         dims=bound(graph, dims, partly=request is not None),
         request=request,
+        rate=rate,
+        bounds=bounds,
         gpus=tensor_parallel,
         utilisation=memory_utilisation,
         price_usd_per_h=price,
@@ -244,7 +250,7 @@ def predict(
     for one in found:
         say_spatial(screen, one, _parts(one) if regions else ())
     if request is not None and not regions:
-        screen.table(_servings(found))
+        say_serving(screen, found)
     for remark in varied.remarks(device):
         screen.remark(remark)
     _remarks(screen, found, regions=regions, batch=batch)
@@ -398,15 +404,6 @@ def _totals(found: tuple[Prediction, ...], faster: tuple[Speedup, ...]) -> Rows:
     )
 
 
-def _servings(found: tuple[Prediction, ...]) -> Rows:
-    # A price is known of some devices only.
-    columns = [name for name in SHOWN_OF_SERVING if any(name in one.serving for one in found)]
-    return Rows(
-        columns=("device", "format", *columns),
-        rows=tuple((one.device, one.format, *map(one.serving.get, columns)) for one in found),
-    )
-
-
 def _regions(found: tuple[Prediction, ...]) -> Rows:
     return Rows(
         columns=("region", "device", "format", *SHOWN_OF_REGION),
@@ -473,6 +470,7 @@ def _record(one: Prediction, faster: Speedup) -> dict[str, object]:
         | {key: getattr(one.cost, key) for key in (*COLUMNS, *shared)}
         | {"speedup": faster.factor, "speedup_low": faster.low, "speedup_high": faster.high}
         | {"native_share": one.native_share, "serving": dict(one.serving), "phases": phases}
+        | load_record(one)
         | {"remarks": list(one.remarks), "area_mm2": one.area_mm2}
         | spatial_record(one.cost.spatial)
         | {"validated": one.validated, "device_note": one.note, "regions": parts}

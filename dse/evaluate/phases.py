@@ -14,8 +14,9 @@ from hwmodels.tables.serving import Call, call_of
 from hwmodels.work.sharding import shard
 from hwmodels.work.work import Work
 
-BATCH_FACTORS = (1, 4, 16, 64)
-"""Decoding steps are priced at the scenario's batch times these, and interpolated between."""
+BATCH_FACTORS = (1 / 4, 1, 4, 16, 64)
+"""Decoding steps are priced with one request and with the scenario's batch times these, and
+interpolated between."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,14 +85,14 @@ def growing_steps(
     name = batch_name(analysis.graph, dims)
     if name is None:
         return ()
-    found = []
-    for factor in BATCH_FACTORS:
-        grown = {**dims, name: dims[name] * factor}
-        work = phase_work(analysis, grown, ways, float_bits=float_bits)
+    sizes = sorted({1, *(round(dims[name] * factor) or 1 for factor in BATCH_FACTORS)})
+    found: dict[int, PhaseWork] = {}
+    for size in sizes:
+        work = phase_work(analysis, {**dims, name: size}, ways, float_bits=float_bits)
         call = call_of(work)
         if call is not None:
-            found.append(PhaseWork(name=str(call.requests), share=1.0, work=work))
-    return tuple(found) if len({phase.name for phase in found}) == len(BATCH_FACTORS) else ()
+            found[call.requests] = PhaseWork(name=str(call.requests), share=1.0, work=work)
+    return tuple(found.values()) if len(found) == len(sizes) else ()
 
 
 def batch_name(graph: Graph, dims: Mapping[str, int]) -> str | None:

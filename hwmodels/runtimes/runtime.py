@@ -261,6 +261,24 @@ def _parted(modes: tuple[KernelMode, ...]) -> tuple[KernelMode, ...]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Batching(Entry):
+    """The requests and prompts that a serving runtime puts into one iteration."""
+
+    tokens: Annotated[int, Field(gt=0)] = 8192
+    """Tokens of an iteration at most, each request that decodes one of them."""
+    cuts: bool = True
+    """Whether a prompt is cut where the tokens end, its rest left for the next iteration."""
+    mixes: bool = True
+    """Whether prompts and decoding requests share an iteration; else prompts go first, alone."""
+    requests: Annotated[int, Field(gt=0)] | None = None
+    """Requests that decode together at most, where memory holds more."""
+    source: str = "assumed"
+    """The citation."""
+    note: str = ""
+    """Anything else, for people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime(Entry):
     """Software that executes networks on devices."""
 
@@ -322,6 +340,8 @@ class Runtime(Entry):
     alone: operands come quantised, and from main memory."""
     expert_kernels: tuple[ExpertKernel, ...] = ()
     """Kernels of a mixture's experts; the first that takes device and elements counts."""
+    batching: Batching = Batching()
+    """The way that requests wait for one another in serving."""
     every_combination: bool = False
     """An architect's runtime: every pair of formats has a kernel at the unit's rate."""
 

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwmodels.devices.device import Device
+from hwmodels.runtimes.runtime import Batching
 from hwmodels.tables.network import CostTable
+from hwmodels.tables.queueing import Engine
 from hwmodels.tables.serving import Demand, Floats, Loads, Serving, serve
 
 SERVING_COLUMNS = tuple(field.name for field in fields(Serving))
@@ -50,6 +52,27 @@ class ServedTable:
         chosen = np.array([[assignment.get(name, 0) for name in self.table.regions]])
         served = self.serving(chosen)
         return {name: float(getattr(served, name)[0]) for name in self.columns}
+
+    def engine(self, assignment: Mapping[str, int], batching: Batching) -> Engine | None:
+        """One assignment as it serves requests that wait for one another.
+
+        Returns:
+            None where steps of several requests have no price.
+        """
+        if self.steps is None:
+            return None
+        chosen = np.array([[assignment.get(name, 0) for name in self.table.regions]])
+        loads = self._loads(chosen)
+        served = serve(loads, self.demand, self.device)
+        prefill = self.demand.prefill
+        return Engine(
+            prefill_s=float(loads.prefill_s[0]) / prefill.requests,
+            prompt=prefill.tokens,
+            batches=loads.batches,
+            step_s=loads.step_s[:, 0],
+            most=int(served.max_batch[0]),
+            batching=batching,
+        )
 
     def _loads(self, chosen: NDArray[np.int64]) -> Loads:
         def of(column: str, phase: str) -> Floats:

@@ -1,4 +1,4 @@
-"""Predicted serving numbers of Llama-3.1-70B against measured ones: TTFT, TPOT, memory.
+"""Served Llama-3.1-70B, predicted against measured: TTFT alone and in a queue, TPOT, memory.
 
 Usage: python -m studies.served_models.run --aiconfigurator DIR
 
@@ -26,6 +26,8 @@ from dse.space.uniform import uniform_assignment
 from hwmodels.devices.load import load_device
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.tables.network import Choices, PhaseWork
+from hwmodels.tables.queueing import Served, Traffic, simulate
+from hwmodels.tables.served import ServedTable
 from hwmodels.work.role import ROLES
 
 FOLDER = Path(__file__).parent
@@ -43,6 +45,12 @@ SETTING = ["system", "backend", "precision", "tp_size", "isl", "osl"]
 LOADS = (4, 16, 64)
 """Requests at a time that are compared: the least, and those at which steps are priced."""
 ANSWER = 1024
+SENT = 10
+"""Requests of a client, all clients beginning at once, as the measurements were taken
+(SemiAnalysisAI/InferenceX, `--num-prompts $((CONC * 10))`, `--request-rate inf`)."""
+LONGEST = 1.0
+SHORTEST = 0.8
+"""Lengths are drawn evenly between these shares of the nominal ones (`RANDOM_RANGE_RATIO`)."""
 SUMMARIES = {"mape": lambda e: e.apply(lambda x: x.abs().mean()), "median": lambda e: e.median()}
 
 
@@ -120,6 +128,7 @@ def predicted(model: Model, setting: pd.Series) -> pd.DataFrame:
     numbers = served.total({})
     assert served.steps is not None
     latencies = dict(served.steps.total({}).parts)
+    queues = [queued(served, deployment, int(setting.isl), clients) for clients in LOADS]
     return pd.DataFrame(
         {
             **setting.to_dict(),
@@ -127,8 +136,26 @@ def predicted(model: Model, setting: pd.Series) -> pd.DataFrame:
             "ttft_ms": 1e3 * numbers["ttft_s"],
             "step_ms": [1e3 * latencies[str(load_)].latency_s for load_ in LOADS],
             "max_batch": numbers["max_batch"],
+            "queued_ttft_ms": [1e3 * one.ttft_s.mean() for one in queues],
+            "queued_tpot_ms": [1e3 * one.tpot_s.mean() for one in queues],
         }
     )
+
+
+def queued(served: ServedTable, deployment: Deployment, prompt: int, clients: int) -> Served:
+    """The same requests as were measured, simulated to the last of them."""
+    engine = served.engine({}, deployment.runtime.batching)
+    assert engine is not None
+    mean = (LONGEST + SHORTEST) / 2
+    traffic = Traffic(
+        prompt=round(mean * prompt),
+        generate=round(mean * ANSWER),
+        clients=clients,
+        spread=(LONGEST - mean) / mean,
+        count=SENT * clients,
+        start=0.0,
+    )
+    return simulate(engine, traffic)
 
 
 def _graph() -> Graph:
@@ -151,19 +178,25 @@ def main() -> None:
     table["tpot_error"] = table.tpot_ms / table.silicon_tpot_ms - 1
     table["step_error"] = table.step_ms / table.silicon_tpot_ms - 1
     table["ttft_error"] = table.ttft_ms / table.silicon_ttft_ms - 1
+    table["queued_ttft_error"] = table.queued_ttft_ms / table.silicon_ttft_ms - 1
+    table["queued_tpot_error"] = table.queued_tpot_ms / table.silicon_tpot_ms - 1
     table["fits"] = table.max_batch >= table.batch_size
     table.round(4).to_csv(FOLDER / "results" / "settings.csv", index=False)
     print(table.round(3).to_string(index=False))
     fitting = table[table.fits]
     by = fitting.groupby(["system", "backend", "precision", "batch_size"])
+    prompts = fitting.groupby(["system", "backend", "isl", "batch_size"])
     errors = {
         f"{name}_{word}": of(by[f"{name}_error"])
-        for name in ("tpot", "step", "ttft")
+        for name in ("tpot", "step", "ttft", "queued_ttft", "queued_tpot")
         for word, of in SUMMARIES.items()
     }
     summary = pd.DataFrame(errors).round(3).reset_index()
     summary.to_csv(FOLDER / "results" / "errors.csv", index=False)
     print(summary.to_string(index=False))
+    alone_and_queued = prompts[["ttft_error", "queued_ttft_error"]].median().round(3)
+    alone_and_queued.to_csv(FOLDER / "results" / "ttft.csv")
+    print(alone_and_queued.to_string())
 
 
 if __name__ == "__main__":

@@ -49,3 +49,52 @@ def test_a_model_without_a_cache_is_refused(dse: Dse) -> None:
     outcome = dse("predict", "zoo:byte-gpt", "--device", "h100-sxm", "--prompt", "512")
     assert outcome.code == 2
     assert "key-value cache" in " ".join(outcome.err.split())
+
+
+ASKED = ("predict", "zoo:llama-3-8b", "--device", "h100-sxm:vllm", "--format", "w8a8_fp8",
+         "--prompt", "2048", "--generate", "64")  # fmt: skip
+
+
+def test_predict_says_what_requests_find_while_others_are_served(dse: Dse) -> None:
+    alone, busy = (
+        json.loads(dse(*ASKED, "--batch", number, "--json").out)[0] for number in ("1", "32")
+    )
+    assert alone["load"]["ttft_mean_s"] == pytest.approx(alone["serving"]["ttft_s"], rel=0.02)
+    assert busy["load"]["in_flight"] == pytest.approx(32)
+    assert alone["load"]["ttft_p99_s"] < busy["load"]["ttft_mean_s"] < busy["load"]["ttft_p99_s"]
+    assert busy["load"]["rate"] > 3 * alone["load"]["rate"]
+    assert busy["sustained_rate"] is None
+
+
+def test_predict_finds_the_requests_a_second_that_keep_a_bound(dse: Dse) -> None:
+    found = json.loads(dse(*ASKED, "--constraint", "ttft_p99_s<=0.3", "--json").out)[0]
+    assert found["load"]["ttft_p99_s"] <= 0.3
+    rate = found["sustained_rate"]
+    more = json.loads(dse(*ASKED, "--rate", str(1.2 * rate), "--json").out)[0]
+    assert more["load"]["ttft_p99_s"] > 0.3
+    endless = (*ASKED, "--rate", str(100 * rate))
+    assert "the queue grows without end" in " ".join(dse(*endless).out.split())
+    assert json.loads(dse(*endless, "--json").out)[0]["load"]["ttft_mean_s"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--rate", "2", "--constraint", "ttft_p99_s<=1"), "leave one out"),
+        (("--constraint", "ttft_p98_s<=1"), "did you mean 'ttft_p99_s'"),
+        (("--constraint", "ttft"), "expected '<column><=<number>'"),
+        (("--rate", "0"), "--rate"),
+    ],
+)
+def test_bounds_that_cannot_be_looked_for_are_refused(
+    dse: Dse, options: tuple[str, ...], message: str
+) -> None:
+    outcome = dse(*ASKED, *options)
+    assert outcome.code == 2
+    assert message in " ".join(outcome.err.split())
+
+
+def test_a_rate_without_requests_is_refused(dse: Dse) -> None:
+    outcome = dse("predict", "zoo:llama-3-8b", "--device", "h100-sxm", "--rate", "2")
+    assert outcome.code == 2
+    assert "add --prompt" in " ".join(outcome.err.split())

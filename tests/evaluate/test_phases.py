@@ -74,7 +74,7 @@ def test_phases_are_told_apart_by_their_tokens(graph: Graph) -> None:
     assert (exchange.prefill, exchange.decode, exchange.generated) == ("ask", "answer", 16)
     assert exchange_of(phases[:1]) is None
     steps = growing_steps(analysis, REQUEST.decode_dims(graph, {}), 1)
-    assert [step.name for step in steps] == ["4", "16", "64", "256"]
+    assert [step.name for step in steps] == ["1", "4", "16", "64", "256"]
 
 
 def test_several_gpus_hold_a_part_of_the_weights_and_use_more_energy(graph: Graph) -> None:

@@ -1,0 +1,1 @@
+"""`dse predict`: what its tables say beside latency."""

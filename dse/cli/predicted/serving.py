@@ -1,0 +1,134 @@
+"""Serving in tables: alone, beside other requests, and how many of them keep a bound."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from math import inf, isfinite
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dse.cli.screen import Rows, Screen, positive
+
+if TYPE_CHECKING:
+    from dse.predict import Prediction
+    from dse.space.constraint import Constraint
+
+Prompt = Annotated[
+    int | None,
+    typer.Option(min=2, metavar="TOKENS", help="Serving numbers for prompts of this length."),
+]
+Generate = Annotated[int, typer.Option(min=2, metavar="TOKENS", help="Tokens of an answer.")]
+Batch = Annotated[int, typer.Option(min=1, metavar="N", help="Requests that decode together.")]
+Rate = Annotated[
+    float | None,
+    typer.Option(
+        metavar="PER_S",
+        callback=positive,
+        help="Requests a second that arrive at random, instead of --batch clients that wait.",
+    ),
+]
+Bounds = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="'COLUMN<=N'",
+        help="With --prompt: the most requests a second at which this holds, e.g. "
+        "'ttft_p99_s<=0.5'. Repeat for several.",
+    ),
+]
+
+SHOWN_OF_SERVING = ("ttft_s", "tpot_s", "tokens_per_s_per_gpu", "max_batch", "gpus",
+                    "cost_per_mtok", "full_tokens_per_s_per_gpu",
+                    "full_cost_per_mtok")  # fmt: skip
+SHOWN_OF_LOAD = ("rate", "in_flight", "ttft_mean_s", "ttft_p99_s", "tpot_mean_s", "tpot_p99_s",
+                 "most_rate")  # fmt: skip
+
+
+def load_bounds(
+    given: list[str] | None, rate: float | None, *, served: bool
+) -> tuple[Constraint, ...]:
+    """The bounds on what requests find.
+
+    Raises:
+        typer.BadParameter: nothing is served, a rate beside them, a column that no load has.
+        SpaceError: no bound.
+    """
+    from dse.space.constraint import parse_constraint  # noqa: PLC0415
+    from hwmodels.errors import nearest  # noqa: PLC0415
+    from hwmodels.tables.load import Load  # noqa: PLC0415
+
+    if not served and (given or rate is not None):
+        raise typer.BadParameter(
+            "--rate and --constraint are about requests that are served: add --prompt TOKENS"
+        )
+    if given and rate is not None:
+        raise typer.BadParameter(
+            "--constraint looks for the most requests a second, which --rate gives; leave one out"
+        )
+    found = tuple(parse_constraint(text, origin="--constraint") for text in given or ())
+    known = [field.name for field in fields(Load)]
+    for bound in found:
+        if bound.column not in known:
+            raise typer.BadParameter(
+                f"--constraint {bound}: no such column{nearest(bound.column, known)}; a load has "
+                f"{', '.join(known)}"
+            )
+    return found
+
+
+def say_serving(screen: Screen, found: tuple[Prediction, ...]) -> None:
+    """Prints serving numbers, and those under load."""
+    screen.table(_servings(found))
+    if any(one.load is not None for one in found):
+        screen.table(_loads(found))
+        screen.remark(
+            "the last table is a simulation of iterations: rates in requests a second, times "
+            "from sending a request, lengths within 20 % of those asked for"
+        )
+    for one in found:
+        for remark in _of_load(one):
+            screen.remark(f"{one.format} on {one.device}: {remark}")
+
+
+def load_record(one: Prediction) -> dict[str, object]:
+    """The load of a prediction, for programs: what has no end is null there."""
+    load = None if one.load is None else asdict(one.load)
+    return {
+        "load": load and {key: value if isfinite(value) else None for key, value in load.items()},
+        "sustained_rate": one.sustained_rate,
+    }
+
+
+def _of_load(one: Prediction) -> tuple[str, ...]:
+    if one.load is None:
+        return ()
+    if one.sustained_rate is not None and not one.sustained_rate:
+        return ("one request at a time is beyond the bounds already; its load is shown",)
+    if one.sustained_rate is not None:
+        return (f"{one.sustained_rate:.3g} requests a second at most keep the bounds",)
+    if one.load.in_flight == inf:
+        return (
+            f"more requests arrive than the {one.load.most_rate:.3g} a second that are answered "
+            "at most, so that the queue grows without end",
+        )
+    return ()
+
+
+def _servings(found: tuple[Prediction, ...]) -> Rows:
+    # A price is known of some devices only.
+    columns = [name for name in SHOWN_OF_SERVING if any(name in one.serving for one in found)]
+    return Rows(
+        columns=("device", "format", *columns),
+        rows=tuple((one.device, one.format, *map(one.serving.get, columns)) for one in found),
+    )
+
+
+def _loads(found: tuple[Prediction, ...]) -> Rows:
+    return Rows(
+        columns=("device", "format", *SHOWN_OF_LOAD),
+        rows=tuple(
+            (one.device, one.format, *(getattr(one.load, name) for name in SHOWN_OF_LOAD))
+            for one in found
+            if one.load is not None
+        ),
+    )

@@ -1,0 +1,110 @@
+"""The load that a traffic of requests makes: what they find, and how many of them can come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import inf, sqrt
+
+import numpy as np
+
+from hwmodels.tables.queueing import LEAST, ROUNDS, Engine, Served, Traffic, simulate
+
+SETTLED = 0.5
+"""Share of the requests after which memory that was filled all at once is in its usual state."""
+RATE_STEP = 1.01
+"""Ratio of rates that are not told apart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """The times that requests find under a traffic, in seconds."""
+
+    rate: float
+    """Answers a second."""
+    most_rate: float
+    """Answers a second where there is always a request that waits."""
+    in_flight: float
+    """Requests that are sent and not answered, on average."""
+    ttft_mean_s: float
+    ttft_p50_s: float
+    ttft_p99_s: float
+    """Time to first token, from sending: infinite where more arrive than are answered."""
+    tpot_mean_s: float
+    tpot_p99_s: float
+    """Time per token of an answer."""
+
+    @classmethod
+    def of(cls, served: Served, most_rate: float) -> Load:
+        """The summary of answers."""
+        return cls(
+            rate=served.rate,
+            most_rate=most_rate,
+            in_flight=served.in_flight,
+            ttft_mean_s=float(served.ttft_s.mean()),
+            ttft_p50_s=float(np.percentile(served.ttft_s, 50)),
+            ttft_p99_s=float(np.percentile(served.ttft_s, 99)),
+            tpot_mean_s=float(served.tpot_s.mean()),
+            tpot_p99_s=float(np.percentile(served.tpot_s, 99)),
+        )
+
+
+def load_of(engine: Engine, traffic: Traffic) -> Load:
+    """The load of a traffic that lasts.
+
+    Raises:
+        WorkError: as `simulate`.
+    """
+    answered = capacity(engine, traffic)
+    if traffic.rate is None or traffic.rate < answered:
+        return Load.of(simulate(engine, traffic), answered)
+    full = Load.of(simulate(engine, _full(engine, traffic)), answered)
+    return replace(full, in_flight=inf, ttft_mean_s=inf, ttft_p50_s=inf, ttft_p99_s=inf)
+
+
+def capacity(engine: Engine, traffic: Traffic) -> float:
+    """Requests a second that are answered where there is always one that waits.
+
+    Raises:
+        WorkError: as `simulate`.
+    """
+    return simulate(engine, _full(engine, traffic)).rate
+
+
+def sustained(
+    engine: Engine, traffic: Traffic, keeps: Callable[[Load], bool]
+) -> tuple[float, Load]:
+    """The most requests a second that arrive at random and still find what is asked for.
+
+    Args:
+        engine: the assignment on its group of GPUs.
+        traffic: lengths of prompts and answers.
+        keeps: whether a load is within the bounds.
+
+    Returns:
+        The rate, to a hundredth of it, and its load; 0 and the load of one client where even that
+        is beyond the bounds.
+
+    Raises:
+        WorkError: as `simulate`.
+    """
+    alone = load_of(engine, replace(traffic, clients=1, rate=None))
+    if not keeps(alone):
+        return 0.0, alone
+    low, high = alone.rate / 100, capacity(engine, traffic)
+    best = low, load_of(engine, replace(traffic, clients=None, rate=low))
+    while high / low > RATE_STEP:
+        middle = sqrt(low * high)
+        found = load_of(engine, replace(traffic, clients=None, rate=middle))
+        if keeps(found):
+            low, best = middle, (middle, found)
+        else:
+            high = middle
+    return best
+
+
+def _full(engine: Engine, traffic: Traffic) -> Traffic:
+    """So many clients that one more always waits."""
+    held = min(engine.most, engine.batching.requests or engine.most)
+    count = max(LEAST, ROUNDS * held)
+    return replace(traffic, clients=held + 1, rate=None, count=count, start=SETTLED)
