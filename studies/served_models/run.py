@@ -10,9 +10,11 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -158,9 +160,10 @@ def queued(served: ServedTable, deployment: Deployment, prompt: int, clients: in
     return simulate(engine, traffic)
 
 
-def _graph() -> Graph:
+def graph_of(config: Mapping[str, Any]) -> Graph:
+    """The serving form of a model, from its configuration alone."""
     with tempfile.TemporaryDirectory() as name:
-        (Path(name) / "config.json").write_text(json.dumps(CONFIG))
+        (Path(name) / "config.json").write_text(json.dumps(config))
         return open_folder(Path(name), served=True)
 
 
@@ -169,7 +172,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--aiconfigurator", type=Path, required=True, metavar="DIR")
     arguments = parser.parse_args()
-    rows, model = measurements(arguments.aiconfigurator), Model(graph=_graph())
+    rows, model = measurements(arguments.aiconfigurator), Model(graph=graph_of(CONFIG))
     settings = rows[SETTING].drop_duplicates()
     found = pd.concat([predicted(model, setting) for _, setting in settings.iterrows()])
     table = rows.merge(found, on=[*SETTING, "batch_size"])
