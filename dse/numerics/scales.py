@@ -21,7 +21,7 @@ from dse.numerics.numba.clipping import least_error
 from hwmodels.formats.quantizer import Encoding, Format, Quantizer
 
 CLIP_SHARES = np.linspace(1.0, 0.22, 40).astype(np.float32)
-"""Shares of the range that statistic `mse` tries: 1.00, 0.98, ..., 0.22."""
+"""Shares of the range that statistic `mse` tries: 1.00, 0.98, ..., 0.22; see `range_shares`."""
 E2M1_TARGETS = (6.0, 4.0)
 """Two values that Four Over Six maps the largest of an E2M1 group to: between them is nothing, so
 that under 6 whatever is near 5 errs most (Cook et al., arXiv 2512.02010)."""
@@ -74,12 +74,25 @@ def tensor_scale_of(largest: Tensor | float, format: Format) -> float:
 def range_shares(format: Format, *, step: int = 1) -> np.ndarray:
     """Shares of a group's range that a search tries, each `step`-th; among equals the first wins.
 
-    E2M1 has one more, under which the largest value becomes 4 instead of 6: Four Over Six.
+    E2M1 has one more, under which the largest value becomes 4 instead of 6: Four Over Six. An
+    integer that uses every code has one code more below zero than above, and its lowest one stands
+    for the largest magnitude: the first shares are wider, so that the upper end is not cut either.
     """
-    if format.element.name != "e2m1":
-        return CLIP_SHARES[::step]
-    six, four = E2M1_TARGETS
-    return np.append(CLIP_SHARES[::step], np.float32(six / four))
+    shares = CLIP_SHARES[::step]
+    if format.element.name == "e2m1":
+        six, four = E2M1_TARGETS
+        return np.append(shares, np.float32(six / four))
+    beyond = shares * np.float32(_reach_beyond(format))
+    return np.append(beyond[beyond > 1], shares)
+
+
+def _reach_beyond(format: Format) -> float:
+    """The share of a range that reaches the upper end, too; 1 where the whole range does."""
+    element, scale = format.element, format.scale
+    other = scale is None or scale.rule == "fitted" or scale.target or format.zero_point
+    if element.kind != "int" or not element.signed or other:
+        return 1.0
+    return max(-element.min / element.max, 1.0)
 
 
 def largest_finite(x: Tensor) -> Tensor:
@@ -227,9 +240,10 @@ def _least_error(
     if groups.device.type == "cpu" and (simple or quantizer.format.zero_point is not None):
         return _least_error_on_cpu(groups, low, high, quantizer, scaling)
     element = quantizer.format.element
-    best = _clipped(low, high, quantizer, scaling)
+    widest, *others = range_shares(quantizer.format).tolist()
+    best = _clipped(low * widest, high * widest, quantizer, scaling)
     least = _squared_error(groups, best, element, scaling)
-    for kept in range_shares(quantizer.format)[1:].tolist():
+    for kept in others:
         tried = _clipped(low * kept, high * kept, quantizer, scaling)
         error = _squared_error(groups, tried, element, scaling)
         better = error < least

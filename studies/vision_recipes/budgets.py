@@ -89,13 +89,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def write(network: str, rows: pd.DataFrame) -> None:
-    """Puts the rows of a network in place of those that `results/budgets.csv` has."""
+    """Puts the rows of a network in place of those that `results/budgets.csv` has.
+
+    Rows of tools that were not run this time stay as they were.
+    """
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / "budgets.csv"
     rows = rows.assign(network=network)
     if file.exists():
         before = pd.read_csv(file)
-        rows = pd.concat([before[before["network"] != network], rows])
+        made = ["network", "file"]
+        known = pd.MultiIndex.from_frame(before[made]).isin(pd.MultiIndex.from_frame(rows[made]))
+        rows = pd.concat([before[~known], rows])
     columns = ["network", *(name for name in rows.columns if name != "network")]
     rows.sort_values(["network", "tool", "share"])[columns].to_csv(
         file, index=False, float_format="%.5g"

@@ -208,6 +208,16 @@ def test_a_searched_range_of_e2m1_maps_its_largest_to_4_where_that_errs_less(sta
     assert found.tolist() == [[6.0] * 8 + [4.5] * 8]
 
 
+@pytest.mark.parametrize("statistic", ["mse", "output_mse"])
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+def test_a_searched_range_of_every_code_reaches_both_ends(statistic, bits):
+    highest = 2 ** (bits - 1) - 1
+    rows = np.array([[-highest, *[highest] * 6, 0], [-highest - 1, *[highest] * 6, 0]], np.float32)
+    weight, chosen = torch.from_numpy(rows), quantizer(f"int{bits}a@channel/fp32:{statistic}")
+    state = output_range(weight, torch.eye(8), chosen) if statistic == "output_mse" else None
+    assert torch.allclose(quantize(weight, chosen, axes=(1,), state=state), weight, rtol=1e-6)
+
+
 def test_percentile_is_an_order_statistic():
     x = np.arange(1, 101, dtype=np.float32)
     state = calibrated_state(torch.from_numpy(x), quantizer("int8:percentile90.0:static"), axes=())
