@@ -91,7 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def write(network: str, rows: pd.DataFrame) -> None:
     """Puts the rows of a network in place of those that `results/budgets.csv` has.
 
-    Rows of tools that were not run this time stay as they were.
+    Rows of tools that were not run this time stay as they were; ours are held against the others
+    of this time alone.
     """
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / "budgets.csv"
