@@ -83,6 +83,12 @@ def problems(method: Method) -> Iterator[str]:
     yield from _of_rounds(method)
     if method.tuning is not None:
         yield from _of_tuning(method, method.tuning)
+    if method.functions is not None:
+        rewrites = method.functions.rewrites
+        yield from (
+            f"functions.rewrites: {name} stands there twice; leave one out"
+            for name in dict.fromkeys(one for one in rewrites if rewrites.count(one) > 1)
+        )
 
 
 def _unread(

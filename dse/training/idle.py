@@ -53,6 +53,10 @@ def idle(run: Fitted) -> Iterator[str]:
     yield from _unread(run)
     yield from _unturned(run)
     yield from _unreached(run)
+    functions = run.method.functions
+    for name in functions.rewrites if functions else ():
+        if name not in run.found.rewritten:
+            yield f"functions.rewrites: {name}: the network calls no such function"
     update = run.method.update
     elements = [one.numel() for one in run.found.model.parameters()]
     if update.states_from > max(elements, default=0):

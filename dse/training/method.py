@@ -25,6 +25,7 @@ Slope = Literal["ste", "clipped_ste", "dge", "spline"]
 ScaleGradient = Literal["none", "absmax", "softmax"]
 ScheduleKind = Literal["phase", "cycle", "plateau", "uniform", "hasb", "gate"]
 Salience = Literal["outliers", "gradient", "magnitude", "random"]
+Rewrite = Literal["softplus", "normal"]
 SplitKind = Literal["even", "dirichlet", "shards"]
 UpdateMode = Literal["master", "nearest", "stochastic", "kahan"]
 OptimizerName = Literal["sgd", "adamw", "hadam", "stable_adamw", "stable_spam"]
@@ -295,6 +296,22 @@ class Tuning(Entry):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Functions(Entry):
+    """Functions between products: numbers of 16 bits, operation by operation, backward too.
+
+    What meets a parameter in fp32 (the weight of a norm) is fp32 until the next product.
+    """
+
+    format: Literal["fp16", "bf16"] = "fp16"
+    """Numbers of every result. One operation of torch's is exact inside."""
+    rewrites: tuple[Rewrite, ...] = ()
+    """Functions of `dse.training.functions` that are computed in another way than they are
+    written: `softplus` by its linear branch where the exponential leaves the format's range;
+    `normal`, the logarithm of a normal density, by the ratio of distance and deviation before its
+    square (arXiv 2102.13565)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Method(Entry):
     """A method of training; what it leaves out is training in bf16 with fp32 master weights."""
 
@@ -317,6 +334,8 @@ class Method(Entry):
     """Clients that train apart; one worker by default."""
     tuning: Tuning | None = None
     """Adapters on a frozen, pruned network (APT); all weights are trained by default."""
+    functions: Functions | None = None
+    """Functions between products; as the module computes them, in fp32, by default."""
     note: str = ""
     """Anything else, for people: what the source does and the file cannot say."""
 

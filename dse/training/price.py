@@ -86,6 +86,8 @@ def left_out(method: Method) -> Iterator[str]:
         yield f"attention: its products are priced in {PRICED_BITS} bits, whatever their formats"
     if any(_role(key) == "accumulator" for entries in _entries(method) for key in entries):
         yield "accumulator: sums are priced as the unit has them"
+    if method.functions is not None and method.functions.rewrites:
+        yield "functions: what is computed instead of a function is priced as the function"
     if method.schedule is not None:
         yield "schedule: stages are not priced, the step is that of the method's own roles"
     if method.oscillation is not None:

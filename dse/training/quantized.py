@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from dse.errors import MethodError, nearest, some
 from dse.numerics.accumulator import matmul
 from dse.training.at_site import AtSite, Call
+from dse.training.functions import REWRITES
 from dse.training.gates import Gates
 from dse.training.method import Formats, Method, Sites
 from dse.training.products import Batched, Convolution, Linear, Matmul, product
@@ -36,6 +37,8 @@ FUSED = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.RNNBase)
 """Modules whose products torch computes out of sight."""
 PRODUCTS = (torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__)
 CONVOLUTIONS = (functional.conv1d, functional.conv2d, functional.conv3d)
+NUMBERS = {"fp16": torch.float16, "bf16": torch.bfloat16}
+"""Numbers of functions between products."""
 UNSEEN = (
     torch.bmm, torch.Tensor.bmm, torch.mm, torch.Tensor.mm, torch.addmm, torch.baddbmm,
     torch.einsum, functional.bilinear, functional.conv_transpose1d, functional.conv_transpose2d,
@@ -79,6 +82,8 @@ class Quantized(nn.Module):
         """Sites that ran, by name."""
         self.left: set[str] = set()
         """Functions of torch's whose products are left in float32."""
+        self.rewritten: set[str] = set()
+        """Rewrites of the method that took a function's place."""
         self._seed = seed
         self._calls = 0
         self._checked = False
@@ -206,6 +211,13 @@ class _Products(TorchFunctionMode):
         super().__init__()
         self._owner = owner
         self._call = call
+        functions = owner.method.functions
+        self._between = None if functions is None else NUMBERS[functions.format]
+        self._rewritten = {
+            function: (name, instead)
+            for name in (() if functions is None else functions.rewrites)
+            for function, instead in REWRITES[name].items()
+        }
 
     def __torch_function__(
         self,
@@ -216,17 +228,32 @@ class _Products(TorchFunctionMode):
     ) -> Any:
         """The result of a function of torch's."""
         named = dict(kwargs or {})
+        if func in self._rewritten:
+            name, instead = self._rewritten[func]
+            self._owner.rewritten.add(name)
+            return instead(*args, **named)
         if func is functional.linear:
-            return self._linear(*args, **named)
+            return self._as_functions(self._linear, args, named)
         if func in PRODUCTS and _is_weight(args[1]):
-            return self._linear(args[0], args[1].mT, None)
+            return self._as_functions(self._linear, (args[0], args[1].mT, None), {})
         if func in CONVOLUTIONS:
-            return self._convolution(*args, **named)
+            return self._as_functions(self._convolution, args, named)
         if func is functional.scaled_dot_product_attention:
-            return self._attention(*args, **named)
+            return self._as_functions(self._attention, args, named)
         if func in UNSEEN or func in PRODUCTS:
             _warn(self._owner, func)
         return func(*args, **named)
+
+    def _as_functions(
+        self, made: Callable[..., Tensor], args: Sequence[Any], named: Mapping[str, Any]
+    ) -> Tensor:
+        """The result of a product in the numbers of the functions around it."""
+        if self._between is None:
+            return made(*args, **named)
+        args = [_widened(one, self._between) for one in args]
+        return made(*args, **{key: _widened(one, self._between) for key, one in named.items()}).to(
+            self._between
+        )
 
     def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         flat = input.reshape(-1, input.shape[-1])
@@ -332,6 +359,11 @@ def _output(y: Tensor, call: Call) -> Tensor:
     if call.at.formats.named("output", "fprop") is None:
         return y
     return y + (call.output(y.detach()) - y.detach())
+
+
+def _widened(x: object, narrow: torch.dtype) -> object:
+    """A tensor of narrow numbers in float32, as products take it; its gradient is narrow again."""
+    return x.float() if isinstance(x, Tensor) and x.dtype == narrow else x
 
 
 def _is_weight(x: object) -> bool:

@@ -114,7 +114,7 @@ FUSED = {"epilogue": ["bias", "relu"], "quantize_into": ["gemm"]}
 
 def _times(tokens: int, **options: Any) -> tuple[float, float]:
     """Predicted microseconds with the fusions of a runtime and without."""
-    device = {"device": "xeon-8480", "runtime": "lookup_runtime.yaml"}
+    device: dict[str, Any] = {"device": "xeon-8480", "runtime": "lookup_runtime.yaml"}
     prices = ProductPrices(
         devices={"fused": Priced(**device, runtime_set=FUSED), "apart": Priced(**device)},
         formats={"int8": ("int8_channel", "int8:static")},
@@ -147,7 +147,7 @@ def test_products_that_do_not_meet_are_no_chain() -> None:
 
 def test_each_format_is_served_by_the_number_of_gpus_that_suits_it() -> None:
     """24 GB hold an 8B in 4 bits, and in bf16 two of them are needed."""
-    given = {
+    given: dict[str, Any] = {
         "model": "zoo:llama-3-8b",
         "devices": {"a10": "a10:vllm"},
         "formats": ("bf16", "w4a16"),

@@ -37,6 +37,10 @@ TINY = ByteGpt(name="tiny", config=SIZES, steps=400, rate=3e-3, sequence=16, sam
             ["schedule.stages.0.weight: rules say", "schedule.stages.1.weight: rules say"],
         ),
         (
+            {"functions": {"rewrites": ["softplus", "normal"]}},
+            ["functions.rewrites: softplus: the network", "functions.rewrites: normal: the"],
+        ),
+        (
             {"rules": [{"match": {"name": "0"}, "roles": {"optimizer_m": "bf16"}}]},
             ["rules.0.roles.optimizer_m: its match fits no parameter (0.weight, 0.bias, 2.weight"],
         ),
@@ -116,11 +120,17 @@ def test_what_does_something_is_not_named(content: dict[str, object]) -> None:
     assert check_fit({"mine": method(**content)}, Stripes()) == []
 
 
-def test_rotations_of_shipped_methods_are_all_that_a_narrow_decoder_leaves_out() -> None:
+def test_rotations_and_rewrites_are_all_of_shipped_methods_that_a_narrow_decoder_leaves_out() -> (
+    None
+):
     names = [one for one in method_names() if one != "apt"]
     found = check_fit({name: load_method(name) for name in names}, TINY)
     assert found
-    assert {line.split(": ")[1].split()[0] for line in found} == {"hadamard"}
+    parts = {line.split(": ")[1].split()[0] for line in found}
+    assert parts == {"hadamard", "functions.rewrites"}
+    rewrites = [line for line in found if "functions.rewrites" in line]
+    assert all("softplus" in line or "normal" in line for line in rewrites)
+    assert len(rewrites) == 2
 
 
 def test_attention_and_layers_take_what_is_said_of_them() -> None:

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from dse.errors import StudyError, nearest
 from dse.systems.measures.circuits import CircuitFigures
+from dse.systems.measures.control import FunctionForms, SwungUp
 from dse.systems.measures.coverage import Expressible
 from dse.systems.measures.learned import BitAllocation, LearnedRounding, NarrowedCodes
 from dse.systems.measures.measure import Measure
@@ -49,6 +50,7 @@ MEASURES: Mapping[str, type[Measure]] = MappingProxyType({
     "expressible": Expressible,
     "few_samples": FewSamples,
     "format_facts": FormatFacts,
+    "function_forms": FunctionForms,
     "integer_sums": IntegerSums,
     "kept_moment": KeptMoment,
     "learned_rounding": LearnedRounding,
@@ -71,6 +73,7 @@ MEASURES: Mapping[str, type[Measure]] = MappingProxyType({
     "step_prices": StepPrices,
     "sum_error": SumError,
     "summed_gradients": SummedGradients,
+    "swung_up": SwungUp,
     "table_product": TableProduct,
     "trained_methods": TrainedMethods,
 })  # fmt: skip

@@ -40,16 +40,23 @@ def layers_of(method: Method) -> tuple[Layers, ...]:
     return (*found, _layers("*", "roles", SiteFormats([method.roles])))
 
 
+OF_A_LOOP = {
+    "schedule": "formats that change during a run",
+    "oscillation": "weights that are set back during a run",
+    "rounds": "clients that train apart",
+    "tuning": "adapters on a pruned network",
+    "functions": "numbers between products, which are the module's own",
+}
+"""Parts of a method that are the training loop's or the network's."""
+
+
 def beyond(method: Method) -> Iterator[str]:
     """Parts of a method that no other library's settings of products have, one line each."""
-    if method.schedule is not None:
-        yield "schedule: formats that change during a run"
-    if method.oscillation is not None:
-        yield "oscillation: weights that are set back during a run"
-    if method.rounds is not None:
-        yield "rounds: clients that train apart"
-    if method.tuning is not None:
-        yield "tuning: adapters on a pruned network"
+    yield from (
+        f"{part}: {words}"
+        for part, words in OF_A_LOOP.items()
+        if getattr(method, part) is not None
+    )
     if method.update.mode != "master":
         yield f"update.mode: {method.update.mode}: weights without a wide copy"
     if method.loss_scale.kind != "none":

@@ -1,0 +1,1 @@
+"""Control that is learned by trial: an environment, networks, soft actor-critic."""
