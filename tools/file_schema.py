@@ -47,6 +47,7 @@ EXAMPLES: Mapping[str, object] = {
     "Memory.write_energy": {"value": 6, "unit": "pJ/B", **SOURCED},
     "Buffers.copies": 1,
     "Npu.brick": 32,
+    "Functions.format": "bf16",
     "Instructions.clock": {"value": 2.1, "unit": "GHz", **SOURCED},
     "FittedFactor.term": "compute",
     "FittedFactor.runtime": "torch-cpu",

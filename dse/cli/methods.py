@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dse.cli.screen import Rows, Screen, Value, kept_run, resumable
 
 if TYPE_CHECKING:
-    from dse.training.method import Tuning
+    from dse.training.method import Functions, Tuning
     from dse.training.search.run import MethodOverrides
 
 
@@ -110,12 +110,21 @@ def check_method(screen: Screen, path: Path, *, as_json: bool) -> None:
         "loss_scale": found.loss_scale.kind,
         "schedule": found.schedule.kind if found.schedule else None,
         "tuning": _adapters(found.tuning),
+        "functions": _numbers(found.functions),
         "bytes_per_parameter": round(state_bytes(found), 4),
         "bytes_sent_per_parameter_and_round": round(sent_bytes(found), 4) or None,
     }
     screen.answer(facts, as_json=as_json)
     if not as_json:
         screen.remark(f"train it beside bf16: dse train {path}")
+
+
+def _numbers(functions: Functions | None) -> str | None:
+    """The functions of a method, in a line."""
+    if functions is None:
+        return None
+    rewritten = ", ".join(functions.rewrites)
+    return functions.format + (f"; otherwise written: {rewritten}" if rewritten else "")
 
 
 def _adapters(tuning: Tuning | None) -> str | None:

@@ -186,6 +186,20 @@ def test_a_method_file_is_checked_without_a_network(
     assert "roles.wieght: no such role; did you mean 'weight'?" in capsys.readouterr().err
 
 
+def test_a_check_says_the_numbers_of_functions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.yaml"
+    said = {
+        "{format: fp16, rewrites: [softplus]}": "fp16; otherwise written: softplus",
+        "{format: bf16}": "bf16",
+    }
+    for functions, expected in said.items():
+        path.write_text(f"source: mine\nfunctions: {functions}\n")
+        assert run(["check", str(path), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["functions"] == expected
+
+
 def test_a_price_says_what_of_a_method_it_leaves_out(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

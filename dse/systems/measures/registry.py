@@ -33,6 +33,7 @@ from dse.systems.measures.quantization import (
     RoundingBias,
     ScaleAfterChange,
 )
+from dse.systems.measures.shallow_water import ShallowWater
 from dse.systems.measures.sums import AffineProduct, IntegerSums, SumError, TableProduct
 from dse.systems.measures.tables import CodeTable, FormatFacts
 from dse.systems.schema import Claim
@@ -65,6 +66,7 @@ MEASURES: Mapping[str, type[Measure]] = MappingProxyType({
     "rounding_bias": RoundingBias,
     "scale_after_change": ScaleAfterChange,
     "served_tokens": ServedTokens,
+    "shallow_water": ShallowWater,
     "sharpness_search": SharpnessSearch,
     "slow_diffusion": SlowDiffusion,
     "stage_cost": StageCost,
