@@ -147,17 +147,22 @@ def _words(memory: Memory, axes: Collection[str]) -> Iterator[str]:
     """Words of a level that mean nothing on an array of these axes."""
     if unknown := [name for name in memory.per if name not in axes]:
         yield (f"per: unknown axes {', '.join(unknown)}; the array has {', '.join(sorted(axes))}")
-    doubled = memory.double_buffered
-    halves = doubled if isinstance(doubled, tuple) else ()
-    given = {"per": memory.per, "holds": memory.holds, "double_buffered": halves}
+    tensors = {
+        field: given if isinstance(given, tuple) else ()
+        for field, given in (
+            ("double_buffered", memory.double_buffered), ("streamed", memory.streamed),
+        )
+    }  # fmt: skip
+    given = {"per": memory.per, "holds": memory.holds, **tensors}
     for field, names in given.items():
         if twice := [name for name, count in Counter(names).items() if count > 1]:
             yield f"{field}: {', '.join(twice)} twice; keep one"
-    if strange := [name for name in halves if name not in memory.holds]:
-        yield (
-            f"double_buffered: {', '.join(strange)} never is in {memory.name}, which holds "
-            f"{', '.join(memory.holds)}"
-        )
+    for field, named in tensors.items():
+        if strange := [name for name in named if name not in memory.holds]:
+            yield (
+                f"{field}: {', '.join(strange)} never is in {memory.name}, which holds "
+                f"{', '.join(memory.holds)}"
+            )
     if not memory.holds:
         yield (
             f"holds: empty, so that no tensor ever is in {memory.name}; leave the memory out, or "

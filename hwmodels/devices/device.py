@@ -212,6 +212,9 @@ class Memory(Entry):
     """Whether it is filled while the array works on what it holds, or for which tensors: of those
     half of what they take is usable. Outputs that leave as the next ones come need no second
     half."""
+    streamed: bool | tuple[TensorName, ...] = False
+    """Whether the array works on a tile while it comes, and results leave as they are done, or for
+    which tensors: nothing waits for a whole tile then, be there a second half or not."""
     word_bytes: Annotated[Capacity | None, Field(validation_alias="word")] = None
     """Least that one instance moves at a time, a word or a burst: a tile's bytes are rounded up to
     whole ones. None: nothing is rounded."""

@@ -40,6 +40,7 @@ LEFT_OUT: dict[DeviceKind, tuple[str, ...]] = {
         "Memory.technology",
         "Memory.write_energy",
         "Memory.double_buffered",
+        "Memory.streamed",
         "Device.process",
         "Device.area",
         "Device.price",

@@ -3,7 +3,9 @@
 ZigZag names operands I1, I2 and O, axes D1, D2, ..., and gives sizes in bits, bandwidths in bits
 a cycle and energies in pJ an access of a port's whole width; it has no clock, no power and no
 formats, which are assumed here. `served_dimensions` are the axes that one instance serves: those
-that are not in `per`. (KU Leuven MICAS, zigzag-dse 3.9, `parser/accelerator_validator.py`.)
+that are not in `per`. What it can hide behind the computation it hides, whole tensors too, so
+that memories without forced double buffering are `streamed`. (KU Leuven MICAS, zigzag-dse 3.9,
+`parser/accelerator_validator.py`.)
 """
 
 from __future__ import annotations
@@ -254,6 +256,7 @@ class _Reading:
             "holds": [self.links[operand] for operand in memory.operands],
             "per": per,
             "double_buffered": memory.force_double_buffering,
+            "streamed": not memory.force_double_buffering,
             "capacity": _figure(memory.size / 8, "B", "zigzag"),
             "bandwidth": _figure(bits / 8 * self.clock_mhz / 1e3, "GB/s", "zigzag"),
         }

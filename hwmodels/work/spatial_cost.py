@@ -37,9 +37,9 @@ class SpatialCost:
     traffic: tuple[LevelTraffic, ...] = ()
     """Nearest to the array first."""
     gap: float = 0.0
-    """Most that the best mapping on the searched grids of tiles can be better than the one found:
-    0.02 is 2 % of the cost that the search minimised. 0 is the best of them, or a schedule that is
-    not searched. Tiles between those of a grid may be better yet (`studies/hardware_points`)."""
+    """Most that the best mapping of what is unrolled can be better than the one found: 0.02 is 2 %
+    of the cost that the search minimised. 0 is the best of all, or a schedule that is not
+    searched."""
 
     @property
     def utilisation(self) -> float:

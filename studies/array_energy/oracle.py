@@ -8,9 +8,10 @@ Runs in ZigZag's own environment, not in this project's:
 Writes `results/zigzag.json`: for every architecture that ZigZag ships and layer, the mapping with
 the least energy x delay that its search finds (loma, at most `LOOPS` temporal loops), and what it
 says of energy and elements by operand, level and direction, of cycles, and how long it took.
-`oracle.py llama` does so for the products of a Llama-3-8B decoder layer on `two_cores.yaml`
-and writes `results/llama.json`. `oracle.py ours` instead gives ZigZag the orders of loops of
-`results/ours.json`, which `python -m studies.array_energy` writes; it writes
+`oracle.py fresh` does so for layers and architectures on which nothing was chosen and writes
+`results/fresh.json`, `oracle.py llama` for the products of a Llama-3-8B decoder layer on
+`two_cores.yaml` and writes `results/llama.json`. `oracle.py ours` instead gives ZigZag the orders
+of loops of `results/ours.json`, which `python -m studies.array_energy` writes; it writes
 `results/ours_in_zigzag.json`.
 """
 
@@ -45,6 +46,17 @@ SPATIAL = {
     "tpu_like": {"D1": ["K, 24"], "D2": ["C, 28"]},
     "edge_tpu_like": {"D1": ["K, 8"], "D2": ["C, 7"], "D3": ["OX, 2"], "D4": ["OY, 1"]},
 }
+NEW_LAYERS: dict[str, dict[str, int]] = {
+    "conv5x5": {"K": 96, "C": 112, "OY": 8, "OX": 8, "FY": 5, "FX": 5},
+    "wide": {"K": 288, "C": 224, "OY": 1, "OX": 40, "FY": 1, "FX": 1},
+}
+NEW_SPATIAL = {
+    **SPATIAL,
+    "ascend_like": {"D1": ["K, 16"], "D2": ["C, 16"], "D3": ["OX, 2"], "D4": ["OY, 2"]},
+    "meta_prototype": {"D1": ["K, 32"], "D2": ["C, 2"], "D3": ["OX, 4"], "D4": ["OY, 4"]},
+    "tesla_npu_like": {"D1": ["K, 32"], "D2": ["OX, 8"], "D3": ["OY, 4"]},
+}
+"""Those of the mappings that ZigZag ships, as far as a layer has rows."""
 ROWS = {"eyeriss_like_rows": {"D1": ["OY, 14"], "D2": ["K, 12"]}}
 """Windows of neighbouring places overlap."""
 LLAMA: dict[str, dict[str, int]] = {
@@ -153,12 +165,31 @@ def searched() -> list[dict[str, Any]]:
     return found
 
 
+def fresh() -> list[dict[str, Any]]:
+    found = []
+    for name, axes in NEW_SPATIAL.items():
+        for layer, sizes in NEW_LAYERS.items():
+            spatial = {axis: [_at_most(loop, sizes) for loop in one] for axis, one in axes.items()}
+            case = {"case": name, "layer": layer, "sizes": sizes, "spatial": spatial}
+            found.append(case | run(shipped(name), sizes, spatial))
+            print(name, layer, found[-1]["total_pj"], found[-1]["cycles"], found[-1]["cpu_s"])
+    return found
+
+
+def _at_most(unrolled: str, sizes: dict[str, int]) -> str:
+    """No more places than a loop has steps."""
+    loop, size = unrolled.split(", ")
+    return f"{loop}, {min(int(size), sizes[loop])}"
+
+
 def ours() -> list[dict[str, Any]]:
     found = []
     for case in json.loads((RESULTS / "ours.json").read_text()):
         architecture = case["case"].removesuffix("_rows")
-        one = run(shipped(architecture), LAYERS[case["layer"]], case["spatial"], case["order"])
-        found.append({"case": case["case"], "layer": case["layer"]} | one)
+        sizes = (LAYERS | NEW_LAYERS)[case["layer"]]
+        one = run(shipped(architecture), sizes, case["spatial"], case["order"])
+        kept = {key: case[key] for key in ("case", "layer", "tiles")}
+        found.append(kept | {key: one[key] for key in ("total_pj", "cycles")})
     return found
 
 
@@ -175,7 +206,12 @@ def llama() -> list[dict[str, Any]]:
     return found
 
 
-TABLES = {"ours": ("ours_in_zigzag", ours), "llama": ("llama", llama), "": ("zigzag", searched)}
+TABLES = {
+    "ours": ("ours_in_zigzag", ours),
+    "llama": ("llama", llama),
+    "fresh": ("fresh", fresh),
+    "": ("zigzag", searched),
+}
 
 if __name__ == "__main__":
     logging.disable(logging.WARNING)

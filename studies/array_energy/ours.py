@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,7 +31,8 @@ from hwmodels.tensors import TENSORS, TensorName
 Case = Mapping[str, Any]
 """Of `results/zigzag.json`."""
 OPERANDS: dict[TensorName, str] = {"input": "I", "weight": "W", "output": "O"}
-MAC_PJ = {"eyeriss_like": 0.5, "tpu_like": 0.04, "edge_tpu_like": 0.04, "two_cores": 0.04}
+MAC_PJ = {"eyeriss_like": 0.5}
+"""Of a product; 0.04 on all other architectures."""
 TWO_CORES = Path(__file__).parent / "two_cores.yaml"
 ALL = TENSORS
 
@@ -47,7 +49,8 @@ def level(
 ) -> Level:
     """A memory: bytes, narrowest and widest access in bits, pJ of a read and of a write.
 
-    Registers deliver a word each cycle; other memories move a word of each port.
+    Registers deliver a word each cycle, and nothing waits for them; other memories move a word of
+    each port, into one of two halves.
     """
     least, most = (count / 8 for count in bits)
     return Level(
@@ -59,12 +62,17 @@ def level(
         read_j=pj[0] * 1e-12 / most,
         write_j=pj[1] * 1e-12 / most,
         double_buffered=frozenset() if per else frozenset(holds),
+        streamed=frozenset(holds) if per else frozenset(),
         word_bytes=least,
     )
 
 
 DRAM = level("dram", ALL, math.inf, (64, 64), (700, 750), ports=1)
 SRAM_2MB = level("sram_2MB", ("input", "output"), 2**21, (64, 2048), (416.16, 378.4))
+SRAMS_1MB = (
+    level("sram_1MB_A", ("input", "output"), 2**20, (64, 1024), (208.08, 189.2)),
+    level("sram_1MB_W", ("weight",), 2**20, (64, 1024), (208.08, 189.2)),
+)
 PLACE = ("D1", "D2")
 LEVELS: dict[str, tuple[Level, ...]] = {
     "eyeriss_like": (
@@ -89,6 +97,32 @@ LEVELS: dict[str, tuple[Level, ...]] = {
         SRAM_2MB,
         DRAM,
     ),
+    "ascend_like": (
+        level("rf_1B", ("weight",), 1, (8, 8), (0.01, 0.01), per=("D1", "D2")),
+        level("rf_2B", ("output",), 2, (16, 16), (0.02, 0.02), per=("D1", "D3", "D4")),
+        level("rf_64KB_I", ("input",), 2**13, (64, 512), (26.56, 30.72)),
+        level("rf_64KB_W", ("weight",), 2**13, (64, 2048), (50.16, 108.0)),
+        level("sram_256KB_O", ("output",), 2**18, (64, 2048), (123.2, 212.8)),
+        level("sram_1MB_A", ("input", "output"), 2**20, (64, 4096), (465.6, 825.6)),
+        level("sram_1MB_W", ("weight",), 2**20, (64, 4096), (465.6, 825.6)),
+        DRAM,
+    ),
+    "meta_prototype": (
+        level("rf_1B", ("weight",), 1, (8, 8), (0.01, 0.01), per=("D1", "D2")),
+        level("rf_2B", ("output",), 2, (16, 16), (0.02, 0.02), per=("D1", "D3", "D4")),
+        level("sram_64KB", ("weight",), 2**16, (64, 512), (26.56, 30.8)),
+        level("sram_32KB", ("input",), 2**15, (64, 256), (13.28, 15.4)),
+        *SRAMS_1MB,
+        DRAM,
+    ),
+    "tesla_npu_like": (
+        level("rf_1B", ("weight",), 1, (8, 8), (0.01, 0.01), per=("D1",)),
+        level("rf_4B", ("output",), 4, (16, 16), (0.022, 0.022), per=("D1", "D2", "D3")),
+        level("sram_1KB_I", ("input",), 2**10, (64, 256), (4.78, 5.59)),
+        level("sram_1KB_W", ("weight",), 2**10, (64, 256), (4.78, 5.59)),
+        *SRAMS_1MB,
+        DRAM,
+    ),
 }
 
 
@@ -106,8 +140,15 @@ def architecture(case: Case) -> str:
     return str(case["case"]).removesuffix("_rows")
 
 
-def placed(case: Case) -> Placed:
-    """A layer on an architecture, unrolled as the case says."""
+def mac_pj(case: Case) -> float:
+    return MAC_PJ.get(architecture(case), 0.04)
+
+
+def placed(case: Case, *, streamed: bool = False) -> Placed:
+    """A layer on an architecture, unrolled as the case says.
+
+    streamed: whether nothing waits for whole tiles of main memory.
+    """
     axes = []
     for name, (unrolled,) in case["spatial"].items():
         loop, size = unrolled.split(", ")
@@ -116,13 +157,17 @@ def placed(case: Case) -> Placed:
         name=str(case["case"]),
         clock_hz=1e9,
         axes=tuple(axes),
-        levels=levels(case),
+        levels=tuple(_streamed(one) if streamed else one for one in levels(case)),
         movement="broadcast",
         stationary=None,
         load_hidden=False,
     )
     nest = nest_of(case)
     return Placed(hierarchy=hierarchy, nest=nest, unrolling=unrolling_of(hierarchy, nest))
+
+
+def _streamed(one: Level) -> Level:
+    return replace(one, streamed=frozenset(one.holds))
 
 
 def nest_of(case: Case) -> Nest:

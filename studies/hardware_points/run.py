@@ -161,7 +161,8 @@ def compared(name: str, network: str) -> dict[str, dict[str, Any]]:
                 powers = {"latency": (0, 1), "energy": (1, 0), "edp": (1, 1)}[hierarchy.goal]
                 for asked, effort in EFFORTS.items():
                     found = schedule(hierarchy, task, effort=effort).cost
-                    ratio = _goal(found, *powers) / _goal(longer, *powers)
+                    idle_j = joules["idle_j"]
+                    ratio = _goal(found, idle_j, *powers) / _goal(longer, idle_j, *powers)
                     ratios[asked].append(ratio)
                     beyond[asked] += ratio > 1 + found.gap + 1e-6
     return {
@@ -176,8 +177,9 @@ def compared(name: str, network: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def _goal(cost: SpatialCost, energy: int, delay: int) -> float:
-    return float(cost.energy_j**energy * cost.cycles**delay)
+def _goal(cost: SpatialCost, idle_j: float, energy: int, delay: int) -> float:
+    whole_j = cost.energy_j + idle_j * cost.cycles
+    return float(whole_j**energy * cost.cycles**delay)
 
 
 def lines() -> list[str]:

@@ -38,11 +38,22 @@ def test_the_search_is_no_worse_than_zigzag_s() -> None:
         case for case in read("zigzag") if (case["case"], case["layer"]) == ("tpu_like", "matmul")
     )
     found = compared(matmul)
-    assert found["ours_edp"] <= found["zigzag_edp"]
+    for tiles in ("whole", "streamed"):
+        assert found[f"ours_edp_{tiles}"] <= 1.001 * found[f"zigzag_edp_{tiles}"]
+
+
+def test_in_zigzag_s_model_the_search_is_at_most_a_twentieth_worse_where_nothing_waits() -> None:
+    """In the ten cases of the aim; of fresh ones two are worse, as the README says."""
     kept = pd.read_csv(RESULTS / "search.csv")
-    assert (kept["in_ours"] < 0.94).all()
-    assert kept["in_zigzag"].notna().all()
-    assert sorted(kept["in_zigzag"])[-2:] == pytest.approx([1.053, 1.104], abs=2e-3)
+    count = len(read("zigzag"))
+    assert count == 10
+    named, fresh = kept[:count], kept[count:]
+    assert (named["in_zigzag_streamed"] <= 1.05).all()
+    assert (named["in_ours_whole"] < 0.94).all()
+    told = fresh["in_zigzag_streamed"].dropna()
+    assert (len(fresh), len(told)) == (12, 10)
+    assert (told <= 1.05).sum() == 8
+    assert sorted(told)[-2:] == pytest.approx([1.09, 1.50], abs=0.01)
 
 
 def test_by_energy_alone_the_search_is_as_good_as_zigzag_s() -> None:

@@ -48,8 +48,8 @@ def say_spatial(
         screen.remark(f"{found.device}: {found.area_mm2:.3g} mm2")
     if whole.gap > SHOWN_GAP:
         screen.remark(
-            f"{found.device}: mappings are within {whole.gap:.0%} of the best that the search "
-            "could not rule out, by energy x cycles"
+            f"{found.device}: no mappings are better by more than {whole.gap:.0%} than "
+            "those found, by energy x cycles"
         )
 
 

@@ -202,6 +202,14 @@ def in_words(shape, level, moved, transfers):
 
 
 @inlined
+def least_in_words(shape, level, moved, transfers):
+    """The bytes that at least so many transfers move at a level, at least."""
+    if moved <= 0.0:
+        return 0.0
+    return max(moved, transfers * shape.instances[level] * shape.word[level])
+
+
+@inlined
 def start(shape, state):
     """The nest in main memory: nothing is decided."""
     for loop in range(8):
@@ -259,7 +267,8 @@ def prepare(shape, cut, state, work):
             continue
         work.inside[tensor] = copies_of(shape, tensor, shape.path[cut, tensor], tile, work.share)
         work.ends[tensor] = 0.0
-        if above == shape.home[tensor] and not shape.resident[tensor]:
+        waits = shape.ended[shape.path[cut, tensor], tensor] and not shape.resident[tensor]
+        if waits and above == shape.home[tensor]:
             whole = shape.elements[tensor]
             end = min(footprint(shape, tensor, tile), whole)
             if tensor == OUTPUT:
@@ -283,11 +292,24 @@ def take_runs(outer, order, work):
 
 @inlined
 def crossing(shape, tensor, cut, again, transfers, work):
-    """Bytes of a tensor that cross a cut, into `work.moved`.
+    """Bytes of a tensor that cross a cut, into `work.moved`, in whole words.
 
     Read and written above it, read and written below it. `again` is how often each element
     crosses, `transfers` how many tiles do.
     """
+    plain_crossing(shape, tensor, cut, again, work)
+    above, moved = shape.upper[cut + 1, tensor], work.moved
+    moved[0] = in_words(shape, above, moved[0], transfers)
+    moved[1] = in_words(shape, above, moved[1], transfers)
+    if cut >= 0:
+        here = shape.path[cut, tensor]
+        moved[2] = in_words(shape, here, moved[2], transfers)
+        moved[3] = in_words(shape, here, moved[3], transfers)
+
+
+@inlined
+def plain_crossing(shape, tensor, cut, again, work):
+    """The same, not in words."""
     above, crossed, moved = shape.upper[cut + 1, tensor], work.crossed[tensor], work.moved
     saved = shape.saved[above, tensor] * crossed * shape.each[tensor]
     if tensor == OUTPUT:
@@ -300,12 +322,11 @@ def crossing(shape, tensor, cut, again, transfers, work):
     else:
         down, up = crossed * again * shape.each[tensor], 0.0
         fetched, stored = down - saved * again, 0.0
-    moved[0] = in_words(shape, above, fetched * work.outside[tensor], transfers)
-    moved[1] = in_words(shape, above, stored * work.outside[tensor], transfers)
+    moved[0] = fetched * work.outside[tensor]
+    moved[1] = stored * work.outside[tensor]
     if cut >= 0:
-        here = shape.path[cut, tensor]
-        moved[2] = in_words(shape, here, up * work.inside[tensor], transfers)
-        moved[3] = in_words(shape, here, down * work.inside[tensor], transfers)
+        moved[2] = up * work.inside[tensor]
+        moved[3] = down * work.inside[tensor]
 
 
 @compiled
@@ -337,8 +358,9 @@ def cross(shape, costs, cut, outer, state, work):
         here = shape.path[cut, tensor]
         energy += moved[2] * costs.read_j[here] + moved[3] * costs.write_j[here]
         state.moved[here] += moved[2] + moved[3]
-        if not shape.buffered[here, tensor]:
-            exposed += (moved[2] + moved[3]) / costs.rate[here]
+        if not shape.hidden[here, tensor]:
+            outside = (moved[0] + moved[1]) / costs.rate[above]
+            exposed += max((moved[2] + moved[3]) / costs.rate[here], outside)
         if work.ends[tensor] > 0:
             if tensor == OUTPUT:
                 state.drain[above] += work.ends[tensor] / costs.rate[above]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hwmodels.estimators.array.bound import EDP, find_holds, find_rest, hope_for_holds, score
+from hwmodels.estimators.array.boxes import Boxes, least_goal
 from hwmodels.estimators.array.compiled import compiled, inlined
 from hwmodels.estimators.array.crossing import (
     ORDERS,
@@ -185,13 +186,13 @@ def next_tile(steps, inside, at, tile, loop):
 
 @compiled
 def descend(
-    shape, costs, rest, effort, most_looks, steps, sizes, states, children, best, left, tiles,
-    orders, work,
+    shape, costs, rest, effort, most_looks, steps, sizes, states, children, best, tiles, orders,
+    work,
 ):  # fmt: skip
-    """Looks through one grid; returns the best goal and the least bound that was left out.
+    """Looks through one grid; returns the best goal.
 
-    most_looks: at partial mappings; best, left: those of the grids before; tiles (stages - 1, 8),
-    orders (stages,): of the best mapping, which are replaced by a better one's.
+    most_looks: at partial mappings; best: that of the grids before; tiles (stages - 1, 8), orders
+    (stages,): of the best mapping, which are replaced by a better one's.
     """
     top = shape.stages - 2
     start(shape, states[0])
@@ -222,7 +223,6 @@ def descend(
             row -= 1
             continue
         if place >= effort.most_children or (looks >= most_looks and np.isfinite(best)):
-            left = min(left, bound)
             row -= 1
             continue
         children.place[row] += 1
@@ -232,7 +232,7 @@ def descend(
         )  # fmt: skip
         row += 1
         opened = False
-    return best, left
+    return best
 
 
 @compiled
@@ -250,11 +250,15 @@ def best_mappings(shapes, figures, goal, effort, room, goals, gaps, tiles, order
         np.empty((stages, most), np.int64), np.zeros(stages, np.int64), np.zeros(stages, np.int64),
     )  # fmt: skip
     steps, sizes = np.ones((stages - 1, 8, MOST_STEPS)), np.ones((stages - 1, 8), np.int64)
+    boxes = Boxes(
+        np.empty((effort.most_boxes, 8)), np.empty((effort.most_boxes, 8)),
+        np.empty(effort.most_boxes),
+    )  # fmt: skip
     pool, nowhere = np.zeros(MOST_STEPS), np.zeros(8)
     for device in range(len(goals)):
         take_costs(shape, figures, device, goal, costs)
         find_rest(shape, costs, states, work, rest)
-        best, left = np.inf, np.inf
+        best = np.inf
         for wide, most_tiles in enumerate(effort.tiles):
             if most_tiles == 0:
                 break
@@ -266,14 +270,20 @@ def best_mappings(shapes, figures, goal, effort, room, goals, gaps, tiles, order
                     around = tiles[device, stage] if zoom else nowhere
                     grid_of(shape, stage, most_tiles, around, pool, steps[stage], sizes[stage])
                 looks = effort.wide_looks if wide and not zoom else effort.most_looks
-                best, left = descend(
-                    shape, costs, rest, effort, looks, steps, sizes, states, children, best, left,
+                best = descend(
+                    shape, costs, rest, effort, looks, steps, sizes, states, children, best,
                     tiles[device], orders[device], work,
                 )  # fmt: skip
                 if zoom and best >= before * (1 - effort.enough):
                     break
-        goals[device] = best
-        gaps[device] = max(best / min(left, best) - 1.0, 0.0) if np.isfinite(best) else np.inf
+        goals[device], gaps[device] = best, np.inf
+        if np.isfinite(best):
+            least = best
+            if stages > 1:
+                least = least_goal(
+                    shape, costs, rest, best, states, boxes, work
+                )  # fmt: skip
+            gaps[device] = max(best / least - 1.0, 0.0)
 
 
 @compiled

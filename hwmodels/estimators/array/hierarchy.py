@@ -45,6 +45,18 @@ class Level:
     """Of one access: what is moved at a time is rounded up to whole ones; 0 rounds nothing."""
     run_lengths: RunLengths | None = None
     """Code of inputs and complete outputs there."""
+    streamed: frozenset[TensorName] = frozenset()
+    """Tensors that are worked on as they come, and leave as they are done."""
+
+    @property
+    def hidden(self) -> frozenset[TensorName]:
+        """Tensors that are moved while the array works."""
+        return self.double_buffered | self.streamed
+
+    @property
+    def ended(self) -> frozenset[TensorName]:
+        """Tensors of whose tiles the first or the last one is waited for all the same."""
+        return self.double_buffered - self.streamed
 
     def traffic(self, tensor: TensorName, read: float, written: float) -> LevelTraffic:
         """Bytes of a tensor that move here, with what they take."""
@@ -108,7 +120,14 @@ class Hierarchy:
     def layout(self) -> Hashable:
         """All that mappings are made of: equal for hierarchies that differ in figures alone."""
         levels = tuple(
-            (level.holds, level.per, level.double_buffered, level.word_bytes, level.run_lengths)
+            (
+                level.holds,
+                level.per,
+                level.double_buffered,
+                level.word_bytes,
+                level.run_lengths,
+                level.streamed,
+            )
             for level in self.levels
         )
         return (
@@ -150,13 +169,15 @@ def _level(memory: Memory, device: Device) -> Level:
         bytes_per_cycle=memory.bandwidth_bytes_per_s.value / device.unit("matrix").clock_hz.value,
         read_j=read,
         write_j=write,
-        double_buffered=_buffered(memory),
+        double_buffered=_tensors(memory, memory.double_buffered),
         word_bytes=memory.word_bytes.value if memory.word_bytes else 0.0,
         run_lengths=memory.run_lengths,
+        streamed=_tensors(memory, memory.streamed),
     )
 
 
-def _buffered(memory: Memory) -> frozenset[TensorName]:
-    if isinstance(memory.double_buffered, tuple):
-        return frozenset(memory.double_buffered)
-    return frozenset(memory.holds if memory.double_buffered else ())
+def _tensors(memory: Memory, given: bool | tuple[TensorName, ...]) -> frozenset[TensorName]:
+    """Tensors of a memory that a field names: some, all or none."""
+    if isinstance(given, tuple):
+        return frozenset(given)
+    return frozenset(memory.holds if given else ())

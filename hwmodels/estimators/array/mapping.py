@@ -90,6 +90,7 @@ class Partial:
         energy, level_bytes = self.energy_j.copy(), self.level_bytes.copy()
         exposed, fill, drain = self.exposed.copy(), self.fill.copy(), self.drain.copy()
         rounds = self.rounds.copy()
+        outside = np.zeros(1)
         for one in found:
             index, level = one.level, hierarchy.levels[one.level]
             tiles = self.counts.prod(axis=1) / self.runs[:, TENSORS.index(one.tensor)]
@@ -98,10 +99,13 @@ class Partial:
             if cut == MULTIPLIER:
                 continue
             rate = placed.level_rates[index]
-            if index in hierarchy.stages[cut]:
-                moved = one.read + one.written
-                exposed += 0.0 if one.tensor in level.double_buffered else moved / rate
-            elif index == placed.home(one.tensor) and one.tensor not in placed.resident:
+            moving = (one.read + one.written) / rate
+            if index in hierarchy.stages[cut]:  # behind the same tensor's at the level above
+                waited = np.maximum(moving, outside)
+                exposed += 0.0 if one.tensor in level.hidden else waited
+                continue
+            outside = moving
+            if index == placed.home(one.tensor) and placed.waits_for(one.tensor, cut):
                 first, last = self._ends(placed, one.tensor)
                 if one.tensor == "output":
                     drain[:, index] += last / rate

@@ -43,7 +43,7 @@ class PointCosts:
     """(n, kernels); infinite on an array that does not run all of them."""
     energy_j: Floats
     gaps: Floats
-    """Most that the best mapping on the searched grids can be better, by the array's goal."""
+    """Most that the best mapping can be better, by the array's goal."""
     refused: Mapping[int, str]
     """Array -> what it cannot do."""
 

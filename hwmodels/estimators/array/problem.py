@@ -108,6 +108,8 @@ def shape_of(placed: Placed) -> Shape:
         ],
         "in_place": [bool(level.per) for level in levels],
         "buffered": [[tensor in level.double_buffered for tensor in TENSORS] for level in levels],
+        "hidden": [[tensor in level.hidden for tensor in TENSORS] for level in levels],
+        "ended": [[tensor in level.ended for tensor in TENSORS] for level in levels],
         "word": [level.word_bytes for level in levels],
         "free": [_free(placed, stage) for stage in range(len(stages))],
         "sums": min(placed.path["output"].values()) if placed.accumulates else NOWHERE,

@@ -46,9 +46,12 @@ SHAPE = np.dtype(
         ("copies", np.float64, (MOST_LEVELS, 3)),
         # Share of a complete tensor's bytes that a code of the level saves.
         ("saved", np.float64, (MOST_LEVELS, 3)),
-        # Whether a level is at the places; what is moved while the array works; bytes an access.
+        # Whether a level is at the places; what has two tiles there; what is moved while the array
+        # works, and of that, whose first or last tile is waited for; bytes an access.
         ("in_place", np.int64, (MOST_LEVELS,)),
         ("buffered", np.int64, (MOST_LEVELS, 3)),
+        ("hidden", np.int64, (MOST_LEVELS, 3)),
+        ("ended", np.int64, (MOST_LEVELS, 3)),
         ("word", np.float64, (MOST_LEVELS,)),
         # Loops that have steps in a stage.
         ("free", np.int64, (MOST_LEVELS, 8)),
@@ -97,16 +100,32 @@ REST = np.dtype(
         # Joules and bytes by level of the first crossings of all tensors at cuts 0 to i - 1.
         ("first_j", np.float64, (MOST_LEVELS,)),
         ("first", np.float64, (MOST_LEVELS, MOST_LEVELS)),
-        # The same at the multipliers.
-        ("last_j", np.float64),
-        ("last", np.float64, (MOST_LEVELS,)),
+        # Cycles of these for which the array waits, and of each more crossing at cut i - 1.
+        ("waits", np.float64, (MOST_LEVELS,)),
+        ("waits_again", np.float64, (MOST_LEVELS, 3)),
         # Of each more crossing of a tensor at cut i - 1: joules, bytes above and below it.
         ("again_j", np.float64, (MOST_LEVELS, 3)),
         ("above", np.float64, (MOST_LEVELS, 3)),
         ("here", np.float64, (MOST_LEVELS, 3)),
-        # Of the best single order at the multipliers, each.
-        ("multiplier_j", np.float64),
-        ("multiplier", np.float64, (MOST_LEVELS,)),
+        # The first crossing of a tensor at the multipliers; all of them where it is what the order
+        # of the loops keeps in place, and where it is not: joules, bytes above.
+        ("last_j", np.float64, (3,)),
+        ("last", np.float64, (3,)),
+        ("kept_j", np.float64, (3,)),
+        ("kept", np.float64, (3,)),
+        ("passed_j", np.float64, (3,)),
+        ("passed", np.float64, (3,)),
+        # Crossings of a tensor that passes by at cut i - 1, besides the first one: joules, bytes
+        # above and below, cycles for which the array waits; up to which of these cuts all others
+        # pass by where a tensor is kept.
+        ("passes_j", np.float64, (MOST_LEVELS, 3)),
+        ("passes_above", np.float64, (MOST_LEVELS, 3)),
+        ("passes_here", np.float64, (MOST_LEVELS, 3)),
+        ("passes_wait", np.float64, (MOST_LEVELS, 3)),
+        ("passes", np.int64, (3,)),
+        # Whether keeping a tensor in place is of use; cycles of multiplying, without throughput.
+        ("keeps", np.int64, (3,)),
+        ("steps", np.float64),
     ]
 )
 """The least that open cuts cost."""
@@ -186,6 +205,8 @@ class Effort(NamedTuple):
     """The same on whole grids of further searches, where each look is long."""
     most_children: int = 24
     """Tilings of one level that are followed, the most promising ones."""
+    most_boxes: int = 256
+    """Ranges of tilings that are looked at for the gap, at most."""
     zooms: int = 3
     """Finer grids around the best mapping so far, at most."""
     enough: float = 0.01

@@ -2,9 +2,9 @@
 
 From main memory to the array, every tile on a grid (`steps`) and every order of the reuse loops
 between two levels. A partial mapping's bound is the cost of what it decided plus the least that
-the rest can cost (`descent`). What is not better than the best mapping so far is not looked at;
-where the number of looks ends first, the gap to the least bound left is stated. Then finer grids
-around the best mapping are looked through, and all of it again on grids of more tiles.
+the rest can cost (`descent`). What is not better than the best mapping so far is not looked at.
+Then finer grids around the best mapping are looked through, and all of it again on grids of more
+tiles. How far the mapping found can be from the best one of all is stated (`boxes`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ GOALS: dict[Goal, int] = {"latency": LATENCY, "energy": ENERGY, "edp": EDP}
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """Mappings of a nest on n devices, and how far from the best on the grid each can be."""
+    """Mappings of a nest on n devices, and how far from the best of one unrolling each can be."""
 
     goals: Floats
     """(n,) in the units of the search's goal; infinite where no mapping fits."""
@@ -40,7 +40,7 @@ class Found:
 
     @property
     def least(self) -> Floats:
-        """(n,) goals that no mapping on the grid is below; infinite where none fits."""
+        """(n,) goals that no mapping is below; infinite where none fits."""
         return np.divide(
             self.goals, 1 + self.gaps, out=np.full_like(self.goals, np.inf),
             where=np.isfinite(self.goals),

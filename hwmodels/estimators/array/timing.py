@@ -10,10 +10,11 @@ place `t_fold = 2 R + C - 2` (R of it loads them), with outputs in place `R + C 
 forms of Samajdar et al., "A Systematic Methodology for Characterizing Scalability of DNN
 Accelerators using SCALE-Sim", ISPASS 2020, section III). Where the next fold's operand is loaded
 behind the current one, only what the current fold is too short for is waited for, and the array
-fills once. Levels that are not double-buffered are filled while the array waits (`t_exposed`).
-The array waits for the first tiles of main memory, which waits for the products of the last one
-(`t_tail`): n tiles of l cycles, each worked on for c, take n max(l, c) + min(l, c). Where several
-tiles are streamed in a fold, c is longer for the one behind which the array fills and drains.
+fills once. Levels that are neither double-buffered nor streamed are filled while the array waits,
+as fast as the slower of the two levels (`t_exposed`). Of double-buffered ones the array waits for
+the first tiles of main memory, which waits for the products of the last one (`t_tail`): n tiles of
+l cycles, each worked on for c, take n max(l, c) + min(l, c). Where several tiles are streamed in a
+fold, c is longer for the one behind which the array fills and drains.
 """
 
 from __future__ import annotations

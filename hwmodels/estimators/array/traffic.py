@@ -111,6 +111,11 @@ class Placed:
         """The level where a tensor is as a whole."""
         return max(self.path[tensor].values())
 
+    def waits_for(self, tensor: TensorName, cut: int) -> bool:
+        """Whether, of all tiles of main memory, the first or the last one is waited for."""
+        below = self.hierarchy.levels[self.path[tensor][cut]]
+        return tensor in below.ended - self.resident
+
     def stored_share(self, tensor: TensorName, level: int) -> float:
         """Bytes of a complete tensor in a level over those of its plain elements."""
         code = self.hierarchy.levels[level].run_lengths

@@ -26,9 +26,10 @@ from hwmodels.estimators.array.traffic import ORDERS, Order, Placed
 from hwmodels.estimators.array.unrolling import unrolling_of
 from hwmodels.formats import catalog
 from hwmodels.runtimes.load import load_runtime
+from hwmodels.tensors import TensorName
 from hwmodels.work.kernel import Kernel
 from hwmodels.work.loops import AttentionLoops
-from tests.hwmodels.estimators.array.chip import level, plain, systolic
+from tests.hwmodels.estimators.array.chip import ALL, level, plain, systolic
 
 few = settings(max_examples=25, deadline=None)
 steps = st.integers(1, 300)
@@ -133,12 +134,19 @@ def test_the_search_finds_the_best_of_all_mappings_or_says_its_gap(
     windows=st.booleans(),
     name=st.sampled_from(["eyeriss", "gemmini", "tpu-v1"]),
     word=st.sampled_from([0.0, 16.0]),
+    streamed=st.sampled_from([None, (), ALL]),
 )
 def test_the_cost_of_the_mapping_found_is_that_of_the_definition(
-    sizes: tuple[int, ...], windows: bool, name: str, word: float
+    sizes: tuple[int, ...],
+    windows: bool,
+    name: str,
+    word: float,
+    streamed: tuple[TensorName, ...] | None,
 ) -> None:
     hierarchy = Hierarchy.of(load_device(name))
     levels = tuple(replace(level, word_bytes=word) for level in hierarchy.levels)
+    if streamed is not None:
+        levels = tuple(replace(level, streamed=frozenset(streamed)) for level in levels)
     hierarchy = replace(hierarchy, levels=levels)
     places = (sizes[4] + sizes[6] - 1, sizes[5] + sizes[7] - 1) if windows else (0, 0)
     nest = Nest(sizes=sizes, in_size=places, input_bytes=0.5, partial_bytes=2.0)
@@ -331,3 +339,34 @@ def test_a_mapper_makes_least_what_the_device_says() -> None:
     assert found["energy"].energy_j < found["latency"].energy_j
     assert found["latency"].cycles < found["energy"].cycles
     assert Hierarchy.of(device).goal == "energy"
+
+
+def test_a_tile_that_the_array_waits_for_comes_as_fast_as_the_slower_level_delivers() -> None:
+    """Registers that take everything at once wait for main memory, which gives a byte a cycle."""
+    nest = product(16, 16, 16)
+    axis = Axis(name="rows", size=1, unrolls=("C",))
+    found = [
+        schedule(plain((near, level("dram", 1e9, width=1.0)), axis), Task(nest=nest), "latency")
+        for near in (level("near", 1e6), level("near", 1e6, double_buffered=True))
+    ]
+    waiting, hidden = (one.cost.cycles for one in found)
+    assert waiting == pytest.approx(16**3 + 3 * 256)
+    assert 16**3 < hidden < waiting
+
+
+def test_what_is_streamed_waits_for_no_tile_and_has_no_second_half() -> None:
+    """Three matrices of 256 bytes fit once; halves of less would be loaded again."""
+    nest = replace(product(16, 16, 16), partial_bytes=1.0)
+    axis = Axis(name="rows", size=1, unrolls=("C",))
+    doubled = level("near", 3 * 256, double_buffered=True)
+    streamed = replace(level("near", 3 * 256), streamed=frozenset(ALL))
+    for near, moved in ((streamed, 3 * 256), (replace(doubled, streamed=streamed.streamed), None)):
+        hierarchy = plain((near, level("dram", 1e9, width=0.25)), axis)
+        found = schedule(hierarchy, Task(nest=nest), "latency").cost
+        assert found.cycles == pytest.approx(max(16**3, found.moving_cycles))
+        in_main = sum(
+            one.read_bytes + one.write_bytes for one in found.traffic if one.level == "dram"
+        )
+        assert in_main >= 3 * 256
+        if moved:
+            assert in_main == moved
