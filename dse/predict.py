@@ -29,7 +29,7 @@ from hwmodels.formats.element import is_wide
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.runtimes.legality import is_integer
 from hwmodels.runtimes.platform import Platform, load_platform
-from hwmodels.runtimes.runtime import Runtime
+from hwmodels.runtimes.runtime import ASSUMED, Runtime
 from hwmodels.tables.load import Load, load_of, sustained
 from hwmodels.tables.network import Choices, CostTable, PhaseWork
 from hwmodels.tables.queueing import Traffic
@@ -394,6 +394,7 @@ class _Calls:
             cost = self.chain.by_region(table.total(assignment))
             alone = served is None and deployment.gpus == 1  # serving counts its own memory
             found, rate = self.loaded(served, assignment, deployment.runtime)
+            assumed = _assumed_batching(deployment.runtime) if found else ()
             room = lacking_room(cost, device, label) if alone else ()
             yield Prediction(
                 device=device.name,
@@ -404,7 +405,7 @@ class _Calls:
                 serving=served.total(assignment) if served else {},
                 load=found,
                 sustained_rate=rate,
-                remarks=(*remarks, *one.remarks, *room),
+                remarks=(*remarks, *one.remarks, *room, *assumed),
                 validated=bool(device.validated),
                 note=device.note,
                 area_mm2=device_area_mm2(device),
@@ -436,6 +437,17 @@ class _Calls:
         if self.exchange is None:
             return table, None
         return table, deployment.served(table, self.exchange, steps, choices)
+
+
+def _assumed_batching(runtime: Runtime) -> tuple[str, ...]:
+    """Says that nothing is known of the way in which a runtime batches requests."""
+    batching = runtime.batching
+    if batching.source != ASSUMED:
+        return ()
+    return (
+        f"{runtime.name}: no source says how it batches requests; {batching.tokens} tokens an "
+        "iteration, prompts cut and beside those who decode, are assumed (`batching` in its file)",
+    )
 
 
 def _unpriced(analysis: Analysis, named: Sequence[str], runtime: Runtime) -> tuple[str, ...]:

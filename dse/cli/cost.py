@@ -177,6 +177,10 @@ def predict(
 
     screen: Screen = context.obj
     dims = parsed(dim or ())
+    bounds = load_bounds(
+        constraint, rate, served=prompt is not None,
+        beside=bool(regions or sensitivity or sweep),
+    )  # fmt: skip
     if training:
         _refuse_beside_training(
             format, assignment, prompt, regions, sensitivity, set, sweep, check, out, kv,
@@ -207,7 +211,6 @@ def predict(
     _check_files(out, plot, swept=bool(varied.swept), regions=regions, sensitivity=sensitivity)
     request = Request(prompt=prompt, generate=generate, batch=batch) if prompt else None
     served = PAST in dims or request is not None
-    bounds = load_bounds(constraint, rate, served=request is not None)
     graph = open_model(model, ranks=ranks_in(dims), served=served).graph
     chosen = load_assignment(assignment, graph) if assignment else None
     usage = Usage(

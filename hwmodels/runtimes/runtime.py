@@ -23,6 +23,8 @@ from hwmodels.work.work import OperandName, OpKind
 
 Placement = Literal["consumer", "tensor", "free"]
 
+ASSUMED = "assumed"
+"""The source of what nothing was read about."""
 # 16-bit operands that every kernel of a runtime takes where a site is not quantised.
 PLAIN_ELEMENTS = ("bf16", "fp16", "fp32", "tf32")
 
@@ -272,7 +274,7 @@ class Batching(Entry):
     """Whether prompts and decoding requests share an iteration; else prompts go first, alone."""
     requests: Annotated[int, Field(gt=0)] | None = None
     """Requests that decode together at most, where memory holds more."""
-    source: str = "assumed"
+    source: str = ASSUMED
     """The citation."""
     note: str = ""
     """Anything else, for people."""

@@ -77,6 +77,12 @@ def test_predict_finds_the_requests_a_second_that_keep_a_bound(dse: Dse) -> None
     assert json.loads(dse(*endless, "--json").out)[0]["load"]["ttft_mean_s"] is None
 
 
+def test_predict_says_where_nothing_is_known_of_batching(dse: Dse) -> None:
+    words = "no source says how it batches requests"
+    assert words not in dse(*ASKED).out
+    assert words in " ".join(dse(*ASKED, "--device", "h100-sxm:torch-eager").out.split())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -84,6 +90,11 @@ def test_predict_finds_the_requests_a_second_that_keep_a_bound(dse: Dse) -> None
         (("--constraint", "ttft_p98_s<=1"), "did you mean 'ttft_p99_s'"),
         (("--constraint", "ttft"), "expected '<column><=<number>'"),
         (("--rate", "0"), "--rate"),
+        (("--rate", "2", "--regions"), "leave out --regions"),
+        (
+            ("--constraint", "ttft_p99_s<=1", "--sweep", "memories.dram.bandwidth=1TB/s,2TB/s"),
+            "leave out --regions, --sensitivity and --sweep",
+        ),
     ],
 )
 def test_bounds_that_cannot_be_looked_for_are_refused(

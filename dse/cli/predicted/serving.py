@@ -45,12 +45,19 @@ SHOWN_OF_LOAD = ("rate", "in_flight", "ttft_mean_s", "ttft_p99_s", "tpot_mean_s"
 
 
 def load_bounds(
-    given: list[str] | None, rate: float | None, *, served: bool
+    given: list[str] | None, rate: float | None, *, served: bool, beside: bool
 ) -> tuple[Constraint, ...]:
     """The bounds on what requests find.
 
+    Args:
+        given: as the user wrote them.
+        rate: requests a second, if they are given.
+        served: whether there are requests.
+        beside: whether a table is asked for that has no place for a load.
+
     Raises:
-        typer.BadParameter: nothing is served, a rate beside them, a column that no load has.
+        typer.BadParameter: nothing is served, a rate beside bounds, another table, a column that
+            no load has.
         SpaceError: no bound.
     """
     from dse.space.constraint import parse_constraint  # noqa: PLC0415
@@ -60,6 +67,11 @@ def load_bounds(
     if not served and (given or rate is not None):
         raise typer.BadParameter(
             "--rate and --constraint are about requests that are served: add --prompt TOKENS"
+        )
+    if beside and (given or rate is not None):
+        raise typer.BadParameter(
+            "--rate and --constraint add a table of their own; leave out --regions, --sensitivity "
+            "and --sweep (--set goes with them)"
         )
     if given and rate is not None:
         raise typer.BadParameter(

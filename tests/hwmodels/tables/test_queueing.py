@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hwmodels.errors import WorkError
 from hwmodels.runtimes.load import load_runtime
-from hwmodels.runtimes.runtime import Batching
+from hwmodels.runtimes.runtime import ASSUMED, Batching
 from hwmodels.tables.load import capacity, load_of, sustained
 from hwmodels.tables.queueing import Engine, Traffic, simulate
 
@@ -145,7 +145,7 @@ def test_a_bound_that_one_client_breaks_is_kept_at_no_rate() -> None:
 
 def test_serving_runtimes_say_how_they_batch() -> None:
     for name in ("vllm", "sglang", "tensorrt-llm"):
-        assert load_runtime(name).batching.source != "assumed"
+        assert load_runtime(name).batching.source != ASSUMED
     assert not load_runtime("sglang").batching.mixes
     assert not load_runtime("tensorrt-llm").batching.cuts
 
