@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pandas as pd
 import torch
 
@@ -228,6 +229,9 @@ def searched(folder: Path, rounding: str, work: Path, most: float) -> None:
         choice["weight"] = f"{choice['weight']}:{rounding}"
     if is_text:
         space["candidates"].insert(0, {"match": {"kind": "attention"}, "use": [ATTENTION]})
+        places = onnx.load(work / "model.onnx").graph.input[0].type.tensor_type.shape.dim
+        sizes = {place.dim_param: data["search"].shape[1] for place in places[1:]}
+        space["scenario"]["phases"]["frame"]["dims"] |= {n: size for n, size in sizes.items() if n}
     shutil.rmtree(folder, ignore_errors=True)
     started = time.process_time()
     constraints = () if math.isinf(most) else (f"weight_bytes<={most!r}",)
