@@ -144,6 +144,8 @@ EXAMPLES: Mapping[str, object] = {
     "Pruning.every": 10,
     "Pruning.fade": 10,
     "Sites.kind": "attention",
+    "Batching.tokens": 8192,
+    "Batching.requests": 256,
     "Target.runtime": "vllm",
     "TrainingSpace.question": "Which FP4 recipe loses least?",
     "Effort.seed": 1,

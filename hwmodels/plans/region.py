@@ -97,7 +97,10 @@ def plan_region(
         WorkError: An op without the sizes or operands that its kind needs.
     """
     around = context or Context()
-    region = _in_one_format(as_run(region, runtime), runtime)
+    written = as_run(region, runtime)
+    # A cache is kept whatever reads it: nodes that attention is taken apart into know of none.
+    apart = [op for op in region.ops if op not in written.ops]
+    region = _in_one_format(written, runtime)
     runs = [
         execution(op, device, runtime) if op.kind in CONTRACTING else None for op in region.ops
     ]
@@ -122,7 +125,7 @@ def plan_region(
         status=worst,
         notes=tuple(dict.fromkeys(run.note for run in executed if run.note)),
         modes=tuple(dict.fromkeys(run.mode.name for run in executed if run.mode)),
-        constants=tuple(_constants([step.op for step in steps])),
+        constants=tuple(_constants([*(step.op for step in steps), *apart])),
     )
 
 

@@ -40,7 +40,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 SCHEME = {**SCHEMES, "bf16": "bf16"}
-ENGINE = ["model_path", "backend", "precision", "tp_size", "isl"]
+GROUP = ["model_path", "backend", "precision"]
+ENGINE = [*GROUP, "tp_size", "isl"]
 SETTING = [*ENGINE, "osl"]
 MEASURED = ["silicon_ttft_ms", "silicon_tpot_ms"]
 ANSWER, LEAST = 256, 8
@@ -116,22 +117,29 @@ def main() -> None:
     models = {name: Model(graph=graph_of(config)) for name, config in CONFIGS.items()}
     found = []
     for key, group in rows.groupby(ENGINE):
-        name, backend, precision, gpus, prompt = key
-        engine = engine_of(models[name], backend, precision, int(gpus), int(prompt))
+        name, backend, precision = map(str, key[:3])
+        gpus, prompt = (int(float(str(size))) for size in key[3:])
+        engine = engine_of(models[name], backend, precision, gpus, prompt)
         print(*key, flush=True)
-        for row in group.itertuples():
-            numbers = predicted(engine, int(prompt), int(row.osl), int(row.batch_size))
-            found.append({**row._asdict(), **numbers})
-    table = pd.DataFrame(found).drop(columns="Index")
+        for row in group.to_dict("records"):
+            numbers = predicted(engine, prompt, int(row["osl"]), int(row["batch_size"]))
+            found.append({str(name): value for name, value in row.items()} | numbers)
+    table = pd.DataFrame(found)
     table = table[table.max_batch >= table.batch_size]
     table["ttft_error"] = table.ttft_ms / table.silicon_ttft_ms - 1
     table["queued_ttft_error"] = table.queued_ttft_ms / table.silicon_ttft_ms - 1
     table["queued_tpot_error"] = table.queued_tpot_ms / table.silicon_tpot_ms - 1
     table.round(4).to_csv(RESULTS, index=False)
     errors = ["ttft_error", "queued_ttft_error", "queued_tpot_error"]
-    by = table.groupby(["model_path", "backend", "precision"])[errors]
+    by = table.groupby(GROUP)[errors]
     print(by.median().round(3).to_string())
-    print(by.agg(lambda one: one.abs().median()).round(3).to_string())
+    print(
+        table.assign(**{name: table[name].abs() for name in errors})
+        .groupby(GROUP)[errors]
+        .median()
+        .round(3)
+        .to_string()
+    )
     print(table.groupby("batch_size")[errors].median().round(3).to_string())
     print(table[["silicon_ttft_ms", "queued_ttft_ms", "ttft_ms"]].corr("spearman").round(3))
     print(table[["silicon_tpot_ms", "queued_tpot_ms"]].corr("spearman").round(3), len(table))

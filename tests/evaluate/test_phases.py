@@ -77,6 +77,18 @@ def test_phases_are_told_apart_by_their_tokens(graph: Graph) -> None:
     assert [step.name for step in steps] == ["1", "4", "16", "64", "256"]
 
 
+@pytest.mark.parametrize("runtime", ["torch-eager", "torch-compile", "vllm", "free"])
+def test_a_cache_is_counted_whatever_reads_it(graph: Graph, runtime: str) -> None:
+    """Eager attention is nodes that know nothing of a cache: 32 layers, 8 heads, K and V."""
+    (one,) = predict(
+        graph, ["h100-sxm"], ["bf16"], usage=Usage(dims={}, request=REQUEST), runtime=runtime
+    )
+    positions = REQUEST.prompt + REQUEST.generate // 2 + 1
+    bytes_of_one = 32 * 8 * 128 * 2 * 2
+    assert one.cost.kv_bytes == REQUEST.batch * positions * bytes_of_one
+    assert one.serving["max_batch"] < 80e9 / (REQUEST.prompt * bytes_of_one)
+
+
 def test_several_gpus_hold_a_part_of_the_weights_and_use_more_energy(graph: Graph) -> None:
     one, two = (
         predict(
