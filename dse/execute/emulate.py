@@ -18,11 +18,13 @@ from dse.graph.ir.assignment import Assignment
 from dse.graph.ir.site import Site
 from dse.numerics import (
     QuantizerState,
+    StateError,
     calibrated_state,
     quantize,
     quantize_with_gradient,
 )
 from dse.numerics.grids.grid import is_tabled
+from dse.numerics.percentile import VAGUEST_RANK
 from dse.numerics.scales import tensor_scale_of
 from hwmodels.formats.encoding import Encoding
 from hwmodels.formats.numbers import sorted_values
@@ -128,13 +130,33 @@ def static_state(
     """The state of a static quantizer of an activation, from what calibration saw.
 
     It is derived on the host, so that every device has the same bits, and kept on `device`.
+
+    Raises:
+        StateError: A percentile that is finer than what the statistics tell.
     """
-    values = statistics.values
     if quantizer.statistic == "mean_channel_range":
         mean = statistics.channel_absmax.mean().item()
         ends = (max(statistics.minimum, -mean), min(statistics.maximum, mean))
-        values = torch.tensor(ends)
-    return calibrated_state(values, quantizer, axes=(0,)).on(device)
+        return calibrated_state(torch.tensor(ends), quantizer, axes=(0,)).on(device)
+    if quantizer.transforms or quantizer.format.granularity != "tensor":
+        # Transforms mix neighbours: of what comes out only the sample tells, and no tail.
+        if quantizer.transforms:
+            _check_sample(quantizer, statistics)
+        return calibrated_state(statistics.values, quantizer, axes=(0,)).on(device)
+    values, counts = statistics.weighted
+    return calibrated_state(values, quantizer, axes=(0,), counts=counts).on(device)
+
+
+def _check_sample(quantizer: Quantizer, statistics: Statistics) -> None:
+    size = statistics.sample.numel()
+    if quantizer.statistic != "percentile" or size >= statistics.count:
+        return
+    beyond = (1 - quantizer.percentile / 100) * size
+    if beyond * VAGUEST_RANK**2 < 1:
+        raise StateError(
+            f"{quantizer.name}: behind transforms only a sample of {size} values is known, of "
+            f"which {beyond:.2g} lie beyond that percentile; a lower one can be told"
+        )
 
 
 def emulators(
@@ -192,6 +214,11 @@ def _smoothed(
 ) -> QuantizerState:
     """The static scale of an activation whose channels are multiplied by factors first."""
     assert state.channel_factors is not None
+    if quantizer.statistic == "percentile":
+        raise AssignmentError(
+            f"{quantizer.name}: of values that are smoothed first only each channel's largest "
+            "magnitude is known; expected statistic absmax or minmax"
+        )
     seen = statistics.channel_absmax.to(state.channel_factors.device)
     return calibrated_state(seen, quantizer, axes=(0,), state=state)
 
@@ -221,4 +248,10 @@ def _emulator(
         )
     if key not in calibration.statistics:
         raise AssignmentError(f"site {key!r}: {quantizer.name} is static but not calibrated")
-    return replace(emulator, statistics=calibration.statistics[key])
+    emulator = replace(emulator, statistics=calibration.statistics[key])
+    if quantizer.statistic == "percentile":
+        try:
+            _ = emulator.fixed
+        except StateError as error:
+            raise AssignmentError(f"site {key!r}: {error}") from error
+    return emulator

@@ -26,18 +26,23 @@ def calibrated_state(
     *,
     axes: Sequence[int],
     state: QuantizerState | None = None,
+    counts: Tensor | None = None,
 ) -> QuantizerState:
     """The state under which `quantizer` is static over what `values` show.
 
-    One scale a tensor is derived over all of them: exactly for absmax and minmax, and on an evenly
-    spaced sample of at most `SAMPLE` values otherwise. Two-level formats keep their block scales
-    dynamic. Finer granularities have one scale a slice or group of their only tensor.
+    One scale a tensor is derived over all of them: exactly for absmax, minmax and percentiles, on
+    an evenly spaced sample of at most `SAMPLE` values otherwise. Two-level formats keep their
+    block scales dynamic. Finer granularities have one scale a slice or group of their only tensor.
 
     `state` brings what transforms need (`channel_factors`). The copies of a tensor on several
     workers, given together, get the one scale of rule `global_min`.
 
+    Values of one tensor may stand for more than themselves, `counts` says for how many each, (n,)
+    float64 on the host: of one scale a tensor, without transforms.
+
     Raises:
-        StateError: No values, or several tensors where scales belong to the places of one.
+        StateError: No values, several tensors where scales belong to the places of one, or a
+            percentile that is finer than what values with `counts` tell.
     """
     quantizer = kernel_quantizer(quantizer)
     tensors = [values] if isinstance(values, Tensor) else list(values)
@@ -47,7 +52,7 @@ def calibrated_state(
     if quantizer.transforms:
         tensors = [_as_seen(tensor, quantizer, axes, state) for tensor in tensors]
         axes = (1,)
-    found = _derived(tensors, quantizer, axes)
+    found = _derived(tensors, quantizer, axes, counts)
     return found if state is None else replace(found, channel_factors=state.channel_factors)
 
 
@@ -87,9 +92,9 @@ def _as_seen(
 
 
 def _derived(
-    tensors: Sequence[Tensor], quantizer: Quantizer, axes: Sequence[int]
+    tensors: Sequence[Tensor], quantizer: Quantizer, axes: Sequence[int], counts: Tensor | None
 ) -> QuantizerState:
-    format = quantizer.format
+    format, weights = quantizer.format, None
     if format.scale is None:
         return QuantizerState()
     if format.tensor_scale is not None:
@@ -98,7 +103,10 @@ def _derived(
     if format.granularity == "tensor" and quantizer.statistic == "mean_channel_range":
         rows = _mean_range(tensors, axes)
     elif format.granularity == "tensor":
-        rows = _observed(tensors, exact=quantizer.statistic in ("absmax", "minmax"))
+        extrema = quantizer.statistic in ("absmax", "minmax")
+        everything = counts is not None or quantizer.statistic == "percentile"
+        rows = _observed(tensors, extrema=extrema, everything=everything)
+        weights = None if extrema else counts
     elif len(tensors) == 1:
         layout = layout_of(tensors[0], axes)
         rows = layout.row_matrix(layout.flat(tensors[0].to(torch.float32)))
@@ -107,7 +115,7 @@ def _derived(
             f"{quantizer.name}: scales per {format.granularity} are static for one tensor only, "
             f"got {len(tensors)}; use a scale per tensor or dynamic timing"
         )
-    found = derived_scales(rows, quantizer)
+    found = derived_scales(rows, quantizer, counts=weights)
     return QuantizerState(
         scales=found.scales, zero_points=found.zero_points, offsets=found.offsets
     )
@@ -123,10 +131,11 @@ def _mean_range(tensors: Sequence[Tensor], axes: Sequence[int]) -> Tensor:
     return torch.stack([lowest.mean(), highest.mean()]).reshape(1, 2)
 
 
-def _observed(tensors: Sequence[Tensor], *, exact: bool) -> Tensor:
-    """(1, n) float32 values that have the statistic of all: extrema, or an even sample."""
-    if exact:
-        extrema = [torch.stack([tensor.amin(), tensor.amax()]) for tensor in tensors]
-        return torch.cat(extrema).to(torch.float32).reshape(1, -1)
+def _observed(tensors: Sequence[Tensor], *, extrema: bool, everything: bool) -> Tensor:
+    """(1, n) float32 values that have the statistic of all: extrema, all, or an even sample."""
+    if extrema:
+        ends = [torch.stack([tensor.amin(), tensor.amax()]) for tensor in tensors]
+        return torch.cat(ends).to(torch.float32).reshape(1, -1)
     stride = -(-sum(tensor.numel() for tensor in tensors) // SAMPLE)
+    stride = 1 if everything else stride
     return torch.cat([tensor.reshape(-1)[::stride] for tensor in tensors]).float().reshape(1, -1)

@@ -14,10 +14,12 @@ from torch import Tensor
 
 from dse.numerics.eager import apply, round_to_grid, scale_of
 from dse.numerics.fitted import fitted_scales
+from dse.numerics.grids.errors import StateError
 from dse.numerics.grids.grid import grid_of, is_tabled, thresholds_of
 from dse.numerics.grids.scaling import Scaling, kernels_derive, scaling_of
 from dse.numerics.numba import factors as compiled
 from dse.numerics.numba.clipping import least_error
+from dse.numerics.percentile import largest, lower_rank, upper_rank
 from hwmodels.formats.quantizer import Encoding, Format, Quantizer
 
 CLIP_SHARES = np.linspace(1.0, 0.22, 40).astype(np.float32)
@@ -109,6 +111,7 @@ def derived_scales(
     *,
     tensor_scale: float = 1.0,
     importance: Tensor | None = None,
+    counts: Tensor | None = None,
 ) -> GroupScales:
     """Scales that the statistic of each group asks for.
 
@@ -120,8 +123,17 @@ def derived_scales(
         quantizer: Statistic and format.
         tensor_scale: Second level of a two-level format.
         importance: What errors of elements count for fitted scales, (slices or 1, depth).
+        counts: How many values each element of a whole tensor stands for, (depth,) float64 on the
+            host; for itself by default.
+
+    Raises:
+        StateError: A percentile that is finer than what values with `counts` tell.
     """
     format = quantizer.format
+    if counts is not None and format.granularity != "tensor":
+        raise ValueError(f"{quantizer.name}: counts belong to one scale a tensor")
+    if counts is not None and importance is None:
+        importance = counts.to(rows).reshape(1, -1)
     if quantizer.is_fitted:
         fit = fitted_scales(rows, quantizer, importance)
         return GroupScales(scales=fit.scales, offsets=fit.offsets)
@@ -136,7 +148,9 @@ def derived_scales(
         scaling = scaling._replace(element_max=target, element_exponent=exponent)
     tiles = _tiled(rows, format)
     whole = depth // group * group
-    parts = [_of_groups(tiles[..., :whole], group, quantizer, scaling)] if whole else []
+    parts = (
+        [_of_groups(tiles[..., :whole], group, quantizer, scaling, counts=counts)] if whole else []
+    )
     if whole < depth:
         parts.append(_of_groups(tiles[..., whole:], depth - whole, quantizer, scaling))
     scales = torch.cat([part.scales for part in parts], dim=1)
@@ -167,36 +181,71 @@ def _untiled(scales: Tensor, slices: int, format: Format) -> Tensor:
     return scales.repeat_interleave(format.block_rows, dim=0)[:slices]
 
 
-def _of_groups(tiles: Tensor, group: int, quantizer: Quantizer, scaling: Scaling) -> GroupScales:
+def _of_groups(
+    tiles: Tensor,
+    group: int,
+    quantizer: Quantizer,
+    scaling: Scaling,
+    *,
+    counts: Tensor | None = None,
+) -> GroupScales:
     """Scales (tiles, groups) of tiles whose depth is a multiple of `group`."""
     count, height, depth = tiles.shape
     groups = tiles.reshape(count, height, depth // group, group).transpose(1, 2)
     groups = groups.reshape(count, depth // group, height * group)
-    low, high = _range(groups, quantizer)
+    low, high = _range(groups, quantizer, counts)
     if quantizer.statistic == "mse":
-        return _least_error(groups, low, high, quantizer, scaling)
+        return _least_error(groups, low, high, quantizer, scaling, counts=counts)
     return _clipped(low, high, quantizer, scaling)
 
 
-def _range(groups: Tensor, quantizer: Quantizer) -> tuple[Tensor, Tensor]:
+def _range(
+    groups: Tensor, quantizer: Quantizer, counts: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Lowest and highest value that the scale has to reach, zero included."""
     if quantizer.format.zero_point is None:
         groups = groups.abs()
     if quantizer.statistic == "percentile":
-        kept = quantizer.percentile / 100
-        size = groups.shape[-1]
-        high = groups.kthvalue(max(math.ceil(kept * size), 1), dim=-1).values
-        low = groups.kthvalue(min(math.floor((1 - kept) * size) + 1, size), dim=-1).values
+        low, high = _percentiles(groups, quantizer, counts)
     elif quantizer.statistic == "rms":
-        high = groups.double().square().mean(-1).sqrt().float()
+        high = _mean(groups.double().square(), counts).sqrt().float()
         low = -high
     elif quantizer.statistic == "learned":
-        reach = 2 * groups.abs().mean(-1) * math.sqrt(quantizer.format.element.max)
+        mean = _mean(groups.abs(), counts).to(groups)
+        reach = 2 * mean * math.sqrt(quantizer.format.element.max)
         high = torch.minimum(groups.amax(-1), reach)
         low = torch.maximum(groups.amin(-1), -reach)
     else:
         low, high = groups.amin(-1), groups.amax(-1)
     return torch.clamp(low, max=0.0), torch.clamp(high, min=0.0)
+
+
+def _percentiles(
+    groups: Tensor, quantizer: Quantizer, counts: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    kept = quantizer.percentile / 100
+    if counts is None:
+        size = groups.shape[-1]
+        high = groups.kthvalue(size + 1 - upper_rank(kept, size), dim=-1).values
+        return groups.kthvalue(lower_rank(kept, size), dim=-1).values, high
+    flat, size = groups.reshape(-1), int(counts.sum().round())
+    try:
+        high = largest(flat, counts, upper_rank(kept, size))
+        # Magnitudes end at zero, whatever is there.
+        low = flat.new_zeros(())
+        if quantizer.format.zero_point is not None:
+            low = -largest(-flat, counts, lower_rank(kept, size))
+    except StateError as error:
+        raise StateError(f"{quantizer.name}: {error}") from error
+    shape = groups.shape[:-1]
+    return low.expand(shape), high.expand(shape)
+
+
+def _mean(values: Tensor, counts: Tensor | None) -> Tensor:
+    if counts is None:
+        return values.mean(-1)
+    weights = counts.to(values)
+    return (values * weights).sum(-1) / weights.sum()
 
 
 def _symmetric(low: Tensor, high: Tensor, format: Format, scaling: Scaling) -> GroupScales:
@@ -233,19 +282,25 @@ def _affine(low: Tensor, high: Tensor, quantizer: Quantizer) -> GroupScales:
 
 
 def _least_error(
-    groups: Tensor, low: Tensor, high: Tensor, quantizer: Quantizer, scaling: Scaling
+    groups: Tensor,
+    low: Tensor,
+    high: Tensor,
+    quantizer: Quantizer,
+    scaling: Scaling,
+    *,
+    counts: Tensor | None = None,
 ) -> GroupScales:
     """The range with the least squared error of each group; the widest clipped one of equals."""
     simple = kernels_derive(quantizer.replaced(statistic="absmax"))
     if groups.device.type == "cpu" and (simple or quantizer.format.zero_point is not None):
-        return _least_error_on_cpu(groups, low, high, quantizer, scaling)
+        return _least_error_on_cpu(groups, low, high, quantizer, scaling, counts=counts)
     element = quantizer.format.element
     widest, *others = range_shares(quantizer.format).tolist()
     best = _clipped(low * widest, high * widest, quantizer, scaling)
-    least = _squared_error(groups, best, element, scaling)
+    least = _squared_error(groups, best, element, scaling, counts)
     for kept in others:
         tried = _clipped(low * kept, high * kept, quantizer, scaling)
-        error = _squared_error(groups, tried, element, scaling)
+        error = _squared_error(groups, tried, element, scaling, counts)
         better = error < least
         least = torch.where(better, error, least)
         best = _chosen(better, tried, best)
@@ -253,12 +308,19 @@ def _least_error(
 
 
 def _least_error_on_cpu(
-    groups: Tensor, low: Tensor, high: Tensor, quantizer: Quantizer, scaling: Scaling
+    groups: Tensor,
+    low: Tensor,
+    high: Tensor,
+    quantizer: Quantizer,
+    scaling: Scaling,
+    *,
+    counts: Tensor | None,
 ) -> GroupScales:
     affine = quantizer.format.zero_point is not None
     scales, points = torch.empty_like(high), torch.empty_like(high)
+    weights = torch.zeros(0, dtype=torch.float64) if counts is None else counts
     least_error(
-        groups.contiguous().reshape(-1).numpy(), groups.shape[-1],
+        groups.contiguous().reshape(-1).numpy(), groups.shape[-1], weights.numpy(),
         low.reshape(-1).numpy(), high.reshape(-1).numpy(), range_shares(quantizer.format), affine,
         grid_of(quantizer.format.element), thresholds_of(quantizer.format.element), scaling,
         scales.reshape(-1).numpy(), points.reshape(-1).numpy(),
@@ -280,7 +342,11 @@ def _chosen(better: Tensor, tried: GroupScales, best: GroupScales) -> GroupScale
 
 
 def _squared_error(
-    groups: Tensor, found: GroupScales, element: Encoding, scaling: Scaling
+    groups: Tensor,
+    found: GroupScales,
+    element: Encoding,
+    scaling: Scaling,
+    counts: Tensor | None = None,
 ) -> Tensor:
     points = None if found.zero_points is None else found.zero_points[..., None]
     values = apply(
@@ -291,7 +357,8 @@ def _squared_error(
         scaling,
         zero_point=points,
     )
-    return (values - groups).to(torch.float64).square().sum(-1)
+    errors = (values - groups).to(torch.float64).square()
+    return errors.sum(-1) if counts is None else (errors * counts.to(errors)).sum(-1)
 
 
 def _ratio_to_largest(scales: Tensor, rows: int) -> Tensor:

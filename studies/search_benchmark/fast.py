@@ -12,8 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dse.execute.emulate import Emulator
-from dse.numerics import calibrated_state
+from dse.execute.emulate import Emulator, static_state
 
 E4M3_MAX = 448.0
 E2M1_MAX = 6.0
@@ -75,7 +74,7 @@ def _fast(emulator: Emulator, device: str) -> Callable[[Tensor], Tensor] | None:
         case "mxfp4" if last:
             return _mxfp4
     if quantizer.format.element.name in ("int8", "int4") and emulator.statistics is not None:
-        state = calibrated_state(emulator.statistics.values, quantizer, axes=(0,))
+        state = static_state(quantizer, emulator.statistics)
         if state.scales is None:
             return None
         element = quantizer.format.element

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dse.execute.weights.calibrate import observe
+from dse.execute.emulate import static_state
+from dse.execute.weights.calibrate import Observer, observe
 from dse.execute.weights.learn import WeightStates
 from dse.numerics import (
     QuantizerState,
@@ -175,8 +176,28 @@ def test_calibration_is_the_same_and_on_the_host(device: str) -> None:
         found = there.calibration.statistics[key]
         assert found.channel_absmax.device.type == "cpu"
         torch.testing.assert_close(found.channel_absmax, expected.channel_absmax)
-        torch.testing.assert_close(found.sample, expected.sample, rtol=1e-4, atol=1e-5)
+        assert found.count == expected.count
+        for part in ("sample", "lowest", "highest"):
+            values, known = getattr(found, part), getattr(expected, part)
+            assert values.device.type == "cpu"
+            torch.testing.assert_close(values, known, rtol=1e-4, atol=1e-5)
     assert observe(there.program, [], places[:0]).statistics == {}
+
+
+def test_tails_of_parts_are_the_same_and_on_the_host(device: str) -> None:
+    parts = [torch.randn(40_000, generator=torch.Generator().manual_seed(i)) for i in range(3)]
+    here, there = Observer(()), Observer(())
+    for part in parts:
+        here(part)
+        there(part.to(device))
+    found, expected = there.statistics(), here.statistics()
+    assert found.count == expected.count == 120_000
+    for end in ("lowest", "highest"):
+        assert torch.equal(getattr(found, end), getattr(expected, end))
+    for words in ("percentile99.99", "mse"):
+        chosen = quantizer(f"uint8:{words}:static")
+        state = static_state(chosen, found, torch.device(device))
+        _alike(state, static_state(chosen, expected), device)
 
 
 def test_what_was_learned_is_saved_and_loaded(tmp_path: Path, device: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +16,15 @@ from torch import Tensor
 from dse.errors import RunError
 from dse.execute.operators.operator import Value
 from dse.execute.program.program import Program
+from dse.execute.weights.tails import Tails, weighted
 from dse.files import writing, written_atomically
 from dse.graph.ir.site import Site
 
 SAMPLE = 1 << 14
-"""Values of a site that statistics other than extrema look at, all batches together."""
+"""Values of a site that stand for those between its tails, all batches together."""
 
 FILE = "calibration.safetensors"
+_PARTS = ("channel_absmax", "sample", "lowest", "highest")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -36,6 +38,12 @@ class Statistics:
     node contracts none."""
     sample: Tensor
     """At most `SAMPLE` values, evenly spaced over what was seen, float32."""
+    count: int
+    """Of all values seen."""
+    lowest: Tensor
+    """The smallest values of all, the smallest first, float32; none where the sample is all."""
+    highest: Tensor
+    """The largest values of all, the largest first, float32; none where the sample is all."""
 
     @property
     def absmax(self) -> float:
@@ -48,10 +56,17 @@ class Statistics:
         return torch.cat((torch.tensor([self.minimum, self.maximum]), self.sample))
 
     @property
+    def weighted(self) -> tuple[Tensor, Tensor]:
+        """Values for all that was seen, and how many each stands for: exact near both ends."""
+        if not self.count:
+            return torch.zeros(1), torch.ones(1, dtype=torch.float64)
+        return weighted(self.sample, self.lowest, self.highest, self.count)
+
+    @property
     def digest(self) -> str:
         """16 hex digits, equal for equal statistics."""
-        found = hashlib.sha256(repr((self.minimum, self.maximum)).encode())
-        for tensor in (self.channel_absmax, self.sample):
+        found = hashlib.sha256(repr((self.minimum, self.maximum, self.count)).encode())
+        for tensor in (self.channel_absmax, self.sample, self.lowest, self.highest):
             found.update(tensor.numpy().tobytes())
         return found.hexdigest()[:16]
 
@@ -79,6 +94,7 @@ class Observer:
         self._channels = torch.zeros(1)
         self._sample = torch.zeros(0)
         self._stride = 1
+        self._tails = Tails()
 
     def __call__(self, x: Tensor) -> Tensor:
         """X, which has been seen."""
@@ -90,11 +106,16 @@ class Observer:
     def statistics(self) -> Statistics:
         """Statistics of everything seen so far."""
         empty = self._minimum > self._maximum
+        tails, none = self._tails, torch.zeros(0)
+        sampled = self._sample.numel() < tails.count
         return Statistics(
             minimum=0.0 if empty else self._minimum,
             maximum=0.0 if empty else self._maximum,
             channel_absmax=self._channels,
             sample=self._sample,
+            count=tails.count,
+            lowest=tails.lowest if sampled else none,
+            highest=tails.highest if sampled else none,
         )
 
     def _see(self, x: Tensor) -> None:
@@ -109,7 +130,9 @@ class Observer:
         else:
             channels = (x.abs().amax(kept) if kept else x.abs()).reshape(-1)
         self._channels = torch.maximum(self._channels, channels.cpu())
-        self._draw(x.reshape(-1))
+        flat = x.reshape(-1)
+        self._tails.see(flat)
+        self._draw(flat)
 
     def _draw(self, flat: Tensor) -> None:
         # Powers of three: a stride that shares a factor with the width would see few channels.
@@ -157,8 +180,9 @@ def save_calibration(calibration: Calibration, folder: Path) -> None:
     for key, found in calibration.statistics.items():
         bounds = [found.minimum, found.maximum]
         tensors[f"{key}:bounds"] = torch.tensor(bounds, dtype=torch.float64)
-        tensors[f"{key}:channel_absmax"] = found.channel_absmax.clone()
-        tensors[f"{key}:sample"] = found.sample.clone()
+        tensors[f"{key}:count"] = torch.tensor(found.count)
+        for part in _PARTS:
+            tensors[f"{key}:{part}"] = getattr(found, part).clone()
     with written_atomically(folder / FILE) as place:
         save_file(tensors, place, metadata={"digest": calibration.digest})
 
@@ -167,7 +191,8 @@ def load_calibration(folder: Path) -> Calibration:
     """The calibration that `save_calibration` wrote.
 
     Raises:
-        RunError: the file is missing, or its content is not what its digest says.
+        RunError: the file is missing, or its content is not what its digest says, or it is of a
+            version whose statistics had no tails.
     """
     path = folder / FILE
     if not path.is_file():
@@ -176,14 +201,9 @@ def load_calibration(folder: Path) -> Calibration:
         with safe_open(path, framework="pt") as file:
             digest = (file.metadata() or {}).get("digest")
             names = {name.rpartition(":")[0] for name in file.keys()}  # noqa: SIM118
-            calibration = Calibration(statistics={
-                key: _read(
-                    file.get_tensor(f"{key}:bounds"),
-                    file.get_tensor(f"{key}:channel_absmax"),
-                    file.get_tensor(f"{key}:sample"),
-                )
-                for key in sorted(names)
-            })  # fmt: skip
+            calibration = Calibration(
+                statistics={key: _read(file.get_tensor, key) for key in sorted(names)}
+            )
     except (SafetensorError, ValueError) as error:
         raise RunError(f"{path}: no readable calibration ({error}); calibrate again") from error
     if digest != calibration.digest:
@@ -191,8 +211,8 @@ def load_calibration(folder: Path) -> Calibration:
     return calibration
 
 
-def _read(bounds: Tensor, channel_absmax: Tensor, sample: Tensor) -> Statistics:
-    minimum, maximum = bounds.tolist()
-    return Statistics(
-        minimum=minimum, maximum=maximum, channel_absmax=channel_absmax, sample=sample
-    )
+def _read(tensor: Callable[[str], Tensor], key: str) -> Statistics:
+    minimum, maximum = tensor(f"{key}:bounds").tolist()
+    parts = {part: tensor(f"{key}:{part}") for part in _PARTS}
+    count = int(tensor(f"{key}:count"))
+    return Statistics(minimum=minimum, maximum=maximum, count=count, **parts)

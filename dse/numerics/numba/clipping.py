@@ -25,9 +25,12 @@ def affine_of(low, high, grid, scaling):
 
 
 @compiled
-def least_error(x, group, low, high, kept, affine, grid, table, scaling, scales, zero_points):
+def least_error(
+    x, group, counts, low, high, kept, affine, grid, table, scaling, scales, zero_points
+):
     """For each group of `group` elements the clipped range with the least squared error.
 
+    `counts` says how many values each of a group stands for; it is empty where for itself.
     `kept` are the shares of the range that are tried, widest first, which wins among equals.
     """
     factors = np.empty((4, 1), np.float32)
@@ -42,7 +45,10 @@ def least_error(x, group, low, high, kept, affine, grid, table, scaling, scales,
                 scale, point = scale_of(max(-low[g], high[g]) * share, scaling), f32(0)
             set_factors(factors, 0, scale, point, scaling)
             apply_row(source, values, 0, group, group, factors, grid, table)
-            error = squared_distance(values, source)
+            if counts.size:
+                error = weighted_distance(values, source, counts)
+            else:
+                error = squared_distance(values, source)
             if error < least or share == kept[0]:
                 least = error
                 scales[g], zero_points[g] = scale, point
@@ -61,3 +67,12 @@ def squared_distance(left, right):
     for i in range(whole, left.size):
         a += np.float64(f32(left[i] - right[i])) ** 2
     return a + b + c + d
+
+
+@compiled
+def weighted_distance(left, right, counts):
+    """Sum of squared differences in float64, each as often as `counts` says."""
+    total = 0.0
+    for i in range(left.size):
+        total += counts[i] * np.float64(f32(left[i] - right[i])) ** 2
+    return total

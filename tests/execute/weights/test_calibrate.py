@@ -116,7 +116,10 @@ def test_calibration_survives_its_file(llama: Exported, tmp_path: Path) -> None:
     again = load_calibration(tmp_path / "state")
     assert again.digest == calibration.digest
     key = sites[0].key
-    assert torch.equal(again.statistics[key].sample, calibration.statistics[key].sample)
+    found, expected = again.statistics[key], calibration.statistics[key]
+    assert found.count == expected.count
+    for part in ("channel_absmax", "sample", "lowest", "highest"):
+        assert torch.equal(getattr(found, part), getattr(expected, part))
 
 
 def test_another_calibration_has_another_digest(llama: Exported) -> None:
