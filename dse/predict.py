@@ -32,7 +32,7 @@ from hwmodels.runtimes.platform import Platform, load_platform
 from hwmodels.runtimes.runtime import ASSUMED, Runtime
 from hwmodels.tables.load import Load, load_of, sustained
 from hwmodels.tables.network import Choices, CostTable, PhaseWork
-from hwmodels.tables.queueing import Traffic
+from hwmodels.tables.queueing import Engine, Traffic
 from hwmodels.tables.room import lacking_room
 from hwmodels.tables.served import ServedTable
 from hwmodels.tables.serving import UTILISATION
@@ -46,6 +46,8 @@ AS_GIVEN = "as given"
 """The format of a model that comes quantized, in part at least, where none is asked for."""
 SHOWN = 3
 """Sites that a remark names."""
+SHORT = 1.5
+"""Steps of one request that a prompt takes at least, if reading the weights is not most of it."""
 WIDE_FLOATS = 32
 """Bits of the values between products where all products are of 32 bits."""
 IN_INTEGERS = "there are no 16-bit floats there to leave them in"
@@ -393,8 +395,13 @@ class _Calls:
             table, served = tables[one.formats]
             cost = self.chain.by_region(table.total(assignment))
             alone = served is None and deployment.gpus == 1  # serving counts its own memory
-            found, rate = self.loaded(served, assignment, deployment.runtime)
-            assumed = _assumed_batching(deployment.runtime) if found else ()
+            engine = served.engine(assignment, deployment.runtime.batching) if served else None
+            found, rate = self.loaded(engine)
+            loaded = (
+                self._of_load(engine, deployment.runtime, f"{label} on {device.name}")
+                if served
+                else ()
+            )
             room = lacking_room(cost, device, label) if alone else ()
             yield Prediction(
                 device=device.name,
@@ -405,24 +412,32 @@ class _Calls:
                 serving=served.total(assignment) if served else {},
                 load=found,
                 sustained_rate=rate,
-                remarks=(*remarks, *one.remarks, *room, *assumed),
+                remarks=(*remarks, *one.remarks, *room, *loaded),
                 validated=bool(device.validated),
                 note=device.note,
                 area_mm2=device_area_mm2(device),
                 times=table.times(assignment) if self.detailed else {},
             )
 
-    def loaded(
-        self, served: ServedTable | None, assignment: Mapping[str, int], runtime: Runtime
-    ) -> tuple[Load | None, float | None]:
+    def loaded(self, engine: Engine | None) -> tuple[Load | None, float | None]:
         """The load of the traffic, and the most requests a second within the bounds."""
-        engine = served.engine(assignment, runtime.batching) if served else None
         if engine is None or self.traffic is None or engine.most < 1:
             return None, None
         if not self.bounds:
             return load_of(engine, self.traffic), None
         rate, found = sustained(engine, self.traffic, self._within)
         return found, rate
+
+    def _of_load(self, engine: Engine | None, runtime: Runtime, where: str) -> tuple[str, ...]:
+        """Says on what a load rests, and why there is none."""
+        if engine is None:
+            return (
+                "no load: steps of more requests have no price, as no size of the model counts "
+                "requests",
+            )
+        if engine.most < 1:
+            return (f"{where}: no load, as not one request fits beside the weights",)
+        return (*_assumed_batching(runtime), *_short_prompts(engine, where))
 
     def _within(self, found: Load) -> bool:
         return all(bound.holds(asdict(found)) for bound in self.bounds)
@@ -447,6 +462,19 @@ def _assumed_batching(runtime: Runtime) -> tuple[str, ...]:
     return (
         f"{runtime.name}: no source says how it batches requests; {batching.tokens} tokens an "
         "iteration, prompts cut and beside those who decode, are assumed (`batching` in its file)",
+    )
+
+
+def _short_prompts(engine: Engine, where: str) -> tuple[str, ...]:
+    """Says that prompts which hardly take more than reading the weights are added up."""
+    least = engine.decoding_s(1)
+    if engine.prefill_s >= SHORT * least or engine.batching.tokens < 2 * engine.prompt:
+        return ()
+    return (
+        f"{where}: a prompt takes {engine.prefill_s / least:.1f} times a step of one request, "
+        "most of which is reading the weights; prompts that share an iteration read them once, "
+        "but are priced as their sum, so that under many requests times to first token are too "
+        "long and rates too low",
     )
 
 

@@ -24,6 +24,7 @@ from dse.cli.predicted.serving import (
     Rate,
     load_bounds,
     load_record,
+    refuse_without_requests,
     say_serving,
 )  # fmt: skip
 from dse.cli.predicted.spatial import say_spatial, spatial_record
@@ -177,6 +178,7 @@ def predict(
 
     screen: Screen = context.obj
     dims = parsed(dim or ())
+    refuse_without_requests(context, prompt)
     bounds = load_bounds(
         constraint, rate, served=prompt is not None,
         beside=bool(regions or sensitivity or sweep),

@@ -95,6 +95,8 @@ def test_predict_says_where_nothing_is_known_of_batching(dse: Dse) -> None:
             ("--constraint", "ttft_p99_s<=1", "--sweep", "memories.dram.bandwidth=1TB/s,2TB/s"),
             "leave out --regions, --sensitivity and --sweep",
         ),
+        (("--constraint", "rate>=3"), "give rate<=3"),
+        (("--constraint", "most_rate<=3"), "no such column"),
     ],
 )
 def test_bounds_that_cannot_be_looked_for_are_refused(
@@ -109,3 +111,41 @@ def test_a_rate_without_requests_is_refused(dse: Dse) -> None:
     outcome = dse("predict", "zoo:llama-3-8b", "--device", "h100-sxm", "--rate", "2")
     assert outcome.code == 2
     assert "add --prompt" in " ".join(outcome.err.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "flags"),
+    [
+        (("--batch", "64"), "--batch:"),
+        (("--generate", "8", "--price", "2"), "--generate and --price:"),
+        (("--memory-utilisation", "0.5", "--training", "nvfp4"), "--memory-utilisation:"),
+    ],
+)
+def test_options_of_requests_are_refused_where_a_single_call_is_priced(
+    dse: Dse, options: tuple[str, ...], flags: str
+) -> None:
+    outcome = dse(
+        "predict", "zoo:fashion-resnet", "--device", "h100-sxm", "--dim", "batch=1", *options
+    )
+    assert outcome.code == 2
+    said = " ".join(outcome.err.split())
+    assert flags in said
+    assert "add --prompt" in said
+
+
+@pytest.mark.parametrize("asked", [("--rate", "1"), ("--constraint", "ttft_p99_s<=1")])
+def test_a_load_that_does_not_fit_in_memory_is_said_to_be_none(
+    dse: Dse, asked: tuple[str, ...]
+) -> None:
+    unfit = (*ASKED, "--memory-utilisation", "0.1", *asked)
+    assert "no load, as not one request fits" in " ".join(dse(*unfit).out.split())
+    one = json.loads(dse(*unfit, "--json").out)[0]
+    assert one["load"] is None
+    assert any("no load" in remark for remark in one["remarks"])
+
+
+def test_prompts_too_short_to_be_added_up_are_told(dse: Dse) -> None:
+    words = "prompts that share an iteration read them once"
+    assert words not in " ".join(dse(*ASKED).out.split())
+    short = dse(*ASKED, "--prompt", "64")
+    assert words in " ".join(short.out.split())

@@ -42,6 +42,10 @@ SHOWN_OF_SERVING = ("ttft_s", "tpot_s", "tokens_per_s_per_gpu", "max_batch", "gp
                     "full_cost_per_mtok")  # fmt: skip
 SHOWN_OF_LOAD = ("rate", "in_flight", "ttft_mean_s", "ttft_p99_s", "tpot_mean_s", "tpot_p99_s",
                  "most_rate")  # fmt: skip
+UNBOUND = ("most_rate",)
+"""Columns that do not depend on the requests that come."""
+OF_REQUESTS = ("generate", "batch", "price", "memory_utilisation")
+"""Options that say nothing of a single call."""
 
 
 def load_bounds(
@@ -57,7 +61,7 @@ def load_bounds(
 
     Raises:
         typer.BadParameter: nothing is served, a rate beside bounds, another table, a column that
-            no load has.
+            no load has, a lower bound.
         SpaceError: no bound.
     """
     from dse.space.constraint import parse_constraint  # noqa: PLC0415
@@ -78,14 +82,33 @@ def load_bounds(
             "--constraint looks for the most requests a second, which --rate gives; leave one out"
         )
     found = tuple(parse_constraint(text, origin="--constraint") for text in given or ())
-    known = [field.name for field in fields(Load)]
+    known = [field.name for field in fields(Load) if field.name not in UNBOUND]
     for bound in found:
         if bound.column not in known:
             raise typer.BadParameter(
                 f"--constraint {bound}: no such column{nearest(bound.column, known)}; a load has "
                 f"{', '.join(known)}"
             )
+        if bound.at_least:
+            raise typer.BadParameter(
+                f"--constraint {bound}: every column of a load grows with the requests that come, "
+                f"so that their most is where one ends: give {bound.column}<={bound.limit:g}"
+            )
     return found
+
+
+def refuse_without_requests(context: typer.Context, prompt: int | None) -> None:
+    """Raises `BadParameter` for options of requests that are given where there are none."""
+    given = [
+        name for name in OF_REQUESTS
+        if getattr(context.get_parameter_source(name), "name", "DEFAULT") != "DEFAULT"
+    ]  # fmt: skip
+    if prompt is None and given:
+        flags = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise typer.BadParameter(
+            f"{flags}: about requests that are served: add --prompt TOKENS; sizes of one call are "
+            "--dim NAME=N"
+        )
 
 
 def say_serving(screen: Screen, found: tuple[Prediction, ...]) -> None:
