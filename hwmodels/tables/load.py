@@ -12,6 +12,9 @@ from hwmodels.tables.queueing import LEAST, ROUNDS, Engine, Served, Traffic, sim
 
 SETTLED = 0.5
 """Share of the requests after which memory that was filled all at once is in its usual state."""
+MOST_HELD = 2048
+"""Requests that are held at a time at most where memory is full: a small model on a large GPU has
+room for hundreds of thousands, and no more of them are answered then."""
 RATE_STEP = 1.01
 """Ratio of rates that are not told apart."""
 
@@ -55,7 +58,11 @@ def load_of(engine: Engine, traffic: Traffic) -> Load:
     Raises:
         WorkError: as `simulate`.
     """
-    answered = capacity(engine, traffic)
+    return _load(engine, traffic, capacity(engine, traffic))
+
+
+def _load(engine: Engine, traffic: Traffic, answered: float) -> Load:
+    """The load where so many requests a second are answered at most."""
     if traffic.rate is None or traffic.rate < answered:
         return Load.of(simulate(engine, traffic), answered)
     full = Load.of(simulate(engine, _full(engine, traffic)), answered)
@@ -88,14 +95,15 @@ def sustained(
     Raises:
         WorkError: as `simulate`.
     """
-    alone = load_of(engine, replace(traffic, clients=1, rate=None))
+    most = capacity(engine, traffic)
+    alone = _load(engine, replace(traffic, clients=1, rate=None), most)
     if not keeps(alone):
         return 0.0, alone
-    low, high = alone.rate / 100, capacity(engine, traffic)
-    best = low, load_of(engine, replace(traffic, clients=None, rate=low))
+    low, high = alone.rate / 100, most
+    best = low, _load(engine, replace(traffic, clients=None, rate=low), most)
     while high / low > RATE_STEP:
         middle = sqrt(low * high)
-        found = load_of(engine, replace(traffic, clients=None, rate=middle))
+        found = _load(engine, replace(traffic, clients=None, rate=middle), most)
         if keeps(found):
             low, best = middle, (middle, found)
         else:
@@ -105,6 +113,6 @@ def sustained(
 
 def _full(engine: Engine, traffic: Traffic) -> Traffic:
     """So many clients that one more always waits."""
-    held = min(engine.most, engine.batching.requests or engine.most)
+    held = min(engine.most, engine.batching.requests or engine.most, MOST_HELD)
     count = max(LEAST, ROUNDS * held)
     return replace(traffic, clients=held + 1, rate=None, count=count, start=SETTLED)

@@ -30,15 +30,13 @@ from hwmodels.errors import WorkError
 from hwmodels.runtimes.runtime import Batching
 
 Floats = NDArray[np.float64]
-
 Tokens = NDArray[np.int64]
 
 ROUNDS = 10
 """Requests of a client; what benchmarks send."""
 LEAST = 1000
 """Requests that are simulated at least: below, a 99th percentile is that of a few."""
-SPREAD = 0.2
-START = 0.2
+SPREAD, START = 0.2, 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
