@@ -97,10 +97,10 @@ def sustained(
     """
     most = capacity(engine, traffic)
     alone = _load(engine, replace(traffic, clients=1, rate=None), most)
-    if not keeps(alone):
-        return 0.0, alone
     low, high = alone.rate / 100, most
     best = low, _load(engine, replace(traffic, clients=None, rate=low), most)
+    if not (keeps(alone) and keeps(best[1])):
+        return 0.0, alone
     while high / low > RATE_STEP:
         middle = sqrt(low * high)
         found = _load(engine, replace(traffic, clients=None, rate=middle), most)

@@ -88,6 +88,7 @@ def test_predict_says_where_nothing_is_known_of_batching(dse: Dse) -> None:
     [
         (("--rate", "2", "--constraint", "ttft_p99_s<=1"), "leave one out"),
         (("--constraint", "ttft_p98_s<=1"), "did you mean 'ttft_p99_s'"),
+        (("--constraint", "rate>=5"), "expected an upper bound"),
         (("--constraint", "ttft"), "expected '<column><=<number>'"),
         (("--rate", "0"), "--rate"),
         (("--rate", "2", "--regions"), "leave out --regions"),

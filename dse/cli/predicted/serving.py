@@ -84,6 +84,11 @@ def load_bounds(
     found = tuple(parse_constraint(text, origin="--constraint") for text in given or ())
     known = [field.name for field in fields(Load) if field.name not in UNBOUND]
     for bound in found:
+        if bound.at_least:
+            raise typer.BadParameter(
+                f"--constraint {bound}: more requests make every column larger; expected an upper "
+                f"bound, {bound.column}<=N"
+            )
         if bound.column not in known:
             raise typer.BadParameter(
                 f"--constraint {bound}: no such column{nearest(bound.column, known)}; a load has "
