@@ -50,10 +50,11 @@ PEERS = {
 ALL = (*NETWORKS, OWN_DATA, *texts.NETWORKS)
 PLACES = ("products", "everywhere")
 """What is rounded: operands of products, or those of additions, means and the outputs as well."""
-UNIFORMS = 2
-"""Trials of a search without a budget, which is asked for its widest assignment."""
 WIDE, NARROW, NARROW_SHARE = "w8a8", "w4a8", 0.5
 """Uniform trials of every search."""
+RANGES = ("absmax", "mse", "percentile99.999")
+"""Of activations, one for a network: the search without a budget, which has uniform trials alone,
+tries each at 8 bits, and what loses least on the search inputs there is taken at every budget."""
 ATTENTION = {
     "name": WIDE, **dict.fromkeys(("q", "k_cache", "v_cache", "probabilities"), "uint8:static")
 }  # fmt: skip
@@ -179,7 +180,8 @@ def ours(tool: str, rounding: str, work: Path) -> None:
     for share in SHARES:
         folder, most = _folder(work, tool, share), limit(work, tool, share)
         if not (folder / "front.csv").exists():
-            searched(folder, rounding, work, most)
+            found = RANGES if math.isinf(most) else (chosen_range(_folder(work, tool, 1.0)),)
+            searched(folder, rounding, work, most, found)
         seconds = float((folder / "cpu_seconds").read_text())
         manifest = json.loads((folder / "manifest.json").read_text())
         took = {"cpu_seconds": seconds, "evaluations": manifest["forward_equivalents"]["total"]}
@@ -207,8 +209,17 @@ def _folder(work: Path, tool: str, share: float) -> Path:
     return work / stem(tool, share)
 
 
-def searched(folder: Path, rounding: str, work: Path, most: float) -> None:
-    """One search within a budget of bytes, and the seconds that it took."""
+def chosen_range(folder: Path) -> str:
+    """The range of activations that loses least on the search inputs at 8 bits."""
+    front = pd.read_csv(folder / "front.csv").sort_values("quality_loss")
+    return str(front["name"].iloc[0]).removeprefix(WIDE).removeprefix("-") or RANGES[0]
+
+
+def searched(folder: Path, rounding: str, work: Path, most: float, ranges: Sequence[str]) -> None:
+    """One search within a budget of bytes, and the seconds that it took.
+
+    The first range is that of all widths, the others are uniform trials of the widest.
+    """
     space = read_yaml(FOLDER / "space.yaml", SpaceError, what="space file")
     assert isinstance(space, dict)
     data = np.load(work / "data.npz")
@@ -225,8 +236,14 @@ def searched(folder: Path, rounding: str, work: Path, most: float) -> None:
         for part, images in given.items()
     })  # fmt: skip
     space["data"] |= {part: len(images) for part, images in given.items()}
-    for choice in space["candidates"][0]["use"]:
+    menu = space["candidates"][0]["use"]
+    for choice in menu:
         choice["weight"] = f"{choice['weight']}:{rounding}"
+    (wide,) = (choice for choice in menu if choice["name"] == WIDE)
+    plain = wide["activation"]
+    menu += [{**wide, "name": f"{WIDE}-{n}", "activation": f"{plain}:{n}"} for n in ranges[1:]]
+    for choice in menu[: len(menu) - len(ranges) + 1]:
+        choice["activation"] = f"{plain}:{ranges[0]}"
     if is_text:
         space["candidates"].insert(0, {"match": {"kind": "attention"}, "use": [ATTENTION]})
         places = onnx.load(work / "model.onnx").graph.input[0].type.tensor_type.shape.dim
@@ -236,7 +253,7 @@ def searched(folder: Path, rounding: str, work: Path, most: float) -> None:
     started = time.process_time()
     constraints = () if math.isinf(most) else (f"weight_bytes<={most!r}",)
     if not constraints:
-        space["search"]["trials"] = UNIFORMS
+        space["search"]["trials"] = len(menu)
     search(str(work / "model.onnx"), space, data=splits, constraints=constraints, out=folder)
     (folder / "cpu_seconds").write_text(str(time.process_time() - started))
 
