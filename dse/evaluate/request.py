@@ -41,11 +41,20 @@ class Request:
         """Sizes of a step half-way through the answer; `given` ones win.
 
         Raises:
-            GraphError: as `prefill_dims`.
+            GraphError: as `prefill_dims`, and where no size is that of several requests.
         """
         past = self.prompt + self.generate // 2
         sizes = {"batch": self.batch, "tokens": 1, "past": past, "total": past + 1}
-        return _bound(graph, sizes, given)
+        found = _bound(graph, sizes, given)
+        counted = {name: size for name, size in found.items() if _counts(name) in ("batch", None)}
+        if self.batch > 1 and self.batch not in counted.values():
+            told = " ".join(f"{name}={size}" for name, size in counted.items())
+            raise GraphError(
+                f"{graph.path or graph.name}: expected a size that counts {self.batch} requests "
+                f"(--batch), got {told or 'none'}; export the model with a symbolic batch, or "
+                "leave one of the two out"
+            )
+        return found
 
 
 def _bound(graph: Graph, sizes: Mapping[str, int], given: Mapping[str, int]) -> dict[str, int]:

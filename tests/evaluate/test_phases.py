@@ -54,6 +54,13 @@ def test_a_request_binds_the_sizes_of_both_calls(graph: Graph) -> None:
     assert REQUEST.decode_dims(graph, {"past": 7}) == {"batch": 4, "sequence": 1, "past": 7}
 
 
+def test_several_requests_need_a_size_that_counts_them(graph: Graph) -> None:
+    with pytest.raises(GraphError, match=r"counts 4 requests \(--batch\), got batch=1"):
+        REQUEST.decode_dims(graph, {"batch": 1})
+    one = Request(prompt=32, generate=16)
+    assert one.decode_dims(graph, {"batch": 3})["batch"] == 3
+
+
 def test_a_graph_without_a_cache_cannot_be_asked() -> None:
     graph = open_model("zoo:fashion-resnet").graph
     with pytest.raises(GraphError, match="cannot decode"):

@@ -107,9 +107,9 @@ def chain_of(analysis: Analysis, work: Work, dims: Mapping[str, int]) -> dict[st
         if fits is not None and root in work.outputs:
             feeds.setdefault(root, fits)
     if not feeds:
-        said = ", ".join(
-            f"{value} {types[value].dtype} {list(types[value].shape or ())}"
-            for value in (*graph.inputs, *graph.outputs)
+        said = "; ".join(
+            some([f"{one} {types[one].dtype} {list(types[one].shape or ())}" for one in named], 8)
+            for named in (graph.inputs, graph.outputs)
         )
         raise GraphError(
             f"{graph.path or graph.name}: --repeat: expected a block with an output that the next "
