@@ -96,7 +96,6 @@ def test_predict_says_where_nothing_is_known_of_batching(dse: Dse) -> None:
             ("--constraint", "ttft_p99_s<=1", "--sweep", "memories.dram.bandwidth=1TB/s,2TB/s"),
             "leave out --regions, --sensitivity and --sweep",
         ),
-        (("--constraint", "rate>=3"), "give rate<=3"),
         (("--constraint", "most_rate<=3"), "no such column"),
     ],
 )

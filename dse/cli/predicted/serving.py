@@ -94,11 +94,6 @@ def load_bounds(
                 f"--constraint {bound}: no such column{nearest(bound.column, known)}; a load has "
                 f"{', '.join(known)}"
             )
-        if bound.at_least:
-            raise typer.BadParameter(
-                f"--constraint {bound}: every column of a load grows with the requests that come, "
-                f"so that their most is where one ends: give {bound.column}<={bound.limit:g}"
-            )
     return found
 
 
