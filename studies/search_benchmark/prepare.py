@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from dse.execute.weights.calibrate import save_calibration
+from dse.execute.weights.calibrate import Calibration, Statistics, save_calibration
 from dse.explore.measure.session import Session, prepare
 from dse.space.load import load_space
 
@@ -23,7 +25,26 @@ SPACES = ("byte-gpt-depth", "byte-gpt-role", "fashion-resnet")
 def session_of(name: str, *, compute: str = "cpu") -> Session:
     """The prepared search of a benchmark's space."""
     path = HERE / "spaces" / f"{name}.yaml"
-    return prepare(load_space(path), origin=str(path), folder=path.parent, compute=compute)
+    session = prepare(load_space(path), origin=str(path), folder=path.parent, compute=compute)
+    session.evaluator.calibration = as_measured(session.evaluator.calibration)
+    return session
+
+
+def as_measured(calibration: Calibration) -> Calibration:
+    """The calibration that the stored tables were measured with: samples alone, without tails.
+
+    Ranges of least error see both extrema as two values of the sample (decision 842).
+    """
+    nothing = torch.zeros(0)
+    cut: dict[int, Statistics] = {}
+    for found in calibration.statistics.values():
+        values = found.values
+        cut[id(found)] = replace(
+            found, sample=values, count=values.numel(), lowest=nothing, highest=nothing
+        )
+    return Calibration(
+        statistics={key: cut[id(found)] for key, found in calibration.statistics.items()}
+    )
 
 
 def write(session: Session, out: Path, *, variables: int | None = None) -> None:

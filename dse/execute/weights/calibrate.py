@@ -200,7 +200,13 @@ def load_calibration(folder: Path) -> Calibration:
     try:
         with safe_open(path, framework="pt") as file:
             digest = (file.metadata() or {}).get("digest")
-            names = {name.rpartition(":")[0] for name in file.keys()}  # noqa: SIM118
+            stored = set(file.keys())
+            names = {name.rpartition(":")[0] for name in stored}
+            if any(f"{name}:count" not in stored for name in names):
+                raise RunError(
+                    f"{path}: of a version whose calibration did not keep the largest values of a "
+                    "site; search again"
+                )
             calibration = Calibration(
                 statistics={key: _read(file.get_tensor, key) for key in sorted(names)}
             )

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from dse.errors import RunError
 from dse.execute.weights.calibrate import (
+    FILE,
     SAMPLE,
     Observer,
     load_calibration,
@@ -134,4 +136,12 @@ def test_another_calibration_has_another_digest(llama: Exported) -> None:
 
 def test_missing_calibration_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="does not exist"):
+        load_calibration(tmp_path)
+
+
+def test_a_calibration_without_tails_is_an_error(tmp_path: Path) -> None:
+    """As versions before wrote it."""
+    tensors = {"a/in0:bounds": torch.zeros(2), "a/in0:sample": torch.zeros(3)}
+    save_file(tensors, tmp_path / FILE, metadata={"digest": "0"})
+    with pytest.raises(RunError, match=r"did not keep the largest .*search again"):
         load_calibration(tmp_path)
