@@ -9,7 +9,14 @@ from pathlib import Path
 from dse.errors import AssignmentError, some
 from dse.evaluate.chain import Chain
 from dse.evaluate.deployment import Deployment
-from dse.evaluate.phases import Exchange, exchange_of, growing_steps, phase_work, remarks_of
+from dse.evaluate.phases import (
+    Exchange,
+    exchange_of,
+    fuller_prompts,
+    growing_steps,
+    phase_work,
+    remarks_of,
+)  # fmt: skip
 from dse.evaluate.request import Request
 from dse.evaluate.tables import StoredTables, stored_tables
 from dse.graph.annotations import annotations_of
@@ -46,8 +53,6 @@ AS_GIVEN = "as given"
 """The format of a model that comes quantized, in part at least, where none is asked for."""
 SHOWN = 3
 """Sites that a remark names."""
-SHORT = 1.5
-"""Steps of one request that a prompt takes at least, if reading the weights is not most of it."""
 WIDE_FLOATS = 32
 """Bits of the values between products where all products are of 32 bits."""
 IN_INTEGERS = "there are no 16-bit floats there to leave them in"
@@ -238,6 +243,9 @@ def _calls(analysis: Analysis, usage: Usage, *, float_bits: int = 16) -> _Calls:
         steps=growing_steps(analysis, dims["decode"], usage.gpus, float_bits=float_bits)
         if exchange
         else (),
+        prompts=fuller_prompts(analysis, dims["prefill"], usage.gpus, float_bits=float_bits)
+        if exchange
+        else (),
         detailed=usage.detailed,
         chain=Chain.of(analysis, phases[0].work, next(iter(dims.values())), usage.repeat),
         traffic=usage.traffic(),
@@ -362,6 +370,7 @@ class _Calls:
     phases: tuple[PhaseWork, ...]
     exchange: Exchange | None
     steps: tuple[PhaseWork, ...]
+    prompts: tuple[PhaseWork, ...]
     detailed: bool
     chain: Chain
     traffic: Traffic | None
@@ -437,7 +446,7 @@ class _Calls:
             )
         if engine.most < 1:
             return (f"{where}: no load, as not one request fits beside the weights",)
-        return (*_assumed_batching(runtime), *_short_prompts(engine, where))
+        return _assumed_batching(runtime)
 
     def _within(self, found: Load) -> bool:
         return all(bound.holds(asdict(found)) for bound in self.bounds)
@@ -451,7 +460,8 @@ class _Calls:
         table = deployment.table(phases, choices, detailed=self.detailed)
         if self.exchange is None:
             return table, None
-        return table, deployment.served(table, self.exchange, steps, choices)
+        prompts = self.chain.applied(stored.applied(self.prompts))
+        return table, deployment.served(table, self.exchange, steps, choices, prompts=prompts)
 
 
 def _assumed_batching(runtime: Runtime) -> tuple[str, ...]:
@@ -462,19 +472,6 @@ def _assumed_batching(runtime: Runtime) -> tuple[str, ...]:
     return (
         f"{runtime.name}: no source says how it batches requests; {batching.tokens} tokens an "
         "iteration, prompts cut and beside those who decode, are assumed (`batching` in its file)",
-    )
-
-
-def _short_prompts(engine: Engine, where: str) -> tuple[str, ...]:
-    """Says that prompts which hardly take more than reading the weights are added up."""
-    least = engine.decoding_s(1)
-    if engine.prefill_s >= SHORT * least or engine.batching.tokens < 2 * engine.prompt:
-        return ()
-    return (
-        f"{where}: a prompt takes {engine.prefill_s / least:.1f} times a step of one request, "
-        "most of which is reading the weights; prompts that share an iteration read them once, "
-        "but are priced as their sum, so that under many requests times to first token are too "
-        "long and rates too low",
     )
 
 

@@ -39,7 +39,13 @@ class Deployment:
         )
 
     def served(
-        self, table: CostTable, exchange: Exchange, steps: Sequence[PhaseWork], choices: Choices
+        self,
+        table: CostTable,
+        exchange: Exchange,
+        steps: Sequence[PhaseWork],
+        choices: Choices,
+        *,
+        prompts: Sequence[PhaseWork] = (),
     ) -> ServedTable:
         """Serving numbers of the assignments of `table`.
 
@@ -48,6 +54,7 @@ class Deployment:
             exchange: which phases these are.
             steps: decoding steps of more and more requests (`growing_steps`).
             choices: what `table` was built with.
+            prompts: prefill calls of more and more prompts (`fuller_prompts`), for queues.
 
         Raises:
             WorkError: as `CostTable.build`.
@@ -58,6 +65,7 @@ class Deployment:
             prefill=exchange.prefill,
             decode=exchange.decode,
             steps=self.table(steps, choices) if steps else None,
+            prompts=self.table(prompts, choices) if prompts else None,
             demand=Demand(
                 prefill=exchange.prompt,
                 decode=exchange.step,

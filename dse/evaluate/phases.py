@@ -17,6 +17,9 @@ from hwmodels.work.work import Work
 BATCH_FACTORS = (1 / 4, 1, 4, 16, 64)
 """Decoding steps are priced with one request and with the scenario's batch times these, and
 interpolated between."""
+FULL_TOKENS = 8192
+"""Tokens of the largest prefill call that is priced beside one of a single prompt; what serving
+runtimes put into one iteration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +96,25 @@ def growing_steps(
         if call is not None:
             found[call.requests] = PhaseWork(name=str(call.requests), share=1.0, work=work)
     return tuple(found.values()) if len(found) == len(sizes) else ()
+
+
+def fuller_prompts(
+    analysis: Analysis, dims: Mapping[str, int], ways: int, *, float_bits: int = 16
+) -> tuple[PhaseWork, ...]:
+    """Prefill calls of several prompts, named by their tokens; none where one fills a call."""
+    name = batch_name(analysis.graph, dims)
+    call = call_of(phase_work(analysis, dims, ways, float_bits=float_bits))
+    if name is None or call is None:
+        return ()
+    most = FULL_TOKENS // (call.tokens * call.requests)
+    found = []
+    for count in sorted({round(most**0.5), most} - {0, 1}):
+        work = phase_work(
+            analysis, {**dims, name: dims[name] * count}, ways, float_bits=float_bits
+        )
+        tokens = call.tokens * call.requests * count
+        found.append(PhaseWork(name=str(tokens), share=1.0, work=work))
+    return tuple(found)
 
 
 def batch_name(graph: Graph, dims: Mapping[str, int]) -> str | None:

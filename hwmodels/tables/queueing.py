@@ -6,9 +6,9 @@ first served; a prompt may be cut where the budget ends (Agrawal et al., Sarathi
 2024, section 4). With r requests that decode and c tokens of prompts it takes
 
     t(r, 0) = t_d(r)
-    t(r, c) = max(t_d(1), t_p c / p) + t_d(r) - t_d(1)
+    t(r, c) = max(t_d(1), t_p(c)) + t_d(r) - t_d(1)
 
-t_d a decoding step, t_p the prefill of a prompt of p tokens alone: weights are read once, and a
+t_d a decoding step, t_p a prefill call of so many tokens of prompts: weights are read once, and a
 few tokens of a prompt take as long as reading them. A runtime that does not mix the two lets
 prompts go first. A request is admitted where its cache has room, keeps it until its last token,
 and is never set back. Nothing here is fitted.
@@ -43,9 +43,10 @@ SPREAD, START = 0.2, 0.2
 class Engine:
     """One assignment on a group of GPUs."""
 
-    prefill_s: float
-    """Of one prompt of `prompt` tokens alone."""
-    prompt: float
+    tokens: Floats
+    """Of prompts that are read together, ascending from those of one, shape (calls,)."""
+    read_s: Floats
+    """Seconds that they take alone, shape (calls,)."""
     batches: Floats
     """Requests at which `step_s` was priced, ascending from 1, shape (batches,)."""
     step_s: Floats
@@ -55,11 +56,15 @@ class Engine:
     batching: Batching
 
     def decoding_s(self, requests: int) -> float:
-        """A step of so many requests, linear between those that were priced and beyond."""
-        if requests > self.batches[-1] and len(self.batches) > 1:
-            slope = (self.step_s[-1] - self.step_s[-2]) / (self.batches[-1] - self.batches[-2])
-            return float(self.step_s[-1] + slope * (requests - self.batches[-1]))
-        return float(np.interp(requests, self.batches, self.step_s))
+        """A step of so many requests."""
+        return _between(requests, self.batches, self.step_s)
+
+    def reading_s(self, tokens: int) -> float:
+        """So many tokens of prompts alone: a part of one takes its share."""
+        one = self.tokens[0]
+        if tokens < one:
+            return float(self.read_s[0] * tokens / one)
+        return _between(tokens, self.tokens, self.read_s)
 
     def iteration_s(self, requests: int, tokens: int) -> float:
         """An iteration of so many requests that decode and so many tokens of prompts."""
@@ -67,7 +72,17 @@ class Engine:
             return self.decoding_s(requests)
         least = self.decoding_s(1)
         more = self.decoding_s(requests) - least if requests else 0.0
-        return max(least, self.prefill_s * tokens / self.prompt) + more
+        return max(least, self.reading_s(tokens)) + more
+
+
+def _between(size: int, at: Floats, seconds: Floats) -> float:
+    """Seconds of a size, linear between those that were priced, and on beyond the last."""
+    if size <= at[-1]:
+        return float(np.interp(size, at, seconds))
+    if len(at) < 2:
+        return float(seconds[0] * size / at[0])
+    slope = (seconds[-1] - seconds[-2]) / (at[-1] - at[-2])
+    return float(seconds[-1] + slope * (size - at[-1]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

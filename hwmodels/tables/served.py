@@ -31,6 +31,8 @@ class ServedTable:
     """Decoding steps with more and more requests; phases are named by their number."""
     demand: Demand
     device: Device
+    prompts: CostTable | None = None
+    """Prefill calls of more and more prompts; phases are named by their tokens."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -65,9 +67,13 @@ class ServedTable:
         loads = self._loads(chosen)
         served = serve(loads, self.demand, self.device)
         prefill = self.demand.prefill
+        read = {prefill.requests * prefill.tokens: float(loads.prefill_s[0])}
+        if self.prompts is not None:
+            for name, _, _ in self.prompts.phases:
+                read[int(name)] = float(self.prompts.totals(chosen, "latency_s", name)[0])
         return Engine(
-            prefill_s=float(loads.prefill_s[0]) / prefill.requests,
-            prompt=prefill.tokens,
+            tokens=np.array([*read], dtype=float),
+            read_s=np.array([*read.values()]),
             batches=loads.batches,
             step_s=loads.step_s[:, 0],
             most=int(served.max_batch[0]),

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from dse.evaluate.deployment import Deployment
-from dse.evaluate.phases import exchange_of, growing_steps, phase_work
+from dse.evaluate.phases import exchange_of, fuller_prompts, growing_steps, phase_work
 from dse.evaluate.request import Request
 from hwmodels.devices.load import load_device
 from hwmodels.runtimes.load import load_runtime
@@ -24,7 +24,7 @@ from hwmodels.tables.queueing import Engine, Traffic, simulate
 from studies.served_models.run import RUNTIMES, SCHEMES, Model, graph_of
 
 RESULTS = Path(__file__).parent / "results" / "dense.csv"
-Steps = tuple[PhaseWork, ...]
+Calls = tuple[PhaseWork, ...]
 CONFIGS: dict[str, dict[str, Any]] = {
     "Qwen/Qwen3-32B": {
         "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": 5120,
@@ -64,8 +64,8 @@ def measurements(folder: Path) -> pd.DataFrame:
 
 
 @cache
-def phases(model: Model, prompt: int, gpus: int) -> tuple[list[PhaseWork], Steps]:
-    """Prefill, a step in the middle of an answer, and steps of more requests."""
+def phases(model: Model, prompt: int, gpus: int) -> tuple[list[PhaseWork], Calls, Calls]:
+    """Prefill and a step in the middle of an answer; steps of more requests; more prompts."""
     request = Request(prompt=prompt, generate=ANSWER, batch=LEAST)
     dims = {
         "prefill": request.prefill_dims(model.graph, {}),
@@ -76,19 +76,21 @@ def phases(model: Model, prompt: int, gpus: int) -> tuple[list[PhaseWork], Steps
         PhaseWork(name=name, share=shares[name], work=phase_work(model.analysis, sizes, gpus))
         for name, sizes in dims.items()
     ]
-    return calls, growing_steps(model.analysis, dims["decode"], gpus)
+    steps = growing_steps(model.analysis, dims["decode"], gpus)
+    return calls, steps, fuller_prompts(model.analysis, dims["prefill"], gpus)
 
 
 def engine_of(model: Model, backend: str, precision: str, gpus: int, prompt: int) -> Engine:
     """The model on a group of H100s."""
-    calls, steps = phases(model, prompt, gpus)
+    calls, steps, prompts = phases(model, prompt, gpus)
     exchange = exchange_of(calls)
     assert exchange is not None
     deployment = Deployment(
         device=load_device("h100-sxm"), runtime=load_runtime(RUNTIMES[backend]), gpus=gpus
     )
     choices = model.choices(SCHEME[precision])
-    served = deployment.served(deployment.table(calls, choices), exchange, steps, choices)
+    table = deployment.table(calls, choices)
+    served = deployment.served(table, exchange, steps, choices, prompts=prompts)
     engine = served.engine({}, deployment.runtime.batching)
     assert engine is not None
     return engine
@@ -103,7 +105,7 @@ def predicted(engine: Engine, prompt: int, answer: int, clients: int) -> dict[st
     found = simulate(engine, traffic)
     return {
         "max_batch": engine.most,
-        "ttft_ms": 1e3 * engine.prefill_s,
+        "ttft_ms": 1e3 * engine.read_s[0],
         "queued_ttft_ms": 1e3 * found.ttft_s.mean(),
         "queued_tpot_ms": 1e3 * found.tpot_s.mean(),
     }

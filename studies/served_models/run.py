@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from dse.evaluate.deployment import Deployment
-from dse.evaluate.phases import exchange_of, growing_steps, phase_work
+from dse.evaluate.phases import exchange_of, fuller_prompts, growing_steps, phase_work
 from dse.evaluate.request import Request
 from dse.graph.ir.graph import Graph
 from dse.graph.patterns.analysis import Analysis
@@ -82,7 +82,7 @@ class Model:
     @cache  # noqa: B019 (one model, for the whole run)
     def phases(
         self, prompt: int, gpus: int
-    ) -> tuple[tuple[PhaseWork, ...], tuple[PhaseWork, ...]]:
+    ) -> tuple[tuple[PhaseWork, ...], tuple[PhaseWork, ...], tuple[PhaseWork, ...]]:
         """Prefill of one prompt and a step at the least load; steps at the others."""
         request = Request(prompt=prompt, generate=ANSWER, batch=LOADS[0])
         dims = {
@@ -94,7 +94,8 @@ class Model:
             PhaseWork(name=name, share=shares[name], work=phase_work(self.analysis, sizes, gpus))
             for name, sizes in dims.items()
         )
-        return calls, growing_steps(self.analysis, dims["decode"], gpus)
+        steps = growing_steps(self.analysis, dims["decode"], gpus)
+        return calls, steps, fuller_prompts(self.analysis, dims["prefill"], gpus)
 
     def choices(self, scheme: str) -> Choices:
         """The scheme's operands by region."""
@@ -115,7 +116,7 @@ class Model:
 def predicted(model: Model, setting: pd.Series) -> pd.DataFrame:
     """TTFT, TPOT at every load, and the batch that fits; the cache is in 16 bits."""
     gpus = int(setting.tp_size)
-    calls, steps = model.phases(int(setting.isl), gpus)
+    calls, steps, prompts = model.phases(int(setting.isl), gpus)
     deployment = Deployment(
         device=load_device(DEVICES[setting.system]),
         runtime=load_runtime(RUNTIMES[setting.backend]),
@@ -126,7 +127,7 @@ def predicted(model: Model, setting: pd.Series) -> pd.DataFrame:
     if exchange is None:
         raise ValueError("the phases are a prefill and a decoding step")
     table = deployment.table(calls, choices)
-    served = deployment.served(table, exchange, steps, choices)
+    served = deployment.served(table, exchange, steps, choices, prompts=prompts)
     numbers = served.total({})
     assert served.steps is not None
     latencies = dict(served.steps.total({}).parts)

@@ -144,8 +144,10 @@ def test_a_load_that_does_not_fit_in_memory_is_said_to_be_none(
     assert any("no load" in remark for remark in one["remarks"])
 
 
-def test_prompts_too_short_to_be_added_up_are_told(dse: Dse) -> None:
-    words = "prompts that share an iteration read them once"
-    assert words not in " ".join(dse(*ASKED).out.split())
-    short = dse(*ASKED, "--prompt", "64")
-    assert words in " ".join(short.out.split())
+def test_prompts_of_one_iteration_are_priced_together(dse: Dse) -> None:
+    """Weights are read once: eight short prompts at once take hardly longer than one."""
+    alone, together = (
+        json.loads(dse(*ASKED, "--prompt", "64", "--generate", "2", "--batch", n, "--json").out)[0]
+        for n in ("1", "8")
+    )
+    assert together["load"]["ttft_mean_s"] < 3 * alone["serving"]["ttft_s"]
