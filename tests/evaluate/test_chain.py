@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Collection
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from dse.errors import GraphError
 from dse.graph.ir.graph import Graph
 from dse.graph.onnx.load import load
 from dse.predict import Prediction, Usage, predict
+from tests.archives import opened
 
 ARCHIVE = Path(__file__).parents[1] / "data" / "graphs.tar.xz"
 DECODE, PREFILL = "llama3_1b-decode-b8-s1-l1024", "llama3_1b-prefill-b1-s1024-l1024"
@@ -72,8 +72,8 @@ def _written_out(model: onnx.ModelProto, feeds: tuple[str, str], shared: Collect
 
 def _both(folder: Path, name: str) -> tuple[Graph, Graph]:
     """A measured block, and three of them."""
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extract(f"graphs/{name}.onnx", folder, filter="data")
+    with opened(ARCHIVE) as archive:
+        archive.extract(f"graphs/{name}.onnx", folder)
     path = folder / "graphs" / f"{name}.onnx"
     model = onnx.load(path, load_external_data=False)
     _written_out(model, ("add_5", "x"), ("cos", "sin"))
@@ -160,8 +160,8 @@ def test_several_gpus_share_every_copy(tmp_path: Path) -> None:
 
 
 def test_a_model_that_cannot_follow_itself_is_refused(tmp_path: Path) -> None:
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extract("graphs/resnet18-b8.onnx", tmp_path, filter="data")
+    with opened(ARCHIVE) as archive:
+        archive.extract("graphs/resnet18-b8.onnx", tmp_path)
     graph = load(tmp_path / "graphs" / "resnet18-b8.onnx")
     with pytest.raises(GraphError, match=r"no output has the shape and type of an input: x .*3"):
         _priced(graph, "h100-sxm", "bf16", repeat=2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from dse.graph.ir.graph import Graph
 from dse.graph.onnx.load import load
+from tests.archives import opened
 
 HEADER = '<ir_version: 8, opset_import: ["" : 17]>\n'
 ARCHIVE = Path(__file__).parents[1] / "data" / "graphs.tar.xz"
@@ -41,8 +41,8 @@ def graph(write: Callable[..., Path]) -> Callable[[str], Graph]:
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the 50 graphs whose latency was measured on an H100."""
     folder = tmp_path_factory.mktemp("graphs")
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(folder, filter="data")
+    with opened(ARCHIVE) as archive:
+        archive.extractall(folder)
     return folder / "graphs"
 
 
