@@ -77,7 +77,7 @@ class Prediction:
     serving: Mapping[str, float]
     """Serving numbers by column (`hwmodels.tables.served`); empty without a request."""
     load: Load | None
-    """Times of requests while others are served; None without a request."""
+    """Times of requests while others are served, where asked for; None without a request."""
     sustained_rate: float | None
     """The most requests a second at which the bounds hold; None without bounds."""
     remarks: tuple[str, ...]
@@ -110,7 +110,7 @@ class Usage:
     kv: Quantizer | None = None
     """Format of the KV cache, whatever the scheme; None: the scheme's."""
     detailed: bool = False
-    """Whether the time of every kernel is told (`Prediction.times`)."""
+    """Whether the time of every kernel is told (`Prediction.times`), and the load of requests."""
     repeat: int = 1
     """Copies of the model, a block of a network, that follow each other in a chain."""
 
@@ -243,12 +243,14 @@ def _calls(analysis: Analysis, usage: Usage, *, float_bits: int = 16) -> _Calls:
         steps=growing_steps(analysis, dims["decode"], usage.gpus, float_bits=float_bits)
         if exchange
         else (),
-        prompts=fuller_prompts(analysis, dims["prefill"], usage.gpus, float_bits=float_bits)
-        if exchange
+        prompts=fuller_prompts(
+            analysis, dims["prefill"], exchange.prompt, usage.gpus, float_bits=float_bits
+        )
+        if exchange and usage.detailed
         else (),
         detailed=usage.detailed,
         chain=Chain.of(analysis, phases[0].work, next(iter(dims.values())), usage.repeat),
-        traffic=usage.traffic(),
+        traffic=usage.traffic() if usage.detailed else None,
         bounds=usage.bounds,
     )
 
@@ -404,13 +406,12 @@ class _Calls:
             table, served = tables[one.formats]
             cost = self.chain.by_region(table.total(assignment))
             alone = served is None and deployment.gpus == 1  # serving counts its own memory
-            engine = served.engine(assignment, deployment.runtime.batching) if served else None
-            found, rate = self.loaded(engine)
-            loaded = (
-                self._of_load(engine, deployment.runtime, f"{label} on {device.name}")
-                if served
-                else ()
-            )
+            found, rate = None, None
+            loaded: tuple[str, ...] = ()
+            if served and self.traffic:
+                engine = served.engine(assignment, deployment.runtime.batching)
+                found, rate = self._loaded(engine, self.traffic)
+                loaded = _of_load(engine, deployment.runtime, f"{label} on {device.name}")
             room = lacking_room(cost, device, label) if alone else ()
             yield Prediction(
                 device=device.name,
@@ -428,25 +429,14 @@ class _Calls:
                 times=table.times(assignment) if self.detailed else {},
             )
 
-    def loaded(self, engine: Engine | None) -> tuple[Load | None, float | None]:
+    def _loaded(self, engine: Engine | None, traffic: Traffic) -> tuple[Load | None, float | None]:
         """The load of the traffic, and the most requests a second within the bounds."""
-        if engine is None or self.traffic is None or engine.most < 1:
+        if engine is None or engine.most < 1:
             return None, None
         if not self.bounds:
-            return load_of(engine, self.traffic), None
-        rate, found = sustained(engine, self.traffic, self._within)
+            return load_of(engine, traffic), None
+        rate, found = sustained(engine, traffic, self._within)
         return found, rate
-
-    def _of_load(self, engine: Engine | None, runtime: Runtime, where: str) -> tuple[str, ...]:
-        """Says on what a load rests, and why there is none."""
-        if engine is None:
-            return (
-                "no load: steps of more requests have no price, as no size of the model counts "
-                "requests",
-            )
-        if engine.most < 1:
-            return (f"{where}: no load, as not one request fits beside the weights",)
-        return _assumed_batching(runtime)
 
     def _within(self, found: Load) -> bool:
         return all(bound.holds(asdict(found)) for bound in self.bounds)
@@ -462,6 +452,18 @@ class _Calls:
             return table, None
         prompts = self.chain.applied(stored.applied(self.prompts))
         return table, deployment.served(table, self.exchange, steps, choices, prompts=prompts)
+
+
+def _of_load(engine: Engine | None, runtime: Runtime, where: str) -> tuple[str, ...]:
+    """Says on what a load rests, and why there is none."""
+    if engine is None:
+        return (
+            "no load: steps of more requests have no price, as no size of the model counts "
+            "requests",
+        )
+    if engine.most < 1:
+        return (f"{where}: no load, as not one request fits beside the weights",)
+    return _assumed_batching(runtime)
 
 
 def _assumed_batching(runtime: Runtime) -> tuple[str, ...]:

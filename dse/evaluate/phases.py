@@ -99,21 +99,20 @@ def growing_steps(
 
 
 def fuller_prompts(
-    analysis: Analysis, dims: Mapping[str, int], ways: int, *, float_bits: int = 16
+    analysis: Analysis, dims: Mapping[str, int], prompt: Call, ways: int, *, float_bits: int = 16
 ) -> tuple[PhaseWork, ...]:
-    """Prefill calls of several prompts, named by their tokens; none where one fills a call."""
+    """Prefill calls of several times `prompt`, by their tokens; none where it fills a call."""
     name = batch_name(analysis.graph, dims)
-    call = call_of(phase_work(analysis, dims, ways, float_bits=float_bits))
-    if name is None or call is None:
+    if name is None:
         return ()
-    most = FULL_TOKENS // (call.tokens * call.requests)
+    tokens = prompt.tokens * prompt.requests
+    most = FULL_TOKENS // tokens
     found = []
     for count in sorted({round(most**0.5), most} - {0, 1}):
         work = phase_work(
             analysis, {**dims, name: dims[name] * count}, ways, float_bits=float_bits
         )
-        tokens = call.tokens * call.requests * count
-        found.append(PhaseWork(name=str(tokens), share=1.0, work=work))
+        found.append(PhaseWork(name=str(tokens * count), share=1.0, work=work))
     return tuple(found)
 
 

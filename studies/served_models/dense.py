@@ -77,7 +77,9 @@ def phases(model: Model, prompt: int, gpus: int) -> tuple[list[PhaseWork], Calls
         for name, sizes in dims.items()
     ]
     steps = growing_steps(model.analysis, dims["decode"], gpus)
-    return calls, steps, fuller_prompts(model.analysis, dims["prefill"], gpus)
+    exchange = exchange_of(calls)
+    assert exchange is not None
+    return calls, steps, fuller_prompts(model.analysis, dims["prefill"], exchange.prompt, gpus)
 
 
 def engine_of(model: Model, backend: str, precision: str, gpus: int, prompt: int) -> Engine:

@@ -95,7 +95,10 @@ class Model:
             for name, sizes in dims.items()
         )
         steps = growing_steps(self.analysis, dims["decode"], gpus)
-        return calls, steps, fuller_prompts(self.analysis, dims["prefill"], gpus)
+        exchange = exchange_of(calls)
+        assert exchange is not None
+        prompts = fuller_prompts(self.analysis, dims["prefill"], exchange.prompt, gpus)
+        return calls, steps, prompts
 
     def choices(self, scheme: str) -> Choices:
         """The scheme's operands by region."""
