@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dse.errors import AssignmentError, some
@@ -26,6 +26,7 @@ from dse.graph.ir.graph import Graph
 from dse.graph.ir.site import Region
 from dse.graph.onnx.load import load
 from dse.graph.patterns.analysis import Analysis
+from dse.queue import NO_LOAD, loaded
 from dse.space.build import is_searched, searched_sites
 from dse.space.constraint import Constraint
 from dse.space.uniform import WIDE, is_spared, uniform_assignment
@@ -36,10 +37,10 @@ from hwmodels.formats.element import is_wide
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.runtimes.legality import is_integer
 from hwmodels.runtimes.platform import Platform, load_platform
-from hwmodels.runtimes.runtime import ASSUMED, Runtime
-from hwmodels.tables.load import Load, load_of, sustained
+from hwmodels.runtimes.runtime import Runtime
+from hwmodels.tables.load import Load
 from hwmodels.tables.network import Choices, CostTable, PhaseWork
-from hwmodels.tables.queueing import Engine, Traffic
+from hwmodels.tables.queueing import Traffic
 from hwmodels.tables.room import lacking_room
 from hwmodels.tables.served import ServedTable
 from hwmodels.tables.serving import UTILISATION
@@ -406,12 +407,11 @@ class _Calls:
             table, served = tables[one.formats]
             cost = self.chain.by_region(table.total(assignment))
             alone = served is None and deployment.gpus == 1  # serving counts its own memory
-            found, rate = None, None
-            loaded: tuple[str, ...] = ()
+            busy = NO_LOAD
             if served and self.traffic:
                 engine = served.engine(assignment, deployment.runtime.batching)
-                found, rate = self._loaded(engine, self.traffic)
-                loaded = _of_load(engine, deployment.runtime, f"{label} on {device.name}")
+                where = f"{label} on {device.name}"
+                busy = loaded(engine, self.traffic, self.bounds, deployment.runtime, where)
             room = lacking_room(cost, device, label) if alone else ()
             yield Prediction(
                 device=device.name,
@@ -420,26 +420,14 @@ class _Calls:
                 cost=cost,
                 native_share=table.native_share(assignment),
                 serving=served.total(assignment) if served else {},
-                load=found,
-                sustained_rate=rate,
-                remarks=(*remarks, *one.remarks, *room, *loaded),
+                load=busy.load,
+                sustained_rate=busy.sustained_rate,
+                remarks=(*remarks, *one.remarks, *room, *busy.remarks),
                 validated=bool(device.validated),
                 note=device.note,
                 area_mm2=device_area_mm2(device),
                 times=table.times(assignment) if self.detailed else {},
             )
-
-    def _loaded(self, engine: Engine | None, traffic: Traffic) -> tuple[Load | None, float | None]:
-        """The load of the traffic, and the most requests a second within the bounds."""
-        if engine is None or engine.most < 1:
-            return None, None
-        if not self.bounds:
-            return load_of(engine, traffic), None
-        rate, found = sustained(engine, traffic, self._within)
-        return found, rate
-
-    def _within(self, found: Load) -> bool:
-        return all(bound.holds(asdict(found)) for bound in self.bounds)
 
     def _tabled(
         self, stored: StoredTables, choices: Choices, deployment: Deployment
@@ -452,29 +440,6 @@ class _Calls:
             return table, None
         prompts = self.chain.applied(stored.applied(self.prompts))
         return table, deployment.served(table, self.exchange, steps, choices, prompts=prompts)
-
-
-def _of_load(engine: Engine | None, runtime: Runtime, where: str) -> tuple[str, ...]:
-    """Says on what a load rests, and why there is none."""
-    if engine is None:
-        return (
-            "no load: steps of more requests have no price, as no size of the model counts "
-            "requests",
-        )
-    if engine.most < 1:
-        return (f"{where}: no load, as not one request fits beside the weights",)
-    return _assumed_batching(runtime)
-
-
-def _assumed_batching(runtime: Runtime) -> tuple[str, ...]:
-    """Says that nothing is known of the way in which a runtime batches requests."""
-    batching = runtime.batching
-    if batching.source != ASSUMED:
-        return ()
-    return (
-        f"{runtime.name}: no source says how it batches requests; {batching.tokens} tokens an "
-        "iteration, prompts cut and beside those who decode, are assumed (`batching` in its file)",
-    )
 
 
 def _unpriced(analysis: Analysis, named: Sequence[str], runtime: Runtime) -> tuple[str, ...]:
