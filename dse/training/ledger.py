@@ -23,6 +23,7 @@ EXPANSION_BYTES = 8.0
 SHARED = ("tensor", "channel", "token", "head")
 """Granularities whose scales vanish beside their elements."""
 LOGIT_BYTES = 4.0
+COPIED_TABLE = Operand(format="bf16")
 WATCHED_BYTES = 16.0
 """A weight that is watched for oscillation: it and its value of the step before, and both ways."""
 
@@ -34,6 +35,9 @@ class Saved:
     site: Site
     """The product that reads it, or the block that holds it."""
     elements: int
+    multiplied: bool = True
+    """Whether it is a factor of a product: what a function between products reads is kept as it
+    is, unless a method names `saved_activation`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +53,8 @@ class Sizes:
     """Elements of the weights that one GPU holds whole at a time, where they are shared out."""
     logits: int = 0
     """Elements of logits, on one GPU."""
+    tables: frozenset[str] = frozenset()
+    """Parameters that are looked up and multiplied by nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +63,10 @@ class Ledger:
 
     weights: float
     """Role master_weight, with the compensation of `kahan`."""
+    copies: float
+    """Weights as products read them, where that is another format than the one they are kept in:
+    Megatron-LM's 16-bit parameters beside the optimizer's, what torch's autocast keeps from the
+    forward pass to the backward pass, Transformer Engine's quantized weights."""
     gradients: float
     moments: float
     activations: float
@@ -67,18 +77,22 @@ class Ledger:
     def total(self) -> float:
         """All of them."""
         return (
-            self.weights + self.gradients + self.moments + self.activations + self.gathered
-            + self.logits
+            self.weights + self.copies + self.gradients + self.moments + self.activations
+            + self.gathered + self.logits
         )  # fmt: skip
 
 
 def ledger(method: Method, sizes: Sizes, *, gpus: int = 1) -> Ledger:
-    """Bytes on one of `gpus` GPUs that share weights, gradients and moments (ZeRO-3, FSDP).
+    """Bytes on one of `gpus` GPUs that share weights, gradients and moments (FSDP).
 
-    Under `tuning` the pruned weights are kept in the format they are multiplied in; gradients,
-    moments and wide copies are those of the adapters.
+    A GPU alone keeps a copy of every weight in the formats that products read; GPUs that share
+    weights make those of one block at a time (`gathered`). DeepSpeed's ZeRO-3 keeps a 16-bit copy
+    of each GPU's own part as well, Transformer Engine a 16-bit one beside the quantized weights
+    where these are not its parameters: neither is counted. Under `tuning` the pruned weights are
+    kept in the format they are multiplied in; gradients, moments and wide copies are those of the
+    adapters.
     """
-    weights = gradients = moments = 0.0
+    weights = copies = gradients = moments = 0.0
     for name, count in sizes.parameters.items():
         formats = formats_of_parameter(method, name, sizes.blocks)
         if method.tuning is not None:
@@ -86,14 +100,18 @@ def ledger(method: Method, sizes: Sizes, *, gpus: int = 1) -> Ledger:
             weights += left * element_bytes(formats.operand("weight", "fprop"))
         trained = count if method.tuning is None else _adapters(method.tuning, name, count)
         weights += trained * _kept_bytes(method, formats)
+        if gpus == 1 and method.tuning is None:
+            read = copies_of(formats, is_table=name in sizes.tables)
+            copies += count * sum(element_bytes(one) for one in read.values())
         gradients += trained * element_bytes(formats.operand("weight_gradient", "wgrad"))
         moments += trained * _moment_bytes(method, formats, trained)
     activations = sum(
-        one.elements * saved_bytes(formats_at(method, one.site, sizes.blocks), one.site)
+        one.elements * saved_bytes(formats_at(method, one.site, sizes.blocks), one)
         for one in sizes.saved
     )
     return Ledger(
         weights=weights / gpus,
+        copies=copies,
         gradients=gradients / gpus,
         moments=moments / gpus,
         activations=activations,
@@ -103,7 +121,10 @@ def ledger(method: Method, sizes: Sizes, *, gpus: int = 1) -> Ledger:
 
 
 def state_bytes(method: Method) -> float:
-    """Bytes of weight, gradient and moments of a trained parameter that no rule is for."""
+    """Bytes of weight, gradient and moments of a trained parameter that no rule is for.
+
+    Sources of methods count so: without the copy that products read.
+    """
     formats = SiteFormats([method.roles])
     gradient = element_bytes(formats.operand("weight_gradient", "wgrad"))
     kept = _kept_bytes(method, formats)
@@ -145,14 +166,36 @@ def element_bytes(operand: Operand) -> float:
     return quantizer.format.bits_per_element / 8 + _extra_bytes(quantizer)
 
 
-def saved_bytes(formats: SiteFormats, site: Site) -> float:
-    """Bytes an element of what a site keeps: the narrowest copy that its backward pass reads."""
-    if site.kind == "attention":
+def copies_of(formats: SiteFormats, *, is_table: bool = False) -> dict[str, Operand]:
+    """Copies of a weight beside the one that the optimizer keeps, by the pass that reads them.
+
+    A copy of 16 bits or more serves both passes. Narrower ones are two, as scales run along the
+    sum of each pass and FP8 products of Hopper read both factors along it (Transformer Engine:
+    rows and columns; tensor scales on Blackwell could do with one). A table that is looked up has
+    one in 16 bits.
+    """
+    kept = formats.operand("master_weight", "update").quantizer
+    if is_table:
+        wide = kept.format.element.bits > COPIED_TABLE.quantizer.format.element.bits
+        return {"fprop": COPIED_TABLE} if wide else {}
+    found: dict[str, Operand] = {}
+    for pass_ in ("fprop", "dgrad"):
+        read = formats.operand("weight", pass_)
+        plain = read.quantizer.format.element.bits >= 16
+        before = [one.quantizer for one in found.values()] if plain else []
+        if read.quantizer not in (kept, *before):
+            found[pass_] = read
+    return found
+
+
+def saved_bytes(formats: SiteFormats, saved: Saved) -> float:
+    """Bytes an element of what is kept: the narrowest copy that the backward pass reads."""
+    if saved.site.kind == "attention":
         return 2.0
-    saved = formats.named("saved_activation", "wgrad")
-    if saved is not None:
-        return element_bytes(saved)
-    if formats.operand("activation", "wgrad").of == "forward":
+    named = formats.named("saved_activation", "wgrad")
+    if named is not None:
+        return element_bytes(named)
+    if saved.multiplied and formats.operand("activation", "wgrad").of == "forward":
         return element_bytes(formats.operand("activation", "fprop"))
     return 2.0
 
@@ -195,8 +238,10 @@ def _saved_of(block: int, rows: int, width: int, ffn: int) -> Iterable[Saved]:
     name = f"layers.{block}"
     linear = Site(name=f"{name}.mlp", kind="linear")
     attention = Site(name=f"{name}.self_attn", kind="attention")
-    for size in (width, width, width, width, ffn, ffn, ffn, ffn):
+    for size in (width, width, ffn):
         yield Saved(site=linear, elements=rows * size)
+    for size in (width, width, ffn, ffn, ffn):
+        yield Saved(site=linear, elements=rows * size, multiplied=False)
     for _ in range(4):
         yield Saved(site=attention, elements=rows * width)
 

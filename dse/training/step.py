@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from dse.training.ledger import Saved, Sizes, moments_of
-from dse.training.method import Method, Operand, SiteKind
+from dse.training.ledger import Saved, Sizes, copies_of, moments_of
+from dse.training.method import Method, Operand
 from dse.training.roles import Site, SiteFormats, block_count, formats_at, formats_of_parameter
 from hwmodels.formats.encodings import ENCODINGS
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.work import work as hw
-from hwmodels.work.work import Op, OperandName, RegionWork, Work
+from hwmodels.work.work import CONTRACTING, Op, OperandName, RegionWork, Work
 
 WEIGHTED = ("gemm", "conv2d")
 """Products with a weight."""
@@ -26,6 +26,14 @@ are computed again (FlashAttention-2, arXiv 2307.08691, section 4.1)."""
 ROWS_BACKWARD = 1.5
 """Bytes of the backward pass of an operator on elements or rows over those of its forward pass:
 it reads an input and a gradient and writes a gradient, where one was read and one written."""
+OF_RESULT = ("relu", "clip", "sigmoid", "tanh", "exp", "sqrt", "reciprocal")
+"""Functions whose derivative follows from their result, which the next product keeps as well."""
+LINEAR = (
+    "add", "sub", "sum", "neg", "bias", "identity", "cast", "rope", "where", "mean", "copy",
+    "embedding", "collective", "quantize", "reducemean", "reducesum", "averagepool",
+    "globalaveragepool",
+)  # fmt: skip
+"""Operations, by kind or by name, whose derivative is that of any values."""
 IN_FULL = Operand(format="fp32")
 """Moments of small parameters."""
 Choice = Mapping[OperandName, Quantizer]
@@ -94,16 +102,15 @@ def parts_of_step(work: Work, method: Method) -> tuple[Part, ...]:
 
 
 def sizes_of(work: Work, *, gpus: int = 1) -> Sizes:
-    """Sizes of a step of the network: it keeps every value that an operator of it reads."""
-    parameters = {name: weight.elements for name, weight in _weights(work).items()}
-    saved: dict[str, Saved] = {}
-    for region in work.regions:
-        for operand in region.reads:
-            if not operand.is_weight and operand.bits == 16:  # token ids are kept anyway
-                attends = region.kind == "attention"
-                kind: SiteKind = "attention" if attends else "linear"
-                site = Site(name=region.ops[0].name, kind=kind)
-                saved.setdefault(operand.value, Saved(site=site, elements=operand.elements))
+    """Sizes of a step of the network, with what its backward pass reads again.
+
+    That are the factors of products and attention, what norms and other functions are computed
+    from (or their results, where the derivative follows from them), and what attention gives. Sums
+    and rotations need nothing. What a chain of functions in one kernel has in between is computed
+    again; what products write for it is kept.
+    """
+    weights = _weights(work)
+    parameters = {name: weight.elements for name, weight in weights.items()}
     blocks = block_count([op.name for region in work.regions for op in region.ops])
     largest: dict[int | None, int] = {}
     for name, count in parameters.items():
@@ -112,11 +119,54 @@ def sizes_of(work: Work, *, gpus: int = 1) -> Sizes:
     logits = [o.elements for r in work.regions for o in r.writes if o.value in work.outputs]
     return Sizes(
         parameters=parameters,
-        saved=tuple(saved.values()),
+        saved=_saved(work),
         blocks=blocks,
         gathered=max(largest.values(), default=0) if gpus > 1 else 0,
         logits=sum(logits),
+        tables=frozenset(_tables(work)),
     )
+
+
+def _saved(work: Work) -> tuple[Saved, ...]:
+    """Values that the forward pass keeps, each once: as it is, if anything reads it so."""
+    found: dict[str, Saved] = {}
+    for region in work.regions:
+        passing: set[str] = set()
+        for op in region.ops:
+            attends, multiplied = op.kind == "attention", op.kind in CONTRACTING
+            site = Site(name=op.name, kind="attention" if attends else "linear")
+            for operand in _kept(op):
+                # Token ids are kept anyway, weights are no activations.
+                if operand.is_weight or operand.bits != 16 or operand.value in passing:
+                    continue
+                if operand.value not in found or not multiplied:
+                    found[operand.value] = Saved(
+                        site=site, elements=operand.elements, multiplied=multiplied
+                    )
+            if not multiplied and op.detail not in OF_RESULT:
+                passing |= {one.value for one in op.operands if one.name == "output"}
+    return tuple(found.values())
+
+
+def _kept(op: Op) -> Iterator[hw.Operand]:
+    """Operands of the forward pass that the derivative of an operation reads."""
+    if op.kind in LINEAR or op.detail in LINEAR:
+        return
+    of_result = op.kind == "softmax" or op.detail in OF_RESULT
+    for operand in op.operands:
+        if op.kind == "attention" or (operand.name == "output") == of_result:
+            yield operand
+
+
+def _tables(work: Work) -> Iterator[str]:
+    """Weights that only look-ups read."""
+    read: dict[str, bool] = {}
+    for op in (op for region in work.regions for op in region.ops):
+        for operand in op.operands:
+            if operand.is_weight:
+                only = read.get(operand.value, True)
+                read[operand.value] = only and op.kind == "embedding"
+    yield from (name for name, only in read.items() if only)
 
 
 def _part(
@@ -335,11 +385,12 @@ def _between(region: RegionWork, *, is_product: bool) -> Iterator[RegionWork]:
 def _update(work: Work, method: Method, blocks: int) -> RegionWork:
     """One kernel over all parameters: reads gradients and states, writes states and copies.
 
-    A copy of the weights is written for each pass that multiplies another format than the one
-    they are kept in; the compensation of `kahan` is read and written beside them.
+    Copies of the weights are written as products read them (`copies_of`); the compensation of
+    `kahan` is read and written beside them.
     """
     operands: list[hw.Operand] = []
     weights = _weights(work)
+    tables = frozenset(_tables(work))
     for name, weight in weights.items():
         formats = formats_of_parameter(method, name, blocks)
         operands += _moved(weight, "weight_gradient", formats.operand("weight_gradient", "wgrad"))
@@ -351,10 +402,8 @@ def _update(work: Work, method: Method, blocks: int) -> RegionWork:
         for role in moments_of(method):
             given = IN_FULL if small else formats.operand(role, "update")
             operands += _moved(weight, role, given)
-        for pass_ in ("fprop", "dgrad"):
-            multiplied = formats.operand("weight", pass_)
-            if multiplied.quantizer != kept.quantizer:
-                operands += _moved(weight, f"weight@{pass_}", multiplied)
+        for pass_, copy in copies_of(formats, is_table=name in tables).items():
+            operands += _moved(weight, f"weight@{pass_}", copy)
     reads = tuple(one for one in operands if one.name == "other")
     writes = tuple(one for one in operands if one.name == "output")
     total = sum(weight.elements for weight in weights.values())

@@ -124,7 +124,10 @@ def test_a_step_that_no_device_holds_is_priced_with_a_word(
     line = ["predict", "zoo:llama-3-8b", "--training", "mxfp8", "--device", "l4",
             "--dim", "batch=1", "--dim", "sequence=512", "--dim", "past=0"]  # fmt: skip
     assert run(line) == 0
-    words = r"mxfp8 on l4: weights, gradients, moments and activations take 1\d\d GB, dram holds"
+    words = (
+        r"mxfp8 on l4: weights, their copies, gradients, moments and activations take 1\d\d GB, "
+        "dram holds"
+    )
     assert re.search(words, capsys.readouterr().out)
     assert run([*line, "--json"]) == 0
     (_, found) = json.loads(capsys.readouterr().out)

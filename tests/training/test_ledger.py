@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from dse.training.ledger import bit_products, decoder_sizes, element_bytes, ledger, state_bytes
@@ -35,6 +37,40 @@ def test_the_parts_of_the_ledger_are_those_of_seven_billion_parameters() -> None
     unit = 2 * 2048 * 4096 * 2
     assert found.activations == pytest.approx(unit * 32 * (8 + 4 * 11008 / 4096))
     assert found.total / 1e9 == pytest.approx(48.7, rel=0.02)
+
+
+def test_a_gpu_alone_holds_eighteen_bytes_a_parameter_in_bf16() -> None:
+    """Megatron-LM, README of its distributed optimizer: 18 bytes for bf16 parameters and fp32
+    gradients, 6 + 12/d where d GPUs share the optimizer's."""
+    sizes = decoder_sizes(**LLAMA_7B, batch=1, sequence=2048)
+    count = sum(sizes.parameters.values())
+    found = ledger(load_method("bf16"), sizes)
+    assert found.weights + found.copies + found.gradients + found.moments == 18 * count
+    assert ledger(load_method("fp32"), sizes).copies == 0
+    assert ledger(load_method("bf16_nearest"), sizes).copies == 0
+    shared = decoder_sizes(**LLAMA_7B, batch=1, sequence=2048, gpus=4)
+    assert ledger(load_method("bf16"), shared, gpus=4).copies == 0
+
+
+def test_quantized_weights_are_kept_along_both_sums() -> None:
+    """Transformer Engine's row-wise and column-wise data: 8 bits and a scale each 32."""
+    sizes = replace(
+        decoder_sizes(**LLAMA_7B, batch=1, sequence=2048),
+        tables=frozenset({"embed_tokens.weight"}),
+    )
+    count, table = sum(sizes.parameters.values()), sizes.parameters["embed_tokens.weight"]
+    found = ledger(method(roles={"weight": "mxfp8"}), sizes)
+    assert found.copies == pytest.approx((count - table) * 2 * (1 + 1 / 32) + 2 * table)
+
+
+def test_what_functions_read_is_not_rounded_with_the_inputs_of_products() -> None:
+    sizes = decoder_sizes(**LLAMA_7B, batch=1, sequence=2048)
+    read_again = {"format": "nvfp4", "of": "forward"}
+    roles = {"activation": "nvfp4", "activation@wgrad": read_again}
+    found = ledger(method(roles=roles), sizes).activations / (2048 * 32)
+    assert found == pytest.approx(
+        (2 * 4096 + 11008) * 4.5 / 8 + 2 * (2 * 4096 + 3 * 11008) + 2 * 4 * 4096
+    )
 
 
 def test_fp8_lm_takes_six_bytes_a_parameter_for_sixteen() -> None:

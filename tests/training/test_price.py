@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 
 from dse.evaluate.phases import phase_work
 from dse.graph.patterns.analysis import Analysis
@@ -97,11 +98,63 @@ def test_the_memory_is_that_of_all_parameters_and_of_what_operators_read(work: W
     found = ledger(load_method("bf16"), sizes)
     assert found.weights == found.gradients == 4 * 3_673_344
     rows = 8 * 512
-    # Of a layer: both norms' inputs and results, what rotates and is rotated, v, the mix, the
-    # product of gate and up; the head's input and the last norm's.
-    layer = rows * (4 * 256 + 2 * (256 + 128) + 128 + 256 + 512)
+    # Of a layer: both norms' inputs and results, q, k, v, the mix, gate, up and their product; the
+    # head's input and the last norm's.
+    layer = rows * (4 * 256 + 256 + 2 * 128 + 256 + 3 * 512)
     assert found.activations == 2 * (6 * layer + 2 * rows * 256)
     assert found.logits == 4 * rows * 256
+    assert found.copies == 2 * 3_673_344
+
+
+def test_a_layer_keeps_what_autograd_keeps(work: Work) -> None:
+    """Torch in bf16, but for norms (in fp32 there) and what one kernel of SwiGLU need not keep."""
+    rows, width, ffn, shapes = 8 * 512, 256, 512, {"q": (8, 4), "k": (8, 2), "v": (8, 2)}
+    weights = {
+        name: torch.nn.Parameter(torch.zeros(*shape, dtype=torch.bfloat16))
+        for name, shape in {
+            "q": (256, width), "k": (128, width), "v": (128, width), "o": (width, width),
+            "gate": (ffn, width), "up": (ffn, width), "down": (width, ffn),
+        }.items()
+    }  # fmt: skip
+    own = {one.untyped_storage().data_ptr() for one in weights.values()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        place = tensor.untyped_storage()
+        if tensor.dtype == torch.bfloat16 and place.data_ptr() not in own:
+            kept[place.data_ptr()] = place.nbytes() // 2
+        return tensor
+
+    normed = [torch.zeros(8, 512, width, dtype=torch.bfloat16) for _ in range(2)]
+    linear = torch.nn.functional.linear
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        q, k, v = (
+            linear(normed[0], weights[name]).view(8, 512, heads, 64).transpose(1, 2)
+            for name, (_, heads) in shapes.items()
+        )
+        mix = torch.nn.functional.scaled_dot_product_attention(
+            q, k, v, is_causal=True, enable_gqa=True
+        )
+        hidden = linear(mix.transpose(1, 2).reshape(8, 512, width), weights["o"])
+        gate, up = (linear(normed[1], weights[name]) for name in ("gate", "up"))
+        silu = torch.nn.functional.silu(gate)
+        whole = hidden + linear(silu * up, weights["down"])
+    assert whole.requires_grad
+    layer = sum(one.elements for one in sizes_of(work).saved if one.site.block == 3)
+    assert layer == sum(kept.values()) - silu.numel() + 2 * rows * width
+
+
+def test_a_rectified_map_is_kept_once_and_sums_are_not() -> None:
+    """A residual network whose norms are folded: inputs of convolutions are results of ReLUs."""
+    small = phase_work(Analysis(open_model("zoo:fashion-resnet").graph), {"batch": 4}, 1)
+    inputs = {
+        op.operands[0].value: op.operands[0].elements
+        for region in small.regions for op in region.ops if op.kind in ("conv2d", "gemm")
+    }  # fmt: skip
+    (last,) = [op for r in small.regions for op in r.ops if op.kind == "reduce"]
+    assert sum(one.elements for one in sizes_of(small).saved) == (
+        sum(inputs.values()) + last.operands[0].elements
+    )
 
 
 def test_both_encodings_of_fp8_go_through_one_multiplier(work: Work) -> None:
@@ -204,8 +257,10 @@ def test_the_update_moves_what_its_method_keeps(work: Work) -> None:
     pure = {"master_weight": "bf16", "optimizer_m": "bf16", "optimizer_v": "bf16"}
     states = ["master_weight", "optimizer_m", "optimizer_v"]
     new = [f"{one}.new" for one in states]
+    # One copy in bf16 is read by both passes; scales of narrower ones run along either sum.
+    assert _moved(work) == ([*states, "weight_gradient"], [*new, "weight@fprop.new"])
     copies = ["weight@dgrad.new", "weight@fprop.new"]
-    assert _moved(work) == ([*states, "weight_gradient"], [*new, *copies])
+    assert _moved(work, roles={"weight": "mxfp8"})[1] == [*new, *copies]
     # Weights that are multiplied as they are kept have no copies.
     only = {"mode": "nearest"}
     assert _moved(work, roles=pure, update=only) == ([*states, "weight_gradient"], new)

@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 RUNTIME = "free"
 """The runtime where nobody names one: those of the catalogue list kernels of inference."""
 SHOWN = ("fprop", "dgrad", "wgrad", "attention", "update")
-HELD = "weights, gradients, moments and activations"
+HELD = "weights, their copies, gradients, moments and activations"
 ASSUMED = (
     "one GPU, one part after the other; products with a weight are done three times, attention's "
     "backward pass is 2.5 and that of other operators 1.5 times the forward pass, weights are "
-    "written in their formats for each pass by the update, rotations hide behind the rounding, "
-    "the gradients' norm behind their products; gradients of the master weights' size, no "
-    "recomputation, no collectives; not compared with a measured step"
+    "written by the update, and kept beside the master weights, in the formats that products read "
+    "(one copy of 16 bits for both passes; narrower ones along either sum, without the 16-bit "
+    "copy that some frameworks keep beside them: 2 bytes a parameter more), rotations hide behind "
+    "the rounding, the gradients' norm behind their products; gradients of the master weights' "
+    "size, no recomputation, no collectives; not compared with a measured step"
 )
 
 
