@@ -119,7 +119,8 @@ def _layers(
     owner: dict[ir.Value, int] = {} if entry is None else {entry: stack.traced}
     for number in range(stack.traced):
         for name in weights.names[number]:
-            owner[graph.initializers[name]] = number
+            if name in graph.initializers:  # else nothing reads it: a part that is not called
+                owner[graph.initializers[name]] = number
     layers = [Layer() for _ in range(stack.traced)]
     for value in graph.inputs:
         at = _reader(value, stack)
@@ -255,6 +256,8 @@ def _other_weights(
 ) -> Iterator[tuple[ir.Value, ir.Value]]:
     """The initialisers of another layer, added to the graph."""
     for before, after in zip(old, new, strict=True):
+        if before not in graph.initializers:
+            continue
         value = graph.initializers[before]
         if after not in graph.initializers:
             graph.initializers[after] = ir.Value(name=after, shape=value.shape, type=value.type)

@@ -47,6 +47,10 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     }),
     "gemma3_text": ("Gemma3Text", {**WIDE, "sliding_window": 4, "query_pre_attn_scalar": 16,
                                    "sliding_window_pattern": 2}),
+    "llama4_text": ("Llama4Text", {
+        **WIDE, "intermediate_size_mlp": 96, "num_local_experts": 4, "num_experts_per_tok": 1,
+        "attention_chunk_size": 8, "interleave_moe_layer_step": 1, "pad_token_id": 0,
+    }),
     "smollm3": ("SmolLM3", {**GROUPED, "no_rope_layer_interval": 2, "pad_token_id": 0}),
     "qwen2_moe": ("Qwen2Moe", {**GROUPED, **MIXTURE, "moe_intermediate_size": 48,
                                "shared_expert_intermediate_size": 32}),
@@ -73,6 +77,7 @@ HEADS = {
     "gpt2": "LMHeadModel",
     "whisper": "ForConditionalGeneration",
     "gemma3_text": "ForCausalLM",
+    "llama4_text": "ForCausalLM",
 }
 
 

@@ -33,7 +33,7 @@ ROLES = {
     "clip": TOWERS, "whisper": BOTH,
     "gpt2": PLAIN, "bert": PLAIN, "vit": PLAIN, "gpt_oss": ROUTED, "mixtral": ROUTED,
     "roberta": PLAIN, "qwen2_moe": ROUTED, "qwen3_moe": ROUTED, "olmoe": ROUTED,
-    "deepseek_v2": LATENT,
+    "deepseek_v2": LATENT, "llama4_text": {**ROUTED, "gate_up": LAYERS, "down": LAYERS},
 }  # fmt: skip
 """Regions by role; of any other family those of a gated decoder."""
 

@@ -61,6 +61,18 @@ def test_only_some_layers_are_traced(tmp_path: Path) -> None:
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
 
 
+def test_parts_of_layers_that_are_not_called_are_left_out(tmp_path: Path) -> None:
+    """A decoder of Whisper's without an encoder calls no attention to one."""
+    sizes = families.CONFIGS["whisper"][1]
+    config = transformers.WhisperConfig(**{**sizes, "decoder_layers": 4})
+    network = transformers.WhisperForCausalLM(config).eval()
+    network.save_pretrained(tmp_path / "decoder")
+    graph = open_folder(tmp_path / "decoder")
+    assert not [name for name in graph.initializers if "encoder_attn" in name]
+    got = Program(graph).run({"input_ids": TOKENS}).outputs["logits"]
+    torch.testing.assert_close(got, network(TOKENS).logits, atol=1e-4, rtol=1e-4)
+
+
 def test_a_layer_that_computes_with_its_number_is_traced(tmp_path: Path) -> None:
     folder = families.save(
         "gpt2", tmp_path / "gpt2", n_layer=6, scale_attn_by_inverse_layer_idx=True

@@ -15,6 +15,7 @@ from dse.graph.patterns.contraction import factors
 from dse.graph.patterns.experts import (
     Expert,
     dispatch,
+    dispatched,
     token_factor,
     weight_factor,
 )
@@ -159,7 +160,7 @@ def _tokens(values: Values, expert: Expert, inside: frozenset[str]) -> Iterator[
     factor = token_factor(values.flow, expert.node)
     value = start = expert.node.inputs[factor.index]
     while (node := values.flow.producer(value)) is not None and node.name in inside:
-        value = node.inputs[0]
+        value = dispatched(values.flow, node) or node.inputs[0]
     axes = factor.axes if value == start else (len(sizes(values.types, value)) - 1,)
     yield values.operand("input", value, axes=axes)
 

@@ -18,7 +18,7 @@ from dse.graph.ir.operators import (
 )
 from dse.graph.patterns.contraction import Factor, factors, shape
 from dse.graph.patterns.flow import Flow
-from dse.graph.patterns.masked_experts import Router, masked
+from dse.graph.patterns.masked_experts import Router, masked, scaled_rows
 from dse.graph.patterns.routing import choice, chooser
 
 Form = Literal["stacked", "gathered", "listed", "masked"]
@@ -97,7 +97,8 @@ def scorers(flow: Flow, found: Mapping[str, Expert]) -> frozenset[str]:
 def dispatch(flow: Flow, names: Sequence[str]) -> frozenset[str]:
     """The nodes that bring rows and matrices to the products `names`, and nothing else reads.
 
-    Repeating tokens, gathering rows and gathering matrices are done by a grouped product itself.
+    Repeating tokens, scaling them by the choice, gathering rows and gathering matrices are done by
+    a grouped product itself.
     """
     inside = set(names)
     queue = [flow.graph.by_name[name] for name in names]
@@ -105,12 +106,20 @@ def dispatch(flow: Flow, names: Sequence[str]) -> frozenset[str]:
         reader = queue.pop()
         for value in flow.signal_inputs(reader):
             node = flow.producer(value)
-            if node is None or node.name in inside or not _dispatches(flow, node):
+            if node is None or node.name in inside:
+                continue
+            if not _dispatches(flow, node) and dispatched(flow, node) is None:
                 continue
             if all(other.name in inside for other in flow.readers(node)):
                 inside.add(node.name)
                 queue.append(node)
     return frozenset(inside - set(names))
+
+
+def dispatched(flow: Flow, node: Node) -> str | None:
+    """The rows that a Mul scales by a router's choice on their way to its experts."""
+    found = scaled_rows(flow, node, tuple(_routers(flow))) if node.op_type == "Mul" else None
+    return found[0] if found is not None else None
 
 
 def _dispatches(flow: Flow, node: Node) -> bool:
@@ -157,6 +166,10 @@ def _first(
         topk = _rows_chosen_by(flow, tokens)
         return Expert(node=node, form="listed", router=topk) if topk is not None else None
     size, start = stacks[node.name], flow.back(tokens, ROWS)
+    scaled = flow.producer(start)
+    if scaled is not None and (found := scaled_rows(flow, scaled, routers)) is not None:
+        start = flow.back(found[0], ROWS)
+        routers = [found[1]]
     for router in routers:
         if (router.tokens, router.experts) == (start, size):
             return Expert(node=node, form="stacked", router=router.topk)

@@ -53,7 +53,7 @@ def masked(
         if node.op_type != "Mul" or not routers:
             continue
         for mask, result in (node.inputs[:2], node.inputs[1::-1]):
-            router = _chooser(flow, mask, routers)
+            router = maker(flow, mask, routers)
             if router is not None:
                 for product in behind(result):
                     yield from _of_expert(flow, product, router, node, behind)
@@ -73,7 +73,21 @@ def _reads(flow: Flow, product: Node, router: Router) -> bool:
     return flow.back(product.inputs[0]) == router.tokens
 
 
-def _chooser(flow: Flow, value: str, routers: Sequence[Router]) -> Router | None:
+def scaled_rows(flow: Flow, node: Node, routers: Sequence[Router]) -> tuple[str, Router] | None:
+    """The rows that a Mul scales by a router's choice before the experts, as Llama 4's do.
+
+    Rows that were not chosen become zeros there, and zeros pass through experts without biases.
+    """
+    if node.op_type != "Mul":
+        return None
+    for mask, rows in (node.inputs[:2], node.inputs[1::-1]):
+        router = maker(flow, mask, routers)
+        if router is not None:
+            return rows, router
+    return None
+
+
+def maker(flow: Flow, value: str, routers: Sequence[Router]) -> Router | None:
     """The router that a value is made of, and of no other signal; None without one."""
     by_topk = {router.topk.name: router for router in routers}
     scorers = {router.scorer.name for router in routers}

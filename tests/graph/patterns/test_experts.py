@@ -64,6 +64,17 @@ EINSUMS = f"""
     factor = Unsqueeze(kept, last)
     weighted = Mul(out, factor)
     y = ReduceSum <keepdims = 0> (weighted, middle)"""
+SCALED = f"""
+    zero = Sub(share, share)
+    kept = ScatterElements <axis = 1> (zero, index, best)
+    turned = Transpose <perm = [1, 0]> (kept)
+    column = Reshape(turned, upright)
+    repeated = Tile(x, times)
+    scaled = Mul(repeated, column)
+    apart = Reshape(scaled, stacks)
+    both = MatMul(apart, up) {ACTIVE}
+    out = MatMul(inner, down)
+    y = ReduceSum <keepdims = 0> (out, first)"""
 GATHERED = f"""
     three = Unsqueeze(x, middle)
     twice = Expand(three, repeats)
@@ -82,9 +93,10 @@ GATHERED = f"""
 AXES = [
     "int64[1] last = {2}", "int64[1] first = {0}", "int64[1] middle = {1}",
     "int64[3] repeats = {1, 2, 1}", "int64[2] rows = {-1, 4}", "int64[1] all = {-1}",
-    "int64[3] tokens = {-1, 2, 4}",
+    "int64[3] tokens = {-1, 2, 4}", "int64[2] upright = {-1, 1}", "int64[2] times = {3, 1}",
+    "int64[3] stacks = {3, -1, 4}",
 ]  # fmt: skip
-STACKED = {"matmul": MATMULS, "einsum": EINSUMS, "gathered": GATHERED}
+STACKED = {"matmul": MATMULS, "einsum": EINSUMS, "scaled": SCALED, "gathered": GATHERED}
 
 
 def looped(experts: int = EXPERTS) -> tuple[list[str], str]:
