@@ -22,6 +22,7 @@ from dse.cli.predicted.serving import (
     Generate,
     Prompt,
     Rate,
+    lacking_room,
     load_bounds,
     load_record,
     refuse_without_requests,
@@ -342,9 +343,9 @@ def _remarks(screen: Screen, found: tuple[Prediction, ...], *, regions: bool, ba
             )
         if one.serving and one.serving["max_batch"] < batch:
             screen.remark(
-                f"{one.format} on {one.device}: {batch} requests do not fit, "
-                f"{one.serving['max_batch']:.0f} do; needs {one.serving['gpus']:.0f} GPUs, "
-                "which its cost counts"
+                f"{one.format} on {one.device}: "
+                f"{lacking_room(batch, round(one.serving['max_batch']))}; needs "
+                f"{one.serving['gpus']:.0f} GPUs, which its cost counts"
             )
     for name, note in {one.device: one.note for one in found if not one.validated}.items():
         screen.remark(f"{name}: not validated against silicon: {note}")

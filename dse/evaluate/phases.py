@@ -14,9 +14,10 @@ from hwmodels.tables.serving import Call, call_of
 from hwmodels.work.sharding import shard
 from hwmodels.work.work import Work
 
-BATCH_FACTORS = (1 / 4, 1, 4, 16, 64)
-"""Decoding steps are priced with one request and with the scenario's batch times these, and
-interpolated between."""
+STEP_FACTOR, MOST_STEPPED = 4, 4096
+"""Decoding steps are priced with one request, with so many times more, and so on to a number at
+which a step is bound by computing, and interpolated between. The scenario's batch has no part in
+it: what a full memory serves is the same whatever batch was asked for."""
 FULL_TOKENS = 8192
 """Tokens of the largest prefill call that is priced beside one of a single prompt; what serving
 runtimes put into one iteration."""
@@ -84,11 +85,16 @@ def exchange_of(phases: Sequence[PhaseWork]) -> Exchange | None:
 def growing_steps(
     analysis: Analysis, dims: Mapping[str, int], ways: int, *, float_bits: int = 16
 ) -> tuple[PhaseWork, ...]:
-    """Decoding steps of more and more requests, named by their number; none without a batch."""
+    """Decoding steps of more and more requests, named by their number; none without a batch.
+
+    Up to `MOST_STEPPED`, or past the scenario's batch where that is larger.
+    """
     name = batch_name(analysis.graph, dims)
     if name is None:
         return ()
-    sizes = sorted({1, *(round(dims[name] * factor) or 1 for factor in BATCH_FACTORS)})
+    sizes = [1]
+    while sizes[-1] < max(MOST_STEPPED, dims[name]):
+        sizes.append(sizes[-1] * STEP_FACTOR)
     found: dict[int, PhaseWork] = {}
     for size in sizes:
         work = phase_work(analysis, {**dims, name: size}, ways, float_bits=float_bits)

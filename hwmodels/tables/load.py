@@ -15,6 +15,8 @@ SETTLED = 0.5
 MOST_HELD = 2048
 """Requests that are held at a time at most where memory is full: a small model on a large GPU has
 room for hundreds of thousands, and no more of them are answered then."""
+KEPT_UP = 0.95
+"""Answers over requests that came meanwhile, of a queue that has settled."""
 RATE_STEP = 1.01
 """Ratio of rates that are not told apart."""
 
@@ -24,7 +26,8 @@ class Load:
     """The times that requests find under a traffic, in seconds."""
 
     rate: float
-    """Answers a second."""
+    """Answers a second: as many as come, where requests come by themselves and fewer do than can
+    be answered."""
     most_rate: float
     """Answers a second where there is always a request that waits."""
     in_flight: float
@@ -36,13 +39,17 @@ class Load:
     tpot_mean_s: float
     tpot_p99_s: float
     """Time per token of an answer."""
+    settled: bool = True
+    """Whether about as many were answered as came: else the queue still grew with the last of the
+    requests that are simulated, and its times are longer the longer it lasts."""
 
     @classmethod
     def of(cls, served: Served, most_rate: float) -> Load:
         """The summary of answers."""
         return cls(
             rate=served.rate,
-            most_rate=most_rate,
+            most_rate=max(most_rate, served.rate),
+            settled=served.rate >= KEPT_UP * served.came,
             in_flight=served.in_flight,
             ttft_mean_s=float(served.ttft_s.mean()),
             ttft_p50_s=float(np.percentile(served.ttft_s, 50)),
@@ -63,8 +70,12 @@ def load_of(engine: Engine, traffic: Traffic) -> Load:
 
 def _load(engine: Engine, traffic: Traffic, answered: float) -> Load:
     """The load where so many requests a second are answered at most."""
-    if traffic.rate is None or traffic.rate < answered:
-        return Load.of(simulate(engine, traffic), answered)
+    if traffic.clients is not None:
+        served = simulate(engine, traffic)
+        # Where some of the clients always wait, theirs is the most: one question, one sample.
+        return Load.of(served, served.rate if traffic.clients > _held(engine) else answered)
+    if traffic.rate is not None and traffic.rate < answered:
+        return replace(Load.of(simulate(engine, traffic), answered), rate=traffic.rate)
     full = Load.of(simulate(engine, _full(engine, traffic)), answered)
     return replace(full, in_flight=inf, ttft_mean_s=inf, ttft_p50_s=inf, ttft_p99_s=inf)
 
@@ -113,6 +124,11 @@ def sustained(
 
 def _full(engine: Engine, traffic: Traffic) -> Traffic:
     """So many clients that one more always waits."""
-    held = min(engine.most, engine.batching.requests or engine.most, MOST_HELD)
+    held = min(_held(engine), MOST_HELD)
     count = max(LEAST, ROUNDS * held)
     return replace(traffic, clients=held + 1, rate=None, count=count, start=SETTLED)
+
+
+def _held(engine: Engine) -> int:
+    """Requests that are served at a time at most."""
+    return min(engine.most, engine.batching.requests or engine.most)

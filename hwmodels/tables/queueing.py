@@ -165,6 +165,8 @@ class Served:
     """Between tokens, the mean of an answer; zero where it has one token."""
     rate: float
     """Answers a second."""
+    came: float
+    """Requests sent a second, in the same time."""
     in_flight: float
     """Requests that are sent and not answered, their mean over time."""
 
@@ -206,11 +208,13 @@ def _summary(ended: list[Request], traffic: Traffic) -> Served:
     began, closed = counted[0].sent, counted[-1].sent
     seconds = closed - began
     answers = sum(began < one.last <= closed for one in ended)
+    came = sum(began < one.sent <= closed for one in ended)
     stays = sum(max(min(one.last, closed) - max(one.sent, began), 0.0) for one in ended)
     return Served(
         ttft_s=ttft,
         tpot_s=tpot,
         rate=answers / seconds if seconds else 0.0,
+        came=came / seconds if seconds else 0.0,
         in_flight=stays / seconds if seconds else 0.0,
     )
 

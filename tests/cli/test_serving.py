@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from dse.cli.predicted.serving import lacking_room
 from tests.cli.conftest import Dse
 
 
@@ -33,7 +34,22 @@ def test_predict_says_what_a_format_runs_as_and_what_does_not_fit(dse: Dse) -> N
     )  # fmt: skip
     said = " ".join((outcome.out + outcome.err).split())
     assert "w4a4_nvfp4 on l4: substituted" in said
-    assert "bf16 on l4: 64 requests do not fit" in said
+    assert "bf16 on l4: 64 requests do not fit, 4 do; needs" in said
+
+
+@pytest.mark.parametrize(
+    ("batch", "fitting", "said"),
+    [
+        (1, 0, "1 request does not fit beside the weights"),
+        (8, 0, "8 requests do not fit, none does"),
+        (8, 1, "8 requests do not fit, 1 does"),
+        (8, 3, "8 requests do not fit, 3 do"),
+    ],
+)
+def test_requests_that_do_not_fit_are_counted_in_plain_words(
+    batch: int, fitting: int, said: str
+) -> None:
+    assert lacking_room(batch, fitting) == said
 
 
 def test_gpus_that_cannot_share_the_heads_are_refused(dse: Dse) -> None:

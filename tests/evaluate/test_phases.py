@@ -81,7 +81,27 @@ def test_phases_are_told_apart_by_their_tokens(graph: Graph) -> None:
     assert (exchange.prefill, exchange.decode, exchange.generated) == ("ask", "answer", 16)
     assert exchange_of(phases[:1]) is None
     steps = growing_steps(analysis, REQUEST.decode_dims(graph, {}), 1)
-    assert [step.name for step in steps] == ["1", "4", "16", "64", "256"]
+    assert [step.name for step in steps] == ["1", "4", "16", "64", "256", "1024", "4096"]
+
+
+def test_a_full_memory_serves_the_same_whatever_batch_was_asked_for(graph: Graph) -> None:
+    full = ("max_batch", "full_tpot_s", "full_tokens_per_s_per_gpu")
+    found = [
+        predict(
+            graph,
+            ["b200-sxm"],
+            ["bf16"],
+            usage=Usage(dims={}, request=Request(prompt=512, generate=128, batch=batch)),
+            runtime="vllm",
+        )[0].serving
+        for batch in (1, 16, 93, 1713)
+    ]
+    assert len({tuple(one[name] for name in full) for one in found}) == 1
+    # The last one asks for what fits: its steps are priced, not interpolated.
+    assert found[-1]["max_batch"] == 1713
+    assert found[0]["full_tokens_per_s_per_gpu"] == pytest.approx(
+        found[-1]["tokens_per_s_per_gpu"], rel=0.005
+    )
 
 
 @pytest.mark.parametrize("runtime", ["torch-eager", "torch-compile", "vllm", "free"])

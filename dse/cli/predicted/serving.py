@@ -42,8 +42,12 @@ SHOWN_OF_SERVING = ("ttft_s", "tpot_s", "tokens_per_s_per_gpu", "max_batch", "gp
                     "full_cost_per_mtok")  # fmt: skip
 SHOWN_OF_LOAD = ("rate", "in_flight", "ttft_mean_s", "ttft_p99_s", "tpot_mean_s", "tpot_p99_s",
                  "most_rate")  # fmt: skip
-UNBOUND = ("most_rate",)
-"""Columns that do not depend on the requests that come."""
+UNBOUND = ("most_rate", "settled")
+"""Fields of a load that no bound is for."""
+GROWING = (
+    "the queue still grew when the last of the simulated requests came: its times are longer the "
+    "longer it lasts"
+)
 OF_REQUESTS = ("generate", "batch", "price", "memory_utilisation")
 """Options that say nothing of a single call."""
 
@@ -125,6 +129,13 @@ def say_serving(screen: Screen, found: tuple[Prediction, ...]) -> None:
             screen.remark(f"{one.format} on {one.device}: {remark}")
 
 
+def lacking_room(batch: int, fitting: int) -> str:
+    """The words for requests of which not all fit in memory."""
+    asked = "1 request does" if batch == 1 else f"{batch} requests do"
+    rest = {0: "none does", 1: "1 does"}.get(fitting, f"{fitting} do")
+    return f"{asked} not fit beside the weights" if batch == 1 else f"{asked} not fit, {rest}"
+
+
 def load_record(one: Prediction) -> dict[str, object]:
     """The load of a prediction, for programs: what has no end is null there."""
     load = None if one.load is None else asdict(one.load)
@@ -137,16 +148,17 @@ def load_record(one: Prediction) -> dict[str, object]:
 def _of_load(one: Prediction) -> tuple[str, ...]:
     if one.load is None:
         return ()
+    growing = () if one.load.settled else (GROWING,)
     if one.sustained_rate is not None and not one.sustained_rate:
         return ("one request at a time is beyond the bounds already; its load is shown",)
     if one.sustained_rate is not None:
-        return (f"{one.sustained_rate:.3g} requests a second at most keep the bounds",)
+        return (f"{one.sustained_rate:.3g} requests a second at most keep the bounds", *growing)
     if one.load.in_flight == inf:
         return (
             f"more requests arrive than the {one.load.most_rate:.3g} a second that are answered "
             "at most, so that the queue grows without end",
         )
-    return ()
+    return growing
 
 
 def _servings(found: tuple[Prediction, ...]) -> Rows:

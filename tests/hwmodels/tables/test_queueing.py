@@ -130,11 +130,33 @@ def test_more_requests_than_are_answered_make_a_queue_without_end() -> None:
     calm, full = (
         load_of(ENGINE, replace(TRAFFIC, clients=None, rate=share * most)) for share in (0.5, 1.2)
     )
-    assert calm.rate == pytest.approx(0.5 * most, rel=0.1)
+    assert calm.rate == 0.5 * most
     assert calm.ttft_p50_s <= calm.ttft_mean_s <= calm.ttft_p99_s < 1
     assert 0.01 < calm.tpot_mean_s < calm.tpot_p99_s < full.tpot_mean_s
     assert np.isinf([full.ttft_mean_s, full.ttft_p99_s, full.in_flight]).all()
     assert full.rate == pytest.approx(most)
+
+
+@pytest.mark.parametrize("clients", [1, 30, 99, 100, 101, 150, 400])
+@pytest.mark.parametrize("generate", [16, 1000])
+def test_no_more_is_answered_than_where_somebody_always_waits(clients: int, generate: int) -> None:
+    found = load_of(ENGINE, replace(TRAFFIC, clients=clients, generate=generate))
+    assert found.rate <= found.most_rate
+    if clients > ENGINE.most:  # the same question; a window of a thousand cuts waves of hundreds
+        assert found.rate == found.most_rate
+        most = capacity(ENGINE, replace(TRAFFIC, generate=generate))
+        assert found.rate == pytest.approx(most, rel=0.05)
+
+
+def test_a_queue_that_still_grows_says_so() -> None:
+    most = capacity(ENGINE, TRAFFIC)
+    calm, late = (
+        load_of(ENGINE, replace(TRAFFIC, clients=None, rate=share * most)) for share in (0.5, 0.99)
+    )
+    assert (calm.settled, late.settled) == (True, False)
+    assert (calm.rate, late.rate) == (0.5 * most, 0.99 * most)
+    longer = load_of(ENGINE, replace(TRAFFIC, clients=None, rate=0.99 * most, count=4000))
+    assert longer.ttft_mean_s > late.ttft_mean_s
 
 
 def test_the_most_requests_within_a_bound_keep_it_and_more_do_not() -> None:
