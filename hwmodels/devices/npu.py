@@ -244,16 +244,17 @@ class WeightStream(Entry):
     """The coded stream that weights are stored as: an assumption about weights, not about a chip.
 
     Raises:
-        ValueError: No bytes at all.
+        ValueError: No bytes at all, or one of `share` and `padding` without the other.
     """
 
     elements: Annotated[tuple[Element, ...], Field(min_length=1)]
     """Weights that the decoder takes."""
-    share: Annotated[float, Field(gt=0, le=2), BeforeValidator(no_flag)]
+    share: Annotated[float, Field(gt=0, le=2), BeforeValidator(no_flag)] | None = None
     """Bytes that are stored for a byte of weights. Networks trained to 8 bits with a scale a
-    channel take 0.85 to 1; pruned or clustered ones less."""
-    padding: Annotated[float, Field(ge=0, le=2), BeforeValidator(no_flag)]
-    """Bytes for a zero that fills up the last step or micro-block."""
+    channel take 0.85 to 1; pruned or clustered ones less. None: the entropy of normal weights."""
+    padding: Annotated[float, Field(ge=0, le=2), BeforeValidator(no_flag)] | None = None
+    """Bytes for a zero that fills up the last step or micro-block, where `share` is
+    given. None: what it takes to say where they are."""
     channel_bytes: Size
     """Scale and bias of an output channel."""
     align: Size
@@ -262,6 +263,14 @@ class WeightStream(Entry):
     """Of these figures."""
     source: Source
     """Citation of these figures, or a key of `sources`."""
+
+    def __post_init__(self) -> None:
+        if (self.share is None) != (self.padding is None):
+            given, lacking = ("share", "padding") if self.padding is None else ("padding", "share")
+            raise ValueError(
+                f"`{given}` without `{lacking}`: give both, or neither, then weights take their "
+                "entropy"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from hwmodels.work.lookup import Algorithm, Lookup
 from hwmodels.work.work import OperandName, OpKind
 
 Placement = Literal["consumer", "tensor", "free"]
+Order = Literal["written", "backwards"]
 
 ASSUMED = "assumed"
 """The source of what nothing was read about."""
@@ -327,6 +328,9 @@ class Runtime(Entry):
     """The citation of what the file says as a whole."""
     takes_expanded_masks: bool = True
     """Whether fused attention takes a mask that is expanded along the keys."""
+    order: Order = "written"
+    """Order of operations: as the network has them, or `backwards` from its outputs, each right
+    behind what it reads, last operands first. NPUs stage weights, and hold maps, by it."""
     switch_cycles: Annotated[float, Field(ge=0)] = 0.0
     """Cycles that a kernel starts later after one of another kind than after itself."""
     peer_all_reduce: tuple[PeerAllReduce, ...] = ()

@@ -28,8 +28,11 @@ class Activations:
         plans: Plans,
         owner: Mapping[str, int],
         device: Device,
+        *,
+        order: Sequence[int],
     ) -> None:
         self.work = work
+        self.order = order
         self.offered = offered
         self.plans = plans
         self.owner = owner
@@ -79,14 +82,16 @@ class Activations:
         if self.device.npu is None:
             return found
         for choice in range(most):
-            before = Scratch()
-            for index, by_choice in enumerate(self.plans):
+            before, last = Scratch(), -1
+            for index in self.order:
+                by_choice = self.plans[index]
                 plan = by_choice[min(choice, len(by_choice) - 1)][0]
                 own = scratch_of(plan.kernels, self.device, before.slack_cycles)
                 found[index, choice] = own.held_bytes
-                if index and before.operations == 1:
-                    found[index - 1, choice] += own.early_bytes
-                before = own
+                if before.operations == 1:
+                    ending = before.tail_bytes + own.early_bytes
+                    found[last, choice] = max(found[last, choice], ending)
+                before, last = own, index
         return found
 
     def _by_choice(self, value: str, owner: int, most: int) -> list[float]:

@@ -26,6 +26,7 @@ from hwmodels.work.canonical import canonical_region, structure_of
 from hwmodels.work.cost import BOUNDS, STATUS_ORDER
 from hwmodels.work.kernel import Kernel, PricedKernel
 from hwmodels.work.memory import Liveness
+from hwmodels.work.order import backwards
 from hwmodels.work.work import CONTRACTING, Operand, RegionWork, Work
 
 
@@ -76,6 +77,8 @@ class _Build:
     runtime: Runtime
     gpus: int
     detailed: bool
+    order: Sequence[int] = ()
+    """Regions as they run."""
     plans: dict[tuple[int, ...], RegionPlan] = field(default_factory=dict)
     """By the numbers of a region's structure and surroundings, its choice, its output's format."""
     numbers: dict[Hashable, int] = field(default_factory=dict)
@@ -87,6 +90,8 @@ class _Build:
 
     def table(self) -> PhaseTable:
         regions = self.work.regions
+        follows = self.runtime.order == "backwards"
+        self.order = backwards(self.work) if follows else range(len(regions))
         offered = [_with_given(region, self.choices[region.name]) for region in regions]
         decided = [
             any(offer) or _contracts(region)
@@ -153,7 +158,7 @@ class _Build:
         most = max(map(len, plans), default=0)
         for choice in range(most):
             before = 0.0
-            for by_choice, known in zip(plans, found, strict=True):
+            for by_choice, known in ((plans[index], found[index]) for index in self.order):
                 by_output = by_choice[min(choice, len(by_choice) - 1)]
                 ordered = [in_sequence(plan.kernels, self.device, before) for plan in by_output]
                 if choice < len(by_choice):
@@ -237,7 +242,7 @@ class _Build:
                     base[index, choice, out] = repeated(self._cost(plan.kernels), times)
                     base[index, choice, out] += sharing.own(plan, times)
         stored, value_owner, workspace = Activations(
-            self.work, roles.offered, plans, roles.owner, self.device
+            self.work, roles.offered, plans, roles.owner, self.device, order=self.order
         ).arrays(most)
         return PhaseTable(
             regions=tuple(region.name for region in regions),
@@ -268,7 +273,7 @@ class _Build:
                 )
                 for holder, consumer, pairs in wanted
             ),
-            liveness=Liveness.of(self.work),
+            liveness=Liveness.of(self.work, self.order),
             value_bytes=stored,
             value_owner=value_owner,
             workspace=workspace,

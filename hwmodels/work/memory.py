@@ -1,13 +1,14 @@
 """Memory of a network's activations, by liveness.
 
-A region is one step. A value is alive from the step that writes it (a graph input: from the first
-step) to the last step that reads it (an output: to the last step). The peak is the most bytes
-alive in one step, with what the step itself needs beside (`workspace`: converted copies).
+A region is one step, in the order in which they run. A value is alive from the step that writes it
+(a graph input: from the first step) to the last step that reads it (an output: to the last step).
+The peak is the most bytes alive in one step, with what the step itself needs beside (`workspace`:
+converted copies).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,14 +26,19 @@ class Liveness:
     """Step that writes each value, shape (values,)."""
     death: NDArray[np.int64]
     """Last step at which it is alive, shape (values,)."""
-    steps: int
+    step: NDArray[np.int64]
+    """Of each region of the network, shape (regions,)."""
 
     @classmethod
-    def of(cls, work: Work) -> Liveness:
-        """The liveness of the values that cross a region's border."""
+    def of(cls, work: Work, order: Sequence[int] | None = None) -> Liveness:
+        """The liveness of the values that cross a region's border.
+
+        order: regions by index as they run; None: as the network has them.
+        """
         birth: dict[str, int] = {}
         death: dict[str, int] = {}
-        for step, region in enumerate(work.regions):
+        run = range(len(work.regions)) if order is None else order
+        for step, region in enumerate(work.regions[index] for index in run):
             for operand in region.reads:
                 if is_activation(operand):
                     birth.setdefault(operand.value, 0)
@@ -50,7 +56,7 @@ class Liveness:
             values=values,
             birth=np.array([birth[value] for value in values], dtype=np.int64),
             death=np.array([death[value] for value in values], dtype=np.int64),
-            steps=len(work.regions),
+            step=np.argsort(np.array(run, dtype=np.int64)),
         )
 
     def bytes_of(self, work: Work) -> NDArray[np.float64]:
@@ -59,12 +65,12 @@ class Liveness:
         return np.array([stored[value] for value in self.values], dtype=float)
 
     def alive(self, bytes_by_value: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Bytes alive in each step: (..., values) to (..., steps)."""
-        changes = np.zeros((*bytes_by_value.shape[:-1], self.steps + 1))
+        """Bytes alive while each region runs: (..., values) to (..., regions)."""
+        changes = np.zeros((*bytes_by_value.shape[:-1], len(self.step) + 1))
         by_value = np.moveaxis(changes, -1, 0)
         np.add.at(by_value, self.birth, np.moveaxis(bytes_by_value, -1, 0))
         np.subtract.at(by_value, self.death + 1, np.moveaxis(bytes_by_value, -1, 0))
-        return np.cumsum(changes, axis=-1)[..., :-1]
+        return np.cumsum(changes, axis=-1)[..., self.step]
 
     def peak(
         self,
@@ -73,9 +79,9 @@ class Liveness:
     ) -> int:
         """Most bytes alive at once; zero for a network without regions.
 
-        bytes_by_value: (values,); workspace: (steps,), bytes that only one step needs.
+        bytes_by_value: (values,); workspace: (regions,), bytes that only one of them needs.
         """
-        if not self.steps:
+        if not self.step.size:
             return 0
         return int(np.max(self.alive(bytes_by_value) + workspace))
 

@@ -13,7 +13,7 @@ from scipy.stats import spearmanr
 
 from hwmodels.estimators.npu.estimator import HIGH, LOW
 from studies.npu_vela.compare import Comparison, compare
-from studies.npu_vela.networks import CHOSEN, NETWORKS
+from studies.npu_vela.networks import NETWORKS, set_of
 
 README = Path(__file__).parent / "README.md"
 START, END = "<!-- table -->\n", "<!-- end -->\n"
@@ -26,9 +26,9 @@ def table(found: Comparison) -> str:
         "| network cycles, median (worst) | SRAM peak, median (worst) |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for chosen, words in ((False, "left out"), (True, "chosen on")):
-        regions = found.regions[found.regions.chosen == chosen]
-        networks = found.networks[found.networks.chosen == chosen]
+    for words in ("fresh", "seen", "chosen on"):
+        regions = found.regions[found.regions.set == words]
+        networks = found.networks[found.networks.set == words]
         for device in (*dict.fromkeys(found.regions.device), "all"):
             own = regions if device == "all" else regions[regions.device == device]
             whole = networks if device == "all" else networks[networks.device == device]
@@ -43,8 +43,9 @@ def by_network(found: Comparison) -> str:
     for name in NETWORKS:
         own = found.networks[found.networks.network == name].set_index("device")
         ratios = [own.loc[device, "sram"] / own.loc[device, "vela_sram"] for device in devices]
-        label = f"{name} (chosen on)" if name in CHOSEN else name
-        lines.append(f"| {label} | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |")
+        lines.append(
+            f"| {name} ({set_of(name)}) | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |"
+        )
     return "\n".join(lines) + "\n"
 
 

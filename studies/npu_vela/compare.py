@@ -18,7 +18,7 @@ from dse.model import Model, open_model
 from dse.predict import Usage, predict
 from hwmodels.devices.load import load_device
 from hwmodels.formats.catalog import quantizer
-from studies.npu_vela.networks import CHOSEN, NETWORKS, built
+from studies.npu_vela.networks import NETWORKS, built, set_of
 from studies.npu_vela.vela import DEVICES, RESULTS
 
 ACTIVATIONS = {8: "int8:static", 16: "int16:static"}
@@ -52,7 +52,7 @@ def compare() -> Comparison:
             hertz = load_device(one.device).unit("matrix").clock_hz.value
             ours = {part: cost.latency_s * hertz for part, cost in one.cost.parts}
             rows = _by_region(model, operators[chosen], ours)
-            labels = {"network": name, "device": one.device, "chosen": name in CHOSEN}
+            labels = {"network": name, "device": one.device, "set": set_of(name)}
             regions += [{**labels, **row} for row in rows]
             networks.append({
                 **labels, "status": one.cost.status,

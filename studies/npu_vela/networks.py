@@ -1,4 +1,5 @@
-"""Eleven small integer networks; CHOSEN ones were looked at when the model was made."""
+"""Fourteen small integer networks; CHOSEN ones were looked at when the model was made, FRESH ones
+were written when its rules stood, and measured once."""
 
 from __future__ import annotations
 
@@ -106,6 +107,45 @@ def gestures(net: Net) -> str:
     return net.dense("logits", x, 12)
 
 
+def towers(net: Net) -> str:
+    """Three branches of kernels of 1, 3 and 5 that are summed, twice, with a shortcut."""
+    x = net.conv("stem", "image", 32, 3, 2)
+    for number, out in enumerate((48, 80)):
+        one = net.conv(f"one{number}", x, out, 1)
+        three = net.conv(f"reduce{number}", x, 24, 1)
+        three = net.conv(f"three{number}", three, out)
+        five = net.conv(f"five{number}", x, 16, 5)
+        five = net.conv(f"widen{number}", five, out, 1)
+        both = net.add(f"both{number}", five, one)
+        x = net.add(f"all{number}", three, both)
+        x = net.pool(f"pool{number}", x, 2, 2)
+    x = net.conv("last", x, 96, 1)
+    return net.dense("logits", net.mean("mean", x), 24)
+
+
+def waves(net: Net) -> str:
+    """Depthwise and pointwise convolutions along time with residuals, and two wide layers."""
+    x = net.conv("stem", "image", 40, (7, 1), (2, 1))
+    for number, out in enumerate((40, 64, 64, 104)):
+        stride = (1 + number % 2, 1)
+        h = net.conv(f"depth{number}", x, net.shapes[x][0], (9, 1), stride, depthwise=True)
+        h = net.conv(f"point{number}", h, out, 1, relu=False)
+        x = net.add(f"add{number}", h, x) if net.shapes[h] == net.shapes[x] else h
+    x = net.dense("wide", net.flat("flat", x), 72, relu=True)
+    return net.dense("logits", net.dense("narrow", x, 48, relu=True), 8)
+
+
+def mixer(net: Net) -> str:
+    """Rows of features through feed-forward layers with residuals, and gates of two branches."""
+    x = net.dense("enter", "image", 72, relu=True)
+    for number, wide in enumerate((216, 144)):
+        h = net.dense(f"up{number}", x, wide, relu=True)
+        h = net.dense(f"down{number}", h, 72)
+        g = net.dense(f"gate{number}", x, 72)
+        x = net.add(f"add{number}", net.add(f"gated{number}", g, h), x)
+    return net.dense("leave", x, 40)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
     """The making of one of the networks."""
@@ -128,9 +168,17 @@ NETWORKS: dict[str, Network] = {
     "anomaly4": Network(build=anomaly, shape=(1, 640), weight_bits=4),
     "digits": Network(build=digits, shape=(1, 784)),
     "gestures": Network(build=gestures, shape=(6, 128, 1)),
+    "towers": Network(build=towers, shape=(3, 40, 40)),
+    "waves": Network(build=waves, shape=(9, 192, 1)),
+    "mixer": Network(build=mixer, shape=(16, 48)),
 }
 CHOSEN = ("tokens", "detector")
-LEFT_OUT = tuple(name for name in NETWORKS if name not in CHOSEN)
+FRESH = ("towers", "waves", "mixer")
+
+
+def set_of(name: str) -> str:
+    """Whether constants were chosen on a network, it was only looked at, or neither."""
+    return "chosen on" if name in CHOSEN else "fresh" if name in FRESH else "seen"
 
 
 def built(name: str, folder: Path, *, tflite: bool = False) -> Path:

@@ -48,17 +48,27 @@ def compiled(vela: str, folder: Path, name: str, device: str) -> None:
     Raises:
         SystemExit: It refuses the network.
     """
+    printed(vela, folder, name, device)
+
+
+def printed(vela: str, folder: Path, name: str, device: str) -> str:
+    """Vela's words about a network, with its schedule; its files are beside the network.
+
+    Raises:
+        SystemExit: It refuses the network.
+    """
     accelerator, system = DEVICES[device]
     config = Path(vela).resolve().parent.parent.glob("lib/python*/site-packages/ethosu")
     ini = next(config) / "config_files" / "Arm" / "vela.ini"
     command = [
         vela, "--accelerator-config", accelerator, "--system-config", system, "--memory-mode",
-        "Shared_Sram", "--config", str(ini), "--verbose-performance", "--output-dir",
-        str(folder), str(folder / f"{name}.tflite"),
+        "Shared_Sram", "--config", str(ini), "--verbose-performance", "--verbose-schedule",
+        "--output-dir", str(folder), str(folder / f"{name}.tflite"),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode or "CPU operators = 0 " not in done.stdout:
         raise SystemExit(f"{name} on {device}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.stdout
 
 
 def operators(folder: Path, name: str, device: str) -> list[dict[str, object]]:

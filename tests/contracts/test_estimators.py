@@ -147,8 +147,8 @@ def _others(device: Device) -> list[Kernel]:
 
 
 def _cold_bytes(device: Device, kernel: Kernel) -> float:
-    """Bytes of weights in main memory, where some NPUs hold them coded."""
-    share = device.npu.weights.share if device.npu is not None else 1.0
+    """Bytes of weights in main memory, where some NPUs hold them coded: normal ones to 3/4."""
+    share = 1.0 if device.npu is None else device.npu.weights.share or 0.75
     return share * kernel.weight_bytes if kernel.weight_is_cold else 0.0
 
 

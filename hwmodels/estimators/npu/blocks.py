@@ -77,9 +77,7 @@ def tiling_of(operation: Operation, npu: Npu) -> Tiling:
         )
     moved = _moved(operation, npu, (heights, widths, depths), (rows, columns, read))
     moved = np.where(fits, moved, np.inf)
-    if operation.kind == "product":
-        best = _broadest(fits, operation, heights * widths, depths, npu.blocks.depth)
-    elif npu.blocks.covers and operation.equal_depth:
+    if npu.blocks.covers and operation.equal_depth:
         best = _largest(moved, heights * widths * depths)
     else:
         best = _first(moved, operation, (heights, widths), (rows, columns))
@@ -212,26 +210,13 @@ def _moved(operation: Operation, npu: Npu, outputs: Axes, inputs: Axes) -> NDArr
     fetched = rows * columns * operation.source[2] * passes * places
     if not operation.equal_depth:
         fetched = fetched * -(-channels // depths)
-    if operation.kind in ("convolution", "depthwise"):
+    if operation.kind != "pool":
         again = -(-height // heights) * -(-width // widths)
         wide = 1 if operation.kind == "depthwise" else channels
         fetched = fetched + operation.taps * operation.source[2] * wide * again
     whole = _volume(operation.source) < 2 * rows * columns * read
     moved: NDArray[np.float64] = np.where(whole, fetched / 2, fetched)
     return moved / _volume(operation.target)
-
-
-def _broadest(
-    fits: NDArray[np.bool_], operation: Operation, area: NDArray[np.int64],
-    depths: NDArray[np.int64], granule: int,
-) -> int:  # fmt: skip
-    """The place of the block over most rows, whose weights are read least, evenly deep."""
-    places = np.flatnonzero(fits)
-    broad = places[area[places] == area[places].max()]
-    count = -(-operation.target[2] // int(depths[broad].max()))
-    deep = _up(-(-operation.target[2] // count), granule)
-    even = broad[depths[broad] >= deep]
-    return int(even[0] if even.size else broad[-1])
 
 
 def _largest(moved: NDArray[np.float64], size: NDArray[np.int64]) -> int:

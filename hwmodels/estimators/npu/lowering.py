@@ -69,6 +69,10 @@ def _weight_bits(kernel: Kernel, weights: int) -> float:
     return kernel.weight_bytes * 8 / weights
 
 
+def _element_bits(kernel: Kernel) -> float | None:
+    return None if kernel.weight_format is None else kernel.weight_format.element.bits
+
+
 def _convolution(kernel: Kernel, npu: Npu) -> tuple[Operation, ...]:
     loops = kernel.loops
     assert isinstance(loops, ConvolutionLoops), "kernels check their loops"
@@ -84,6 +88,7 @@ def _convolution(kernel: Kernel, npu: Npu) -> tuple[Operation, ...]:
         bits=_bits(kernel),
         target_bits=_target_bits(kernel),
         weight_bits=_weight_bits(kernel, loops.product.n * loops.product.k * loops.groups),
+        element_bits=_element_bits(kernel),
         repeats=loops.images * groups,
     )
     return _with_residual(one, kernel, npu)
@@ -103,6 +108,7 @@ def _product(kernel: Kernel, loops: ProductLoops, npu: Npu) -> tuple[Operation, 
             if kernel.weight_is_cold
             else _bits(kernel)
         ),
+        element_bits=_element_bits(kernel),
         weights_are_activations=not kernel.weight_is_cold,
         repeats=loops.batch,
     )

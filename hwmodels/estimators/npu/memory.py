@@ -38,7 +38,9 @@ class Scratch:
     held_bytes: float = 0.0
     """Of one of its operations at most: staged weights, sums of a product by columns."""
     early_bytes: float = 0.0
-    """Of its first operation, all of it staged while the region before still runs."""
+    """Of its first operation's first buffer, filled while the region before still runs."""
+    tail_bytes: float = 0.0
+    """Of its last operation, as that ends: sums, or the buffer of the last slice."""
     slack_cycles: float = 0.0
     """Cycles of its last operation, in which weights of the next region can be staged."""
     operations: int = 0
@@ -55,16 +57,17 @@ def scratch_of(kernels: Sequence[Kernel], device: Device, slack_cycles: float) -
     if device.npu is None:
         return Scratch()
     system = system_of(device)
-    held, early, before, count = 0.0, 0.0, slack_cycles, 0
+    held, early, tail, before, count = 0.0, 0.0, 0.0, slack_cycles, 0
     for kernel in kernels:
         for run in _runs(kernel, system, before):
-            found = _held_bytes(run)
-            held = max(held, found)
-            if not count and run.staging is not None and run.staging.hidden:
-                early = found
+            held = max(held, _held_bytes(run))
+            tail = _held_bytes(run) if run.staging is None else run.staging.tail_bytes
+            if not count and run.staging is not None:
+                early = run.staging.early_bytes
             before, count = run.slack_cycles, count + 1
     return Scratch(
-        held_bytes=held, early_bytes=early, slack_cycles=before, operations=count,
+        held_bytes=held, early_bytes=early, tail_bytes=tail, slack_cycles=before,
+        operations=count,
     )  # fmt: skip
 
 

@@ -33,7 +33,9 @@ class Operation:
     """Of an input."""
     target_bits: int = 8
     weight_bits: float = 0.0
-    """Of a weight; 0: there are none."""
+    """Of a weight, with its share of scales; 0: there are none."""
+    element_bits: float | None = None
+    """Of a weight alone; None: as many."""
     weights_are_activations: bool = False
     """Whether the second operand is read from the arena, as it is."""
     linear: bool = False

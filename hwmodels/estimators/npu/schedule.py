@@ -19,10 +19,10 @@ from functools import lru_cache
 from hwmodels.devices.npu import Npu, OutputUnit
 from hwmodels.estimators.npu.blocks import Tiling, tiling_of
 from hwmodels.estimators.npu.operation import Operation, Result
-from hwmodels.estimators.npu.staging import Staging, Weights, staging_of
+from hwmodels.estimators.npu.staging import Slice, Staging, Weights, staging_of
 from hwmodels.estimators.npu.system import System
 from hwmodels.estimators.npu.traffic import Traffic, block_cycles, traffic_of
-from hwmodels.estimators.npu.weights import scale_bytes
+from hwmodels.estimators.npu.weights import scale_bytes, weight_bytes
 
 WIDE = 32
 """Bits of an accumulator beyond which it is a wide one."""
@@ -56,10 +56,7 @@ class Schedule:
     def slack_cycles(self) -> float:
         """Cycles at its end in which it copies nothing, and weights of the next one can be."""
         if self.staging is not None:
-            share = self.staging.slices[-1] / sum(self.staging.slices)
-            return self.compute_cycles * share
-        if self.operation.weights:
-            return self.cycles
+            return self.staging.last_cycles
         return self.compute_cycles * self.operation.repeats
 
 
@@ -87,15 +84,14 @@ def schedule(operation: Operation, system: System, slack_cycles: float | None = 
             store_cycles=traffic.store_cycles,
         )
     tiling = tiling_of(operation, npu)
-    direct, staged = (
-        _block_wise(operation, tiling, system, staged=copied) for copied in (False, True)
-    )
-    if not staged.traffic.staged_bytes:
+    direct = _block_wise(operation, tiling, system, staged=False)
+    if not operation.weights or operation.weights_are_activations:
         return direct
-    weights = _weights(direct, staged, system)
+    weights = _weights(direct, system)
     staging = staging_of(weights, system, math.inf if slack_cycles is None else slack_cycles)
     if staging is None:
         return direct
+    staged = _block_wise(operation, tiling, system, staged=True)
     if slack_cycles is None:
         return replace(staged, staging=staging)
     late = max(staging.late_cycles, staged.traffic.scale_cycles)
@@ -118,19 +114,30 @@ def schedules(
     return tuple(found)
 
 
-def _weights(direct: Schedule, staged: Schedule, system: System) -> Weights:
-    operation, tiling = direct.operation, direct.tiling
+def _weights(direct: Schedule, system: System) -> Weights:
+    operation, tiling, npu = direct.operation, direct.tiling, system.npu
     assert tiling is not None, "operations with weights run in blocks"
     high, wide, _ = tiling.counts(operation)
-    scales = scale_bytes(operation, tiling, system.npu)
+
+    def sliced(channels: int) -> Slice:
+        part = replace(operation, target=(*operation.target[:2], channels))
+        read, written = block_cycles(part, tiling, system)
+        return Slice(
+            compute_cycles=_block_wise_cycles(part, tiling, system, staged=True),
+            read_cycles=read,
+            write_cycles=written,
+            input_bytes=traffic_of(part, tiling, system, staged=True).input_bytes,
+        )
+
+    scales = scale_bytes(operation, tiling, npu)
     return Weights(
-        stream_bytes=staged.traffic.staged_bytes + scales,
+        stream_bytes=weight_bytes(operation, tiling, npu) + scales,
+        scale_bytes=scales,
         channels=operation.target[2],
         block=tiling.block[2],
         reads=high * wide,
-        direct_cycles=direct.cycles,
-        reading=direct.store_cycles >= direct.compute_cycles,
-        staged_cycles=staged.compute_cycles,
+        direct_cycles=direct.compute_cycles,
+        sliced=sliced,
     )
 
 

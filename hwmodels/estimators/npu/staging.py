@@ -1,37 +1,55 @@
-"""Weights that are copied to the arena before they are read, and the waiting for them.
+"""Weights that are copied to the arena before they are read, as Vela's scheduler decides it.
 
-A compiler copies them while the operation before computes, where copying and reading the copy take
-no longer than the operation with its weights read from the store, in which blocks wait for scales:
+A stream of weights is read from a memory in latency + bytes / channel, once for each block of
+places. Where the arena gives them no sooner than the store they stay there. Otherwise they are
+tried in slices of output channels, in two buffers by turns, where something of the copy is hidden:
 
-    copy + again <= direct
-    copy   = latency of the store + bytes / channel
-    again  = latency of the arena + reads bytes / channel
+    reads of the copy + what the operation before does not hide < reads from the store,
+    or more than two blocks of channels, or weights of several reads whose first 16 channels the
+    operation before hides, or those of a first operation, whose first 16 are there in 1,000 cycles
 
-Where the operation before is too short, output channels are copied in slices to two buffers: the
-first as large as it hides, a half at most, the next ones whole blocks. Weights that are read once
-stay in the store where little of them is there before (`_in_time`). The operation waits for its
-first slice, and takes at least as long as copying the others:
+The first slice is what the operation before hides (half of the channels at most where the
+operation computes longer than it reads weights), the next ones what the first one hides, in whole
+blocks. They are copied if the operation then ends no later, of its computing with the waits for
+slices, its reading of weights and of inputs; weights of one read only if copying and reading them
+one after the other ends no later, either.
 
-    cycles >= max(0, copy of the first - slack) + compute, bytes of the others / channel
-
-Seen in the schedules that Vela 5.2 prints for chains of fully connected layers on a U65, and for
-networks of `studies/npu_vela`, which says how often they are met.
+The rule and its figures (`START`, `UNSEEN`, the tenth, two blocks) are those of Vela's scheduler
+(`ethosu/regor/compiler/scheduler.cpp`, Apache-2.0), in words of our own; schedules that Vela 5.2
+prints (`--verbose-schedule`) say how often ours are the same (`studies/npu_vela`). Room in the
+arena is taken to be there.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from hwmodels.estimators.npu.system import System
+from hwmodels.estimators.npu.system import Side, System
 
-BLOCKS = 3
-"""Whole blocks from which on weights that are read once are staged, whatever hides the first."""
+SPLIT = 16
+"""Output channels of the smallest first slice."""
+START = 1000.0
+"""Cycles before a first operation in which it may wait for weights; shorter waits of a slice do
+not count where computing takes longer than reading."""
+UNSEEN = 500.0
+"""Cycles that a slice of a first operation is taken to overlap with the next one."""
 HALF = 0.5
-"""Share of the weights that is copied before at most, and that is enough where it is."""
-OF_TWO = 0.39
-"""Share that is enough where two slices are all, or a first one of more than a third: 0.387 was
-not, 0.397 was."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """An operation over some of its output channels, with its weights in the arena."""
+
+    compute_cycles: float
+    """Of the pipeline, with the first read and the last write."""
+    read_cycles: float
+    """Of its first read, which the slice before hides."""
+    write_cycles: float
+    """Of its last write, which the next slice hides."""
+    input_bytes: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +58,8 @@ class Weights:
 
     stream_bytes: float
     """With their scales, as they are stored."""
+    scale_bytes: float
+    """Of the scales among them."""
     channels: int
     """Output channels."""
     block: int
@@ -47,11 +67,9 @@ class Weights:
     reads: int
     """Times that blocks read all of them."""
     direct_cycles: float
-    """Of the operation where they are read from the store."""
-    reading: bool
-    """It waits for the store then, more than it computes."""
-    staged_cycles: float
-    """Of its computing where all of them are in the arena."""
+    """Of computing where they are read from the store."""
+    sliced: Callable[[int], Slice]
+    """The operation over so many of its channels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,16 +78,20 @@ class Staging:
 
     slices: tuple[int, ...]
     """Output channels of each."""
-    hidden: bool
-    """All of them are there before the operation begins."""
+    early_bytes: float
+    """Of the first buffer, which is filled while the operation before runs."""
     held_bytes: float
     """Of the buffers."""
+    tail_bytes: float
+    """Of the buffer of the last slice, while which the next operation's weights are copied."""
     late_cycles: float
     """Of copying what is copied while the operation runs."""
     arena_cycles: float
-    """Of the arena, which is written meanwhile."""
+    """Of the arena, which is written meanwhile, as Vela counts it: without scales."""
     wait_cycles: float
     """Before the first slice is there, in which nothing is computed."""
+    last_cycles: float
+    """Of computing the last slice."""
 
 
 def staging_of(weights: Weights, system: System, slack_cycles: float) -> Staging | None:
@@ -78,58 +100,125 @@ def staging_of(weights: Weights, system: System, slack_cycles: float) -> Staging
     Args:
         weights: What there is to copy.
         system: The memories.
-        slack_cycles: Cycles of the operation before, in which they can be copied.
+        slack_cycles: Cycles of the operation before, in which they can be copied; 0: it is the
+            first one.
     """
-    size, rate = weights.stream_bytes, system.store.channel(system.npu.channels.copy)
-    latency = system.store.port.read_latency
-    copied = latency + size / rate
-    if copied + _again_cycles(weights, system) > weights.direct_cycles:
+    stored = weights.reads * _read_cycles(weights.stream_bytes, system.store, system)
+    again = weights.reads * _read_cycles(weights.stream_bytes, system.arena, system)
+    if again >= stored:
         return None
-    share = slack_cycles / copied
-    slices: tuple[int, ...] = (weights.channels,)
-    if share < 1:
-        slices = _slices(weights, share, copied, system.npu.blocks.depth)
-        if weights.reads == 1 and not _in_time(weights, slices, share):
-            return None
-    first = size * slices[0] / weights.channels
-    wait = max(latency + first / rate - slack_cycles, 0.0)
-    if weights.reading and wait + weights.staged_cycles > weights.direct_cycles:
+    copied = _copy_cycles(weights.stream_bytes, system)
+    least = copied * min(SPLIT / weights.channels, 1.0)
+    first = slack_cycles == 0
+    forced = first and weights.reads > 1 and least <= max(stored / 10, START)
+    hides = not first and weights.reads > 1 and least < slack_cycles
+    late = max(copied - slack_cycles, 0.0)
+    blocks = weights.channels // weights.block
+    if not (forced or hides or again + late < stored or blocks > 2):
         return None
-    both = max(slices[::2]) + max(slices[1::2], default=0)
+    computing = weights.direct_cycles > stored
+    slices = _slices(weights, min(slack_cycles / copied, 1.0), copied, system, computing=computing)
+    runs = [weights.sliced(count) for count in slices]
+    cycles = _in_a_row(runs)
+    waits = _waits(weights, slices, cycles, system, START if forced else slack_cycles)
+    read = _slice_read_cycles(weights, slices, system)
+    before = max(weights.direct_cycles, stored)
+    inputs = _read_cycles(sum(run.input_bytes for run in runs), system.arena, system, inputs=True)
+    seen = waits
+    if computing:
+        seen = 0.0 if waits // len(slices) < START else waits
+        if len(slices) > 1 and forced and not waits:
+            seen -= UNSEEN * len(slices)
+    longest = max(sum(cycles) + waits, read, inputs)
+    after = longest - waits + seen
+    if max(before, inputs) < after or (weights.reads == 1 and copied + read > max(before, inputs)):
+        return None
+    return _staged(weights, slices, cycles[-1], system, slack_cycles)
+
+
+def _staged(
+    weights: Weights, slices: tuple[int, ...], last_cycles: float, system: System, slack: float
+) -> Staging:
+    a_channel = weights.stream_bytes / weights.channels
+    first = a_channel * slices[0]
+    sizes = (max(slices[::2]), max(slices[1::2], default=0))
+    rest = weights.stream_bytes - first
     return Staging(
         slices=slices,
-        hidden=share >= 1,
-        held_bytes=size * both / weights.channels,
-        late_cycles=(size - first) / rate,
-        arena_cycles=(size - first) / system.arena.bytes_per_cycle,
-        wait_cycles=wait,
+        early_bytes=a_channel * sizes[0] if slack else 0.0,
+        held_bytes=a_channel * sum(sizes),
+        tail_bytes=a_channel * sizes[(len(slices) - 1) % 2],
+        late_cycles=rest / system.store.channel(system.npu.channels.copy),
+        arena_cycles=max(rest - weights.scale_bytes, 0.0) / system.arena.bytes_per_cycle,
+        wait_cycles=max(_copy_cycles(first, system) - slack, 0.0),
+        last_cycles=last_cycles,
     )
 
 
-def _slices(weights: Weights, share: float, copied_cycles: float, granule: int) -> tuple[int, ...]:
+def _slices(
+    weights: Weights, share: float, copied: float, system: System, *, computing: bool
+) -> tuple[int, ...]:
     """Output channels of each slice, where a share of all can be copied before."""
-    channels = weights.channels
-    if share >= HALF:
-        first = -(-channels // (2 * granule)) * granule
-    else:
-        first = max(int(channels * share / granule), 1) * granule
-    block = max(weights.block, granule)
-    hides = weights.staged_cycles * first / copied_cycles
-    then = max(-int(-hides // block), 1) * block
+    channels, granule = weights.channels, system.npu.blocks.depth
+    least = min(SPLIT / channels, 1.0)
+    if 1 - math.floor(share / least) * least < least / 2:
+        share = 1.0
+    if computing and HALF < share < 1:
+        share = min(max(_up(channels // 2, SPLIT) / channels, HALF), 1.0)
+    share = max(share, least)
+    if share >= 1:
+        return (channels,)
+    first = max(int(channels * share) // granule * granule, SPLIT)
+    if first >= channels:
+        return (channels,)
+    run = weights.sliced(first)
+    hidden = int(channels * (run.compute_cycles - run.write_cycles) / copied)
+    then = _up(max(hidden, SPLIT), weights.block)
     starts = [0, *range(first, channels, then), channels]
-    return tuple(end - start for start, end in pairwise(starts) if end > start)
+    return tuple(end - start for start, end in pairwise(starts))
 
 
-def _in_time(weights: Weights, slices: tuple[int, ...], share: float) -> bool:
-    """Whether enough is there before: any of many blocks, half of all, or most of one of two."""
-    if share >= HALF or weights.channels >= BLOCKS * weights.block:
-        return True
-    if share == 0 or len(slices) != 2:
-        return False
-    return share >= OF_TWO or slices[1] < 2 * slices[0]
+def _in_a_row(runs: list[Slice]) -> list[float]:
+    """Cycles of slices one after another, whose reads and writes between are hidden."""
+    last = len(runs) - 1
+    return [
+        run.compute_cycles
+        - (run.read_cycles if place else 0.0)
+        - (run.write_cycles if place < last else 0.0)
+        for place, run in enumerate(runs)
+    ]
 
 
-def _again_cycles(weights: Weights, system: System) -> float:
+def _waits(
+    weights: Weights, slices: tuple[int, ...], cycles: list[float], system: System, slack: float
+) -> float:
+    """Cycles of copying that neither the operation before nor the slice before hides."""
+    waits = 0.0
+    for count, own in zip(slices, cycles, strict=True):
+        share = weights.stream_bytes * count / weights.channels
+        waits += max(_copy_cycles(share, system) - slack, 0.0)
+        slack = own
+    return waits
+
+
+def _slice_read_cycles(weights: Weights, slices: tuple[int, ...], system: System) -> float:
+    """Cycles of reading weights from the arena, with the latency of each slice."""
     arena = system.arena
-    streamed = weights.reads * weights.stream_bytes
-    return arena.port.read_latency + streamed / arena.channel(system.npu.channels.weight)
+    streamed = weights.stream_bytes / arena.channel(system.npu.channels.weight)
+    return weights.reads * (len(slices) * arena.port.read_latency + streamed)
+
+
+def _copy_cycles(count: float, system: System) -> float:
+    rate = system.store.channel(system.npu.channels.copy)
+    return system.store.port.read_latency + count / rate
+
+
+def _read_cycles(count: float, side: Side, system: System, *, inputs: bool = False) -> float:
+    """Cycles of a stream from a memory, at the most that its channel has under way."""
+    channels = system.npu.channels
+    rate = side.channel(channels.input if inputs else channels.weight)
+    return side.port.read_latency + count / rate
+
+
+def _up(value: int, granule: int) -> int:
+    return -(-value // granule) * granule

@@ -101,7 +101,7 @@ def block_cycles(operation: Operation, tiling: Tiling, system: System) -> tuple[
         / arena.bytes_per_cycle,
         arena.port.write_latency
         + written * _bursts(operation.target, tiling.block, operation.target_bits, arena,
-                            linear=BRICK if operation.linear else 0)
+                            linear=_brick_of_cores(system) if operation.linear else 0)
         / arena.bytes_per_cycle,
     )  # fmt: skip
 
@@ -112,7 +112,13 @@ def _written(operation: Operation, tiling: Tiling | None, system: System) -> flo
         return count
     block = operation.target if tiling is None else tiling.block
     bits = operation.target_bits
-    return count * _bursts(operation.target, block, bits, system.arena, linear=BRICK)
+    linear = _brick_of_cores(system)
+    return count * _bursts(operation.target, block, bits, system.arena, linear=linear)
+
+
+def _brick_of_cores(system: System) -> int:
+    """Channels that are written at once, a brick of each core."""
+    return BRICK * system.npu.blocks.cores
 
 
 def _inputs(operation: Operation, tiling: Tiling | None, system: System) -> float:

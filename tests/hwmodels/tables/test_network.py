@@ -157,7 +157,7 @@ def test_wider_tensors_raise_the_peak_where_they_are_stored(cnn: Work) -> None:
     narrow = table.total({}).peak_bytes
     wide = table.total(dict.fromkeys(("first", "second", "third", "last"), 1)).peak_bytes
     phase = table.phases[0][2]
-    assert 1.8 * narrow < wide <= 2 * narrow
+    assert 1.7 * narrow < wide <= 2 * narrow
     assert phase.value_bytes[:, 1] == pytest.approx(2 * phase.value_bytes[:, 0], rel=0.01)
 
 

@@ -105,13 +105,16 @@ def test_energy_and_bytes_are_told_by_level() -> None:
 def test_how_well_weights_code_is_an_assumption_of_the_file() -> None:
     device = load_device("ethos-u55")
     assert device.npu is not None
-    stream = replace(device.npu.weights, share=0.46)
-    pruned = replace(device, npu=replace(device.npu, weights=stream))
+    full, pruned = (
+        replace(device, npu=replace(device.npu, weights=replace(
+            device.npu.weights, share=share, padding=0.1
+        ))) for share in (0.92, 0.46)
+    )  # fmt: skip
     one = replace(product(1, cold=True), loops=ProductLoops(m=1, n=128, k=640),
                   weight_bytes=128 * 640)  # fmt: skip
     scales = 1280 / 500e6
     half = cost(one, pruned).latency_s - scales
-    assert half == pytest.approx((cost(one, device).latency_s - scales) / 2, rel=0.01)
+    assert half == pytest.approx((cost(one, full).latency_s - scales) / 2, rel=0.01)
 
 
 def test_a_mean_is_a_kernel_a_channel_and_a_scaling() -> None:
@@ -200,7 +203,7 @@ def test_maps_are_stored_in_bricks_and_images_are_not() -> None:
 
 
 def test_weights_are_held_whole_where_they_are_staged_before_and_else_in_two_slices() -> None:
-    """36,864 weights and scales take 34,560 + 64 cycles from flash; four slices of 16 channels."""
+    """36,864 weights and scales take as many cycles from flash; four slices of 16 channels."""
     u55 = load_device("ethos-u55")
     deep = replace(
         convolution(),
@@ -210,14 +213,15 @@ def test_weights_are_held_whole_where_they_are_staged_before_and_else_in_two_sli
         ),
         weight_bytes=9 * 64 * 64,
     )  # fmt: skip
-    coded = 0.92 * 9 * 64 * 64 + 10 * 64
+    coded = 35232  # Vela's
     whole, sliced = (scratch_of([deep], u55, slack) for slack in (40_000, 16_000))
-    assert whole.held_bytes == whole.early_bytes == pytest.approx(coded, rel=1e-3)
-    assert sliced.held_bytes == pytest.approx(coded / 2, rel=1e-3)
-    assert sliced.early_bytes == 0
+    assert whole.held_bytes == whole.early_bytes == pytest.approx(coded, rel=0.01)
+    assert whole.tail_bytes == whole.held_bytes
+    assert sliced.held_bytes == pytest.approx(coded / 2, rel=0.01)
+    assert sliced.early_bytes == sliced.tail_bytes == pytest.approx(coded / 4, rel=0.01)
     assert whole.operations == 1
     assert whole.slack_cycles == pytest.approx(30276, rel=1e-3)
-    assert sliced.slack_cycles == pytest.approx(30276 / 4, rel=1e-3)
+    assert 30276 / 4 < sliced.slack_cycles < 30276 / 3.5  # the last slice, with its filling
 
 
 @pytest.mark.parametrize(
