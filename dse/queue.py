@@ -1,17 +1,35 @@
-"""The queue in front of one assignment: its load, or the most requests within bounds.
+"""The queue in front of assignments: their load, or the most requests within bounds.
 
 `load` elsewhere reads a file; here it is what requests make.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, fields, replace
+from math import inf
 
-from dse.space.constraint import Constraint
+import numpy as np
+from numpy.typing import NDArray
+
+from dse.errors import SpaceError, nearest
+from dse.space.constraint import Constraint, parse_constraint
 from hwmodels.runtimes.runtime import ASSUMED, Runtime
 from hwmodels.tables.load import Load, load_of, sustained
 from hwmodels.tables.queueing import Engine, Traffic
+from hwmodels.tables.served import ServedTable, relative_changes
+
+LOAD_COLUMNS = tuple(one.name for one in fields(Load) if one.name != "settled")
+UNBOUND = ("most_rate",)
+"""Columns that do not depend on the requests that come."""
+SUSTAINED, GPU_S, COST = "sustained_rate", "gpu_s_per_request", "load_cost_per_mtok"
+NUDGE = 1.1
+"""A call takes so many times as long where it is asked what that changes: ten times the step to
+which rates within bounds are told apart."""
+RATES = ("rate", "most_rate", SUSTAINED)
+"""Columns of which more is better."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,16 +75,23 @@ def loaded(
     if engine.most < 1:
         none = f"{where}: no load, as not one request fits beside the weights"
         return Loaded(load=None, sustained_rate=None, remarks=(none,))
+    found, rate = _simulated(engine, traffic, bounds)
+    return Loaded(load=found, sustained_rate=rate, remarks=assumed_batching(runtime))
+
+
+def _simulated(
+    engine: Engine, traffic: Traffic, bounds: Sequence[Constraint]
+) -> tuple[Load, float | None]:
+    """The load, and the rate that the bounds leave where there are any."""
     if not bounds:
-        found, rate = load_of(engine, traffic), None
-    else:
-        rate, found = sustained(
-            engine, traffic, lambda load: all(bound.holds(asdict(load)) for bound in bounds)
-        )
-    return Loaded(load=found, sustained_rate=rate, remarks=_assumed_batching(runtime))
+        return load_of(engine, traffic), None
+    rate, found = sustained(
+        engine, traffic, lambda load: all(bound.holds(asdict(load)) for bound in bounds)
+    )
+    return found, rate
 
 
-def _assumed_batching(runtime: Runtime) -> tuple[str, ...]:
+def assumed_batching(runtime: Runtime) -> tuple[str, ...]:
     """Says that nothing is known of the way in which a runtime batches requests."""
     batching = runtime.batching
     if batching.source != ASSUMED:
@@ -75,3 +100,107 @@ def _assumed_batching(runtime: Runtime) -> tuple[str, ...]:
         f"{runtime.name}: no source says how it batches requests; {batching.tokens} tokens an "
         "iteration, prompts cut and beside those who decode, are assumed (`batching` in its file)",
     )
+
+
+def load_bounds(texts: Sequence[str], *, origin: str) -> tuple[Constraint, ...]:
+    """The bounds on what requests find.
+
+    Args:
+        texts: as users write them.
+        origin: where errors say that they stand.
+
+    Raises:
+        SpaceError: no bound, a column that no load has, or a lower bound.
+    """
+    found = tuple(parse_constraint(text, origin=origin) for text in texts)
+    known = [name for name in LOAD_COLUMNS if name not in UNBOUND]
+    for bound in found:
+        if bound.at_least:
+            raise SpaceError(
+                f"{origin} {bound}: more requests make every column larger; expected an upper "
+                f"bound, {bound.column}<=N"
+            )
+        if bound.column not in known:
+            raise SpaceError(
+                f"{origin} {bound}: no such column{nearest(bound.column, known)}; a load has "
+                f"{', '.join(known)}"
+            )
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Queue:
+    """Columns of assignments that serve requests which wait for one another."""
+
+    served: ServedTable
+    """With prices of steps of more and more requests."""
+    runtime: Runtime
+    traffic: Traffic
+    bounds: tuple[Constraint, ...]
+    """With bounds the load is as many requests a second as keep them."""
+    known: dict[bytes, Mapping[str, float]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+    """Choices of the table's regions -> columns: a search asks for the same ones again."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        priced = self.served.demand.price_usd_per_h is not None
+        bounded = (SUSTAINED,) if self.bounds else ()
+        return (*LOAD_COLUMNS, *bounded, GPU_S, *((COST,) if priced else ()))
+
+    def column(self, chosen: NDArray[np.int64], name: str) -> NDArray[np.float64]:
+        """One column of many assignments: chosen (assignments, regions) to (assignments,)."""
+        return np.array([row[name] for row in self._rows(chosen)])
+
+    def elasticities(self, chosen: NDArray[np.int64], name: str) -> NDArray[np.float64]:
+        """As `ServedTable.elasticities`, of what requests find.
+
+        Args:
+            chosen: (assignments, regions) as in `CostTable.totals`.
+            name: one of `columns`.
+
+        Returns:
+            Shape (assignments, 2), for the times of prefill calls and of decoding steps.
+        """
+        engines = self.served.engines(chosen, self.runtime.batching)
+        slower = [
+            (replace(one, read_s=one.read_s * NUDGE), replace(one, step_s=one.step_s * NUDGE))
+            for one in engines
+        ]
+        after = np.array([[self._row(one)[name] for one in pair] for pair in slower])
+        return relative_changes(self.column(chosen, name), after.reshape(-1, 2), NUDGE)
+
+    def total(self, assignment: Mapping[str, int]) -> Mapping[str, float]:
+        """Every column of one assignment (region to choice index)."""
+        regions = self.served.table.regions
+        return self._rows(np.array([[assignment.get(name, 0) for name in regions]]))[0]
+
+    def _rows(self, chosen: NDArray[np.int64]) -> list[Mapping[str, float]]:
+        keys = [row.tobytes() for row in np.ascontiguousarray(chosen, dtype=np.int64)]
+        places = {key: place for place, key in enumerate(keys) if key not in self.known}
+        if places:
+            engines = self.served.engines(chosen[[*places.values()]], self.runtime.batching)
+            # Simulations are compiled, and run beside each other.
+            with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+                self.known.update(zip(places, pool.map(self._row, engines), strict=True))
+        return [self.known[key] for key in keys]
+
+    def _row(self, engine: Engine) -> Mapping[str, float]:
+        """The columns of one assignment; times and costs are infinite where nothing is served."""
+        nothing = {name: 0.0 if name in RATES else inf for name in self.columns}
+        if engine.most < 1:
+            return nothing
+        load, rate = _simulated(engine, self.traffic, self.bounds)
+        row = nothing | {name: float(getattr(load, name)) for name in LOAD_COLUMNS}
+        row |= {} if rate is None else {SUSTAINED: rate}
+        answered = load.rate if rate is None else rate
+        if not answered:
+            return row
+        demand = self.served.demand
+        row[GPU_S] = demand.ways / answered
+        if demand.price_usd_per_h is not None:
+            paid = row[GPU_S] * demand.price_usd_per_h / 3600
+            row[COST] = 1e6 * paid / self.traffic.generate
+        return row

@@ -49,7 +49,9 @@ def build_costs(
         GraphError: a symbolic size that the scenario does not bind.
         HardwareError: unknown or wrong devices and runtimes.
     """
-    pricing = pricing_of(space, problem, quality_regions, analysis, same_network=same_network)
+    pricing = pricing_of(
+        space, problem, quality_regions, analysis, origin=origin, same_network=same_network
+    )
     targets = []
     for place, target in enumerate(space.targets):
         device, runtime = platform_of(target, folder, devices)

@@ -6,12 +6,18 @@ computed on, which is the same graph or a `cost_model`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from dse.evaluate.target_costs import MORE_IS_BETTER, TargetCosts, is_additive, joined
+from dse.evaluate.target_costs import (
+    MORE_IS_BETTER,
+    NATIVE_SHARE,
+    TargetCosts,
+    is_additive,
+    joined,
+)
 from dse.space.problem import Problem
 from hwmodels.runtimes.legality import default_element
 
@@ -104,8 +110,15 @@ class Costs:
             if self.variable_of_region[region] is None
         )
 
-    def latency_errors(self, points: Sequence[Sequence[int]]) -> Mapping[str, np.ndarray]:
-        """Latency column -> parts of the errors of points, (points, parts).
+    def latency_errors(
+        self, points: Sequence[Sequence[int]], served: Collection[str] = ()
+    ) -> Mapping[str, np.ndarray]:
+        """Column -> parts of the errors of points, (points, parts): latencies, and `served`.
+
+        Args:
+            points: choice indices.
+            served: columns that should be told beside latencies; others than serving numbers,
+                and those of a device that varies, are not.
 
         The distance of two rows is the half-width of the log of the ratio of their latencies, the
         length of a row that of its latency (`hwmodels.tables.speedup`).
@@ -113,7 +126,7 @@ class Costs:
         chosen = [self._by_region(point) for point in points]
         found: dict[str, np.ndarray] = {}
         for target in self.targets:
-            errors = target.latency_errors(chosen)
+            errors = target.latency_errors(chosen, self._served(target, served))
             columns = joined(target, tuple(errors), several=self._several)
             found |= zip(columns, errors.values(), strict=True)
         return found
@@ -153,13 +166,29 @@ class Costs:
             for target in self.targets
         ]
 
+    def _served(self, target: TargetCosts, columns: Collection[str]) -> tuple[str, ...]:
+        """Those of the columns that are serving numbers of a target, without its label."""
+        own = joined(target, target.columns, several=self._several)
+        return tuple(
+            name
+            for column, name in zip(own, target.columns, strict=True)
+            if column in columns and not target.is_priced_by_region(name) and name != NATIVE_SHARE
+        )
+
     def _changes(self, column: str) -> tuple[np.ndarray, ...]:
         """Changes of a column by each choice when it alone leaves the fallback."""
         sizes = [len(variable.choices) for variable in self.problem.variables]
         points = np.repeat(np.array([self.problem.fallback]), sum(sizes), axis=0)
         owner = np.repeat(np.arange(len(sizes)), sizes)
         points[np.arange(len(points)), owner] = np.concatenate([np.arange(n) for n in sizes])
-        changes = self.totals(points, [column])[:, 0] - self.fixed(column)
+        with np.errstate(invalid="ignore"):  # infinite where bounds on a load do not hold
+            changes = self.totals(points, [column])[:, 0] - self.fixed(column)
+        target, name = self._split(column)
+        if target.is_of_queue(name) and not np.isfinite(changes).all():
+            # Differences of infinite costs guide nowhere: the time of a token alone does.
+            step = column.removesuffix(name) + "tpot_s"
+            changes = self.totals(points, [step])[:, 0] - self.fixed(step)
+            changes *= -1 if name in MORE_IS_BETTER else 1
         return tuple(np.split(changes, np.cumsum(sizes)[:-1]))
 
     def _matrix(self, target: TargetCosts, name: str) -> Mapping[str, np.ndarray]:

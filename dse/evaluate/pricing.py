@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from dse.errors import SpaceError
 from dse.evaluate.deployment import Deployment
-from dse.evaluate.phases import Exchange, exchange_of, growing_steps, phase_work
+from dse.evaluate.phases import (
+    Exchange,
+    exchange_of,
+    fuller_prompts,
+    growing_steps,
+    phase_work,
+)
 from dse.evaluate.shared_tables import SharedTable, shared_tables
 from dse.evaluate.target_costs import TargetCosts
 from dse.graph.ir.site import Region
 from dse.graph.patterns.analysis import Analysis
 from dse.graph.patterns.correspond import correspond, correspond_by_name
+from dse.queue import Queue, load_bounds
+from dse.space.constraint import Constraint
 from dse.space.operands import operand_quantizers
 from dse.space.problem import Problem
 from dse.space.schema import Scenario, Space, Target
@@ -19,6 +28,8 @@ from hwmodels.devices.device import Device
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.runtimes.runtime import Runtime
 from hwmodels.tables.network import PhaseWork
+from hwmodels.tables.queueing import Traffic
+from hwmodels.tables.served import ServedTable
 from hwmodels.work.work import OperandName
 
 Formats = tuple[Mapping[OperandName, Quantizer], ...]
@@ -41,6 +52,10 @@ class Pricing:
     exchange: Exchange | None
     steps: tuple[PhaseWork, ...]
     """Decoding steps of more and more requests."""
+    prompts: tuple[PhaseWork, ...] = ()
+    """Prefill calls of more and more prompts, where requests wait for one another."""
+    bounds: tuple[Constraint, ...] = ()
+    """On the times that these find."""
 
     def target(
         self,
@@ -73,15 +88,30 @@ class Pricing:
         table = deployment.table(self.phases, own)
         served = None
         if self.exchange is not None:
-            served = deployment.served(table, self.exchange, self.steps, own)
+            served = deployment.served(table, self.exchange, self.steps, own, prompts=self.prompts)
         return TargetCosts(
             label=target.label,
             deployment=deployment,
             table=table,
             served=served,
+            queue=self._queue(served, runtime),
             phases=self.phases,
             choices=own,
         )
+
+    def _queue(self, served: ServedTable | None, runtime: Runtime) -> Queue | None:
+        """The requests of the scenario's load on a target."""
+        load = self.scenario.load
+        if load is None or served is None:
+            return None
+        demand = served.demand
+        traffic = Traffic(
+            prompt=demand.prefill.tokens,
+            generate=round(demand.generated),
+            clients=load.clients,
+            rate=1.0 if self.bounds else load.rate,  # with bounds another one is looked for
+        )
+        return Queue(served=served, runtime=runtime, traffic=traffic, bounds=self.bounds)
 
     def _executed(self, runs: Collection[str]) -> Iterator[tuple[str, Formats]]:
         """Choices by region, without accumulators of those that the device does not execute.
@@ -109,6 +139,7 @@ def pricing_of(
     quality_regions: Sequence[Region],
     analysis: Analysis,
     *,
+    origin: str,
     same_network: bool,
 ) -> Pricing:
     """The work of a problem, with who decides what.
@@ -118,10 +149,12 @@ def pricing_of(
         problem: the decision variables.
         quality_regions: regions of the model that quality is measured on.
         analysis: of the graph that costs are computed on.
+        origin: what errors call the space.
         same_network: the graph is another form of the model that quality is measured on.
 
     Raises:
         GraphError: a symbolic size that the scenario does not bind.
+        SpaceError: a load without requests, or with bounds on something else.
     """
     scenario = space.scenario
     gpus = scenario.tensor_parallel
@@ -143,9 +176,21 @@ def pricing_of(
     shared = tuple(shared_tables(problem, analysis, phases[0].work, deciding))
     exchange = exchange_of(phases)
     steps: tuple[PhaseWork, ...] = ()
+    prompts: tuple[PhaseWork, ...] = ()
+    bounds: tuple[Constraint, ...] = ()
     if exchange is not None:
         dims = scenario.phases[exchange.decode].dims
         steps = growing_steps(analysis, dims, gpus)
+    if scenario.load is not None:
+        if exchange is None or not steps:
+            raise SpaceError(
+                f"{origin}: scenario.load: expected a phase of prompts and one of single tokens, "
+                "with a size that counts requests (batch); the phases are "
+                f"{', '.join(scenario.phases)}"
+            )
+        bounds = load_bounds(scenario.load.bounds, origin=f"{origin}: scenario.load.bounds")
+        dims = scenario.phases[exchange.prefill].dims
+        prompts = fuller_prompts(analysis, dims, exchange.prompt, gpus)
     return Pricing(
         problem=problem,
         scenario=scenario,
@@ -155,6 +200,8 @@ def pricing_of(
         shared=shared,
         exchange=exchange,
         steps=steps,
+        prompts=prompts,
+        bounds=bounds,
     )
 
 

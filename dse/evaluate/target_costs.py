@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dse.evaluate.deployment import Deployment
+from dse.queue import RATES, Queue
 from hwmodels.tables.network import Choices, CostTable, PhaseWork
 from hwmodels.tables.served import MORE_IS_BETTER as SERVED_MORE
 from hwmodels.tables.served import ServedTable
 from hwmodels.tables.speedup import Times, error_parts
+from hwmodels.work.kernel import PricedKernel
 
 TOTAL_COLUMNS = ("latency_s", "energy_j", "weight_bytes", "kv_bytes", "peak_bytes")
 PHASE_COLUMNS = ("latency_s", "energy_j")
@@ -22,7 +24,7 @@ AREA, POWER = "area_mm2", "power_w"
 ADDITIVE_COLUMNS = ("latency_s", "energy_j", "weight_bytes", "kv_bytes")
 SERVED_ADDITIVE = ("ttft_s", "tpot_s")
 """Serving numbers that are sums over phases."""
-MORE_IS_BETTER = (NATIVE_SHARE, *SERVED_MORE)
+MORE_IS_BETTER = (NATIVE_SHARE, *SERVED_MORE, *RATES)
 """Columns that a constraint bounds from below and that are no objectives."""
 AT_ONCE = 4
 """Assignments that are priced together, kernel by kernel, where a region's kernels depend on its
@@ -38,6 +40,8 @@ class TargetCosts:
     table: CostTable
     served: ServedTable | None
     """None where the scenario is no prefill with a decoding phase."""
+    queue: Queue | None = None
+    """None where the scenario has no load."""
     phases: tuple[PhaseWork, ...] = ()
     choices: Choices = field(default_factory=dict)
     """Those that `table` was built of."""
@@ -55,6 +59,8 @@ class TargetCosts:
             names += [f"{phase}.{column}" for phase in phases for column in PHASE_COLUMNS]
         if self.served is not None:
             names += self.served.columns
+        if self.queue is not None:
+            names += self.queue.columns
         if self.area_mm2 is not None:
             names.append(AREA)
         if self.has_power:
@@ -70,6 +76,8 @@ class TargetCosts:
                 row |= {f"{name}.{column}": getattr(part, column) for column in PHASE_COLUMNS}
         if self.served is not None:
             row |= self.served.total(chosen)
+        if self.queue is not None:
+            row |= self.queue.total(chosen)
         if self.area_mm2 is not None:
             row[AREA] = self.area_mm2
         if self.has_power:
@@ -88,20 +96,42 @@ class TargetCosts:
             return power
         if self.served is not None and column in self.served.columns:
             return self.served.column(chosen, column)
+        if self.is_of_queue(column):
+            assert self.queue is not None
+            return self.queue.column(chosen, column)
         phase, _, name = column.rpartition(".")
         return self.table.totals(chosen, name, phase or None)
 
-    def latency_errors(self, chosen: Sequence[Mapping[str, int]]) -> Mapping[str, np.ndarray]:
-        """Latency column -> parts of the errors of assignments (`error_parts`).
+    def latency_errors(
+        self, chosen: Sequence[Mapping[str, int]], served: Sequence[str] = ()
+    ) -> Mapping[str, np.ndarray]:
+        """Column -> parts of the errors of assignments (`error_parts`): latencies, and `served`.
 
         Args:
             chosen: as of `latency_times`.
+            served: further columns, of serving and of the queue, whose errors follow from those
+                of their calls.
         """
         device = self.deployment.device.name
-        return {
-            column: error_parts(found, device)
-            for column, found in self.latency_times(chosen).items()
-        }
+        times = self.latency_times(chosen)
+        errors = {column: error_parts(found, device) for column, found in times.items()}
+        if self.served is None:
+            return errors
+        rows = np.array([[one.get(name, 0) for name in self.table.regions] for one in chosen])
+        calls = [
+            times[f"{phase}.{LATENCY}"] for phase in (self.served.prefill, self.served.decode)
+        ]
+        for column in served:
+            table = self.queue if self.is_of_queue(column) else self.served
+            assert table is not None
+            moved = np.nan_to_num(table.elasticities(rows, column), posinf=0.0, neginf=0.0)
+            moved = np.maximum(moved, 0.0)  # longer calls make nothing shorter but by chance
+            mixed = [
+                _mixed(pair, shares)
+                for pair, shares in zip(zip(*calls, strict=True), moved, strict=True)
+            ]
+            errors[column] = error_parts(mixed, device) * moved.sum(axis=1)[:, None]
+        return errors
 
     def latency_times(self, chosen: Sequence[Mapping[str, int]]) -> dict[str, list[Times]]:
         """Latency column -> seconds of every kernel, of each assignment.
@@ -134,9 +164,23 @@ class TargetCosts:
 
     def is_priced_by_region(self, column: str) -> bool:
         """Whether `CostTable.matrix` knows what each choice of a region adds to the column."""
-        return column not in (NATIVE_SHARE, AREA, POWER) and (
-            self.served is None or column not in self.served.columns
-        )
+        served = () if self.served is None else self.served.columns
+        return column not in (NATIVE_SHARE, AREA, POWER, *served) and not self.is_of_queue(column)
+
+    def is_of_queue(self, column: str) -> bool:
+        """Whether a column is of requests that wait for one another."""
+        return self.queue is not None and column in self.queue.columns
+
+
+def _mixed(calls: Sequence[Times], shares: Sequence[float]) -> Times:
+    """Shares of kernels in a number that calls have these shares in."""
+    found: dict[PricedKernel, float] = {}
+    for times, share in zip(calls, shares, strict=True):
+        total = sum(times.values())
+        for kernel, seconds in times.items():
+            if share > 0:
+                found[kernel] = found.get(kernel, 0.0) + share * seconds / total
+    return found
 
 
 def is_additive(column: str) -> bool:

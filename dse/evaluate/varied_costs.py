@@ -142,13 +142,16 @@ class VariedCosts(Costs):
             for part, refused in zip(found, self._masks(hardware), strict=True)
         )
 
-    def latency_errors(self, points: Sequence[Sequence[int]]) -> Mapping[str, np.ndarray]:
+    def latency_errors(
+        self, points: Sequence[Sequence[int]], served: Collection[str] = ()
+    ) -> Mapping[str, np.ndarray]:
         """As `Costs.latency_errors`; devices that differ in figures err alike where kernels do."""
         found: dict[str, np.ndarray] = {}
         target = self.targets[self.hardware.target]
         for other in self.targets:
             if other is not target:
-                errors = other.latency_errors([self._by_region(point) for point in points])
+                chosen = [self._by_region(point) for point in points]
+                errors = other.latency_errors(chosen, self._served(other, served))
                 found |= zip(
                     joined(other, tuple(errors), several=self._several),
                     errors.values(),

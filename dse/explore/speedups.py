@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import permutations
 
 import numpy as np
 
@@ -32,25 +33,32 @@ def point_speedups(
     shown = list({record.trial: record for record in (*front, *bases)}.values())
     errors = _errors(design, shown)
     labels = [target.label for target in design.costs.targets]
-    wholes = [
-        name for name in (LATENCY, *(f"{one}.{LATENCY}" for one in labels)) if name in errors
-    ]
     for column, parts in errors.items():
         pairs = _with_bases(shown) | _along(shown, {one.trial for one in front}, column, parts)
         for point, base in pairs:
             half = float(np.linalg.norm(parts[point] - parts[base]))
             yield from _entry(shown[point], column, shown[base], column, half)
-    for column in wholes:
-        for other in wholes:
-            for point, base in _with_bases(shown) if other != column else ():
-                own, foreign = errors[column][point], errors[other][base]
-                half = math.hypot(float(np.linalg.norm(own)), float(np.linalg.norm(foreign)))
-                yield from _entry(shown[point], column, shown[base], other, half)
+    for column, other in _between_targets(labels, design.objectives.costs, errors):
+        for point, base in _with_bases(shown):
+            own, foreign = errors[column][point], errors[other][base]
+            half = math.hypot(float(np.linalg.norm(own)), float(np.linalg.norm(foreign)))
+            yield from _entry(shown[point], column, shown[base], other, half)
+
+
+def _between_targets(
+    labels: Sequence[str], objectives: Sequence[str], errors: Collection[str]
+) -> Iterator[tuple[str, str]]:
+    """Columns of two targets that are the latency of the whole scenario, or one objective."""
+    quantities = {LATENCY, *(column.rpartition(".")[2] for column in objectives)}
+    for quantity in sorted(quantities):
+        named = [f"{one}.{quantity}" for one in labels if f"{one}.{quantity}" in errors]
+        yield from permutations(named, 2)
 
 
 def _errors(design: Design, shown: Sequence[Record]) -> Mapping[str, np.ndarray]:
     """Latency column -> parts of the errors of points, (points, parts)."""
-    predicted = design.costs.latency_errors([record.point for record in shown])
+    points = [record.point for record in shown]
+    predicted = design.costs.latency_errors(points, design.objectives.costs)
     for column, parts in predicted.items():
         parts[[column in record.measured_outside for record in shown]] = 0.0
     return predicted

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dse.evaluate.ruin import ConstantAnswer
+from dse.queue import SUSTAINED
 from dse.report.quantities.axis import WORDS, cost_axes
 from dse.report.quantities.baseline import Gain, against, against_reference, gain
 from dse.report.quantities.hardware import built_text, figures_text
@@ -140,6 +141,7 @@ def _sentences(run: SearchRun, point: MeasuredPoint) -> Iterator[str]:
     yield _what(run, point)
     yield from (_elsewhere(run, point, target) for target in run.apart)
     yield from _gains(run, point)
+    yield from _sustained(run, point)
     yield from _cheapest(run, point)
     if point.tied:
         yield "Within the noise it cannot be told from a cheaper uniform assignment."
@@ -230,6 +232,22 @@ def _gains(run: SearchRun, point: MeasuredPoint) -> Iterator[str]:
             parts.append(_compared(far, better, f"{far.baseline.title} on {other.name}"))
     comparison = f", {_joined(parts)}" if parts else ""
     yield f"Predicted {noun}: {si(value, unit_of(column))}{comparison}."
+
+
+def _sustained(run: SearchRun, point: MeasuredPoint) -> Iterator[str]:
+    """The most requests a second within the bounds of the scenario's load, on each target."""
+    scenario: Any = run.manifest.space.get("scenario") or {}
+    bounds = [str(bound) for bound in (scenario.get("load") or {}).get("bounds", ())]
+    for target in run.manifest.targets if bounds else ():
+        own = f"{target.name}.{SUSTAINED}" if len(run.manifest.targets) > 1 else SUSTAINED
+        rate = point.columns.get(own)
+        if rate is None:
+            continue
+        kept = f"{_joined(bounds)} {'hold' if len(bounds) > 1 else 'holds'}"
+        other = None if run.reference is point else run.reference
+        whole = None if other is None else other.columns.get(own)
+        against = f" ({digits(whole)} in {other.title})" if other and whole is not None else ""
+        yield f"On {target.name} {kept} for {digits(rate)} requests a second{against}."
 
 
 def _compared(found: Gain, better: str, baseline: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from dse.evaluate.target_costs import AREA, POWER
+from dse.report.quantities.axis import cost_axes
 from dse.report.quantities.baseline import against_reference
 from dse.report.quantities.hardware import values_text
 from dse.report.quantities.losses import loss_heading
@@ -31,6 +32,8 @@ SCORE, STDERR = "score.", "_stderr"
 LOSSES = {"quality_loss", "report_quality_loss"}
 HARDWARE = "hardware"
 """Heading of the values of what varies of it."""
+ALWAYS = ("latency_s", "energy_j", "weight_bytes", AREA, POWER)
+"""Costs that have a column whatever the objectives are."""
 MEASURED = "measured"
 """Stands beside a number that was measured outside: others are emulated, or predicted."""
 
@@ -86,6 +89,7 @@ def front_table(run: SearchRun) -> Table:
         loss_heading(run): [_loss(point) for point in points],
         **_metric(run, points),
         **_scores(points),
+        **_objectives(run, points),
         **_costs(run, points),
         **_hardware(run, points),
         "formats": [_formats(run, point) for point in points],
@@ -163,6 +167,34 @@ def _score(point: MeasuredPoint, name: str) -> Cell:
     )
 
 
+def _objectives(run: SearchRun, points: Sequence[MeasuredPoint]) -> dict[str, list[Cell]]:
+    """Objectives that the columns of every run do not show: costs of served requests, a phase."""
+    return {
+        axis.label: [_gained(run, point, axis.column, axis.unit) for point in points]
+        for axis in cost_axes(run)
+        if axis.column in run.cost_objectives and _quantity(run, axis.column) not in ALWAYS
+    }
+
+
+def _quantity(run: SearchRun, column: str) -> str:
+    """A column without its target; one of a phase keeps that."""
+    prefixes = (f"{target.name}." for target in run.manifest.targets)
+    return next((column.removeprefix(one) for one in prefixes if column.startswith(one)), column)
+
+
+def _gained(run: SearchRun, point: MeasuredPoint, column: str, unit: str) -> Cell:
+    """A cost, how many times less it is than the reference's, and whether its place is certain."""
+    value, gained = point.columns.get(column), against_reference(run, point, column)
+    detail = ""
+    if gained is not None:
+        detail = spread_text(gained.speedup) if gained.speedup else ratio(gained.factor)
+    if column in point.told:
+        detail = f"{detail} {MEASURED}".lstrip()
+    elif is_tied(run, point, column):
+        detail = f"{detail} {MARK}".lstrip()
+    return Cell(text=si(value, unit), sort=_order(value), detail=detail)
+
+
 def _costs(run: SearchRun, points: Sequence[MeasuredPoint]) -> dict[str, list[Cell]]:
     columns: dict[str, list[Cell]] = {}
     first = run.manifest.targets[0].name
@@ -196,18 +228,8 @@ def _hardware(run: SearchRun, points: Sequence[MeasuredPoint]) -> dict[str, list
 
 
 def _latency(run: SearchRun, point: MeasuredPoint, target: TargetEntry) -> Cell:
-    """Seconds, how many times faster than the reference, and whether its place is certain."""
-    column = point.cost_column("latency_s", target.name)
-    value = point.columns.get(column)
-    gained = against_reference(run, point, column)
-    speed = ""
-    if gained is not None:
-        speed = spread_text(gained.speedup) if gained.speedup else ratio(gained.factor)
-    if column in point.told:
-        speed = f"{speed} {MEASURED}".lstrip()
-    elif is_tied(run, point, column):
-        speed = f"{speed} {MARK}".lstrip()
-    return Cell(text=si(value, "s"), sort=_order(value), detail=speed)
+    """Seconds on a target."""
+    return _gained(run, point, point.cost_column("latency_s", target.name), "s")
 
 
 def _cost(value: float | None, unit: str) -> Cell:

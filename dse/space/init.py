@@ -28,6 +28,11 @@ LIKELY_SIZES = {"batch": 1, "sequence": 512, "past": 0}
 """Values of symbolic dimensions by name, for a first draft; others start at 1."""
 ANSWER = 128
 """Tokens that a drafted request generates, where the model's context allows."""
+LOAD = [
+    "  # Requests that wait for one another make ttft_p99_s, load_cost_per_mtok, ... columns.",
+    '  # load: {bounds: ["ttft_p99_s<=1", "tpot_p99_s<=0.05"]}  # or {rate: 3}, {clients: 64}',
+]
+"""What a served model's scenario may have beside its phases."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +156,9 @@ def _scenario_lines(model: Model, draft: Draft) -> list[str]:
             "# How the model is called where it is deployed; more phases (prefill, decode) add",
             "# up, weighted by their share.",
         ]
-    return [*about, "scenario:", "  phases:", *(_phase(n, *phase) for n, phase in phases.items())]
+    listed = [_phase(n, *phase) for n, phase in phases.items()]
+    load = LOAD if "prefill" in phases else []
+    return [*about, "scenario:", "  phases:", *listed, *load]
 
 
 def _phase(name: str, share: int, dims: Mapping[str, int]) -> str:

@@ -119,6 +119,28 @@ class Phase(Section):
     """Value of every symbolic dimension of the cost graph."""
 
 
+class OfferedLoad(Section):
+    """The requests that come while others are served: one of the three."""
+
+    rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Requests a second that arrive at random at the group of GPUs (a Poisson process)."""
+    clients: int | None = Field(default=None, ge=1)
+    """Clients that send the next request when the last one is answered."""
+    bounds: tuple[str, ...] = ()
+    """Upper bounds on times that requests find: the load is as many requests a second as keep
+    them, `sustained_rate`."""
+
+    @model_validator(mode="after")
+    def _one(self) -> OfferedLoad:
+        """Several would contradict each other."""
+        given = [name for name in ("rate", "clients", "bounds") if getattr(self, name)]
+        if len(given) != 1:
+            raise ValueError(
+                f"expected one of rate, clients and bounds, got {' and '.join(given) or 'none'}"
+            )
+        return self
+
+
 class Scenario(Section):
     """The model's use where it is deployed: binds sizes for the cost only."""
 
@@ -129,6 +151,9 @@ class Scenario(Section):
     """GPUs that share the network. Latency is the group's, energy of all, bytes of one GPU."""
     memory_utilisation: float = Field(default=UTILISATION, gt=0, le=1)
     """Share of a GPU's memory that weights, KV cache and activations may fill."""
+    load: OfferedLoad | None = None
+    """Requests that wait for one another, simulated for each assignment: `ttft_p99_s`,
+    `tpot_p99_s`, `gpu_s_per_request`, `load_cost_per_mtok`, ... are columns then."""
 
     @property
     def dims(self) -> frozenset[str]:

@@ -19,6 +19,8 @@ KEPT_UP = 0.95
 """Answers over requests that came meanwhile, of a queue that has settled."""
 RATE_STEP = 1.01
 """Ratio of rates that are not told apart."""
+FIRST_STEP, LEAST_SHARE = 0.9, 1e-4
+"""The first step down from the most that is answered, and the share of it that is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,14 +48,15 @@ class Load:
     @classmethod
     def of(cls, served: Served, most_rate: float) -> Load:
         """The summary of answers."""
+        ttft_p50_s, ttft_p99_s = np.percentile(served.ttft_s, (50, 99)).tolist()
         return cls(
             rate=served.rate,
             most_rate=max(most_rate, served.rate),
-            settled=served.rate >= KEPT_UP * served.came,
+            settled=bool(served.rate >= KEPT_UP * served.came),
             in_flight=served.in_flight,
             ttft_mean_s=float(served.ttft_s.mean()),
-            ttft_p50_s=float(np.percentile(served.ttft_s, 50)),
-            ttft_p99_s=float(np.percentile(served.ttft_s, 99)),
+            ttft_p50_s=ttft_p50_s,
+            ttft_p99_s=ttft_p99_s,
             tpot_mean_s=float(served.tpot_s.mean()),
             tpot_p99_s=float(np.percentile(served.tpot_s, 99)),
         )
@@ -100,22 +103,30 @@ def sustained(
         keeps: whether a load is within the bounds.
 
     Returns:
-        The rate, to a hundredth of it, and its load; 0 and the load of one client where even that
-        is beyond the bounds.
+        The rate, to a hundredth of it, and its load; 0 and the load of one client where hardly
+        any requests are beyond the bounds.
 
     Raises:
         WorkError: as `simulate`.
     """
     most = capacity(engine, traffic)
-    alone = _load(engine, replace(traffic, clients=1, rate=None), most)
-    low, high = alone.rate / 100, most
-    best = low, _load(engine, replace(traffic, clients=None, rate=low), most)
-    if not (keeps(alone) and keeps(best[1])):
-        return 0.0, alone
+
+    def at(rate: float) -> Load:
+        return _load(engine, replace(traffic, clients=None, rate=rate), most)
+
+    # Bounds mostly hold not far below what is answered at most: steps down from there grow.
+    high, low, down = most, most * FIRST_STEP, 1
+    best = low, at(low)
+    while not (best[1].settled and keeps(best[1])):
+        high, down = low, 2 * down
+        low *= FIRST_STEP**down
+        if low < most * LEAST_SHARE:
+            return 0.0, _load(engine, replace(traffic, clients=1, rate=None), most)
+        best = low, at(low)
     while high / low > RATE_STEP:
         middle = sqrt(low * high)
-        found = _load(engine, replace(traffic, clients=None, rate=middle), most)
-        if keeps(found):
+        found = at(middle)
+        if found.settled and keeps(found):
             low, best = middle, (middle, found)
         else:
             high = middle

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,17 @@ from hwmodels.tables.serving import Demand, Floats, Loads, Serving, serve
 SERVING_COLUMNS = tuple(field.name for field in fields(Serving))
 MORE_IS_BETTER = ("max_batch", "tokens_per_s_per_gpu", "full_tokens_per_s_per_gpu")
 PRICED = ("cost_per_mtok", "full_cost_per_mtok")
+
+
+NUDGE = 1.001
+"""A call takes so many times as long where it is asked what that changes."""
+
+
+def relative_changes(before: Floats, after: Floats, nudge: float) -> Floats:
+    """Logs of (assignments, calls) numbers with nudged calls over those without, per log."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: Floats = np.log(after / before[:, None]) / np.log(nudge)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +66,26 @@ class ServedTable:
         served = self.serving(chosen)
         return {name: float(getattr(served, name)[0]) for name in self.columns}
 
+    def elasticities(self, chosen: NDArray[np.int64], name: str) -> Floats:
+        """Relative change of a number by that of a prefill call's time and of a step's.
+
+        Args:
+            chosen: (assignments, regions) as in `CostTable.totals`.
+            name: one of `columns`.
+
+        Returns:
+            Shape (assignments, 2); not finite where the number is not.
+        """
+        loads = self._loads(chosen)
+        slower = (
+            replace(loads, prefill_s=loads.prefill_s * NUDGE),
+            replace(loads, decode_s=loads.decode_s * NUDGE, step_s=loads.step_s * NUDGE),
+        )
+        before, *after = (
+            getattr(serve(one, self.demand, self.device), name) for one in (loads, *slower)
+        )
+        return relative_changes(before, np.column_stack(after), NUDGE)
+
     def engine(self, assignment: Mapping[str, int], batching: Batching) -> Engine | None:
         """One assignment as it serves requests that wait for one another.
 
@@ -64,20 +95,32 @@ class ServedTable:
         if self.steps is None:
             return None
         chosen = np.array([[assignment.get(name, 0) for name in self.table.regions]])
+        return self.engines(chosen, batching)[0]
+
+    def engines(self, chosen: NDArray[np.int64], batching: Batching) -> tuple[Engine, ...]:
+        """Assignments as they serve requests that wait for one another.
+
+        Args:
+            chosen: (assignments, regions) as in `CostTable.totals`; `steps` are priced.
+            batching: of the runtime.
+        """
         loads = self._loads(chosen)
         served = serve(loads, self.demand, self.device)
         prefill = self.demand.prefill
-        read = {prefill.requests * prefill.tokens: float(loads.prefill_s[0])}
+        read = {prefill.requests * prefill.tokens: loads.prefill_s}
         if self.prompts is not None:
             for name, _, _ in self.prompts.phases:
-                read[int(name)] = float(self.prompts.totals(chosen, "latency_s", name)[0])
-        return Engine(
-            tokens=np.array([*read], dtype=float),
-            read_s=np.array([*read.values()]),
-            batches=loads.batches,
-            step_s=loads.step_s[:, 0],
-            most=int(served.max_batch[0]),
-            batching=batching,
+                read[int(name)] = self.prompts.totals(chosen, "latency_s", name)
+        return tuple(
+            Engine(
+                tokens=np.array([*read], dtype=float),
+                read_s=np.array([seconds[place] for seconds in read.values()]),
+                batches=loads.batches,
+                step_s=np.ascontiguousarray(loads.step_s[:, place]),
+                most=int(most),
+                batching=batching,
+            )
+            for place, most in enumerate(served.max_batch)
         )
 
     def _loads(self, chosen: NDArray[np.int64]) -> Loads:

@@ -35,11 +35,11 @@ def found(records: list[Record], *labels: str) -> Found:
     columns = [f"{label}.latency_s" for label in labels] or ["latency_s"]
     costs = SimpleNamespace(
         targets=[SimpleNamespace(label=label) for label in labels or ("here",)],
-        latency_errors=lambda points: {
+        latency_errors=lambda points, served: {
             column: ERRORS[[point[0] for point in points]] for column in columns
         },
     )
-    design: Any = SimpleNamespace(costs=costs)
+    design: Any = SimpleNamespace(costs=costs, objectives=SimpleNamespace(costs=columns))
     entries = point_speedups(design, records, records[1:])
     return {(one.column, one.trial, one.base_column, one.base): one for one in entries}
 

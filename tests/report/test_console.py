@@ -4,12 +4,14 @@ import io
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
 from dse.report.answer import answer
 from dse.report.console import print_front
 from dse.report.quantities.baseline import rivals
+from dse.report.quantities.unit import digits
 from dse.report.records import front_rows
 from dse.run.read import read_run
 from dse.run.search_run import SearchRun
@@ -87,3 +89,45 @@ def test_programs_get_every_column_of_the_front(finished: Path, run: SearchRun) 
     assert [row["trial"] for row in rows] == [point.trial for point in run.front]
     assert sum(bool(row["recommended"]) for row in rows) == 1
     assert all(len(dict(row["choices"])) == 24 for row in rows)  # type: ignore[arg-type]
+
+
+def loaded(folder: Path) -> Path:
+    """The run with what requests find on b200 as its objective."""
+    for name in ("trials.csv", "front.csv"):
+        rows = pd.read_csv(folder / name)
+        rate = 4.0 / rows["b200.latency_s"]
+        rows["b200.sustained_rate"] = rate
+        rows["b200.load_cost_per_mtok"] = 1.5 / rate
+        rows.to_csv(folder / name, index=False)
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest["objectives"] = ["quality_loss", "b200.load_cost_per_mtok"]
+    load = {"bounds": ["ttft_p99_s<=1", "tpot_p99_s<=0.05"]}
+    manifest["space"]["scenario"] = {"load": load}
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    return folder
+
+
+def test_an_objective_that_every_run_lacks_has_a_column_of_its_own(folder: Path) -> None:
+    assert not any("Mtok" in line for line in printed(folder, 160))
+    lines = printed(loaded(folder), 160)
+    assert "Mtok under" in " ".join(lines[:4])
+    row = next(line for line in lines if line.startswith("★"))
+    run = read_run(folder)
+    assert run.recommended is not None
+    paid = run.recommended.columns["b200.load_cost_per_mtok"]
+    assert f"{digits(paid)} USD" in row
+
+
+def test_the_answer_says_how_many_requests_keep_the_bounds(folder: Path) -> None:
+    run = read_run(loaded(folder))
+    assert run.recommended is not None
+    assert run.reference is not None
+    own, whole = (one.columns["b200.sustained_rate"] for one in (run.recommended, run.reference))
+    said = (
+        f"On b200 ttft_p99_s<=1 and tpot_p99_s<=0.05 hold for {digits(own)} requests a second "
+        f"({digits(whole)} in bf16)."
+    )
+    assert said in answer(run)
+    assert "Predicted cost per Mtok under load: " in answer(run)
+    assert "cheaper than bf16" in answer(run)

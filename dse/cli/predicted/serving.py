@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from math import inf, isfinite
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,8 +42,6 @@ SHOWN_OF_SERVING = ("ttft_s", "tpot_s", "tokens_per_s_per_gpu", "max_batch", "gp
                     "full_cost_per_mtok")  # fmt: skip
 SHOWN_OF_LOAD = ("rate", "in_flight", "ttft_mean_s", "ttft_p99_s", "tpot_mean_s", "tpot_p99_s",
                  "most_rate")  # fmt: skip
-UNBOUND = ("most_rate", "settled")
-"""Fields of a load that no bound is for."""
 GROWING = (
     "the queue still grew when the last of the simulated requests came: its times are longer the "
     "longer it lasts"
@@ -64,13 +62,10 @@ def load_bounds(
         beside: whether a table is asked for that has no place for a load.
 
     Raises:
-        typer.BadParameter: nothing is served, a rate beside bounds, another table, a column that
-            no load has, a lower bound.
-        SpaceError: no bound.
+        typer.BadParameter: nothing is served, a rate beside bounds, another table.
+        SpaceError: as `dse.queue.load_bounds`.
     """
-    from dse.space.constraint import parse_constraint  # noqa: PLC0415
-    from hwmodels.errors import nearest  # noqa: PLC0415
-    from hwmodels.tables.load import Load  # noqa: PLC0415
+    from dse.queue import load_bounds as bounds_of  # noqa: PLC0415
 
     if not served and (given or rate is not None):
         raise typer.BadParameter(
@@ -85,20 +80,7 @@ def load_bounds(
         raise typer.BadParameter(
             "--constraint looks for the most requests a second, which --rate gives; leave one out"
         )
-    found = tuple(parse_constraint(text, origin="--constraint") for text in given or ())
-    known = [field.name for field in fields(Load) if field.name not in UNBOUND]
-    for bound in found:
-        if bound.at_least:
-            raise typer.BadParameter(
-                f"--constraint {bound}: more requests make every column larger; expected an upper "
-                f"bound, {bound.column}<=N"
-            )
-        if bound.column not in known:
-            raise typer.BadParameter(
-                f"--constraint {bound}: no such column{nearest(bound.column, known)}; a load has "
-                f"{', '.join(known)}"
-            )
-    return found
+    return bounds_of(given or (), origin="--constraint")
 
 
 def refuse_without_requests(context: typer.Context, prompt: int | None) -> None:

@@ -18,6 +18,21 @@ WORDS = {
     "traffic_bytes": ("traffic", "less traffic"),
     "area_mm2": ("area", "smaller"),
     "power_w": ("power", "less power"),
+    "kv_bytes": ("KV cache", "smaller"),
+    "gpus": ("GPUs", "fewer"),
+    "ttft_s": ("time to first token", "faster"),
+    "tpot_s": ("time per token", "faster"),
+    "full_tpot_s": ("time per token, memory full", "faster"),
+    "cost_per_mtok": ("cost per Mtok", "cheaper"),
+    "full_cost_per_mtok": ("cost per Mtok, memory full", "cheaper"),
+    "load_cost_per_mtok": ("cost per Mtok under load", "cheaper"),
+    "gpu_s_per_request": ("GPU time per request", "less GPU time"),
+    "in_flight": ("requests in flight", "fewer"),
+    "ttft_mean_s": ("mean time to first token", "faster"),
+    "ttft_p50_s": ("median time to first token", "faster"),
+    "ttft_p99_s": ("99th percentile of times to first token", "faster"),
+    "tpot_mean_s": ("mean time per token", "faster"),
+    "tpot_p99_s": ("99th percentile of times per token", "faster"),
 }
 """Quantity, as a noun and as what less of it is."""
 

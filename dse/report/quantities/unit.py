@@ -10,14 +10,15 @@ if TYPE_CHECKING:
 
 PREFIXES = {-12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
 
-UNITS = {"_bytes_per_s": "B/s", "_mm2": "mm²", "_s": "s", "_j": "J", "_w": "W", "_bytes": "B"}
+UNITS = {"_s_per_request": "s", "_bytes_per_s": "B/s", "_per_mtok": "USD", "_mm2": "mm²",
+         "_s": "s", "_j": "J", "_w": "W", "_bytes": "B"}  # fmt: skip
 """Ends of columns' names, and the unit that says; the longest first."""
 
 MOST_DECIMALS = 5
 """Beyond these, a power of ten is split off."""
 
-UNPREFIXED = ("mm²",)
-"""Units that take no prefix: they have one."""
+UNPREFIXED = ("mm²", "USD")
+"""Units that take no prefix: they have one, or nobody writes them with one."""
 
 DASH = "–"
 """Printed where nothing was measured."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hwmodels.errors import WorkError
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.runtimes.runtime import ASSUMED, Batching
+from hwmodels.tables.iterations import Times, between, iteration_s, reading_s
 from hwmodels.tables.load import capacity, load_of, sustained
 from hwmodels.tables.queueing import Engine, Traffic, simulate
 
@@ -56,7 +57,8 @@ def test_every_request_is_answered_and_none_before_its_prompt_is_read(
     engine = replace(ENGINE, most=most, batching=batching)
     traffic = replace(TRAFFIC, clients=clients, spread=spread, count=120, start=0.0)
     found = simulate(engine, traffic)
-    shortest = min(one.prompt for one in traffic.requests())
+    prompts, _, _ = traffic.requests()
+    shortest = prompts.min()
     assert len(found.ttft_s) == 120
     assert (found.ttft_s >= 0.1 * shortest / 1000 - 1e-9).all()
     assert (found.tpot_s >= 0.01 - 1e-9).all()
@@ -91,8 +93,9 @@ def test_a_prompt_is_cut_where_the_budget_ends() -> None:
 def test_prompts_that_share_an_iteration_read_the_weights_once() -> None:
     """Eight short prompts take 0.02 s together, not eight times 0.015."""
     short = replace(ENGINE, tokens=np.array([100.0, 800]), read_s=np.array([0.015, 0.02]))
-    assert short.reading_s(50) == pytest.approx(0.0075)
-    assert short.reading_s(1500) == pytest.approx(0.025)
+    times = times_of(short)
+    assert reading_s(50, times) == pytest.approx(0.0075)
+    assert reading_s(1500, times) == pytest.approx(0.025)
     burst = Traffic(prompt=100, generate=1, clients=8, spread=0.0, count=8, start=0.0)
     assert simulate(short, burst).ttft_s == pytest.approx(np.full(8, 0.02))
 
@@ -104,10 +107,30 @@ def test_a_prompt_that_no_budget_holds_goes_alone_where_none_is_cut() -> None:
 
 
 def test_prompts_that_share_an_iteration_slow_those_who_write() -> None:
-    alone = ENGINE.iteration_s(8, 0)
-    assert ENGINE.iteration_s(8, 100) == pytest.approx(alone)  # as long as reading the weights
-    assert ENGINE.iteration_s(8, 1000) == pytest.approx(alone - 0.01 + 0.1)
-    assert ENGINE.iteration_s(0, 1000) == pytest.approx(0.1)
+    times = times_of(ENGINE)
+    alone = iteration_s(8, 0, times)
+    assert iteration_s(8, 100, times) == pytest.approx(alone)  # as long as reading the weights
+    assert iteration_s(8, 1000, times) == pytest.approx(alone - 0.01 + 0.1)
+    assert iteration_s(0, 1000, times) == pytest.approx(0.1)
+
+
+@given(
+    st.lists(st.floats(1, 1e4), min_size=2, max_size=6, unique=True),
+    st.floats(0, 2e4),
+    st.integers(0, 2**32 - 1),
+)
+def test_prices_between_sizes_are_numpys(sizes: list[float], size: float, seed: int) -> None:
+    at = np.sort(np.array(sizes))
+    seconds = np.random.default_rng(seed).random(len(at))
+    if size <= at[-1]:
+        assert between(size, at, seconds) == pytest.approx(np.interp(size, at, seconds))
+    else:
+        slope = (seconds[-1] - seconds[-2]) / (at[-1] - at[-2])
+        assert between(size, at, seconds) == pytest.approx(seconds[-1] + slope * (size - at[-1]))
+
+
+def times_of(engine: Engine) -> Times:
+    return Times(engine.tokens, engine.read_s, engine.batches, engine.step_s)
 
 
 def test_whoever_finds_memory_full_waits_for_an_answer_to_end() -> None:
@@ -151,7 +174,8 @@ def test_no_more_is_answered_than_where_somebody_always_waits(clients: int, gene
 def test_a_queue_that_still_grows_says_so() -> None:
     most = capacity(ENGINE, TRAFFIC)
     calm, late = (
-        load_of(ENGINE, replace(TRAFFIC, clients=None, rate=share * most)) for share in (0.5, 0.99)
+        load_of(ENGINE, replace(TRAFFIC, clients=None, rate=share * most, count=1000))
+        for share in (0.5, 0.99)
     )
     assert (calm.settled, late.settled) == (True, False)
     assert (calm.rate, late.rate) == (0.5 * most, 0.99 * most)
