@@ -32,7 +32,7 @@ LOAD = [
     "  # Requests that wait for one another make ttft_p99_s, load_cost_per_mtok, ... columns.",
     '  # load: {bounds: ["ttft_p99_s<=1", "tpot_p99_s<=0.05"]}  # or {rate: 3}, {clients: 64}',
 ]
-"""What a served model's scenario may have beside its phases."""
+"""Lines behind the phases of a served model's scenario."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
