@@ -108,6 +108,10 @@ class Layout(Entry):
     """Input channels that a block is padded to."""
     input_banks: Size = 1
     """Banks that the inputs of a block are allocated in."""
+    unit: Size | None = None
+    """Bytes of channels that all places of a micro-block lie beside one another with; blocks of
+    twice and four times as many lie in units of half and a quarter of the places. None: always of
+    all."""
     accumulator_bits: Size
     """Of one accumulator."""
     accumulator_banks: Size = 1

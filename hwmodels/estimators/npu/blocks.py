@@ -63,11 +63,13 @@ def tiling_of(operation: Operation, npu: Npu) -> Tiling:
     micro = _micro(operation, npu)
     channels = operation.source[2]
     deep = steps.block_inputs or npu.blocks.largest[2]
-    depth = _up(min(channels, deep), layout.input_channels)
     heights, widths, depths = _candidates(operation, npu, micro)
-    rows = _extent(operation, heights, 0, npu, micro)
-    columns = _extent(operation, widths, 1, npu, micro)
-    read = depths if operation.equal_depth else np.full_like(depths, depth)
+    held = depths if operation.equal_depth else np.full_like(depths, deep)
+    units = _units(held, layout, micro)
+    rows = _extent(operation, heights, 0, npu, units[0])
+    columns = _extent(operation, widths, 1, npu, units[1])
+    read = depths if operation.equal_depth else np.full_like(depths, min(channels, deep))
+    read = -(-read // units[2]) * units[2]
     fits = _fits(operation, npu, layout, (heights, widths, depths), (rows, columns, read))
     if not fits.any():
         raise WorkError(
@@ -153,16 +155,30 @@ def _candidates(
     return high, wide, deep
 
 
+Axes = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+
+
+def _units(depths: NDArray[np.int64], layout: Layout, micro: Block) -> Axes:
+    """Rows, columns and channels that blocks of so many channels of inputs are padded to."""
+    whole = np.ones_like(depths)
+    channels = layout.input_channels * whole
+    if layout.unit is None:
+        return micro[0] * whole, micro[1] * whole, channels
+    count = depths * layout.bits // 8
+    parts = np.where(count <= layout.unit, 1, np.where(count <= 2 * layout.unit, 2, 4))
+    across = np.minimum(parts, micro[0])
+    along = np.minimum(parts // across, micro[1])
+    return micro[0] // across, micro[1] // along, channels * parts
+
+
 def _extent(
-    operation: Operation, places: NDArray[np.int64], axis: int, npu: Npu, micro: Block
+    operation: Operation, places: NDArray[np.int64], axis: int, npu: Npu, unit: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Rows or columns of the input that so many places of the output read."""
     reach = min(operation.reach[axis], npu.blocks.window)
     read = (places - 1) * operation.stride[axis] + reach
-    return -(-read // micro[axis]) * micro[axis]
-
-
-Axes = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+    extent: NDArray[np.int64] = -(-read // unit) * unit
+    return extent
 
 
 def _fits(

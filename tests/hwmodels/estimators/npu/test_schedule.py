@@ -32,6 +32,9 @@ WIDE = operation("convolution", (28, 28, 32), (28, 28, 32), 3)
 DEEP = operation("convolution", (14, 14, 64), (14, 14, 64), 3)
 STRIDED = operation("convolution", (28, 28, 32), (14, 14, 64), 1, 2)
 FEW = operation("convolution", (8, 8, 8), (8, 8, 24))
+NARROW = operation("convolution", (24, 24, 48), (24, 24, 16))
+BROAD = operation("convolution", (10, 10, 48), (10, 10, 80))
+HALVED = replace(operation("convolution", (32, 32, 16), (16, 16, 32), 1, 2), bits=16)
 ALONE = operation("depthwise", (8, 8, 24), (8, 8, 24), 3)
 
 
@@ -48,6 +51,9 @@ ALONE = operation("depthwise", (8, 8, 24), (8, 8, 24), 3)
         ("ethos-u65-512", DEEP, (8, 14, 16), "depth"),
         ("ethos-u85-512", WIDE, (16, 16, 16), "taps"),
         ("ethos-u85-512", DEEP, (14, 14, 16), "taps"),
+        ("ethos-u85-512", NARROW, (4, 24, 16), "depth"),
+        ("ethos-u85-512", BROAD, (4, 10, 80), "depth"),
+        ("ethos-u85-512", HALVED, (2, 16, 32), "taps"),
         ("ethos-u85-512", ALONE, (8, 8, 32), "depthwise"),
     ],
 )
