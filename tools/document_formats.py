@@ -29,7 +29,7 @@ _WORDS = """\
 
 | axis | words | what they do |
 |---|---|---|
-| range | `auto` | what suits the place: integer weights of at most 4 bits take `output_mse` and `bias_corrected`, all else `absmax` |
+| range | `auto` | what suits the place: integer weights of at most 4 bits take `output_mse` and `bias_corrected`, all else `absmax`, or what the `ranges` of a space say |
 | | `absmax`, `minmax`, `percentile99.9`, `mean_channel_range` | largest magnitude, both ends, a share of the values, the mean over slices |
 | | `mse`, `output_mse` | least squared error of the values; of what a layer computes from calibration data |
 | | `learned` | a trained scale, which starts at LSQ's |

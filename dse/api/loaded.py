@@ -25,6 +25,7 @@ from dse.sensitivity.table import Sensitivity
 from dse.space.build import build_problem, is_searched, resolve_choice, searched_sites
 from dse.space.init import Draft, space_text
 from dse.space.load import parse_space
+from dse.space.native import ranges_of
 from dse.space.schema import Data as AskedData
 from dse.space.schema import Rule
 from dse.space.uniform import WIDE, uniform_assignment, with_tables
@@ -181,7 +182,8 @@ class LoadedModel:
         space = parse_space(text, origin=self.source)
         if formats:
             use = tuple(mode_of(one) for one in (WIDE, *formats))
-            space = space.model_copy(update={"candidates": (Rule(use=use),)})
+            changes = {"candidates": (Rule(use=use),), "ranges": ranges_of(use)}
+            space = space.model_copy(update=changes)
         problem = build_problem(space, self.model.analysis.regions, origin=self.source)
         evaluator = build_evaluator(
             self.model.analysis,

@@ -27,6 +27,7 @@ from dse.model import open_model
 from dse.result import Front
 from dse.space.init import Draft, space_text
 from dse.space.load import load_space, parse_space, validated
+from dse.space.native import ranges_of
 from dse.space.schema import Rule, Space, Target, named_apart
 from dse.zoo.split import Split
 from hwmodels.devices.device import Device
@@ -196,7 +197,7 @@ def _around(
     use = tuple(mode_of(candidate) for candidate in candidates)
     if not use:
         raise SpaceError(f"{ORIGIN}: expected at least one candidate")
-    return drafted.model_copy(update={"candidates": (Rule(use=use),)})
+    return drafted.model_copy(update={"candidates": (Rule(use=use),), "ranges": ranges_of(use)})
 
 
 def _named(path: str | Path) -> str:

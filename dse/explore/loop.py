@@ -171,6 +171,8 @@ def _surrogates(
     """Losses of every choice alone, measured now or before: of each loss that is an objective."""
     forward = session.evaluator.forward_macs("search")
     effort.stage_macs["calibration"] = session.evaluator.weights.macs
+    if session.ranges.losses:
+        effort.stage_macs["ranges"] = session.ranges.macs
     effort.stage_macs["reference"] = forward * participant.executor.replicas
     table = sensitivity_table(
         session,

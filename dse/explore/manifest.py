@@ -31,6 +31,8 @@ from dse.run.manifest import (
     VariableEntry,
 )
 
+BEFORE = ("calibration", "ranges", "reference", "sensitivity")
+"""Stages before the first trial."""
 PACKAGES = ("torch", "optuna", "onnx", "onnx-ir", "numpy", "scipy", "numba")
 
 
@@ -106,6 +108,7 @@ def session_manifest(
         outputs=tuple(_output(output) for output in task.outputs),
         loss_unit=task.unit,
         samples=Samples(**samples),
+        ranges={word: _finite(loss) for word, loss in session.ranges.losses.items()},
         elapsed_s={**effort.stage_seconds, "total": time.monotonic() - effort.started},
         **(_effort(session, effort, records) if records else {}),
     )
@@ -115,7 +118,7 @@ def _effort(session: Session, effort: Effort, records: Sequence[Record]) -> dict
     """Forward-equivalents by stage, the hypervolume they bought, and the reference's metric."""
     unit = session.evaluator.forward_macs("search")
     spent = {stage: macs / unit for stage, macs in effort.stage_macs.items()}
-    before = sum(spent.get(stage, 0.0) for stage in ("calibration", "reference", "sensitivity"))
+    before = sum(spent.get(stage, 0.0) for stage in BEFORE)
     reference = session.evaluator.reference("report").metric
     return {
         "forward_equivalents": {**spent, "total": sum(spent.values())},

@@ -37,6 +37,8 @@ def caveats(run: SearchRun) -> list[str]:
     notes = {manifest.model.name: manifest.model.weights_note}
     found += [f"{name}: {note}" for name, note in notes.items() if note]
     found += [f"Loss is read from {one.title or one.name}." for one in manifest.outputs]
+    if manifest.ranges:
+        found.append(_ranges(manifest.ranges))
     if ruined := _ruined(run):
         found.append(ruined)
     if lacking := _no_network(run):
@@ -110,6 +112,19 @@ def _lacking(target: TargetEntry, names: Sequence[str], who: str = "") -> str:
     if floats:
         parts.append(f"{_joined(floats)} and runs {target.wide} in its place")
     return f"{who or target.name} has no kernel for {', nor for '.join(parts)}" if parts else ""
+
+
+def _ranges(losses: Mapping[str, float | None]) -> str:
+    """Which range static activations have, and what the others would have lost."""
+    known = {word: loss for word, loss in losses.items() if loss is not None}
+    if not known:
+        return "No range of static activations has a loss."
+    best = min(known, key=known.__getitem__)
+    others = ", ".join(f"{word} {digits(loss)}" for word, loss in known.items() if word != best)
+    return (
+        f"Static activations take the range {best}: {digits(known[best])} on the search split for "
+        f"{others} (all in the widest integers)."
+    )
 
 
 def _ruined(run: SearchRun) -> str:

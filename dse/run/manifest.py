@@ -180,6 +180,9 @@ class Manifest(FileModel):
     constant_flip_rate: float | None = None
     """Share of answers that such a network changes; None without a distribution."""
     samples: Samples = Field(default_factory=Samples)
+    ranges: Mapping[str, float | None] = Field(default_factory=dict)
+    """Range of static activations -> loss on the search split of the assignment that ranges were
+    compared in; empty where the space leaves nothing to choose."""
     forward_equivalents: Mapping[str, float] = Field(default_factory=dict)
     elapsed_s: Mapping[str, float] = Field(default_factory=dict)
     hypervolume: tuple[tuple[float, float], ...] = ()

@@ -10,6 +10,7 @@ from dse.errors import SpaceError, nearest
 from dse.graph.ir.site import SUM_ROLE, Region, Site
 from dse.graph.patterns.stored import ROLE as STORED
 from dse.space.problem import Choice, Problem, Variable
+from dse.space.ranges import check_range, takes_range, with_range
 from dse.space.schema import Match, Mode, Rule, Space
 from dse.space.sums import refusal, summed, with_sum
 from hwmodels.errors import HardwareError, UnknownFormatError
@@ -47,7 +48,9 @@ def build_problem(
     searchable = [region for region in regions if is_searched(region)]
     depth = 1 + max((r.block for r in searchable if r.block is not None), default=-1)
     problems: list[str] = []
-    choices = _rule_choices(space.candidates, origin, problems)
+    choices = _with_ranges(
+        space, _rule_choices(space.candidates, origin, problems), origin, problems
+    )
     known = _known(searchable, [region.name for region in regions if region.is_given])
     ruled = _apply_rules(space.candidates, searchable, depth, origin, problems, known=known)
     tied = _apply_ties(space, searchable, depth, origin, problems, known=known)
@@ -146,6 +149,33 @@ def _rule_choices(
         ]
         resolved[number] = tuple(found)
     return resolved
+
+
+def _with_ranges(
+    space: Space,
+    choices: Mapping[int, tuple[Choice, ...]],
+    origin: str,
+    problems: list[str],
+) -> Mapping[int, tuple[Choice, ...]]:
+    """The choices with the space's first range, where it names any: a search knows which it is."""
+    for word in space.ranges:
+        try:
+            check_range(word)
+        except HardwareError as error:
+            problems.append(f"{origin}: ranges: {error}")
+    if problems or not space.ranges:
+        return choices
+    if not any(takes_range(choice) for offered in choices.values() for choice in offered):
+        problems.append(
+            f"{origin}: ranges: no candidate rounds activations to static integers without naming "
+            "their range; leave it out, or offer w8a8_int8_static"
+        )
+        return choices
+    first = space.ranges[0]
+    return {
+        number: tuple(with_range(choice, first) for choice in offered)
+        for number, offered in choices.items()
+    }
 
 
 def _apply_rules(

@@ -18,7 +18,7 @@ from dse.imports.facts import facts_of
 from dse.model import PAST, Model
 from dse.space.annotated import annotated_candidates
 from dse.space.build import is_searched
-from dse.space.native import Platforms, are_blocks, are_shared, native_uses
+from dse.space.native import Platforms, are_blocks, are_shared, native_uses, ranges_of
 from dse.space.platform import platform_of
 from dse.space.schema import APART, Mode, Rule, Target, Tie
 from hwmodels.devices.device import Device
@@ -259,9 +259,11 @@ def _candidate_lines(
         "# every target where there is such a choice (dse legal says why others do not).",
         "candidates:",
     ]
+    every: list[str | Mode] = []
     for (kind, role), regions in groups.items():
         count = len(regions)
         offered = native_uses(regions, works, platforms)
+        every += offered
         uses = ", ".join(_use(use) for use in offered)
         regions_word = "region" if count == 1 else "regions"
         held = [works[region.name] for region in regions if region.name in works]
@@ -271,7 +273,19 @@ def _candidate_lines(
             f"  - match: {{kind: {kind}, role: {role}}}  # {count} {regions_word}{apart}",
             f"    use: [{uses}]",
         ]
-    return lines
+    return [*lines, *_range_lines(every)]
+
+
+def _range_lines(uses: Sequence[str | Mode]) -> list[str]:
+    """The ranges that a search is to try, where some candidate leaves one open."""
+    words = ranges_of(uses)
+    if not words:
+        return []
+    return [
+        "# Ranges of their static activations: the search takes the one that loses least on its",
+        "# split, for the whole network.",
+        f"ranges: [{', '.join(words)}]",
+    ]
 
 
 def _each_has(platforms: Platforms) -> str:

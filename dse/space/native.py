@@ -8,9 +8,10 @@ from typing import TypeAlias
 from dse.graph.ir.site import Region
 from dse.space.build import resolve_choice
 from dse.space.operands import operand_quantizers
+from dse.space.ranges import TRIED, takes_range
 from dse.space.schema import Mode
 from hwmodels.devices.device import Device
-from hwmodels.runtimes.execution import execution
+from hwmodels.runtimes.execution import Execution, execution
 from hwmodels.runtimes.legality import default_element
 from hwmodels.runtimes.load import load_runtime
 from hwmodels.runtimes.runtime import Runtime
@@ -26,13 +27,15 @@ UNITS = "free"
 """The runtime that runs whatever a device's units multiply."""
 EIGHT_BITS = (("w8a8_fp8_dynamic",), ("w8a8_int8", "w8a8_int8_static"))
 EIGHT_BITS_OF_MAPS = (("w8a8_fp8",), ("w8a8_int8_static", "w8a8_int8"))
-NARROW = (("w4a16",), ("w4a4_nvfp4", "w4a4_mxfp4"))
-"""Of each group the first that runs."""
-WITHOUT_FLOATS = (("w8a8_int8_static",), ("w8a8_int8",), ("int8",))
-"""The stand-in for 16-bit floats where a target has none: heads and attention take it too."""
-
 Use: TypeAlias = str | Mode
 Platforms = Sequence[tuple[Device, Runtime]]
+
+W4A8 = Mode(name="w4a8_int8_static", weight="int4a@channel/fp32:gptq", activation="uint8:static")
+"""Weights in every code of int4, a scale a channel, beside activations as of 8-bit weights."""
+NARROW = (("w4a16",), ("w4a4_nvfp4", "w4a4_mxfp4"), (W4A8,))
+"""Of each group the first that runs."""
+WITHOUT_FLOATS = (("w8a8_int8_static",), ("w8a8_int8",), ("int8",), (W4A8,))
+"""The stand-in for 16-bit floats where a target has none: heads and attention take it too."""
 
 
 BLOCKS = tuple(
@@ -78,6 +81,11 @@ def native_uses(
     return (BASELINE,) if kept else (BASELINE, *(group[0] for group in (*eight, *NARROW[:1])))
 
 
+def ranges_of(uses: Iterable[Use]) -> tuple[str, ...]:
+    """The ranges of static activations that a search with these candidates tries unasked."""
+    return TRIED if any(takes_range(resolve_choice(use)) for use in uses) else ()
+
+
 def are_blocks(uses: Iterable[Use]) -> bool:
     """Whether a region's candidates are block formats, which leave activations alone."""
     blocks = {use for group in BLOCKS for use in group}
@@ -103,9 +111,9 @@ def _running(
         wide = ""
     if wide and kept:
         return (wide,)
-    groups: tuple[Sequence[str], ...] = (*eight, *NARROW) if wide else WITHOUT_FLOATS
+    groups: tuple[Sequence[Use], ...] = (*eight, *NARROW) if wide else WITHOUT_FLOATS
     if wide == FLOAT:
-        groups = eight  # weight-only schemes keep 16-bit activations
+        groups = (*eight, (W4A8,))  # other narrow weights keep 16-bit activations
     return (*((wide,) if wide else ()), *_each_first(groups, works, platforms))
 
 
@@ -135,9 +143,14 @@ def _runs(use: Use, works: Iterable[RegionWork], platforms: Platforms) -> bool:
     """Whether every target executes a choice in all regions as it is asked for."""
     quantizers = operand_quantizers(resolve_choice(use))
     return all(
-        execution(op.quantized(quantizers), device, runtime).status in AS_ASKED
+        _is_as_asked(execution(op.quantized(quantizers), device, runtime))
         for work in works
         for op in work.ops
         if op.kind in CONTRACTING
         for device, runtime in platforms
     )
+
+
+def _is_as_asked(run: Execution) -> bool:
+    """Whether a kernel takes what was asked for, and files with it."""
+    return run.status in AS_ASKED and not (run.mode is not None and run.mode.coded)

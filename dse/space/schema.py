@@ -458,6 +458,11 @@ class Space(Section):
     runtimes execute them that fuse siblings, or each its own, where no target's runtime does."""
     candidates: tuple[Rule, ...] = Field(min_length=1)
     """Choices of each region."""
+    ranges: tuple[str, ...] = ()
+    """Ranges of integer activations with static scales, where a candidate names none: of several
+    a search takes the one that loses least on the search split, for the whole network. Without,
+    and as `absmax`: the whole range; `mse`: the range of least squared error;
+    `percentile99.999`: all but that share of the values."""
     ties: tuple[Tie, ...] = ()
     """Regions that take one choice together."""
     hardware: Hardware | None = None

@@ -142,6 +142,9 @@ class KernelMode(Entry):
     windows (`im2col`), or 3 x 3 kernels in F(2 x 2) (`winograd`)."""
     lookup: Lookup | None = None
     """The table of a kernel that looks products up instead of multiplying."""
+    coded: bool = False
+    """Whether its narrow weights are 8-bit ones of few values, which a compiler codes: no draft
+    offers it, since files with narrow tensors are refused."""
     outliers: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the weights that do not fit a narrow accumulator and are multiplied apart, as a
     sparse matrix with a wide one."""

@@ -23,6 +23,9 @@ WIDE_BITS = 8
 TOLERANCE = 1e-3
 """Of a step: stored scales are float32."""
 BATCH = 50
+INPUTS_FIRST = ("MatMul", "ConvTranspose")
+"""Products whose weights have the input channels before the output channels."""
+PRODUCTS = ("Conv", "Gemm", *INPUTS_FIRST)
 FloatArray = npt.NDArray[np.float32]
 
 
@@ -55,12 +58,12 @@ def cost(path: Path) -> Cost:
     }
     total_bytes = total_bops = 0.0
     for node in model.graph.node:
-        if node.op_type not in ("Conv", "Gemm", "MatMul") or node.input[1] not in constants:
+        if node.op_type not in PRODUCTS or node.input[1] not in constants:
             continue
         weight = constants[node.input[1]]
-        by_channel = weight if node.op_type != "MatMul" else weight.T
+        by_channel = weight.swapaxes(0, 1) if node.op_type in INPUTS_FIRST else weight
         bits = NARROW_BITS if all(_is_narrow(channel) for channel in by_channel) else WIDE_BITS
-        positions = np.prod(shapes[node.output[0]][2:]) if node.op_type == "Conv" else 1
+        positions = np.prod(shapes[node.output[0]][2:]) if "Conv" in node.op_type else 1
         total_bytes += weight.size * bits / 8
         total_bops += float(weight.size * positions) * bits * ACTIVATION_BITS
     return Cost(weight_bytes=total_bytes, bops=total_bops)

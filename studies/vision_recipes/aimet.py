@@ -22,6 +22,7 @@ from aimet_onnx.common.defs import QuantScheme
 from aimet_onnx.quantsim import QuantizationSimModel
 
 from studies.other_tools.aimet_amp import BITS, divergence
+from studies.vision_recipes.attention import attends, read_by_products
 
 BATCH = 16
 LOOKED_AT = 16
@@ -66,11 +67,8 @@ def _simulated(
         model, param_type="int8", activation_type="int8", quant_scheme=scheme,
         providers=["CPUExecutionProvider"],
     )  # fmt: skip
-    if data["search"].dtype == np.int64:
-        # Of networks of text only what products read is compared, so only that is rounded.
-        nodes = [node for node in model.graph.node if node.op_type in ("Gemm", "MatMul")]
-        read = {name for node in nodes for name in node.input}
-        clipped = sim.qc_quantize_op_dict.keys() - read
+    if attends(model.graph):
+        clipped = sim.qc_quantize_op_dict.keys() - read_by_products(model.graph)
     for tensor in clipped & sim.qc_quantize_op_dict.keys():
         sim.qc_quantize_op_dict[tensor].enabled = False
     for weight in _weights(sim):

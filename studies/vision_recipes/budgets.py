@@ -32,6 +32,7 @@ from dse.zoo.split import Split, Splits
 from hwmodels.yaml_file import read_yaml
 from studies.other_tools.score import cost, log_softmax
 from studies.vision_recipes import texts
+from studies.vision_recipes.attention import attends
 from studies.vision_recipes.calibrators import METHODS, quantized
 from studies.vision_recipes.places import everywhere, products_alone
 from studies.vision_recipes.tasks import NETWORKS, OWN_DATA, Images, input_of, prepare, run
@@ -80,7 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         (work / "out").mkdir(exist_ok=True)
         for method in METHODS:
             # Its histograms of every value of 12 layers do not fit in memory.
-            if not (network in texts.NETWORKS and method == "entropy"):
+            attentive = attends(onnx.load(work / "model.onnx").graph)
+            if not (attentive and method == "entropy"):
                 runtime(method, work)
         for tool in tools:
             if tool in OURS:
@@ -237,16 +239,23 @@ def searched(folder: Path, rounding: str, work: Path, most: float, ranges: Seque
     })  # fmt: skip
     space["data"] |= {part: len(images) for part, images in given.items()}
     menu = space["candidates"][0]["use"]
-    for choice in menu:
-        choice["weight"] = f"{choice['weight']}:{rounding}"
     (wide,) = (choice for choice in menu if choice["name"] == WIDE)
     plain = wide["activation"]
     menu += [{**wide, "name": f"{WIDE}-{n}", "activation": f"{plain}:{n}"} for n in ranges[1:]]
     for choice in menu[: len(menu) - len(ranges) + 1]:
         choice["activation"] = f"{plain}:{ranges[0]}"
-    if is_text:
+    graph = onnx.load(work / "model.onnx").graph
+    # No rounding that is learned knows transposed convolutions.
+    space["candidates"][:0] = [
+        {"match": {"name": node.name}, "use": [dict(choice) for choice in menu]}
+        for node in graph.node if node.op_type == "ConvTranspose"
+    ]  # fmt: skip
+    for choice in menu:
+        choice["weight"] = f"{choice['weight']}:{rounding}"
+    if attends(graph):
         space["candidates"].insert(0, {"match": {"kind": "attention"}, "use": [ATTENTION]})
-        places = onnx.load(work / "model.onnx").graph.input[0].type.tensor_type.shape.dim
+    if is_text:
+        places = graph.input[0].type.tensor_type.shape.dim
         sizes = {place.dim_param: data["search"].shape[1] for place in places[1:]}
         space["scenario"]["phases"]["frame"]["dims"] |= {n: size for n, size in sizes.items() if n}
     shutil.rmtree(folder, ignore_errors=True)
@@ -276,8 +285,11 @@ def scored(work: Path, file: str, *, own: bool) -> dict[str, Any]:
     """
     data = np.load(work / "data.npz")
     as_made, changed = work / "out" / file, work / "changed.onnx"
-    if data["search"].dtype == np.int64:
-        paths = {"products": as_made}
+    if attends(onnx.load(work / "model.onnx").graph):
+        # What sums read is compared on networks without attention alone.
+        if not own:
+            products_alone(as_made, changed)
+        paths = {"products": as_made if own else changed}
     elif own:
         everywhere(as_made, data["calibration"], changed)
         paths = {"products": as_made, "everywhere": changed}

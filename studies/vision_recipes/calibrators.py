@@ -9,6 +9,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 from onnxruntime.quantization import (
     CalibrationDataReader,
@@ -20,9 +21,9 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from studies.vision_recipes.attention import PRODUCTS, attends
 from studies.vision_recipes.tasks import input_of
 
-PRODUCTS = ["Gemm", "MatMul"]
 METHODS = {
     "minmax": CalibrationMethod.MinMax,
     "entropy": CalibrationMethod.Entropy,
@@ -55,9 +56,8 @@ def quantized(work: Path, method: str, out: Path) -> float:
     prepared = out.with_suffix(".prepared")
     quant_pre_process(work / "model.onnx", prepared, skip_symbolic_shape=True)
     images = np.load(work / "data.npz")["calibration"]
-    # Of networks of text only what products read is compared, so only that is rounded.
     chosen: dict[str, Any] = {}
-    if images.dtype == np.int64:
+    if attends(onnx.load(work / "model.onnx").graph):
         chosen["op_types_to_quantize"] = PRODUCTS
         chosen["extra_options"] = {"OpTypesToExcludeOutputQuantization": PRODUCTS}
     # The package's name `quantize` is a function, so that its module cannot be named.

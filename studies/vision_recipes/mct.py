@@ -17,12 +17,15 @@ from pathlib import Path
 
 import model_compression_toolkit as mct
 import numpy as np
+import onnx
 import torch
 from mct_quantizers import (  # type: ignore[import-not-found, unused-ignore]
     QuantizationMethod,
 )
 
 from studies.other_tools.mct_target import restricted
+from studies.vision_recipes import transformer
+from studies.vision_recipes.attention import attends
 from studies.vision_recipes.module import OnnxModule
 
 BATCH = 16
@@ -35,7 +38,9 @@ def main(task: Path, out: Path, tool: str, shares: Sequence[float]) -> None:
     """One post-training quantization a budget; exports each, and writes what it took."""
     torch.set_num_threads(1)
     calibration = np.load(task / "data.npz")["calibration"]
-    module = OnnxModule(task / "model.onnx").eval()
+    path = task / "model.onnx"
+    attentive = attends(onnx.load(path).graph)
+    module = transformer.read(path) if attentive else OnnxModule(path).eval()
 
     def images() -> Iterator[list[torch.Tensor]]:
         for start in range(0, len(calibration), BATCH):

@@ -17,7 +17,8 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-PRODUCTS = ("Conv", "Gemm", "MatMul")
+from studies.vision_recipes.attention import PRODUCTS
+
 VIEWS = ("Pad", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze")
 """A product reads what one of these hands on."""
 MIXERS = ("Add", "ReduceMean", "GlobalAveragePool")

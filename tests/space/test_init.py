@@ -1,5 +1,6 @@
 """A drafted space names what the model needs and parses."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +8,13 @@ import onnx
 import onnx.parser
 import pytest
 
+import dse
 from dse.errors import SpaceError
 from dse.model import open_model
 from dse.space.check import summarised
 from dse.space.init import Draft, space_text
 from dse.space.load import parse_space
-from dse.space.schema import Rule, Target
+from dse.space.schema import Mode, Rule, Target
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -63,6 +65,53 @@ def test_candidates_are_what_the_target_runs_natively(
     # A head stays in 16 bits where there are 16-bit floats and look-ups have a table of their own.
     wide = [name for name in offered if name in ("bf16", "fp16", "fp32")]
     assert _names(head) == (offered if runtime == "llama-cpp" else wide or offered)
+
+
+@pytest.mark.parametrize(
+    ("device", "runtime", "offered"),
+    [
+        ("zen4-2c", "litert", True),
+        ("hexagon-x-elite", "qnn", True),
+        ("edge-npu", "free", True),  # has int4 multipliers
+        ("zen4-2c", "onnxruntime-cpu", False),  # multiplies 8 bits or floats
+        ("ethos-u55", "vela", False),  # its compiler refuses tensors of 4 bits
+        ("h100-sxm", "vllm", False),
+    ],
+)
+def test_weights_of_4_bits_stand_beside_8_bit_activations_where_kernels_and_files_have_both(
+    tmp_path: Path, device: str, runtime: str, offered: bool
+) -> None:
+    _, (hidden, _) = _drafted(tmp_path, Target(device=device, runtime=runtime))
+    (*found,) = (use for use in hidden.use if isinstance(use, Mode) and use.activation)
+    assert [(use.weight, use.activation) for use in found] == (
+        [("int4a@channel/fp32:gptq", "uint8:static")] if offered else []
+    )
+
+
+@pytest.mark.parametrize(
+    ("device", "runtime", "tried"),
+    [
+        ("zen4-2c", "litert", ("absmax", "mse", "percentile99.999")),
+        ("ethos-u55", "vela", ("absmax", "mse", "percentile99.999")),
+        ("h100-sxm", "vllm", ()),  # scales of a token, and floats
+    ],
+)
+def test_a_draft_tries_ranges_where_scales_of_activations_are_static_integers(
+    tmp_path: Path, device: str, runtime: str, tried: tuple[str, ...]
+) -> None:
+    text, _ = _drafted(tmp_path, Target(device=device, runtime=runtime))
+    assert parse_space(text, origin="draft").ranges == tried
+
+
+def test_candidates_of_a_program_have_ranges_tried_as_a_draft_has(tmp_path: Path) -> None:
+    _drafted(tmp_path, Target(device="h100-sxm", runtime="vllm"))
+    x = np.random.default_rng(0).normal(size=(48, 256)).astype(np.float32)
+    dse.search(
+        tmp_path / "m.onnx", ["bf16", "w8a8_int8_static"], data={"x": x},
+        targets=["zen4-2c:litert"], trials=3, out=tmp_path / "run",
+    )  # fmt: skip
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert set(manifest["ranges"]) == {"absmax", "mse", "percentile99.999"}
 
 
 def test_rows_that_are_no_super_blocks_have_blocks_of_32(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from dse.data.layout import Arrays
 from dse.evaluate.evaluator import Evaluator
 from dse.evaluate.metric import Metric
 from dse.evaluate.setup import build_evaluator
+from dse.explore.measure.ranges import Ranges, chosen
 from dse.explore.problem.design import Design, open_design
 from dse.explore.problem.hardware import Grid
 from dse.explore.solve.surrogate import Surrogate
@@ -30,8 +31,10 @@ class Session:
     """A prepared search: the design, what measures quality, and who proposes."""
 
     design: Design
+    """Under the range of activations that lost least, where the space names several."""
     evaluator: Evaluator
     method: SearchMethod
+    ranges: Ranges = field(default_factory=Ranges)
 
     def proposer(self, surrogates: Sequence[Surrogate], grid: Grid | None = None) -> Proposer:
         """The search method at work.
@@ -96,13 +99,18 @@ def prepare(
     if splits is None:
         check_source(space.data.source, folder)
     ranks = None if splits is None else given_ranks(splits)
-    design = open_design(space, origin=origin, folder=folder, devices=devices, ranks=ranks)
+    designs = [
+        open_design(one, origin=origin, folder=folder, devices=devices, ranks=ranks)
+        for one in _by_range(space)
+    ]
+    design = designs[0]
     sites = {
         site.key: site for variable in design.problem.variables for site in variable.every_site
     }
     quantizers = [
         (site.key, quantizer)
-        for variable in design.networks.scored(design.networks.apart).variables
+        for one in designs
+        for variable in one.networks.scored(one.networks.apart).variables
         for choice in variable.choices
         for site in variable.every_site
         if (quantizer := variable.quantizer(site, choice)) is not None
@@ -120,7 +128,16 @@ def prepare(
         quality=space.quality,
         needed=needed,
     )
-    return Session(design=design, evaluator=evaluator, method=method)
+    design, ranges = chosen(designs, evaluator)
+    return Session(design=design, evaluator=evaluator, method=method, ranges=ranges)
+
+
+def _by_range(space: Space) -> list[Space]:
+    """The space under each of its ranges; as it is where it names one or none."""
+    if len(space.ranges) < 2:
+        return [space]
+    words = dict.fromkeys(space.ranges)
+    return [space.model_copy(update={"ranges": (word,)}) for word in words]
 
 
 def _method(
