@@ -115,7 +115,7 @@ def _lacking(target: TargetEntry, names: Sequence[str], who: str = "") -> str:
 
 
 def _ranges(losses: Mapping[str, float | None]) -> str:
-    """Which range static activations have, and what the others would have lost."""
+    """The range of static activations, and what the others would have lost."""
     known = {word: loss for word, loss in losses.items() if loss is not None}
     if not known:
         return "No range of static activations has a loss."

@@ -17,7 +17,7 @@ LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranges:
-    """How ranges were compared, and what that took."""
+    """A comparison of ranges, and what it took."""
 
     losses: dict[str, float] = field(default_factory=dict)
     """Range -> loss on the search split, of the uniform assignment with the widest weights; empty
