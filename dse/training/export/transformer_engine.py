@@ -1,7 +1,8 @@
 """A factory of quantizers for Transformer Engine's `CustomRecipe`.
 
 Against the source of version 2.20.2: `transformer_engine/common/recipe` and
-`transformer_engine/pytorch/custom_recipes`. It needs a GPU; nothing here has run there.
+`transformer_engine/pytorch/custom_recipes`. It needs a GPU; nothing here has run there. Its
+references of quantizers run on a CPU: tests compare what files of NVFP4 make of those.
 """
 
 from __future__ import annotations
@@ -127,6 +128,8 @@ def _reason(operand: Operand, key: str) -> str:
             return f"rotations are of {ROTATION} with fixed signs"
         if operand.hadamard and not key.endswith("@wgrad"):
             return "rotations are those of wgrad"
+        if operand.hadamard and operand.scales == "four_over_six":
+            return "scales of four over six are not chosen behind a rotation"
         if operand.headroom not in (1.0, 1.0625):
             return f"headroom {operand.headroom:g} is not expressible"
         return ""
@@ -182,7 +185,7 @@ def _quantizer(operand: Operand) -> str:
     if operand.format not in NVFP4:
         return QUANTIZERS[operand.format]
     turned = bool(operand.hadamard)
-    options = {
+    options: dict[str, object] = {
         "with_rht": turned,
         "with_post_rht_amax": turned,
         "with_2d_quantization": NVFP4[operand.format],
@@ -190,5 +193,8 @@ def _quantizer(operand: Operand) -> str:
         "with_random_sign_mask": operand.signs == "fixed",
         "nvfp4_use_4over6": operand.scales == "four_over_six",
     }
+    if options["nvfp4_use_4over6"]:
+        # By default it keeps 448, which a scale of 4 clips, and sums absolute errors.
+        options |= {"nvfp4_e4m3_max": 256, "nvfp4_4over6_err_mode": "'MSE'"}
     said = ", ".join(f"{key}={value}" for key, value in options.items())
     return f"NVFP4Quantizer(fp4_dtype=DType.kFloat4E2M1, {said})"
