@@ -232,7 +232,13 @@ def _calls(analysis: Analysis, usage: Usage, *, float_bits: int = 16) -> _Calls:
         PhaseWork(
             name=name,
             share=shares[name],
-            work=phase_work(analysis, sizes, usage.gpus, float_bits=float_bits),
+            work=phase_work(
+                analysis,
+                sizes,
+                usage.gpus,
+                float_bits=float_bits,
+                answers=usage.request is not None,
+            ),
         )
         for name, sizes in dims.items()
     )

@@ -11,6 +11,7 @@ from dse.graph.patterns.analysis import Analysis
 from dse.imports.facts import facts_of
 from hwmodels.tables.network import PhaseWork
 from hwmodels.tables.serving import Call, call_of
+from hwmodels.work.answer import answering
 from hwmodels.work.sharding import shard
 from hwmodels.work.work import Work
 
@@ -36,15 +37,26 @@ class Exchange:
 
 
 def phase_work(
-    analysis: Analysis, dims: Mapping[str, int], ways: int, *, float_bits: int = 16
+    analysis: Analysis,
+    dims: Mapping[str, int],
+    ways: int,
+    *,
+    float_bits: int = 16,
+    answers: bool = False,
 ) -> Work:
     """The work of one of `ways` GPUs in one call, whose values between products have such floats.
+
+    `answers` is whether the call serves requests, which ask for the logits of their last position
+    alone, as every serving runtime computes them.
 
     Raises:
         GraphError: sizes that are not bound, or shapes that do not fit.
         WorkError: heads or widths that `ways` does not divide.
     """
     work = lower(analysis, dims, float_bits=float_bits)
+    call = call_of(work) if answers else None
+    if call is not None:
+        work = answering(work, requests=call.requests, tokens=call.tokens)
     notes = (*work.notes, *_beyond_context(analysis.graph, dims))
     return shard(replace(work, notes=notes), ways)
 
@@ -116,7 +128,11 @@ def fuller_prompts(
     found = []
     for count in sorted({round(most**0.5), most} - {0, 1}):
         work = phase_work(
-            analysis, {**dims, name: dims[name] * count}, ways, float_bits=float_bits
+            analysis,
+            {**dims, name: dims[name] * count},
+            ways,
+            float_bits=float_bits,
+            answers=True,
         )
         found.append(PhaseWork(name=str(tokens * count), share=1.0, work=work))
     return tuple(found)

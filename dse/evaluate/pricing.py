@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dse.errors import SpaceError
 from dse.evaluate.deployment import Deployment
@@ -178,7 +178,13 @@ def pricing_of(
     steps: tuple[PhaseWork, ...] = ()
     prompts: tuple[PhaseWork, ...] = ()
     bounds: tuple[Constraint, ...] = ()
-    if exchange is not None:
+    if exchange is not None:  # then phases serve requests, as those of `dse predict --prompt`
+        served = scenario.phases[exchange.prefill].dims
+        work = phase_work(analysis, served, gpus, answers=True)
+        phases = tuple(
+            replace(phase, work=work) if phase.name == exchange.prefill else phase
+            for phase in phases
+        )
         dims = scenario.phases[exchange.decode].dims
         steps = growing_steps(analysis, dims, gpus)
     if scenario.load is not None:

@@ -73,7 +73,11 @@ def phases(model: Model, prompt: int, gpus: int) -> tuple[list[PhaseWork], Calls
     }
     shares = {"prefill": float(request.batch), "decode": float(request.generate)}
     calls = [
-        PhaseWork(name=name, share=shares[name], work=phase_work(model.analysis, sizes, gpus))
+        PhaseWork(
+            name=name,
+            share=shares[name],
+            work=phase_work(model.analysis, sizes, gpus, answers=True),
+        )
         for name, sizes in dims.items()
     ]
     steps = growing_steps(model.analysis, dims["decode"], gpus)

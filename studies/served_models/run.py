@@ -91,7 +91,11 @@ class Model:
         }
         shares = {"prefill": float(LOADS[0]), "decode": float(ANSWER)}
         calls = tuple(
-            PhaseWork(name=name, share=shares[name], work=phase_work(self.analysis, sizes, gpus))
+            PhaseWork(
+                name=name,
+                share=shares[name],
+                work=phase_work(self.analysis, sizes, gpus, answers=True),
+            )
             for name, sizes in dims.items()
         )
         steps = growing_steps(self.analysis, dims["decode"], gpus)

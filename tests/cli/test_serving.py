@@ -34,7 +34,7 @@ def test_predict_says_what_a_format_runs_as_and_what_does_not_fit(dse: Dse) -> N
     )  # fmt: skip
     said = " ".join((outcome.out + outcome.err).split())
     assert "w4a4_nvfp4 on l4: substituted" in said
-    assert "bf16 on l4: 64 requests do not fit, 4 do; needs" in said
+    assert "bf16 on l4: 64 requests do not fit, 6 do; needs" in said
 
 
 @pytest.mark.parametrize(

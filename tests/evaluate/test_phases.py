@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,11 +95,11 @@ def test_a_full_memory_serves_the_same_whatever_batch_was_asked_for(graph: Graph
             usage=Usage(dims={}, request=Request(prompt=512, generate=128, batch=batch)),
             runtime="vllm",
         )[0].serving
-        for batch in (1, 16, 93, 1713)
+        for batch in (1, 16, 93, 1714)
     ]
     assert len({tuple(one[name] for name in full) for one in found}) == 1
     # The last one asks for what fits: its steps are priced, not interpolated.
-    assert found[-1]["max_batch"] == 1713
+    assert found[-1]["max_batch"] == 1714
     assert found[0]["full_tokens_per_s_per_gpu"] == pytest.approx(
         found[-1]["tokens_per_s_per_gpu"], rel=0.005
     )
@@ -114,6 +115,29 @@ def test_a_cache_is_counted_whatever_reads_it(graph: Graph, runtime: str) -> Non
     bytes_of_one = 32 * 8 * 128 * 2 * 2
     assert one.cost.kv_bytes == REQUEST.batch * positions * bytes_of_one
     assert one.serving["max_batch"] < 80e9 / (REQUEST.prompt * bytes_of_one)
+
+
+def test_a_search_and_a_prediction_price_the_same_requests(graph: Graph, costs: Costs) -> None:
+    row = costs.total(costs.problem.uniforms["bf16"])
+    usage = Usage(dims={}, request=REQUEST, gpus=2)
+    (one,) = predict(graph, ["h100-sxm"], ["bf16"], usage=usage, runtime="vllm")
+    for name in ("ttft_s", "tpot_s", "full_tokens_per_s_per_gpu", "max_batch"):
+        assert row[name] == pytest.approx(one.serving[name]), name
+
+
+def test_a_prompt_asks_for_the_logits_of_its_last_position(graph: Graph) -> None:
+    analysis = Analysis(graph)
+    dims = REQUEST.prefill_dims(graph, {})
+    whole, asked = (
+        phase_work(analysis, dims, 1, answers=answers).macs for answers in (False, True)
+    )
+    assert whole - asked == (REQUEST.prompt - 1) * 4096 * 128_256
+    usage = Usage(dims={}, request=replace(REQUEST, prompt=2048))
+    (one,) = predict(graph, ["h100-sxm"], ["bf16"], usage=usage, runtime="vllm")
+    call = Usage(dims=usage.dims_by_phase(graph)["prefill"])
+    (every,) = predict(graph, ["h100-sxm"], ["bf16"], usage=call, runtime="vllm")
+    # The head is a fifteenth of the products of an 8B.
+    assert 0.9 < one.serving["ttft_s"] / every.cost.latency_s < 0.97
 
 
 def test_several_gpus_hold_a_part_of_the_weights_and_use_more_energy(graph: Graph) -> None:
