@@ -61,9 +61,17 @@ class Load:
     generated: float
     """Mean tokens of an answer."""
     requests: int | None
-    """Requests at once; None: as many as it takes."""
+    """Requests at once; None: as many as it takes, or as come."""
+    rate: float | None = None
+    """Requests a second that arrived at random; None: as fast as they were answered."""
+    answered: float | None = None
+    """Requests a second."""
     ttft_s: float | None = None
+    """Mean, and the median and the 99th percentile below."""
+    ttft_p50_s: float | None = None
+    ttft_p99_s: float | None = None
     tpot_s: float | None = None
+    tpot_p99_s: float | None = None
     tokens_per_s: float | None = None
     """Generated tokens of all requests."""
     gpus: int | None = None

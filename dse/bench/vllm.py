@@ -51,12 +51,18 @@ def read_serve(content: Mapping[str, object], file: Path) -> Reading:
     if failed:
         raise RunError(f"{file}: {failed:g} requests failed, {done:g} did not; measure it again")
     most = content.get("max_concurrency")
+    endless = content.get("request_rate", "inf") in ("inf", None)
     load = Load(
         prompt=positive(content, "total_input_tokens", where) / done,
         generated=positive(content, "total_output_tokens", where) / done,
         requests=None if most is None else round(positive(content, "max_concurrency", where)),
+        rate=None if endless else positive(content, "request_rate", where),
+        answered=positive(content, "request_throughput", where),
         ttft_s=milliseconds(content, "mean_ttft_ms", where),
+        ttft_p50_s=milliseconds(content, "median_ttft_ms", where),
+        ttft_p99_s=milliseconds(content, "p99_ttft_ms", where),
         tpot_s=milliseconds(content, "mean_tpot_ms", where),
+        tpot_p99_s=milliseconds(content, "p99_tpot_ms", where),
         tokens_per_s=positive(content, "output_throughput", where),
     )
     model = str(content.get("model_id", ""))

@@ -20,7 +20,9 @@ from dse.errors import RunError, nearest
 from dse.explore.problem.records import SCORE, STDERR
 from dse.explore.results_csv import Result
 from dse.explore.workload import Workload
+from dse.queue import GPU_S
 from dse.space.problem import Point
+from hwmodels.tables.queueing import Traffic
 
 DIGEST = re.compile(r"[0-9a-f]{16}")
 NEAR = 0.05
@@ -223,6 +225,11 @@ def _load_values(figure: Load, workload: Workload) -> Values:
     gpus = demand.ways if demand is not None else 1
     if demand is None or not _is_priced(figure, workload) or (figure.gpus or gpus) != gpus:
         return
+    queue = workload.target.queue
+    if queue is not None and not queue.bounds and _is_offered(figure, queue.traffic):
+        yield from ((f"{workload.prefix}{key}", one) for key, one in _queue_values(figure, gpus))
+    if figure.rate is not None:
+        return  # requests that come by themselves fill no batch
     if figure.requests is None:
         found = {"full_tokens_per_s_per_gpu": _each(figure.tokens_per_s, gpus)}
     elif figure.requests == demand.decode.requests:
@@ -233,6 +240,28 @@ def _load_values(figure: Load, workload: Workload) -> Values:
     for column, value in found.items():
         if value is not None and f"{workload.prefix}{column}" in workload.columns:
             yield f"{workload.prefix}{column}", value
+
+
+def _is_offered(figure: Load, traffic: Traffic) -> bool:
+    """Whether requests came as the scenario's load says."""
+    if traffic.rate is None:
+        return figure.rate is None and figure.requests == traffic.clients
+    held = figure.requests is None
+    return held and figure.rate is not None and abs(figure.rate / traffic.rate - 1) <= NEAR
+
+
+def _queue_values(figure: Load, gpus: int) -> Values:
+    """The columns of requests that wait for one another."""
+    found = {
+        "ttft_mean_s": figure.ttft_s,
+        "ttft_p50_s": figure.ttft_p50_s,
+        "ttft_p99_s": figure.ttft_p99_s,
+        "tpot_mean_s": figure.tpot_s,
+        "tpot_p99_s": figure.tpot_p99_s,
+        "rate": figure.answered,
+        GPU_S: None if figure.answered is None else gpus / figure.answered,
+    }
+    yield from ((column, value) for column, value in found.items() if value is not None)
 
 
 def _each(value: float | None, gpus: int) -> float | None:
@@ -265,8 +294,9 @@ def _missed(figure: Figure, workload: Workload | None) -> str:
     if demand is None:
         return "the run's scenario is no prefill with a decoding phase, so it has no such column"
     requests = "as many requests as fit" if figure.requests is None else figure.requests
+    come = f"{requests} at once" if figure.rate is None else f"{figure.rate:g} requests a second"
     return (
-        f"{requests} at once, {figure.prompt:g} + {figure.generated:g} tokens on "
+        f"{come}, {figure.prompt:g} + {figure.generated:g} tokens on "
         f"{figure.gpus or 'its'} GPUs is not the run's load ({demand.decode.requests} at once, "
         f"{demand.prefill.tokens} + {demand.generated:g} tokens on {demand.ways})"
     )

@@ -61,13 +61,15 @@ def lm_eval(folder: Path, metrics: Metrics, model: str = "model") -> Path:
 def vllm_serve(
     folder: Path, *, prompt: int, generated: int, requests: int | None,
     ttft_ms: float, tpot_ms: float, model: str = "model", failed: int = 0,
+    rate: float | None = None, name: str = "vllm-serve.json",
 ) -> Path:  # fmt: skip
-    """`vllm bench serve --save-result`."""
+    """`vllm bench serve --save-result`; `rate`: with --request-rate."""
     count = 8 * (requests or 8)
     duration = generated * tpot_ms / 1e3 * 8
     content = {
         "date": "20261128-120000", "endpoint_type": "openai", "backend": "openai", "label": None,
-        "model_id": model, "tokenizer_id": model, "num_prompts": count, "request_rate": "inf",
+        "model_id": model, "tokenizer_id": model, "num_prompts": count,
+        "request_rate": "inf" if rate is None else rate,
         "burstiness": 1.0, "max_concurrency": requests, "duration": duration,
         "completed": count - failed, "failed": failed,
         "total_input_tokens": prompt * (count - failed),
@@ -79,7 +81,7 @@ def vllm_serve(
         "p99_ttft_ms": 2 * ttft_ms, "mean_tpot_ms": tpot_ms, "median_tpot_ms": tpot_ms,
         "std_tpot_ms": 0.1, "p99_tpot_ms": 2 * tpot_ms, "mean_itl_ms": tpot_ms,
     }  # fmt: skip
-    return write(folder / "vllm-serve.json", json.dumps(content))
+    return write(folder / name, json.dumps(content))
 
 
 def vllm_latency(folder: Path, name: str, seconds: float) -> Path:

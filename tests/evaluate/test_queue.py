@@ -13,6 +13,7 @@ from dse.errors import SpaceError
 from dse.evaluate.cost_tables import build_costs
 from dse.evaluate.costs import Costs
 from dse.evaluate.request import Request
+from dse.explore.problem.design import cost_columns
 from dse.graph.patterns.analysis import Analysis
 from dse.model import open_model
 from dse.predict import Usage, predict
@@ -175,3 +176,15 @@ def test_slower_calls_make_tokens_dearer_in_proportion(costs: Costs) -> None:
     loaded = target.queue.elasticities(chosen, "load_cost_per_mtok")
     assert (loaded > 0).all()
     assert 0.9 < loaded.sum() < 2.5  # waiting makes slow calls worse than slow
+
+
+def test_a_cost_without_a_price_says_what_is_missing() -> None:
+    space = space_of({"rate": 1})
+    content = space.model_dump(mode="json")
+    content |= {
+        "targets": [{"device": "b200-sxm", "runtime": "vllm"}],
+        "objectives": ["quality_loss", "load_cost_per_mtok"],
+    }
+    unpriced = Space.model_validate(content)
+    with pytest.raises(SpaceError, match=r"no price is known of b200-sxm.*gpu_s_per_request"):
+        cost_columns(unpriced, opened(unpriced), "mine.yaml")

@@ -11,7 +11,9 @@ from dse.errors import RunError
 from dse.explore.bench_results import FolderResults, folder_results
 from dse.explore.problem.design import Design, open_design
 from dse.explore.workload import workload
+from dse.export.loop.steps import vllm_load
 from dse.space.load import load_space
+from dse.space.schema import OfferedLoad
 from tests.bench import outputs
 
 SPACE = Path("spaces/serving.yaml")
@@ -58,6 +60,58 @@ def test_batches_are_told_as_phases_and_phases_add_up(design: Design, tmp_path: 
     (remark,) = found.remarks  # and none on what a decoding step was subtracted from
     assert "16 x 1024 tokens" in remark
     assert "is no phase of the run (prefill is 1 x 6144 tokens" in remark
+
+
+def loaded(**load: object) -> Design:
+    """The space with another load."""
+    space = load_space(SPACE)
+    scenario = space.scenario.model_copy(update={"load": OfferedLoad.model_validate(load)})
+    space = space.model_copy(
+        update={"scenario": scenario, "objectives": ("quality_loss", "latency_s")}
+    )
+    return open_design(space, origin=str(SPACE), folder=SPACE.parent)
+
+
+def test_requests_that_wait_for_one_another_are_told_as_the_load_that_they_make(
+    tmp_path: Path,
+) -> None:
+    place = tmp_path / "results" / DIGEST
+    outputs.vllm_serve(place, prompt=6144, generated=512, requests=64, ttft_ms=900, tpot_ms=20)
+    (result,) = told(loaded(clients=64), tmp_path).results
+    answered = 64 * 8 / (512 * 0.02 * 8)
+    assert result.values == {
+        "ttft_mean_s": 0.9, "ttft_p50_s": 0.9, "ttft_p99_s": 1.8,
+        "tpot_mean_s": 0.02, "tpot_p99_s": 0.04,
+        "rate": answered, "gpu_s_per_request": pytest.approx(1 / answered),
+    }  # fmt: skip
+    (remark,) = told(loaded(clients=32), tmp_path).remarks
+    assert "64 at once" in remark
+
+
+def test_requests_that_come_by_themselves_fill_no_memory(tmp_path: Path) -> None:
+    """Their answers a second are as many as came, not as many as could be answered."""
+    place = tmp_path / "results" / DIGEST
+    outputs.vllm_serve(
+        place, prompt=6144, generated=512, requests=None, ttft_ms=90, tpot_ms=20, rate=1.02
+    )
+    (result,) = told(loaded(rate=1), tmp_path).results
+    assert {"ttft_p99_s", "rate"} <= result.values.keys()
+    assert not {"full_tokens_per_s_per_gpu", "ttft_s"} & result.values.keys()
+    found = told(loaded(rate=3), tmp_path)
+    assert found.results == ()
+    assert "1.02 requests a second" in found.remarks[0]
+
+
+def test_a_script_measures_what_a_load_was_priced_at() -> None:
+    commands = [
+        [step.command for step in vllm_load("m", "t", workload(design, "h100"))]
+        for design in (loaded(rate=2), loaded(clients=64), loaded(clients=16))
+    ]
+    rate, clients, batch = commands
+    assert [*rate[1][-6:-2]] == ["--request-rate", "2", "--num-prompts", "600"]
+    assert [*clients[1][-6:-2]] == ["--max-concurrency", "64", "--num-prompts", "512"]
+    assert [one[-2:] for one in (rate[1], clients[1])] == [("--random-range-ratio", "0.2")] * 2
+    assert len(batch) == 1  # the scenario's batch is the load
 
 
 def test_other_sizes_are_named_with_those_that_were_priced(design: Design, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from dse.explore.solve.solver import Budget, bounded
 from dse.explore.solve.surrogate import Surrogate
 from dse.graph.ir.assignment import Assignment
 from dse.model import Model
+from dse.queue import COST, GPU_S
 from dse.sensitivity.table import Sensitivity, finite
 from dse.space.constraint import Constraint
 from dse.space.hardware import hardware_of, with_hardware
@@ -42,6 +43,7 @@ from dse.space.problem import Point, Problem
 from dse.space.schema import Space, several
 from dse.space.targeted import targeted_problem
 from hwmodels.devices.device import Device
+from hwmodels.tables.served import PRICED
 
 LOGGER = logging.getLogger(__name__)
 
@@ -322,12 +324,19 @@ def cost_columns(space: Space, costs: Costs, origin: str) -> tuple[str, ...]:
 
 
 def _check_figure(column: str, costs: Costs, where: str) -> None:
-    """Areas and powers need hardware that varies, and figures of the device.
+    """Areas and powers need hardware that varies, and figures of the device; costs a price.
 
     Raises:
         SpaceError: nothing stands behind the column.
     """
     name = column.rpartition(".")[2]
+    if name in (*PRICED, COST) and costs.targets[0].served is not None:
+        devices = ", ".join(target.deployment.device.name for target in costs.targets)
+        raise SpaceError(
+            f"{where}: {column}: no price is known of {devices}; give price_usd_per_h in the "
+            "target (or `price` in the device's file), or take "
+            f"{GPU_S if costs.targets[0].queue is not None else 'tpot_s'} instead"
+        )
     if name not in (AREA, POWER):
         return
     if not isinstance(costs, VariedCosts):

@@ -9,6 +9,7 @@ from typing import Literal
 from dse.bench import vllm
 from dse.bench.folder import REFERENCE, RESULTS
 from dse.explore.workload import Workload
+from hwmodels.tables.queueing import Traffic
 from hwmodels.tables.serving import Call
 
 HERE = "{}"
@@ -17,6 +18,9 @@ STEPS = 33
 """Tokens that are generated to time a decoding step: the first belongs to the prompt."""
 PROMPTS = 8
 """Requests of a load, as a multiple of those at once."""
+LEAST, SECONDS = 400, 300
+"""Requests that arrive at random: so many at least, or as many as come in so many seconds; a 99th
+percentile is of the four longest then."""
 LOGITS = f"logs/{REFERENCE}.kld"
 """The unquantized model's logits, which llama-perplexity compares with."""
 
@@ -52,22 +56,37 @@ def server_score(model: str, tokenizer: str) -> Step:
 
 
 def vllm_load(model: str, tokenizer: str, work: Workload) -> Iterator[Step]:
-    """`vllm bench serve` under the run's load."""
-    demand = work.demand
+    """`vllm bench serve` with the run's batch, and under its load of requests that wait."""
+    demand, queue = work.demand, work.target.queue
     if demand is None:
         return
-    requests = demand.decode.requests
-    yield Step(
-        file=result(model, "vllm-serve.json"),
-        command=(
-            "vllm", "bench", "serve", "--base-url", "http://localhost:$PORT", "--model", model,
-            "--tokenizer", tokenizer, "--dataset-name", "random",
-            "--random-input-len", str(demand.prefill.tokens),
-            "--random-output-len", str(round(demand.generated)), "--ignore-eos",
-            "--max-concurrency", str(requests), "--num-prompts", str(PROMPTS * requests),
-            "--save-result", "--result-filename", HERE,
-        ),
+    command = (
+        "vllm", "bench", "serve", "--base-url", "http://localhost:$PORT", "--model", model,
+        "--tokenizer", tokenizer, "--dataset-name", "random",
+        "--random-input-len", str(demand.prefill.tokens),
+        "--random-output-len", str(round(demand.generated)), "--ignore-eos",
+        "--save-result", "--result-filename", HERE,
     )  # fmt: skip
+    requests = demand.decode.requests
+    held = ("--max-concurrency", str(requests), "--num-prompts", str(PROMPTS * requests))
+    yield Step(file=result(model, "vllm-serve.json"), command=(*command, *held))
+    if queue is None or queue.bounds or queue.traffic.clients == requests:
+        return  # with bounds, each assignment has a load of its own
+    yield Step(
+        file=result(model, "vllm-serve-load.json"),
+        command=(*command, *_offered(queue.traffic)),
+    )
+
+
+def _offered(traffic: Traffic) -> tuple[str, ...]:
+    """The requests of a load, whose lengths spread as the simulated ones do."""
+    spread = ("--random-range-ratio", f"{traffic.spread:g}")
+    if traffic.rate is not None:
+        count = max(LEAST, round(traffic.rate * SECONDS))
+        return ("--request-rate", f"{traffic.rate:g}", "--num-prompts", str(count), *spread)
+    clients = traffic.clients or 1
+    held = ("--max-concurrency", str(clients), "--num-prompts", str(PROMPTS * clients))
+    return (*held, *spread)
 
 
 def vllm_calls(model: str, path: str, options: Sequence[str], work: Workload) -> Iterator[Step]:
