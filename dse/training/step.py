@@ -18,8 +18,12 @@ from hwmodels.formats.quantizer import Quantizer
 from hwmodels.work import work as hw
 from hwmodels.work.work import CONTRACTING, Op, OperandName, RegionWork, Work
 
-WEIGHTED = ("gemm", "conv2d")
-"""Products with a weight."""
+WEIGHTED = ("gemm", "bmm", "grouped_gemm", "conv2d")
+"""Products that may have a weight."""
+STACKED = ("bmm", "grouped_gemm")
+"""Products with a stack of weights."""
+PRODUCTS_BACKWARD = 2.0
+"""Products of the backward pass of one of activations: a gradient of each factor."""
 ATTENTION_BACKWARD = 2.5
 """Products of attention's backward pass over those of its forward pass: five for two, as scores
 are computed again (FlashAttention-2, arXiv 2307.08691, section 4.1)."""
@@ -57,8 +61,9 @@ def parts_of_step(work: Work, method: Method) -> tuple[Part, ...]:
     rounded by kernels of their own, once along each sum. Rotations and the second try of
     `four_over_six` cost nothing beside the bytes of the rounding that they are fused with. Inputs
     whose channels are scaled (`smooth`) are read once more for the largest magnitudes, and cast by
-    a kernel of their own, and the weight takes the factors in another. Of other operators the
-    backward pass is `ROWS_BACKWARD` or `ATTENTION_BACKWARD` of the forward pass.
+    a kernel of their own, and the weight takes the factors in another. Products of activations
+    have two more each, in 16 bits. Of other operators the backward pass is `ROWS_BACKWARD` or
+    `ATTENTION_BACKWARD` of the forward pass.
     """
     blocks = block_count([op.name for region in work.regions for op in region.ops])
     sites = [
@@ -73,10 +78,16 @@ def parts_of_step(work: Work, method: Method) -> tuple[Part, ...]:
     }
     attention = [region for region in work.regions if region.kind == "attention"]
     products = {region.name for region, _, _ in sites}
+    plain = [
+        region
+        for region in work.regions
+        if region.name not in products and any(op.kind in WEIGHTED for op in region.ops)
+    ]
+    apart = {region.name for region in (*attention, *plain)}
     between = [
         part
         for region in work.regions
-        if region.kind != "attention"
+        if region.name not in apart
         for part in _between(region, is_product=region.name in products)
     ]
     return (
@@ -96,6 +107,7 @@ def parts_of_step(work: Work, method: Method) -> tuple[Part, ...]:
         _part("rounding gradients", work, [one for site in sites for one in _casts(*site)], {}),
         _part("scaling channels", work, [one for site in sites for one in _scaled(*site)], {}),
         replace(_part("attention", work, attention, {}), times=ATTENTION_BACKWARD),
+        replace(_part("products of activations", work, plain, {}), times=PRODUCTS_BACKWARD),
         replace(_part("between products", work, between, {}), times=ROWS_BACKWARD),
         _part("update", work, [_update(work, method, blocks)], {}),
     )
@@ -241,6 +253,8 @@ def _dgrad(region: RegionWork, op: Op) -> RegionWork:
     result = replace(x, name="output", value=f"{op.name}.{x.value}.gradient", contraction_axes=())
     if op.kind == "conv2d":
         return _product(region, op, "dgrad", (replace(gradient, contraction_axes=(1,)), w, result))
+    if op.kind in STACKED:
+        return _stacked_dgrad(region, op)
     rows, inner, outputs = (op.sizes[key] for key in "MKN")
     return _product(
         region,
@@ -268,6 +282,8 @@ def _wgrad(region: RegionWork, op: Op, formats: SiteFormats) -> RegionWork:
         # The kernel's loops are those of the forward product, summed over samples and places.
         weight = replace(w, is_weight=False)
         return _product(region, op, "wgrad", (x, weight, replace(result, shape=w.shape)))
+    if op.kind in STACKED:
+        return _stacked_wgrad(region, op, bits)
     rows, inner, outputs = (op.sizes[key] for key in "MKN")
     return _product(
         region,
@@ -280,6 +296,55 @@ def _wgrad(region: RegionWork, op: Op, formats: SiteFormats) -> RegionWork:
         ),
         {"M": inner, "K": rows, "N": outputs},
     )
+
+
+def _stacked_dgrad(region: RegionWork, op: Op) -> RegionWork:
+    """One product a matrix of the stack: of the rows of its expert, or of its sample."""
+    x, _, y = _factors(op)
+    rows, inner, outputs = (op.sizes[key] for key in "MKN")
+    stack = (op.sizes["B"],) if op.kind == "bmm" else ()
+    weights = tuple(
+        replace(
+            one, shape=(*one.shape[:-2], outputs, inner), contraction_axes=(len(one.shape) - 2,)
+        )
+        for one in _stack_of(op)
+    )
+    gradient = replace(
+        y, name="input", value=f"{y.value}.gradient", shape=(*stack, rows, outputs),
+        contraction_axes=(len(stack) + 1,),
+    )  # fmt: skip
+    result = replace(
+        x, name="output", value=f"{op.name}.{x.value}.gradient", shape=(*stack, rows, inner),
+        contraction_axes=(),
+    )  # fmt: skip
+    sizes = {**op.sizes, "K": outputs, "N": inner}
+    return _product(region, op, "dgrad", (gradient, *weights, result), sizes)
+
+
+def _stacked_wgrad(region: RegionWork, op: Op, bits: int) -> RegionWork:
+    """As many products as there are matrices, whose rows are spread over them evenly."""
+    x, w, y = _factors(op)
+    rows, inner, outputs = (op.sizes[key] for key in "MKN")
+    count = op.sizes["B"] if op.kind == "bmm" else op.sizes["E"]
+    each = rows if op.kind == "bmm" else max(round(rows / count), 1)
+    operands = (
+        replace(x, shape=(count, inner, each), contraction_axes=(2,)),
+        replace(
+            y, name="weight", value=f"{y.value}.gradient", shape=(count, each, outputs),
+            contraction_axes=(1,),
+        ),
+        replace(
+            w, name="output", value=f"{w.value}.gradient", shape=(count, inner, outputs),
+            is_weight=False, contraction_axes=(), bits=bits,
+        ),
+    )  # fmt: skip
+    sizes = {"B": count, "M": inner, "K": each, "N": outputs}
+    return replace(_product(region, replace(op, kind="bmm"), "wgrad", operands, sizes), kind="bmm")
+
+
+def _stack_of(op: Op) -> tuple[hw.Operand, ...]:
+    """The matrices of a stack: one tensor, or one of each expert."""
+    return tuple(one for one in op.operands if one.name == "weight" and one.is_weight)
 
 
 def _product(

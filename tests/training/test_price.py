@@ -15,7 +15,7 @@ from dse.training.load import load_method
 from dse.training.price import left_out, step_cost
 from dse.training.step import parts_of_step, sizes_of
 from hwmodels.runtimes.platform import load_platform
-from hwmodels.work.work import Work
+from hwmodels.work.work import Op, Operand, RegionWork, Work
 from tests.training.methods import method
 
 DIMS = {"batch": 8, "sequence": 512}
@@ -66,6 +66,62 @@ def test_a_convolution_has_three_passes_too() -> None:
     assert (
         step_cost(small, load_method("fp8_current"), load_platform("h100-sxm:free")).energy_j > 0
     )
+
+
+EXPERTS, TOPK, TOKENS, WIDTH, INNER = 8, 2, 512, 256, 384
+
+
+def mixture_work() -> Work:
+    """Products of experts, then one of activations."""
+    rows = TOKENS * TOPK
+    x = Operand(name="input", value="x", shape=(TOKENS, WIDTH))
+    w = Operand(name="weight", value="up", shape=(EXPERTS, WIDTH, INNER), is_weight=True,
+                contraction_axes=(1,))  # fmt: skip
+    y = Operand(name="output", value="y", shape=(TOPK, TOKENS, INNER))
+    sizes = {"E": EXPERTS, "M": rows, "K": WIDTH, "N": INNER, "topk": TOPK}
+    up = Op(name="layers.0.experts.up", kind="grouped_gemm", sizes=sizes, operands=(x, w, y))
+    a = Operand(name="input", value="a", shape=(4, TOKENS, 64))
+    b = Operand(name="weight", value="b", shape=(4, 64, TOKENS))
+    c = Operand(name="output", value="c", shape=(4, TOKENS, TOKENS))
+    both = Op(name="layers.0.scores", kind="bmm", operands=(a, b, c),
+              sizes={"B": 4, "M": TOKENS, "K": 64, "N": TOKENS})  # fmt: skip
+    return Work(
+        name="mixture",
+        regions=(
+            RegionWork(name="up", kind="grouped_gemm", role="experts_up", ops=(up,), reads=(x, w),
+                       writes=(y,)),
+            RegionWork(name="scores", kind="bmm", role="bmm", ops=(both,), reads=(a, b),
+                       writes=(c,)),
+        ),
+        outputs=("c",),
+    )  # fmt: skip
+
+
+def test_products_of_experts_have_three_passes_in_their_formats() -> None:
+    work = mixture_work()
+    parts = {part.name: part for part in parts_of_step(work, method(roles={
+        "weight": "mxfp8", "activation": "mxfp8", "activation_gradient": "mxfp8",
+    }))}  # fmt: skip
+    products = TOKENS * TOPK * WIDTH * INNER
+    assert parts["dgrad"].work.macs == parts["wgrad"].work.macs == products
+    (dgrad,), (wgrad,) = (parts[name].work.regions for name in ("dgrad", "wgrad"))
+    assert (dgrad.kind, wgrad.kind) == ("grouped_gemm", "bmm")
+    assert wgrad.ops[0].sizes == {"B": EXPERTS, "M": WIDTH, "K": 128, "N": INNER}
+    # A gradient of each matrix is written, chosen or not.
+    assert wgrad.writes[0].shape == (EXPERTS, WIDTH, INNER)
+    for name in PASSES:
+        assert {one.format.name for one in next(iter(parts[name].choices.values())).values()} == {
+            "mxfp8"
+        }
+    assert not parts["between products"].work.regions
+
+
+def test_products_of_activations_have_two_more_each() -> None:
+    parts = {part.name: part for part in parts_of_step(mixture_work(), load_method("bf16"))}
+    part = parts["products of activations"]
+    assert (part.work.macs, part.times) == (4 * TOKENS * 64 * TOKENS, 2)
+    found = step_cost(mixture_work(), load_method("bf16"), load_platform("b200-sxm:free"))
+    assert found.parts["products of activations"].latency_s > 0
 
 
 def test_narrow_products_and_narrow_moments_are_what_gets_faster() -> None:
@@ -192,7 +248,7 @@ def test_attention_costs_two_and_a_half_forward_passes_and_other_rows_one_and_a_
     """FlashAttention-2, arXiv 2307.08691, section 4.1: five products for two."""
     parts = {part.name: part for part in parts_of_step(work, load_method("bf16"))}
     assert {name: part.times for name, part in parts.items() if part.times != 1} == {
-        "attention": 2.5, "between products": 1.5,
+        "attention": 2.5, "between products": 1.5, "products of activations": 2,
     }  # fmt: skip
 
 

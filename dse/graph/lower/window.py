@@ -1,4 +1,4 @@
-"""Sliding windows, read off the mask of an attention: keys that a query sees at most."""
+"""Windows and chunks, read off the mask of an attention: keys that a query sees at most."""
 
 from __future__ import annotations
 
@@ -52,6 +52,10 @@ def _windows(values: Values, mask: str) -> Iterator[int]:
         size = _compared(values, node)
         if size is not None:
             yield size
+    elif node.op_type == "Equal":
+        size = _chunk(values, node)
+        if size is not None:
+            yield size
     elif node.op_type == "And":
         for value in node.inputs:
             yield from _windows(values, value)
@@ -77,6 +81,28 @@ def _compared(values: Values, node: Node) -> int | None:
     last = key.shift - query.shift  # key + last > query, or >= it
     size = last if comparison == "Greater" else last + 1
     return size if size > 0 else None
+
+
+def _chunk(values: Values, node: Node) -> int | None:
+    """The size of `key // size == query // size`: chunks that see nothing of each other."""
+    left, right = (_position(values, value) for value in node.inputs)
+    if left is None or right is None or left.of_keys == right.of_keys:
+        return None
+    sizes_of = {_divisor(values, value) for value in node.inputs}
+    size = sizes_of.pop()
+    return size if not sizes_of else None
+
+
+def _divisor(values: Values, value: str) -> int | None:
+    """The whole number that positions are divided by, rounded down."""
+    node = values.flow.graph.producer.get(value)
+    if node is None:
+        return None
+    # Exporters take one off a quotient of integers where the rest is negative.
+    if node.op_type in PASSED_ON | {"Floor", "Sub"}:
+        return _divisor(values, node.inputs[0])
+    size = _number(values, node.inputs[1]) if node.op_type == "Div" else None
+    return int(size) if size is not None and size >= 1 else None
 
 
 def _position(values: Values, value: str) -> Position | None:

@@ -68,6 +68,33 @@ def test_a_window_is_read_off_the_mask(spelling: str, tmp_path: Path) -> None:
     assert key.shape == (1, 2, 4, 8)
 
 
+CHUNKS = {
+    "key // 4 == query // 4": "a = Div(key, size)\n b = Div(query, size)\n near = Equal(a, b)",
+    "as torch writes it": """
+        a = Div(query, size)
+        rest = Mod(query, size)
+        below = Less(rest, zero)
+        off = Cast<to = 7>(below)
+        c = Sub(a, off)
+        b = Div(key, size)
+        near = Equal(c, b)""",
+}
+
+
+@pytest.mark.parametrize("spelling", CHUNKS)
+def test_a_chunk_is_read_off_the_mask(spelling: str, tmp_path: Path) -> None:
+    """Llama 4's layers but every fourth: positions of one chunk see each other alone."""
+    op = attention(tmp_path, 4, CHUNKS[spelling], S=1, P=9)
+    assert (op.sizes["L"], op.sizes["window"]) == (10, 4)
+
+
+def test_other_equalities_are_no_chunks(tmp_path: Path) -> None:
+    unlike = "a = Div(key, size)\n b = Div(query, one)\n near = Equal(a, b)"
+    assert "window" not in attention(tmp_path, 4, unlike, S=1, P=9).sizes
+    plain = "near = Equal(key, query)"
+    assert "window" not in attention(tmp_path, 4, plain, S=1, P=9).sizes
+
+
 def test_a_mask_that_lets_older_keys_through_is_no_window(tmp_path: Path) -> None:
     op = attention(tmp_path, 4, "low = Sub(query, size)\n near = Less(key, low)", S=1, P=9)
     assert "window" not in op.sizes
