@@ -64,9 +64,11 @@ def cached_channels(config: Any) -> int:
 
 def cached_positions(config: Any, total: int) -> list[int]:
     """Positions that every layer keeps."""
-    window = getattr(config, "sliding_window", None)
+    window = getattr(config, "sliding_window", None) or getattr(
+        config, "attention_chunk_size", None
+    )
     kinds = getattr(config, "layer_types", None)
-    slides = [kind == "sliding_attention" for kind in kinds] if kinds else [bool(window)] * LAYERS
+    slides = [kind != "full_attention" for kind in kinds] if kinds else [bool(window)] * LAYERS
     return [min(total, window) if one and window else total for one in slides]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from dse.errors import GraphError, nearest
 from dse.graph.ir.graph import Dim, Graph
+from dse.graph.ir.operators import FUSED_ATTENTION
 from dse.graph.onnx.rank import SUFFIX, rank_problems
 
 OPERATORS: Mapping[type[ast.operator], Callable[[int, int], int]] = {
@@ -20,6 +21,8 @@ OPERATORS: Mapping[type[ast.operator], Callable[[int, int], int]] = {
 }
 """The operators that exporters write into the name of a size: `past_sequence_length + 1`."""
 
+CACHES = ("past", "cache", "state", "mem")
+"""Parts of names of inputs that carry something over from earlier calls."""
 LARGEST = 2**31 - 1
 """Largest size of an axis: the product of two still fits what ONNX counts elements with."""
 
@@ -87,6 +90,11 @@ def check(graph: Graph, dims: Mapping[str, int]) -> None:
         for name, size in dims.items()
         if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= LARGEST
     ]
+    problems += [
+        f"{name!r} is 0, so that nothing is computed; expected at least 1"
+        for name in sorted(_filled(graph) & dims.keys())
+        if dims[name] == 0
+    ]
     problems += rank_problems(((value, _rank(graph, value)) for value in graph.inputs), dims)
     if problems:
         named = ", ".join(known) if known else "none, every size is fixed"
@@ -94,6 +102,25 @@ def check(graph: Graph, dims: Mapping[str, int]) -> None:
             f"{graph.path or graph.name}: dimensions: {'; '.join(problems)}; "
             f"dimensions of the graph: {named}"
         )
+
+
+def _filled(graph: Graph) -> frozenset[str]:
+    """Names of sizes that count what is computed: those of inputs that are no caches.
+
+    A cache, to which something is appended or which is called so, may be empty.
+    """
+    appended = {
+        value
+        for node in graph.nodes
+        if node.op_type == "Concat" or node.op_type in FUSED_ATTENTION
+        for value in (node.inputs[:1] if node.op_type == "Concat" else node.inputs[3:])
+    }
+    shapes = [
+        named_shape(graph, value) or ()
+        for value in graph.inputs
+        if value not in appended and not any(word in value.lower() for word in CACHES)
+    ]
+    return frozenset(size for shape in shapes for size in shape if isinstance(size, str))
 
 
 def _rank(graph: Graph, value: str) -> int | None:

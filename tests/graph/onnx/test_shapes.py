@@ -252,3 +252,14 @@ def test_repeated_blocks_are_inferred_once(graph):
     types = bound_types(g, {"n": 4})
     assert time.perf_counter() - start < 2
     assert types["x1000"].shape == (4, 8)
+
+
+def test_sizes_of_nothing_are_refused_and_empty_caches_are_not(graph):
+    g = graph("""
+        g (float[batch, seq, 8] x, float[batch, old, 8] kept) => (float[batch, T, 8] y) {
+            y = Concat <axis = 1> (kept, x)
+        }""")
+    assert bound_types(g, {"batch": 1, "seq": 2, "old": 0})["y"].shape == (1, 2, 8)
+    for name in ("batch", "seq"):
+        with pytest.raises(GraphError, match=f"'{name}' is 0, so that nothing is computed"):
+            bound_types(g, {"batch": 1, "seq": 2, "old": 0, name: 0})
