@@ -15,13 +15,22 @@ from functools import cache
 from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from hwmodels.errors import HardwareError, nearest
 from hwmodels.plugins import owner, plugin_points
 from hwmodels.yaml_file import SUFFIXES
 
-Loaded = TypeVar("Loaded")
+
+class Named(Protocol):
+    """A thing that a file describes, under a name."""
+
+    @property
+    def name(self) -> str:
+        """By which its measurements are known."""
+
+
+Loaded = TypeVar("Loaded", bound=Named)
 LONGEST_NAME = 60
 """Characters of an unknown name that an error shows."""
 
@@ -38,6 +47,8 @@ class FileCatalogue(Generic[Loaded]):
     """Entry points of packages that bring more files."""
     error: type[HardwareError]
     read: Callable[[Path], Loaded]
+    essence: Callable[[Loaded], object]
+    """Of what a file describes, all that its measurements depend on."""
 
     def names(self) -> tuple[str, ...]:
         """Names of all files, sorted.
@@ -52,13 +63,30 @@ class FileCatalogue(Generic[Loaded]):
 
         Raises:
             HardwareError: `error`, for a name that nobody brings, a package that brings no
-                folder or a name twice, or what `read` refuses.
+                folder or a name twice, a file at a path that differs from the one whose name it
+                has, or what `read` refuses.
         """
         if Path(name_or_path).suffix in SUFFIXES:
-            return self.read(Path(name_or_path))
+            return self._told_apart(Path(name_or_path))
         path = self.path(str(name_or_path))
         loaded: Loaded = _read_once(self, path)
         return loaded
+
+    def _told_apart(self, path: Path) -> Loaded:
+        """The file at a path, if it is no other one under a known name.
+
+        Measurements, fitted corrections and intervals are looked up by name.
+        """
+        found = self.read(path)
+        if found.name not in _stems(self.folder):
+            return found
+        if self.essence(found) != self.essence(_read_once(self, self.path(found.name))):
+            raise self.error(
+                f"{path}: name: {found.name} is a known {self.kind}, from which this file "
+                "differs; what was measured of that one would be taken to be of this one. Give it "
+                "a name of its own"
+            )
+        return found
 
     def path(self, name: str) -> Path:
         """The file of a name.

@@ -186,6 +186,11 @@ def _beside(memory: Memory, main: Memory) -> Iterator[str]:
                 f"per: {', '.join(split)}: main memory, the first one of the file, stands once, "
                 "or once a core"
             )
+        if main.streamed:
+            yield (
+                f"streamed: tiles come to a memory from one behind it, and none is behind "
+                f"{main.name}, the first one of the file; say it of the level that takes them in"
+            )
         return
     if memory.run_lengths is not None:
         yield (

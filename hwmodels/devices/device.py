@@ -214,7 +214,8 @@ class Memory(Entry):
     half."""
     streamed: bool | tuple[TensorName, ...] = False
     """Whether the array works on a tile while it comes, and results leave as they are done, or for
-    which tensors: nothing waits for a whole tile then, be there a second half or not."""
+    which tensors: nothing waits for a whole tile then, be there a second half or not. Of levels
+    nearer to the array than main memory, to which nothing comes."""
     word_bytes: Annotated[Capacity | None, Field(validation_alias="word")] = None
     """Least that one instance moves at a time, a word or a burst: a tile's bytes are rounded up to
     whole ones. None: nothing is rounded."""

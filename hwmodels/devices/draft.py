@@ -47,6 +47,8 @@ VECTOR = "vector."
 DROPPED = ("validation", "measurements", "corrections", "sources", *EXTRA)
 """Sections of the similar device that say nothing of another."""
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
+FAR = 1e4
+"""Factor by which nobody means a figure to differ from today's."""
 ANSWER = re.compile(r"^\s*([0-9.eE+-]+)\s*([A-Za-z][A-Za-z0-9/]*)?\s*(?:@\s*(.*?)\s*)?$")
 
 
@@ -66,7 +68,9 @@ class Answer:
         return "measured" if self.source.lower().startswith(MEASURED) else "datasheet"
 
 
-def answer_of(key: str, text: str, *, unit: str | None, usual: str) -> Answer:
+def answer_of(
+    key: str, text: str, *, unit: str | None, usual: str, now: float | None = None
+) -> Answer:
     """An answer as people write it: `864 GB/s @ datasheet, page 2`, or `none`.
 
     Args:
@@ -74,6 +78,7 @@ def answer_of(key: str, text: str, *, unit: str | None, usual: str) -> Answer:
         text: Value, unit and source; the source may be missing.
         unit: That of a value without one.
         usual: A unit that it may have, for messages.
+        now: The figure's value in that unit, if it has one.
 
     Raises:
         DeviceError: No number, or no unit where none is assumed.
@@ -89,12 +94,26 @@ def answer_of(key: str, text: str, *, unit: str | None, usual: str) -> Answer:
         )
     own = found.group(2) or unit
     if own is None:
+        meant = usual if now is None else _likely(value, usual, now)
         raise DeviceError(
-            f"{key}={text}: no unit; write it behind the number: '{text.strip()} {usual}'"
+            f"{key}={text}: no unit; write it behind the number: '{text.strip()} {meant}'"
         )
     if own not in UNITS:
         raise DeviceError(f"{key}={text}: unknown unit {own!r}{nearest(own, UNITS)}")
     return Answer(value=value, unit=own, source=found.group(3) or "")
+
+
+def _likely(value: float, usual: str, now: float) -> str:
+    """The usual unit, or, where a value would be far from today's, that in which it is nearest."""
+    dimension, factor = UNITS[usual]
+    today = now * factor
+
+    def off(unit: str) -> float:
+        return abs(math.log(value * UNITS[unit][1] / today))
+
+    if today <= 0 or off(usual) <= math.log(FAR):
+        return usual
+    return min((unit for unit, (one, _) in UNITS.items() if one == dimension), key=off)
 
 
 def _number(text: str) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -97,10 +98,24 @@ def _read(path: Path) -> Device:
     return checked_device(_content(path), str(path))
 
 
+def _essence(device: Device) -> object:
+    """Figures of a GPU: its trees, samples and intervals are looked up by its name.
+
+    Not what is measured or corrected, which a file brings itself, as all other kinds do.
+    """
+    if device.kind != "gpu":
+        return None
+    return replace(
+        device, title="", vendor="", runtime="", validation="", measurements=(), corrections=(),
+        price_usd_per_h=None, area_mm2=None,
+    )  # fmt: skip
+
+
 DEVICES = FileCatalogue(
     kind="device",
     folder=Path(__file__).parent,
     group="dse.devices",
     error=DeviceError,
     read=_read,
+    essence=_essence,
 )

@@ -48,6 +48,8 @@ LEFT_OUT: dict[DeviceKind, tuple[str, ...]] = {
     "npu": ("Device.area", "Device.price"),
 }
 """Fields that are shown with an example and commented out; the known device lacks them."""
+OF_LEVELS = ("Memory.double_buffered", "Memory.streamed")
+"""Those of them that say nothing of main memory, the first one."""
 FIGURE = ("value", "unit", "source", "kind", "low", "high")
 """Fields of a figure, which the opening explains."""
 SOURCE = "template"
@@ -128,6 +130,8 @@ class _Writer:
     def __init__(self, kind: DeviceKind) -> None:
         self._left_out = LEFT_OUT[kind]
         self._said: set[str] = set()
+        self._first = True
+        """Whether the record at hand is the first one of a list."""
 
     def lines(self, record: Node, content: Content, indent: int) -> Iterator[str]:
         """A mapping, field by field, and below it what is left out."""
@@ -148,6 +152,8 @@ class _Writer:
                 yield ""
         for key, field in record["properties"].items():
             name = f"{record['title']}.{key}"
+            if self._first and name in OF_LEVELS:
+                continue
             if name in self._left_out and key not in content and name not in self._said:
                 yield from self._words(name, field, indent)
                 yield f"{start}# {_entry(key, _example(field))}"
@@ -162,7 +168,8 @@ class _Writer:
             for entry in entries:
                 yield f"{start}- {yaml_flow(entry)}"
             return
-        for entry in entries:
+        for place, entry in enumerate(entries):
+            self._first = place == 0
             first, *rest = list(self.lines(record, entry, indent + 2))
             while first.lstrip().startswith("#"):
                 yield first.removeprefix("  ")

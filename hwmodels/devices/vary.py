@@ -328,7 +328,7 @@ def _without(content: Any, last: str | int) -> Any:
 def _figure(old: Figure, key: str, value: Value, source: str) -> Figure:
     """A figure with another value, and the words beside it."""
     unit = "count" if old["unit"] == "count" else None
-    given = answer_of(key, _text(value), unit=unit, usual=old["unit"])
+    given = answer_of(key, _text(value), unit=unit, usual=old["unit"], now=float(old["value"]))
     words = {name: one for name, one in old.items() if name not in PARTS}
     return words | {
         "value": given.value,

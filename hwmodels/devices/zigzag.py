@@ -256,7 +256,7 @@ class _Reading:
             "holds": [self.links[operand] for operand in memory.operands],
             "per": per,
             "double_buffered": memory.force_double_buffering,
-            "streamed": not memory.force_double_buffering,
+            "streamed": not main and not memory.force_double_buffering,
             "capacity": _figure(memory.size / 8, "B", "zigzag"),
             "bandwidth": _figure(bits / 8 * self.clock_mhz / 1e3, "GB/s", "zigzag"),
         }

@@ -61,4 +61,5 @@ RUNTIMES = FileCatalogue(
     group="dse.runtimes",
     error=RuntimeModeError,
     read=_read,
+    essence=lambda runtime: runtime,
 )

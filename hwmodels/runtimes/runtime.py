@@ -16,6 +16,7 @@ from hwmodels.devices.device import Architecture, ArchitectureFamily
 from hwmodels.formats.element import unit_element
 from hwmodels.formats.quantizer import Granularity, Quantizer, Timing
 from hwmodels.runtimes.quantisation import DEFAULT, Quantisation, QuantisationKernel
+from hwmodels.runtimes.words import DETAILS, TAGS, misspelt
 from hwmodels.validation import Entry
 from hwmodels.work.cost import Status
 from hwmodels.work.lookup import Algorithm, Lookup
@@ -302,7 +303,8 @@ class Runtime(Entry):
     modes: Annotated[tuple[KernelMode, ...], AfterValidator(_parted)] = ()
     """Kernels by the formats of their operands; what none takes runs in 16 bits."""
     epilogue: tuple[str, ...] = ()
-    """Elementwise ops that a contracting kernel takes in: `bias`, `relu`, `add`, ..."""
+    """Elementwise ops that a contracting kernel takes in, `bias`, `relu`, `add`, ..., by the type
+    of their operator in small letters. A slip of an operator's name is refused."""
     bias_kernel: tuple[OpKind, ...] = ()
     """Contracting ops whose bias is added by a kernel of its own."""
     pieces: Mapping[str, Pieces] = field(default_factory=dict)
@@ -355,6 +357,13 @@ class Runtime(Entry):
     """An architect's runtime: every pair of formats has a kernel at the unit's rate."""
 
     def __post_init__(self) -> None:
+        for place, words, known in (
+            ("epilogue", self.epilogue, DETAILS),
+            ("pieces", self.pieces, DETAILS),
+            ("quantize_into", self.quantize_into, TAGS),
+        ):
+            if problems := misspelt(words, known):
+                raise ValueError(f"{place}: {' '.join(problems)}")
         for mode in self.modes if self.families else ():
             if strange := {one.family for one in mode.architectures} - {*self.families}:
                 raise ValueError(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hwmodels.devices.load import DEVICES
+from hwmodels.errors import DeviceError, RuntimeModeError
 from hwmodels.runtimes.load import RUNTIMES
 
 ROOT = Path(__file__).parents[2]
@@ -91,3 +92,30 @@ def test_a_wrong_file_of_a_package_is_named_by_its_path(tmp_path: Path, chip: by
     done = _dse(_package(tmp_path, {"acme-1.yaml": chip + b"yaer: 3\n"}), "devices")
     assert done.returncode == 2
     assert "acme_chips/devices/acme-1.yaml: yaer: unknown key" in done.stderr
+
+
+def test_another_gpu_under_a_known_name_is_refused(tmp_path: Path) -> None:
+    """Its trees, samples and intervals would be those of the known one."""
+    text = DEVICES.path("l4").read_text(encoding="utf-8")
+    copied, changed, own = (tmp_path / f"{name}.yaml" for name in ("copied", "changed", "own"))
+    copied.write_text(text, encoding="utf-8")
+    assert DEVICES.load(copied) == DEVICES.load("l4")
+    other = text.replace("memories:\n  - name: dram", "memories:\n  - name: main")
+    assert other != text
+    changed.write_text(other, encoding="utf-8")
+    with pytest.raises(
+        DeviceError, match=r"changed\.yaml: name: l4 is a known device, from which"
+    ):
+        DEVICES.load(changed)
+    own.write_text(other.replace("name: l4", "name: my-l4", 1), encoding="utf-8")
+    assert DEVICES.load(own).name == "my-l4"
+
+
+def test_another_runtime_under_a_known_name_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    text = RUNTIMES.path("vllm").read_text(encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
+    assert RUNTIMES.load(path) == RUNTIMES.load("vllm")
+    path.write_text(text.replace("epilogue: [bias]", "epilogue: []"), encoding="utf-8")
+    with pytest.raises(RuntimeModeError, match="name: vllm is a known runtime, from which this"):
+        RUNTIMES.load(path)

@@ -26,6 +26,7 @@ from hwmodels.estimators.array.crossing import (
     held,
     place_below,
     prepare,
+    seen_before,
     start,
     take_runs,
     within,
@@ -117,9 +118,12 @@ def bound_of(shape, costs, rest, cut, low, high, states, work):
     for loop in range(8):
         steps = np.ceil(shape.whole[loop] / shape.unrolled[loop] - 1e-9)
         state.steps[loop] = steps / state.counts[loop]
-    least = np.inf
+    least, known = np.inf, 0
     for order in range(6):
         take_runs(outer, ORDERS[order], work)
+        if seen_before(known, work):
+            continue
+        known += 1
         cross(shape, costs, cut, outer, state, work)
         least = min(least, score(shape, costs, rest, cut, False, state, work))
     return least

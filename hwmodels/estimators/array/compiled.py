@@ -11,7 +11,8 @@ import numba
 from hwmodels.kernel_cache import kernel_cache
 
 _SOURCES = (
-    "bound.py", "compiled.py", "crossing.py", "cycles.py", "descent.py", "records.py", "steps.py",
+    "bound.py", "boxes.py", "compiled.py", "crossing.py", "cycles.py", "descent.py", "records.py",
+    "steps.py",
 )  # fmt: skip
 
 

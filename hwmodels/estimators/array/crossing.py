@@ -291,6 +291,18 @@ def take_runs(outer, order, work):
 
 
 @inlined
+def seen_before(known, work):
+    """Whether an order before had the same runs; of the `known` ones the next is taken down."""
+    seen, runs = work.seen, work.runs
+    for other in range(known):
+        if seen[other, 0] == runs[0] and seen[other, 1] == runs[1] and seen[other, 2] == runs[2]:
+            return True
+    for tensor in range(3):
+        seen[known, tensor] = runs[tensor]
+    return False
+
+
+@inlined
 def crossing(shape, tensor, cut, again, transfers, work):
     """Bytes of a tensor that cross a cut, into `work.moved`, in whole words.
 

@@ -23,6 +23,7 @@ from hwmodels.estimators.array.crossing import (
     may_fit,
     place_below,
     prepare,
+    seen_before,
     start,
     take_costs,
     take_runs,
@@ -122,18 +123,6 @@ def hoped_for(shape, costs, rest, cut, outer, state, work):
         work.runs[tensor] = run * outer.runs[tensor] if work.goes_on[tensor] else run
     cross(shape, costs, cut, outer, state, work)
     return score(shape, costs, rest, cut, cut < 0, state, work)
-
-
-@inlined
-def seen_before(known, work):
-    """Whether an order before had the same runs; of the `known` ones the next is taken down."""
-    seen, runs = work.seen, work.runs
-    for other in range(known):
-        if seen[other, 0] == runs[0] and seen[other, 1] == runs[1] and seen[other, 2] == runs[2]:
-            return True
-    for tensor in range(3):
-        seen[known, tensor] = runs[tensor]
-    return False
 
 
 @compiled

@@ -136,10 +136,13 @@ class _Points:
                 continue
             warm = warm_tensors(kernel, self.hierarchies[index])
             groups.setdefault((int(self.layout[index]), width, warm), []).append(index)
+        tasks = {
+            (width, warm): tasks_of(kernel, width, warm)
+            for width, warm in {(width, warm) for _, width, warm in groups}
+        }
         for (layout, width, warm), members in groups.items():
             mac_j = np.array([products[index][1] for index in members])
-            tasks = tasks_of(kernel, width, warm)
-            self._search(tasks, layout, np.array(members), mac_j)
+            self._search(tasks[width, warm], layout, np.array(members), mac_j)
             if isinstance(kernel.loops, AttentionLoops):
                 self._add_softmax(kernel, members)
         self.run(kernel, multiplied_by_vectors, by_vectors)

@@ -141,8 +141,8 @@ def _free(placed: Placed, stage: int) -> list[bool]:
     hierarchy = placed.hierarchy
     members = [index for one in hierarchy.stages[: stage + 1] for index in one]
     held = {tensor for index in members for tensor in hierarchy.levels[index].holds}
+    goes_on = (placed.sizes > placed.unrolling.tile).tolist()
     return [
-        bool(placed.sizes[index] > placed.unrolling.tile[index])
-        and any(loop in RELEVANT[tensor] for tensor in held)
+        goes_on[index] and any(loop in RELEVANT[tensor] for tensor in held)
         for index, loop in enumerate(LOOPS)
     ]

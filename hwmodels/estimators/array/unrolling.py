@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -20,17 +21,19 @@ SLOWER = 1.3
 """Cycles of those over the fewest, at most."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Unrolling:
     """Places that each loop takes on each axis."""
 
     factors: tuple[tuple[int, ...], ...]
     """Axis x loop, in the order of `Hierarchy.axes` and `LOOPS`."""
 
-    @property
+    @cached_property
     def tile(self) -> Floats:
         """Steps of each loop in one cycle, shape (8,)."""
-        return np.prod(np.array(self.factors, dtype=float), axis=0)  # type: ignore[no-any-return]
+        found = np.array([math.prod(steps) for steps in zip(*self.factors, strict=True)], float)
+        found.setflags(write=False)
+        return found
 
     def over(self, axes: frozenset[str], hierarchy: Hierarchy) -> Floats:
         """Steps of each loop that are spread over the places of some axes, shape (8,)."""

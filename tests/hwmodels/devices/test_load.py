@@ -189,6 +189,10 @@ def _a_word_wider_than_its_memory(content: dict[str, Any]) -> None:
     content["memories"][-1]["word"] = content["memories"][0]["capacity"]
 
 
+def _main_memory_that_streams(content: dict[str, Any]) -> None:
+    content["memories"][0]["streamed"] = ["input"]
+
+
 def _codes_on_chip(content: dict[str, Any]) -> None:
     content["memories"][1]["run_lengths"] = {"run_bits": 5, "elements": 3, "word_bits": 64}
 
@@ -196,6 +200,7 @@ def _codes_on_chip(content: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (_main_memory_that_streams, r"memories\.0\.streamed: .* none is behind dram"),
         (_codes_on_chip, r"memories\.1\.run_lengths: only main memory"),
         (_wider, r"units\.0\.array and units\.0\.rates contradict each other: 256 x 512 multip"),
         (_without_array, r"units\.0\.array: missing; the matrix unit of a spatial array needs"),
@@ -221,7 +226,8 @@ def test_a_figure_that_is_not_between_its_own_ends_is_refused(tmp_path: Path) ->
 
 
 def test_a_source_is_a_key_or_the_citation_itself(tmp_path: Path) -> None:
-    (dram, *_) = load_device(_written(tmp_path, memories=_memories())).memories
+    named = {"name": "mine", "memories": _memories()}
+    (dram, *_) = load_device(_written(tmp_path, **named)).memories
     assert dram.bandwidth_bytes_per_s.source == "page 3"
     assert load_device("h100-sxm").main_memory.bandwidth_bytes_per_s.source.startswith("NVIDIA")
     with pytest.raises(DeviceError, match=r"memories\.0\.bandwidth: source: expected a citation"):

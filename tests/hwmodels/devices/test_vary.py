@@ -185,6 +185,7 @@ def test_a_runtime_beside_the_file_is_found_from_anywhere(
         ("memories.spad.capacity", "2 MiB", "no such entry.* memories has dram, global_buffer"),
         ("memories.dram.bandwidth", "5", "no unit; write it behind the number: '5 GB/s'"),
         ("memories.dram.bandwidth", 5, "no unit; write it behind the number: '5 GB/s'"),
+        ("memories.dram.bandwidth", "2e12", "no unit; write it behind the number: '2e12 B/s'"),
         ("memories.dram.bandwidth", "5 GBs", "unknown unit 'GBs'; did you mean 'GB/s'"),
         ("memories.dram.bandwidth", "5 GHz", "expected a bandwidth .*got 5 GHz"),
         ("memories.dram.bandwidth", "5e9 GB/s", "outside the physical limits"),
