@@ -25,6 +25,7 @@ from pydantic_core import CoreSchema
 from hwmodels.formats.names import quantizer_object
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.runtimes.platform import split_platform
+from hwmodels.tables.queueing import MOST_CLIENTS
 from hwmodels.tables.serving import UTILISATION
 from hwmodels.validation import no_flag
 
@@ -124,7 +125,7 @@ class OfferedLoad(Section):
 
     rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Requests a second that arrive at random at the group of GPUs (a Poisson process)."""
-    clients: int | None = Field(default=None, ge=1)
+    clients: int | None = Field(default=None, ge=1, le=MOST_CLIENTS)
     """Clients that send the next request when the last one is answered."""
     bounds: tuple[str, ...] = ()
     """Upper bounds on times that requests find: the load is as many requests a second as keep

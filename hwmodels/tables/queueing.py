@@ -36,6 +36,8 @@ ARRIVALS = 16_000
 """Requests that arrive at random: the rate at which a 99th percentile keeps a bound is within 3 %
 of other draws' then (one standard deviation; with 1,000 requests 20 %)."""
 SPREAD, START = 0.2, 0.2
+MOST_CLIENTS = 100_000
+"""Clients whose requests are simulated within a second or two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,8 +136,13 @@ def simulate(engine: Engine, traffic: Traffic) -> Served:
     """Serves the traffic to its last request.
 
     Raises:
-        WorkError: not one request fits in memory.
+        WorkError: not one request fits in memory, or clients are too many to be simulated.
     """
+    if traffic.clients is not None and traffic.clients > MOST_CLIENTS:
+        raise WorkError(
+            f"{traffic.clients} requests at a time: at most {MOST_CLIENTS} are simulated; ask for "
+            "fewer (--batch)"
+        )
     if engine.most < 1:
         raise WorkError("no request fits beside the weights, so that none is ever answered")
     from hwmodels.tables import iterations  # noqa: PLC0415 (most prices need no compiler)

@@ -146,7 +146,15 @@ def test_bounds_on_something_else_are_refused(bound: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "load", [{}, {"rate": 1, "clients": 2}, {"bounds": []}, {"rate": 0}, {"clients": 0}]
+    "load",
+    [
+        {},
+        {"rate": 1, "clients": 2},
+        {"bounds": []},
+        {"rate": 0},
+        {"clients": 0},
+        {"clients": 10**9},
+    ],
 )
 def test_a_load_is_one_thing(load: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="OfferedLoad"):

@@ -210,3 +210,8 @@ def test_traffic_is_of_clients_or_of_a_rate() -> None:
         Traffic(prompt=10, generate=10)
     with pytest.raises(ValueError, match="either clients or a rate"):
         Traffic(prompt=10, generate=10, clients=2, rate=2.0)
+
+
+def test_more_clients_than_can_be_simulated_are_refused() -> None:
+    with pytest.raises(WorkError, match="at most 100000 are simulated"):
+        simulate(ENGINE, replace(TRAFFIC, clients=10**9))
