@@ -164,13 +164,18 @@ class Queue:
         Returns:
             Shape (assignments, 2), for the times of prefill calls and of decoding steps.
         """
+        slower, faster = (self._nudged(chosen, name, by) for by in (NUDGE, 1 / NUDGE))
+        # Where slower calls break the bounds at any rate, faster ones tell.
+        return np.where(np.isfinite(slower), slower, faster)
+
+    def _nudged(self, chosen: NDArray[np.int64], name: str, by: float) -> NDArray[np.float64]:
         engines = self.served.engines(chosen, self.runtime.batching)
-        slower = [
-            (replace(one, read_s=one.read_s * NUDGE), replace(one, step_s=one.step_s * NUDGE))
+        after = [
+            (replace(one, read_s=one.read_s * by), replace(one, step_s=one.step_s * by))
             for one in engines
         ]
-        after = np.array([[self._row(one)[name] for one in pair] for pair in slower])
-        return relative_changes(self.column(chosen, name), after.reshape(-1, 2), NUDGE)
+        rows = np.array([[self._row(one)[name] for one in pair] for pair in after])
+        return relative_changes(self.column(chosen, name), rows.reshape(-1, 2), by)
 
     def total(self, assignment: Mapping[str, int]) -> Mapping[str, float]:
         """Every column of one assignment (region to choice index)."""

@@ -186,6 +186,20 @@ def test_slower_calls_make_tokens_dearer_in_proportion(costs: Costs) -> None:
     assert 0.9 < loaded.sum() < 2.5  # waiting makes slow calls worse than slow
 
 
+def test_where_slower_calls_break_a_bound_faster_ones_say_how_much_they_count() -> None:
+    alone = opened(space_of({"bounds": ["tpot_p99_s<=1"]}))
+    (target,) = alone.targets
+    assert target.queue is not None
+    chosen = np.zeros((1, len(target.table.regions)), dtype=np.int64)
+    step = float(target.queue.served.engines(chosen, target.queue.runtime.batching)[0].step_s[0])
+    (edge,) = opened(space_of({"bounds": [f"tpot_p99_s<={1.08 * step}"]})).targets
+    assert edge.queue is not None
+    assert 0 < edge.queue.column(chosen, "gpu_s_per_request")[0] < np.inf
+    found = edge.queue.elasticities(chosen, "gpu_s_per_request")
+    assert np.isfinite(found).all()
+    assert found[0, 1] > 1
+
+
 def test_a_cost_without_a_price_says_what_is_missing() -> None:
     space = space_of({"rate": 1})
     content = space.model_dump(mode="json")
