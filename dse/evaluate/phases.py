@@ -57,13 +57,15 @@ def phase_work(
     call = call_of(work) if answers else None
     if call is not None:
         work = answering(work, requests=call.requests, tokens=call.tokens)
-    notes = (*work.notes, *_beyond_context(analysis.graph, dims))
+    notes = (*work.notes, *_of_import(analysis.graph, dims))
     return shard(replace(work, notes=notes), ways)
 
 
-def _beyond_context(graph: Graph, dims: Mapping[str, int]) -> Iterator[str]:
-    """Remarks on a call that is longer than what an imported model was built for."""
+def _of_import(graph: Graph, dims: Mapping[str, int]) -> Iterator[str]:
+    """Remarks on what of an imported model is not priced, and on calls too long for it."""
     facts = facts_of(graph)
+    if facts is not None and facts.unread:
+        yield f"not priced, as {facts.output} does not depend on them: {facts.unread}"
     length = dims.get("sequence", 0) + dims.get("past", 0)
     if facts is not None and facts.context is not None and length > facts.context:
         yield (

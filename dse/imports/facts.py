@@ -26,6 +26,8 @@ class Facts:
     """Whether its output predicts the next token."""
     output: str
     """`transformers`' name of the graph's output: `logits`, `last_hidden_state`, ..."""
+    unread: str = ""
+    """Stored tensors that its output does not depend on, in words; empty where they are few."""
     folder: str = ""
     """Folder of tokenizer and configuration, relative to the graph's file; or absolute."""
 

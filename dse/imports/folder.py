@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -44,7 +46,9 @@ NETWORK, STORED = "network.", "stored."
 """Attributes of `Assembled`: what names of its parts begin with."""
 MOST_LAYERS = 10_000
 """Layers of a network without weights; the deepest that are published have a few hundred."""
-REVISION = 6
+NOTICED, SHOWN = 0.01, 3
+"""Share of the stored parameters that is worth a word where nothing reads them; names in it."""
+REVISION = 7
 """Counts up when the same folder gives another graph."""
 TORCH_TYPES = {
     "BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8, "I16": torch.int16,
@@ -182,8 +186,23 @@ def _exported(
         pairs = [(source.target, tuple(source.names)) for source in made_from]
         stamp(model, stack, layer_weights(stack, pairs))
     _refer(model.graph, checkpoint)
-    model.metadata_props[KEY] = _facts(network, heard[-1]).text
+    facts = _facts(network, heard[-1])
+    names = {name for made in made_from for name in made.names}
+    unread = _unread({name: checkpoint.tensors[name].shape for name in names}, model.graph)
+    model.metadata_props[KEY] = replace(facts, unread=unread).text
     return model
+
+
+def _unread(stored: Mapping[str, Sequence[int]], graph: ir.Graph) -> str:
+    """Stored tensors that no node reads: a pooler beside the output, attention to no encoder."""
+    counts = {name: math.prod(shape) for name, shape in stored.items()}
+    left = [name for name in counts if name not in graph.initializers]
+    share = sum(counts[name] for name in left) / max(sum(counts.values()), 1)
+    if share < NOTICED:
+        return ""
+    shown = ", ".join(sorted(left, key=lambda name: (-counts[name], name))[:SHOWN])
+    more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
+    return f"{shown}{more}: {share:.1%} of the stored parameters"
 
 
 def _is_dropped(parameter: str, repeated: Sequence[Stack]) -> bool:

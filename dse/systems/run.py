@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean, stdev
 from typing import Literal
 
@@ -16,6 +17,8 @@ from dse.systems.schema import Claim, System
 from dse.systems.verdict import Judged, judged
 from hwmodels.errors import HardwareError
 
+Tell = Callable[[int, int], None]
+"""Takes the number of a measurement, from 0, and how many a claim has, before it starts."""
 Known = dict[str, Rows]
 """Rows by measure, options and seed."""
 Verdict = Literal[
@@ -50,8 +53,19 @@ class Result:
     took_s: float = 0.0
 
 
+def measurements(claim: Claim, *, minutes: bool = False, seeds: int | None = None) -> int:
+    """Measurements that `result` takes: one a seed, none of a claim that is not run."""
+    if not claim.is_run_here or (claim.needs == "minutes" and not minutes):
+        return 0
+    return (seeds or claim.seeds) if measure_of(claim).draws else 1
+
+
 def results(
-    system: System, *, minutes: bool = False, seeds: int | None = None
+    system: System,
+    *,
+    minutes: bool = False,
+    seeds: int | None = None,
+    tell: Callable[[Claim, int, int], None] | None = None,
 ) -> Iterator[Result]:
     """Every claim of a system in its order; those that take minutes only where they are asked for.
 
@@ -59,6 +73,7 @@ def results(
         system: Whose claims.
         minutes: Whether claims that take minutes run.
         seeds: Of every claim that draws, instead of its own number.
+        tell: Called before each measurement with its claim, its number and how many there are.
 
     Raises:
         StudyError: options that do not fit a measure, or a condition on a number that it lacks.
@@ -67,7 +82,8 @@ def results(
     for place, claim in enumerate(system.claims):
         origin = f"{system.id}.yaml: claims.{place}"
         try:
-            yield result(claim, minutes=minutes, seeds=seeds, known=known)
+            heard = partial(tell, claim) if tell is not None else None
+            yield result(claim, minutes=minutes, seeds=seeds, known=known, tell=heard)
         except StudyError as error:
             raise StudyError(f"{origin}: {error}") from None
         except (DseError, HardwareError) as error:
@@ -75,7 +91,12 @@ def results(
 
 
 def result(
-    claim: Claim, *, minutes: bool = False, seeds: int | None = None, known: Known | None = None
+    claim: Claim,
+    *,
+    minutes: bool = False,
+    seeds: int | None = None,
+    known: Known | None = None,
+    tell: Tell | None = None,
 ) -> Result:
     """One claim measured and judged on the mean over its seeds.
 
@@ -84,6 +105,7 @@ def result(
         minutes: As in `results`.
         seeds: As in `results`.
         known: Rows that were measured before, which this adds to.
+        tell: Called before each measurement.
 
     Raises:
         StudyError: as `results`.
@@ -99,10 +121,14 @@ def result(
     if claim.needs == "minutes" and not minutes:
         return Result(claim=claim, verdict="not run", why="takes minutes; add --minutes", rows={})
     measure = measure_of(claim)
-    count = (seeds or claim.seeds) if measure.draws else 1
+    count = measurements(claim, minutes=minutes, seeds=seeds)
     began = time.perf_counter()
     known = {} if known is None else known
-    found = [_rows(claim, measure, seed, known) for seed in range(count)]
+    found = []
+    for seed in range(count):
+        if tell is not None:
+            tell(seed, count)
+        found.append(_rows(claim, measure, seed, known))
     took = time.perf_counter() - began
     spreads = {name: _spread([one[name] for one in found]) for name in found[0]}
     means = {name: one.mean for name, one in spreads.items()}

@@ -31,6 +31,17 @@ def test_claims_are_measured_and_told(dse: Dse, tmp_path: Path) -> None:
     assert sorted(one.name for one in (tmp_path / "out").iterdir()) == ["S03.json", "S22.json"]
 
 
+def test_every_seed_of_a_claim_moves_the_progress(dse: Dse) -> None:
+    """A claim of several seeds is told as it goes on, not when it has ended."""
+    shown = dse("study", "run", "S14", "--seeds", "3")
+    told = " ".join(shown.err.split())
+    assert "measuring claims" in told
+    assert "2/6, S14, claim 3 of 5," in told
+    for seed, done in ((1, 3), (2, 4), (3, 5)):
+        assert f"{done}/6, S14, claim 4 of 5, seed {seed} of 3" in told
+    assert "6/6" in told
+
+
 def test_claims_are_there_as_json(dse: Dse) -> None:
     shown = dse("study", "run", "S22", "--json", "--seeds", "2")
     (found,) = json.loads(shown.out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import pytest
 import torch
 import transformers
 
+from dse.evaluate.phases import phase_work
 from dse.execute.program.program import Program
+from dse.graph.patterns.analysis import Analysis
 from dse.imports import folder as imports
 from dse.imports import layers
 from dse.imports.checkpoint import read_checkpoint
@@ -69,6 +72,9 @@ def test_parts_of_layers_that_are_not_called_are_left_out(tmp_path: Path) -> Non
     network.save_pretrained(tmp_path / "decoder")
     graph = open_folder(tmp_path / "decoder")
     assert not [name for name in graph.initializers if "encoder_attn" in name]
+    (note,) = phase_work(Analysis(graph), {"batch": 1, "sequence": 8}, 1).notes
+    assert "not priced, as logits does not depend on them: model.decoder.layers.0.enc" in note
+    assert re.search(r"and \d+ more: \d\d\.\d% of the stored parameters", note)
     got = Program(graph).run({"input_ids": TOKENS}).outputs["logits"]
     torch.testing.assert_close(got, network(TOKENS).logits, atol=1e-4, rtol=1e-4)
 

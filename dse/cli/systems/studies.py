@@ -140,18 +140,26 @@ def _measured(
     """Each system with all its results, as soon as it has ended."""
     from dse.cli.progress import shown_progress  # noqa: PLC0415
     from dse.explore.problem.progress import Status  # noqa: PLC0415
-    from dse.systems.run import results  # noqa: PLC0415
+    from dse.systems.run import measurements, results  # noqa: PLC0415
 
-    total = sum(len(one.claims) for one in chosen)
-    done = 0
+    total = sum(
+        measurements(claim, minutes=minutes, seeds=seeds) for one in chosen for claim in one.claims
+    )
+    started = 0
     with shown_progress(quiet=screen.quiet or quiet) as progress:
         for system in chosen:
-            found = []
-            for one in results(system, minutes=minutes, seeds=seeds):
-                found.append(one)
-                done += 1
-                progress(Status(stage="claims", done=done, total=total, note=system.id))
-            yield system, found
+            numbers = {id(claim): place for place, claim in enumerate(system.claims, 1)}
+
+            def tell(claim: Claim, seed: int, count: int, of: System = system) -> None:
+                nonlocal started
+                note = f"{of.id}, claim {numbers[id(claim)]} of {len(of.claims)}"  # noqa: B023
+                if count > 1:
+                    note += f", seed {seed + 1} of {count}"
+                progress(Status(stage="claims", done=started, total=total, note=note))
+                started += 1
+
+            yield system, list(results(system, minutes=minutes, seeds=seeds, tell=tell))
+        progress(Status(stage="claims", done=total, total=total))
 
 
 def _say(screen: Screen, system: System, results: Iterable[Result]) -> None:
