@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import pdist
 
-from dse.errors import SpaceError
+from dse.errors import InfeasibleError, SpaceError
 from dse.evaluate.cost_tables import build_costs
 from dse.evaluate.costs import Costs
 from dse.evaluate.request import Request
 from dse.explore.problem.design import cost_columns
+from dse.explore.problem.feasible import check_load
 from dse.graph.patterns.analysis import Analysis
 from dse.model import open_model
 from dse.predict import Usage, predict
@@ -198,6 +199,22 @@ def test_where_slower_calls_break_a_bound_faster_ones_say_how_much_they_count() 
     found = edge.queue.elasticities(chosen, "gpu_s_per_request")
     assert np.isfinite(found).all()
     assert found[0, 1] > 1
+
+
+@pytest.mark.parametrize(
+    ("bounds", "said"),
+    [
+        (["ttft_p99_s<=0.0001"], r"one request at a time finds ttft_p99_s 0\.0\d+ \(.* beyond"),
+        (["ttft_p99_s<=9", "tpot_p99_s<=1e-5"], r"finds tpot_p99_s 0\.00.*; relax tpot_p99_s<=0"),
+        (["ttft_p99_s<=-1"], "no rate of requests keeps ttft_p99_s<=-1"),
+    ],
+)
+def test_bounds_that_nothing_keeps_are_refused_before_a_search(
+    bounds: list[str], said: str
+) -> None:
+    with pytest.raises(InfeasibleError, match=said):
+        check_load(opened(space_of({"bounds": bounds})))
+    check_load(opened(space_of({"rate": 1})))
 
 
 def test_a_cost_without_a_price_says_what_is_missing() -> None:

@@ -26,7 +26,7 @@ from dse.explore.problem.constraint import (
     stored_elements,
 )
 from dse.explore.problem.correction import Correction
-from dse.explore.problem.feasible import budgets, check_costs
+from dse.explore.problem.feasible import budgets, check_costs, check_load
 from dse.explore.problem.networks import Networks
 from dse.explore.problem.objectives import Objectives
 from dse.explore.problem.substitute import Substitutes
@@ -255,6 +255,7 @@ def open_design(
     focus = parsed(space.search.focus, origin=f"{origin}: search.focus")
     if hardware is None:
         check_costs(constraints, costs)
+        check_load(costs)
     return Design(
         space=space,
         origin=origin,

@@ -10,9 +10,11 @@ import numpy as np
 
 from dse.errors import InfeasibleError
 from dse.evaluate.costs import Costs
+from dse.evaluate.target_costs import joined
 from dse.explore.problem.constraint import is_loss
 from dse.explore.problem.records import LOSS, Record
 from dse.explore.solve.solver import Budget, bounded, nearest
+from dse.queue import SUSTAINED
 from dse.space.constraint import Constraint
 from dse.space.problem import Point
 
@@ -69,6 +71,43 @@ def check_costs(constraints: Sequence[Constraint], costs: Costs) -> None:
             f"constraints {', '.join(map(str, together))}: each can hold, but no assignment "
             f"satisfies them together; the nearest has {_distances(broken, values)}; relax "
             + " or ".join(relaxed(one, values[one.column]) for one in broken)
+        )
+
+
+def check_load(costs: Costs) -> None:
+    """Bounds on a scenario's load must hold for some rate of requests on every target.
+
+    The least found is that of the uniform assignments, and of the choices that write a token
+    fastest.
+
+    Raises:
+        InfeasibleError: even a request alone is beyond them; says by how much.
+    """
+    for target in costs.targets:
+        bounds = () if target.queue is None else target.queue.bounds
+        if not bounds:
+            continue
+        several = len(costs.targets) > 1
+        tpot, rate, *named = joined(
+            target, ("tpot_s", SUSTAINED, *(one.column for one in bounds)), several=several
+        )
+        fastest = _extreme(Constraint(column=tpot, limit=0.0), costs)
+        points = np.array([*costs.problem.uniforms.values(), fastest])
+        if costs.totals(points, [rate]).any():
+            continue
+        rows = costs.totals(points, named).tolist()
+        excess = [
+            sum(max(0.0, one.excess(value)) for one, value in zip(bounds, row, strict=True))
+            for row in rows
+        ]
+        nearest_row = rows[int(np.argmin(excess))]
+        found = {one.column: value for one, value in zip(bounds, nearest_row, strict=True)}
+        broken = [one for one in bounds if not one.holds(found)] or bounds
+        raise InfeasibleError(
+            f"scenario.load.bounds: on {target.label} no rate of requests keeps "
+            f"{' and '.join(map(str, bounds))}: one request at a time finds "
+            f"{_distances(broken, found)}; relax "
+            + " and ".join(relaxed(one, found[one.column]) for one in broken)
         )
 
 
