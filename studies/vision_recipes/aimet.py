@@ -28,6 +28,10 @@ BATCH = 16
 LOOKED_AT = 16
 """Search crops that every weight's sensitivity is measured on."""
 MINMAX, ADAROUND = "aimet minmax", "aimet adaround"
+PERCENTILE = "aimet percentile"
+KEPT = 99.999
+"""Per cent of an activation's values inside of its range, under `aimet percentile`: as of ONNX
+Runtime's calibrator and of `dse`. No argument says it, AIMET's compiled quantizer takes it."""
 ITERATIONS = 1000
 """Of AdaRound for each weight; AIMET asks for 10,000 and more, which take hours here."""
 
@@ -71,6 +75,12 @@ def _simulated(
         clipped = sim.qc_quantize_op_dict.keys() - read_by_products(model.graph)
     for tensor in clipped & sim.qc_quantize_op_dict.keys():
         sim.qc_quantize_op_dict[tensor].enabled = False
+    if tool == PERCENTILE:
+        held = {tensor.name for tensor in sim.model.graph().initializer}
+        for name, quantizer in sim.qc_quantize_op_dict.items():
+            if quantizer.enabled and name not in held:
+                quantizer.set_quant_scheme(QuantScheme.post_training_percentile)
+                quantizer._tensor_quantizer.setPercentileValue(KEPT)
     for weight in _weights(sim):
         sim.qc_quantize_op_dict[weight].set_bitwidth(bits)
     _calibrate(sim, data["calibration"])

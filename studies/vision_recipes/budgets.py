@@ -45,9 +45,12 @@ OURS = {"dse": "gptq", "dse blockwise": "blockwise"}
 """How weights are rounded, by what the table says."""
 PEERS = {
     "mct": SHARES, "mct gradient": SHARES,
-    "aimet minmax": SHARES[:1], "aimet": SHARES, "aimet adaround": SHARES,
+    "aimet minmax": SHARES[:1], "aimet percentile": SHARES, "aimet": SHARES,
+    "aimet adaround": SHARES,
 }  # fmt: skip
 """Budgets of each way to use a tool; the first word is the tool's."""
+FEWER = {"vit-s14": SHARES[:2]}
+"""Budgets of a network that costs as much as all the others."""
 ALL = (*NETWORKS, OWN_DATA, *texts.NETWORKS)
 PLACES = ("products", "everywhere")
 """What is rounded: operands of products, or those of additions, means and the outputs as well."""
@@ -146,7 +149,7 @@ def note(work: Path, row: dict[str, object]) -> None:
 
 def peer(tool: str, python: str, work: Path) -> None:
     """Another tool in its own environment, for the budgets that it has not met yet."""
-    shares = PEERS[tool]
+    shares = [share for share in PEERS[tool] if share in budgets_of(work)]
     missing = [s for s in shares if not (work / "out" / f"{stem(tool, s)}.json").exists()]
     if not missing:
         return
@@ -161,6 +164,11 @@ def peer(tool: str, python: str, work: Path) -> None:
     ]
     with (work / f"{stem(tool, missing[0])}.log").open("w") as log:
         subprocess.run(command, env=environment, stdout=log, stderr=log, check=True)
+
+
+def budgets_of(work: Path) -> tuple[float, ...]:
+    """The shares that a network's rows have."""
+    return FEWER.get(work.name, SHARES)
 
 
 def stem(tool: str, share: float) -> str:
@@ -179,7 +187,7 @@ def runtime(method: str, work: Path) -> None:
 
 def ours(tool: str, rounding: str, work: Path) -> None:
     """A `dse search` a budget, exported where it loses least on the search split."""
-    for share in SHARES:
+    for share in budgets_of(work):
         folder, most = _folder(work, tool, share), limit(work, tool, share)
         if not (folder / "front.csv").exists():
             found = RANGES if math.isinf(most) else (chosen_range(_folder(work, tool, 1.0)),)
@@ -245,11 +253,10 @@ def searched(folder: Path, rounding: str, work: Path, most: float, ranges: Seque
     for choice in menu[: len(menu) - len(ranges) + 1]:
         choice["activation"] = f"{plain}:{ranges[0]}"
     graph = onnx.load(work / "model.onnx").graph
-    # No rounding that is learned knows transposed convolutions.
-    space["candidates"][:0] = [
-        {"match": {"name": node.name}, "use": [dict(choice) for choice in menu]}
-        for node in graph.node if node.op_type == "ConvTranspose"
-    ]  # fmt: skip
+    if any(node.op_type == "ConvTranspose" for node in graph.node):
+        # No rounding that is learned knows transposed convolutions.
+        plain_menu = [dict(choice) for choice in menu]
+        space["candidates"].insert(0, {"match": {"kind": "conv2d"}, "use": plain_menu})
     for choice in menu:
         choice["weight"] = f"{choice['weight']}:{rounding}"
     if attends(graph):

@@ -19,7 +19,7 @@ from onnx import helper, numpy_helper
 
 from studies.vision_recipes.attention import PRODUCTS
 
-VIEWS = ("Pad", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze")
+VIEWS = ("Pad", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Split")
 """A product reads what one of these hands on."""
 MIXERS = ("Add", "ReduceMean", "GlobalAveragePool")
 """What other tools round the operands of, beside products."""

@@ -167,5 +167,8 @@ def run(model: Path, images: NDArray[Any], *, optimised: bool = True) -> Images:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
-    return np.concatenate([session.run(None, {name: part})[0] for part in parts])
+    # MCT writes the batch that it saw into files of transformers: every part has as many.
+    count, short = len(images), -len(images) % BATCH
+    whole = np.concatenate([images, np.repeat(images[-1:], short, axis=0)])
+    parts = [whole[start : start + BATCH] for start in range(0, len(whole), BATCH)]
+    return np.concatenate([session.run(None, {name: part})[0] for part in parts])[:count]

@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 
+from studies.vision_recipes.attention import attends, read_by_products
 from studies.vision_recipes.places import everywhere, products_alone
 
 ROUNDED = """
@@ -70,3 +71,43 @@ def test_sums_and_outputs_are_rounded_over_the_range_of_the_images(rounded, tmp_
     assert 0 < np.abs(after - before).max() < 2 * step
     codes = (after - after.min()) / step
     np.testing.assert_allclose(codes, np.rint(codes), atol=0.01)
+
+
+NORMED = """
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[N, 4] x) => (float[N, 4] y)
+<float[4] gain = {1.0, 2.0, 3.0, 4.0}, float[4, 4] weight, float coarse = {0.5},
+ uint8 middle = {128}> {
+  n = LayerNormalization(x, gain)
+  nq = QuantizeLinear(n, coarse, middle)
+  nd = DequantizeLinear(nq, coarse, middle)
+  m = MatMul(nd, weight)
+  p = Softmax(m)
+  y = Add(p, nd)
+}
+"""
+
+
+def test_a_sum_behind_a_norm_reads_what_the_product_beside_it_reads_rounded(tmp_path):
+    """Blocks that end in a norm, as BERT's: the residual stream is not rounded."""
+    model = onnx.parser.parse_model(NORMED)
+    weight = np.random.default_rng(0).standard_normal((4, 4)).astype(np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "weight"))
+    onnx.save(model, tmp_path / "m.onnx")
+    products_alone(tmp_path / "m.onnx", tmp_path / "out.onnx")
+    x = np.random.default_rng(1).standard_normal((50, 4)).astype(np.float32)
+    centred = x - x.mean(1, keepdims=True)
+    norm = centred / np.sqrt(np.square(centred).mean(1, keepdims=True) + 1e-5) * [1, 2, 3, 4]
+    logits = np.rint(norm / 0.5) * 0.5 @ weight
+    wanted = np.exp(logits) / np.exp(logits).sum(1, keepdims=True) + norm
+    found = _run(tmp_path / "out.onnx", x)
+    # A value between two codes may go either way.
+    assert np.mean(np.abs(found - wanted) < 1e-4) > 0.95
+    assert np.abs(_run(tmp_path / "m.onnx", x) - found).max() > 0.2
+
+
+def test_networks_with_attention_are_known_by_their_softmax_and_weights_by_who_reads_them():
+    graph = onnx.parser.parse_model(NORMED).graph
+    assert attends(graph)
+    assert read_by_products(graph) == {"nd", "weight"}
+    assert not attends(onnx.parser.parse_model(ROUNDED).graph)
