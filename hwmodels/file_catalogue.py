@@ -9,6 +9,7 @@ A package of somebody else brings devices or runtimes with an entry point in the
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -31,6 +32,7 @@ class Named(Protocol):
 
 
 Loaded = TypeVar("Loaded", bound=Named)
+LOGGER = logging.getLogger(__name__)
 LONGEST_NAME = 60
 """Characters of an unknown name that an error shows."""
 
@@ -63,30 +65,29 @@ class FileCatalogue(Generic[Loaded]):
 
         Raises:
             HardwareError: `error`, for a name that nobody brings, a package that brings no
-                folder or a name twice, a file at a path that differs from the one whose name it
-                has, or what `read` refuses.
+                folder or a name twice, or what `read` refuses.
         """
         if Path(name_or_path).suffix in SUFFIXES:
-            return self._told_apart(Path(name_or_path))
+            found = self.read(Path(name_or_path))
+            self._tell_apart(found, Path(name_or_path))
+            return found
         path = self.path(str(name_or_path))
         loaded: Loaded = _read_once(self, path)
         return loaded
 
-    def _told_apart(self, path: Path) -> Loaded:
-        """The file at a path, if it is no other one under a known name.
+    def _tell_apart(self, found: Loaded, path: Path) -> None:
+        """Warns of a file that is another thing under a known name.
 
         Measurements, fitted corrections and intervals are looked up by name.
         """
-        found = self.read(path)
         if found.name not in _stems(self.folder):
-            return found
+            return
         if self.essence(found) != self.essence(_read_once(self, self.path(found.name))):
-            raise self.error(
+            _warn_once(
                 f"{path}: name: {found.name} is a known {self.kind}, from which this file "
-                "differs; what was measured of that one would be taken to be of this one. Give it "
-                "a name of its own"
+                "differs: what was measured of that one is taken to be of this one. Give it a "
+                "name of its own if it is another"
             )
-        return found
 
     def path(self, name: str) -> Path:
         """The file of a name.
@@ -107,6 +108,12 @@ class FileCatalogue(Generic[Loaded]):
                 f"or give the path of a {self.kind} file (.yaml)"
             )
         return brought[name]
+
+
+@cache
+def _warn_once(text: str) -> None:
+    """A command reads a file several times."""
+    LOGGER.warning(text)
 
 
 @cache

@@ -92,15 +92,15 @@ def _globals(
 
 def _tell(*, quiet: bool) -> None:
     """Shows what the package has to say beside results, on stderr: warnings, and what was read."""
-    logger = logging.getLogger("dse")
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        logger.addHandler(handler)
-    for shown in logger.handlers:
-        if type(shown) is logging.StreamHandler:
-            shown.stream = sys.stderr  # whoever calls this may have put another there since
-        shown.setLevel(logging.ERROR if quiet else logging.INFO)
+    for logger in map(logging.getLogger, ("dse", "hwmodels")):
+        if not logger.handlers:
+            handler = logging.StreamHandler()
+            handler.setFormatter(logging.Formatter("%(message)s"))
+            logger.addHandler(handler)
+        for shown in logger.handlers:
+            if type(shown) is logging.StreamHandler:
+                shown.stream = sys.stderr  # whoever calls this may have put another there since
+            shown.setLevel(logging.ERROR if quiet else logging.INFO)
     logging.getLogger("dse.evaluate").setLevel(logging.INFO)
 
 
