@@ -104,16 +104,17 @@ def check(
     """Check a space: size, variables, ties, native choices."""
     from dse.evaluate.cost_tables import build_costs  # noqa: PLC0415
     from dse.evaluate.described import described_outputs  # noqa: PLC0415
-    from dse.space.kind import is_method, is_training  # noqa: PLC0415
+    from dse.space.kind import kind_of  # noqa: PLC0415
     from dse.space.opened import cost_model_of  # noqa: PLC0415
 
     screen: Screen = context.obj
-    if is_training(space):
+    kind = kind_of(space)
+    if kind == "training":
         from dse.cli.methods import check_methods  # noqa: PLC0415 (it loads torch)
 
         check_methods(screen, space, as_json=json)
         return
-    if is_method(space):
+    if kind == "method":
         from dse.cli.methods import check_method  # noqa: PLC0415
 
         check_method(screen, space, as_json=json)

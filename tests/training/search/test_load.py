@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 
 from dse.errors import SpaceError
-from dse.space.kind import is_training
+from dse.space import kind
+from dse.space.kind import is_training, kind_of
 from dse.training.search.load import load_training_space, training_space
+from hwmodels import yaml_file
 from tests.training.search.spaces import GRIDS, SPACES, content
+
+FOLDER = SPACES.parent / "dse" / "training" / "methods"
 
 
 def refused(**changes: object) -> str:
@@ -53,10 +57,26 @@ def test_all_mistakes_of_variables_are_told_at_once() -> None:
     assert len(found.splitlines()) == 3
 
 
+def test_a_file_is_read_once_for_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    whole = yaml_file.read_text
+
+    def counted(path: Path, error: type[Exception]) -> str:
+        read.append(path)
+        return whole(path, error)
+
+    monkeypatch.setattr(kind, "read_text", counted)
+    assert kind_of(SPACES / "fp4.yaml") == "space"
+    assert read == [SPACES / "fp4.yaml"]
+
+
 def test_the_kind_of_a_file_is_told_by_its_word(tmp_path: Path) -> None:
     assert is_training(SPACES / "fp8-training.yaml")
     assert not is_training(SPACES / "fp4.yaml")
     assert not is_training(tmp_path / "missing.yaml")
+    assert kind_of(SPACES / "fp8-training.yaml") == "training"
+    assert kind_of(SPACES / "fp4.yaml") == "space"
+    assert kind_of(FOLDER / "nvfp4.yaml") == "method"
     torn = tmp_path / "torn.yaml"
     torn.write_text("kind: [training")
     assert not is_training(torn)
