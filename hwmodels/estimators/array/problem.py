@@ -70,6 +70,7 @@ def shape_of(placed: Placed) -> Shape:
     levels, stages = hierarchy.levels, hierarchy.stages
     systolic = hierarchy.movement == "systolic"
     sizes = [axis.size for axis in hierarchy.axes[:2]] if systolic else [0, 0]
+    spread = np.asarray(placed.spread)
     added = (placed.sizes / placed.unrolling.tile)[REUSE_INDICES["output"]].prod()
     fields = {
         "levels": len(levels),
@@ -96,12 +97,11 @@ def shape_of(placed: Placed) -> Shape:
         ],
         "home": [placed.home(tensor) for tensor in TENSORS],
         "resident": [tensor in placed.resident for tensor in TENSORS],
-        "spread": placed.spread,
+        "spread": spread,
         "instances": placed.instances,
-        "copies": [
-            [spread[REUSE_INDICES[tensor]].prod() for tensor in TENSORS]
-            for spread in placed.spread
-        ],
+        "copies": np.stack(
+            [spread[:, REUSE_INDICES[tensor]].prod(axis=1) for tensor in TENSORS], axis=1
+        ),
         "saved": [
             [1 - placed.stored_share(tensor, level) for tensor in TENSORS]
             for level in range(len(levels))
@@ -123,12 +123,11 @@ def shape_of(placed: Placed) -> Shape:
     }
     found = np.zeros(1, dtype=SHAPE)
     for name, value in fields.items():
-        whole = np.asarray(value)
-        room = found[name][0]
-        if whole.shape == np.shape(room):
-            found[name][0] = whole
+        room, whole = found[name], np.asarray(value)
+        if whole.shape == room.shape[1:]:
+            room[0] = whole
         else:  # fewer levels than there is room for
-            room[: len(whole)] = whole
+            room[0, : len(whole)] = whole
     return found
 
 
