@@ -21,26 +21,29 @@ def backwards(work: Work) -> tuple[int, ...]:
     A region comes where its last operation does. Regions that no output needs come last, as the
     network has them.
     """
-    region_of = {op.name: index for index, region in enumerate(work.regions) for op in region.ops}
-    ops = {op.name: op for region in work.regions for op in region.ops}
-    writer = {value: op.name for op in ops.values() for value in _written(op)}
+    # By region and place: copies of a block have names of operations in common.
+    ops = {
+        (index, number): op
+        for index, region in enumerate(work.regions)
+        for number, op in enumerate(region.ops)
+    }
+    writer = {value: key for key, op in ops.items() for value in _written(op)}
     reads = {
-        name: [writer[value] for value in _read(op) if value in writer] for name, op in ops.items()
+        key: [writer[value] for value in _read(op) if value in writer] for key, op in ops.items()
     }
     last = [writer[value] for value in work.outputs if value in writer]
-    place = {
-        name: index
-        for index, name in enumerate(_behind([*reversed(last), *ops], lambda op: reads[op][::-1]))
-    }
+    run = _behind([*reversed(last), *ops], lambda key: reads[key][::-1])
+    ended = dict.fromkeys(range(len(work.regions)), -1)
+    ended |= {index: place for place, (index, _) in enumerate(run)}
     held: Mapping[int, list[int]] = {
         index: sorted(
-            {region_of[one] for op in region.ops for one in reads[op.name]} - {index},
-            key=lambda other: max(place[op.name] for op in work.regions[other].ops),
+            {one for number in range(len(region.ops)) for one, _ in reads[index, number]}
+            - {index},
+            key=ended.__getitem__,
         )
         for index, region in enumerate(work.regions)
     }
-    ends = sorted(held, key=lambda index: max((place[op.name] for op in work.regions[index].ops),
-                                              default=-1))  # fmt: skip
+    ends = sorted(held, key=ended.__getitem__)
     return tuple(_behind(ends, lambda index: held[index]))
 
 
