@@ -7,6 +7,7 @@ measured at: the file's name says them.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,13 +52,14 @@ def read_serve(content: Mapping[str, object], file: Path) -> Reading:
     if failed:
         raise RunError(f"{file}: {failed:g} requests failed, {done:g} did not; measure it again")
     most = content.get("max_concurrency")
-    endless = content.get("request_rate", "inf") in ("inf", None)
+    endless = content.get("request_rate") in ("inf", math.inf, None)
+    told = content.get("request_throughput") is not None
     load = Load(
         prompt=positive(content, "total_input_tokens", where) / done,
         generated=positive(content, "total_output_tokens", where) / done,
         requests=None if most is None else round(positive(content, "max_concurrency", where)),
         rate=None if endless else positive(content, "request_rate", where),
-        answered=positive(content, "request_throughput", where),
+        answered=positive(content, "request_throughput", where) if told else None,
         ttft_s=milliseconds(content, "mean_ttft_ms", where),
         ttft_p50_s=milliseconds(content, "median_ttft_ms", where),
         ttft_p99_s=milliseconds(content, "p99_ttft_ms", where),

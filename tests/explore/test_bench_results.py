@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,19 @@ def test_requests_that_come_by_themselves_fill_no_memory(tmp_path: Path) -> None
     found = told(loaded(rate=3), tmp_path)
     assert found.results == ()
     assert "1.02 requests a second" in found.remarks[0]
+
+
+def test_a_result_without_its_throughput_is_read(tmp_path: Path) -> None:
+    place = tmp_path / "results" / DIGEST
+    path = outputs.vllm_serve(
+        place, prompt=6144, generated=512, requests=64, ttft_ms=900, tpot_ms=20
+    )
+    content = json.loads(path.read_text(encoding="utf-8"))
+    del content["request_throughput"]
+    path.write_text(json.dumps({**content, "request_rate": float("inf")}), encoding="utf-8")
+    (result,) = told(loaded(clients=64), tmp_path).results
+    assert result.values["ttft_p99_s"] == pytest.approx(1.8)
+    assert not {"rate", "gpu_s_per_request"} & result.values.keys()
 
 
 def test_a_script_measures_what_a_load_was_priced_at() -> None:
