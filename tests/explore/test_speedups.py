@@ -30,9 +30,9 @@ def record(trial: int, source: str, told: tuple[str, ...] = (), **costs: float) 
     )
 
 
-def found(records: list[Record], *labels: str) -> Found:
+def found(records: list[Record], *labels: str, quantity: str = "latency_s") -> Found:
     """Of a front that lacks the first record."""
-    columns = [f"{label}.latency_s" for label in labels] or ["latency_s"]
+    columns = [f"{label}.{quantity}" for label in labels] or [quantity]
     costs = SimpleNamespace(
         targets=[SimpleNamespace(label=label) for label in labels or ("here",)],
         latency_errors=lambda points, served: {
@@ -79,6 +79,15 @@ def test_errors_of_two_targets_have_nothing_in_common() -> None:
     costs = {"a__latency_s": 2.0, "b__latency_s": 3.0}
     pairs = found([record(0, "uniform", (), **costs), record(1, "sampler", (), **costs)], "a", "b")
     one = pairs["a.latency_s", 1, "b.latency_s", 0]
+    assert one.speedup == pytest.approx(1.5)
+    assert half(one) == pytest.approx(math.hypot(0.3, 0.5))
+
+
+def test_costs_of_an_objective_are_compared_between_targets_as_latencies_are() -> None:
+    costs = {"a__load_cost_per_mtok": 2.0, "b__load_cost_per_mtok": 3.0}
+    records = [record(0, "uniform", (), **costs), record(1, "sampler", (), **costs)]
+    pairs = found(records, "a", "b", quantity="load_cost_per_mtok")
+    one = pairs["a.load_cost_per_mtok", 1, "b.load_cost_per_mtok", 0]
     assert one.speedup == pytest.approx(1.5)
     assert half(one) == pytest.approx(math.hypot(0.3, 0.5))
 

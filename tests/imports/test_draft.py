@@ -16,6 +16,7 @@ from dse.explore.workload import workload
 from dse.graph.ir.graph import Graph
 from dse.imports.facts import KEY
 from dse.model import Model, open_model
+from dse.queue import load_bounds
 from dse.space.check import describe
 from dse.space.init import Draft, space_text
 from dse.space.load import load_space, parse_space
@@ -42,6 +43,14 @@ def test_a_decoder_is_drafted_with_prefill_and_decode_within_its_context(opened:
     assert phases["prefill"].dims == {"batch": 1, "sequence": prompt, "past": 0}
     assert phases["decode"].dims == {"batch": 1, "sequence": 1, "past": prompt + answer // 2}
     assert (phases["prefill"].share, phases["decode"].share) == (1, answer)
+
+
+def test_the_load_of_a_draft_counts_once_its_mark_is_taken_away(opened: Model) -> None:
+    text = space_text(opened, "m", Draft(data="x.npz"))
+    assert parse_space(text, origin="draft").scenario.load is None
+    load = parse_space(text.replace("  # load:", "  load:"), origin="draft").scenario.load
+    assert load is not None
+    assert load_bounds(load.bounds, origin="draft")
 
 
 def with_facts(opened: Model, **facts: object) -> Model:
