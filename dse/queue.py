@@ -164,18 +164,18 @@ class Queue:
         Returns:
             Shape (assignments, 2), for the times of prefill calls and of decoding steps.
         """
-        slower, faster = (self._nudged(chosen, name, by) for by in (NUDGE, 1 / NUDGE))
-        # Where slower calls break the bounds at any rate, faster ones tell.
-        return np.where(np.isfinite(slower), slower, faster)
+        slower = self._nudged(chosen, name, NUDGE)
+        broken = ~np.isfinite(slower).all(axis=1)
+        if broken.any():  # slower calls break the bounds at any rate: faster ones tell
+            slower[broken] = self._nudged(chosen[broken], name, 1 / NUDGE)
+        return slower
 
     def _nudged(self, chosen: NDArray[np.int64], name: str, by: float) -> NDArray[np.float64]:
         engines = self.served.engines(chosen, self.runtime.batching)
-        after = [
-            (replace(one, read_s=one.read_s * by), replace(one, step_s=one.step_s * by))
-            for one in engines
-        ]
-        rows = np.array([[self._row(one)[name] for one in pair] for pair in after])
-        return relative_changes(self.column(chosen, name), rows.reshape(-1, 2), by)
+        read = [replace(one, read_s=one.read_s * by) for one in engines]
+        step = [replace(one, step_s=one.step_s * by) for one in engines]
+        after = np.array([row[name] for row in self._each(read + step)]).reshape(2, -1).T
+        return relative_changes(self.column(chosen, name), after, by)
 
     def total(self, assignment: Mapping[str, int]) -> Mapping[str, float]:
         """Every column of one assignment (region to choice index)."""
@@ -187,10 +187,13 @@ class Queue:
         places = {key: place for place, key in enumerate(keys) if key not in self.known}
         if places:
             engines = self.served.engines(chosen[[*places.values()]], self.runtime.batching)
-            # Simulations are compiled, and run beside each other.
-            with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-                self.known.update(zip(places, pool.map(self._row, engines), strict=True))
+            self.known.update(zip(places, self._each(engines), strict=True))
         return [self.known[key] for key in keys]
+
+    def _each(self, engines: Sequence[Engine]) -> list[Mapping[str, float]]:
+        """The columns of assignments: simulations are compiled, and run beside each other."""
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            return list(pool.map(self._row, engines))
 
     def _row(self, engine: Engine) -> Mapping[str, float]:
         """The columns of one assignment; times and costs are infinite where nothing is served."""

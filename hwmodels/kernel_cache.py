@@ -9,16 +9,33 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numba
 
 
+def compiler(*sources: Path) -> Callable[[Callable[..., Any]], Any]:
+    """Compiles functions on first use; machine code is kept between processes.
+
+    They run beside other threads, and divide by zero as numpy does.
+
+    Args:
+        sources: all files that the functions are made of.
+    """
+
+    def compiled(function: Callable[..., Any]) -> Any:
+        with _kernel_cache(*sources):
+            return numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+
+    return compiled
+
+
 @contextmanager
-def kernel_cache(*sources: Path) -> Iterator[None]:
+def _kernel_cache(*sources: Path) -> Iterator[None]:
     """Kernels that are defined inside keep their machine code in a folder of these sources.
 
     `NUMBA_CACHE_DIR` says where such folders go; without it, the user's cache folder.

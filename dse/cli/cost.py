@@ -22,9 +22,9 @@ from dse.cli.predicted.serving import (
     Generate,
     Prompt,
     Rate,
-    lacking_room,
     load_bounds,
     load_record,
+    not_fitting,
     refuse_without_requests,
     say_serving,
 )  # fmt: skip
@@ -344,7 +344,7 @@ def _remarks(screen: Screen, found: tuple[Prediction, ...], *, regions: bool, ba
         if one.serving and one.serving["max_batch"] < batch:
             screen.remark(
                 f"{one.format} on {one.device}: "
-                f"{lacking_room(batch, round(one.serving['max_batch']))}; needs "
+                f"{not_fitting(batch, round(one.serving['max_batch']))}; needs "
                 f"{one.serving['gpus']:.0f} GPUs, which its cost counts"
             )
     for name, note in {one.device: one.note for one in found if not one.validated}.items():

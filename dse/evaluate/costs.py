@@ -13,7 +13,6 @@ import numpy as np
 
 from dse.evaluate.target_costs import (
     MORE_IS_BETTER,
-    NATIVE_SHARE,
     TargetCosts,
     is_additive,
     joined,
@@ -172,7 +171,7 @@ class Costs:
         return tuple(
             name
             for column, name in zip(own, target.columns, strict=True)
-            if column in columns and not target.is_priced_by_region(name) and name != NATIVE_SHARE
+            if column in columns and name in target.served_columns
         )
 
     def _changes(self, column: str) -> tuple[np.ndarray, ...]:

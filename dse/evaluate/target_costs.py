@@ -57,15 +57,18 @@ class TargetCosts:
         phases = [name for name, _, _ in self.table.phases]
         if len(phases) > 1:
             names += [f"{phase}.{column}" for phase in phases for column in PHASE_COLUMNS]
-        if self.served is not None:
-            names += self.served.columns
-        if self.queue is not None:
-            names += self.queue.columns
+        names += self.served_columns
         if self.area_mm2 is not None:
             names.append(AREA)
         if self.has_power:
             names.append(POWER)
         return (*names, NATIVE_SHARE)
+
+    @property
+    def served_columns(self) -> tuple[str, ...]:
+        """Those of them that are about requests: they follow from prices of two calls."""
+        tables = (one for one in (self.served, self.queue) if one is not None)
+        return tuple(name for table in tables for name in table.columns)
 
     def total(self, chosen: Mapping[str, int]) -> Mapping[str, float]:
         """Every column of one assignment (region to choice index)."""
@@ -164,8 +167,7 @@ class TargetCosts:
 
     def is_priced_by_region(self, column: str) -> bool:
         """Whether `CostTable.matrix` knows what each choice of a region adds to the column."""
-        served = () if self.served is None else self.served.columns
-        return column not in (NATIVE_SHARE, AREA, POWER, *served) and not self.is_of_queue(column)
+        return column not in (NATIVE_SHARE, AREA, POWER, *self.served_columns)
 
     def is_of_queue(self, column: str) -> bool:
         """Whether a column is of requests that wait for one another."""

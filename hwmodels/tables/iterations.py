@@ -15,11 +15,10 @@ from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from hwmodels.kernel_cache import kernel_cache
+from hwmodels.kernel_cache import compiler
 
 Floats = NDArray[np.float64]
 Tokens = NDArray[np.int64]
@@ -46,10 +45,7 @@ class Limits(NamedTuple):
     mixes: bool
 
 
-def compiled(function):
-    """Compiles on first use; machine code is kept between processes."""
-    with kernel_cache(Path(__file__)):
-        return numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+compiled = compiler(Path(__file__))
 
 
 @compiled

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from dse.cli.predicted.serving import lacking_room
+from dse.cli.predicted.serving import not_fitting
 from tests.cli.conftest import Dse
 
 
@@ -49,7 +49,7 @@ def test_predict_says_what_a_format_runs_as_and_what_does_not_fit(dse: Dse) -> N
 def test_requests_that_do_not_fit_are_counted_in_plain_words(
     batch: int, fitting: int, said: str
 ) -> None:
-    assert lacking_room(batch, fitting) == said
+    assert not_fitting(batch, fitting) == said
 
 
 def test_gpus_that_cannot_share_the_heads_are_refused(dse: Dse) -> None:

@@ -111,11 +111,12 @@ def say_serving(screen: Screen, found: tuple[Prediction, ...]) -> None:
             screen.remark(f"{one.format} on {one.device}: {remark}")
 
 
-def lacking_room(batch: int, fitting: int) -> str:
+def not_fitting(batch: int, fitting: int) -> str:
     """The words for requests of which not all fit in memory."""
-    asked = "1 request does" if batch == 1 else f"{batch} requests do"
+    if batch == 1:
+        return "1 request does not fit beside the weights"
     rest = {0: "none does", 1: "1 does"}.get(fitting, f"{fitting} do")
-    return f"{asked} not fit beside the weights" if batch == 1 else f"{asked} not fit, {rest}"
+    return f"{batch} requests do not fit, {rest}"
 
 
 def load_record(one: Prediction) -> dict[str, object]:

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from dse.numerics.numba.bits import bits_of, conjunction
-from dse.numerics.numba.factors import compiled
+from dse.numerics.numba.kernel_cache import compiled
 from dse.numerics.numba.rounding import f32, general, u32
 
 NO_EXPONENT = -10_000

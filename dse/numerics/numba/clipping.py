@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dse.numerics.numba.factors import ROUNDED, compiled, scale_of, set_factors
+from dse.numerics.numba.factors import ROUNDED, scale_of, set_factors
+from dse.numerics.numba.kernel_cache import compiled
 from dse.numerics.numba.rounding import f32, general
 from dse.numerics.numba.rows import apply_row
 

@@ -10,7 +10,6 @@ so that threads share the work.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from dse.numerics.grids.grid import Grid, Method
@@ -25,7 +24,7 @@ from dse.numerics.numba.bits import (
     shift_right,
     subtract_signed,
 )
-from dse.numerics.numba.kernel_cache import kernel_cache
+from dse.numerics.numba.kernel_cache import compiled
 from dse.numerics.numba.rounding import (
     FRACTION,
     HALF_FRACTION,
@@ -46,12 +45,6 @@ LARGEST_EXPONENT = i32(254)
 
 u64 = np.uint64
 """Loop counters without a sign spare the kernels numba's test for indices from the end."""
-
-
-def compiled(function):
-    """Compiles on first use; machine code is kept between processes."""
-    with kernel_cache():
-        return numba.njit(nogil=True, cache=True, error_model="numpy")(function)
 
 
 @compiled

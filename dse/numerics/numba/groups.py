@@ -13,7 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 from dse.numerics.numba.bits import bits_of, conjunction
-from dse.numerics.numba.factors import compiled, derive, divides, u64
+from dse.numerics.numba.factors import derive, divides, u64
+from dse.numerics.numba.kernel_cache import compiled
 from dse.numerics.numba.rounding import MAGNITUDE, f32, inlined, magic, u32
 
 BATCH = 4096

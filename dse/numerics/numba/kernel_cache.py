@@ -1,11 +1,10 @@
-"""The place of this folder's compiled kernels between processes."""
+"""The compiler of this folder's kernels, which keeps them between processes."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from pathlib import Path
 
-from hwmodels.kernel_cache import kernel_cache as cache_of
+from hwmodels.kernel_cache import compiler
 
 _SOURCES = (
     "numba/accumulation.py", "numba/bits.py", "numba/clipping.py", "numba/columns.py",
@@ -15,6 +14,4 @@ _SOURCES = (
 )  # fmt: skip
 
 
-def kernel_cache() -> AbstractContextManager[None]:
-    """Kernels that are defined inside keep their machine code in this version's folder."""
-    return cache_of(*(Path(__file__).parents[1] / name for name in _SOURCES))
+compiled = compiler(*(Path(__file__).parents[1] / name for name in _SOURCES))

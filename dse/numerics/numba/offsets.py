@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dse.numerics.numba.factors import compiled, row_factors, u64
+from dse.numerics.numba.factors import row_factors, u64
+from dse.numerics.numba.kernel_cache import compiled
 from dse.numerics.numba.rounding import f32
 from dse.numerics.numba.rows import apply_row
 

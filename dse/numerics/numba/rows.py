@@ -16,7 +16,8 @@ import numpy as np
 
 from dse.numerics.grids.grid import Method
 from dse.numerics.numba.bits import prefer_wide_vectors
-from dse.numerics.numba.factors import compiled, row_factors, shifted, u64
+from dse.numerics.numba.factors import row_factors, shifted, u64
+from dse.numerics.numba.kernel_cache import compiled
 from dse.numerics.numba.rounding import f32, general, inlined, looked_up, magic, searched, wide
 
 MAGIC, WIDE = int(Method.MAGIC), int(Method.WIDE)

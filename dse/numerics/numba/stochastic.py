@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from dse.numerics.numba.bits import add, exclusive, multiply, prefer_wide_vectors, subtract
-from dse.numerics.numba.factors import compiled, row_factors, shifted, u64
+from dse.numerics.numba.factors import row_factors, shifted, u64
+from dse.numerics.numba.kernel_cache import compiled
 from dse.numerics.numba.rounding import (
     f32,
     inlined,

@@ -28,7 +28,8 @@ from dse.numerics.numba.bits import (
     shift_left,
     shift_right,
 )
-from dse.numerics.numba.factors import compiled, u64
+from dse.numerics.numba.factors import u64
+from dse.numerics.numba.kernel_cache import compiled
 from dse.numerics.numba.rounding import f32, inlined, mixed, u32
 
 COLUMNS = 128

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numba
 
-from hwmodels.kernel_cache import kernel_cache
+from hwmodels.kernel_cache import compiler
 
 _SOURCES = (
     "bound.py", "boxes.py", "compiled.py", "crossing.py", "cycles.py", "descent.py", "records.py",
@@ -16,11 +16,7 @@ _SOURCES = (
 )  # fmt: skip
 
 
-def compiled(function):
-    """Compiles on first use; runs beside other threads."""
-    folder = Path(__file__).parent
-    with kernel_cache(*(folder / name for name in _SOURCES)):
-        return numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+compiled = compiler(*(Path(__file__).parent / name for name in _SOURCES))
 
 
 def inlined(function):
