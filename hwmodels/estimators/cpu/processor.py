@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hwmodels.devices.cpu import Cpu, FittedFactor, Instructions, Term
 from hwmodels.devices.device import Device, Memory
 from hwmodels.errors import WorkError
-from hwmodels.estimators.cpu.constants import CONSTANTS, Constants
+from hwmodels.estimators.cpu.constants import CONSTANTS, SOCKET_REACH, Constants
 from hwmodels.work.kernel import Kernel
 from hwmodels.work.lookup import NARROW_SUMS
 
@@ -33,6 +33,10 @@ class Level:
     """Whether every core has one."""
     factor: float = 1.0
     """On its time, from measurements."""
+    core_factor: float = 1.0
+    """On the time in which its cores draw, whatever all of them share."""
+    reach: float = 1.0
+    """Share of its bandwidth that all cores draw together."""
 
     def holds(self, threads: int) -> float:
         """Bytes that so many cores have there together."""
@@ -42,7 +46,8 @@ class Level:
         """Bytes a second that so many cores draw together."""
         if self.is_own:
             return self.bytes_per_s * threads
-        return min(self.bytes_per_s, self.core_bytes_per_s * threads)
+        own = self.core_bytes_per_s / self.core_factor
+        return min(self.bytes_per_s * self.reach, own * threads)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,10 +80,7 @@ class Processor:
             cpu=cpu,
             cores=round(unit.count.value),
             clock_hz=unit.clock_hz.value,
-            levels=tuple(
-                _level(memory, _factor(factors, "memory", runtime, memory.name))
-                for memory in sorted(device.memories, key=lambda one: one.capacity_bytes.value)
-            ),
+            levels=_levels(device, runtime, constants.factors, cpu.fitted),
             call_s=(device.launch_s.value if call is None else call),
             fork_s=cpu.fork_s.value * _factor(factors, "fork", runtime),
             runtime=runtime,
@@ -128,7 +130,35 @@ class Processor:
         return one.macs * clock
 
 
-def _level(memory: Memory, factor: float) -> Level:
+def _levels(
+    device: Device,
+    runtime: str,
+    libraries: Sequence[FittedFactor],
+    fitted: Sequence[FittedFactor],
+) -> tuple[Level, ...]:
+    """From the nearest to main memory, whose cores alone are as slow as libraries make them.
+
+    Two cores were timed, which leave a part of a socket's bandwidth unused: what they lack is
+    their own, and many more of them reach what the socket has.
+    """
+    *caches, main = sorted(device.memories, key=lambda one: one.capacity_bytes.value)
+    slower = [_factor(libraries, "memory", runtime, one.name) for one in (*caches, main)]
+    own = [_factor(fitted, "memory", runtime, one.name) for one in (*caches, main)]
+    levels = [
+        _level(memory, factor=first * second)
+        for memory, first, second in zip(caches, slower, own, strict=False)
+    ]
+    return (*levels, _level(main, factor=own[-1], core_factor=slower[-1], reach=_reach(main)))
+
+
+def _reach(memory: Memory) -> float:
+    """Share of a bandwidth that all cores draw together: all, where it was measured."""
+    return 1.0 if memory.bandwidth_bytes_per_s.kind == "measured" else SOCKET_REACH
+
+
+def _level(
+    memory: Memory, *, factor: float, core_factor: float = 1.0, reach: float = 1.0
+) -> Level:
     whole = memory.bandwidth_bytes_per_s.value
     core = memory.core_bandwidth_bytes_per_s
     return Level(
@@ -138,6 +168,8 @@ def _level(memory: Memory, factor: float) -> Level:
         core_bytes_per_s=whole if core is None else core.value,
         is_own=OWN in memory.per,
         factor=factor,
+        core_factor=core_factor,
+        reach=reach,
     )
 
 

@@ -12,7 +12,7 @@ from hwmodels.devices.cpu import FittedFactor
 from hwmodels.devices.device import Device, Measurement
 from hwmodels.devices.load import device_names, load_device
 from hwmodels.errors import WorkError
-from hwmodels.estimators.cpu.constants import CONSTANTS, Constants
+from hwmodels.estimators.cpu.constants import CONSTANTS, SOCKET_REACH, Constants
 from hwmodels.estimators.cpu.demand import timing_of
 from hwmodels.estimators.cpu.estimator import CpuEstimator
 from hwmodels.estimators.cpu.fitting import fitted_factors
@@ -181,10 +181,31 @@ def test_fewer_bits_are_faster_where_there_are_instructions() -> None:
     assert int8 < bf16 < fp32
 
 
+def test_a_socket_reaches_its_share_of_main_memory_and_two_cores_what_libraries_draw() -> None:
+    """What was timed on two cores is theirs; all of a socket's together are not as slow."""
+    slower = FittedFactor(term="memory", runtime="", family="dram", element="", factor=3.0)
+    libraries = replace(PLAIN, factors=(slower,))
+    socket = Processor.of(load_device("xeon-8480"), "torch-cpu", libraries).main
+    assert socket.rate(2) == pytest.approx(2 * 14e9 / 3)
+    assert socket.rate(56) == pytest.approx(SOCKET_REACH * 307.2e9)
+    two = Processor.of(ZEN4, "torch-cpu", libraries).main
+    assert two.rate(2) == pytest.approx(2 * 46e9 / 3)
+    assert two.rate(96) == pytest.approx(113e9), "a measured bandwidth is reached"
+
+
+def test_a_socket_decodes_between_its_bandwidth_and_half_of_it() -> None:
+    """Users report 0.5 to 0.65 of it for int8 weights in 48 and 56 cores."""
+    xeon = load_device("xeon-8480")
+    weights = product(1, 4096, 14336, "bf16")
+    latency = cost(weights, xeon).latency_s
+    bytes_ = 4096 * 14336 * 2
+    assert bytes_ / 307.2e9 < latency < 2.2 * bytes_ / 307.2e9
+
+
 def test_bf16_without_instructions_costs_more_than_float32() -> None:
     """AVX2 converts it on the way, and multiplies in float32."""
     avx2 = load_device("cpu-avx2")
-    plain, converted = product(256, 1024, 1024), product(256, 1024, 1024, "fp32", "bf16")
+    plain, converted = product(1024, 1024, 1024), product(1024, 1024, 1024, "fp32", "bf16")
     processor = Processor.of(avx2, "torch-cpu", PLAIN)
     times = [timing_of(product_demand(one, processor), processor).latency_s
              for one in (plain, converted)]  # fmt: skip
