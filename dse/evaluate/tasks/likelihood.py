@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,11 @@ class Request:
     context: Sequence[int]
     """At least one token."""
     target: Sequence[int]
+
+    @property
+    def read(self) -> tuple[int, ...]:
+        """Tokens that the network reads: the last one is only predicted."""
+        return (*self.context, *self.target)[:-1]
 
     @property
     def length(self) -> int:
@@ -39,24 +44,27 @@ class Scored:
 def score(logits: Logits, requests: Sequence[Request], *, batch: int) -> list[Scored]:
     """Scores of requests, in their order.
 
-    Rows are padded at the end: a causal network's results before the padding do not see it.
+    Rows are padded at the end: a causal network's results before the padding do not see it. What
+    several requests read alike, as choices of one token after one prompt do, is read once.
     """
+    asking: dict[tuple[int, ...], list[int]] = {}
+    for number, request in enumerate(requests):
+        asking.setdefault(request.read, []).append(number)
     found: dict[int, Scored] = {}
-    for rows in _batches(requests, batch):
-        length = max(requests[row].length for row in rows)
-        tokens = np.zeros((len(rows), length), dtype=np.int64)
-        for place, row in enumerate(rows):
-            ids = [*requests[row].context, *requests[row].target][:-1]
+    for rows in _batches(asking, batch):
+        tokens = np.zeros((len(rows), len(rows[-1])), dtype=np.int64)
+        for place, ids in enumerate(rows):
             tokens[place, : len(ids)] = ids
         output = logits(tokens)
-        for place, row in enumerate(rows):
-            found[row] = _scored(output[place], requests[row])
-    return [found[row] for row in range(len(requests))]
+        for place, ids in enumerate(rows):
+            for number in asking[ids]:
+                found[number] = _scored(output[place], requests[number])
+    return [found[number] for number in range(len(requests))]
 
 
-def _batches(requests: Sequence[Request], batch: int) -> Iterator[list[int]]:
-    """Rows of like length together, so that little is padded."""
-    order = sorted(range(len(requests)), key=lambda row: requests[row].length)
+def _batches(read: Iterable[tuple[int, ...]], batch: int) -> Iterator[Sequence[tuple[int, ...]]]:
+    """Rows of like length together, the longest last, so that little is padded."""
+    order = sorted(read, key=len)
     for start in range(0, len(order), batch):
         yield order[start : start + batch]
 

@@ -15,7 +15,7 @@ import yaml
 
 from dse.cli.app import run
 from dse.errors import DataError
-from dse.evaluate.tasks.likelihood import windows
+from dse.evaluate.tasks.likelihood import Request, score, windows
 from dse.evaluate.tasks.schema import load_tasks
 from dse.evaluate.tasks.score import Scores, compared, mean
 from dse.text.tokenizer import read_tokenizer
@@ -103,7 +103,7 @@ def test_generation_is_that_of_transformers(folder: Path, evaluate: Any) -> None
 def test_multiple_choice_takes_the_likeliest(folder: Path, evaluate: Any) -> None:
     network = families.reference(folder)
     prompts, choices = ["the cat sat on", "what did"], ["the mat", "the dog", "a"]
-    best = []
+    best, nats = [], []
     for prompt in prompts:
         sums = []
         for choice in choices:
@@ -113,10 +113,14 @@ def test_multiple_choice_takes_the_likeliest(folder: Path, evaluate: Any) -> Non
             rows = range(start - 1, len(whole) - 1)
             sums.append(float(output[rows, whole[start:]].sum()))
         best.append(int(np.argmax(sums)))
+        nats.append(float(np.log(np.exp(sums).sum()) - max(sums)))
     records = [{"prompt": p, "choices": choices, "answer": b}
                for p, b in zip(prompts, best, strict=True)]  # fmt: skip
     rows = evaluate({"kind": "multiple_choice", "data": "data.jsonl"}, records)
-    assert {row["metric"]: row["reference"] for row in rows}["acc"] == 1.0
+    by_metric = {row["metric"]: row for row in rows}
+    assert by_metric["acc"]["reference"] == 1.0
+    assert by_metric["answer_nats"]["reference"] == pytest.approx(np.mean(nats), rel=1e-4)
+    assert by_metric["answer_nats"]["difference"] != 0
 
 
 def test_a_long_context_is_searched_for_the_answer(evaluate: Any) -> None:
@@ -150,6 +154,25 @@ def test_an_unknown_field_of_a_task_is_named(tmp_path: Path) -> None:
     path.write_text("tasks: [{name: a, kind: perplexity, data: x.txt, lenght: 3}]")
     with pytest.raises(DataError, match="lenght"):
         load_tasks(path)
+
+
+def test_what_requests_read_alike_is_read_once() -> None:
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(7, 7)).astype(np.float32)
+    read: list[tuple[int, ...]] = []
+
+    def logits(tokens: Any) -> Any:
+        read.extend(tuple(row) for row in tokens.tolist())
+        return table[tokens].cumsum(axis=1)  # what comes after a place does not change it
+
+    requests = [Request(context=[1, 2], target=[one]) for one in (3, 4, 5)]
+    requests += [Request(context=[1], target=[2, 6]), Request(context=[1, 2, 3], target=[4, 5])]
+    together = score(logits, requests, batch=2)
+    assert read == [(1, 2, 0, 0), (1, 2, 3, 4)]
+    for request, found in zip(requests, together, strict=True):
+        (alone,) = score(logits, [request], batch=1)
+        assert found.logprob == pytest.approx(alone.logprob, rel=1e-6)
+        assert found.greedy == alone.greedy
 
 
 def test_every_token_is_scored_once_in_windows() -> None:
