@@ -98,19 +98,22 @@ def constant(node: onnx.NodeProto, source: Source) -> FileInitializer:
     return from_proto(tensor, source.data, source.where)
 
 
-def tensor_type(proto: onnx.TypeProto) -> TensorType | None:
-    """The type of a dense tensor; None for sequences, maps, optionals and sparse tensors."""
+def tensor_type(proto: onnx.TypeProto, *, inferred: bool = False) -> TensorType | None:
+    """The type of a dense tensor; None for sequences, maps, optionals and sparse tensors.
+
+    A size of 0 is open in what a file declares, and 0 in what was `inferred`.
+    """
     if proto.WhichOneof("value") != "tensor_type":
         return None
     kind = proto.tensor_type
     shape = None
     if kind.HasField("shape"):
-        shape = tuple(_dim(dim) for dim in kind.shape.dim)
+        shape = tuple(_dim(dim, least=0 if inferred else 1) for dim in kind.shape.dim)
     return TensorType(dtype=dtype_name(kind.elem_type), shape=shape)
 
 
-def _dim(dim: onnx.TensorShapeProto.Dimension) -> Dim:
-    if dim.HasField("dim_value") and dim.dim_value > 0:
+def _dim(dim: onnx.TensorShapeProto.Dimension, *, least: int) -> Dim:
+    if dim.HasField("dim_value") and dim.dim_value >= least:
         return int(dim.dim_value)
     # Some converters write a free size as -1 or 0, and ONNX Runtime takes it as one.
     name = str(dim.dim_param)

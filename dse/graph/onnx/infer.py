@@ -211,7 +211,7 @@ def _node_types(
         return {}  # element types that the operator does not take, which exporters do write
     except (ValueError, RuntimeError) as error:
         raise InferenceError(str(error)) from error
-    return {name: tensor_type(kind) for name, kind in found.items()}
+    return {name: tensor_type(kind, inferred=True) for name, kind in found.items()}
 
 
 def _protos(
@@ -251,4 +251,4 @@ def _model_types(
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     except (ValueError, RuntimeError) as error:
         raise InferenceError(str(error)) from error
-    return {value.name: tensor_type(value.type) for value in inferred.output}
+    return {value.name: tensor_type(value.type, inferred=True) for value in inferred.output}

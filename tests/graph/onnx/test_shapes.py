@@ -71,6 +71,19 @@ GRAPHS = {
             one = Constant <value_int = 1> ()
             y = SequenceAt(parts, one)
         }""",
+    "a size that is taken apart, with nothing behind it": """
+        g (float[batch, seq, 12] x) => (float[N, M, K, L] y) {
+            shape = Shape(x)
+            zero = Constant <value_ints = [0]> ()
+            last = Constant <value_ints = [2]> ()
+            end = Constant <value_ints = [3]> ()
+            most = Constant <value_ints = [9223372036854775807]> ()
+            before = Slice(shape, zero, last)
+            parts = Constant <value_ints = [3, 4]> ()
+            behind = Slice(shape, end, most)
+            target = Concat <axis = 0> (before, parts, behind)
+            y = Reshape(x, target)
+        }""",
     "float arithmetic that becomes a size": """
         g (float[batch, 1, 8, seq] x) => (float[N, M, K, L] y) {
             scales = Constant <value_floats = [1.0, 1.0, 2.0, 1.5]> ()
