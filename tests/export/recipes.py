@@ -43,13 +43,15 @@ def recipe_of(
     )
 
 
-def mlp(folder: Path, dtype: str = "float32", opset: int = 17) -> Model:
-    """MatMul, Add, Relu, Gemm of one float type, saved in a folder.
+def mlp(folder: Path, dtype: str = "float32", opset: int = 17, *, after: str = "Relu") -> Model:
+    """MatMul, Add, Relu (or Clip to 0 and 1), Gemm of one float type, saved in a folder.
 
     Casts stand around a bfloat16 one: numpy has no arrays to feed it.
     """
     rng = np.random.default_rng(0)
     kind = KINDS[dtype]
+    bounds = {} if after == "Relu" else {"low": 0.0, "high": 1.0}
+    given = [helper.make_tensor(name, kind, [], [at]) for name, at in bounds.items()]
     outside = onnx.TensorProto.FLOAT if dtype == "bfloat16" else kind
 
     def constant(name: str, *shape: int) -> onnx.TensorProto:
@@ -63,7 +65,7 @@ def mlp(folder: Path, dtype: str = "float32", opset: int = 17) -> Model:
             helper.make_node("Cast", ["x"], ["x16"], name="before", to=kind),
             helper.make_node("MatMul", ["x16", "w1"], ["h0"], name="first"),
             helper.make_node("Add", ["h0", "b1"], ["h1"], name="bias"),
-            helper.make_node("Relu", ["h1"], ["h2"], name="relu"),
+            helper.make_node(after, ["h1", *bounds], ["h2"], name="relu"),
             helper.make_node("Gemm", ["h2", "w2", "b2"], ["y16"], name="second", transB=1),
             helper.make_node("Cast", ["y16"], ["y"], name="after", to=outside),
         ],
@@ -71,7 +73,7 @@ def mlp(folder: Path, dtype: str = "float32", opset: int = 17) -> Model:
         [helper.make_tensor_value_info("x", outside, ["batch", DEPTH])],
         [helper.make_tensor_value_info("y", outside, ["batch", 10])],
         [constant("w1", DEPTH, WIDTH), constant("b1", WIDTH), constant("w2", 10, WIDTH),
-         constant("b2", 10)],
+         constant("b2", 10), *given],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     path = folder / f"mlp_{dtype}_{opset}.onnx"
@@ -94,10 +96,11 @@ def mlp_recipe(
     *,
     dtype: str = "float32",
     opset: int = 17,
+    after: str = "Relu",
 ) -> Recipe:
     """The net with one format for its weights and one for its activations."""
     of_weight = quantizer(weight) if isinstance(weight, str) else weight
-    model = mlp(folder, dtype, opset)
+    model = mlp(folder, dtype, opset, after=after)
     found = {
         site.key: of_weight if site.role == "weight" else quantizer(str(activation))
         for site in model.analysis.sites

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import onnx_ir as ir
 import torch
 from torch import Tensor
 
@@ -13,14 +14,21 @@ from dse.execute.emulate import Emulator
 from dse.execute.operators.step import Quantize
 from dse.export.base import Check, Recipe
 from dse.export.onnx_qdq.constant import Codes
-from dse.export.onnx_qdq.plan import Pair, Plan
+from dse.export.onnx_qdq.plan import BYTE, Pair, Placement, Plan
+from dse.graph.ir.attribute import integer
+from dse.graph.ir.graph import Node
 
-BYTE = ("int8", "uint8")
+STORED = ("int2", "uint2", "int4", "uint4", "int8", "uint8")
 SATURATION = (
     "%d products of 8-bit integers (%s): on x86 CPUs with AVX2 or AVX-512 but without VNNI, ONNX "
     "Runtime's default fusion adds pairs of them in 16 bits, which saturate, so the quantized "
     "model can lose accuracy there that neither the emulator nor the file has; compare it on the "
     "CPU that will run it, or switch the fusion off (ORT_DISABLE_ALL)"
+)
+ROUNDED = (
+    "%d products with weights of integers alone (%s): ONNX Runtime's default fusion on a CPU "
+    "(MatMulNBits) rounds their inputs to 8 bits, which neither the emulator nor the file does; "
+    "the session option session.qdq_matmulnbits_accuracy_level=1 leaves them in float32"
 )
 SHOWN = 3
 """Products that the warning names."""
@@ -36,11 +44,44 @@ def saturating(plan: Plan) -> tuple[str, ...]:
     activations, weights = set(), set()
     for key, placement in plan.placements.items():
         node = key.rpartition("/")[0]
-        if isinstance(placement, Pair) and placement.zero_point.dtype.name in BYTE:
+        if _is_byte(placement):
             activations.add(node)
         elif isinstance(placement, Codes) and placement.codes.dtype == np.int8:
             weights.add(node)
     return tuple(sorted(activations & weights))
+
+
+def rounded_inputs(recipe: Recipe, plan: Plan) -> tuple[str, ...]:
+    """Matrix products whose inputs ONNX Runtime rounds by itself.
+
+    By default it makes a MatMulNBits of accuracy level 4, which multiplies integers of 8 bits, of
+    a stored matrix of integers of 2 to 8 bits and a MatMul, or a Gemm that does not transpose it;
+    not where the input is an integer of 8 bits already. Seen in ONNX Runtime 1.32.
+    """
+    nodes = recipe.program.analysis.flat.graph.by_name
+    return tuple(
+        sorted(
+            name
+            for key, placement in plan.placements.items()
+            for name, _, operand in [key.rpartition("/")]
+            if isinstance(placement, Codes)
+            and operand == "in1"
+            and plan.types[key] == ir.DataType.FLOAT
+            and placement.codes.ndim == 2
+            and placement.codes.dtype.name in STORED
+            and _multiplies_as_stored(nodes[name])
+            and not _is_byte(plan.placements.get(f"{name}/in0"))
+        )
+    )
+
+
+def _multiplies_as_stored(node: Node) -> bool:
+    plain = node.op_type == "Gemm" and not integer(node, "transB", 0)
+    return plain or node.op_type == "MatMul"
+
+
+def _is_byte(placement: Placement | None) -> bool:
+    return isinstance(placement, Pair) and placement.zero_point.dtype.name in BYTE
 
 
 def below_range(recipe: Recipe, feeds: Mapping[str, Tensor]) -> Iterator[Check]:

@@ -128,10 +128,14 @@ class Editor:
         if type != FLOAT:
             nodes.append(self._cast(value, FLOAT))
         scale = self._constant(f"{value.name}_scale", np.float32(placement.scale))
-        zero = self._constant(f"{value.name}_zero_point", placement.zero_point)
+        zero = placement.zero_point
         source = nodes[-1].outputs[0] if nodes else value
-        quantize = self._node("quantize", "QuantizeLinear", [source, scale, zero])
-        read = [quantize.outputs[0], scale, zero]
+        if placement.bare:
+            shift, said = [], {"output_dtype": int(ir.DataType.from_numpy(zero.dtype))}
+        else:
+            shift, said = [self._constant(f"{value.name}_zero_point", zero)], {}
+        quantize = self._node("quantize", "QuantizeLinear", [source, scale, *shift], said)
+        read = [quantize.outputs[0], scale, *shift]
         nodes += [quantize, self._node("dequantize", "DequantizeLinear", read)]
         return self._typed(nodes, type)
 

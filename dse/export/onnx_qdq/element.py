@@ -13,6 +13,8 @@ BASE_OPSET = 13
 """The first with scales per axis."""
 BLOCKED_OPSET = 21
 """The first with scales per block."""
+TYPED_OPSET = 21
+"""The first whose QuantizeLinear says the type of codes by an attribute."""
 SHARED_EXPONENT_OPSET = 24
 """The first whose DequantizeLinear takes E8M0 scales."""
 

@@ -19,10 +19,10 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from dse.errors import ExportError, some
 from dse.export.base import Check, Recipe, Refusal
-from dse.export.onnx_qdq.caveats import SATURATION, SHOWN, saturating
+from dse.export.onnx_qdq.caveats import ROUNDED, SATURATION, SHOWN, rounded_inputs, saturating
 from dse.export.onnx_qdq.edit import TENSORRT, Editor
 from dse.export.onnx_qdq.opset import raised
-from dse.export.onnx_qdq.plan import Plan, plan_of
+from dse.export.onnx_qdq.plan import Plan, plan_of, without_zero_points
 from dse.export.onnx_qdq.verify import checks
 from dse.graph.ir.graph import Graph
 from dse.graph.ir.initializer import FileInitializer
@@ -44,7 +44,7 @@ class OnnxQdq:
 
     def can_express(self, recipe: Recipe) -> tuple[Refusal, ...]:
         """Formats, timings and transforms without Q/DQ, and models that have no place for it."""
-        plan = recipe.once(plan_of)
+        plan = recipe.once(_plan)
         return plan.refused or unwritable(recipe, plan)
 
     def write(self, recipe: Recipe, out: Path) -> None:
@@ -53,10 +53,12 @@ class OnnxQdq:
         Raises:
             OSError: it cannot be written there.
         """
-        plan = recipe.once(plan_of)
+        plan = recipe.once(_plan)
         write_model(recipe, plan, out)
         if names := saturating(plan):
             LOGGER.warning(SATURATION, len(names), some(names, SHOWN))
+        if names := rounded_inputs(recipe, plan):
+            LOGGER.warning(ROUNDED, len(names), some(names, SHOWN))
 
     def verify(self, recipe: Recipe, out: Path) -> tuple[Check, ...]:
         """Onnx's full checker, its reference evaluator on weights, and runtimes on outputs.
@@ -65,6 +67,11 @@ class OnnxQdq:
             ExportError: one of them finds the model invalid, or computes something else.
         """
         return checks(recipe, out)
+
+
+def _plan(recipe: Recipe) -> Plan:
+    """The plan of a recipe as ONNX Runtime takes it."""
+    return without_zero_points(recipe.once(plan_of))
 
 
 def unwritable(recipe: Recipe, plan: Plan) -> tuple[Refusal, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,9 @@ from dse.execute.operators.step import Quantize
 from dse.execute.quantizers import Shift
 from dse.export.base import Inexpressible, Recipe, Refusal
 from dse.export.onnx_qdq.constant import Codes, codes_of
-from dse.export.onnx_qdq.element import BASE_OPSET, ElementType, element_type
+from dse.export.onnx_qdq.element import BASE_OPSET, TYPED_OPSET, ElementType, element_type
 
+BYTE = ("int8", "uint8")
 STATIC = (
     "static formats per tensor are written (w8a8_int8_static, uint8:static, int8:static, "
     "e4m3_tensor:static), and bf16 or fp16"
@@ -50,6 +51,8 @@ class Pair:
     scale: float
     zero_point: npt.NDArray[np.generic]
     """A scalar in the numpy dtype of the ONNX type, which it decides."""
+    bare: bool = False
+    """Whether an attribute says the type instead, and no zero point is written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +111,31 @@ def plan_of(recipe: Recipe) -> Plan:
             placements[key] = placement
             opset = max(opset, needed)
     return Plan(placements=placements, types=types, opset=opset, refused=tuple(refused))
+
+
+def without_zero_points(plan: Plan) -> Plan:
+    """The plan with zero points of 0 left out, but for those of 8-bit integers.
+
+    Optimising, ONNX Runtime drops a Relu before a QuantizeLinear with a zero point, as if its
+    type began at 0 (1.32 computes other values in 8-bit floats), and does not open a file of
+    opset 19 with a Clip before one.
+    """
+    placements = {key: _bare(placement) for key, placement in plan.placements.items()}
+    if placements == plan.placements:
+        return plan
+    return replace(plan, placements=placements, opset=max(plan.opset, TYPED_OPSET))
+
+
+def _bare(placement: Placement) -> Placement:
+    if isinstance(placement, Sum) and isinstance(placement.then, Pair):
+        return replace(placement, then=_bare_pair(placement.then))
+    return _bare_pair(placement) if isinstance(placement, Pair) else placement
+
+
+def _bare_pair(pair: Pair) -> Pair:
+    if pair.zero_point.dtype.name in BYTE:
+        return pair
+    return replace(pair, bare=not pair.zero_point.astype(np.float32).any())
 
 
 def _type_at(recipe: Recipe, key: str, constant: Tensor | None) -> ir.DataType:

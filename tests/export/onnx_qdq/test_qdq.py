@@ -321,6 +321,53 @@ def test_products_that_saturate_without_vnni_are_named(
     assert ("2 products of 8-bit integers (first, second)" in caplog.text) is warned
 
 
+@pytest.mark.parametrize(
+    ("weight", "activation", "named"),
+    [("int4_g32", None, "1 products with weights of integers alone (first)"),
+     ("int8_channel", "fp16", "1 products with weights of integers alone (first)"),
+     ("int4_g32", "uint8:static", ""), ("int16_channel", None, ""), ("e4m3_tensor", None, "")],
+)  # fmt: skip
+def test_inputs_that_onnxruntime_rounds_by_itself_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, weight: str, activation: str, named: str
+) -> None:
+    """It makes a MatMulNBits of the MatMul, not of the Gemm that transposes."""
+    recipe = mlp_recipe(tmp_path, weight, activation)
+    deliver(recipe, "onnx-qdq", tmp_path / "q.onnx")
+    assert named in caplog.text
+    assert ("alone" in caplog.text) is bool(named)
+    feeds = recipe.samples or {}
+    wanted = recipe.program.run(feeds, recipe.bound).outputs["y"].numpy()
+
+    def off(level: str) -> float:
+        options = onnxruntime.SessionOptions()
+        options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", level)
+        session = onnxruntime.InferenceSession(tmp_path / "q.onnx", options)
+        found = session.run(None, {"x": feeds["x"].numpy()})[0]
+        return float(np.abs(found - wanted).max() / np.abs(wanted).max())
+
+    if named:
+        assert off("4") > 1e-3
+        assert off("1") < 1e-5
+
+
+@pytest.mark.parametrize("element", ["e4m3", "e5m2"])
+@pytest.mark.parametrize("opset", [17, 21])
+@pytest.mark.parametrize("after", ["Relu", "Clip"])
+def test_onnxruntime_optimises_nothing_away_before_8_bit_floats(
+    tmp_path: Path, element: str, opset: int, after: str
+) -> None:
+    """It drops a Relu before a zero point that is no 8-bit integer, and throws at a Clip."""
+    recipe = mlp_recipe(
+        tmp_path, "e4m3_tensor", f"{element}_tensor:static", opset=opset, after=after
+    )
+    deliver(recipe, "onnx-qdq", tmp_path / "q.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "q.onnx")
+    feeds = recipe.samples or {}
+    found = session.run(None, {"x": feeds["x"].numpy()})[0]
+    wanted = recipe.program.run(feeds, recipe.bound).outputs["y"].numpy()
+    assert np.abs(found - wanted).max() < 1e-5 * np.abs(wanted).max()
+
+
 def test_scales_a_token_are_refused_with_what_would_work(tmp_path: Path) -> None:
     recipe = mlp_recipe(tmp_path, "int8_channel", "int8_token")
     with pytest.raises(ExportError, match="w8a8_int8_static") as caught:
