@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from dse.errors import AssignmentError, some
 from dse.evaluate.chain import Chain
 from dse.evaluate.deployment import Deployment
@@ -26,7 +28,7 @@ from dse.graph.ir.graph import Graph
 from dse.graph.ir.site import Region
 from dse.graph.onnx.load import load
 from dse.graph.patterns.analysis import Analysis
-from dse.queue import NO_LOAD, loaded
+from dse.queue import NO_LOAD, SUSTAINED, Queue, loaded
 from dse.space.build import is_searched, searched_sites
 from dse.space.constraint import Constraint
 from dse.space.uniform import WIDE, is_spared, uniform_assignment
@@ -44,7 +46,7 @@ from hwmodels.tables.queueing import Traffic
 from hwmodels.tables.room import lacking_room
 from hwmodels.tables.served import ServedTable
 from hwmodels.tables.serving import UTILISATION
-from hwmodels.tables.speedup import Speedup, speedup
+from hwmodels.tables.speedup import Following, Speedup, following_errors, speedup
 from hwmodels.work.cost import CostEstimate
 from hwmodels.work.kernel import PricedKernel
 from hwmodels.work.role import ROLES
@@ -90,6 +92,15 @@ class Prediction:
     """Of the device: the figure of its file, else multipliers and memories at its process."""
     times: Mapping[PricedKernel, float] = field(default_factory=dict)
     """Seconds of every kernel, where asked for; they add up to the latency."""
+    slowing: Following | None = None
+    """Kernels by what they take off the most requests a second; None where nothing compares."""
+
+    @property
+    def answered(self) -> float | None:
+        """The most requests a second: within the bounds, else at all; None without a load."""
+        if self.sustained_rate is not None or self.load is None:
+            return self.sustained_rate
+        return self.load.most_rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,6 +234,28 @@ def speedups(found: Sequence[Prediction]) -> tuple[Speedup, ...]:
     return tuple(
         speedup(bases[one.device, one.runtime].times, one.times, one.device) for one in found
     )
+
+
+def rate_gains(found: Sequence[Prediction]) -> tuple[Speedup | None, ...]:
+    """Requests a second of each prediction over those of the first one of its device.
+
+    Args:
+        found: as of `speedups`, of requests.
+
+    Returns:
+        None where one of the two answers none, or has no load.
+    """
+    bases: dict[tuple[str, str], Prediction] = {}
+    for one in found:
+        bases.setdefault((one.device, one.runtime), one)
+    return tuple(_rate_gain(bases[one.device, one.runtime], one) for one in found)
+
+
+def _rate_gain(base: Prediction, one: Prediction) -> Speedup | None:
+    if not base.answered or not one.answered or base.slowing is None or one.slowing is None:
+        return None
+    before, after = following_errors((base.slowing, one.slowing), one.device)
+    return Speedup.of(one.answered / base.answered, float(np.linalg.norm(after - before)))
 
 
 def _calls(analysis: Analysis, usage: Usage, *, float_bits: int = 16) -> _Calls:
@@ -413,11 +446,13 @@ class _Calls:
             table, served = tables[one.formats]
             cost = self.chain.by_region(table.total(assignment))
             alone = served is None and deployment.gpus == 1  # serving counts its own memory
-            busy = NO_LOAD
+            busy, slowing = NO_LOAD, None
             if served and self.traffic:
                 engine = served.engine(assignment, deployment.runtime.batching)
                 where = f"{label} on {device.name}"
                 busy = loaded(engine, self.traffic, self.bounds, deployment.runtime, where)
+                if len(chosen) > 1 and busy.load is not None:
+                    slowing = self._slowing(served, assignment, deployment.runtime)
             room = lacking_room(cost, device, label) if alone else ()
             yield Prediction(
                 device=device.name,
@@ -433,7 +468,19 @@ class _Calls:
                 note=device.note,
                 area_mm2=device_area_mm2(device),
                 times=table.times(assignment) if self.detailed else {},
+                slowing=slowing,
             )
+
+    def _slowing(
+        self, served: ServedTable, assignment: Mapping[str, int], runtime: Runtime
+    ) -> Following:
+        """Kernels by what they take off the most requests a second."""
+        assert self.traffic is not None, "there is a load"
+        queue = Queue(served=served, runtime=runtime, traffic=self.traffic, bounds=self.bounds)
+        chosen = np.array([[assignment.get(name, 0) for name in served.table.regions]])
+        (moved,) = queue.elasticities(chosen, SUSTAINED if self.bounds else "most_rate")
+        calls = [served.table.times(assignment, name) for name in (served.prefill, served.decode)]
+        return Following.of(calls, -moved)
 
     def _tabled(
         self, stored: StoredTables, choices: Choices, deployment: Deployment

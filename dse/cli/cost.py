@@ -172,7 +172,7 @@ def predict(
     from dse.evaluate.request import Request  # noqa: PLC0415
     from dse.graph.onnx.rank import ranks_in  # noqa: PLC0415
     from dse.model import PAST, open_model  # noqa: PLC0415
-    from dse.predict import Usage, load_assignment, speedups  # noqa: PLC0415
+    from dse.predict import Usage, load_assignment, rate_gains, speedups  # noqa: PLC0415
     from dse.predict import predict as predictions  # noqa: PLC0415
     from dse.sweep import sweep as sweeps  # noqa: PLC0415
     from hwmodels.formats import catalog  # noqa: PLC0415
@@ -248,15 +248,15 @@ def predict(
         usage=replace(usage, detailed=True),
         assignment=chosen,
     )
-    faster = speedups(found)
+    faster, gains = speedups(found), rate_gains(found)
     if json:
-        screen.json([_record(one, speed) for one, speed in zip(found, faster, strict=True)])
+        screen.json([_record(*one) for one in zip(found, faster, gains, strict=True)])
         return
     screen.table(_regions(found) if regions else _totals(found, faster))
     for one in found:
         say_spatial(screen, one, _parts(one) if regions else ())
     if request is not None and not regions:
-        say_serving(screen, found)
+        say_serving(screen, found, gains)
     for remark in varied.remarks(device):
         screen.remark(remark)
     _remarks(screen, found, regions=regions, batch=batch)
@@ -458,8 +458,8 @@ def _legality(
     return Rows(columns=(*keys, "format", "status", "regions", "why"), rows=tuple(rows))
 
 
-def _record(one: Prediction, faster: Speedup) -> dict[str, object]:
-    """A prediction with its regions, for programs; speed-ups are over the device's first."""
+def _record(one: Prediction, faster: Speedup, gain: Speedup | None) -> dict[str, object]:
+    """A prediction with its regions, for programs; ratios are to the device's first."""
     shared = ("bound", "status", "note")
     parts = [
         {"region": name}
@@ -476,7 +476,7 @@ def _record(one: Prediction, faster: Speedup) -> dict[str, object]:
         | {key: getattr(one.cost, key) for key in (*COLUMNS, *shared)}
         | {"speedup": faster.factor, "speedup_low": faster.low, "speedup_high": faster.high}
         | {"native_share": one.native_share, "serving": dict(one.serving), "phases": phases}
-        | load_record(one)
+        | load_record(one, gain)
         | {"remarks": list(one.remarks), "area_mm2": one.area_mm2}
         | spatial_record(one.cost.spatial)
         | {"validated": one.validated, "device_note": one.note, "regions": parts}

@@ -12,8 +12,7 @@ from dse.queue import RATES, Queue
 from hwmodels.tables.network import Choices, CostTable, PhaseWork
 from hwmodels.tables.served import MORE_IS_BETTER as SERVED_MORE
 from hwmodels.tables.served import ServedTable
-from hwmodels.tables.speedup import Times, error_parts
-from hwmodels.work.kernel import PricedKernel
+from hwmodels.tables.speedup import Following, Times, error_parts, following_errors
 
 TOTAL_COLUMNS = ("latency_s", "energy_j", "weight_bytes", "kv_bytes", "peak_bytes")
 PHASE_COLUMNS = ("latency_s", "energy_j")
@@ -127,13 +126,12 @@ class TargetCosts:
         for column in served:
             table = self.queue if self.is_of_queue(column) else self.served
             assert table is not None
-            moved = np.nan_to_num(table.elasticities(rows, column), posinf=0.0, neginf=0.0)
-            moved = np.maximum(moved, 0.0)  # longer calls make nothing shorter but by chance
-            mixed = [
-                _mixed(pair, shares)
+            moved = table.elasticities(rows, column)
+            numbers = [
+                Following.of(pair, shares)
                 for pair, shares in zip(zip(*calls, strict=True), moved, strict=True)
             ]
-            errors[column] = error_parts(mixed, device) * moved.sum(axis=1)[:, None]
+            errors[column] = following_errors(numbers, device)
         return errors
 
     def latency_times(self, chosen: Sequence[Mapping[str, int]]) -> dict[str, list[Times]]:
@@ -172,17 +170,6 @@ class TargetCosts:
     def is_of_queue(self, column: str) -> bool:
         """Whether a column is of requests that wait for one another."""
         return self.queue is not None and column in self.queue.columns
-
-
-def _mixed(calls: Sequence[Times], shares: Sequence[float]) -> Times:
-    """Shares of kernels in a number that calls have these shares in."""
-    found: dict[PricedKernel, float] = {}
-    for times, share in zip(calls, shares, strict=True):
-        total = sum(times.values())
-        for kernel, seconds in times.items():
-            if share > 0:
-                found[kernel] = found.get(kernel, 0.0) + share * seconds / total
-    return found
 
 
 def is_additive(column: str) -> bool:

@@ -73,6 +73,29 @@ GEMMS: tuple[KernelKind, ...] = ("gemm", "tiled_gemm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Following:
+    """A number that follows the times of calls, such as the requests that are answered."""
+
+    times: Times
+    """Shares of the kernels of all calls in it, in any unit."""
+    elasticity: float
+    """Of the number in the time of all calls together."""
+
+    @classmethod
+    def of(cls, calls: Sequence[Times], elasticities: Sequence[float]) -> Following:
+        """A number with its elasticities in the times of calls, negative ones counted as 0."""
+        found: dict[PricedKernel, float] = {}
+        # Longer calls do nothing good but by the chance of a simulation.
+        shares = [max(one, 0.0) if math.isfinite(one) else 0.0 for one in elasticities]
+        for times, share in zip(calls, shares, strict=True):
+            total = sum(times.values())
+            for kernel, seconds in times.items():
+                if share > 0:
+                    found[kernel] = found.get(kernel, 0.0) + share * seconds / total
+        return cls(times=found, elasticity=sum(shares))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Speedup:
     """Latency of a base over latency of a point, above 1 where the point is faster."""
 
@@ -138,6 +161,13 @@ def error_parts(times: Sequence[Times], device: str) -> Floats:
     found = np.zeros((len(times), len(places)))
     for index, row in enumerate(rows):
         found[index, list(row)] = list(row.values())
+    return found
+
+
+def following_errors(numbers: Sequence[Following], device: str) -> Floats:
+    """As `error_parts`, of numbers that follow calls: (numbers, parts)."""
+    reach = np.array([one.elasticity for one in numbers])
+    found: Floats = error_parts([one.times for one in numbers], device) * reach[:, None]
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
@@ -91,6 +92,32 @@ def test_predict_finds_the_requests_a_second_that_keep_a_bound(dse: Dse) -> None
     endless = (*ASKED, "--rate", str(100 * rate))
     assert "the queue grows without end" in " ".join(dse(*endless).out.split())
     assert json.loads(dse(*endless, "--json").out)[0]["load"]["ttft_mean_s"] is None
+
+
+@pytest.mark.parametrize("bounds", [(), ("--constraint", "tpot_p99_s<=0.05")])
+def test_predict_says_how_many_times_the_requests_a_format_answers(
+    dse: Dse, bounds: tuple[str, ...]
+) -> None:
+    asked = (*ASKED, *bounds, "--format", "bf16")
+    first, other = json.loads(dse(*asked, "--json").out)
+    assert (first["rate_gain_low"], first["rate_gain"], first["rate_gain_high"]) == (1, 1, 1)
+    answered = [one["sustained_rate"] or one["load"]["most_rate"] for one in (first, other)]
+    assert other["rate_gain"] == pytest.approx(answered[1] / answered[0])
+    reach = math.log(other["rate_gain_high"] / other["rate_gain_low"]) / 2
+    alone = [math.log(one["high_s"] / one["low_s"]) / 2 for one in (first, other)]
+    assert 0 < reach < sum(alone), "errors of one device move together"
+
+
+def test_the_table_of_loads_compares_formats(dse: Dse) -> None:
+    shown = dse(*ASKED, "--format", "bf16").out.splitlines()
+    assert next(row for row in shown if "most rate" in row).split()[-1] == "requests"
+    assert any("how many times as many a second" in row for row in shown)
+    assert "as many a second" not in dse(*ASKED).out, "there is nothing to compare with"
+
+
+def test_no_request_has_no_ratio(dse: Dse) -> None:
+    asked = (*ASKED, "--format", "bf16", "--constraint", "ttft_p99_s<=1e-6", "--json")
+    assert [one["rate_gain"] for one in json.loads(dse(*asked).out)] == [None, None]
 
 
 def test_predict_says_where_nothing_is_known_of_batching(dse: Dse) -> None:

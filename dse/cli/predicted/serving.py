@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dse.cli.screen import Rows, Screen, positive
+from dse.report.quantities.unit import speedup_text
 
 if TYPE_CHECKING:
     from dse.predict import Prediction
     from dse.space.constraint import Constraint
+    from hwmodels.tables.speedup import Speedup
 
 Prompt = Annotated[
     int | None,
@@ -42,6 +44,12 @@ SHOWN_OF_SERVING = ("ttft_s", "tpot_s", "tokens_per_s_per_gpu", "max_batch", "gp
                     "full_cost_per_mtok")  # fmt: skip
 SHOWN_OF_LOAD = ("rate", "in_flight", "ttft_mean_s", "ttft_p99_s", "tpot_mean_s", "tpot_p99_s",
                  "most_rate")  # fmt: skip
+GAIN = "requests"
+"""Header of how many times as many requests a second there are."""
+OVER_THE_FIRST = (
+    "; requests: how many times as many a second as of the device's first format, within the "
+    "bounds where there are any, else at most"
+)
 GROWING = (
     "the queue still grew when the last of the simulated requests came: its times are longer the "
     "longer it lasts"
@@ -97,14 +105,23 @@ def refuse_without_requests(context: typer.Context, prompt: int | None) -> None:
         )
 
 
-def say_serving(screen: Screen, found: tuple[Prediction, ...]) -> None:
-    """Prints serving numbers, and those under load."""
+def say_serving(
+    screen: Screen, found: tuple[Prediction, ...], gains: tuple[Speedup | None, ...]
+) -> None:
+    """Prints serving numbers, and those under load.
+
+    Args:
+        screen: where.
+        found: the predictions.
+        gains: how many times the requests of its device's first each answers (`rate_gains`).
+    """
     screen.table(_servings(found))
     if any(one.load is not None for one in found):
-        screen.table(_loads(found))
+        screen.table(_loads(found, gains))
         screen.remark(
             "the last table is a simulation of iterations: rates in requests a second, times "
             "from sending a request, lengths within 20 % of those asked for"
+            + (OVER_THE_FIRST if any(one is not None for one in gains) else "")
         )
     for one in found:
         for remark in _of_load(one):
@@ -119,12 +136,20 @@ def not_fitting(batch: int, fitting: int) -> str:
     return f"{batch} requests do not fit, {rest}"
 
 
-def load_record(one: Prediction) -> dict[str, object]:
-    """The load of a prediction, for programs: what has no end is null there."""
+def load_record(one: Prediction, gain: Speedup | None) -> dict[str, object]:
+    """The load of a prediction, for programs: what has no end is null there.
+
+    Args:
+        one: the prediction.
+        gain: in requests a second, over its device's first.
+    """
     load = None if one.load is None else asdict(one.load)
     return {
         "load": load and {key: value if isfinite(value) else None for key, value in load.items()},
         "sustained_rate": one.sustained_rate,
+        "rate_gain": None if gain is None else gain.factor,
+        "rate_gain_low": None if gain is None else gain.low,
+        "rate_gain_high": None if gain is None else gain.high,
     }
 
 
@@ -153,12 +178,15 @@ def _servings(found: tuple[Prediction, ...]) -> Rows:
     )
 
 
-def _loads(found: tuple[Prediction, ...]) -> Rows:
+def _loads(found: tuple[Prediction, ...], gains: tuple[Speedup | None, ...]) -> Rows:
+    """One row a prediction with a load; with several also how many times the requests."""
+    compared = any(one is not None for one in gains)
+    ratios = [("" if one is None else speedup_text(one),) if compared else () for one in gains]
     return Rows(
-        columns=("device", "format", *SHOWN_OF_LOAD),
+        columns=("device", "format", *SHOWN_OF_LOAD, *((GAIN,) if compared else ())),
         rows=tuple(
-            (one.device, one.format, *(getattr(one.load, name) for name in SHOWN_OF_LOAD))
-            for one in found
+            (one.device, one.format, *(getattr(one.load, name) for name in SHOWN_OF_LOAD), *ratio)
+            for one, ratio in zip(found, ratios, strict=True)
             if one.load is not None
         ),
     )
