@@ -43,6 +43,8 @@ EXAMPLES: Mapping[str, object] = {
     "Device.area": {"value": 12.5, "unit": "mm2", **SOURCED},
     "Device.process": {"value": 28, "unit": "nm", **SOURCED},
     "Memory.technology": "lpddr5",
+    "Memory.write_bandwidth": {"value": 32, "unit": "GB/s", **SOURCED},
+    "Memory.waits_for_room": True,
     "Memory.word": {"value": 64, "unit": "B", **SOURCED},
     "Memory.write_energy": {"value": 6, "unit": "pJ/B", **SOURCED},
     "Buffers.copies": 1,

@@ -14,7 +14,7 @@ from hwmodels.devices.device import Device, Memory
 from hwmodels.devices.npu import Npu
 from hwmodels.devices.spatial import CORES, SpatialArray
 from hwmodels.errors import CircuitError
-from hwmodels.tensors import TENSORS
+from hwmodels.tensors import TENSORS, TensorName
 
 # Least operations per cycle and core, by kind of device and role of the unit: a tensor core has
 # 256 (TF32 of an RTX 3090) to 3e4 (FP4 of a B200), a vector unit 128 or 256, a processor has 1.
@@ -151,6 +151,7 @@ def _words(memory: Memory, axes: Collection[str]) -> Iterator[str]:
         field: given if isinstance(given, tuple) else ()
         for field, given in (
             ("double_buffered", memory.double_buffered), ("streamed", memory.streamed),
+            ("waits_for_room", memory.waits_for_room),
         )
     }  # fmt: skip
     given = {"per": memory.per, "holds": memory.holds, **tensors}
@@ -175,6 +176,32 @@ def _words(memory: Memory, axes: Collection[str]) -> Iterator[str]:
         )
 
 
+def _room(memory: Memory) -> Iterator[str]:
+    """Tensors that wait for room although nothing of them ever does."""
+    waiting = _named(memory, memory.waits_for_room)
+    doubled, streamed = (
+        _named(memory, given) for given in (memory.double_buffered, memory.streamed)
+    )
+    if always := [name for name in waiting if name in doubled]:
+        yield (
+            f"waits_for_room: {', '.join(always)} has two halves in {memory.name} whatever is "
+            "mapped (`double_buffered`, true unless the file says otherwise), so that nothing "
+            "waits for room; say `double_buffered: false`, or leave it out"
+        )
+    elif whole := [name for name in waiting if name not in streamed]:
+        yield (
+            f"waits_for_room: {', '.join(whole)} is not `streamed` in {memory.name}: the array "
+            "waits for its whole tiles anyway; say `streamed` of it too, or leave it out"
+        )
+
+
+def _named(memory: Memory, given: bool | tuple[TensorName, ...]) -> tuple[TensorName, ...]:
+    """Tensors of a memory that a field names: some, all or none."""
+    if isinstance(given, tuple):
+        return given
+    return memory.holds if given else ()
+
+
 def _beside(memory: Memory, main: Memory) -> Iterator[str]:
     """Figures of a level that its own capacity contradicts, or its place beside main memory."""
     size = memory.capacity_bytes.value
@@ -186,12 +213,19 @@ def _beside(memory: Memory, main: Memory) -> Iterator[str]:
                 f"per: {', '.join(split)}: main memory, the first one of the file, stands once, "
                 "or once a core"
             )
-        if main.streamed:
+        if main.write_bandwidth_bytes_per_s is not None:
             yield (
-                f"streamed: tiles come to a memory from one behind it, and none is behind "
+                f"write_bandwidth: reads and writes share the port of {main.name}, the first "
+                "memory of the file; give `bandwidth` alone"
+            )
+        fields = (("streamed", main.streamed), ("waits_for_room", main.waits_for_room))
+        for field in (name for name, given in fields if given):
+            yield (
+                f"{field}: tiles come to a memory from one behind it, and none is behind "
                 f"{main.name}, the first one of the file; say it of the level that takes them in"
             )
         return
+    yield from _room(memory)
     if memory.run_lengths is not None:
         yield (
             "run_lengths: only main memory, the first one of the file, stores codes, not "

@@ -212,10 +212,19 @@ class Memory(Entry):
     """Whether it is filled while the array works on what it holds, or for which tensors: of those
     half of what they take is usable. Outputs that leave as the next ones come need no second
     half."""
+    write_bandwidth_bytes_per_s: Annotated[
+        Bandwidth | None, Field(validation_alias="write_bandwidth")
+    ] = None
+    """Of a port for writes alone: `bandwidth` is that of reads then. Not of main memory."""
     streamed: bool | tuple[TensorName, ...] = False
     """Whether the array works on a tile while it comes, and results leave as they are done, or for
     which tensors: nothing waits for a whole tile then, be there a second half or not. Of levels
     nearer to the array than main memory, to which nothing comes."""
+    waits_for_room: bool | tuple[TensorName, ...] = False
+    """Whether the next tile of what is streamed waits for room, or for which tensors: where it
+    fits beside all that the memory holds it comes meanwhile, else as the last pass over the tile
+    before it leaves its places. By default it never waits. What is double-buffered always has
+    room."""
     word_bytes: Annotated[Capacity | None, Field(validation_alias="word")] = None
     """Least that one instance moves at a time, a word or a burst: a tile's bytes are rounded up to
     whole ones. None: nothing is rounded."""

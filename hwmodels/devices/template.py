@@ -39,8 +39,10 @@ LEFT_OUT: dict[DeviceKind, tuple[str, ...]] = {
     "array": (
         "Memory.technology",
         "Memory.write_energy",
+        "Memory.write_bandwidth",
         "Memory.double_buffered",
         "Memory.streamed",
+        "Memory.waits_for_room",
         "Device.process",
         "Device.area",
         "Device.price",
@@ -48,7 +50,9 @@ LEFT_OUT: dict[DeviceKind, tuple[str, ...]] = {
     "npu": ("Device.area", "Device.price"),
 }
 """Fields that are shown with an example and commented out; the known device lacks them."""
-OF_LEVELS = ("Memory.double_buffered", "Memory.streamed")
+OF_LEVELS = (
+    "Memory.write_bandwidth", "Memory.double_buffered", "Memory.streamed", "Memory.waits_for_room",
+)  # fmt: skip
 """Those of them that say nothing of main memory, the first one."""
 FIGURE = ("value", "unit", "source", "kind", "low", "high")
 """Fields of a figure, which the opening explains."""

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, TypeAdapter
 
@@ -41,6 +41,7 @@ LOOP_WORDS = get_args(Loop)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Port:
+    type: Literal["read", "write", "read_write"] = "read_write"
     bandwidth_max: Annotated[float, Field(gt=0)]
     bandwidth_min: Annotated[float, Field(gt=0)] | None = None
 
@@ -237,6 +238,10 @@ class _Reading:
             )
         return axes
 
+    def _bandwidth(self, bits: float) -> dict[str, object]:
+        """Of so many bits a cycle."""
+        return _figure(bits / 8 * self.clock_mhz / 1e3, "GB/s", "zigzag")
+
     def _memory(self, name: str, memory: _Memory) -> dict[str, object]:
         for operand in memory.operands:
             if operand not in self.links:
@@ -248,8 +253,12 @@ class _Reading:
         # Main memory is one, whatever it says (`ascend_like.yaml` leaves two dimensions out).
         main = name == list(self.found.memories)[-1]
         per = [dim for dim in dims if not main and dim not in memory.served_dimensions]
-        # Reads and writes share one bandwidth here: that of all ports together.
-        bits = sum(port.bandwidth_max for port in memory.ports)
+        # A port that does both makes one of all; main memory has one (`Memory.write_bandwidth`).
+        ports: dict[str, float] = {"read": 0.0, "write": 0.0, "read_write": 0.0}
+        for port in memory.ports:
+            ports[port.type] += port.bandwidth_max
+        apart = not main and not ports["read_write"] and min(ports["read"], ports["write"]) > 0
+        bits = ports["read"] if apart else sum(ports.values())
         width = max(port.bandwidth_max for port in memory.ports)
         written: dict[str, object] = {
             "name": name,
@@ -257,9 +266,12 @@ class _Reading:
             "per": per,
             "double_buffered": memory.force_double_buffering,
             "streamed": not main and not memory.force_double_buffering,
+            "waits_for_room": not main and not memory.force_double_buffering,
             "capacity": _figure(memory.size / 8, "B", "zigzag"),
-            "bandwidth": _figure(bits / 8 * self.clock_mhz / 1e3, "GB/s", "zigzag"),
+            "bandwidth": self._bandwidth(bits),
         }
+        if apart:
+            written["write_bandwidth"] = self._bandwidth(ports["write"])
         for key, cost in (("energy", memory.r_cost), ("write_energy", memory.w_cost)):
             if cost:
                 written[key] = _figure(cost / (width / 8), "pJ/B", "zigzag")
@@ -312,7 +324,8 @@ def zigzag_text(device: Device) -> str:
 def _zigzag_memory(memory: Memory, clock_hz: float, dims: Mapping[str, str]) -> dict[str, object]:
     names = {tensor: operand for operand, tensor in OPERANDS.items()}
     held = [names[tensor] for tensor in TENSORS if tensor in memory.holds]
-    bits = max(round(8 * memory.bandwidth_bytes_per_s.value / clock_hz), 1)
+    ports = _zigzag_ports(memory, clock_hz, held)
+    bits = max(bits for _, bits, _ in ports)
     read = memory.energy_per_byte_j.value if memory.energy_per_byte_j else 0.0
     write = memory.write_energy_per_byte_j
     word = memory.word_bytes
@@ -325,21 +338,42 @@ def _zigzag_memory(memory: Memory, clock_hz: float, dims: Mapping[str, str]) -> 
         "operands": held,
         "ports": [
             {
-                "name": "rw_port_1",
-                "type": "read_write",
-                "bandwidth_min": min(round(8 * word.value) if word else 8, bits),
-                "bandwidth_max": bits,
-                "allocation": [f"{one}, {way}" for one in held for way in _ways(one)],
+                "name": f"{kind}_port_1",
+                "type": kind,
+                "bandwidth_min": min(round(8 * word.value) if word else 8, width),
+                "bandwidth_max": width,
+                "allocation": allocation,
             }
+            for kind, width, allocation in ports
         ],
         "served_dimensions": [dim for name, dim in dims.items() if name not in memory.per],
         "force_double_buffering": memory.double_buffered is True,
     }
 
 
-def _ways(operand: str) -> tuple[str, ...]:
-    """Directions of a port: from and to the level above (high) and below (low)."""
-    return ("fh", "tl", "fl", "th") if operand == "O" else ("fh", "tl")
+def _zigzag_ports(
+    memory: Memory, clock_hz: float, held: Sequence[str]
+) -> list[tuple[str, int, list[str]]]:
+    """Ports of a memory: what they do, bits a cycle, and of which operands in which direction.
+
+    From and to the level above (high) and below (low).
+    """
+
+    def bits(bandwidth: float) -> int:
+        return max(round(8 * bandwidth / clock_hz), 1)
+
+    def allocated(ways: Sequence[str]) -> list[str]:
+        sums_only = ("fl", "th")
+        return [f"{one}, {way}" for one in held for way in ways
+                if one == "O" or way not in sums_only]  # fmt: skip
+
+    own, write = bits(memory.bandwidth_bytes_per_s.value), memory.write_bandwidth_bytes_per_s
+    if write is None:
+        return [("read_write", own, allocated(("fh", "tl", "fl", "th")))]
+    return [
+        ("read", own, allocated(("tl", "th"))),
+        ("write", bits(write.value), allocated(("fh", "fl"))),
+    ]
 
 
 def _default_layer(path: Path) -> _Layer:

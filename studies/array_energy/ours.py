@@ -45,29 +45,32 @@ def level(
     pj: tuple[float, float],
     *,
     per: tuple[str, ...] = (),
-    ports: int = 2,
+    ports: int = 1,
 ) -> Level:
     """A memory: bytes, narrowest and widest access in bits, pJ of a read and of a write.
 
-    Registers deliver a word each cycle, and nothing waits for them; other memories move a word of
-    each port, into one of two halves.
+    ports: for reads, and as many for writes; 0: one does both. Second halves are there where they
+    fit, as ZigZag has it.
     """
     least, most = (count / 8 for count in bits)
+    every = frozenset(holds)
     return Level(
         name=name,
         holds=tuple(holds),
         per=frozenset(per),
         capacity_bytes=size,
-        bytes_per_cycle=math.inf if per else ports * most,
+        bytes_per_cycle=max(ports, 1) * most,
+        write_bytes_per_cycle=ports * most if ports else None,
         read_j=pj[0] * 1e-12 / most,
         write_j=pj[1] * 1e-12 / most,
-        double_buffered=frozenset() if per else frozenset(holds),
-        streamed=frozenset(holds) if per else frozenset(),
+        double_buffered=frozenset(),
+        streamed=every,
+        waits_for_room=every,
         word_bytes=least,
     )
 
 
-DRAM = level("dram", ALL, math.inf, (64, 64), (700, 750), ports=1)
+DRAM = level("dram", ALL, math.inf, (64, 64), (700, 750), ports=0)
 SRAM_2MB = level("sram_2MB", ("input", "output"), 2**21, (64, 2048), (416.16, 378.4))
 SRAMS_1MB = (
     level("sram_1MB_A", ("input", "output"), 2**20, (64, 1024), (208.08, 189.2)),
@@ -79,27 +82,27 @@ LEVELS: dict[str, tuple[Level, ...]] = {
         level("rf_64B_A", ("input",), 64, (8, 8), (1.0, 1.5), per=PLACE),
         level("rf_64B_W", ("weight",), 64, (8, 8), (1.0, 1.5), per=PLACE),
         level("rf_16B", ("output",), 16, (24, 24), (1.5, 2.0), per=PLACE),
-        level("sram_8KB", ("output",), 2**13, (128, 128), (10, 15), ports=1),
+        level("sram_8KB", ("output",), 2**13, (128, 128), (10, 15), ports=0),
         level("sram_64KB", ("weight",), 2**16, (128, 128), (20, 25)),
-        level("sram_1M", ("input", "output"), 2**20, (384, 384), (100, 130), ports=1),
-        level("dram", ALL, math.inf, (64, 64), (1000, 1000), ports=1),
+        level("sram_1M", ("input", "output"), 2**20, (384, 384), (100, 130), ports=0),
+        level("dram", ALL, math.inf, (64, 64), (1000, 1000), ports=0),
     ),
     "tpu_like": (
         level("rf_128B", ("weight",), 128, (8, 8), (0.095, 0.095), per=PLACE),
-        level("rf_2B", ("output",), 2, (16, 16), (0.021, 0.021), per=PLACE),
+        level("rf_2B", ("output",), 2, (16, 16), (0.021, 0.021), per=PLACE, ports=2),
         SRAM_2MB,
         DRAM,
     ),
     "edge_tpu_like": (
         level("rf_1B", ("weight",), 1, (8, 8), (0.01, 0.01), per=("D1", "D2")),
-        level("rf_2B", ("output",), 2, (16, 16), (0.02, 0.02), per=("D1", "D3", "D4")),
+        level("rf_2B", ("output",), 2, (16, 16), (0.02, 0.02), per=("D1", "D3", "D4"), ports=2),
         level("sram_32KB", ("weight",), 2**15, (64, 512), (22.9, 52.01)),
         SRAM_2MB,
         DRAM,
     ),
     "ascend_like": (
         level("rf_1B", ("weight",), 1, (8, 8), (0.01, 0.01), per=("D1", "D2")),
-        level("rf_2B", ("output",), 2, (16, 16), (0.02, 0.02), per=("D1", "D3", "D4")),
+        level("rf_2B", ("output",), 2, (16, 16), (0.02, 0.02), per=("D1", "D3", "D4"), ports=2),
         level("rf_64KB_I", ("input",), 2**13, (64, 512), (26.56, 30.72)),
         level("rf_64KB_W", ("weight",), 2**13, (64, 2048), (50.16, 108.0)),
         level("sram_256KB_O", ("output",), 2**18, (64, 2048), (123.2, 212.8)),
@@ -109,7 +112,7 @@ LEVELS: dict[str, tuple[Level, ...]] = {
     ),
     "meta_prototype": (
         level("rf_1B", ("weight",), 1, (8, 8), (0.01, 0.01), per=("D1", "D2")),
-        level("rf_2B", ("output",), 2, (16, 16), (0.02, 0.02), per=("D1", "D3", "D4")),
+        level("rf_2B", ("output",), 2, (16, 16), (0.02, 0.02), per=("D1", "D3", "D4"), ports=2),
         level("sram_64KB", ("weight",), 2**16, (64, 512), (26.56, 30.8)),
         level("sram_32KB", ("input",), 2**15, (64, 256), (13.28, 15.4)),
         *SRAMS_1MB,
@@ -117,7 +120,7 @@ LEVELS: dict[str, tuple[Level, ...]] = {
     ),
     "tesla_npu_like": (
         level("rf_1B", ("weight",), 1, (8, 8), (0.01, 0.01), per=("D1",)),
-        level("rf_4B", ("output",), 4, (16, 16), (0.022, 0.022), per=("D1", "D2", "D3")),
+        level("rf_4B", ("output",), 4, (16, 16), (0.022, 0.022), per=("D1", "D2", "D3"), ports=2),
         level("sram_1KB_I", ("input",), 2**10, (64, 256), (4.78, 5.59)),
         level("sram_1KB_W", ("weight",), 2**10, (64, 256), (4.78, 5.59)),
         *SRAMS_1MB,
@@ -144,10 +147,11 @@ def mac_pj(case: Case) -> float:
     return MAC_PJ.get(architecture(case), 0.04)
 
 
-def placed(case: Case, *, streamed: bool = False) -> Placed:
+def placed(case: Case, *, whole: bool = False) -> Placed:
     """A layer on an architecture, unrolled as the case says.
 
-    streamed: whether nothing waits for whole tiles of main memory.
+    whole: whether each tile of main memory is waited for as a whole, and comes into the second
+    of two halves; nothing waits for registers then.
     """
     axes = []
     for name, (unrolled,) in case["spatial"].items():
@@ -157,7 +161,7 @@ def placed(case: Case, *, streamed: bool = False) -> Placed:
         name=str(case["case"]),
         clock_hz=1e9,
         axes=tuple(axes),
-        levels=tuple(_streamed(one) if streamed else one for one in levels(case)),
+        levels=tuple(_in_halves(one) if whole else one for one in levels(case)),
         movement="broadcast",
         stationary=None,
         load_hidden=False,
@@ -166,8 +170,13 @@ def placed(case: Case, *, streamed: bool = False) -> Placed:
     return Placed(hierarchy=hierarchy, nest=nest, unrolling=unrolling_of(hierarchy, nest))
 
 
-def _streamed(one: Level) -> Level:
-    return replace(one, streamed=frozenset(one.holds))
+def _in_halves(one: Level) -> Level:
+    nothing: frozenset[TensorName] = frozenset()
+    if one.per:
+        return replace(one, waits_for_room=nothing)
+    return replace(
+        one, double_buffered=frozenset(one.holds), streamed=nothing, waits_for_room=nothing
+    )
 
 
 def nest_of(case: Case) -> Nest:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from studies.array_energy.__main__ import RESULTS, compared, components, published, read, searched
+from studies.array_energy.__main__ import (
+    RESULTS,
+    cases,
+    compared,
+    components,
+    published,
+    read,
+    searched,
+)
 
 
 def test_the_readme_has_the_study_s_tables() -> None:
@@ -38,22 +46,30 @@ def test_the_search_is_no_worse_than_zigzag_s() -> None:
         case for case in read("zigzag") if (case["case"], case["layer"]) == ("tpu_like", "matmul")
     )
     found = compared(matmul)
-    for tiles in ("whole", "streamed"):
+    for tiles in ("whole", "fitting"):
         assert found[f"ours_edp_{tiles}"] <= 1.001 * found[f"zigzag_edp_{tiles}"]
 
 
-def test_in_zigzag_s_model_the_search_is_at_most_a_twentieth_worse_where_nothing_waits() -> None:
-    """In the ten cases of the aim; of fresh ones two are worse, as the README says."""
+def test_in_zigzag_s_model_the_search_is_at_most_a_twentieth_worse() -> None:
+    """In the ten cases of the aim; of fresh ones one is worse, as the README says."""
     kept = pd.read_csv(RESULTS / "search.csv")
     count = len(read("zigzag"))
     assert count == 10
     named, fresh = kept[:count], kept[count:]
-    assert (named["in_zigzag_streamed"] <= 1.05).all()
+    assert (named["in_zigzag_fitting"] <= 1.005).all()
     assert (named["in_ours_whole"] < 0.94).all()
-    told = fresh["in_zigzag_streamed"].dropna()
-    assert (len(fresh), len(told)) == (12, 10)
-    assert (told <= 1.05).sum() == 8
-    assert sorted(told)[-2:] == pytest.approx([1.09, 1.50], abs=0.01)
+    told = fresh["in_zigzag_fitting"]
+    assert len(told) == 12
+    assert (told <= 1.03).sum() == 11
+    assert told.max() == pytest.approx(1.065, abs=0.001)
+
+
+def test_registers_that_are_waited_for_take_zigzag_s_cycles() -> None:
+    """Of its mappings on an Eyeriss-like array, whose registers are small and have two ports."""
+    eyeriss = [case for case in cases() if case["case"].startswith("eyeriss")]
+    ratios = [compared(case)["zigzag_cycles_fitting"] for case in eyeriss]
+    assert len(ratios) == 6
+    assert ratios == pytest.approx([1.0] * 6, abs=0.025)
 
 
 def test_by_energy_alone_the_search_is_as_good_as_zigzag_s() -> None:

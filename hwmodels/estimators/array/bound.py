@@ -24,6 +24,7 @@ from hwmodels.estimators.array.crossing import (
     can_hold,
     least_held,
     least_in_words,
+    moving,
     place_below,
     plain_crossing,
     prepare,
@@ -312,6 +313,9 @@ def add_inner(shape, costs, rest, cut, kept, state, work):
             last[here] += max(again, 0.0)
     for level in range(shape.levels):
         last[level] /= costs.rate[level]
+        if costs.write_rate[level] > 0.0:
+            written = state.moved[level] - state.read[level]
+            last[level] = max(last[level], moving(costs, level, state.read[level], written))
     return joules, waits
 
 
@@ -336,7 +340,8 @@ def score(shape, costs, rest, cut, settled, state, work):
     energy, exposed = state.energy + joules, state.exposed + waits
     if cut < 0:
         for level in range(shape.levels):
-            work.cycles[level] = work.level[level] / costs.rate[level]
+            written = state.moved[level] - state.read[level]
+            work.cycles[level] = moving(costs, level, state.read[level], written)
         return goal_of(shape, costs, energy, state.folds, exposed, settled, state, work)
     best, any_kept = np.inf, rest.keeps[0] or rest.keeps[1] or rest.keeps[2]
     for kept in range(3):

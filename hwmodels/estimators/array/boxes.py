@@ -121,7 +121,7 @@ def bound_of(shape, costs, rest, cut, low, high, states, work):
     least, known = np.inf, 0
     for order in range(6):
         take_runs(outer, ORDERS[order], work)
-        if seen_before(known, work):
+        if seen_before(known, 0, work):
             continue
         known += 1
         cross(shape, costs, cut, outer, state, work)

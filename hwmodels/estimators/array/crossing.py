@@ -217,11 +217,13 @@ def start(shape, state):
         state.counts[loop] = 1.0
     for tensor in range(3):
         state.runs[tensor] = 1.0
+        state.again[tensor] = 0.0
     state.energy = 0.0
     state.exposed = 0.0
     state.folds = 0.0
     for level in range(shape.levels):
         state.moved[level] = 0.0
+        state.read[level] = 0.0
         state.fill[level] = 0.0
         state.drain[level] = 0.0
         state.rounds[level] = np.inf
@@ -291,14 +293,29 @@ def take_runs(outer, order, work):
 
 
 @inlined
-def seen_before(known, work):
-    """Whether an order before had the same runs; of the `known` ones the next is taken down."""
+def outermost(shape, order, work):
+    """The tensor whose reuse loops are outermost in a segment, if it counts; else 0."""
+    if shape.waits_for_room:
+        for place in range(2, 0, -1):
+            if work.groups[order[place]] != 1:
+                return order[place]
+    return 0
+
+
+@inlined
+def seen_before(known, last, work):
+    """Whether an order before had the same runs; of the `known` ones the next is taken down.
+
+    last: the tensor whose loops are outermost, which must be the same.
+    """
     seen, runs = work.seen, work.runs
     for other in range(known):
-        if seen[other, 0] == runs[0] and seen[other, 1] == runs[1] and seen[other, 2] == runs[2]:
+        same = seen[other, 0] == runs[0] and seen[other, 1] == runs[1]
+        if same and seen[other, 2] == runs[2] and seen[other, 3] == last:
             return True
     for tensor in range(3):
         seen[known, tensor] = runs[tensor]
+    seen[known, 3] = last
     return False
 
 
@@ -341,6 +358,14 @@ def plain_crossing(shape, tensor, cut, again, work):
         moved[3] = down * work.inside[tensor]
 
 
+@inlined
+def moving(costs, level, read, written):
+    """Cycles in which a level moves bytes, over all instances."""
+    if costs.write_rate[level] == 0.0:
+        return (read + written) / costs.rate[level]
+    return max(read / costs.read_rate[level], written / costs.write_rate[level])
+
+
 @compiled
 def cross(shape, costs, cut, outer, state, work):
     """A state with what crosses its cut, besides what crossed above it.
@@ -350,6 +375,7 @@ def cross(shape, costs, cut, outer, state, work):
     moved, energy, exposed = work.moved, outer.energy, outer.exposed
     for level in range(shape.levels):
         state.moved[level] = outer.moved[level]
+        state.read[level] = outer.read[level]
         state.fill[level] = outer.fill[level]
         state.drain[level] = outer.drain[level]
         state.rounds[level] = outer.rounds[level]
@@ -365,14 +391,17 @@ def cross(shape, costs, cut, outer, state, work):
         crossing(shape, tensor, cut, work.reused[tensor] / run, transfers, work)
         energy += moved[0] * costs.read_j[above] + moved[1] * costs.write_j[above]
         state.moved[above] += moved[0] + moved[1]
+        state.read[above] += moved[0]
         if cut < 0:
             continue
         here = shape.path[cut, tensor]
         energy += moved[2] * costs.read_j[here] + moved[3] * costs.write_j[here]
         state.moved[here] += moved[2] + moved[3]
+        state.read[here] += moved[2]
+        outside = moving(costs, above, moved[0], moved[1])
+        work.coming[tensor] = max(moving(costs, here, moved[2], moved[3]), outside)
         if not shape.hidden[here, tensor]:
-            outside = (moved[0] + moved[1]) / costs.rate[above]
-            exposed += max((moved[2] + moved[3]) / costs.rate[here], outside)
+            exposed += work.coming[tensor]
         if work.ends[tensor] > 0:
             if tensor == OUTPUT:
                 state.drain[above] += work.ends[tensor] / costs.rate[above]
@@ -386,12 +415,106 @@ def cross(shape, costs, cut, outer, state, work):
 
 
 @compiled
+def wait_for_room(shape, costs, cut, outer, order, state, work):
+    """Takes the cycles into a state in which tiles are waited for that do not fit twice.
+
+    After `cross`. order: (3,) of the loops of the segment, innermost first. What is certain is
+    taken at once: a level further in that holds all of a tile leaves its room.
+    """
+    for tensor in range(3):
+        state.again[tensor] = 0.0
+        if outer.again[tensor] > 0:
+            pass_over(shape, cut, tensor, outer, order, state, work)
+    if cut < 0:
+        return
+    for tensor in range(3):
+        if shape.path[cut, tensor] >= 0 and shape.upper[cut + 1, tensor] >= 0:
+            come_in(shape, costs, cut, tensor, state, work)
+
+
+@inlined
+def come_in(shape, costs, cut, tensor, state, work):
+    """Takes the tiles of a tensor that come to the level below a cut, if they wait for room."""
+    here = shape.path[cut, tensor]
+    state.again[tensor], state.late[tensor] = 0.0, 0.0
+    transfers = work.total / state.runs[tensor]
+    if not shape.roomed[here, tensor] or transfers <= 1:
+        return
+    if fits_twice(shape, costs, cut, tensor, state, work):
+        return
+    state.load[tensor] = work.coming[tensor] / transfers
+    state.again[tensor] = transfers - 1
+    window = 1.0
+    for loop in range(8):
+        window *= state.steps[loop]
+    state.window[tensor] = window / shape.throughput
+    further_in = shape.lower[here, tensor]
+    certain = further_in < 0
+    if not certain:
+        least = least_held(shape, tensor, further_in, state.tile, work.share)
+        certain = least > costs.capacity[further_in] * (1 + 1e-9)
+    if certain:
+        take_late(tensor, state)
+
+
+@inlined
+def take_late(tensor, state):
+    """Takes the cycles of waiting for a tensor's tiles that are not taken yet."""
+    late = state.again[tensor] * max(state.load[tensor] - state.window[tensor], 0.0)
+    state.exposed += late - state.late[tensor]
+    state.late[tensor] = late
+
+
+@inlined
+def pass_over(shape, cut, tensor, outer, order, state, work):
+    """Counts the passes of a segment's outermost loops over the tile of a tensor around it."""
+    state.load[tensor], state.again[tensor] = outer.load[tensor], outer.again[tensor]
+    state.window[tensor], state.late[tensor] = outer.window[tensor], outer.late[tensor]
+    around = work.segment[0] == 1
+    for place in range(2, -1, -1):
+        other = order[place]
+        if other != tensor:
+            around = around and work.groups[other] == 1
+        elif around:
+            state.window[tensor] /= work.groups[tensor]
+    if cut < 0 or not around:
+        take_late(tensor, state)
+        state.again[tensor] = 0.0
+    elif state.late[tensor] > 0:
+        take_late(tensor, state)
+
+
+@inlined
+def fits_twice(shape, costs, cut, tensor, state, work):
+    """Whether a tensor has room for its next tile, after those before it in the order of tensors.
+
+    Of those in the same level, the first ones have what is left first.
+    """
+    level, used = shape.path[cut, tensor], 0.0
+    for other in range(3):
+        if shape.path[cut, other] == level:
+            used += held(shape, other, level, state.tile, state.counts, work.share)
+    room = costs.capacity[level] * (1 + 1e-9)
+    for other in range(3):
+        if shape.path[cut, other] != level or not shape.roomed[level, other]:
+            continue
+        own = held(shape, other, level, state.tile, state.counts, work.share)
+        if other == tensor:
+            return used + own <= room
+        if used + own <= room:
+            used += own
+    return False
+
+
+@compiled
 def decide(shape, costs, cut, outer, tile, order, state, work):
     """A state below another one: a tile, and the order of the loops between."""
     place_below(shape, outer, tile, 0, state, work)
     prepare(shape, cut, state, work)
     take_runs(outer, ORDERS[order], work)
     cross(shape, costs, cut, outer, state, work)
+    if shape.waits_for_room:
+        wait_for_room(shape, costs, cut, outer, ORDERS[order], state, work)
 
 
 @compiled
@@ -404,6 +527,8 @@ def take_costs(shape, figures, device, goal, costs):
     for level in range(shape.levels):
         costs.capacity[level] = figures.capacity[device, level]
         costs.rate[level] = figures.rate[device, level] * shape.instances[level]
+        costs.write_rate[level] = figures.write_rate[device, level] * shape.instances[level]
+        costs.read_rate[level] = costs.rate[level] - costs.write_rate[level]
         costs.read_j[level] = figures.read_j[device, level]
         costs.write_j[level] = figures.write_j[device, level]
         has_energy = has_energy or costs.read_j[level] > 0 or costs.write_j[level] > 0

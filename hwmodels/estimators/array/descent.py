@@ -21,12 +21,15 @@ from hwmodels.estimators.array.crossing import (
     decide,
     fits,
     may_fit,
+    moving,
+    outermost,
     place_below,
     prepare,
     seen_before,
     start,
     take_costs,
     take_runs,
+    wait_for_room,
 )
 from hwmodels.estimators.array.cycles import computing, elapsed, steps_of
 from hwmodels.estimators.array.nest import Floats
@@ -101,10 +104,12 @@ def compare(shape, costs, rest, cut, states, row, tile, first, children, best, w
     known = 0
     for order in range(orders):
         take_runs(outer, ORDERS[order], work)
-        if seen_before(known, work):
+        if seen_before(known, outermost(shape, ORDERS[order], work), work):
             continue
         known += 1
         cross(shape, costs, cut, outer, state, work)
+        if shape.waits_for_room:
+            wait_for_room(shape, costs, cut, outer, ORDERS[order], state, work)
         bound = score(shape, costs, rest, cut, cut <= shape.settled, state, work)
         if bound < best * CLOSE:
             keep(children, row, bound, state.tile, order)
@@ -311,7 +316,8 @@ def priced_mappings(shapes, figures, room, tiles, orders, read, written, cycles)
         steps = steps_of(shape, state)
         compute = computing(shape, state.folds, steps)
         for level in range(shape.levels):
-            work.cycles[level] = state.moved[level] / costs.rate[level]
+            got = state.read[level]
+            work.cycles[level] = moving(costs, level, got, state.moved[level] - got)
             slowest = max(slowest, work.cycles[level])
         busy = compute + state.exposed
         cycles[device, 0] = elapsed(shape, state, steps, state.folds, busy, work.cycles, True)

@@ -6,6 +6,9 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hwmodels.devices.device import Device, Memory
 from hwmodels.devices.spatial import CORES, ArrayAxis, Goal, Loop, Movement, RunLengths
 from hwmodels.errors import WorkError
@@ -13,6 +16,7 @@ from hwmodels.estimators.array.process import level_joules
 from hwmodels.tensors import TensorName
 from hwmodels.work.spatial_cost import LevelTraffic
 
+Floats = NDArray[np.float64]
 SHARED_BY_CORES: tuple[Loop, ...] = ("B", "G", "K", "OY", "OX")
 """Loops that cores divide among themselves, in that order: none of them adds up results."""
 
@@ -47,6 +51,10 @@ class Level:
     """Code of inputs and complete outputs there."""
     streamed: frozenset[TensorName] = frozenset()
     """Tensors that are worked on as they come, and leave as they are done."""
+    waits_for_room: frozenset[TensorName] = frozenset()
+    """Streamed tensors of which a tile that does not fit twice is waited for."""
+    write_bytes_per_cycle: float | None = None
+    """Of a port for writes; the other one then reads. None: they share one."""
 
     @property
     def hidden(self) -> frozenset[TensorName]:
@@ -57,6 +65,12 @@ class Level:
     def ended(self) -> frozenset[TensorName]:
         """Tensors of whose tiles the first or the last one is waited for all the same."""
         return self.double_buffered - self.streamed
+
+    def cycles(self, read: Floats | float, written: Floats | float) -> Floats | float:
+        """Cycles in which one instance moves so many bytes."""
+        if self.write_bytes_per_cycle is None:
+            return (read + written) / self.bytes_per_cycle
+        return np.maximum(read / self.bytes_per_cycle, written / self.write_bytes_per_cycle)
 
     def traffic(self, tensor: TensorName, read: float, written: float) -> LevelTraffic:
         """Bytes of a tensor that move here, with what they take."""
@@ -127,6 +141,7 @@ class Hierarchy:
                 level.word_bytes,
                 level.run_lengths,
                 level.streamed,
+                level.waits_for_room,
             )
             for level in self.levels
         )
@@ -161,18 +176,22 @@ def _axis(axis: ArrayAxis) -> tuple[str, int, tuple[Loop, ...]]:
 
 def _level(memory: Memory, device: Device) -> Level:
     read, write = level_joules(device, memory)
+    clock_hz = device.unit("matrix").clock_hz.value
+    written = memory.write_bandwidth_bytes_per_s
     return Level(
         name=memory.name,
         holds=memory.holds,
         per=frozenset(memory.per),
         capacity_bytes=memory.capacity_bytes.value,
-        bytes_per_cycle=memory.bandwidth_bytes_per_s.value / device.unit("matrix").clock_hz.value,
+        bytes_per_cycle=memory.bandwidth_bytes_per_s.value / clock_hz,
+        write_bytes_per_cycle=None if written is None else written.value / clock_hz,
         read_j=read,
         write_j=write,
         double_buffered=_tensors(memory, memory.double_buffered),
         word_bytes=memory.word_bytes.value if memory.word_bytes else 0.0,
         run_lengths=memory.run_lengths,
         streamed=_tensors(memory, memory.streamed),
+        waits_for_room=_tensors(memory, memory.waits_for_room),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping as ByTensor
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -38,6 +39,8 @@ class Partial:
     """(n,): of what crossed so far."""
     level_bytes: Floats
     """(n, levels): read and written so far, over all instances."""
+    level_read: Floats
+    """(n, levels): read so far."""
     exposed: Floats
     """(n,): cycles of fills that the array waits for."""
     fill: Floats
@@ -49,6 +52,13 @@ class Partial:
     folds: Floats
     """(n,): times that the places of a systolic array take another element of the tensor that
     stays in them; 0 before the multipliers' order is decided."""
+    load: Floats
+    """(n, 3): cycles in which a tile of a tensor comes that does not fit twice where it waits for
+    room; 0 where nothing is open."""
+    again: Floats
+    """(n, 3): tiles that come so after the first one."""
+    window: Floats
+    """(n, 3): cycles of the last pass over such a tile, as far as passes are decided."""
     crossings: tuple[Crossing, ...] = field(default=(), repr=False)
 
     @classmethod
@@ -61,11 +71,15 @@ class Partial:
             runs=np.ones((1, len(TENSORS))),
             energy_j=np.zeros(1),
             level_bytes=np.zeros((1, levels)),
+            level_read=np.zeros((1, levels)),
             exposed=np.zeros(1),
             fill=np.zeros((1, levels)),
             drain=np.zeros((1, levels)),
             rounds=np.full((1, levels), np.inf),
             folds=np.zeros(1),
+            load=np.zeros((1, len(TENSORS))),
+            again=np.zeros((1, len(TENSORS))),
+            window=np.zeros((1, len(TENSORS))),
         )
 
     def row(self, index: int) -> Partial:
@@ -80,29 +94,67 @@ class Partial:
         return Partial(
             tile=self.tile[which], counts=self.counts[which], runs=self.runs[which],
             energy_j=self.energy_j[which], level_bytes=self.level_bytes[which],
+            level_read=self.level_read[which],
             exposed=self.exposed[which], fill=self.fill[which], drain=self.drain[which],
-            rounds=self.rounds[which], folds=self.folds[which],
+            rounds=self.rounds[which], folds=self.folds[which], load=self.load[which],
+            again=self.again[which], window=self.window[which],
         )  # fmt: skip
 
-    def crossed(self, placed: Placed, cut: int, found: Sequence[Crossing]) -> Partial:
-        """The same with what crosses a cut: its tile, counts and runs are that cut's."""
+    def passed_over(self, passes: Floats, goes_on: NDArray[np.bool_]) -> Partial:
+        """The same where so many more passes over each tensor's tile are decided, (n, 3).
+
+        The next tile can only come in the last pass, beside which it is waited for. goes_on:
+        whether there may be more.
+        """
+        window = self.window / passes
+        late = np.where(goes_on, 0.0, self.again * np.maximum(self.load - window, 0.0))
+        again = np.where(goes_on, self.again, 0.0)
+        return replace(self, exposed=self.exposed + late.sum(axis=1), window=window, again=again)
+
+    def crossed(
+        self,
+        placed: Placed,
+        cut: int,
+        found: Sequence[Crossing],
+        doubled: ByTensor[TensorName, NDArray[np.bool_]] | None = None,
+    ) -> Partial:
+        """The same with what crosses a cut: its tile, counts and runs are that cut's.
+
+        doubled: tensors that wait for room, and whether they have it for the next tile, each
+        (n,), if it is not by this tile.
+        """
+        if doubled is None:
+            waits = placed.waits_for_room and cut != MULTIPLIER
+            tilings = dict.fromkeys(TENSORS, (self.tile, self.counts))
+            doubled = placed.second_halves(cut, tilings) if waits else {}
         hierarchy = placed.hierarchy
         energy, level_bytes = self.energy_j.copy(), self.level_bytes.copy()
+        level_read = self.level_read.copy()
         exposed, fill, drain = self.exposed.copy(), self.fill.copy(), self.drain.copy()
         rounds = self.rounds.copy()
+        load, again, window = self.load.copy(), self.again.copy(), self.window.copy()
         outside = np.zeros(1)
         for one in found:
             index, level = one.level, hierarchy.levels[one.level]
-            tiles = self.counts.prod(axis=1) / self.runs[:, TENSORS.index(one.tensor)]
+            place = TENSORS.index(one.tensor)
+            tiles = self.counts.prod(axis=1) / self.runs[:, place]
+            if cut == MULTIPLIER:
+                exposed += again[:, place] * np.maximum(load[:, place] - window[:, place], 0.0)
+            again[:, place] = 0.0  # a level further in that holds all of a tile leaves its room
             energy += one.read * level.read_j + one.written * level.write_j
             level_bytes[:, index] += one.read + one.written
+            level_read[:, index] += one.read
             if cut == MULTIPLIER:
                 continue
             rate = placed.level_rates[index]
-            moving = (one.read + one.written) / rate
+            moving = placed.level_cycles(index, one.read, one.written)
             if index in hierarchy.stages[cut]:  # behind the same tensor's at the level above
                 waited = np.maximum(moving, outside)
                 exposed += 0.0 if one.tensor in level.hidden else waited
+                if one.tensor in doubled:
+                    load[:, place] = waited / tiles
+                    again[:, place] = np.where(doubled[one.tensor], 0.0, tiles - 1)
+                    window[:, place] = placed.steps(self.tile)
                 continue
             outside = moving
             if index == placed.home(one.tensor) and placed.waits_for(one.tensor, cut):
@@ -114,8 +166,9 @@ class Partial:
                 known = np.where(np.isinf(rounds[:, index]), 1.0, rounds[:, index])
                 rounds[:, index] = np.maximum(known, tiles)
         return replace(
-            self, energy_j=energy, level_bytes=level_bytes, exposed=exposed, fill=fill,
-            drain=drain, rounds=rounds, crossings=tuple(found),
+            self, energy_j=energy, level_bytes=level_bytes, level_read=level_read,
+            exposed=exposed, fill=fill, drain=drain, rounds=rounds, load=load, again=again,
+            window=window, crossings=tuple(found),
         )  # fmt: skip
 
     def _ends(self, placed: Placed, tensor: TensorName) -> tuple[Floats, Floats]:
@@ -153,6 +206,8 @@ def below(
     counts = np.tile(outer.counts * segment, (len(orders), 1))
     tiles = np.tile(tiles, (len(orders), 1))
     partial = replace(outer.repeated(len(tiles)), tile=tiles, counts=counts, runs=runs)
+    if placed.waits_for_room:
+        partial = partial.passed_over(*placed.outer_passes(segment, orders))
     if cut == MULTIPLIER:
         stationary = placed.hierarchy.stationary
         if stationary is not None:

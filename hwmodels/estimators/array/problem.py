@@ -17,7 +17,7 @@ from hwmodels.estimators.array.hierarchy import Hierarchy, Level
 from hwmodels.estimators.array.nest import RELEVANT, Floats
 from hwmodels.estimators.array.records import NOWHERE, SHAPE, Shape
 from hwmodels.estimators.array.traffic import MULTIPLIER, REUSE_INDICES, Placed
-from hwmodels.tensors import TENSORS
+from hwmodels.tensors import TENSORS, TensorName
 
 Indices = NDArray[np.int64]
 
@@ -28,7 +28,9 @@ class Figures(NamedTuple):
     capacity: Floats
     """(n, levels) bytes of one instance."""
     rate: Floats
-    """(n, levels) bytes a cycle of one instance."""
+    """(n, levels) bytes a cycle of one instance, reads and writes together."""
+    write_rate: Floats
+    """(n, levels) of a port for writes; 0 where they share one."""
     read_j: Floats
     """(n, levels) joules a byte."""
     write_j: Floats
@@ -46,9 +48,11 @@ class Figures(NamedTuple):
     ) -> Figures:
         """Those of hierarchies that differ in figures alone."""
         levels = [one.levels for one in hierarchies]
+        writes = np.nan_to_num(_rows(levels, "write_bytes_per_cycle"), posinf=np.inf)
         return cls(
             capacity=_rows(levels, "capacity_bytes"),
-            rate=_rows(levels, "bytes_per_cycle"),
+            rate=_rows(levels, "bytes_per_cycle") + writes,
+            write_rate=writes,
             read_j=_rows(levels, "read_j"),
             write_j=_rows(levels, "write_j"),
             base_j=np.array(base_j, dtype=float),
@@ -110,6 +114,11 @@ def shape_of(placed: Placed) -> Shape:
         "buffered": [[tensor in level.double_buffered for tensor in TENSORS] for level in levels],
         "hidden": [[tensor in level.hidden for tensor in TENSORS] for level in levels],
         "ended": [[tensor in level.ended for tensor in TENSORS] for level in levels],
+        "roomed": [[tensor in level.waits_for_room for tensor in TENSORS] for level in levels],
+        "waits_for_room": placed.waits_for_room,
+        "lower": [
+            [_lower(placed, tensor, level) for tensor in TENSORS] for level in range(len(levels))
+        ],
         "word": [level.word_bytes for level in levels],
         "free": [_free(placed, stage) for stage in range(len(stages))],
         "sums": min(placed.path["output"].values()) if placed.accumulates else NOWHERE,
@@ -133,6 +142,12 @@ def shape_of(placed: Placed) -> Shape:
 
 def _index(level: int | None) -> int:
     return NOWHERE if level is None else level
+
+
+def _lower(placed: Placed, tensor: TensorName, level: int) -> int:
+    """The next level of a tensor further in than one; NOWHERE at its lowest one."""
+    further_in = [index for index in placed.path[tensor].values() if index < level]
+    return max(further_in, default=NOWHERE)
 
 
 def _free(placed: Placed, stage: int) -> list[bool]:

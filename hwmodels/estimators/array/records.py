@@ -52,6 +52,11 @@ SHAPE = np.dtype(
         ("buffered", np.int64, (MOST_LEVELS, 3)),
         ("hidden", np.int64, (MOST_LEVELS, 3)),
         ("ended", np.int64, (MOST_LEVELS, 3)),
+        # What waits for room where a tile does not fit twice; whether anything does anywhere; the
+        # next level further in of what is at a level, or NOWHERE.
+        ("roomed", np.int64, (MOST_LEVELS, 3)),
+        ("waits_for_room", np.int64),
+        ("lower", np.int64, (MOST_LEVELS, 3)),
         ("word", np.float64, (MOST_LEVELS,)),
         # Loops that have steps in a stage.
         ("free", np.int64, (MOST_LEVELS, 8)),
@@ -83,6 +88,8 @@ STATE = np.dtype(
         # Joules and bytes of what crossed so far, over all instances.
         ("energy", np.float64),
         ("moved", np.float64, (MOST_LEVELS,)),
+        # Of these, bytes that were read.
+        ("read", np.float64, (MOST_LEVELS,)),
         # Cycles of fills that the array waits for.
         ("exposed", np.float64),
         # Cycles in which a level delivers the first tiles and takes the last one of the output.
@@ -92,6 +99,12 @@ STATE = np.dtype(
         ("rounds", np.float64, (MOST_LEVELS,)),
         # Folds of a systolic array; 0 before the multipliers' order is decided.
         ("folds", np.float64),
+        # Of a tile that does not fit twice where it waits for room: cycles in which it comes, how
+        # many come so after the first one, cycles of the last pass over it, cycles waited so far.
+        ("load", np.float64, (3,)),
+        ("again", np.float64, (3,)),
+        ("window", np.float64, (3,)),
+        ("late", np.float64, (3,)),
     ]
 )
 """A partial mapping."""
@@ -134,6 +147,9 @@ COSTS = np.dtype(
         ("capacity", np.float64, (MOST_LEVELS,)),
         # Bytes a cycle over all instances that work.
         ("rate", np.float64, (MOST_LEVELS,)),
+        # Of a port for reads and one for writes; 0 where they share one.
+        ("read_rate", np.float64, (MOST_LEVELS,)),
+        ("write_rate", np.float64, (MOST_LEVELS,)),
         ("read_j", np.float64, (MOST_LEVELS,)),
         ("write_j", np.float64, (MOST_LEVELS,)),
         ("base_j", np.float64),
@@ -163,8 +179,10 @@ WORK = np.dtype(
         # Of one order: runs, bytes that are read and written above and below the cut.
         ("runs", np.float64, (3,)),
         ("moved", np.float64, (4,)),
-        # Runs of the orders before.
-        ("seen", np.float64, (6, 3)),
+        # Cycles in which all tiles of a tensor come to the level below the cut.
+        ("coming", np.float64, (3,)),
+        # Runs of the orders before, and the tensor whose loops are outermost.
+        ("seen", np.float64, (6, 4)),
         # By level: bytes, cycles.
         ("level", np.float64, (MOST_LEVELS,)),
         ("cycles", np.float64, (MOST_LEVELS,)),

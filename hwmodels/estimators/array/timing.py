@@ -3,7 +3,7 @@
     t_compute = prod(counts) + folds * t_fold
     t_busy = t_compute + t_exposed
     t = max(t_busy + t_fill + t_drain, max over levels (max(t_busy, t_level) + t_tail))
-    t_level = bytes / bandwidth
+    t_level = bytes / bandwidth, or the longer of reads and writes where each has a port
 
 A systolic array of R rows and C columns fills and drains each fold: with weights or inputs in
 place `t_fold = 2 R + C - 2` (R of it loads them), with outputs in place `R + C - 2` (the closed
@@ -40,7 +40,7 @@ def elapsed(placed: Placed, found: Partial, busy: Floats, *, settled: bool = Tru
     array waits for the first tile, or the level for what the array does with its last one. A bound
     where the tiles of main memory are not settled for all tensors.
     """
-    moving = level_cycles(placed, found.level_bytes)
+    moving = level_cycles(placed, found)
     fill, drain = found.fill.max(axis=1), found.drain.max(axis=1)
     if not settled:
         return np.maximum(busy + fill + drain, moving.max(axis=1))  # type: ignore[no-any-return]
@@ -86,14 +86,16 @@ def _steps(placed: Placed, found: Partial) -> Floats:
     return steps / placed.throughput  # type: ignore[no-any-return]
 
 
-def moving(placed: Placed, level_bytes: Floats) -> Floats:
-    """Cycles of the level that takes longest to move its bytes: (n, levels) to (n,)."""
-    return level_cycles(placed, level_bytes).max(axis=1)  # type: ignore[no-any-return]
-
-
-def level_cycles(placed: Placed, level_bytes: Floats) -> Floats:
+def level_cycles(placed: Placed, found: Partial) -> Floats:
     """Cycles in which each level moves its bytes, (n, levels)."""
-    return level_bytes / placed.level_rates
+    written = found.level_bytes - found.level_read
+    return np.stack(
+        [
+            placed.level_cycles(level, found.level_read[:, level], written[:, level])
+            for level in range(len(placed.hierarchy.levels))
+        ],
+        axis=1,
+    )
 
 
 def fold_cycles(hierarchy: Hierarchy, folds: Floats, cycles: Floats) -> Floats:

@@ -14,7 +14,7 @@ where one instance of the level serves them, and once a place where there is one
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -80,9 +80,17 @@ class Placed:
 
     @cached_property
     def level_rates(self) -> Floats:
-        """Bytes a cycle of each level, over all instances that work, shape (levels,)."""
+        """Bytes a cycle of each level, over all instances that work, shape (levels,).
+
+        Of reads, where writes have a port of their own.
+        """
         rates = np.array([level.bytes_per_cycle for level in self.hierarchy.levels])
         return rates * np.array(self.instances)  # type: ignore[no-any-return]
+
+    def level_cycles(self, level: int, read: Floats, written: Floats) -> Floats:
+        """Cycles in which a level moves bytes over all of its instances that work, (n,)."""
+        each = self.instances[level]
+        return np.asarray(self.hierarchy.levels[level].cycles(read / each, written / each))
 
     @cached_property
     def elements(self) -> dict[TensorName, float]:
@@ -138,6 +146,16 @@ class Placed:
         """
         nearest = min(self.path["output"].values())
         return bool(self.hierarchy.levels[nearest].per)
+
+    @cached_property
+    def waits_for_room(self) -> bool:
+        """Whether a tile may be waited for because it does not fit twice."""
+        return any(level.waits_for_room for level in self.hierarchy.levels)
+
+    def steps(self, tile: Floats) -> Floats:
+        """Cycles of multiplying what is in tiles (n, 8), once, (n,)."""
+        steps = np.ceil(tile / self.unrolling.tile - 1e-9).prod(axis=1)
+        return steps / self.throughput  # type: ignore[no-any-return]
 
     def upper(self, tensor: TensorName, cut: int) -> int | None:
         """The next level of a tensor above a cut; None where it does not cross there."""
@@ -234,6 +252,55 @@ class Placed:
                     used += self._held(tensor, level, tiles, counts)
             found &= used <= memory.capacity_bytes * (1 + 1e-9)
         return found
+
+    def second_halves(
+        self, stage: int, tilings: Mapping[TensorName, tuple[Floats, Floats]]
+    ) -> dict[TensorName, NDArray[np.bool_]]:
+        """Whether tensors that wait for room have it for the next tile, each (n,).
+
+        What the tiles of a level leave is given to one tensor after the other, in the order of
+        `TENSORS`.
+
+        tilings: steps of each loop below and above the stage by tensor, (n, 8) each.
+        """
+        found = {}
+        for level in self.hierarchy.stages[stage]:
+            memory = self.hierarchy.levels[level]
+            there = [one for one in TENSORS if self.path[one].get(stage) == level]
+            held = {tensor: self._held(tensor, level, *tilings[tensor]) for tensor in there}
+            used = np.sum(list(held.values()), axis=0)
+            for tensor in there:
+                if tensor in memory.waits_for_room:
+                    doubled = used + held[tensor] <= memory.capacity_bytes * (1 + 1e-9)
+                    used = np.where(doubled, used + held[tensor], used)
+                    found[tensor] = doubled
+        return found
+
+    def outer_passes(
+        self, segment: Floats, orders: Sequence[Order]
+    ) -> tuple[Floats, NDArray[np.bool_]]:
+        """Passes of the outermost loops of a segment over each tensor's tile around it.
+
+        Args:
+            segment: steps of each loop between two levels, (n, 8).
+            orders: of its loops, as in `runs`.
+
+        Returns:
+            Passes (orders * n, 3), and whether loops further in go on with them.
+        """
+        groups = {t: segment[:, REUSE_INDICES[t]].prod(axis=1) for t in TENSORS}
+        passes = np.ones((len(orders), len(segment), len(TENSORS)))
+        goes_on = np.zeros(passes.shape, dtype=bool)
+        for index, order in enumerate(orders):
+            for place, tensor in enumerate(TENSORS):
+                around = segment[:, _LOOP["G"]] == 1
+                for other in reversed(order):
+                    if other == tensor:
+                        passes[index, :, place] = np.where(around, groups[tensor], 1.0)
+                    else:
+                        around = around & (groups[other] == 1)
+                goes_on[index, :, place] = around
+        return passes.reshape(-1, len(TENSORS)), goes_on.reshape(-1, len(TENSORS))
 
     def can_hold(
         self, tensor: TensorName, cut: int, tiles: Floats, counts: Floats

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hwmodels.devices.spatial import LOOPS, Loop
 from hwmodels.estimators.array.mapping import Partial
@@ -37,6 +38,18 @@ class UnevenMapping:
             found[LOOPS.index(loop)] *= count
         return found
 
+    def passes(self, tensor: TensorName, first: int, last: int) -> tuple[float, bool]:
+        """Steps of the outermost of some loops that a tensor does not depend on.
+
+        And whether it depends on none of these loops.
+        """
+        found = 1.0
+        for loop, count in reversed(self.loops[first:last]):
+            if loop in RELEVANT[tensor] and count > 1:
+                return found, False
+            found *= count if loop not in RELEVANT[tensor] else 1.0
+        return found, True
+
     def run(self, tensor: TensorName, first: int) -> float:
         """Steps for which a tensor's tile stays where it is: loops that it does not depend on."""
         found = 1.0
@@ -45,6 +58,20 @@ class UnevenMapping:
                 break
             found *= count if loop not in RELEVANT[tensor] else 1.0
         return found
+
+
+def _second_halves(
+    placed: Placed, mapping: UnevenMapping
+) -> dict[int, dict[TensorName, NDArray[np.bool_]]]:
+    """Whether tensors that wait for room have it for the next tile, by stage."""
+    unrolled, last = placed.unrolling.tile, len(mapping.loops)
+    tilings: dict[int, dict[TensorName, tuple[Floats, Floats]]] = {}
+    for tensor in TENSORS:
+        inside = (*mapping.inside[tensor], last)  # its home has all
+        for stage, first in zip(sorted(placed.path[tensor]), inside, strict=True):
+            tile, counts = unrolled * mapping.steps(0, first), mapping.steps(first, last)
+            tilings.setdefault(stage, {})[tensor] = tile[None, :], counts[None, :]
+    return {stage: placed.second_halves(stage, found) for stage, found in tilings.items()}
 
 
 def decided_unevenly(placed: Placed, mapping: UnevenMapping) -> tuple[Partial, list[Crossing]]:
@@ -57,13 +84,17 @@ def decided_unevenly(placed: Placed, mapping: UnevenMapping) -> tuple[Partial, l
     unrolled, whole = placed.unrolling.tile, mapping.steps(0, len(mapping.loops))
     if (unrolled * whole < np.array(placed.nest.sizes) - 1e-9).any():
         raise ValueError(f"loops cover {unrolled * whole} of {placed.nest.sizes}")
+    for tensor in TENSORS:
+        inside, count = mapping.inside[tensor], len(placed.path[tensor]) - 1
+        if count != len(inside) or list(inside) != sorted(inside):
+            raise ValueError(f"{tensor}: {count} tiles that grow outwards, not {inside}")
     found = Partial.start(placed)
     crossings: list[Crossing] = []
+    doubled = _second_halves(placed, mapping)
     for place, tensor in enumerate(TENSORS):
         levels = sorted(placed.path[tensor])[:-1]
         inside = (0, *mapping.inside[tensor])
-        if len(inside) != len(levels) + 1 or list(inside) != sorted(inside):
-            raise ValueError(f"{tensor}: {len(levels)} tiles that grow outwards, not {inside[1:]}")
+        further_in = 0
         for cut, first in zip((MULTIPLIER, *levels), inside, strict=True):
             runs = np.ones((1, len(TENSORS)))
             added = tensor == "output" and cut == MULTIPLIER and placed.accumulates
@@ -74,7 +105,15 @@ def decided_unevenly(placed: Placed, mapping: UnevenMapping) -> tuple[Partial, l
                 one for one in placed.crossings(cut, tile, counts, runs) if one.tensor == tensor
             ]
             found = replace(found, tile=tile, counts=counts, runs=runs)
-            found = found.crossed(placed, cut, crossed)
+            found = found.crossed(placed, cut, crossed, doubled.get(cut, {}))
+            if cut != MULTIPLIER:
+                passes = np.ones((1, len(TENSORS)))
+                goes_on = np.ones(passes.shape, dtype=bool)
+                passes[0, place], goes_on[0, place] = mapping.passes(tensor, further_in, first)
+                if cut == levels[0]:
+                    goes_on[0, place] = False
+                found = found.passed_over(passes, goes_on)
+            further_in = first
             crossings += crossed
     found = replace(found, tile=unrolled[None, :], counts=whole[None, :])
     stationary = placed.hierarchy.stationary

@@ -60,10 +60,15 @@ def _moved(
         ("weight", warm, 0.0, home),
         ("output", 0.0, float(kernel.write_bytes), home),
     )
-    busy: dict[str, float] = {}
-    for _, got, put, level in moved:
-        busy[level.name] = busy.get(level.name, 0.0) + (got + put) / level.bytes_per_cycle
-    slowest = max(busy.values())
+    slowest = max(
+        float(
+            level.cycles(
+                sum(got for _, got, _, other in moved if other is level),
+                sum(put for _, _, put, other in moved if other is level),
+            )
+        )
+        for level in (home, main)
+    )
     return SpatialCost(
         cycles=max(computing, slowest),
         compute_cycles=computing,

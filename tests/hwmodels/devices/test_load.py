@@ -193,6 +193,22 @@ def _main_memory_that_streams(content: dict[str, Any]) -> None:
     content["memories"][0]["streamed"] = ["input"]
 
 
+def _main_memory_of_two_ports(content: dict[str, Any]) -> None:
+    content["memories"][0]["write_bandwidth"] = content["memories"][0]["bandwidth"]
+
+
+def _main_memory_that_waits(content: dict[str, Any]) -> None:
+    content["memories"][0]["waits_for_room"] = True
+
+
+def _room_that_is_always_there(content: dict[str, Any]) -> None:
+    content["memories"][1]["waits_for_room"] = True
+
+
+def _room_for_whole_tiles(content: dict[str, Any]) -> None:
+    content["memories"][1] |= {"double_buffered": False, "waits_for_room": True}
+
+
 def _codes_on_chip(content: dict[str, Any]) -> None:
     content["memories"][1]["run_lengths"] = {"run_bits": 5, "elements": 3, "word_bits": 64}
 
@@ -201,6 +217,10 @@ def _codes_on_chip(content: dict[str, Any]) -> None:
     ("change", "message"),
     [
         (_main_memory_that_streams, r"memories\.0\.streamed: .* none is behind dram"),
+        (_main_memory_that_waits, r"memories\.0\.waits_for_room: .* none is behind dram"),
+        (_main_memory_of_two_ports, r"memories\.0\.write_bandwidth: .* share the port of dram"),
+        (_room_that_is_always_there, r"memories\.1\.waits_for_room: .* say `double_buffered: fal"),
+        (_room_for_whole_tiles, r"memories\.1\.waits_for_room: .* is not `streamed` in"),
         (_codes_on_chip, r"memories\.1\.run_lengths: only main memory"),
         (_wider, r"units\.0\.array and units\.0\.rates contradict each other: 256 x 512 multip"),
         (_without_array, r"units\.0\.array: missing; the matrix unit of a spatial array needs"),

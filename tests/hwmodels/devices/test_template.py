@@ -87,7 +87,8 @@ def test_what_is_commented_out_may_be_taken_in(kind: DeviceKind, written: Path) 
     device = load_device(written)
     records: list[Any] = [device, device.units[0], *device.memories, device.power]
     aliases = {"area": "area_mm2", "price": "price_usd_per_h", "sustained": "sustained_hz",
-               "process": "process_nm", "write_energy": "write_energy_per_byte_j"}  # fmt: skip
+               "process": "process_nm", "write_energy": "write_energy_per_byte_j",
+               "write_bandwidth": "write_bandwidth_bytes_per_s"}  # fmt: skip
     for key in keys:
         name = aliases.get(key, key)
         owners = [

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hwmodels.devices.device import Device
+from hwmodels.devices.device import Device, Memory
 from hwmodels.devices.load import load_device
 from hwmodels.devices.zigzag import device_text, zigzag_text
 from hwmodels.errors import DeviceError
@@ -76,7 +76,10 @@ def test_sizes_widths_and_costs_have_the_units_of_a_device_file(tmp_path: Path) 
     dram, sram, register = device.memories
     assert (dram.capacity_bytes.value, sram.capacity_bytes.value) == (1e9, 131072)
     assert dram.bandwidth_bytes_per_s.value == pytest.approx(8 * 500e6)  # 64 bits a cycle
-    assert register.bandwidth_bytes_per_s.value == pytest.approx(2 * 500e6)  # both ports
+    assert register.bandwidth_bytes_per_s.value == pytest.approx(500e6)
+    assert register.write_bandwidth_bytes_per_s is not None  # a port of its own
+    assert register.write_bandwidth_bytes_per_s.value == pytest.approx(500e6)
+    assert sram.write_bandwidth_bytes_per_s is None
     assert sram.energy_per_byte_j is not None
     assert sram.energy_per_byte_j.value == pytest.approx(16e-12 / 16)  # of 128 bits
     assert dram.write_energy_per_byte_j is not None
@@ -87,6 +90,8 @@ def test_sizes_widths_and_costs_have_the_units_of_a_device_file(tmp_path: Path) 
     assert (register.per, sram.per) == (("D1", "D2"), ())
     assert (register.holds, sram.holds) == (("weight",), ("input", "output"))
     assert (register.double_buffered, sram.double_buffered) == (False, True)
+    assert [one.streamed for one in device.memories] == [False, False, True]
+    assert [one.waits_for_room for one in device.memories] == [False, False, True]
     array = device.unit("matrix").array
     assert array is not None
     assert [axis.unrolls for axis in array.axes] == [("K",), ("C",)]
@@ -125,7 +130,27 @@ def test_what_is_written_reads_as_the_same_hierarchy(tmp_path: Path) -> None:
         assert theirs.word_bytes is not None
         assert ours.word_bytes.value == theirs.word_bytes.value
         assert (ours.holds, ours.double_buffered) == (theirs.holds, theirs.double_buffered)
+        assert ours.waits_for_room == theirs.waits_for_room
+        assert _written(ours) == pytest.approx(_written(theirs))
         assert len(ours.per) == len(theirs.per)
+
+
+def _written(memory: Memory) -> float | None:
+    found = memory.write_bandwidth_bytes_per_s
+    return None if found is None else found.value
+
+
+def test_a_port_that_does_both_makes_one_of_all(tmp_path: Path) -> None:
+    """So does main memory, whose bandwidth is that of reads and writes together."""
+    both = SMALL.replace("w_port_1, type: write", "w_port_1, type: read_write")
+    main = SMALL.replace(
+        "[{name: rw_port_1, type: read_write, bandwidth_min: 64, bandwidth_max: 64}]",
+        "[{type: read, bandwidth_max: 64}, {type: write, bandwidth_max: 64}]",
+    )
+    for text, place, bits in ((both, 2, 16), (main, 0, 128)):
+        memory = read(tmp_path, text, MAPPING).memories[place]
+        assert memory.write_bandwidth_bytes_per_s is None
+        assert memory.bandwidth_bytes_per_s.value == pytest.approx(bits / 8 * 500e6)
 
 
 def test_cores_are_one_more_dimension() -> None:

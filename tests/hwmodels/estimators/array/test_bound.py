@@ -71,6 +71,21 @@ def summing(*, streamed: bool) -> Hierarchy:
     )
 
 
+def roomed(hierarchy: Hierarchy) -> Hierarchy:
+    """The same where all but main memory is streamed and waits for room."""
+    levels = [
+        replace(
+            one,
+            double_buffered=frozenset(),
+            streamed=frozenset(one.holds),
+            waits_for_room=frozenset(one.holds),
+            write_bytes_per_cycle=one.bytes_per_cycle / 2,
+        )
+        for one in hierarchy.levels[:-1]
+    ]
+    return replace(hierarchy, levels=(*levels, hierarchy.levels[-1]))
+
+
 CHIPS: dict[str, Hierarchy] = {
     "halves": broadcast(level("near", 24, double_buffered=True, width=4.0), width=1.0),
     "waits": broadcast(level("near", 20, width=4.0), width=1.0),
@@ -81,6 +96,9 @@ CHIPS: dict[str, Hierarchy] = {
     "hidden folds": weight_stationary(hidden=True, width=0.2),
     "sums": summing(streamed=False),
     "streamed sums": summing(streamed=True),
+    "room": roomed(broadcast(level("near", 20, width=0.6), width=0.5)),
+    "room for sums": roomed(summing(streamed=True)),
+    "room beside folds": roomed(weight_stationary(hidden=False, width=0.6)),
 }
 
 

@@ -12,17 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwmodels.devices.load import load_device
-from hwmodels.devices.spatial import LOOPS, Goal, RunLengths
+from hwmodels.devices.spatial import LOOPS, Goal, Loop, RunLengths
 from hwmodels.devices.vary import DeviceFile
 from hwmodels.errors import WorkError
 from hwmodels.estimators.array.estimator import ArrayEstimator
-from hwmodels.estimators.array.hierarchy import Axis, Hierarchy
+from hwmodels.estimators.array.hierarchy import Axis, Hierarchy, Level
 from hwmodels.estimators.array.mapping import Mapping, decided
 from hwmodels.estimators.array.nest import Floats, Nest
 from hwmodels.estimators.array.records import Effort
 from hwmodels.estimators.array.schedule import Task, schedule
 from hwmodels.estimators.array.timing import cycles_of
 from hwmodels.estimators.array.traffic import ORDERS, Order, Placed
+from hwmodels.estimators.array.uneven import UnevenMapping, decided_unevenly
 from hwmodels.estimators.array.unrolling import unrolling_of
 from hwmodels.formats import catalog
 from hwmodels.runtimes.load import load_runtime
@@ -33,6 +34,21 @@ from tests.hwmodels.estimators.array.chip import ALL, level, plain, systolic
 
 few = settings(max_examples=25, deadline=None)
 steps = st.integers(1, 300)
+ROOM: tuple[TensorName, ...] = ("output", "weight", "input")
+"""All that is streamed waits for room."""
+
+
+def waiting_for_room(level: Level) -> Level:
+    """A level of an eighth of the bandwidth, with second halves where there is room."""
+    every = frozenset(level.holds)
+    return replace(
+        level,
+        double_buffered=frozenset(),
+        streamed=every,
+        waits_for_room=every,
+        bytes_per_cycle=level.bytes_per_cycle / 8,
+        write_bytes_per_cycle=None if level.name == "dram" else level.bytes_per_cycle / 16,
+    )
 
 
 def product(m: int, n: int, k: int) -> Nest:
@@ -134,7 +150,7 @@ def test_the_search_finds_the_best_of_all_mappings_or_says_its_gap(
     windows=st.booleans(),
     name=st.sampled_from(["eyeriss", "gemmini", "tpu-v1"]),
     word=st.sampled_from([0.0, 16.0]),
-    streamed=st.sampled_from([None, (), ALL]),
+    streamed=st.sampled_from([None, (), ALL, ROOM]),
 )
 def test_the_cost_of_the_mapping_found_is_that_of_the_definition(
     sizes: tuple[int, ...],
@@ -145,7 +161,9 @@ def test_the_cost_of_the_mapping_found_is_that_of_the_definition(
 ) -> None:
     hierarchy = Hierarchy.of(load_device(name))
     levels = tuple(replace(level, word_bytes=word) for level in hierarchy.levels)
-    if streamed is not None:
+    if streamed is ROOM:
+        levels = tuple(waiting_for_room(level) for level in levels)
+    elif streamed is not None:
         levels = tuple(replace(level, streamed=frozenset(streamed)) for level in levels)
     hierarchy = replace(hierarchy, levels=levels)
     places = (sizes[4] + sizes[6] - 1, sizes[5] + sizes[7] - 1) if windows else (0, 0)
@@ -370,3 +388,82 @@ def test_what_is_streamed_waits_for_no_tile_and_has_no_second_half() -> None:
         assert in_main >= 3 * 256
         if moved:
             assert in_main == moved
+
+
+def roomy(capacity: float, *, width: float = 1.0, further_in: Level | None = None) -> Hierarchy:
+    """A memory of weights that waits for room, before a main memory of so many bytes a cycle."""
+    weights: frozenset[TensorName] = frozenset({"weight"})
+    near = replace(
+        level("near", capacity, holds=("weight",)), streamed=weights, waits_for_room=weights
+    )
+    inside = () if further_in is None else (further_in,)
+    main = level("dram", 1e9, width=1e9)
+    slow = replace(level("slow", 1e9, holds=("weight",), width=width), streamed=weights)
+    return plain((*inside, near, slow, main), Axis(name="rows", size=1, unrolls=("C",)))
+
+
+@pytest.mark.parametrize(
+    ("capacity", "waited"),
+    [
+        (32, 0.0),  # the next sixteen weights come beside these
+        (31, 3 * (32 - 16)),  # in the last of ten passes, of sixteen cycles, come eight of them
+    ],
+)
+def test_a_tile_that_does_not_fit_twice_comes_as_the_last_pass_leaves_room(
+    capacity: float, waited: float
+) -> None:
+    nest = product(10, 4, 16)
+    hierarchy = roomy(capacity, width=0.5)
+    placed = Placed(hierarchy=hierarchy, nest=nest, unrolling=unrolling_of(hierarchy, nest))
+    weights = (1.0, 1.0, 1.0, 16.0, 1.0, 1.0, 1.0, 1.0)
+    whole = tuple(placed.sizes)
+    orders: tuple[Order, ...] = (("output", "weight", "input"), ("weight", "output", "input"))
+    found, _ = decided(placed, Mapping(tiles=(weights, whole), orders=(*orders, ORDERS[0])))
+    assert float(found.exposed[0]) == pytest.approx(waited)
+    loops: tuple[tuple[Loop, float], ...] = (("C", 16.0), ("OX", 10.0), ("K", 4.0))
+    inside: dict[TensorName, tuple[int, ...]] = {"input": (), "weight": (1, 3), "output": ()}
+    uneven, _ = decided_unevenly(placed, UnevenMapping(loops=loops, inside=inside))
+    assert float(uneven.exposed[0]) == pytest.approx(waited)
+
+
+def test_passes_of_loops_inside_count_too_and_a_tile_that_is_held_further_in_leaves_its_room() -> (
+    None
+):
+    """Ten rows pass by inside of the tile, or outside of it; or registers hold all of it."""
+    nest = product(10, 4, 16)
+    register = level("register", 16, holds=("weight",))
+    tile, row = (
+        (1.0, 1.0, 1.0, 16.0, 1.0, 10.0, 1.0, 1.0),
+        (1.0, 1.0, 1.0, 16.0, 1.0, 1.0, 1.0, 1.0),
+    )
+    waited = []
+    for further_in, tiles in ((None, (tile,)), (register, (row, tile))):
+        hierarchy = roomy(16, width=0.5, further_in=further_in)
+        placed = Placed(hierarchy=hierarchy, nest=nest, unrolling=unrolling_of(hierarchy, nest))
+        rows_outside: Order = ("output", "weight", "input")
+        mapping = Mapping(
+            tiles=(*tiles, tuple(placed.sizes)),
+            orders=(*(rows_outside,) * len(tiles), *ORDERS[:2]),
+        )
+        waited.append(float(decided(placed, mapping)[0].exposed[0]))
+    assert waited == pytest.approx([3 * (32 - 16), 0.0], abs=1e-6)
+
+
+def test_a_port_for_writes_moves_beside_that_for_reads() -> None:
+    """Inputs and weights come in and are read, outputs are written and leave."""
+    nest = replace(product(16, 16, 16), partial_bytes=1.0)
+    axis = Axis(name="rows", size=1, unrolls=("C",))
+    every = frozenset(ALL)
+    near = replace(level("near", 1e6, width=0.05), streamed=every)
+    one, two = (
+        schedule(
+            plain((replace(near, write_bytes_per_cycle=own), level("dram", 1e9)), axis),
+            Task(nest=nest),
+            "latency",
+        ).cost
+        for own in (None, 0.1)
+    )
+    at = {(t.tensor): (t.read_bytes, t.write_bytes) for t in two.traffic if t.level == "near"}
+    read, written = (sum(one[way] for one in at.values()) for way in (0, 1))
+    assert two.moving_cycles == pytest.approx(max(read / 0.05, written / 0.1))
+    assert one.moving_cycles >= (read + written) / 0.05 * (1 - 1e-9)
