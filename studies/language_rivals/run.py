@@ -10,9 +10,9 @@ import subprocess
 import sys
 
 COMMANDS = (
-    "prepare WORK", "auto_scheme WORK", "auto_quantize WORK", "dse_scores WORK",
+    "prepare WORK", "questions WORK", "auto_scheme WORK", "auto_quantize WORK", "dse_scores WORK",
     "allocations WORK", "mix WORK", "llamacpp WORK", "llamacpp WORK --types-of-dse",
-    "blocks WORK", "blocks WORK --gptq", "inside WORK", "paired",
+    "blocks WORK", "blocks WORK --gptq", "inside WORK", "paired", "answers WORK",
 )  # fmt: skip
 
 

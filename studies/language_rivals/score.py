@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dse.zoo.llama import Llama, LlamaConfig
-from studies.language_rivals import network, text
+from studies.language_rivals import ask, network, text
 
 RESULTS = Path(__file__).parent / "results" / "recipes.csv"
 WINDOWS = RESULTS.with_name("windows.csv")
@@ -75,9 +75,8 @@ def windows(work: Path) -> NDArray[np.int64]:
     return text.split(work, "report")[::2]
 
 
-def measure(work: Path, weights: Weights) -> tuple[dict[str, float], list[float]]:
-    """Every figure of a set of weights, and the divergence of each window."""
-    model = model_of(weights)
+def measure(work: Path, model: Llama) -> tuple[dict[str, float], list[float]]:
+    """Every figure of a network, and the divergence of each window."""
     rows = [
         _window(base, logits(model, window), torch.from_numpy(window[1:]))
         for base, window in zip(reference(work), windows(work), strict=True)
@@ -115,7 +114,7 @@ def append(
     cpu_seconds: float,
     forwards: float,
 ) -> None:
-    """Scores a recipe and adds its row to the table, in place of an older one.
+    """Scores a recipe, asks it, and adds its row to the table, in place of an older one.
 
     Args:
         work: the folder of the network and its text.
@@ -128,7 +127,9 @@ def append(
         forwards: passes over the 8 search windows that its work equals.
     """
     counted = sum(w.size for name, w in weights.items() if whole or "_proj" in name)
-    figures, divergences = measure(work, weights)
+    model = model_of(weights)
+    figures, divergences = measure(work, model)
+    ask.ask(work, tool, recipe, model)
     row = {
         "tool": tool, "recipe": recipe, "whole": int(whole),
         "bits_per_weight": 8 * held / counted, "bytes": round(held),
