@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ SAMPLES, LENGTH, VOCABULARY = 4, 16, 128
 TOKENS = np.random.default_rng(0).integers(0, VOCABULARY, (SAMPLES, LENGTH))
 
 
-def folder(family: str, where: Path, dtype: torch.dtype = torch.bfloat16, **changes: int) -> Path:
+def folder(family: str, where: Path, dtype: torch.dtype = torch.bfloat16, **changes: Any) -> Path:
     """A network of a family, two layers deep, with a file of a tokenizer."""
     wide = {"num_hidden_layers": 2, "intermediate_size": 128, **changes}
     families.save(family, where, dtype=dtype, **wide)

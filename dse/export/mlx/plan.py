@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from dse.export.base import Inexpressible, Recipe, Refusal
-from dse.export.hugging_face.folder import Contents, network_entries
+from dse.export.hugging_face.folder import CONFIG, Contents, network_entries
 from dse.export.hugging_face.layers import Layers, layers_of, unsaid
 from dse.export.mlx.modes import Packed, packed
+from dse.export.mlx.rotary import rotary_entries
+from dse.imports.checkpoint import read_json
 from hwmodels.formats.quantizer import Format
 
 READ = "model*.safetensors"
@@ -42,7 +44,7 @@ class Plan:
 
     def contents(self, source: Path) -> Contents:
         """The folder to write."""
-        entries = network_entries(source, self.layers)
+        entries = network_entries(source, self.layers) | rotary_entries(read_json(source / CONFIG))
         if self.packed:
             entries["quantization"] = self._quantization()
         tensors = {module: one.tensors for module, one in self.packed.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,6 +52,27 @@ def test_mlx_has_the_emulators_numbers(
     assert weights.checker.startswith("MLX 0")
     assert weights.compared == "15 weights"
     assert weights.difference == 0.0
+    assert outputs.checker.startswith("mlx-lm 0")
+    assert outputs.difference is not None
+    assert outputs.difference < 1e-4
+
+
+LLAMA3 = {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0,
+          "high_freq_factor": 4.0, "original_max_position_embeddings": 32}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("family", "sizes"),
+    [("qwen2", {}), ("llama", {"rope_parameters": LLAMA3}), ("phi4", {"rope_theta": 2.5e5}),
+     ("mistral", {"rope_theta": 1e6, "sliding_window": None})],
+)  # fmt: skip
+def test_positions_are_those_of_the_network(
+    family: str, sizes: dict[str, Any], tmp_path: Path
+) -> None:
+    """Of most families mlx-lm reads no `rope_parameters`, where transformers 5 saves them."""
+    path = folders.folder(family, tmp_path / family, **sizes)
+    given = folders.recipe(open_model(str(path)), {"down_proj/in1": "int4@g32/bf16"})
+    _, outputs = deliver(given, "mlx", tmp_path / "out", verify=True)
     assert outputs.checker.startswith("mlx-lm 0")
     assert outputs.difference is not None
     assert outputs.difference < 1e-4
