@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnx.parser
+import onnx_ir as ir
 import pytest
 
 from dse.graph.ir.graph import Graph
@@ -58,7 +60,10 @@ def weighted(tmp_path: Path) -> Callable[[str], Graph]:
         for value in model.graph.value_info:
             shape = [size.dim_value for size in value.type.tensor_type.shape.dim]
             kind = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-            data = (random.standard_normal(shape) * (1 if kind.kind == "f" else 40)).astype(kind)
+            data = random.standard_normal(shape)
+            if ir.DataType(value.type.tensor_type.elem_type).is_integer():
+                data = (40 * data).clip(ml_dtypes.iinfo(kind).min, ml_dtypes.iinfo(kind).max)
+            data = data.astype(kind)
             model.graph.initializer.append(onnx.numpy_helper.from_array(data, value.name))
         onnx.save(model, tmp_path / "weighted.onnx")
         return load(tmp_path / "weighted.onnx")

@@ -158,7 +158,7 @@ def is_lookup(graph: Graph, node: Node, static: Iterable[str]) -> bool:
     indices = graph.types.get(node.inputs[1])
     return (
         table in static
-        and _is_float(graph, table)
+        and (_is_float(graph, table) or _is_stored_in_codes(graph, node))
         and kind is not None
         and kind.shape is not None
         and len(kind.shape) == 2
@@ -179,6 +179,15 @@ def _starts(graph: Graph, node: Node, static: set[str]) -> bool:
         for axis in factor.axes
     ]
     return any(size != 1 for size in sums)
+
+
+def _is_stored_in_codes(graph: Graph, node: Node) -> bool:
+    """Whether the rows that a look-up reads are codes, dequantized behind it."""
+    readers = graph.consumers.get(node.outputs[0], ())
+    return bool(readers) and all(
+        reader.op_type == "DequantizeLinear" and reader.inputs[0] == node.outputs[0]
+        for reader in readers
+    )
 
 
 def _is_float(graph: Graph, value: str) -> bool:

@@ -85,10 +85,14 @@ def projections(
 
 
 def multiplied(flow: Flow, node: Node) -> str:
-    """The value that a product with a weight reads, seen through copies."""
+    """The value that a product with a weight reads, seen through copies.
+
+    It need not carry the signal: that of a network of bytes or tokens may begin at the product.
+    """
     weight = flow.weight_index(node)
     matrix = node.inputs[weight] if weight is not None else ""
-    return flow.back(next(value for value in flow.signal_inputs(node) if value != matrix))
+    read = [*flow.signal_inputs(node), *filter(None, node.inputs)]
+    return flow.back(next((value for value in read if value != matrix), matrix))
 
 
 def _with_experts(

@@ -138,7 +138,7 @@ def test_llama_cpp_scales_rotary_positions_as_the_folder_says(case: str, tmp_pat
 
 def test_frequency_factors_are_those_of_transformers(tmp_path: Path) -> None:
     rotary = {**BASE, **UNREAD["llama 3.1"][1], "rope_theta": 500000.0}
-    folders.folder("llama", tmp_path, rope_parameters=rotary)  # type: ignore[arg-type]
+    folders.folder("llama", tmp_path, rope_parameters=rotary)
     found = network_of(tmp_path)
     assert isinstance(found, Network)
     scaled, _ = ROPE_INIT_FUNCTIONS["llama3"](found.config, device="cpu")

@@ -160,3 +160,35 @@ def test_codes_that_something_else_reads_are_a_tensor_of_their_own(weighted: Gra
     given = Analysis(g).given["fc", 0]
     assert given.inside == {"d"}
     assert given.is_stored
+
+
+def test_a_signal_begins_at_a_table_of_codes_as_at_one_of_floats(weighted: Graphs) -> None:
+    """ONNX Runtime's dynamic quantization dequantizes rows behind the look-up, not the table."""
+    g = weighted("""
+        g (int64[batch, 8] x) => (float[batch, 8, 5] y)
+        <int8[30, 16] table, float scale, int8[16, 5] w, int8 zero> {
+            rows = Gather(table, x)
+            f = DequantizeLinear(rows, scale)
+            q, s, z = DynamicQuantizeLinear(f)
+            sum = MatMulInteger(q, w, z, zero)
+            real = Cast <to = 1> (sum)
+            y = Mul(real, s)
+        }""")
+    kinds = [region.kind for region in Analysis(g).regions]
+    assert kinds[0] == "embedding"
+    assert "gemm" in kinds
+
+
+def test_products_of_bytes_are_grouped_though_no_signal_reaches_them(
+    weighted: Graphs,
+) -> None:
+    g = weighted("""
+        g (uint8[batch, 16] x) => (float[batch, 4] y)
+        <float[16, 8] gate, float[16, 8] up, float[8, 4] down> {
+            f = Cast <to = 1> (x)
+            a = MatMul(f, gate)
+            b = MatMul(f, up)
+            h = Mul(a, b)
+            y = MatMul(h, down)
+        }""")
+    assert [region.name for region in Analysis(g).regions][:2] == ["gate_up", "down"]
