@@ -12,7 +12,7 @@ MOVED = ("rope_theta", "partial_rotary_factor", "original_max_position_embedding
 
 
 def rotary_entries(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a configuration of transformers 5 says of positions, where older ones said it.
+    """Entries on positions where configurations before transformers 5 had them.
 
     Most families of mlx-lm 0.32 read nothing else, and take a base of their own where they find
     none: every position would be another. What the configuration has there already stays.
