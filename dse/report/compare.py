@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from dse.report.quantities.losses import losses_text
 from dse.report.quantities.unit import digits, si
 from dse.run.read import read_run
 from dse.run.search_run import SearchRun
+
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +53,8 @@ class Line:
 def compare(run_dirs: Sequence[Path], out: Path) -> Path:
     """Write one page with the fronts of several runs and give its path.
 
+    Runs of several models, data, kinds of loss, calls or targets are compared, and it is said.
+
     Raises:
         RunError: fewer than two folders, one that cannot be read, or no cost that all have.
     """
@@ -57,13 +62,18 @@ def compare(run_dirs: Sequence[Path], out: Path) -> Path:
         raise RunError("compare: expected at least two run folders")
     entries = _labelled([read_run(folder) for folder in run_dirs])
     axes = _shared_axes(entries)
+    unlike = "; ".join(_differences(entries))
+    if unlike:
+        unlike = f"The runs are not alike, so that numbers of two may say nothing: {unlike}"
+        LOGGER.warning(unlike)
+    notes = [note for entry in entries for note in caveats(entry.run)]
     text = page(
         "compare.html.j2",
         title=f"{len(entries)} fronts",
         view=_view(entries, axes),
         axes=axes,
         lines=[_line(entry, axes) for entry in entries],
-        caveats=list(dict.fromkeys(note for entry in entries for note in caveats(entry.run))),
+        caveats=list(dict.fromkeys([*filter(None, [unlike]), *notes])),
     )
     write_atomically(out, text)
     return out
@@ -77,6 +87,38 @@ def _labelled(runs: Sequence[SearchRun]) -> list[Entry]:
     hues = theme.SEQUENCE * (len(runs) // len(theme.SEQUENCE) + 1)
     found = zip(labels, hues, runs, strict=False)
     return [Entry(label=label, colour=hue, run=run) for label, hue, run in found]
+
+
+def _differences(entries: Sequence[Entry]) -> Iterator[str]:
+    """Facts that decide losses and costs and are not the same in all runs, with their values."""
+    manifests = [entry.run.manifest for entry in entries]
+    models = [(one.model.name, one.model_digest) for one in manifests]
+    yield from _unlike("models", models, [name for name, _ in models])
+    sources = [str(one.space.get("data", {}).get("source", "")) for one in manifests]
+    samples = [(source, one.data_digest) for source, one in zip(sources, manifests, strict=True)]
+    yield from _unlike("data", samples, sources)
+    units = [entry.run.loss_unit for entry in entries]
+    yield from _unlike("losses", units, units)
+    calls = [
+        ", ".join(f"{call.name} {_sizes(call.dims)} x {call.share:g}" for call in one.phases)
+        for one in manifests
+    ]
+    yield from _unlike("calls", calls, calls)
+    targets = [
+        ", ".join(f"{target.device} under {target.runtime}" for target in one.targets)
+        for one in manifests
+    ]
+    yield from _unlike("targets", targets, targets)
+
+
+def _sizes(dims: Mapping[str, int]) -> str:
+    return " ".join(f"{name}={size}" for name, size in sorted(dims.items()))
+
+
+def _unlike(what: str, facts: Sequence[object], shown: Sequence[str]) -> Iterator[str]:
+    if len(set(facts)) > 1:
+        named = " / ".join(dict.fromkeys(shown))
+        yield f"{what} ({named}{'' if len(set(shown)) > 1 else ', with another content'})"
 
 
 def _shared_axes(entries: Sequence[Entry]) -> tuple[Axis, ...]:
@@ -97,9 +139,8 @@ def _view(entries: Sequence[Entry], axes: Sequence[Axis]) -> View:
     figure = go.Figure([_trace(entry, axes[0]) for entry in entries])
     theme.styled(figure, height=520, hovermode="closest")
     figure.update_xaxes(title_text=axes[0].title)
-    figure.update_yaxes(
-        title_text=f"quality loss ({entries[0].run.loss_unit})", type="log", dtick=1
-    )
+    units = " / ".join(dict.fromkeys(entry.run.loss_unit for entry in entries))
+    figure.update_yaxes(title_text=f"quality loss ({units})", type="log", dtick=1)
     costs = tuple(
         Button(
             label=axis.label,
