@@ -94,7 +94,7 @@ def _differences(entries: Sequence[Entry]) -> Iterator[str]:
     manifests = [entry.run.manifest for entry in entries]
     models = [(one.model.name, one.model_digest) for one in manifests]
     yield from _unlike("models", models, [name for name, _ in models])
-    sources = [str(one.space.get("data", {}).get("source", "")) for one in manifests]
+    sources = [_source(one.space.get("data")) for one in manifests]
     samples = [(source, one.data_digest) for source, one in zip(sources, manifests, strict=True)]
     yield from _unlike("data", samples, sources)
     units = [entry.run.loss_unit for entry in entries]
@@ -109,6 +109,10 @@ def _differences(entries: Sequence[Entry]) -> Iterator[str]:
         for one in manifests
     ]
     yield from _unlike("targets", targets, targets)
+
+
+def _source(data: object) -> str:
+    return str(data.get("source", "")) if isinstance(data, Mapping) else ""
 
 
 def _sizes(dims: Mapping[str, int]) -> str:
@@ -139,7 +143,7 @@ def _view(entries: Sequence[Entry], axes: Sequence[Axis]) -> View:
     figure = go.Figure([_trace(entry, axes[0]) for entry in entries])
     theme.styled(figure, height=520, hovermode="closest")
     figure.update_xaxes(title_text=axes[0].title)
-    units = " / ".join(dict.fromkeys(entry.run.loss_unit for entry in entries))
+    units = ", ".join(dict.fromkeys(entry.run.loss_unit for entry in entries))
     figure.update_yaxes(title_text=f"quality loss ({units})", type="log", dtick=1)
     costs = tuple(
         Button(

@@ -43,7 +43,7 @@ def test_runs_that_are_not_alike_say_what_differs(
     assert f"models ({name} / another-net); losses (nats per position / of the" in caplog.text
     assert "call batch=3 x 1)" in caplog.text
     assert "data (" not in caplog.text
-    assert "quality loss (nats per position / of the output" in text
+    assert "quality loss (nats per position, of the output" in text
     assert "The runs are not alike" in text
 
 
