@@ -71,6 +71,9 @@ class Blocks(Entry):
     covers: bool = False
     """Whether pools and kernels of a channel take the largest of blocks that move equally little;
     else the first that does."""
+    areas: bool = False
+    """Whether they run in blocks whose area is fitted to the map instead: the largest that the
+    buffers hold once and that cover it best, with room for a next row of inputs."""
     commands: Size
     """Blocks that are under way at once: read, computed, written."""
     scale_bytes: Size
@@ -353,6 +356,11 @@ class Npu(Entry):
                 )
             if self.buffers.layout(bits) is None:
                 raise ValueError(f"buffers.layouts: none for inputs of {bits} bits")
+        if self.blocks.areas and self.buffers.shared is not None:
+            raise ValueError(
+                "blocks.areas: areas are fitted to a buffer of inputs and one of accumulators; "
+                "give `inputs` and `accumulators` in place of `shared`, or leave it out"
+            )
         entries = [f"ports: the memory {one.memory}" for one in self.ports]
         entries += [f"buffers.layouts: {one.bits} bits" for one in self.buffers.layouts]
         if repeated := [one for one, count in Counter(entries).items() if count > 1]:

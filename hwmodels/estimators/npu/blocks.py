@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from hwmodels.devices.npu import Block, Layout, Npu, Steps, Walk
 from hwmodels.errors import WorkError
+from hwmodels.estimators.npu.areas import area_of
+from hwmodels.estimators.npu.inputs import Axes, extent, units
 from hwmodels.estimators.npu.operation import Operation
 
 SUMS = 8
@@ -61,15 +63,24 @@ def tiling_of(operation: Operation, npu: Npu) -> Tiling:
             f"({operation.kind}); they are for {_bits(npu)} bits"
         )
     micro = _micro(operation, npu)
+    if npu.blocks.areas and operation.equal_depth:
+        fitted = area_of(operation, npu, layout, micro)
+        if fitted is None:
+            raise WorkError(
+                f"npu.buffers: no block of a {operation.kind} fits, not even outputs of "
+                f"{micro[0]} x {micro[1]} x {npu.blocks.depth} at {operation.bits} bits; make the "
+                "buffers larger"
+            )
+        return Tiling(block=fitted[0], inputs=fitted[1], micro=micro, steps=steps, layout=layout)
     channels = operation.source[2]
     deep = steps.block_inputs or npu.blocks.largest[2]
     heights, widths, depths = _candidates(operation, npu, micro)
     held = depths if operation.equal_depth else np.full_like(depths, deep)
-    units = _units(held, layout, micro)
-    rows = _extent(operation, heights, 0, npu, units[0])
-    columns = _extent(operation, widths, 1, npu, units[1])
+    unit = units(held, layout, micro)
+    rows = extent(operation, heights, 0, npu, unit[0])
+    columns = extent(operation, widths, 1, npu, unit[1])
     read = depths if operation.equal_depth else np.full_like(depths, min(channels, deep))
-    read = -(-read // units[2]) * units[2]
+    read = -(-read // unit[2]) * unit[2]
     fits = _fits(operation, npu, layout, (heights, widths, depths), (rows, columns, read))
     if not fits.any():
         raise WorkError(
@@ -153,32 +164,6 @@ def _candidates(
     )
     deep, high, wide = (axis.reshape(-1) for axis in grid)
     return high, wide, deep
-
-
-Axes = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
-
-
-def _units(depths: NDArray[np.int64], layout: Layout, micro: Block) -> Axes:
-    """Rows, columns and channels that blocks of so many channels of inputs are padded to."""
-    whole = np.ones_like(depths)
-    channels = layout.input_channels * whole
-    if layout.unit is None:
-        return micro[0] * whole, micro[1] * whole, channels
-    count = depths * layout.bits // 8
-    parts = np.where(count <= layout.unit, 1, np.where(count <= 2 * layout.unit, 2, 4))
-    across = np.minimum(parts, micro[0])
-    along = np.minimum(parts // across, micro[1])
-    return micro[0] // across, micro[1] // along, channels * parts
-
-
-def _extent(
-    operation: Operation, places: NDArray[np.int64], axis: int, npu: Npu, unit: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Rows or columns of the input that so many places of the output read."""
-    reach = min(operation.reach[axis], npu.blocks.window)
-    read = (places - 1) * operation.stride[axis] + reach
-    extent: NDArray[np.int64] = -(-read // unit) * unit
-    return extent
 
 
 def _fits(

@@ -29,6 +29,8 @@ def _changed(tmp_path: Path, change: Callable[[Content], object]) -> Path:
         (lambda c: c["npu"]["buffers"]["shared"].update(value=2),
          "npu.buffers: not even a micro-block of 2 x 2 x 8 outputs"),
         (lambda c: c["npu"]["buffers"].pop("shared"), "expected either `shared` or both"),
+        (lambda c: c["npu"]["blocks"].update(areas=True),
+         "blocks.areas: areas are fitted to a buffer of inputs and one of accumulators"),
         (lambda c: c["npu"]["steps"].pop(0), "inputs of 8 bits lack the walk depth"),
         (lambda c: c["npu"]["steps"].append(c["npu"]["steps"][0]),
          "two of the walk depth for inputs of 8 bits"),

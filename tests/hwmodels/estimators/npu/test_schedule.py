@@ -64,6 +64,31 @@ def test_the_block_is_the_compiler_s(device: str, one: Operation, block: Map, wa
 
 
 @pytest.mark.parametrize(
+    ("one", "block", "cycles"),
+    [
+        # All of the map's rows or columns, or neither; a pool of two goes deeper.
+        (operation("depthwise", (56, 14, 24), (28, 7, 24), 3, 2), (38, 4, 16), 1968),
+        (operation("depthwise", (44, 9, 160), (22, 5, 160), 5, 2), (22, 6, 16), 9878),
+        (operation("depthwise", (25, 50, 24), (13, 25, 24), 7, 2), (6, 14, 16), 10257),
+        (operation("depthwise", (50, 26, 96), (50, 26, 96), 7), (34, 14, 16), 103926),
+        (operation("depthwise", (7, 49, 128), (4, 25, 128), 5, 2), (2, 26, 16), 6249),
+        (operation("depthwise", (6, 42, 64), (3, 21, 64), 5, 2), (3, 24, 64), 3340),
+        (operation("pool", (23, 30, 160), (21, 28, 160), 3), (28, 16, 16), 54321),
+        (operation("pool", (35, 41, 256), (17, 20, 256), 3, 2), (17, 8, 16), 49886),
+        (operation("pool", (18, 17, 64), (9, 8, 64), 2, 2), (9, 8, 32), 1864),
+    ],
+)
+def test_areas_are_fitted_to_the_map_as_the_compiler_fits_them(
+    one: Operation, block: Map, cycles: int
+) -> None:
+    one = replace(one, result="maximum") if one.kind == "pool" else one
+    found = schedule(one, system("ethos-u85-512"), 1e5)
+    assert found.tiling is not None
+    assert found.tiling.block == block
+    assert found.cycles == pytest.approx(cycles, rel=0.002)
+
+
+@pytest.mark.parametrize(
     ("device", "one", "cycles"),
     [
         ("ethos-u55", WIDE, 30104),
@@ -151,6 +176,13 @@ def test_an_operation_without_a_block_that_fits_is_an_error() -> None:
     far = operation("convolution", (256, 256, 32), (4, 4, 32), 8, 64)
     with pytest.raises(WorkError, match=r"npu\.buffers: no block of a convolution fits"):
         tiling_of(far, system("ethos-u55").npu)
+
+
+def test_an_area_that_does_not_fit_is_an_error() -> None:
+    """A stride of 64 reads 66 rows and columns for two of a micro-block: 69 KB of inputs."""
+    far = operation("depthwise", (256, 256, 16), (4, 4, 16), 8, 64)
+    with pytest.raises(WorkError, match=r"no block of a depthwise fits, not even .* 2 x 2 x 16"):
+        tiling_of(far, system("ethos-u85-512").npu)
 
 
 def plain(device: str) -> System:
