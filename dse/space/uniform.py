@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from dse.graph.ir.assignment import Assignment
 from dse.graph.ir.site import SUM_ROLE, Region
@@ -14,11 +15,15 @@ from dse.space.sums import refusal, summed
 from hwmodels.errors import FormatError
 from hwmodels.formats import catalog
 from hwmodels.formats.accumulator import SumQuantizer, split_sum
+from hwmodels.formats.gguf import GGUF_FORMATS
 from hwmodels.formats.quantizer import Quantizer
 from hwmodels.work.role import region_role
 
 WIDE = "bf16"
 """The scheme of the rest, and the meaning of no scheme at all."""
+
+WEIGHT = "weight"
+"""The role of what files of a network hold."""
 
 LOGGER = logging.getLogger(__name__)
 
@@ -31,7 +36,8 @@ def uniform_assignment(
     Args:
         regions: of the model.
         name: a scheme, which leaves embeddings and head in 16 bits, or a format, which
-            spares nothing.
+            spares nothing; one of GGUF's blocks stands at all weights and nowhere else, as
+            `llama-quantize --pure` writes it.
         ties: tables of look-ups that follow the products which share them.
         spares: whether a scheme leaves embeddings and head in 16 bits.
 
@@ -39,6 +45,12 @@ def uniform_assignment(
         HardwareError: no such scheme or format, or an accumulator that no product can have.
     """
     chosen, wide = resolve_choice(name), resolve_choice(WIDE)
+    if _is_of_files(chosen):
+        LOGGER.warning(
+            "%s: blocks of GGUF files, which hold weights: activations and attention stay %s",
+            name, WIDE,
+        )  # fmt: skip
+        chosen = replace(chosen, quantizers={**wide.quantizers, WEIGHT: chosen.quantizers[WEIGHT]})
     sites: dict[str, Quantizer] = {}
     for region in regions:
         if region.is_given:
@@ -61,6 +73,12 @@ def uniform_assignment(
             "so that everything stays %s", name, spared, WIDE,
         )  # fmt: skip
     return with_tables(Assignment.of(sites), ties)
+
+
+def _is_of_files(chosen: Choice) -> bool:
+    """Whether one of GGUF's blocks stands everywhere: no runtime rounds activations to them."""
+    formats = {one.format for role, one in chosen.quantizers.items() if role != SUM_ROLE}
+    return len(formats) == 1 and formats <= set(GGUF_FORMATS)
 
 
 def _check_sums(chosen: Choice, sites: Mapping[str, Quantizer], regions: Sequence[Region]) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from dse.graph.onnx.load import load
 from dse.graph.patterns.analysis import Analysis
+from dse.model import open_model
 from dse.space.uniform import uniform_assignment
 
 ONE = "y = MatMul(x, w)"
@@ -32,3 +33,20 @@ def test_a_scheme_that_covers_nothing_says_so(
     analysis = Analysis(load(tmp_path / "m.onnx"))
     uniform_assignment(analysis.regions, name, analysis.ties)
     assert any("no product of this model takes it" in one for one in caplog.messages) is left
+
+
+@pytest.mark.parametrize("name", ["q4_0", "q6_k", "q4_k:mse", "iq4_nl", "int4_g32"])
+def test_blocks_of_files_stand_at_weights_alone(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As `llama-quantize --pure` writes them; no runtime rounds activations or caches so."""
+    analysis = open_model("zoo:byte-gpt").analysis
+    sites = uniform_assignment(analysis.regions, name, analysis.ties).as_dict()
+    of_files = name != "int4_g32"
+    for key, found in sites.items():
+        is_weight = analysis.by_key[key].role == "weight"
+        assert (found.format.name == name.partition(":")[0]) is (is_weight or not of_files), key
+        assert is_weight or not of_files or found.format.name == "bf16"
+    roles = {analysis.by_key[key].role for key in sites}
+    assert len(roles) > 1
+    assert any("blocks of GGUF" in one for one in caplog.messages) is of_files
