@@ -102,7 +102,9 @@ def run(
         open_folder(out, known, resume=resume)
 
         def state(status: RunStatus, records: Sequence[Record] = ()) -> None:
-            manifest = session_manifest(session, effort, known, status=status, records=records)
+            manifest = session_manifest(
+                session, out, effort, known, status=status, records=records
+            )
             write_manifest(out, manifest)
 
         with locked(out):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from dse.evaluate.outputs.output import Output
@@ -36,11 +38,12 @@ BEFORE = ("calibration", "ranges", "reference", "sensitivity")
 PACKAGES = ("torch", "optuna", "onnx", "onnx-ir", "numpy", "scipy", "numba")
 
 
-def described(design: Design, identity: Mapping[str, object], **facts: Any) -> Manifest:
+def described(design: Design, out: Path, identity: Mapping[str, object], **facts: Any) -> Manifest:
     """The manifest of a design.
 
     Args:
         design: what is searched.
+        out: the run folder.
         identity: version, model digest and space, as two runs are told apart by; and where the
             study is shared.
         facts: further fields of the manifest.
@@ -53,6 +56,7 @@ def described(design: Design, identity: Mapping[str, object], **facts: Any) -> M
         seed=design.space.search.seed,
         question=design.space.question,
         space_file=design.origin,
+        beside=os.path.relpath(design.folder, out),
         model=ModelEntry(
             name=model.name,
             digest=model.graph.digest,
@@ -90,6 +94,7 @@ def _target(design: Design, described: Mapping[str, object]) -> TargetEntry:
 
 def session_manifest(
     session: Session,
+    out: Path,
     effort: Effort,
     identity: Mapping[str, object],
     *,
@@ -101,6 +106,7 @@ def session_manifest(
     samples = {part: getattr(splits, part).samples for part in ("calibration", "search", "report")}
     return described(
         session.design,
+        out,
         identity,
         status=status,
         metric=task.metric,

@@ -117,7 +117,7 @@ def reprice(
         "unreported": _unreported(design, records),
         "forward_equivalents": {"total": 0.0},
     }
-    write_manifest(out, described(design, known, **kept, **facts))
+    write_manifest(out, described(design, out, known, **kept, **facts))
     check_measured(design.constraints, records)
     check_front(front, records, design.objectives.costs)
     return SearchResult(folder=out, front=front)

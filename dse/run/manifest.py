@@ -148,6 +148,8 @@ class Manifest(FileModel):
     question: str = ""
     space_file: str = ""
     """Name of the space in errors: its file, where it has one."""
+    beside: str = ""
+    """The folder that the space's relative paths start from, as the run folder sees it."""
     model: ModelEntry
     cost_model: ModelEntry | None = None
     proxy: str = ""

@@ -106,7 +106,16 @@ def read_space(folder: Path) -> tuple[Space, Path]:
             f"{folder / files.MANIFEST}: space: not one that this version of dse reads: {error}"
         ) from error
     origin = Path(manifest.space_file)
-    return space, origin.parent if origin.suffix in (".yaml", ".yml") else Path()
+    here = origin.parent if origin.suffix in (".yaml", ".yml") else Path()
+    there = folder / manifest.beside
+    # A run is used from other folders than it was made in; one that was moved has nothing there.
+    return space, min(here, there, key=lambda base: _absent(space, base))
+
+
+def _absent(space: Space, base: Path) -> int:
+    """Names of the space that lead to no file from a folder: those of catalogues never do."""
+    named = (space.model, space.cost_model, space.data.source)
+    return sum(name is not None and not (base / name).exists() for name in named)
 
 
 def read_front(folder: Path) -> tuple[FrontAssignment, ...]:
