@@ -195,6 +195,9 @@ def sensitivity(
     from dse.sensitivity.table import warn_of_flat  # noqa: PLC0415
 
     screen: Screen = context.obj
+    given = getattr(context.get_parameter_source("top"), "name", "DEFAULT") != "DEFAULT"
+    if lines is None and given:
+        raise typer.BadParameter("--top: the variables that --lines takes; add --lines TOOL")
     if lines is not None:
         check_tool(lines)
     is_space = Path(source).suffix in (".yaml", ".yml")

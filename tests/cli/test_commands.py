@@ -276,3 +276,9 @@ def test_budgets_in_units_of_bytes_are_checked_where_hardware_varies(
     assert outcome.code == 0, outcome.err
     path.write_text(text.replace(before, '"int9_share<=0.8"'))
     assert "unknown column 'int9_share'" in dse("check", path).err
+
+
+def test_variables_of_lines_need_lines(dse: Dse) -> None:
+    found = dse("sensitivity", "zoo:byte-gpt", "--top", "3")
+    assert found.code == 2
+    assert "add --lines" in " ".join(found.err.split())
