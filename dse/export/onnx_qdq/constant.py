@@ -69,7 +69,8 @@ def codes_of(weight: Tensor, emulator: Emulator, element: ElementType) -> Codes:
     codes = _codes(values, *(spread(part, values.shape, group) for part in (total, found.zeros)))
     if element.type.is_integer():
         codes = np.rint(codes)
-    stored = codes.astype(element.type.numpy())
+    with np.errstate(invalid="ignore"):  # codes beyond the type are refused below
+        stored = codes.astype(element.type.numpy())
     restored = (stored.astype(np.float32) - spread(found.zeros, values.shape, group)) * spread(
         total, values.shape, group
     )
