@@ -114,7 +114,8 @@ def read_space(folder: Path) -> tuple[Space, Path]:
 
 def _absent(space: Space, base: Path) -> int:
     """Names of the space that lead to no file from a folder: those of catalogues never do."""
-    named = (space.model, space.cost_model, space.data.source)
+    hardware = (name for one in space.targets for name in (one.device, one.runtime))
+    named = (space.model, space.cost_model, space.data.source, *hardware)
     return sum(name is not None and not (base / name).exists() for name in named)
 
 

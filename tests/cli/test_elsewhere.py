@@ -24,7 +24,8 @@ def test_a_run_is_used_from_another_folder(
     onnx.save(model, tmp_path / "m.onnx")
     np.savez(tmp_path / "d.npz", x=np.ones((48, 16), np.float32) * np.arange(48)[:, None])
     monkeypatch.chdir(tmp_path)
-    searched = ("--data", "d.npz", "--device", "h100-sxm", "--trials", "2", "--out", "runs/a")
+    assert dse("init", "--device", "gpu", "-o", "chip.yaml").code == 0
+    searched = ("--data", "d.npz", "--device", "chip.yaml", "--trials", "2", "--out", "runs/a")
     assert dse("search", "m.onnx", *searched).code == 0
     beside = json.loads((tmp_path / "runs/a/manifest.json").read_text())["beside"]
     assert beside == "../..", "where the folder is, whatever the machine's own paths"
