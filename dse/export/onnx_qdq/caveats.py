@@ -18,7 +18,7 @@ from dse.export.onnx_qdq.plan import BYTE, Pair, Placement, Plan
 from dse.graph.ir.attribute import integer
 from dse.graph.ir.graph import Node
 
-STORED = ("int2", "uint2", "int4", "uint4", "int8", "uint8")
+STORED = ("int2", "uint2", "int4", "uint4", *BYTE)
 SATURATION = (
     "%d products of 8-bit integers (%s): on x86 CPUs with AVX2 or AVX-512 but without VNNI, ONNX "
     "Runtime's default fusion adds pairs of them in 16 bits, which saturate, so the quantized "
@@ -31,7 +31,7 @@ ROUNDED = (
     "the session option session.qdq_matmulnbits_accuracy_level=1 leaves them in float32"
 )
 SHOWN = 3
-"""Products that the warning names."""
+"""Products or sites that a message names."""
 
 
 def saturating(plan: Plan) -> tuple[str, ...]:

@@ -71,6 +71,7 @@ def replay(
     arrays: Arrays,
     recipe: Recipe,
     *,
+    plain: Mapping[str, Tensor],
     quantizers: Mapping[str, Quantize],
     keys: Sequence[str],
 ) -> Replay | None:
@@ -81,15 +82,17 @@ def replay(
         path: the model.
         arrays: the samples as it takes them.
         recipe: the recipe, with the same samples.
+        plain: outputs in full precision.
         quantizers: the emulator's, at all sites, as the file has them.
         keys: activation sites that are quantized in the file.
 
     Returns:
-        None where a site cannot be looked at: in the body of a loop, or where the runtime fails.
+        None where there is no site, where one cannot be looked at, in the body of a loop, or
+        where the runtime fails.
     """
     model = onnx.load(path, load_external_data=False)
     read = _values_at(model, keys)
-    if read is None or recipe.samples is None:
+    if not read or recipe.samples is None:
         return None
     outputs = [one.name for one in model.graph.output]
     for name in dict.fromkeys(read.values()):
@@ -106,7 +109,6 @@ def replay(
         for key, name in read.items()
     }
     with torch.inference_mode():
-        plain = recipe.program.run(recipe.samples).outputs
         wanted = recipe.program.run(recipe.samples, {**quantizers, **replayed}).outputs
     off = [key for key, one in replayed.items() if not one.agrees]
     for name, value in wanted.items():

@@ -22,7 +22,7 @@ from onnx.reference import ReferenceEvaluator
 from dse.errors import ExportError, some
 from dse.execute.program.feeds import checked
 from dse.export.base import Check, Recipe
-from dse.export.onnx_qdq.caveats import as_written, below_range
+from dse.export.onnx_qdq.caveats import SHOWN, as_written, below_range
 from dse.export.onnx_qdq.difference import as_tensor, largest_difference, mean_square, ties
 from dse.export.onnx_qdq.plan import Pair, plan_of
 from dse.export.onnx_qdq.replay import Arrays, Replay, Run, replay
@@ -30,8 +30,6 @@ from dse.graph.onnx.convert import ONNX_DOMAIN, domain_name
 from dse.graph.onnx.order import bodies
 
 FIRST_LINE = 160
-SHOWN = 3
-"""Sites that a refusal names."""
 GROWN = (
     "each of {sites} activations agrees where it is quantized, but for ties; the few that fall on "
     "the other side of one put others there, which adds up through the network"
@@ -196,7 +194,7 @@ def _run(
     )
     if not off:
         return _Outcome(check=Check(checker=checker, compared="outputs", difference=difference))
-    again = _replayed(runtime, recipe, path, arrays)
+    again = _replayed(runtime, recipe, path, arrays, emulated.plain)
     if again is not None and not again.off:
         note = GROWN.format(sites=again.sites)
         check = Check(checker=checker, compared="outputs", difference=difference, note=note)
@@ -207,13 +205,16 @@ def _run(
     return _Outcome(check=check, agrees=False)
 
 
-def _replayed(runtime: Run, recipe: Recipe, path: Path, arrays: Arrays) -> Replay | None:
+def _replayed(
+    runtime: Run, recipe: Recipe, path: Path, arrays: Arrays, plain: Mapping[str, torch.Tensor]
+) -> Replay | None:
     """A runtime's activations one by one; None where it cannot show them as they were."""
-    if runtime is RUNTIMES.get("openvino"):
+    if runtime is _openvino:
         return None  # it fuses other operators where more values are outputs
     placed = recipe.once(plan_of).placements
     keys = [key for key, one in placed.items() if isinstance(one, Pair)]
-    return replay(runtime, path, arrays, recipe, quantizers=as_written(recipe), keys=keys)
+    quantizers = as_written(recipe)
+    return replay(runtime, path, arrays, recipe, plain=plain, quantizers=quantizers, keys=keys)
 
 
 def _unrun(checker: str, why: str) -> Check:

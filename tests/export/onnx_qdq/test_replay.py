@@ -45,8 +45,8 @@ def deep(folder: Path) -> Path:
     return path
 
 
-def nudged(values: int, run: Run) -> Run:
-    """ONNX Runtime, with so many values of the first activation a step away in every sample."""
+def nudged(values: int, run: Run, layer: int = 0) -> Run:
+    """ONNX Runtime, with so many values of an activation a step away in every sample."""
 
     def off(path: Path, feeds: Arrays) -> tuple[str, Arrays | str]:
         model = onnx.load(path)
@@ -58,7 +58,7 @@ def nudged(values: int, run: Run) -> Run:
         ]
         if not made:  # the network in full precision
             return run(path, feeds)
-        place, node = made[0]
+        place, node = made[layer]
         away = np.zeros(WIDTH, np.float32)
         away[:values] = numpy_helper.to_array(stored[node.input[1]])
         model.graph.initializer.append(numpy_helper.from_array(away, "away"))
@@ -72,12 +72,13 @@ def nudged(values: int, run: Run) -> Run:
     return off
 
 
-def deep_recipe(folder: Path) -> Recipe:
+def deep_recipe(folder: Path, *, weights_alone: bool = False) -> Recipe:
     model = open_model(str(deep(folder)))
     x = np.random.default_rng(1).normal(size=(8, WIDTH)).astype(np.float32)
     split = Split(inputs={"x": x}, labels=None, kind="images")
     splits = Splits(calibration=split, search=split, report=split)
-    assignment = uniform_assignment(model.analysis.regions, "int8:static", model.analysis.ties)
+    scheme = "w8a16" if weights_alone else "int8:static"
+    assignment = uniform_assignment(model.analysis.regions, scheme, model.analysis.ties)
     evaluator = build_evaluator(
         model.analysis, Data(source="given", calibration=8, search=8, report=8),
         model.analysis.by_key, tuple(assignment), splits=splits,
@@ -99,9 +100,30 @@ def test_ties_that_grow_through_a_network_are_no_error(
     assert ran.difference > 0
 
 
-def test_a_site_that_differs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("layer", [0, 3])
+def test_a_site_that_differs_is_named_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layer: int
+) -> None:
     recipe = deep_recipe(tmp_path)
-    run = nudged(64, verify.RUNTIMES["onnxruntime"])
+    run = nudged(64, verify.RUNTIMES["onnxruntime"], layer)
     monkeypatch.setattr(verify, "RUNTIMES", {"onnxruntime": run})
-    with pytest.raises(ExportError, match="more than ties explain, in fc0/in0"):
+    with pytest.raises(ExportError, match=f"more than ties explain, in fc{layer}/in0$"):
+        deliver(recipe, "onnx-qdq", tmp_path / "q.onnx", verify=True)
+
+
+def test_without_activations_there_is_nothing_to_go_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights alone: outputs that differ stay a refusal, and no site vouches for them."""
+    recipe = deep_recipe(tmp_path, weights_alone=True)
+    given = verify.RUNTIMES["onnxruntime"]
+
+    def off(path: Path, feeds: Arrays) -> tuple[str, Arrays | str]:
+        name, found = given(path, feeds)
+        assert not isinstance(found, str)
+        changed = path.name != "deep.onnx"
+        return name, {key: one * (1.01 if changed else 1.0) for key, one in found.items()}
+
+    monkeypatch.setattr(verify, "RUNTIMES", {"onnxruntime": off})
+    with pytest.raises(ExportError, match="more than ties explain, in h5"):
         deliver(recipe, "onnx-qdq", tmp_path / "q.onnx", verify=True)
