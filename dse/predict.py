@@ -228,11 +228,8 @@ def speedups(found: Sequence[Prediction]) -> tuple[Speedup, ...]:
     Args:
         found: predictions with the times of their kernels (`Usage.detailed`), of one model.
     """
-    bases: dict[tuple[str, str], Prediction] = {}
-    for one in found:
-        bases.setdefault((one.device, one.runtime), one)
     return tuple(
-        speedup(bases[one.device, one.runtime].times, one.times, one.device) for one in found
+        speedup(base.times, one.times, one.device) for base, one in _beside_the_first(found)
     )
 
 
@@ -245,10 +242,14 @@ def rate_gains(found: Sequence[Prediction]) -> tuple[Speedup | None, ...]:
     Returns:
         None where one of the two answers none, or has no load.
     """
-    bases: dict[tuple[str, str], Prediction] = {}
+    return tuple(_rate_gain(base, one) for base, one in _beside_the_first(found))
+
+
+def _beside_the_first(found: Sequence[Prediction]) -> Iterator[tuple[Prediction, Prediction]]:
+    """The first prediction of a device and runtime beside each one of them."""
+    firsts: dict[tuple[str, str], Prediction] = {}
     for one in found:
-        bases.setdefault((one.device, one.runtime), one)
-    return tuple(_rate_gain(bases[one.device, one.runtime], one) for one in found)
+        yield firsts.setdefault((one.device, one.runtime), one), one
 
 
 def _rate_gain(base: Prediction, one: Prediction) -> Speedup | None:

@@ -11,7 +11,7 @@ import typer
 
 from dse.cli.cost import AssignmentFile, Model
 from dse.cli.platform import Compute
-from dse.cli.screen import JsonFlag, Rows, Screen, Value
+from dse.cli.screen import JsonFlag, Rows, Screen, Value, is_given
 from dse.cli.search import Memory
 from dse.files import write_atomically
 
@@ -195,8 +195,7 @@ def sensitivity(
     from dse.sensitivity.table import warn_of_flat  # noqa: PLC0415
 
     screen: Screen = context.obj
-    given = getattr(context.get_parameter_source("top"), "name", "DEFAULT") != "DEFAULT"
-    if lines is None and given:
+    if lines is None and is_given(context, "top"):
         raise typer.BadParameter("--top: the variables that --lines takes; add --lines TOOL")
     if lines is not None:
         check_tool(lines)

@@ -58,6 +58,11 @@ Value = str | int | float | bool | None
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
+def is_given(context: typer.Context, name: str) -> bool:
+    """Whether the user said an option, be it with the value that it has anyway."""
+    return getattr(context.get_parameter_source(name), "name", "DEFAULT") != "DEFAULT"
+
+
 def positive(value: float | None) -> float | None:
     """The option's number; a callback, since bounds of options let inf and nan pass.
 

@@ -14,7 +14,7 @@ from hwmodels.devices.device import Device, Memory
 from hwmodels.devices.npu import Npu
 from hwmodels.devices.spatial import CORES, SpatialArray
 from hwmodels.errors import CircuitError
-from hwmodels.tensors import TENSORS, TensorName
+from hwmodels.tensors import TENSORS
 
 # Least operations per cycle and core, by kind of device and role of the unit: a tensor core has
 # 256 (TF32 of an RTX 3090) to 3e4 (FP4 of a B200), a vector unit 128 or 256, a processor has 1.
@@ -178,9 +178,8 @@ def _words(memory: Memory, axes: Collection[str]) -> Iterator[str]:
 
 def _room(memory: Memory) -> Iterator[str]:
     """Tensors that wait for room although nothing of them ever does."""
-    waiting = _named(memory, memory.waits_for_room)
-    doubled, streamed = (
-        _named(memory, given) for given in (memory.double_buffered, memory.streamed)
+    waiting, doubled, streamed = map(
+        memory.named, (memory.waits_for_room, memory.double_buffered, memory.streamed)
     )
     if always := [name for name in waiting if name in doubled]:
         yield (
@@ -193,13 +192,6 @@ def _room(memory: Memory) -> Iterator[str]:
             f"waits_for_room: {', '.join(whole)} is not `streamed` in {memory.name}: the array "
             "waits for its whole tiles anyway; say `streamed` of it too, or leave it out"
         )
-
-
-def _named(memory: Memory, given: bool | tuple[TensorName, ...]) -> tuple[TensorName, ...]:
-    """Tensors of a memory that a field names: some, all or none."""
-    if isinstance(given, tuple):
-        return given
-    return memory.holds if given else ()
 
 
 def _beside(memory: Memory, main: Memory) -> Iterator[str]:

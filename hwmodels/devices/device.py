@@ -232,6 +232,12 @@ class Memory(Entry):
     """Of main memory: the code in which inputs and outputs of an array are stored. It counts where
     their share of zeros is known; a network's price knows none, and takes plain elements."""
 
+    def named(self, given: bool | tuple[TensorName, ...]) -> tuple[TensorName, ...]:
+        """Tensors that a field names: some, all that it holds, or none."""
+        if isinstance(given, tuple):
+            return given
+        return self.holds if given else ()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link(Entry):

@@ -88,10 +88,11 @@ class Following:
         # Longer calls do nothing good but by the chance of a simulation.
         shares = [max(one, 0.0) if math.isfinite(one) else 0.0 for one in elasticities]
         for times, share in zip(calls, shares, strict=True):
+            if not share:
+                continue
             total = sum(times.values())
             for kernel, seconds in times.items():
-                if share > 0:
-                    found[kernel] = found.get(kernel, 0.0) + share * seconds / total
+                found[kernel] = found.get(kernel, 0.0) + share * seconds / total
         return cls(times=found, elasticity=sum(shares))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dse.cli.screen import Rows, Screen, positive
+from dse.cli.screen import Rows, Screen, is_given, positive
 from dse.report.quantities.unit import speedup_text
 
 if TYPE_CHECKING:
@@ -93,10 +93,7 @@ def load_bounds(
 
 def refuse_without_requests(context: typer.Context, prompt: int | None) -> None:
     """Raises `BadParameter` for options of requests that are given where there are none."""
-    given = [
-        name for name in OF_REQUESTS
-        if getattr(context.get_parameter_source(name), "name", "DEFAULT") != "DEFAULT"
-    ]  # fmt: skip
+    given = [name for name in OF_REQUESTS if is_given(context, name)]
     if prompt is None and given:
         flags = " and ".join(f"--{name.replace('_', '-')}" for name in given)
         raise typer.BadParameter(

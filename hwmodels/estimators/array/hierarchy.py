@@ -187,16 +187,9 @@ def _level(memory: Memory, device: Device) -> Level:
         write_bytes_per_cycle=None if written is None else written.value / clock_hz,
         read_j=read,
         write_j=write,
-        double_buffered=_tensors(memory, memory.double_buffered),
+        double_buffered=frozenset(memory.named(memory.double_buffered)),
         word_bytes=memory.word_bytes.value if memory.word_bytes else 0.0,
         run_lengths=memory.run_lengths,
-        streamed=_tensors(memory, memory.streamed),
-        waits_for_room=_tensors(memory, memory.waits_for_room),
+        streamed=frozenset(memory.named(memory.streamed)),
+        waits_for_room=frozenset(memory.named(memory.waits_for_room)),
     )
-
-
-def _tensors(memory: Memory, given: bool | tuple[TensorName, ...]) -> frozenset[TensorName]:
-    """Tensors of a memory that a field names: some, all or none."""
-    if isinstance(given, tuple):
-        return frozenset(given)
-    return frozenset(memory.holds if given else ())

@@ -61,7 +61,7 @@ def _paced(placed: Placed, found: Partial, busy: Floats, moving: Floats) -> Floa
     known = (found.folds > 1) & np.isfinite(found.rounds).any(axis=1)
     if placed.hierarchy.movement != "systolic" or placed.hierarchy.load_hidden or not known.any():
         return slower
-    stream = _steps(placed, found)
+    stream = placed.steps(found.tile, found.counts)
     tiles = np.where(np.isinf(found.rounds), 1.0, found.rounds)
     folds = np.maximum(found.folds, 1.0)[:, None]
     used = stream[:, None] / tiles
@@ -75,15 +75,10 @@ def _paced(placed: Placed, found: Partial, busy: Floats, moving: Floats) -> Floa
 
 def multiplying(placed: Placed, found: Partial) -> Floats:
     """Cycles of computing as far as tilings are decided, filling and draining with it."""
-    cycles = _steps(placed, found)
+    cycles = placed.steps(found.tile, found.counts)
     known = found.folds > 0
     filling = fold_cycles(placed.hierarchy, np.where(known, found.folds, 1.0), cycles)
     return cycles + np.where(known, filling, 0.0)
-
-
-def _steps(placed: Placed, found: Partial) -> Floats:
-    steps = (found.counts * np.ceil(found.tile / placed.unrolling.tile - 1e-9)).prod(axis=1)
-    return steps / placed.throughput  # type: ignore[no-any-return]
 
 
 def level_cycles(placed: Placed, found: Partial) -> Floats:

@@ -152,9 +152,9 @@ class Placed:
         """Whether a tile may be waited for because it does not fit twice."""
         return any(level.waits_for_room for level in self.hierarchy.levels)
 
-    def steps(self, tile: Floats) -> Floats:
-        """Cycles of multiplying what is in tiles (n, 8), once, (n,)."""
-        steps = np.ceil(tile / self.unrolling.tile - 1e-9).prod(axis=1)
+    def steps(self, tile: Floats, counts: Floats | float = 1.0) -> Floats:
+        """Cycles of multiplying what is in tiles (n, 8), so many times, (n,)."""
+        steps = (counts * np.ceil(tile / self.unrolling.tile - 1e-9)).prod(axis=1)
         return steps / self.throughput  # type: ignore[no-any-return]
 
     def upper(self, tensor: TensorName, cut: int) -> int | None:

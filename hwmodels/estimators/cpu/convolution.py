@@ -23,6 +23,7 @@ from hwmodels.estimators.cpu.product import (
     whole_share,
 )
 from hwmodels.formats.encodings import ENCODINGS
+from hwmodels.granules import up
 from hwmodels.work.kernel import Kernel
 from hwmodels.work.loops import ConvolutionLoops
 
@@ -55,11 +56,11 @@ def convolution_demand(kernel: Kernel, processor: Processor) -> Demand:
     else:
         rows = loops.images * height * counted_rows(width, one, processor)
         pieces = loops.images * height
-        across = min(one.tile[1], _up(product.n, one.lanes)) / _up(product.n, one.lanes)
+        across = min(one.tile[1], up(product.n, one.lanes)) / up(product.n, one.lanes)
         whole = across / pieces
-    channels = _up(loops.in_channels // loops.groups, one.depth)
-    depth = _up(product.k, one.depth) if unfolded else channels * loops.taps
-    padded = loops.groups * rows * _up(product.n, one.lanes) * depth
+    channels = up(loops.in_channels // loops.groups, one.depth)
+    depth = up(product.k, one.depth) if unfolded else channels * loops.taps
+    padded = loops.groups * rows * up(product.n, one.lanes) * depth
     staged, prepared = staging(kernel, processor, product)
     if unfolded:
         staged += 2 * product.batch * product.m * product.k * _input_bytes(kernel)
@@ -91,7 +92,7 @@ def _depthwise(kernel: Kernel, loops: ConvolutionLoops, processor: Processor) ->
     """A multiplication a tap and output, on vectors of channels."""
     one = processor.instructions(kernel)
     lanes = round(processor.lanes)
-    channels = _up(loops.out_channels, lanes)
+    channels = up(loops.out_channels, lanes)
     outputs = loops.images * math.prod(loops.out_size) * channels
     cold, warm = temperatures(kernel)
     factor = processor.factor("compute", family_of(kernel), element_of(kernel))
@@ -113,7 +114,3 @@ def _is_transformed(kernel: Kernel, loops: ConvolutionLoops) -> bool:
 def _input_bytes(kernel: Kernel) -> float:
     element = kernel.input_element
     return ENCODINGS[element].bits / 8 if element in ENCODINGS else FLOAT_BYTES
-
-
-def _up(count: int, granule: int) -> int:
-    return -(-count // granule) * granule

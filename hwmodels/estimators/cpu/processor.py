@@ -142,13 +142,16 @@ def _levels(
     their own, and many more of them reach what the socket has.
     """
     *caches, main = sorted(device.memories, key=lambda one: one.capacity_bytes.value)
-    slower = [_factor(libraries, "memory", runtime, one.name) for one in (*caches, main)]
-    own = [_factor(fitted, "memory", runtime, one.name) for one in (*caches, main)]
-    levels = [
-        _level(memory, factor=first * second)
-        for memory, first, second in zip(caches, slower, own, strict=False)
-    ]
-    return (*levels, _level(main, factor=own[-1], core_factor=slower[-1], reach=_reach(main)))
+    every = (*libraries, *fitted)
+    return (
+        *(_level(one, factor=_factor(every, "memory", runtime, one.name)) for one in caches),
+        _level(
+            main,
+            factor=_factor(fitted, "memory", runtime, main.name),
+            core_factor=_factor(libraries, "memory", runtime, main.name),
+            reach=_reach(main),
+        ),
+    )
 
 
 def _reach(memory: Memory) -> float:

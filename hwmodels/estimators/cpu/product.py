@@ -17,6 +17,7 @@ from hwmodels.estimators.cpu.family import FEW_ROWS, element_of, family_of
 from hwmodels.estimators.cpu.lookup import lookup_macs_per_s, tables_s
 from hwmodels.estimators.cpu.processor import Processor
 from hwmodels.formats.encodings import ENCODINGS
+from hwmodels.granules import up
 from hwmodels.work.kernel import Kernel
 from hwmodels.work.loops import ConvolutionLoops, ProductLoops
 
@@ -38,7 +39,7 @@ def product_demand(kernel: Kernel, processor: Processor) -> Demand:
     one = processor.instructions(kernel)
     rate = macs_per_s(one, kernel, processor)
     rows = counted_rows(loops.m, one, processor)
-    padded = loops.batch * rows * _up(loops.n, one.lanes) * _up(loops.k, one.depth)
+    padded = loops.batch * rows * up(loops.n, one.lanes) * up(loops.k, one.depth)
     cold, warm = temperatures(kernel)
     factor = processor.factor("compute", family_of(kernel), element_of(kernel))
     staged, prepared = staging(kernel, processor, loops)
@@ -59,8 +60,8 @@ def product_demand(kernel: Kernel, processor: Processor) -> Demand:
 
 def whole_share(rows: int, columns: int, one: Instructions) -> float:
     """Share of outputs, tails counted as they cost, that a full tile of registers has."""
-    tile = min(one.tile[0], rows) * min(one.tile[1], _up(columns, one.lanes))
-    return tile / (rows * _up(columns, one.lanes))
+    tile = min(one.tile[0], rows) * min(one.tile[1], up(columns, one.lanes))
+    return tile / (rows * up(columns, one.lanes))
 
 
 def macs_per_s(one: Instructions, kernel: Kernel, processor: Processor) -> float:
@@ -137,7 +138,3 @@ def _blocks(loops: ProductLoops, kernel: Kernel, processor: Processor) -> int:
     depth = min(loops.k, processor.constants.block_depth)
     height = max(room / (depth * kernel.input_format.bits_per_element / BYTE), 1.0)
     return math.ceil(loops.m / height)
-
-
-def _up(count: int, granule: int) -> int:
-    return -(-count // granule) * granule

@@ -15,6 +15,7 @@ import numpy as np
 from hwmodels.devices.npu import Block, Layout, Npu
 from hwmodels.estimators.npu.inputs import extent, units
 from hwmodels.estimators.npu.operation import Operation
+from hwmodels.granules import down, up
 
 POOL_BITS = 32
 """Of a sum or a maximum of a pool, whatever its inputs."""
@@ -72,7 +73,7 @@ class _Fit:
             )
             for axis in (0, 1)
         )
-        return rows, columns, _up(block[2], unit[2])
+        return rows, columns, up(block[2], unit[2])
 
     def covers(self, block: Block) -> bool:
         """Whether one block is the whole map."""
@@ -87,7 +88,7 @@ def area_of(
     assert buffers.inputs is not None, "checked when it was made"
     assert buffers.accumulators is not None, "checked when it was made"
     height, width, channels = (
-        _up(size, part) for size, part in zip(operation.target, granule, strict=True)
+        up(size, part) for size, part in zip(operation.target, granule, strict=True)
     )
     most = npu.blocks.largest
     bits = POOL_BITS if operation.kind == "pool" else layout.accumulator_bits
@@ -119,7 +120,7 @@ def _best(fit: _Fit) -> Block | None:
         if block is None:
             break  # more channels fit no better
         unit = fit.unit(deep)[2]
-        padded = (_up(deep, unit) - deep) / unit
+        padded = (up(deep, unit) - deep) / unit
         other = deep if flat else block[0]
         measure = 1 + abs(1 - area / (block[1] * other))
         measure *= 1 + abs(1 - fit.limit[2] / deep) * TENTH
@@ -136,7 +137,7 @@ def _largest(fit: _Fit, deep: int) -> Block | None:
     room, before, tries = fit.sums, -1, SAME
     unit = fit.unit(deep)
     whole = math.prod(
-        _up(size, part) for size, part in zip(fit.operation.source, unit, strict=True)
+        up(size, part) for size, part in zip(fit.operation.source, unit, strict=True)
     )
     while True:
         block = _area(fit, room // deep, deep)
@@ -166,8 +167,8 @@ def _area(fit: _Fit, places: int, deep: int) -> Block:
         wide, high = wide * high, 1.0
     elif wide < 1:
         wide, high = 1.0, high * wide
-    height = min(_down(int(high), fit.micro[0]), fit.limit[0])
-    width = min(_down(int(wide), fit.micro[1]), fit.limit[1])
+    height = min(down(int(high), fit.micro[0]), fit.limit[0])
+    width = min(down(int(wide), fit.micro[1]), fit.limit[1])
     area = height * width
     if width < fit.whole[1]:
         width = _even(fit.whole[1], fit.micro[1], width)
@@ -178,7 +179,7 @@ def _even(size: int, granule: int, part: int) -> int:
     """The part, at most so large, whose last one of a size is largest."""
     if size % part == 0:
         return part
-    even = max(_up(size // (size // part + 1), granule), granule)
+    even = max(up(size // (size // part + 1), granule), granule)
     least = max(even - 2 * granule, (even + 1) // 2, granule)
     best, most = part, size % part
     for one in range(part, least - 1, -granule):
@@ -216,11 +217,3 @@ def _with_room(fit: _Fit, block: Block) -> Block:
 def _has_room(fit: _Fit, block: Block) -> bool:
     row = math.prod(fit.read((fit.micro[0], block[1], block[2])))
     return fit.inputs - math.prod(fit.read(block)) >= row
-
-
-def _up(value: int, granule: int) -> int:
-    return -(-value // granule) * granule
-
-
-def _down(value: int, granule: int) -> int:
-    return max(value, granule) // granule * granule

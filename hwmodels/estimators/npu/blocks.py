@@ -23,6 +23,7 @@ from hwmodels.errors import WorkError
 from hwmodels.estimators.npu.areas import area_of
 from hwmodels.estimators.npu.inputs import Axes, extent, units
 from hwmodels.estimators.npu.operation import Operation
+from hwmodels.granules import up
 
 SUMS = 8
 """Channels that accumulators are padded to."""
@@ -126,7 +127,7 @@ def _use(operation: Operation, steps: Steps) -> float:
     a_step = steps.chosen_by_taps or steps.taps
     rest = taps % a_step
     whole = taps - rest + (max(rest, steps.rest_taps or a_step) if rest else 0)
-    return channels / _up(channels, inputs) * taps / whole
+    return channels / up(channels, inputs) * taps / whole
 
 
 def _micro(operation: Operation, npu: Npu) -> Block:
@@ -154,7 +155,7 @@ def _candidates(
     depths = []
     depth = max(outputs, min(most[2], blocks.depth))
     while depth <= most[2]:
-        depths.append(depth if depth >= target[2] else _up(depth, blocks.depth))
+        depths.append(depth if depth >= target[2] else up(depth, blocks.depth))
         depth = depths[-1] + outputs
     grid = np.meshgrid(
         np.array([one for one in depths if one <= max(most[2], blocks.depth)]),
@@ -245,10 +246,6 @@ def _first(
     return int(small[np.flatnonzero(covered == covered.max())[-1]])
 
 
-def _up(value: int, granule: int) -> int:
-    return -(-value // granule) * granule
-
-
 def _up_all(values: NDArray[np.int64], granule: int) -> NDArray[np.int64]:
     rounded: NDArray[np.int64] = -(-values // granule) * granule
     return rounded
@@ -256,7 +253,7 @@ def _up_all(values: NDArray[np.int64], granule: int) -> NDArray[np.int64]:
 
 def _rounded(sizes: Block, granule: Block) -> Block:
     return (
-        _up(sizes[0], granule[0]), _up(sizes[1], granule[1]), _up(sizes[2], granule[2])
+        up(sizes[0], granule[0]), up(sizes[1], granule[1]), up(sizes[2], granule[2])
     )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from hwmodels.estimators.npu.system import Side, System
+from hwmodels.granules import up
 
 SPLIT = 16
 """Output channels of the smallest first slice."""
@@ -164,7 +165,7 @@ def _slices(
     if 1 - math.floor(share / least) * least < least / 2:
         share = 1.0
     if computing and HALF < share < 1:
-        share = min(max(_up(channels // 2, SPLIT) / channels, HALF), 1.0)
+        share = min(max(up(channels // 2, SPLIT) / channels, HALF), 1.0)
     share = max(share, least)
     if share >= 1:
         return (channels,)
@@ -173,7 +174,7 @@ def _slices(
         return (channels,)
     run = weights.sliced(first)
     hidden = int(channels * (run.compute_cycles - run.write_cycles) / copied)
-    then = _up(max(hidden, SPLIT), weights.block)
+    then = up(max(hidden, SPLIT), weights.block)
     starts = [0, *range(first, channels, then), channels]
     return tuple(end - start for start, end in pairwise(starts))
 
@@ -218,7 +219,3 @@ def _read_cycles(count: float, side: Side, system: System, *, inputs: bool = Fal
     channels = system.npu.channels
     rate = side.channel(channels.input if inputs else channels.weight)
     return side.port.read_latency + count / rate
-
-
-def _up(value: int, granule: int) -> int:
-    return -(-value // granule) * granule

@@ -22,6 +22,7 @@ from statistics import NormalDist
 from hwmodels.devices.npu import Npu
 from hwmodels.estimators.npu.blocks import Tiling
 from hwmodels.estimators.npu.operation import Operation
+from hwmodels.granules import up
 
 UNEVEN = 4.2
 """Bits of a weight times the root of their number by which one code for all channels is longer."""
@@ -68,23 +69,19 @@ def scale_bytes(operation: Operation, tiling: Tiling, npu: Npu) -> float:
     """Bytes of the scales and biases of an operation's output channels."""
     if not operation.weights:
         return 0.0
-    channels = _up(operation.target[2], tiling.micro[2])
+    channels = up(operation.target[2], tiling.micro[2])
     return _aligned(channels * npu.weights.channel_bytes, npu.weights.align)
 
 
 def _padded(operation: Operation, tiling: Tiling, npu: Npu) -> int:
     """Weights with the zeros that fill up steps."""
     steps = tiling.steps
-    taps = _up(operation.taps, steps.chosen_by_taps or steps.taps)
-    outputs = _up(operation.target[2], tiling.micro[2] * npu.blocks.cores)
+    taps = up(operation.taps, steps.chosen_by_taps or steps.taps)
+    outputs = up(operation.target[2], tiling.micro[2] * npu.blocks.cores)
     if operation.kind == "depthwise":
         return taps * outputs
-    return taps * _up(operation.source[2], steps.chosen_by_inputs or steps.inputs) * outputs
+    return taps * up(operation.source[2], steps.chosen_by_inputs or steps.inputs) * outputs
 
 
 def _aligned(count: float, granule: int) -> float:
     return float(-(-count // granule) * granule)
-
-
-def _up(value: int, granule: int) -> int:
-    return -(-value // granule) * granule

@@ -18,10 +18,12 @@ from hwmodels.tables.speedup import (
     OTHER_PRODUCTS,
     SEEN,
     UNSEEN,
+    Following,
     Parts,
     Speedup,
     Times,
     error_parts,
+    following_errors,
     half_widths,
     parts_of,
     speedup,
@@ -181,3 +183,28 @@ def test_an_interval_around_one_is_a_tie_from_either_side() -> None:
 def test_measured_devices_are_those_that_the_estimator_was_fitted_to() -> None:
     assert set(MEASURED) == set(load_artefact().learned.sources)
     assert FITTED_DEVICES == samples.FITTED_DEVICES
+
+
+def test_a_number_that_follows_one_call_errs_as_far_as_it_follows() -> None:
+    prefill, step = {gemm(512, 64, 32): 3e-6}, {gemm(8, 64, 32): 1e-6, softmax(9): 1e-6}
+    whole = np.linalg.norm(error_parts([step], NEW)[0])
+    for reach in (1.0, 0.5, 2.0):
+        follows = Following.of([prefill, step], [0.0, reach])
+        (errors,) = following_errors([follows], NEW)
+        assert np.linalg.norm(errors) == pytest.approx(reach * whole)
+
+
+def test_a_number_that_follows_both_calls_mixes_their_kernels_by_elasticity() -> None:
+    """A call counts by its elasticity, not by its seconds."""
+    prefill, step = {gemm(512, 64, 32): 3.0}, {softmax(9): 1e-6}
+    both = Following.of([prefill, step], [0.25, 0.75])
+    assert both.times == pytest.approx({gemm(512, 64, 32): 0.25, softmax(9): 0.75})
+    assert both.elasticity == 1.0
+
+
+@pytest.mark.parametrize("chance", [-0.2, math.nan, math.inf, -math.inf])
+def test_what_only_a_simulation_s_chance_says_is_no_elasticity(chance: float) -> None:
+    step = {softmax(9): 1e-6}
+    assert Following.of([{gemm(8, 64, 32): 1.0}, step], [chance, 0.5]) == Following.of(
+        [{}, step], [0.0, 0.5]
+    )
