@@ -10,6 +10,7 @@ from dse.cli.screen import Rows, Screen, Value, kept_run, resumable
 
 if TYPE_CHECKING:
     from dse.training.method import Functions, Tuning
+    from dse.training.search.pool import Places
     from dse.training.search.run import MethodOverrides
 
 
@@ -20,7 +21,7 @@ def search_methods(
     overrides: MethodOverrides,
     out: Path | None,
     resume: bool,
-    workers: int | None,
+    places: Places,
     as_json: bool,
 ) -> None:
     """Search a space of training methods, and report the front."""
@@ -32,7 +33,7 @@ def search_methods(
     quiet = screen.quiet or as_json
     with resumable(lambda: kept_run(folder)), shown_progress(quiet=quiet) as progress:
         found = run_training_search(
-            source, overrides=overrides, out=folder, resume=resume, workers=workers,
+            source, overrides=overrides, out=folder, resume=resume, places=places,
             progress=progress,
         )  # fmt: skip
     report_methods(screen, found, as_json=as_json)

@@ -225,7 +225,7 @@ COMMANDS = (search,)
 
 FOR_INFERENCE = (
     "past", "data", "objective", "constraint", "target_bytes", "bits_per_weight", "focus", "set",
-    "storage", "study", "join",
+    "memory", "storage", "study", "join",
 )  # fmt: skip
 """Parameters that a space of training methods has no use for."""
 
@@ -244,19 +244,18 @@ def _refuse(context: typer.Context, names: Sequence[str]) -> None:
     """Raises `BadParameter` for what a search over methods does not take."""
     given = context.params
     said = [name for name in names if given.get(name)]
-    said += ["compute"] if given["compute"] is not Compute.cpu else []
-    said += ["executor"] if given["executor"] is not ExecutorName.local else []
     if said:
         names_ = ", ".join("--from" if n == "past" else f"--{n.replace('_', '-')}" for n in said)
         raise typer.BadParameter(
-            f"{names_}: not of a space of training methods, which trains on this machine's "
-            "processor and says the rest in its file; expected --trials, --seed, --target, "
-            "--workers, --quick, --out, --resume"
+            f"{names_}: not of a space of training methods, which says the rest in its file; "
+            "expected --trials, --seed, --target, --compute, --workers, --executor, --quick, "
+            "--out, --resume"
         )
 
 
 def _search_methods(screen: Screen, context: typer.Context, *, as_json: bool) -> None:
     from dse.cli.methods import search_methods  # noqa: PLC0415
+    from dse.training.search.pool import Places  # noqa: PLC0415
     from dse.training.search.run import MethodOverrides  # noqa: PLC0415
 
     given = context.params
@@ -279,7 +278,11 @@ def _search_methods(screen: Screen, context: typer.Context, *, as_json: bool) ->
         ),
         out=given["out"],
         resume=given["resume"],
-        workers=given["workers"],
+        places=Places(
+            count=given["workers"],
+            on_ray=given["executor"] is ExecutorName.ray,
+            device=given["compute"].value,
+        ),
         as_json=as_json,
     )
 

@@ -46,6 +46,8 @@ class TrainingManifest(FileModel):
     workload: str
     data: str
     steps: int
+    compute: str = "cpu"
+    """The kind of processor that networks were trained on: losses of two kinds are no pairs."""
     parameters: int = 0
     """Of the network that is trained."""
     search_seeds: tuple[int, ...]

@@ -20,7 +20,7 @@ from dse.explore.measure.workers import check_room
 from dse.files import write_atomically
 from dse.training.checkpoint import step_on
 from dse.training.method import Method
-from dse.training.room import run_bytes
+from dse.training.room import check_device, run_bytes
 from dse.training.run import Outcome, Run, outcome_of
 from dse.training.workers.piece import Piece
 from dse.training.workers.together import run_together
@@ -60,20 +60,21 @@ class Experiment:
             yield from ((name, seed) for name in self.methods)
 
 
-def open_folder(experiment: Experiment, *, workers: int = 1) -> None:
+def open_folder(experiment: Experiment, *, workers: int = 1, on_ray: bool = False) -> None:
     """Makes the folder, or checks that it holds runs that these can be compared with.
 
     Args:
         experiment: Nothing is written where it cannot run.
         workers: Processes of this machine that will run it.
+        on_ray: Whether machines of a cluster will instead.
 
     Raises:
         RunError: a folder of something else, or of another workload, data, length or method; a
             GPU that torch has not; more workers than there is memory for.
     """
-    _check_workers(experiment, workers)
-    if experiment.device.startswith("cuda") and not torch.cuda.is_available():
-        raise RunError("--compute cuda: torch finds no GPU here; leave it out")
+    _check_workers(experiment, 1 if on_ray else workers)
+    if not on_ray:
+        check_device(experiment.device)
     manifest: dict[str, object] = {
         "format": FORMAT,
         "workload": experiment.workload.name,
@@ -165,18 +166,19 @@ def advance(
             listener(min(before + step, total), total, note)
 
     if on_ray and left:
-        from dse.training.workers.ray_tasks import run_on_ray  # noqa: PLC0415 (an extra)
+        from dse.training.workers import ray_tasks  # noqa: PLC0415 (an extra)
 
-        return run_on_ray(
-            partial(train_piece, experiment),
-            left,
-            checkpoint=partial(_checkpoint, experiment),
-            keep=partial(_keep, experiment),
-            count=workers,
-            on_gpu=experiment.device != "cpu",
-            told=told,
-            until=until,
-        )
+        train = partial(train_piece, experiment)
+        on_gpu = experiment.device != "cpu"
+        with ray_tasks.tasks(train, count=workers, on_gpu=on_gpu) as tasks:
+            return tasks.run(
+                left,
+                checkpoint=partial(_checkpoint, experiment),
+                keep=partial(_keep, experiment),
+                title=lambda key: f"seed {key[1]} of {key[0]!r}",
+                told=told,
+                until=until,
+            )
     if workers is not None and workers > 1 and len(left) > 1:
         job, count = partial(finish, experiment), min(workers, len(left))
         return run_together(job, left, workers=count, told=told, until=until)
@@ -226,14 +228,13 @@ def finish(
 
 
 def train_piece(
-    experiment: Experiment, name: str, seed: int, kept: bytes | None, seconds: float
+    experiment: Experiment, key: tuple[str, int], kept: bytes | None, seconds: float
 ) -> Piece:
     """Trains a piece of a run in a folder that is gone then, on whatever machine.
 
     Args:
         experiment: Its own folder is not touched.
-        name: Of the method.
-        seed: Of model and data.
+        key: Name of the method, and seed.
         kept: The checkpoint to go on from.
         seconds: After which the piece stops; it takes one step at least.
     """
@@ -245,25 +246,25 @@ def train_piece(
 
     with TemporaryDirectory() as scratch:
         here = replace(experiment, folder=Path(scratch))
-        place = _place(here, name, seed, CHECKPOINT)
+        place = _place(here, *key, CHECKPOINT)
         place.parent.mkdir()
         if kept is not None:
             place.write_bytes(kept)
-        ended = finish(here, name, seed, told=told, until=time.monotonic() + seconds)
-        made = _place(here, name, seed, RESULT) if ended else place
+        ended = finish(here, *key, told=told, until=time.monotonic() + seconds)
+        made = _place(here, *key, RESULT) if ended else place
         return Piece(ended=ended, content=made.read_bytes(), steps=steps)
 
 
-def _checkpoint(experiment: Experiment, name: str, seed: int) -> bytes | None:
-    path = _place(experiment, name, seed, CHECKPOINT)
+def _checkpoint(experiment: Experiment, key: tuple[str, int]) -> bytes | None:
+    path = _place(experiment, *key, CHECKPOINT)
     return path.read_bytes() if path.exists() else None
 
 
-def _keep(experiment: Experiment, name: str, seed: int, piece: Piece) -> None:
+def _keep(experiment: Experiment, key: tuple[str, int], piece: Piece) -> None:
     """Writes what a piece has come to."""
-    checkpoint = _place(experiment, name, seed, CHECKPOINT)
+    checkpoint = _place(experiment, *key, CHECKPOINT)
     if piece.ended:
-        write_atomically(_place(experiment, name, seed, RESULT), piece.content)
+        write_atomically(_place(experiment, *key, RESULT), piece.content)
         checkpoint.unlink(missing_ok=True)
     else:
         write_atomically(checkpoint, piece.content)

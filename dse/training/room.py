@@ -1,4 +1,4 @@
-"""The memory that a run of training takes, known before any is started."""
+"""The room that a run of training needs, known before any is started: memory, and a GPU."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import suppress
 import torch
 from torch import Tensor, nn
 
+from dse.errors import RunError
 from dse.explore.measure.workers import WORKER_BYTES
 from dse.training.method import Method
 from dse.training.workloads.workload import Batch, Workload, outputs_loss
@@ -25,6 +26,16 @@ what one product needs while it runs. Measured: 1.8 (bf16) to 2.2 (quartet_ii) o
 JUDGED_FACTOR = 1.5
 """The same of held-out samples, of which little is kept: their batches may be larger."""
 META = torch.device("meta")
+
+
+def check_device(device: str) -> None:
+    """Holds the device of a run against this machine.
+
+    Raises:
+        RunError: a GPU that torch has not.
+    """
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise RunError("--compute cuda: torch finds no GPU here; leave it out")
 
 
 def run_bytes(workload: Workload, methods: Iterable[Method], *, device: str = "cpu") -> int:

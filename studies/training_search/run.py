@@ -22,8 +22,8 @@ from dse.training.search.described import described
 from dse.training.search.gaps import gap
 from dse.training.search.load import load_training_space, problem_of_space
 from dse.training.search.loop import RUNS
-from dse.training.search.pool import pool_of
-from dse.training.search.run import MethodOverrides, run_training_search, workers_of
+from dse.training.search.pool import Places, pool_of
+from dse.training.search.run import MethodOverrides, placed, run_training_search
 from dse.training.search.seed_run import Job, SeedRun, read_seed_run
 from dse.training.workloads.catalogue import workload
 
@@ -47,7 +47,7 @@ def main() -> None:
             overrides=MethodOverrides(quick=True, trials=given.trials),
             out=given.folder,
             resume=(given.folder / files.MANIFEST).is_file(),
-            workers=given.workers,
+            places=Places(count=given.workers),
         )
     write_training_report(given.folder)
     found = read_training_run(given.folder)
@@ -113,7 +113,7 @@ def _holds(found: TrainingRun, space: str, count: int, workers: int | None) -> N
         for seed in seeds for method, digest in methods.values()
     ]  # fmt: skip
     network = workload(manifest.workload)
-    with pool_of(network, workers_of(network, workers)) as pool:
+    with pool_of(network, placed(network, Places(count=workers))) as pool:
         runs = pool.run(jobs)
     keyed = [(name, seed) for seed in seeds for name in methods]
     by_method: dict[str, dict[int, SeedRun]] = {name: {} for name in methods}

@@ -11,6 +11,7 @@ from torch import nn
 
 from dse.training.load import load_method
 from dse.training.run import Run
+from dse.training.search.seed_run import Job, trained
 from dse.training.workloads.workload import Batch, seeded
 
 STEPS = 6
@@ -56,3 +57,14 @@ def test_a_run_on_the_device_is_the_one_on_the_cpu(name: str, device: str, tmp_p
     again = Run(method, Signs(), 0, steps=STEPS, device=device)
     again.resume(tmp_path / "end.safetensors")
     assert again.outcome().last == run.outcome().last
+
+
+def test_a_search_trains_its_seeds_on_the_device(device: str, tmp_path: Path) -> None:
+    def job(folder: str) -> Job:
+        return Job(folder=tmp_path / folder, method=load_method("mxfp8"), split="search", seed=0,
+                   steps=STEPS)  # fmt: skip
+
+    here = trained(job("here"), Signs())
+    there = trained(job("there"), Signs(), device=device)
+    assert there.losses == pytest.approx(here.losses, abs=5e-3)
+    assert there.losses[0] != there.losses[-1]

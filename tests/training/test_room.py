@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from dse.cli.app import run
 from dse.errors import RunError
@@ -14,7 +15,8 @@ from dse.execute.memory import GIGA
 from dse.explore.measure import workers
 from dse.training.load import load_method
 from dse.training.room import META, run_bytes, saved_bytes
-from dse.training.search.run import run_training_search, workers_of
+from dse.training.search.pool import Places
+from dse.training.search.run import LOCAL, placed, run_training_search
 from dse.training.workloads.catalogue import workload
 from tests.training.methods import method
 from tests.training.test_run import Stripes
@@ -87,8 +89,22 @@ def test_a_search_takes_as_many_workers_as_there_is_room_for(
     free = "dse.training.search.run.available_bytes"
     for gigabytes, expected in ((1.1, 2), (0.1, 1), (100.0, 8)):
         monkeypatch.setattr(free, lambda size=gigabytes: int(size * GIGA))
-        assert workers_of(workload("digits-mlp"), None) == expected
+        assert placed(workload("digits-mlp"), LOCAL).count == expected
     monkeypatch.setattr(workers, "available_bytes", lambda: int(1.1 * GIGA))
     with pytest.raises(RunError, match=r"--workers 9: each takes .* expected at most 2"):
-        run_training_search("spaces/fp4-training.yaml", out=tmp_path / "run", workers=9)
+        run_training_search(
+            "spaces/fp4-training.yaml", out=tmp_path / "run", places=Places(count=9)
+        )
     assert not (tmp_path / "run").exists()
+
+
+def test_a_gpu_is_one_place_unless_more_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    digits = workload("digits-mlp")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert placed(digits, Places(device="cuda")) == Places(count=1, device="cuda")
+    assert placed(digits, Places(count=2, device="cuda")).count == 2
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RunError, match="torch finds no GPU here"):
+        placed(digits, Places(device="cuda"))
+    elsewhere = Places(device="cuda", on_ray=True)
+    assert placed(digits, elsewhere) == elsewhere

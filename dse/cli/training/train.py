@@ -130,7 +130,7 @@ def train(
     }  # fmt: skip
     on_ray = executor is ExecutorName.ray
     for experiment in experiments.values():
-        open_folder(experiment, workers=1 if on_ray else workers or 1)
+        open_folder(experiment, workers=workers or 1, on_ray=on_ray)
     finished = _advance(screen, experiments, minutes, workers, on_ray=on_ray, quiet=json)
     _say(screen, experiments, idle, as_json=json)
     if not finished:

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,12 +34,12 @@ from dse.run.training_run import (
 )
 from dse.space.relocate import located_target
 from dse.training.load import method_name
-from dse.training.room import run_bytes
+from dse.training.room import check_device, run_bytes
 from dse.training.search.cost import StepPrices, open_prices
 from dse.training.search.load import load_training_space, problem_of_space, training_space
 from dse.training.search.loop import MethodSearch
 from dse.training.search.points import MethodProblem
-from dse.training.search.pool import pool_of
+from dse.training.search.pool import Places, pool_of
 from dse.training.search.schema import TrainingSpace
 from dse.training.search.split import seeds_of
 from dse.training.search.write import write_found
@@ -48,6 +48,7 @@ from dse.training.workloads.workload import Workload
 
 MOST_WORKERS = 8
 """Processes that are started where nobody says how many."""
+LOCAL = Places()
 EXTENDED = ("trials", "report_seeds", "contenders", "ablations")
 """Effort that may change when a run is continued."""
 
@@ -68,7 +69,7 @@ def run_training_search(
     overrides: MethodOverrides | None = None,
     out: Path | None = None,
     resume: bool = False,
-    workers: int | None = None,
+    places: Places = LOCAL,
     progress: Progress = silent,
 ) -> Path:
     """Search a space of training methods; the folder of the finished run.
@@ -78,8 +79,10 @@ def run_training_search(
         overrides: Changes of the space.
         out: The run folder; `runs/<space>-<time>` by default.
         resume: Continue the run in `out`.
-        workers: Processes that train, with one thread each; as many as there are cores and
-            memory for, at most `MOST_WORKERS`, by default. What is found does not depend on it.
+        places: Processes or tasks that train, with one thread each. By default as many processes
+            as there are cores and memory for, at most `MOST_WORKERS`, and one for a GPU; tasks as
+            many as the cluster has CPUs or GPUs. How many there are does not change what is found,
+            other processors may.
         progress: Told of every step.
 
     Raises:
@@ -99,12 +102,12 @@ def run_training_search(
     )
     out = out or default_folder(origin)
     steps = space.workload.steps or workload.steps
-    manifest = _manifest(problem, prices, workload, steps)
-    count = workers_of(workload, workers)
+    manifest = _manifest(problem, prices, workload, steps, compute=places.device)
+    places = placed(workload, places)
     _open_folder(out, manifest, resume=resume)
     with locked(out), translated(str(out)):
         write_training_manifest(out, manifest)
-        with pool_of(workload, count) as pool:
+        with pool_of(workload, places) as pool:
             search = MethodSearch(
                 problem=problem, prices=prices, steps=steps, folder=out, pool=pool,
                 progress=progress,
@@ -121,20 +124,26 @@ def run_training_search(
     return out
 
 
-def workers_of(workload: Workload, wanted: int | None) -> int:
-    """Processes of a search: as many as are wanted, or that cores and memory have room for.
+def placed(workload: Workload, places: Places) -> Places:
+    """The places, with as many processes here as cores and memory have room for.
 
     Raises:
-        RunError: more are wanted than there is memory for.
+        RunError: more are wanted than there is memory for; a GPU that torch has not.
     """
+    if places.on_ray:
+        return places  # machines whose room is not known here
+    check_device(places.device)
+    wanted = places.count
+    if wanted is None and places.device != "cpu":
+        wanted = 1
     if wanted == 1:
-        return 1  # never refused: the network is not made for it
-    each = run_bytes(workload, ())
+        return replace(places, count=1)  # never refused: the network is not made for it
+    each = run_bytes(workload, (), device=places.device)
     if wanted is None:
         fitting = max(available_bytes() // each, 1)
-        return min(len(os.sched_getaffinity(0)), MOST_WORKERS, fitting)
+        return replace(places, count=min(len(os.sched_getaffinity(0)), MOST_WORKERS, fitting))
     check_room(wanted, each)
-    return wanted
+    return places
 
 
 def overridden(space: TrainingSpace, overrides: MethodOverrides) -> TrainingSpace:
@@ -170,7 +179,7 @@ def _source(source: str | None, run: Path | None) -> tuple[TrainingSpace, str, P
 
 
 def _manifest(
-    problem: MethodProblem, prices: StepPrices, workload: Workload, steps: int
+    problem: MethodProblem, prices: StepPrices, workload: Workload, steps: int, *, compute: str
 ) -> TrainingManifest:
     space, effort = problem.space, problem.space.search
     parameters = sum(one.numel() for one in workload.model(0).parameters())
@@ -189,6 +198,7 @@ def _manifest(
         workload=workload.name,
         data=workload.origin,
         steps=steps,
+        compute=compute,
         parameters=parameters,
         search_seeds=seeds_of("search", effort.seeds),
         report_seeds=seeds_of("report", effort.report_seeds),
@@ -224,7 +234,7 @@ def _open_folder(folder: Path, manifest: TrainingManifest, *, resume: bool) -> N
 
 def _mismatch(known: TrainingManifest, now: TrainingManifest) -> str:
     """The first difference that makes two runs different searches."""
-    for key in ("dse", "data", "steps", "space"):
+    for key in ("dse", "data", "steps", "compute", "space"):
         before, after = getattr(known, key), getattr(now, key)
         if key == "space":
             before, after = _fixed(before), _fixed(after)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from dse.training.checkpoint import step_on
 from dse.training.method import Method
 from dse.training.run import Run
 from dse.training.search.split import SplitName, half
+from dse.training.workers.piece import Piece
 from dse.training.workloads.workload import Workload
 
 LOOKS = (0.4, 0.6, 0.8, 1.0)
@@ -53,6 +56,11 @@ class Job:
         """The file of the result."""
         return self.folder / f"{self.split}-{self.seed}.json"
 
+    @property
+    def checkpoint(self) -> Path:
+        """The file that a run goes on from."""
+        return self.place.with_suffix(".safetensors")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeedRun:
@@ -72,22 +80,80 @@ class SeedRun:
     """Training loss of every step."""
 
 
-def trained(job: Job, workload: Workload) -> SeedRun:
+def trained(job: Job, workload: Workload, *, device: str = "cpu") -> SeedRun:
     """The run of a job: what an earlier process has done of it is not done again.
+
+    Args:
+        job: Its folder is made.
+        workload: Whole; the job has its half of what is held out.
+        device: Of torch's, on which the network is trained.
 
     Raises:
         KeyboardInterrupt: passed on, with a checkpoint written.
         MethodError: the method does not fit the workload.
     """
+    while True:
+        found, _ = _part(job, workload, device)
+        if found is not None:
+            return found
+
+
+def train_piece(
+    workload: Workload, device: str, key: Job, kept: bytes | None, seconds: float
+) -> Piece:
+    """Trains a piece of a job in a folder that is gone then, on whatever machine.
+
+    Args:
+        workload: As in `trained`.
+        device: As in `trained`.
+        key: The job; its own folder is not touched.
+        kept: The checkpoint to go on from.
+        seconds: After which the piece stops; it takes one step at least.
+    """
+    with TemporaryDirectory() as scratch:
+        here = replace(key, folder=Path(scratch))
+        if kept is not None:
+            here.checkpoint.write_bytes(kept)
+        found, steps = _part(here, workload, device, until=time.monotonic() + seconds)
+        if found is None:
+            return Piece(ended=False, content=here.checkpoint.read_bytes(), steps=steps)
+        return Piece(ended=True, content=_written(found), steps=steps)
+
+
+def keep_piece(job: Job, piece: Piece) -> SeedRun | None:
+    """Writes what a piece has come to into the job's folder; its result where it has ended."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    if not piece.ended:
+        write_atomically(job.checkpoint, piece.content)
+        return None
+    found = _read(piece.content)
+    _keep(job, found)
+    return found
+
+
+def _keep(job: Job, found: SeedRun) -> None:
+    """Writes a result; one that a rival has ended depends on that, and is told to the study."""
+    if found.ended_at is None:
+        write_atomically(job.place, _written(found))
+    job.checkpoint.unlink(missing_ok=True)
+
+
+def _part(
+    job: Job, workload: Workload, device: str, *, until: float = math.inf
+) -> tuple[SeedRun | None, int]:
+    """The result, None where time was up and a checkpoint is left, and the steps taken."""
     if job.place.exists():
-        return read_seed_run(job.place)
+        return read_seed_run(job.place), 0
     job.folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    run = Run(job.method, half(workload, job.split), job.seed, steps=job.steps)
-    checkpoint = job.place.with_suffix(".safetensors")
-    if checkpoint.exists():
-        run.resume(checkpoint)
-    ended_at = _advanced(run, job, checkpoint)
+    run = Run(job.method, half(workload, job.split), job.seed, steps=job.steps, device=device)
+    if job.checkpoint.exists():
+        run.resume(job.checkpoint)
+    before = run.step
+    ended_at = _advanced(run, job, until)
+    if ended_at is None and not run.done:
+        run.save(job.checkpoint)
+        return None, run.step - before
     outcome = run.outcome()
     found = SeedRun(
         seed=job.seed,
@@ -98,14 +164,12 @@ def trained(job: Job, workload: Workload) -> SeedRun:
         seconds=time.monotonic() - started,
         losses=tuple(outcome.curve.loss),
     )
-    if ended_at is None:
-        write_atomically(job.place, json.dumps(asdict(found)))
-    checkpoint.unlink(missing_ok=True)
-    return found
+    _keep(job, found)
+    return found, run.step - before
 
 
-def _advanced(run: Run, job: Job, checkpoint: Path) -> int | None:
-    """Steps to the end, or to where the rival is clearly better: that step."""
+def _advanced(run: Run, job: Job, until: float) -> int | None:
+    """Steps to the end, until time is up, or to where the rival is clearly better: that step."""
     looks = {max(round(share * job.steps), 1): index for index, share in enumerate(LOOKS)}
     ended_at: int | None = None
 
@@ -115,9 +179,9 @@ def _advanced(run: Run, job: Job, checkpoint: Path) -> int | None:
             ahead = windowed(run.curve.loss) - windowed(job.rival.losses[: run.step])
             if ahead > job.rival.margins[looks[run.step]]:
                 ended_at = run.step
-        return ended_at is not None
+        return ended_at is not None or time.monotonic() >= until
 
-    step_on(run, save=partial(run.save, checkpoint), stop=stop)
+    step_on(run, save=partial(run.save, job.checkpoint), stop=stop)
     return ended_at
 
 
@@ -144,7 +208,15 @@ def read_seed_run(path: Path) -> SeedRun:
         RunError: the file is torn.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return SeedRun(**{**content, "losses": tuple(content["losses"])})
+        return _read(path.read_bytes())
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise RunError(f"{path}: no run of a seed: {error}; delete it to run it again") from error
+
+
+def _written(found: SeedRun) -> bytes:
+    return json.dumps(asdict(found)).encode()
+
+
+def _read(content: bytes) -> SeedRun:
+    fields = json.loads(content)
+    return SeedRun(**{**fields, "losses": tuple(fields["losses"])})

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
 
 import torch
 
@@ -24,67 +25,101 @@ from ray.exceptions import (  # isort: skip
     WorkerCrashedError,
 )  # fmt: skip
 
+Key = TypeVar("Key")
 DIED = (LocalRayletDiedError, NodeDiedError, OutOfMemoryError, WorkerCrashedError)
 PIECE_S = 30.0
 """Seconds of a piece: what is lost at most with a node, and how often the progress moves."""
 MOST_DEATHS = 3
 """Tasks of one run that may die at the same checkpoint; it is taken for the run's fault then."""
 
-Key = tuple[str, int]
+
+class Tasks(Generic[Key]):
+    """Trains runs on the cluster that is connected; keys are whatever names a run."""
+
+    def __init__(self, train: TrainPiece[Key], *, count: int | None, on_gpu: bool) -> None:
+        """Tasks of a cluster.
+
+        Args:
+            train: Called on a machine of the cluster, with one CPU, and one GPU where `on_gpu`
+                says.
+            count: Tasks side by side; by default one a GPU, else one a CPU of the cluster.
+            on_gpu: Whether networks are trained on GPUs.
+        """
+        self._slots = count or places(on_gpu=on_gpu)
+        self._task = ray.remote(_piece).options(num_cpus=1, num_gpus=int(on_gpu), max_retries=0)
+        self._train = ray.put(train)
+
+    def run(
+        self,
+        left: Sequence[Key],
+        *,
+        checkpoint: Callable[[Key], bytes | None],
+        keep: Callable[[Key, Piece], None],
+        title: Callable[[Key], str],
+        told: Callable[[int], None] = lambda steps: None,
+        until: float | None = None,
+    ) -> bool:
+        """Runs what is left; whether all have ended.
+
+        Args:
+            left: Runs.
+            checkpoint: That of a run, if it has one; read on this machine.
+            keep: Writes a checkpoint or a result, on this machine.
+            title: That of a run, in an error.
+            told: Takes the steps of all runs so far.
+            until: Time of `time.monotonic`, here, to stop at.
+
+        Raises:
+            RunError: a run's tasks die again and again, or the cluster does.
+        """
+        doing: dict[Any, int] = {}
+        waiting, died, steps = deque(range(len(left))), Counter[int](), 0
+        try:
+            while True:
+                while waiting and len(doing) < self._slots and (seconds := _seconds(until)) > 0:
+                    number = waiting.popleft()
+                    key = left[number]
+                    answer = self._task.remote(self._train, key, checkpoint(key), seconds)
+                    doing[answer] = number
+                if not doing:
+                    return not waiting
+                (answer, *_), _ = ray.wait(list(doing), num_returns=1)
+                number = doing.pop(answer)
+                piece = _answered(answer)
+                died[number] = died[number] + 1 if piece is None else 0
+                if died[number] == MOST_DEATHS:
+                    raise RunError(
+                        f"--executor ray: {MOST_DEATHS} tasks died that trained "
+                        f"{title(left[number])}; what has ended is kept, go on with --resume"
+                    )
+                if piece is not None:
+                    keep(left[number], piece)
+                    steps += piece.steps
+                    told(steps)
+                if piece is None or not piece.ended:
+                    # In front: a run that has begun ends before another one begins.
+                    waiting.appendleft(number)
+        finally:
+            for answer in doing:
+                ray.cancel(answer, force=True)
 
 
-def run_on_ray(
-    train: TrainPiece,
-    left: Sequence[Key],
-    *,
-    checkpoint: Callable[[str, int], bytes | None],
-    keep: Callable[[str, int, Piece], None],
-    count: int | None,
-    on_gpu: bool,
-    told: Callable[[int], None],
-    until: float | None,
-) -> bool:
-    """Runs methods and seeds on the cluster; whether all have ended.
+@contextmanager
+def tasks(train: TrainPiece[Key], *, count: int | None, on_gpu: bool) -> Iterator[Tasks[Key]]:
+    """Tasks on the cluster that `RAY_ADDRESS` names, else on one that is started here.
 
     Args:
-        train: Called on a machine of the cluster, with one CPU, and one GPU where `on_gpu` says.
-        left: Methods and seeds.
-        checkpoint: That of a run, if it has one; read on this machine.
-        keep: Writes a checkpoint or a result, on this machine.
-        count: Tasks side by side; by default one a GPU, else one a CPU of the cluster.
-        on_gpu: Whether networks are trained on GPUs.
-        told: Takes the steps of all runs so far.
-        until: Time of `time.monotonic`, here, to stop at.
+        train: As in `Tasks`, as are the others.
+        count: Of tasks.
+        on_gpu: Whether they take a GPU each.
 
     Raises:
-        RunError: there is no cluster, or a run's tasks die again and again.
+        RunError: there is no cluster.
     """
     started = connected()
-    doing: dict[Any, Key] = {}
     try:
-        slots = count or places(on_gpu=on_gpu)
-        task = ray.remote(_piece).options(num_cpus=1, num_gpus=int(on_gpu), max_retries=0)
-        copied = ray.put(train)
-        waiting, died, steps = deque(left), Counter[Key](), 0
-        while True:
-            while waiting and len(doing) < slots and (seconds := _seconds(until)) > 0:
-                key = waiting.popleft()
-                doing[task.remote(copied, *key, checkpoint(*key), seconds)] = key
-            if not doing:
-                return not waiting
-            (answer, *_), _ = ray.wait(list(doing), num_returns=1)
-            key = doing.pop(answer)
-            piece = _answered(answer, key, died)
-            if piece is not None:
-                keep(*key, piece)
-                steps += piece.steps
-                told(steps)
-            if piece is None or not piece.ended:
-                # In front: a run that has begun ends before another one begins.
-                waiting.appendleft(key)
+        yield Tasks(train, count=count, on_gpu=on_gpu)
     finally:
-        for answer in doing:
-            ray.cancel(answer, force=True)
         if started:
             ray.shutdown()
 
@@ -94,28 +129,20 @@ def _seconds(until: float | None) -> float:
     return PIECE_S if until is None else min(PIECE_S, until - time.monotonic())
 
 
-def _piece(train: TrainPiece, name: str, seed: int, kept: bytes | None, seconds: float) -> Piece:
+def _piece(train: TrainPiece[Key], key: Key, kept: bytes | None, seconds: float) -> Piece:
     """One task."""
     torch.set_num_threads(1)
-    return train(name, seed, kept, seconds)
+    return train(key, kept, seconds)
 
 
-def _answered(answer: Any, key: Key, died: Counter[Key]) -> Piece | None:
+def _answered(answer: Any) -> Piece | None:
     """The piece that a task sends back, or None where it has died."""
     try:
         piece: Piece = ray.get(answer)
     except RayTaskError as error:
         raise error.cause from None  # what the run itself raised
-    except DIED as error:
-        died[key] += 1
-        if died[key] == MOST_DEATHS:
-            name, seed = key
-            raise RunError(
-                f"--executor ray: {MOST_DEATHS} tasks died that trained seed {seed} of {name!r} "
-                f"({type(error).__name__}); what has ended is kept, go on with --resume"
-            ) from error
+    except DIED:
         return None
     except RayError as error:
         raise RunError(f"--executor ray: {error}") from error
-    died[key] = 0
     return piece

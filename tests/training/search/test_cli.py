@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from dse.cli.app import run
 from dse.run.training_run import COLUMNS, read_training_run
@@ -84,6 +85,18 @@ def test_another_space_does_not_continue_it(
     assert "cannot be resumed: its space differs" in capsys.readouterr().err
 
 
+def test_losses_of_a_gpu_are_no_pairs_with_those_of_a_cpu(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "run"
+    shutil.copytree(folder, other)
+    manifest = json.loads((other / "manifest.json").read_text())
+    assert manifest["compute"] == "cpu"
+    (other / "manifest.json").write_text(json.dumps({**manifest, "compute": "cuda"}))
+    assert run(["search", "--out", str(other), "--resume", "--workers", "1"]) == 2
+    assert "cannot be resumed: its compute differs" in capsys.readouterr().err
+
+
 def test_a_folder_that_leads_elsewhere_is_not_continued(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -109,14 +122,17 @@ def test_a_space_is_checked_without_training(
     ("options", "words"),
     [
         (["--data", "zoo:byte-gpt"], "--data: not of a space of training methods"),
-        (["--compute", "cuda"], "--compute: not of a space of training methods"),
+        (["--memory", "1 GB"], "--memory: not of a space of training methods"),
+        (["--compute", "cuda"], "--compute cuda: torch finds no GPU here"),
         (["--target", "b200-sxm", "--target", "h100-sxm"], "has one device"),
         (["--target", "b2000-sxm"], "b2000-sxm"),
     ],
 )
 def test_what_a_space_of_methods_does_not_take_is_refused(
-    space: Path, options: list[str], words: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+    space: Path, options: list[str], words: str, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert run(["search", str(space), "--out", str(space.parent / "none"), *options]) == 2
     assert words in capsys.readouterr().err
 

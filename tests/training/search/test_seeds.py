@@ -12,14 +12,16 @@ import torch
 from dse.errors import RunError
 from dse.training.load import load_method
 from dse.training.search.gaps import gap
-from dse.training.search.pool import pool_of
+from dse.training.search.pool import Places, pool_of
 from dse.training.search.seed_run import (
     LOOKS,
     Job,
     Rival,
     SeedRun,
+    keep_piece,
     margins,
     read_seed_run,
+    train_piece,
     trained,
 )
 from dse.training.search.split import half, seeds_of
@@ -106,9 +108,35 @@ def test_a_run_is_read_where_an_earlier_process_has_made_it(tmp_path: Path) -> N
 def test_workers_train_what_this_process_would(tmp_path: Path) -> None:
     digits = workload("digits-mlp")
     jobs = [job(tmp_path / "here", seed=seed) for seed in (0, 1)]
-    with pool_of(digits, 1) as pool:
+    with pool_of(digits, Places(count=1)) as pool:
         here = pool.run(jobs)
-    with pool_of(digits, 2) as pool:
+    with pool_of(digits, Places(count=2)) as pool:
         there = pool.run([replace(one, folder=tmp_path / "there") for one in jobs])
     assert [one.losses for one in there] == [one.losses for one in here]
     assert [one.loss for one in there] == [one.loss for one in here]
+
+
+def test_pieces_that_send_their_checkpoints_end_where_one_process_does(tmp_path: Path) -> None:
+    whole = trained(job(tmp_path / "here"), Stripes())
+    there = job(tmp_path / "there")
+    kept, steps, found = None, 0, None
+    while found is None:
+        piece = train_piece(Stripes(), "cpu", there, kept, seconds=0)
+        kept, steps = piece.content, steps + piece.steps
+        found = keep_piece(there, piece)
+        assert there.checkpoint.exists() != piece.ended
+    assert steps == STEPS
+    assert replace(found, seconds=0) == replace(whole, seconds=0)
+    assert read_seed_run(there.place) == found
+
+
+def test_a_piece_that_its_rival_ends_leaves_no_result(tmp_path: Path) -> None:
+    whole = trained(job(tmp_path / "here"), Stripes())
+    better = Rival(losses=tuple(one - 1 for one in whole.losses), margins=(0.5,) * len(LOOKS))
+    there = job(tmp_path / "there", rival=better)
+    piece = train_piece(Stripes(), "cpu", there, None, seconds=60)
+    found = keep_piece(there, piece)
+    assert piece.ended
+    assert found is not None
+    assert found.ended_at == piece.steps == round(LOOKS[0] * STEPS)
+    assert list(there.folder.iterdir()) == []

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,9 @@ import pytest
 from dse.errors import RunError
 from dse.training import experiment as experiments
 from dse.training.experiment import advance, open_folder, outcomes
+from dse.training.load import load_method
+from dse.training.search.pool import Places, pool_of
+from dse.training.search.seed_run import Job
 from tests import ray_cluster
 from tests.training.test_run import STEPS, Stripes, experiment
 
@@ -63,9 +66,9 @@ def test_tasks_find_what_this_process_finds_though_one_dies(
     kept: list[bool] = []
     keep = experiments._keep
 
-    def counted(one: Experiment, name: str, seed: int, piece: Piece) -> None:
+    def counted(one: Experiment, key: tuple[str, int], piece: Piece) -> None:
         kept.append(piece.ended)
-        keep(one, name, seed, piece)
+        keep(one, key, piece)
 
     monkeypatch.setattr(experiments, "_keep", counted)
     seen: list[tuple[int, int]] = []
@@ -95,6 +98,41 @@ def test_what_a_run_raises_is_what_is_raised_here(cluster: Cluster, tmp_path: Pa
     (trial.folder / "bf16" / "seed-0.safetensors").write_bytes(b"half of it")
     with pytest.raises(RunError, match="delete it"):
         advance(trial, on_ray=True, workers=1)
+
+
+def test_a_search_trains_its_seeds_on_the_cluster(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dse.training.workers import ray_tasks  # noqa: PLC0415 (an extra)
+
+    def jobs(folder: str) -> list[Job]:
+        return [Job(folder=tmp_path / folder, method=load_method("mxfp8"), split="search",
+                    seed=seed, steps=STEPS) for seed in (0, 1, 2)]  # fmt: skip
+
+    monkeypatch.setattr(ray_tasks, "PIECE_S", 0.02)
+    deadly = Deadly(mark=tmp_path / "died")
+    done: list[bool] = []
+    with pool_of(deadly, Places(on_ray=True)) as pool:
+        first = pool.run(jobs("there")[2:])
+        there = pool.run(jobs("there"), lambda: done.append(True))
+    with pool_of(Stripes(), Places(count=1)) as pool:
+        here = pool.run(jobs("here"))
+    assert (tmp_path / "died").exists()
+    assert there[2] == first[0]  # read, not trained again
+    assert [replace(one, seconds=0) for one in there] == [replace(one, seconds=0) for one in here]
+    assert len(done) == 3
+    assert not list((tmp_path / "there").rglob("*.safetensors"))
+
+
+def test_a_seed_of_a_search_whose_tasks_die_is_named(cluster: Cluster, tmp_path: Path) -> None:
+    deadly = Deadly(mark=tmp_path / "died", always=True)
+    one = Job(folder=tmp_path / "0a1b", method=load_method("bf16"), split="search", seed=1,
+              steps=STEPS)  # fmt: skip
+    with (
+        pool_of(deadly, Places(on_ray=True, count=1)) as pool,
+        pytest.raises(RunError, match=r"tasks died that trained seed 1 of the method in .*0a1b"),
+    ):
+        pool.run([one])
 
 
 def test_a_piece_stops_in_time_and_goes_on(cluster: Cluster, tmp_path: Path) -> None:
