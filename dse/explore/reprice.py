@@ -51,7 +51,18 @@ from dse.space.schema import Space
 
 SPACE = "space.yaml"
 """The space of the new run, so that `--resume` can measure more."""
-KEPT = ("metric", "metric_goal", "samples", "reference_metric", "data_digest")
+KEPT = (
+    "metric",
+    "metric_goal",
+    "reference_metric",
+    "outputs",
+    "loss_unit",
+    "constant_loss",
+    "constant_flip_rate",
+    "samples",
+    "ranges",
+    "data_digest",
+)
 """A manifest's entries on the measurements, which are the old run's."""
 
 LOGGER = logging.getLogger(__name__)

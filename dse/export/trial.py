@@ -41,7 +41,7 @@ from dse.run.read import (
 )
 from dse.space.opened import searched_model
 from dse.space.schema import Space
-from dse.zoo.split import Splits
+from dse.zoo.split import Splits, digest_of
 from hwmodels.formats import catalog
 
 Feeds = Callable[[], Iterable[Mapping[str, Value]]]
@@ -213,11 +213,31 @@ def calibration_feeds(folder: Path) -> Feeds:
     """The calibration split of a run, read when it is asked for."""
 
     def feeds() -> Iterable[Mapping[str, Value]]:
-        space, beside = read_space(folder)
-        splits = _splits(space, beside, model_of(folder).graph, report=space.data.report)
-        return (batch.feeds for batch in batches(splits.calibration, space.data.batch, "cpu"))
+        splits, batch = (
+            splits_of_run(folder, model_of(folder).graph),
+            read_space(folder)[0].data.batch,
+        )
+        return (one.feeds for one in batches(splits.calibration, batch, "cpu"))
 
     return feeds
+
+
+def splits_of_run(folder: Path, graph: Graph) -> Splits:
+    """The samples that a run measured with.
+
+    Raises:
+        DataError: the source is not there, or has too few.
+        RunError: it holds other samples by now.
+    """
+    space, beside = read_space(folder)
+    splits = _splits(space, beside, graph, report=space.data.report)
+    before, now = read_manifest(folder).data_digest, digest_of(splits.arrays)
+    if before and before != now:  # versions that took none left it empty
+        raise RunError(
+            f"{folder}: {space.data.source} holds other samples than the run measured with "
+            f"(digest {before}, now {now}), so that losses could not be compared; put them back"
+        )
+    return splits
 
 
 def _samples(folder: Path, graph: Graph) -> Mapping[str, Tensor] | None:

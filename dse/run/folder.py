@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -15,6 +15,9 @@ from dse.run.files import MANIFEST, resume_command
 from dse.run.manifest import Manifest
 from dse.run.read import read_manifest
 from dse.space.schema import Space
+
+SHOWN = 80
+"""Characters of a value in a message."""
 
 
 def open_folder(folder: Path, identity: Mapping[str, object], *, resume: bool) -> None:
@@ -117,9 +120,28 @@ def _comparable(space: object) -> object:
 
 
 def _difference(before: object, now: object) -> str:
-    """The first field in which two nested values differ, readable in one line."""
+    """The first field or entry in which two nested values differ, readable in one line."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for key in dict.fromkeys([*before, *now]):
             if before.get(key) != now.get(key):
                 return f"{key}: {_difference(before.get(key), now.get(key))}"
-    return f"was {json.dumps(before)[:80]}, is {json.dumps(now)[:80]}"
+    if isinstance(before, list) and isinstance(now, list):
+        more, less = _only(now, before), _only(before, now)
+        if len(before) == len(now) and len(more) == len(less) == 1:
+            return f"{now.index(more[0])}: {_difference(less[0], more[0])}"
+        changes = [
+            f"{word} {shown}"
+            for word, some in (("more", more), ("less", less))
+            for shown in map(_shown, some)
+        ]
+        return "; ".join(changes) or "in another order"
+    return f"was {_shown(before)}, is {_shown(now)}"
+
+
+def _only(these: Sequence[object], others: Sequence[object]) -> list[object]:
+    return [one for one in these if one not in others]
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

@@ -17,7 +17,7 @@ from dse.evaluate.quality import Quality
 from dse.evaluate.setup import build_evaluator
 from dse.execute.operators.step import Quantize
 from dse.execute.quantizers import with_emulators
-from dse.export.trial import RecipeSource, chosen_trial
+from dse.export.trial import RecipeSource, chosen_trial, splits_of_run
 from dse.graph.assignment_json import from_json
 from dse.graph.ir.assignment import Assignment
 from dse.graph.ir.site import Site
@@ -55,7 +55,9 @@ class Start:
 
         Raises:
             DataError: the run's data are not there, or too few.
+            RunError: they are others by now.
         """
+        splits_of_run(folder, source.model.graph)
         space, beside = read_space(folder)
         data = space.data.model_copy(update={"calibration": samples or space.data.calibration})
         analysis = source.model.analysis
@@ -132,7 +134,7 @@ def tune_trial(
 
     Raises:
         RunError: no run folder, no such trial, nothing that can be learned, a tuning that is
-            there already, or a loss that is no number.
+            there already, data that are others by now, or a loss that is no number.
         DataError: the run's data are not there, or too few.
         ExportError: the model has no weights here.
     """

@@ -26,7 +26,7 @@ from dse.report.console import print_front
 from dse.report.figures.pareto import staircase
 from dse.report.html import write_report
 from dse.report.table import front_table
-from dse.run.read import read_run
+from dse.run.read import read_manifest, read_run
 from dse.space.load import load_space
 from tests.bench import outputs
 
@@ -194,6 +194,17 @@ def test_measurements_of_one_network_are_taken_over_wherever_it_runs(
     assert found[column].dropna().tolist() == old["a100.report_quality_loss"].dropna().tolist()
     reprice(runs / "both", overrides=Overrides(targets=targets[1:]), out=tmp_path / "other")
     assert _trials(tmp_path / "other").quality_loss.tolist() == old["a100.quality_loss"].tolist()
+
+
+def test_what_losses_are_is_taken_over_with_them(runs: Path, tmp_path: Path) -> None:
+    """Without it an error in shares of a spread was named one in shares of a norm."""
+    reprice(runs / "h100", overrides=Overrides(targets=("b200-sxm:vllm",)), out=tmp_path / "new")
+    old, new = (read_manifest(run) for run in (runs / "h100", tmp_path / "new"))
+    assert old.loss_unit
+    assert old.outputs
+    assert old.constant_loss is not None
+    for name in ("loss_unit", "outputs", "constant_loss", "constant_flip_rate", "ranges"):
+        assert getattr(new, name) == getattr(old, name)
 
 
 def test_what_a_new_target_runs_otherwise_is_left_out_and_counted(

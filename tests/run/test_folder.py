@@ -12,6 +12,7 @@ from dse.errors import RunError
 from dse.explore.study.storage import has_study, local_file
 from dse.explore.study.study import locked
 from dse.files import write_atomically
+from dse.run.folder import mismatch
 
 
 @pytest.mark.parametrize("name", [".lock", "study.log", "study.log.lock", "state", "trials.csv"])
@@ -76,3 +77,22 @@ def test_only_a_database_that_has_the_study_is_opened_unasked(tmp_path):
     assert not has_study(file, "other")
     (tmp_path / "text").write_text("precious")
     assert not has_study(tmp_path / "text", "mine")
+
+
+LONG = {"match": {"name": "a" * 90}, "use": ["bf16", "fp8"]}
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        ([{**LONG, "use": ["bf16", "fp8", "w4a16"]}], '(0: use: more "w4a16")'),
+        ([{**LONG, "use": ["fp8"]}], '(0: use: less "bf16")'),
+        ([{**LONG, "use": ["fp8", "bf16"]}], "(0: use: in another order)"),
+        ([{**LONG, "use": ["bf16", "w4a16"]}], '(0: use: 1: was "fp8", is "w4a16")'),
+        ([LONG, {"use": ["bf16"]}], '(more {"use": ["bf16"]})'),
+        ([{"match": {}, "use": []}], '(0: match: name: was "'),
+    ],
+)
+def test_the_difference_of_two_lists_is_the_entry_that_differs(now, said):
+    """Entries share long beginnings; cut off there, both sides of the message were the same."""
+    assert said in mismatch({"candidates": [LONG]}, {"candidates": now})

@@ -207,6 +207,21 @@ def test_what_cannot_be_tuned_is_refused_in_one_message(
     assert "Traceback" not in refused.err
 
 
+def test_data_that_have_changed_since_the_search_are_refused(dse: Dse, run: Path) -> None:
+    """Else it would be tuned on, and both losses would be those of, other samples than the run."""
+    path = run / "manifest.json"
+    content = json.loads(path.read_text())
+    assert content["data_digest"]
+    path.write_text(json.dumps({**content, "data_digest": "0" * 16}))
+    for more in ((), ("--samples", "40")):
+        refused = dse("tune", run, "--trial", trial_of(run, "w3"), "--steps", 1, *more)
+        assert refused.code == 2
+        assert "holds other samples than the run measured with" in refused.err.replace("\n", " ")
+    del content["data_digest"]  # of a version that took none
+    path.write_text(json.dumps(content))
+    assert dse("tune", run, "--trial", trial_of(run, "w3"), "--steps", 1).code == 0
+
+
 def test_what_is_there_is_not_done_again_unasked(dse: Dse, run: Path) -> None:
     line = ("tune", run, "--trial", trial_of(run, "w3"), "--steps", 1)
     assert dse(*line).code == 0
