@@ -74,6 +74,10 @@ class Blocks(Entry):
     areas: bool = False
     """Whether they run in blocks whose area is fitted to the map instead: the largest that the
     buffers hold once and that cover it best, with room for a next row of inputs."""
+    sparse: bool = False
+    """Whether a convolution takes half of the steps where two of every four input channels have
+    zeros as weights. Known of weights are those of at most two channels, the rest of which are
+    padding."""
     commands: Size
     """Blocks that are under way at once: read, computed, written."""
     scale_bytes: Size
@@ -204,7 +208,8 @@ class Steps(Entry):
     chosen_by_taps: Size | None = None
     """Taps that it reckons a step with then; none: those of the step."""
     rest_taps: Size | None = None
-    """Taps that it counts at least for what is left over; none: a whole step."""
+    """Taps that it counts at least for what is left over, and where nothing is; none: a whole step
+    for what is."""
 
     def __post_init__(self) -> None:
         if self.granule is not None and self.granule > self.inputs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,9 @@ class Activations:
         device: Device,
         *,
         order: Sequence[int],
+        linear: Sequence[Set[str]],
     ) -> None:
+        self.linear = linear
         self.work = work
         self.order = order
         self.offered = offered
@@ -48,7 +50,7 @@ class Activations:
     def arrays(self, most: int) -> tuple[Floats, NDArray[np.int64], Floats]:
         """Bytes (V, C), owners (V,) and workspace (R, C)."""
         plain = {
-            value: map_bytes(self.operands[value], count, self.device)
+            value: self._map_bytes(self.operands[value], count, 0)
             for value, count in activation_bytes(self.work).items()
             if value in self.operands
         }
@@ -98,10 +100,14 @@ class Activations:
         operand = self.operands[value]
         offers = self.offered[owner]
         sizes = [
-            map_bytes(operand, _bytes_as(operand, stored_format(offer)), self.device)
-            for offer in offers
+            self._map_bytes(operand, _bytes_as(operand, stored_format(offer)), choice)
+            for choice, offer in enumerate(offers)
         ]
         return [sizes[min(choice, len(sizes) - 1)] for choice in range(most)]
+
+    def _map_bytes(self, operand: Operand, stored: float, choice: int) -> float:
+        linear = operand.value in self.linear[choice] if self.linear else None
+        return map_bytes(operand, stored, self.device, linear=linear)
 
 
 def stored_format(quantizers: Quantizers) -> Quantizer | None:

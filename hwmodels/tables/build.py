@@ -17,6 +17,7 @@ from hwmodels.plans.conversion import kernels_of, requantize_kernel
 from hwmodels.plans.region import Context, RegionPlan, plan_region, producer_tags
 from hwmodels.runtimes.runtime import Runtime
 from hwmodels.tables.activation import Activations, Quantizers, activations, stored_format
+from hwmodels.tables.layout import lies_of, linear_values
 from hwmodels.tables.phase import COLUMNS, PhaseTable
 from hwmodels.tables.price import kernel_costs
 from hwmodels.tables.shared_cost import RequantizationCost
@@ -157,10 +158,15 @@ class _Build:
         found: Plans = [[] for _ in plans]
         most = max(map(len, plans), default=0)
         for choice in range(most):
-            before = 0.0
-            for by_choice, known in ((plans[index], found[index]) for index in self.order):
+            before, linear = 0.0, linear_values(self.work, plans, choice, self.device)
+            for index in self.order:
+                region, by_choice, known = self.work.regions[index], plans[index], found[index]
                 by_output = by_choice[min(choice, len(by_choice) - 1)]
-                ordered = [in_sequence(plan.kernels, self.device, before) for plan in by_output]
+                lies = lies_of(region, linear)
+                ordered = [
+                    in_sequence(plan.kernels, self.device, before, linear=lies)
+                    for plan in by_output
+                ]
                 if choice < len(by_choice):
                     known.append([
                         replace(plan, kernels=kernels)
@@ -241,8 +247,19 @@ class _Build:
                     times = repeats[index]
                     base[index, choice, out] = repeated(self._cost(plan.kernels), times)
                     base[index, choice, out] += sharing.own(plan, times)
+        linear = [
+            frozenset[str]() if self.device.npu is None
+            else linear_values(self.work, plans, choice, self.device)
+            for choice in range(most)
+        ]  # fmt: skip
         stored, value_owner, workspace = Activations(
-            self.work, roles.offered, plans, roles.owner, self.device, order=self.order
+            self.work,
+            roles.offered,
+            plans,
+            roles.owner,
+            self.device,
+            order=self.order,
+            linear=linear,
         ).arrays(most)
         return PhaseTable(
             regions=tuple(region.name for region in regions),

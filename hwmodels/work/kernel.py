@@ -88,6 +88,11 @@ class Kernel:
     slack_cycles: float | None = None
     """On an NPU, cycles of the operation before in which weights can be copied to the arena; None:
     what runs before is unknown."""
+    linear_input: bool | None = None
+    """On an NPU, whether the first operand lies pixel after pixel, as what a caller hands over
+    does, and not in bricks of channels; None: nobody knows who writes it."""
+    linear_output: bool | None = None
+    """The same of what is written."""
 
     def __post_init__(self) -> None:
         expected = LOOPS_OF_KIND.get(self.kind, RowLoops)

@@ -57,7 +57,7 @@ def by_us(rows: int, widths: list[int], system: System) -> tuple[Schedule, ...]:
     layers = [
         Operation(
             kind="product", source=(*square(rows), source), target=(*square(rows), target),
-            linear=rows > 1, weight_bits=8.0,
+            linear_source=rows > 1, linear_target=rows > 1, weight_bits=8.0,
         )
         for source, target in pairs
     ]  # fmt: skip

@@ -27,8 +27,8 @@ from hwmodels.granules import up
 
 SUMS = 8
 """Channels that accumulators are padded to."""
-EQUAL = 1e-7
-"""Share by which blocks may differ that move equally little."""
+EQUAL = 1e-6
+"""Share by which blocks may differ of which the largest is taken."""
 SMALL = 4
 """Height and width of blocks that are taken where several move equally little."""
 
@@ -126,7 +126,8 @@ def _use(operation: Operation, steps: Steps) -> float:
     inputs = steps.chosen_by_inputs or steps.inputs
     a_step = steps.chosen_by_taps or steps.taps
     rest = taps % a_step
-    whole = taps - rest + (max(rest, steps.rest_taps or a_step) if rest else 0)
+    least = steps.rest_taps or (a_step if rest else 0)
+    whole = taps - rest + max(rest, least)
     return channels / up(channels, inputs) * taps / whole
 
 
@@ -200,41 +201,49 @@ def _banks(count: NDArray[np.int64], bank: int, copies: int, granule: int) -> ND
     return _up_all(banks, granule)
 
 
-def _moved(operation: Operation, npu: Npu, outputs: Axes, inputs: Axes) -> NDArray[np.float64]:
-    """Elements fetched for an output, by block."""
+def _moved(operation: Operation, npu: Npu, outputs: Axes, inputs: Axes) -> NDArray[np.float32]:
+    """Elements fetched for an output, by block.
+
+    In single precision, and in the order in which Vela multiplies: where windows do not overlap,
+    all blocks move equally much, and its rounding decides which of them it takes.
+    """
+    single = np.float32
     heights, widths, depths = outputs
     rows, columns, read = inputs
     height, width, channels = operation.target
     passes = 1
     for axis in (0, 1):
         passes *= -(-operation.reach[axis] // npu.blocks.window)
-    places = (height / heights) * (width / widths)
-    fetched = rows * columns * operation.source[2] * passes * places
+    fetched = (rows * columns * operation.source[2] * passes).astype(single)
+    fetched *= single(width) / widths.astype(single)
+    fetched *= single(height) / heights.astype(single)
     if not operation.equal_depth:
-        fetched = fetched * -(-channels // depths)
+        fetched *= (-(-channels // depths)).astype(single)
     if operation.kind != "pool":
         again = -(-height // heights) * -(-width // widths)
-        wide = 1 if operation.kind == "depthwise" else channels
-        fetched = fetched + operation.taps * operation.source[2] * wide * again
+        weights = (operation.taps * operation.source[2] * again).astype(single)
+        if operation.kind != "depthwise":
+            weights *= single(channels) / depths.astype(single) * depths.astype(single)
+        fetched += weights
+    moved: NDArray[np.float32] = fetched / single(_volume(operation.target))
     whole = _volume(operation.source) < 2 * rows * columns * read
-    moved: NDArray[np.float64] = np.where(whole, fetched / 2, fetched)
-    return moved / _volume(operation.target)
+    return np.where(whole, moved / single(2), moved)
 
 
-def _largest(moved: NDArray[np.float64], size: NDArray[np.int64]) -> int:
+def _largest(moved: NDArray[np.float32], size: NDArray[np.int64]) -> int:
     """The place of the least, of several that of the largest block."""
     places = np.flatnonzero(moved <= moved.min() * (1 + EQUAL))
     return int(places[np.argmax(size[places])])
 
 
 def _first(
-    moved: NDArray[np.float64],
+    moved: NDArray[np.float32],
     operation: Operation,
     outputs: tuple[NDArray[np.int64], NDArray[np.int64]],
     inputs: tuple[NDArray[np.int64], NDArray[np.int64]],
 ) -> int:
     """The place of the least; of several a small block that covers most of the input."""
-    places = np.flatnonzero(moved <= moved.min() * (1 + EQUAL))
+    places = np.flatnonzero(moved <= moved.min())
     first = int(places[0])
     later = places[1:]
     small = later[(outputs[0][later] <= SMALL) & (outputs[1][later] <= SMALL)]

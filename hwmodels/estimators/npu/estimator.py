@@ -51,6 +51,14 @@ class NpuEstimator:
         return tuple(_cost(kernel, device) for kernel in kernels)
 
 
+def on_host(kernel: Kernel, device: Device) -> bool:
+    """Whether the device's host runs a kernel, and not its NPU; False where nothing does."""
+    try:
+        return _unit(kernel, device).role == "host"
+    except WorkError:
+        return False
+
+
 def _cost(kernel: Kernel, device: Device) -> KernelCost:
     unit = _unit(kernel, device)
     if unit.role == "host":

@@ -29,12 +29,34 @@ IN_PLACE = (
 """Copies that a compiler leaves out: who writes a part of a tensor writes it where it belongs."""
 ONES_BITS = 1
 """Bits of a weight of a mean: all are one, which codes well."""
+LINEAR = 8
+"""Channels below which a map that nobody knows more of is an image, which lies pixel after pixel.
+"""
 SUM_BITS = 32
 """Bits of what a mean, and a product of activations without an array for it, sum in."""
 
 
 def operations_of(kernel: Kernel, npu: Npu) -> tuple[Operation, ...]:
     """The operations that a kernel of the NPU is compiled to; none where nothing runs."""
+    found = _lowered(kernel, npu)
+    if not found:
+        return ()
+    return _last(_first(found, kernel.linear_input), kernel.linear_output)
+
+
+def _first(operations: tuple[Operation, ...], linear: bool | None) -> tuple[Operation, ...]:
+    first = operations[0]
+    known = first.source[2] < LINEAR if linear is None else linear
+    return (replace(first, linear_source=first.linear_source or known), *operations[1:])
+
+
+def _last(operations: tuple[Operation, ...], linear: bool | None) -> tuple[Operation, ...]:
+    last = operations[-1]
+    known = last.target[2] < LINEAR if linear is None else linear
+    return (*operations[:-1], replace(last, linear_target=last.linear_target or known))
+
+
+def _lowered(kernel: Kernel, npu: Npu) -> tuple[Operation, ...]:
     match kernel.kind:
         case "conv2d":
             return _convolution(kernel, npu)
@@ -100,7 +122,8 @@ def _product(kernel: Kernel, loops: ProductLoops, npu: Npu) -> tuple[Operation, 
         kind="product",
         source=(*rows, loops.k),
         target=(*rows, loops.n),
-        linear=loops.m > 1,
+        linear_source=loops.m > 1,
+        linear_target=loops.m > 1,
         bits=_bits(kernel),
         target_bits=_target_bits(kernel),
         weight_bits=(
@@ -130,7 +153,7 @@ def _by_columns(product: Operation) -> tuple[Operation, ...]:
     return (
         replace(
             product, kind="elementwise", target=deep, result="wide_multiply", target_bits=SUM_BITS,
-            linear=False,
+            linear_source=False, linear_target=False,
             weight_bits=0, weights_are_activations=False, others=1,
             repeats=product.repeats * columns,
         ),
@@ -146,7 +169,7 @@ def _with_residual(one: Operation, kernel: Kernel, npu: Npu) -> tuple[Operation,
     elements = one.target[0] * one.target[1] * one.target[2] * one.repeats
     if kernel.other_bytes * 8 < elements * one.bits:
         return (one,)
-    if npu.output.chains and not one.linear:
+    if npu.output.chains and not (one.kind == "product" and one.linear_target):
         return (replace(one, chained=("add",), others=1),)
     added = Operation(
         kind="elementwise", source=one.target, target=one.target, result="add", bits=one.bits,
@@ -223,11 +246,12 @@ def _elementwise(kernel: Kernel) -> tuple[Operation, ...]:
     moved = kernel.input_bytes + kernel.other_bytes + kernel.weight_bytes
     others = 1 if kernel.detail in BINARY and moved > kernel.write_bytes else 0
     result: Result = "other" if kernel.kind == "quantize" else RESULTS.get(kernel.detail, "lookup")
+    rows = not isinstance(loops, MapLoops)
     by_block = kernel.detail in ("relu", "clip") or kernel.kind == "quantize"
     return (
         Operation(
             kind="pool" if by_block else "elementwise",
             source=sizes, target=sizes, result=result, bits=_bits(kernel), target_bits=bits,
-            others=others, repeats=repeats, linear=not isinstance(loops, MapLoops),
+            others=others, repeats=repeats, linear_source=rows, linear_target=rows,
         ),
     )  # fmt: skip

@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 
 from hwmodels.devices.device import Device
 from hwmodels.errors import WorkError
-from hwmodels.estimators.npu.lowering import operations_of
+from hwmodels.estimators.npu.lowering import LINEAR, operations_of
 from hwmodels.estimators.npu.schedule import Schedule, schedules
 from hwmodels.estimators.npu.system import System, system_of
-from hwmodels.estimators.npu.traffic import LINEAR
 from hwmodels.formats.encodings import ENCODINGS
 from hwmodels.work.kernel import Kernel
 from hwmodels.work.work import Operand
@@ -19,13 +18,23 @@ from hwmodels.work.work import Operand
 MAP_AXES = 4
 
 
-def map_bytes(operand: Operand, stored_bytes: float, device: Device) -> float:
+def map_bytes(
+    operand: Operand, stored_bytes: float, device: Device, *, linear: bool | None = None
+) -> float:
     """Bytes of an activation in the arena, from those that its format takes.
 
     A map, (images, channels, height, width), is filled up to whole bricks of channels, unless it
-    has so few that it is an image. On devices that are no NPUs it takes what its format takes.
+    lies pixel after pixel. On devices that are no NPUs it takes what its format takes.
+
+    Args:
+        operand: The activation.
+        stored_bytes: Bytes in its format.
+        device: Where.
+        linear: Whether it lies pixel after pixel; None: if it has as few channels as an image.
     """
-    if device.npu is None or len(operand.shape) != MAP_AXES or operand.shape[1] < LINEAR:
+    if device.npu is None or len(operand.shape) != MAP_AXES:
+        return stored_bytes
+    if operand.shape[1] < LINEAR if linear is None else linear:
         return stored_bytes
     channels, brick = operand.shape[1], device.npu.brick
     return stored_bytes * math.ceil(channels / brick) * brick / channels
@@ -72,7 +81,11 @@ def scratch_of(kernels: Sequence[Kernel], device: Device, slack_cycles: float) -
 
 
 def in_sequence(
-    kernels: Sequence[Kernel], device: Device, slack_cycles: float
+    kernels: Sequence[Kernel],
+    device: Device,
+    slack_cycles: float,
+    *,
+    linear: tuple[bool, bool] = (False, False),
 ) -> tuple[tuple[Kernel, ...], float]:
     """Kernels that know the cycles of the operation before, and the cycles of the last one.
 
@@ -80,9 +93,16 @@ def in_sequence(
         kernels: In order.
         device: An NPU.
         slack_cycles: Cycles of the operation before the first, in which weights can be staged.
+        linear: Whether what the first one reads lies pixel after pixel, and what the last one
+            writes; between them maps lie in bricks.
     """
     system, before, found = system_of(device), slack_cycles, []
-    for kernel in kernels:
+    for place, plain in enumerate(kernels):
+        kernel = replace(
+            plain,
+            linear_input=linear[0] and place == 0,
+            linear_output=linear[1] and place == len(kernels) - 1,
+        )
         runs = _runs(kernel, system, before)
         found.append(replace(kernel, slack_cycles=before) if runs else kernel)
         before = runs[-1].slack_cycles if runs else before

@@ -38,8 +38,10 @@ class Operation:
     """Of a weight alone; None: as many."""
     weights_are_activations: bool = False
     """Whether the second operand is read from the arena, as it is."""
-    linear: bool = False
-    """Whether maps lie row after row, as those of rows do, and not in bricks of channels."""
+    linear_source: bool = False
+    """Whether what is read lies pixel after pixel, and not in bricks of channels."""
+    linear_target: bool = False
+    """The same of what is written."""
     others: int = 0
     """Further maps of the target's size that are read: residuals."""
     repeats: int = 1

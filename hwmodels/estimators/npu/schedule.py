@@ -23,7 +23,11 @@ from hwmodels.estimators.npu.staging import Slice, Staging, Weights, staging_of
 from hwmodels.estimators.npu.system import System
 from hwmodels.estimators.npu.traffic import Traffic, block_cycles, traffic_of
 from hwmodels.estimators.npu.weights import scale_bytes, weight_bytes
+from hwmodels.granules import up
 
+DENSE = 2
+"""Input channels that leave two of four to padding."""
+HALF = 0.5
 WIDE = 32
 """Bits of an accumulator beyond which it is a wide one."""
 
@@ -154,8 +158,8 @@ def _block_wise(operation: Operation, tiling: Tiling, system: System, *, staged:
 
 def _elementwise_cycles(operation: Operation, npu: Npu) -> float:
     height, width, channels = operation.target
-    stored = height * width * (-(-channels // npu.brick) * npu.brick)
-    return stored * _of_element(operation, npu.output, wide=False)
+    depth = channels if operation.linear_target else up(channels, npu.brick)
+    return height * width * depth * _of_element(operation, npu.output, wide=False)
 
 
 def _block_wise_cycles(
@@ -207,6 +211,9 @@ def _macs_cycles(operation: Operation, tiling: Tiling, npu: Npu) -> float:
     a_step = steps.cycles * _share(channels, steps.inputs, steps.granule)
     over_plane = max(steps.least_cycles, a_step * plane)
     along = -(-channels // steps.inputs) if steps.walk == "taps" else 1
+    zeros = npu.blocks.sparse and operation.kind == "convolution"
+    if zeros and operation.source[2] <= DENSE:
+        over_plane *= HALF
     total = 0.0
     for taps in _windows(operation.kernel, npu.blocks.window):
         count = max(steps.least_taps, -(-taps // steps.taps))

@@ -1,7 +1,8 @@
 """Bytes that an operation moves between the NPU and its memories, and the cycles they take.
 
-Maps lie in bricks of channels, so that a short row of a brick is a short burst; a map of few
-channels (an image) lies channel after channel.
+Maps lie in bricks of channels, so that a short row of a brick is a short burst. What a caller
+hands over or takes lies pixel after pixel: a pixel of few channels is a short burst, too. Read of
+`EstimateMemoryTransfer` in Vela 5.2's source, in words of our own.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from hwmodels.estimators.npu.blocks import Tiling
 from hwmodels.estimators.npu.operation import Map, Operation
 from hwmodels.estimators.npu.system import Side, System
 from hwmodels.estimators.npu.weights import scale_bytes, weight_bytes
+from hwmodels.granules import up
 
 BRICK = 16
 """Channels of a piece that is written at once."""
-LINEAR = 8
-"""Channels below which a map lies channel after channel: those of images, which networks read."""
+PIECE = 64
+"""Bytes of such a piece at most, where a map lies pixel after pixel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,77 +95,70 @@ def block_cycles(operation: Operation, tiling: Tiling, system: System) -> tuple[
     """Cycles of reading the inputs of one block, and of writing its outputs."""
     arena = system.arena
     read = _volume(_least(operation.source, tiling.inputs)) * operation.bits / 8
-    rows = tiling.inputs[2] if operation.linear else 0
     written = _volume(_least(operation.target, tiling.block)) * operation.target_bits / 8
     return (
         arena.port.read_latency
-        + read * _bursts(operation.source, tiling.inputs, operation.bits, arena, linear=rows)
-        / arena.bytes_per_cycle,
+        + read * _read_bursts(operation, tiling.inputs, arena) / arena.bytes_per_cycle,
         arena.port.write_latency
-        + written * _bursts(operation.target, tiling.block, operation.target_bits, arena,
-                            linear=_brick_of_cores(system) if operation.linear else 0)
-        / arena.bytes_per_cycle,
-    )  # fmt: skip
+        + written * _write_bursts(operation, tiling.block, system) / arena.bytes_per_cycle,
+    )
 
 
 def _written(operation: Operation, tiling: Tiling | None, system: System) -> float:
-    count = _stored(operation.target, system) * operation.target_bits / 8
-    if not operation.linear:
-        return count
+    count = stored(operation.target, system, linear=operation.linear_target)
     block = operation.target if tiling is None else tiling.block
-    bits = operation.target_bits
-    linear = _brick_of_cores(system)
-    return count * _bursts(operation.target, block, bits, system.arena, linear=linear)
-
-
-def _brick_of_cores(system: System) -> int:
-    """Channels that are written at once, a brick of each core."""
-    return BRICK * system.npu.blocks.cores
+    return count * operation.target_bits / 8 * _write_bursts(operation, block, system)
 
 
 def _inputs(operation: Operation, tiling: Tiling | None, system: System) -> float:
-    further = operation.others * _stored(operation.target, system) * operation.bits / 8
+    source, linear = operation.source, operation.linear_source
+    further = operation.others * stored(operation.target, system) * operation.bits / 8
     if tiling is None:
-        return _stored(operation.source, system) * operation.bits / 8 + further
+        return stored(source, system, linear=linear) * operation.bits / 8 + further
     npu = system.npu
     passes = 1
     for axis in (0, 1):
         passes *= -(-operation.kernel[axis] // npu.blocks.window)
     high, wide, deep = tiling.counts(operation)
     deep = 1 if operation.equal_depth else deep
-    rows, columns, _ = _least(operation.source, tiling.inputs)
-    depth = (
-        operation.source[2]
-        if operation.source[2] < LINEAR
-        else _brick(operation.source, npu.brick)
-    )
+    rows, columns, _ = _least(source, tiling.inputs)
+    depth = source[2] if linear else up(source[2], npu.brick)
     fetched = rows * columns * depth * passes * high * wide * deep * operation.bits / 8
-    rows = tiling.inputs[2] if operation.linear else 0
-    whole, block, bits = operation.source, tiling.inputs, operation.bits
-    return fetched * _bursts(whole, block, bits, system.arena, linear=rows) + further
+    return fetched * _read_bursts(operation, tiling.inputs, system.arena) + further
 
 
-def _bursts(whole: Map, block: Map, bits: int, side: Side, *, linear: int = 0) -> float:
-    """Bytes of full bursts for a byte that is wanted.
+def _read_bursts(operation: Operation, block: Map, arena: Side) -> float:
+    """Bytes of full bursts for a byte of a block that is wanted.
 
-    linear: channels that are moved at once of a map that lies row after row; 0 for bricks.
+    A row of a brick is one piece. Of a map that lies pixel after pixel the channels of a pixel
+    are, or those of a row where the block has all of them.
     """
-    full = side.port.burst
-    if whole[2] < LINEAR:
-        return full / min(full, max(block[2] * bits // 8, 1))
-    if linear:
-        return full / min(full, min(linear, block[2]) * bits // 8)
-    return full / min(full, BRICK * bits // 8 * block[1])
+    bits = operation.bits
+    if not operation.linear_source:
+        return _bursts(BRICK * block[1] * bits // 8, arena)
+    whole = operation.source[2] * bits // 8 == block[2]
+    return _bursts((block[1] if whole else 1) * block[2] * bits // 8, arena)
 
 
-def _stored(sizes: Map, system: System) -> float:
-    """Elements of a map in bricks."""
-    depth = sizes[2] if sizes[2] < LINEAR else _brick(sizes, system.npu.brick)
+def _write_bursts(operation: Operation, block: Map, system: System) -> float:
+    """The same of what is written; each core writes a brick of its own beside the others."""
+    bits, channels = operation.target_bits, BRICK * system.npu.blocks.cores
+    if not operation.linear_target:
+        return _bursts(channels * block[1] * bits // 8, system.arena)
+    if block[2] <= BRICK and operation.target[2] * bits // 8 == block[2]:
+        return _bursts(block[1] * block[2] * bits // 8, system.arena)
+    return _bursts(min(PIECE, min(channels, block[2]) * bits // 8), system.arena)
+
+
+def _bursts(piece: int, side: Side) -> float:
+    """Bytes of full bursts for a byte of pieces of so many."""
+    return side.port.burst / min(side.port.burst, max(piece, 1))
+
+
+def stored(sizes: Map, system: System, *, linear: bool = False) -> float:
+    """Elements of a map, in whole bricks of channels unless it lies pixel after pixel."""
+    depth = sizes[2] if linear else up(sizes[2], system.npu.brick)
     return float(sizes[0] * sizes[1] * depth)
-
-
-def _brick(sizes: Map, brick: int) -> int:
-    return -(-sizes[2] // brick) * brick
 
 
 def _least(whole: Map, block: Map) -> Map:

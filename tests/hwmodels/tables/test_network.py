@@ -217,8 +217,8 @@ def test_repeated_blocks_are_priced_once(llama: Callable[..., Work]) -> None:
 
 def test_a_region_of_an_npu_is_priced_behind_the_region_before_it() -> None:
     """On a U55 the weights are copied for 34,600 cycles, and computed for 30,300."""
-    names = ("first", "second", "third")
-    values = ("image", "a", "b", "out")
+    names = ("first", "second", "third", "last")
+    values = ("image", "a", "b", "c", "out")
     regions = tuple(
         region(name, "conv", [conv(name, source, target, (64, 64), 14)])
         for name, (source, target) in zip(names, pairwise(values), strict=True)

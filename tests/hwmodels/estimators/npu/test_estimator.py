@@ -199,6 +199,8 @@ def test_maps_are_stored_in_bricks_and_images_are_not() -> None:
     assert map_bytes(narrow, 1536, u55) == 2048
     assert map_bytes(image, 192, u55) == 192
     assert map_bytes(row, 1536, u55) == 1536
+    assert map_bytes(narrow, 1536, u55, linear=True) == 1536
+    assert map_bytes(image, 192, u55, linear=False) == 1024
     assert map_bytes(narrow, 1536, h100) == 1536
 
 
