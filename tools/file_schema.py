@@ -150,6 +150,7 @@ EXAMPLES: Mapping[str, object] = {
     "Pruning.ends": 0.5,
     "Pruning.every": 10,
     "Pruning.fade": 10,
+    "Distillation.momentum": 0.9,
     "Sites.kind": "attention",
     "Batching.tokens": 8192,
     "Batching.requests": 256,

@@ -158,6 +158,8 @@ def _of_tuning(method: Method, tuning: Tuning) -> Iterator[str]:
         yield f"tuning: a frozen network has no schedule of kind {method.schedule.kind} here"
     if tuning.prune is not None and tuning.density == 1:
         yield "tuning.prune: nothing is cut at a density of 1; give a smaller one, or leave it out"
+    if tuning.distill is not None and tuning.prune is None:
+        yield "tuning.distill: nothing is cut, so there is nobody to learn from; add prune"
     if tuning.grown is not None and tuning.grown <= tuning.rank:
         yield f"tuning.grown: {tuning.grown} is no more than the rank of {tuning.rank}"
 

@@ -23,6 +23,8 @@ EXPANSION_BYTES = 8.0
 SHARED = ("tensor", "channel", "token", "head")
 """Granularities whose scales vanish beside their elements."""
 LOGIT_BYTES = 4.0
+TEACHER_BYTES = 4.0
+"""An adapter's number of the network that teaches."""
 COPIED_TABLE = Operand(format="bf16")
 WATCHED_BYTES = 16.0
 """A weight that is watched for oscillation: it and its value of the step before, and both ways."""
@@ -90,9 +92,10 @@ def ledger(method: Method, sizes: Sizes, *, gpus: int = 1) -> Ledger:
     of each GPU's own part as well, Transformer Engine a 16-bit one beside the quantized weights
     where these are not its parameters: neither is counted. Under `tuning` the pruned weights are
     kept in the format they are multiplied in; gradients, moments and wide copies are those of the
-    adapters.
+    adapters, of which a teacher has its own, and logits.
     """
     weights = copies = gradients = moments = 0.0
+    teacher = None if method.tuning is None else method.tuning.distill
     for name, count in sizes.parameters.items():
         formats = formats_of_parameter(method, name, sizes.blocks)
         if method.tuning is not None:
@@ -103,6 +106,8 @@ def ledger(method: Method, sizes: Sizes, *, gpus: int = 1) -> Ledger:
         if gpus == 1 and method.tuning is None:
             read = copies_of(formats, is_table=name in sizes.tables)
             copies += count * sum(element_bytes(one) for one in read.values())
+        if teacher is not None:
+            weights += trained * TEACHER_BYTES
         gradients += trained * element_bytes(formats.operand("weight_gradient", "wgrad"))
         moments += trained * _moment_bytes(method, formats, trained)
     activations = sum(
@@ -116,7 +121,7 @@ def ledger(method: Method, sizes: Sizes, *, gpus: int = 1) -> Ledger:
         moments=moments / gpus,
         activations=activations,
         gathered=sizes.gathered * 2.0 if gpus > 1 else 0.0,
-        logits=LOGIT_BYTES * sizes.logits,
+        logits=LOGIT_BYTES * sizes.logits * (1 if teacher is None else 2),
     )
 
 

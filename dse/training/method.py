@@ -274,6 +274,19 @@ class Pruning(Entry):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Distillation(Entry):
+    """The network before anything is cut of it as the teacher of the one that is left (APT).
+
+    Both have the same frozen weights. The loss is that of the labels at first; the divergence from
+    the teacher's outputs takes its place step by step, and all of it when nothing more is cut.
+    """
+
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Share of the teacher's adapters that stays in a step, the rest is of those that are trained;
+    0: the teacher has the same adapters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tuning(Entry):
     """A frozen network beside whose weights adapters are trained, pruned meanwhile (APT)."""
 
@@ -293,6 +306,8 @@ class Tuning(Entry):
     """Share of the run after which weights are frozen; before, all of them are trained."""
     prune: Pruning | None = None
     """Units that are cut; none by default."""
+    distill: Distillation | None = None
+    """The network that is left learns from itself with nothing cut; by default from labels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,7 +95,7 @@ def left_out(method: Method) -> Iterator[str]:
     if method.tuning is not None:
         yield (
             "tuning: products are priced whole, weight gradients of frozen weights too; memory is "
-            "that of adapters and of the weights that are left"
+            "that of adapters and of the weights that are left, a teacher's are priced likewise"
         )
     if method.rounds is not None:
         yield (

@@ -25,7 +25,13 @@ from dse.training.update.loss_scale import Factor
 from dse.training.update.optimizer import Optimizer, Step
 from dse.training.update.oscillation import Oscillations
 from dse.training.workloads.deal import dealt, shares
-from dse.training.workloads.workload import Batch, Divisible, Workload, outputs_loss
+from dse.training.workloads.workload import (
+    Batch,
+    Divisible,
+    Workload,
+    outputs_divergence,
+    outputs_loss,
+)
 
 WARM_UP, LAST = 0.05, 0.1
 """Share of steps in which the learning rate rises; share of its peak at the end of the cosine."""
@@ -176,11 +182,13 @@ class Run:
         batch = self._batch(number, client).to(self._device)
         self._model.train()
         self._model.zero_grad(set_to_none=True)
-        loss = wanted = outputs_loss(self._model(batch.inputs), batch.labels)
+        logits = self._model(batch.inputs)
+        loss = outputs_loss(logits, batch.labels)
+        wanted = self._taught(loss, logits, batch, number - self._tuning_from)
         if self._model.gates is not None:
             share = self._model.gates.share()
             self.curve.cost.append(float(share.detach()))
-            wanted = loss + self._model.gates.pressure(share)
+            wanted = wanted + self._model.gates.pressure(share)
         factor = self._factor.value
         (wanted * factor).backward()  # type: ignore[no-untyped-call]
         gradients = [one.grad for one in self._model.parameters() if one.grad is not None]
@@ -203,6 +211,18 @@ class Run:
         if self._oscillations is not None:
             self._oscillations.observe()
         return value, did
+
+    def _taught(self, loss: Tensor, logits: Tensor, batch: Batch, step: int) -> Tensor:
+        """The loss of a step of the tuning, with the part of a teacher where there is one."""
+        tuned = self._model.tuned
+        share = 0.0 if tuned is None else tuned.taught(step)
+        if tuned is None or share == 0:
+            return loss
+        self._model.eval()  # what scales remember is of the passes that are trained
+        with tuned.as_teacher():
+            taught = self._model(batch.inputs)
+        self._model.train()
+        return (1 - share) * loss + share * outputs_divergence(logits, taught)
 
     def _batch(self, number: int, client: int) -> Batch:
         """Data of a step: from what the client was dealt, if any was."""

@@ -62,8 +62,8 @@ def parts_of_step(work: Work, method: Method) -> tuple[Part, ...]:
     `four_over_six` cost nothing beside the bytes of the rounding that they are fused with. Inputs
     whose channels are scaled (`smooth`) are read once more for the largest magnitudes, and cast by
     a kernel of their own, and the weight takes the factors in another. Products of activations
-    have two more each, in 16 bits. Of other operators the backward pass is `ROWS_BACKWARD` or
-    `ATTENTION_BACKWARD` of the forward pass.
+    have two more each, in 16 bits. A teacher is one more forward pass. Of other operators the
+    backward pass is `ROWS_BACKWARD` or `ATTENTION_BACKWARD` of the forward pass.
     """
     blocks = block_count([op.name for region in work.regions for op in region.ops])
     sites = [
@@ -106,6 +106,7 @@ def parts_of_step(work: Work, method: Method) -> tuple[Part, ...]:
         ),
         _part("rounding gradients", work, [one for site in sites for one in _casts(*site)], {}),
         _part("scaling channels", work, [one for site in sites for one in _scaled(*site)], {}),
+        *_teacher(work, method, forward),
         replace(_part("attention", work, attention, {}), times=ATTENTION_BACKWARD),
         replace(_part("products of activations", work, plain, {}), times=PRODUCTS_BACKWARD),
         replace(_part("between products", work, between, {}), times=ROWS_BACKWARD),
@@ -179,6 +180,12 @@ def _tables(work: Work) -> Iterator[str]:
                 only = read.get(operand.value, True)
                 read[operand.value] = only and op.kind == "embedding"
     yield from (name for name, only in read.items() if only)
+
+
+def _teacher(work: Work, method: Method, forward: Mapping[str, Choice]) -> Iterator[Part]:
+    """The forward pass of a network that teaches the one that is cut."""
+    if method.tuning is not None and method.tuning.distill is not None:
+        yield _part("teacher", work, work.regions, forward)
 
 
 def _part(

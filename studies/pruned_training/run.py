@@ -27,6 +27,8 @@ LAYERS = ["*gate_proj", "*up_proj"]
 STEPS = 300
 DENSITY = 0.4
 UNPRUNED = "nothing cut"
+TAUGHT = ", distilled"
+"""After the name of a salience: what is left learns from the network with nothing cut."""
 
 
 def main() -> None:
@@ -38,7 +40,7 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = [
         {"salience": salience, "seed": seed, "loss": round(loss(salience, seed, given.steps), 5)}
-        for salience in (UNPRUNED, *get_args(Salience))
+        for salience in (UNPRUNED, *get_args(Salience), f"gradient{TAUGHT}", f"outliers{TAUGHT}")
         for seed in range(given.seeds)
     ]
     with (HERE / "results" / "losses.csv").open("w", newline="") as stream:
@@ -61,8 +63,11 @@ def loss(salience: str, seed: int, steps: int) -> float:
     """Nats a byte of held-out text at the end of a run; NaN where it diverged."""
     tuning: dict[str, object] = {"rank": 4, "begins": 0.5}
     if salience != UNPRUNED:
-        prune = {"layers": LAYERS, "salience": salience, "every": 5, "ends": 0.6}
+        name = salience.removesuffix(TAUGHT)
+        prune = {"layers": LAYERS, "salience": name, "every": 5, "ends": 0.6}
         tuning |= {"density": DENSITY, "prune": prune}
+        if name != salience:
+            tuning["distill"] = {}
     content = {"source": "this study", "roles": {"*": "fp32"}, "tuning": tuning}
     workload = ByteGpt(name="byte-gpt-64", config=SIZES, steps=steps, rate=3e-3)
     run = Run(method_of(content, origin="this study"), workload, seed, steps=steps)

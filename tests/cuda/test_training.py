@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from dse.training.load import load_method
+from dse.training.method import Distillation, Pruning, Tuning
 from dse.training.run import Run
 from dse.training.search.seed_run import Job, trained
 from dse.training.workloads.workload import Batch, seeded
@@ -68,3 +69,16 @@ def test_a_search_trains_its_seeds_on_the_device(device: str, tmp_path: Path) ->
     there = trained(job("there"), Signs(), device=device)
     assert there.losses == pytest.approx(here.losses, abs=5e-3)
     assert there.losses[0] != there.losses[-1]
+
+
+def test_a_network_that_is_cut_learns_from_itself_on_the_device(device: str) -> None:
+    prune = Pruning(layers=("0",), every=1, ends=0.5, fade=1)
+    tuning = Tuning(rank=2, density=0.5, prune=prune, distill=Distillation())
+    method = replace(load_method("bf16"), tuning=tuning)
+    here, there = (Run(method, Signs(), 0, steps=STEPS, device=one) for one in ("cpu", device))
+    while not here.done:
+        here.advance()
+        there.advance()
+    assert there.curve.loss == pytest.approx(here.curve.loss, abs=5e-3)
+    assert there.curve.density == here.curve.density
+    assert here.curve.density[-1] == 0.5

@@ -345,3 +345,13 @@ def test_what_a_price_does_not_hold_is_said() -> None:
     assert "16 bits" in next(left_out(load_method("fp32")))
     (line,) = left_out(method(roles={"accumulator": "fp16"}))
     assert "sums" in line
+
+
+def test_a_teacher_is_one_more_forward_pass(work: Work) -> None:
+    tuning = {"rank": 2, "density": 0.5, "prune": {"layers": ["*up_proj"]}}
+    roles = {"weight": "mxfp8", "activation": "mxfp4"}
+    alone = parts_of_step(work, method(roles=roles, tuning=tuning))
+    taught = parts_of_step(work, method(roles=roles, tuning={**tuning, "distill": {}}))
+    (teacher,) = [part for part in taught if part.name not in {one.name for one in alone}]
+    assert teacher.work.macs == alone[0].work.macs
+    assert teacher.choices == alone[0].choices

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,13 +16,14 @@ from dse.errors import MethodError
 from dse.training.fit import check_fit
 from dse.training.ledger import Sizes, ledger
 from dse.training.load import load_method
-from dse.training.method import Tuning
+from dse.training.method import Distillation, Pruning, Tuning
 from dse.training.price import left_out
 from dse.training.quantized import apply
 from dse.training.run import Run
 from dse.training.tuning.salience import excess_kurtosis, outlier_aware, sensitivity
-from dse.training.tuning.tuned import Tuned, share_left
+from dse.training.tuning.tuned import Adapter, Tuned, Units, share_left
 from dse.training.workloads.byte_gpt import ByteGpt
+from dse.training.workloads.workload import outputs_divergence, outputs_loss
 from dse.zoo.llama import LlamaConfig
 from tests.training.methods import method
 from tests.training.test_run import STEPS, Stripes, finished, in_pieces
@@ -181,7 +183,7 @@ def test_half_of_the_adapters_grow() -> None:
 @pytest.mark.parametrize("pause", [2, 3, 5, 9])
 def test_pieces_are_the_whole(pause: int, tmp_path: Path) -> None:
     pruning = {**CUT, "every": 2}
-    given = method(tuning=tuned(density=0.5, grown=4, prune=pruning))
+    given = method(tuning=tuned(density=0.5, grown=4, prune=pruning, distill={}))
     whole = finished(given, Stripes(), 1)
     assert in_pieces(given, pause, tmp_path) == whole
 
@@ -223,6 +225,7 @@ def test_what_does_not_fit_the_network_is_refused_first(tuning: object, said: st
         ({"tuning": {"rank": 4, "prune": {"layers": ["*"]}}}, r"tuning\.prune: nothing is cut"),
         ({"tuning": {"rank": 4}, "rounds": {"clients": 2}}, r"tuning: rounds is about weights"),
         ({"tuning": {"rank": 0}}, r"tuning\.rank"),
+        ({"tuning": {"rank": 4, "distill": {}}}, r"tuning\.distill: nothing is cut"),
         (
             {"tuning": {"rank": 4, "prune": {"layers": []}, "density": 0.5}},
             r"tuning\.prune\.layers",
@@ -246,6 +249,13 @@ def test_the_ledger_has_what_is_left_and_adapters() -> None:
     adapters = 2 * 2 * 64
     assert found.moments == 8 * adapters
     assert found.weights == 2 * (1024 + 4096) + 4 * adapters
+    taught = ledger(
+        method(tuning={"rank": 2, "density": 0.25, "layers": ["*.down"], "distill": {}, "prune": {
+            **prune, "salience": "magnitude",
+        }}), replace(sizes, logits=100),
+    )  # fmt: skip
+    assert taught.weights == found.weights + 4 * adapters
+    assert taught.logits == 2 * 4 * 100
     assert any("tuning: products are priced whole" in one for one in left_out(
         method(tuning={"rank": 2})
     ))  # fmt: skip
@@ -325,3 +335,81 @@ def test_a_layer_keeps_the_best_of_the_units_that_are_left() -> None:
     units.alive[2] = False
     made.observe(0)
     assert made.alive["small"].tolist() == [False, True, False]
+
+
+def test_the_divergence_of_outputs_is_scipys() -> None:
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = (torch.randn(3, 4, 7, generator=generator, dtype=torch.float64) for _ in "ab")
+    p, q = (scipy.special.softmax(x.reshape(12, 7).numpy(), axis=1) for x in (theirs, ours))
+    expected = scipy.stats.entropy(p, q, axis=1).mean()
+    assert float(outputs_divergence(ours, theirs)) == pytest.approx(expected, rel=1e-5)
+    assert float(outputs_divergence(ours, ours)) == pytest.approx(0, abs=1e-7)
+
+
+def test_the_teacher_takes_the_place_of_labels_until_all_is_cut() -> None:
+    weights = {"0": torch.zeros(16, 16)}
+    prune = Pruning(layers=("0",), ends=0.5)
+    made = Tuned(Tuning(rank=2, density=0.5, prune=prune, distill=Distillation()), weights,
+                 steps=20, seed=0)  # fmt: skip
+    assert [made.taught(step) for step in (0, 1, 5, 10, 19)] == [0, 0.1, 0.5, 1, 1]
+    alone = Tuned(Tuning(rank=2, density=0.5, prune=prune), weights, steps=20, seed=0)
+    assert alone.taught(10) == 0
+    assert not list(alone.teachers)
+
+
+def test_the_teacher_is_the_network_with_nothing_cut_and_followed_adapters() -> None:
+    """Worked out beside it: both networks of two layers, adapters added by hand."""
+    given = method(roles=EXACT, tuning=tuned(
+        density=0.5, prune=CUT, distill={"momentum": 0.75},
+    ))  # fmt: skip
+    run = Run(given, Stripes(), 3, steps=STEPS)
+    followed: Tensor | None = None
+    while not run.done:
+        run.advance()
+        made = run._model.tuned
+        if made is not None:
+            b = cast("Adapter", made.adapters["0"]).b.detach().clone()
+            followed = 0.25 * b if followed is None else 0.75 * followed + 0.25 * b
+    made = run._model.tuned
+    assert made is not None
+    assert followed is not None
+    assert torch.allclose(cast("Adapter", made.teachers["0"]).b, followed, atol=1e-7)
+    assert not any(one.requires_grad for one in made.teachers.parameters())
+    batch = Stripes().batch(3, 99)
+
+    def outputs(adapters: nn.ModuleDict, mask: Tensor) -> Tensor:
+        weights = dict(run._model.model.named_parameters())
+        first, second = (
+            weights[f"{key}.weight"] + 2 * (one.b * one.active) @ one.a
+            for key, one in ((key, cast("Adapter", one)) for key, one in adapters.items())
+        )
+        hidden = (batch.inputs @ first.T + weights["0.bias"]) * mask
+        return torch.relu(hidden) @ second.T + weights["2.bias"]
+
+    logits = outputs(made.adapters, cast("Units", made.units["0"]).mask).detach()
+    assert torch.allclose(run._model(batch.inputs), logits, atol=1e-5)
+    assert int(made.alive["0"].sum()) == 8
+    taught = outputs(made.teachers, torch.ones(16)).detach()
+    loss = outputs_loss(logits, batch.labels)
+    expected = outputs_divergence(logits, taught)
+    found = run._taught(loss, logits, batch, STEPS)
+    assert float(found) == pytest.approx(float(expected), abs=1e-6)
+    assert float(run._taught(loss, logits, batch, 0)) == float(loss)
+    assert run._model.training
+
+
+def test_a_teacher_leaves_no_trace_in_what_scales_remember() -> None:
+    """Delayed scales are of the network that is trained."""
+    delayed = load_method("fp8_delayed")
+    kept = []
+    for distill in (None, Distillation()):
+        tuning = Tuning(rank=2, begins=0.25, density=0.5, distill=distill,
+                        prune=Pruning(layers=("0",), every=STEPS, ends=1.0))  # fmt: skip
+        run = Run(replace(delayed, tuning=tuning), Stripes(), 0, steps=STEPS)
+        while not run.done:
+            run.advance()
+        state = run._model.get_extra_state()
+        kept.append((state["calls"], {key: len(one) for key, one in state["remembered"].items()}))
+    assert kept[0][0] == STEPS
+    assert any(kept[0][1].values())
+    assert kept[0] == kept[1]

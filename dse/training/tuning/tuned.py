@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
 from fnmatch import fnmatchcase
 
 import torch
@@ -58,6 +60,12 @@ class Adapter(nn.Module):
         if self.b.grad is not None:
             now = (self.b * self.b.grad).abs().sum()
             self.salience.mul_(KEPT).add_((1 - KEPT) * now)
+
+    def follow(self, other: Adapter, momentum: float) -> None:
+        """Takes so much of another one as `momentum` leaves."""
+        self.active.copy_(other.active)
+        for mine, theirs in ((self.a, other.a), (self.b, other.b)):
+            mine.lerp_(theirs, 1 - momentum)
 
 
 class Units(nn.Module):
@@ -148,6 +156,11 @@ class Tuned(nn.Module):
         self.adapters = nn.ModuleDict(
             {_key(n): Adapter(weights[n], tuning, seed=_seed(seed, n, "adapter")) for n in chosen}
         )
+        self.teachers = nn.ModuleDict()
+        """Adapters of the network with nothing cut, where that one teaches."""
+        if tuning.distill is not None:
+            self.teachers = deepcopy(self.adapters).requires_grad_(False)
+        self._is_teacher = False
         self.units = nn.ModuleDict()
         pruning = tuning.prune
         if pruning is not None:
@@ -171,12 +184,29 @@ class Tuned(nn.Module):
     def weight(self, name: str, weight: Tensor) -> Tensor:
         """The weight of a layer with its adapter, if it has one."""
         key = _key(name)
-        return self.adapters[key](weight) if key in self.adapters else weight
+        adapters = self.teachers if self._is_teacher else self.adapters
+        return adapters[key](weight) if key in adapters else weight
 
     def output(self, name: str, y: Tensor) -> Tensor:
         """The outputs of a layer without its cut units."""
         key = _key(name)
-        return self.units[key].masked(y) if key in self.units else y  # type: ignore[operator]
+        if key not in self.units or self._is_teacher:
+            return y
+        return self.units[key].masked(y)  # type: ignore[no-any-return, operator]
+
+    @contextmanager
+    def as_teacher(self) -> Iterator[None]:
+        """The network with nothing cut and the teacher's adapters; passes learn nothing."""
+        self._is_teacher = True
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self._is_teacher = False
+
+    def taught(self, step: int) -> float:
+        """Share of the teacher in the loss of a step of the tuning: 1 when all was cut."""
+        return min(step / self._ends, 1.0) if self._tuning.distill is not None else 0.0
 
     @torch.no_grad()
     def observe(self, step: int) -> None:
@@ -184,6 +214,9 @@ class Tuned(nn.Module):
         adapters: list[Adapter] = list(self.adapters.values())  # type: ignore[arg-type]
         for adapter in adapters:
             adapter.observe()
+        if self._tuning.distill is not None:
+            for key, teacher in self.teachers.items():
+                teacher.follow(self.adapters[key], self._tuning.distill.momentum)  # type: ignore[operator]
         units = self._units()
         for one in units.values():
             one.fade()

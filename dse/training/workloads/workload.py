@@ -95,6 +95,12 @@ def outputs_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(logits.flatten(0, -2).float(), labels.flatten())
 
 
+def outputs_divergence(logits: Tensor, taught: Tensor) -> Tensor:
+    """Mean divergence in nats of logits (..., classes) from those of a teacher."""
+    ours, theirs = (x.flatten(0, -2).float().log_softmax(-1) for x in (logits, taught))
+    return functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+
+
 def seeded(seed: int, step: int) -> torch.Generator:
     """A generator of a seed and step, apart from those of neighbours."""
     return torch.Generator().manual_seed((seed + 1) * 1_000_003 + step)
