@@ -64,6 +64,12 @@ class Blocks(Entry):
     """Output channels that outputs are split at."""
     window: Size
     """Most taps along an axis; a larger kernel is several passes."""
+    stride: Size | None = None
+    """Most steps from window to window along an axis; with more, every place of the output is an
+    operation of its own that reads all weights again. None: any number."""
+    stride_pads: bool = False
+    """Whether such convolutions may be padded, or have a kernel a channel: every tap is an
+    operation of its own then. Else the device's host runs them."""
     delay: Delay = 0.0
     """Cycles until a sum is there to be added to: paid where a block is one micro-block."""
     wide_delay: Delay = 0.0

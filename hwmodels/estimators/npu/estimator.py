@@ -14,13 +14,14 @@ from dataclasses import dataclass, replace
 
 from hwmodels.devices.device import ComputeUnit, Device, DeviceKind, Memory
 from hwmodels.errors import WorkError
-from hwmodels.estimators.npu.lowering import operations_of
+from hwmodels.estimators.npu.lowering import is_padded, operations_of, too_far
 from hwmodels.estimators.npu.schedule import Schedule, schedules
 from hwmodels.estimators.npu.system import System, system_of
 from hwmodels.runtimes.runtime import Runtime
 from hwmodels.tensors import TensorName
 from hwmodels.work.cost import Bound
 from hwmodels.work.kernel import Kernel, KernelCost
+from hwmodels.work.loops import ConvolutionLoops
 from hwmodels.work.spatial_cost import LevelTraffic, SpatialCost
 
 LOW, HIGH = 0.7, 1.9
@@ -74,6 +75,14 @@ def _cost(kernel: Kernel, device: Device) -> KernelCost:
 def _unit(kernel: Kernel, device: Device) -> ComputeUnit:
     """The unit that runs a kernel: the array, the output unit beside it, or the host."""
     pair = (kernel.weight_element, kernel.input_element)
+    if _steps_too_far(kernel, device):
+        hosts = [unit for unit in device.units if unit.role == "host"]
+        if not hosts:
+            assert isinstance(kernel.loops, ConvolutionLoops), "it steps"
+            steps = " x ".join(map(str, kernel.loops.stride))
+            what = f"convolutions of stride {steps} that are padded or have a kernel a channel"
+            raise WorkError(_lacking(device, f"unit for {what}"))
+        return hosts[0]
     if kernel.macs:
         for unit in device.units:
             if any(rate.accepts(*pair) for rate in unit.rates):
@@ -91,6 +100,16 @@ def _unit(kernel: Kernel, device: Device) -> ComputeUnit:
         assert taken is not None, "it is too wide"
         raise WorkError(_lacking(device, f"unit that takes {taken.element.name}"))
     return hosts[0]
+
+
+def _steps_too_far(kernel: Kernel, device: Device) -> bool:
+    """Whether it is a convolution that the NPU takes neither whole nor place by place."""
+    npu, loops = device.npu, kernel.loops
+    assert npu is not None, "devices of its kind have the section"
+    if not isinstance(loops, ConvolutionLoops) or npu.blocks.stride_pads:
+        return False
+    alone = loops.groups == loops.in_channels and loops.groups > 1
+    return too_far(loops, npu) and (alone or is_padded(loops))
 
 
 def _widest_bits(device: Device) -> int:

@@ -66,7 +66,7 @@ def _lowered(kernel: Kernel, npu: Npu) -> tuple[Operation, ...]:
         case "attention":
             return _attention(kernel, npu)
         case "reduce":
-            return _window(kernel)
+            return _window(kernel, npu)
         case "rowwise":
             return _passes(kernel, npu)
         case _:
@@ -113,7 +113,53 @@ def _convolution(kernel: Kernel, npu: Npu) -> tuple[Operation, ...]:
         element_bits=_element_bits(kernel),
         repeats=loops.images * groups,
     )
+    if too_far(loops, npu):
+        one = _by_taps(one) if alone or is_padded(loops) else _by_places(one)
     return _with_residual(one, kernel, npu)
+
+
+def too_far(loops: ConvolutionLoops | MapLoops, npu: Npu) -> bool:
+    """Whether windows are more steps apart than the NPU walks in one operation.
+
+    Along an axis of one place nothing steps.
+    """
+    most = npu.blocks.stride
+    pairs = zip(loops.stride, loops.out_size, strict=True)
+    return most is not None and any(step > most and places > 1 for step, places in pairs)
+
+
+def is_padded(loops: ConvolutionLoops) -> bool:
+    """Whether windows reach beyond the map."""
+    sizes = zip(
+        loops.out_size, loops.stride, loops.kernel, loops.dilation, loops.in_size, strict=True
+    )
+    return any(
+        (places - 1) * step + (taps - 1) * apart + 1 > size
+        for places, step, taps, apart, size in sizes
+    )
+
+
+def _by_places(one: Operation) -> Operation:
+    """Every place of the output as an operation of its own."""
+    return replace(
+        one,
+        source=(*one.reach, one.source[2]),
+        target=(1, 1, one.target[2]),
+        stride=(1, 1),
+        repeats=one.repeats * one.target[0] * one.target[1],
+    )
+
+
+def _by_taps(one: Operation) -> Operation:
+    """Every tap of the kernel as an operation over the places that it reads."""
+    return replace(
+        one,
+        source=(*one.target[:2], one.source[2]),
+        kernel=(1, 1),
+        stride=(1, 1),
+        dilation=(1, 1),
+        repeats=one.repeats * one.taps,
+    )
 
 
 def _product(kernel: Kernel, loops: ProductLoops, npu: Npu) -> tuple[Operation, ...]:
@@ -190,7 +236,7 @@ def _attention(kernel: Kernel, npu: Npu) -> tuple[Operation, ...]:
     return (*_product(second, scores, npu), shares, *_product(second, mixed, npu))
 
 
-def _window(kernel: Kernel) -> tuple[Operation, ...]:
+def _window(kernel: Kernel, npu: Npu) -> tuple[Operation, ...]:
     loops = kernel.loops
     if not isinstance(loops, MapLoops):
         return _elementwise(kernel)
@@ -212,6 +258,8 @@ def _window(kernel: Kernel) -> tuple[Operation, ...]:
         weight_bits=0 if largest else ONES_BITS,
         repeats=loops.images,
     )
+    if too_far(loops, npu):
+        one = _by_places(one)
     if largest or not whole:
         return (one,)
     scaled = Operation(

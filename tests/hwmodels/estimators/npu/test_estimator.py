@@ -256,3 +256,58 @@ def test_sums_of_a_product_by_columns_are_held_beside_the_maps() -> None:
 
 def test_other_devices_hold_nothing() -> None:
     assert scratch_of([convolution()], load_device("h100-sxm"), 0) == Scratch()
+
+
+def strided(
+    channels: int, size: int, kernel: int, stride: int, *, same: bool = False, groups: int = 1
+) -> Kernel:
+    """A convolution to 32 channels, or one a channel."""
+    places = -(-size // stride) if same else (size - kernel) // stride + 1
+    outputs = channels if groups > 1 else 32
+    loops = ConvolutionLoops(
+        images=1, groups=groups, in_channels=channels, out_channels=outputs,
+        in_size=(size, size), out_size=(places, places), kernel=(kernel, kernel),
+        stride=(stride, stride),
+    )  # fmt: skip
+    return replace(
+        convolution(), loops=loops, input_bytes=channels * size * size,
+        weight_bytes=channels // groups * outputs * kernel * kernel,
+        write_bytes=outputs * places * places, linear_input=True, linear_output=False,
+        slack_cycles=0.0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("device", "one", "cycles", "off"),
+    [
+        ("ethos-u55", strided(3, 224, 16, 16), 6_094_908, 0.01),
+        ("ethos-u55", strided(3, 96, 4, 4), 1_401_604, 0.06),
+        ("ethos-u85-512", strided(3, 112, 11, 4, same=True), 755_000, 0.15),
+        ("ethos-u85-512", strided(16, 64, 4, 4, groups=16), 18_500, 0.1),
+    ],
+)
+def test_windows_that_step_far_are_operations_of_their_own(
+    device: str, one: Kernel, cycles: float, off: float
+) -> None:
+    """Vela's cycles of patch embeddings, and tap by tap of padded and depthwise ones."""
+    hertz = load_device(device).unit("matrix").clock_hz.value
+    assert cost(one, device).latency_s * hertz == pytest.approx(cycles, rel=off)
+
+
+def test_what_cannot_be_unrolled_runs_on_the_host_or_is_refused() -> None:
+    padded, u55 = strided(3, 112, 11, 4, same=True), load_device("ethos-u55")
+    host = next(unit for unit in u55.units if unit.role == "host")
+    least_s = 2 * padded.macs / max(rate.ops_per_s.value for rate in host.rates)
+    assert cost(padded, "ethos-u55").latency_s >= least_s
+    assert cost(strided(3, 112, 11, 3, same=True), "ethos-u55").latency_s < least_s / 10
+    alone = replace(u55, units=tuple(unit for unit in u55.units if unit.role != "host"))
+    with pytest.raises(
+        WorkError, match="no unit for convolutions of stride 4 x 4 that are padded"
+    ):
+        NpuEstimator().estimate([padded], alone, load_runtime("vela"))
+
+
+def test_one_place_steps_nowhere() -> None:
+    whole = strided(16, 8, 8, 8)
+    hertz = load_device("ethos-u55").unit("matrix").clock_hz.value
+    assert cost(whole, "ethos-u55").latency_s * hertz < 40_000
