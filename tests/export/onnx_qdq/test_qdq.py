@@ -289,6 +289,28 @@ def test_a_file_is_not_refused_for_values_below_a_symmetric_range(tmp_path: Path
     assert "values fall below it" in said.note
 
 
+def test_outputs_in_bfloat16_are_read_from_openvino_as_such(tmp_path: Path) -> None:
+    """Its arrays of them are of numpy's float16, with other values for the same bits."""
+    pytest.importorskip("openvino")
+    table = torch.arange(1, 9).reshape(4, 2).to(torch.bfloat16) / 7
+    stored = onnx.helper.make_tensor(
+        "t",
+        onnx.TensorProto.BFLOAT16,
+        [4, 2],
+        table.view(torch.uint16).numpy().tobytes(),
+        raw=True,
+    )
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (int64[n] i) => (bfloat16[n, 2] y)'
+        "{ y = Gather (t, i) }"
+    )
+    model.graph.initializer.append(stored)
+    onnx.save(model, tmp_path / "g.onnx")
+    _, found = verify.RUNTIMES["openvino"](tmp_path / "g.onnx", {"i": np.array([3, 0, 2])})
+    assert not isinstance(found, str), found
+    assert found["y"].tolist() == table[[3, 0, 2]].float().tolist()
+
+
 def test_openvino_is_fed_and_read_whatever_names_say(tmp_path: Path) -> None:
     """Behind a cast of nothing an output has two names; `file` is one of numpy's own."""
     pytest.importorskip("openvino")

@@ -111,6 +111,26 @@ def test_a_site_that_differs_is_named_and_no_other(
         deliver(recipe, "onnx-qdq", tmp_path / "q.onnx", verify=True)
 
 
+def test_who_computes_another_network_in_full_precision_vouches_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own difference was allowed four times over, so that any file agreed with it."""
+    recipe = deep_recipe(tmp_path, weights_alone=True)
+    given = verify.RUNTIMES["onnxruntime"]
+
+    def other(path: Path, feeds: Arrays) -> tuple[str, Arrays | str]:
+        name, found = given(path, feeds)
+        assert not isinstance(found, str)
+        return name, {key: -one for key, one in found.items()}
+
+    monkeypatch.setattr(verify, "RUNTIMES", {"onnxruntime": other})
+    checks = deliver(recipe, "onnx-qdq", tmp_path / "q.onnx", verify=True)
+    (said,) = [one for one in checks if "otherwise already" in one.note]
+    assert said.compared == "nothing"
+    assert said.difference is None
+    assert not [one for one in checks if one.compared == "outputs"]
+
+
 def test_without_activations_there_is_nothing_to_go_through(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
