@@ -70,6 +70,9 @@ class Blocks(Entry):
     stride_pads: bool = False
     """Whether such convolutions may be padded, or have a kernel a channel: every tap is an
     operation of its own then. Else the device's host runs them."""
+    dilation: Size | None = None
+    """Most places between neighbouring taps that the NPU skips by itself; a compiler fills larger
+    kernels up with zeros. None: any number."""
     delay: Delay = 0.0
     """Cycles until a sum is there to be added to: paid where a block is one micro-block."""
     wide_delay: Delay = 0.0

@@ -113,9 +113,32 @@ def _convolution(kernel: Kernel, npu: Npu) -> tuple[Operation, ...]:
         element_bits=_element_bits(kernel),
         repeats=loops.images * groups,
     )
+    one = _filled(one, npu)
     if too_far(loops, npu):
         one = _by_taps(one) if alone or is_padded(loops) else _by_places(one)
     return _with_residual(one, kernel, npu)
+
+
+def _filled(one: Operation, npu: Npu) -> Operation:
+    """The operation with a kernel whose taps are no further apart than the NPU can skip.
+
+    They are as far apart as it can that divides the dilation; zeros lie between.
+    """
+    most = npu.blocks.dilation
+    if most is None or max(one.dilation) <= most:
+        return one
+    apart = tuple(
+        max(step for step in range(1, most + 1) if dilation % step == 0)
+        for dilation in one.dilation
+    )
+    rows, columns = (
+        (taps - 1) * dilation // step + 1
+        for taps, dilation, step in zip(one.kernel, one.dilation, apart, strict=True)
+    )
+    return replace(
+        one, kernel=(rows, columns), dilation=(apart[0], apart[1]),
+        filled_taps=rows * columns - one.taps,
+    )  # fmt: skip
 
 
 def too_far(loops: ConvolutionLoops | MapLoops, npu: Npu) -> bool:
@@ -158,7 +181,8 @@ def _by_taps(one: Operation) -> Operation:
         kernel=(1, 1),
         stride=(1, 1),
         dilation=(1, 1),
-        repeats=one.repeats * one.taps,
+        filled_taps=0,
+        repeats=one.repeats * (one.taps - one.filled_taps),
     )
 
 

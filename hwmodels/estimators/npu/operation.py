@@ -26,6 +26,8 @@ class Operation:
     kernel: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
+    filled_taps: int = 0
+    """Places of the kernel that a compiler has filled with zeros."""
     result: Result = "product"
     chained: tuple[Result, ...] = ()
     """Work on results besides, before they are written."""
@@ -56,7 +58,7 @@ class Operation:
     def macs(self) -> int:
         """Multiply-accumulates of one run."""
         height, width, channels = self.target
-        places = height * width * channels * self.taps
+        places = height * width * channels * (self.taps - self.filled_taps)
         return {
             "convolution": places * self.source[2],
             "product": places * self.source[2],
@@ -69,7 +71,7 @@ class Operation:
         if not self.weight_bits:
             return 0
         depth = 1 if self.kind == "depthwise" else self.source[2]
-        return self.taps * depth * self.target[2]
+        return (self.taps - self.filled_taps) * depth * self.target[2]
 
     @property
     def reach(self) -> tuple[int, int]:

@@ -8,6 +8,7 @@ import pytest
 
 from hwmodels.devices.device import Device
 from hwmodels.devices.load import load_device
+from hwmodels.devices.npu import Npu
 from hwmodels.errors import WorkError
 from hwmodels.estimators.npu.estimator import NpuEstimator
 from hwmodels.estimators.npu.lowering import operations_of
@@ -311,3 +312,40 @@ def test_one_place_steps_nowhere() -> None:
     whole = strided(16, 8, 8, 8)
     hertz = load_device("ethos-u55").unit("matrix").clock_hz.value
     assert cost(whole, "ethos-u55").latency_s * hertz < 40_000
+
+
+@pytest.mark.parametrize(
+    ("device", "dilation", "alone", "compiled"),
+    [
+        ("ethos-u55", 1, False, 26574),
+        ("ethos-u55", 2, False, 26664),
+        ("ethos-u55", 3, False, 109314),
+        ("ethos-u55", 4, False, 59264),
+        ("ethos-u55", 4, True, 16128),
+        ("ethos-u85-512", 3, False, 55502),
+        ("ethos-u85-512", 4, False, 30096),
+        ("ethos-u85-512", 4, True, 8720),
+    ],
+)
+def test_kernels_of_far_taps_are_filled_up_with_zeros(
+    device: str, dilation: int, alone: bool, compiled: int
+) -> None:
+    """16 channels of 32 x 32, 3 x 3 taps, to 32 channels or one a channel: Vela's cycles."""
+    outputs = 16 if alone else 32
+    loops = ConvolutionLoops(
+        images=1, groups=16 if alone else 1, in_channels=16, out_channels=outputs,
+        in_size=(32, 32), out_size=(32, 32), kernel=(3, 3), dilation=(dilation, dilation),
+    )  # fmt: skip
+    one = replace(
+        convolution(), loops=loops, input_bytes=16 * 1024, write_bytes=outputs * 1024,
+        weight_bytes=9 * outputs * (1 if alone else 16), slack_cycles=5000.0,
+    )  # fmt: skip
+    assert cycles(one, device) == pytest.approx(compiled, rel=0.02)
+    (operation, *_) = operations_of(one, npu_of(device))
+    assert operation.weights == 9 * outputs * (1 if alone else 16)
+
+
+def npu_of(device: str) -> Npu:
+    npu = load_device(device).npu
+    assert npu is not None
+    return npu
