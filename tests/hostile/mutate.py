@@ -197,7 +197,11 @@ def checkpoint_file(rng: random.Random, path: Path) -> bytes:
     if rng.random() < 0.3:
         return flipped(rng, content)
     size = int.from_bytes(content[:8], "little")
-    header = json.dumps(tree(rng, json.loads(content[8 : 8 + size]))).encode()
+    try:
+        known = json.loads(content[8 : 8 + size])
+    except ValueError:
+        return flipped(rng, content)  # torn by an earlier change
+    header = json.dumps(tree(rng, known)).encode()
     return len(header).to_bytes(8, "little") + header + content[8 + size :]
 
 

@@ -255,6 +255,7 @@ def test_a_gpu_that_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(RunError, match="torch finds no GPU here"):
         open_folder(experiment(tmp_path / "run", "bf16", device="cuda"))
+    open_folder(experiment(tmp_path / "run", "bf16", device="cuda"), on_ray=True)
 
 
 def test_divergence_is_counted_over_seeds_and_learning_rates() -> None:
