@@ -45,6 +45,26 @@ def point_speedups(
             yield from _entry(shown[point], column, shown[base], other, half)
 
 
+def costs_less(design: Design, point: Record, base: Record) -> bool:
+    """Whether a point costs less than another in some objective, as far as the model can tell.
+
+    Of a latency, and of what follows from it, the interval of the two together excludes 1; other
+    costs are exact.
+    """
+    errors = _errors(design, (point, base))
+    for column in design.objectives.costs:
+        ours, theirs = point.costs[column], base.costs[column]
+        if not ours < theirs:
+            continue
+        parts = errors.get(column)
+        if parts is None or not 0 < ours < theirs < math.inf:
+            return True
+        half = float(np.linalg.norm(parts[0] - parts[1]))
+        if not Speedup.of(theirs / ours, half).is_tied:
+            return True
+    return False
+
+
 def _between_targets(
     labels: Sequence[str], objectives: Sequence[str], errors: Collection[str]
 ) -> Iterator[tuple[str, str]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from dse.execute.weights.calibrate import save_calibration
 from dse.explore.measure.pruning import PRUNED_COLUMNS, Pruned
 from dse.explore.measure.session import Session
@@ -18,9 +20,14 @@ from dse.explore.problem.records import (
     Record,
     elsewhere_columns,
 )
-from dse.explore.problem.selection import least_native_share, runnable, tied_with_uniform
+from dse.explore.problem.selection import (
+    least_native_share,
+    loses_less,
+    runnable,
+    tied_with_uniform,
+)
 from dse.explore.solve.front import knee
-from dse.explore.speedups import point_speedups
+from dse.explore.speedups import costs_less, point_speedups
 from dse.graph.assignment_json import to_json
 from dse.run import write as run_writer
 from dse.run.entries import FrontAssignment, Recommendation, RegionCost
@@ -90,9 +97,22 @@ def assignment_json(design: Design, record: Record) -> dict[str, object]:
 
 
 def recommended_of(design: Design, front: Sequence[Record]) -> Record:
-    """The knee of what the front has on the report split that every target runs natively."""
-    offered = runnable(front, design.constraints)
-    return offered[knee(design.objectives.report_values(offered))]
+    """The knee of what the front has on the report split that every target runs natively.
+
+    Where the knee costs no less than what loses least, as far as the model can tell, it is that:
+    on a front of two points the knee is either of them.
+    """
+    return _knee_and_recommended(design, runnable(front, design.constraints))[1]
+
+
+def _knee_and_recommended(design: Design, offered: Sequence[Record]) -> tuple[Record, Record]:
+    objectives = design.objectives
+    values = objectives.report_values(offered)
+    bend = offered[knee(values)]
+    least = offered[int(np.argmin(values[:, : len(objectives.losses)].sum(axis=1)))]
+    if loses_less(least, bend, objectives) and not costs_less(design, bend, least):
+        return bend, least
+    return bend, bend
 
 
 def _cost_rows(design: Design, front: Sequence[Record]) -> list[dict[str, object]]:
@@ -135,16 +155,22 @@ def _share(record: Record) -> str:
 
 
 def _recommended(design: Design, front: Sequence[Record]) -> Recommendation:
-    """The knee of what the front has on the report split that every target runs natively."""
+    """The recommended point, and why."""
     offered = runnable(front, design.constraints)
-    record = recommended_of(design, front)
+    bend, record = _knee_and_recommended(design, offered)
     columns = " and ".join([*report_losses(design.objectives), *design.objectives.costs])
     among = f"the front's {len(offered)} points"
     if len(offered) < len(front):
         among = f"{len(offered)} of the front's {len(front)} points, those that {_share(record)}"
+    reason = f"knee of the front: least sum of {columns}, each scaled to [0, 1] over {among}"
+    if record is not bend:
+        reason = (
+            f"least loss of {among}: the knee, #{bend.trial}, loses more, and is not told apart "
+            "from it in cost"
+        )
     return Recommendation(
         trial=record.trial,
-        reason=f"knee of the front: least sum of {columns}, each scaled to [0, 1] over {among}",
+        reason=reason,
         assignment=assignment_json(design, record),
         hardware=record.hardware,
     )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dse.explore.problem.records import Record
-from dse.explore.speedups import point_speedups
+from dse.explore.speedups import costs_less, point_speedups
 from dse.run.entries import PointSpeedup
 
 ERRORS = np.array([[0.3, 0.4], [0.3, 0.0], [0.0, 0.0]])
@@ -63,6 +63,29 @@ def test_a_front_is_compared_with_the_reference_and_with_its_neighbours() -> Non
     assert half(pairs[key, 2, key, 0]) == pytest.approx(0.5)
     assert half(pairs[key, 2, key, 1]) == pytest.approx(0.3)
     assert pairs[key, 2, key, 1].found.is_tied
+
+
+def told(*records: Record, column: str = "latency_s") -> bool:
+    costs = SimpleNamespace(
+        latency_errors=lambda points, served: {"latency_s": ERRORS[[one[0] for one in points]]}
+    )
+    objectives = SimpleNamespace(costs=tuple(dict.fromkeys(("latency_s", column))))
+    return costs_less(cast("Any", SimpleNamespace(costs=costs, objectives=objectives)), *records)
+
+
+def test_a_cost_is_less_where_the_interval_of_both_excludes_one() -> None:
+    slow, fast, near = (record(n, "sampler", latency_s=one) for n, one in enumerate(LATENCIES))
+    assert told(fast, slow)  # 2.0 in the error of 0.4
+    assert not told(slow, fast)
+    assert not told(near, fast)  # 1.01 in the error of 0.3
+    small, large = (
+        record(n + 1, "sampler", latency_s=one, weight_bytes=size)
+        for n, (one, size) in enumerate(((1.0, 5.0), (0.99, 5.1)))
+    )
+    assert told(small, large, column="weight_bytes")  # bytes are exact
+    assert not told(large, small, column="weight_bytes")
+    measured = record(2, "sampler", ("latency_s",), latency_s=0.99)
+    assert told(measured, record(1, "sampler", ("latency_s",), latency_s=1.0))
 
 
 def test_a_latency_that_was_measured_has_no_error_of_its_own() -> None:

@@ -61,6 +61,11 @@ def _better_everywhere(
     return all(one and other and better(one, other) for one, other in pairs)
 
 
+def loses_less(first: Record, second: Record, objectives: Objectives) -> bool:
+    """Whether a record loses less in every loss of the report split, beyond the noise."""
+    return _better_everywhere(first, second, objectives, Record.reported)
+
+
 def front_indices(
     records: Sequence[Record], objectives: Objectives, *, feasible: np.ndarray
 ) -> list[int]:
