@@ -278,7 +278,8 @@ class Distillation(Entry):
     """The network before anything is cut of it as the teacher of the one that is left (APT).
 
     Both have the same frozen weights. The loss is that of the labels at first; the divergence from
-    the teacher's outputs takes its place step by step, and all of it when nothing more is cut.
+    the teacher's outputs takes its place step by step while units are cut, and labels alone count
+    again when nothing more is.
     """
 
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9

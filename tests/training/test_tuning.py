@@ -346,12 +346,12 @@ def test_the_divergence_of_outputs_is_scipys() -> None:
     assert float(outputs_divergence(ours, ours)) == pytest.approx(0, abs=1e-7)
 
 
-def test_the_teacher_takes_the_place_of_labels_until_all_is_cut() -> None:
+def test_the_teacher_takes_the_place_of_labels_while_units_are_cut() -> None:
     weights = {"0": torch.zeros(16, 16)}
     prune = Pruning(layers=("0",), ends=0.5)
     made = Tuned(Tuning(rank=2, density=0.5, prune=prune, distill=Distillation()), weights,
                  steps=20, seed=0)  # fmt: skip
-    assert [made.taught(step) for step in (0, 1, 5, 10, 19)] == [0, 0.1, 0.5, 1, 1]
+    assert [made.taught(step) for step in (0, 1, 5, 10, 19)] == [0, 0.1, 0.5, 0, 0]
     alone = Tuned(Tuning(rank=2, density=0.5, prune=prune), weights, steps=20, seed=0)
     assert alone.taught(10) == 0
     assert not list(alone.teachers)
@@ -391,10 +391,13 @@ def test_the_teacher_is_the_network_with_nothing_cut_and_followed_adapters() -> 
     assert int(made.alive["0"].sum()) == 8
     taught = outputs(made.teachers, torch.ones(16)).detach()
     loss = outputs_loss(logits, batch.labels)
-    expected = outputs_divergence(logits, taught)
-    found = run._taught(loss, logits, batch, STEPS)
+    share = made.taught(2)
+    assert 0 < share < 1
+    expected = (1 - share) * loss + share * outputs_divergence(logits, taught)
+    found = run._taught(loss, logits, batch, 2)
     assert float(found) == pytest.approx(float(expected), abs=1e-6)
     assert float(run._taught(loss, logits, batch, 0)) == float(loss)
+    assert float(run._taught(loss, logits, batch, STEPS)) == float(loss)
     assert run._model.training
 
 

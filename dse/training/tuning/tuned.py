@@ -205,8 +205,10 @@ class Tuned(nn.Module):
             self._is_teacher = False
 
     def taught(self, step: int) -> float:
-        """Share of the teacher in the loss of a step of the tuning: 1 when all was cut."""
-        return min(step / self._ends, 1.0) if self._tuning.distill is not None else 0.0
+        """Share of the teacher in the loss of a step of the tuning; 0 from when all is cut on."""
+        if self._tuning.distill is None or step >= self._ends:
+            return 0.0
+        return step / self._ends
 
     @torch.no_grad()
     def observe(self, step: int) -> None:
