@@ -213,10 +213,8 @@ def calibration_feeds(folder: Path) -> Feeds:
     """The calibration split of a run, read when it is asked for."""
 
     def feeds() -> Iterable[Mapping[str, Value]]:
-        splits, batch = (
-            splits_of_run(folder, model_of(folder).graph),
-            read_space(folder)[0].data.batch,
-        )
+        splits = splits_of_run(folder, model_of(folder).graph)
+        batch = read_space(folder)[0].data.batch
         return (one.feeds for one in batches(splits.calibration, batch, "cpu"))
 
     return feeds
