@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from onnx.backend.test.case.test_case import TestCase
 from torch import Tensor
 
 from dse.errors import DseError
-from dse.execute.operators.dtype import to_torch
+from dse.execute.operators.dtype import BY_CODE, to_torch
 from dse.execute.operators.operator import Value
 from dse.execute.program.compiler import bodies
 from dse.execute.program.program import Program
@@ -140,20 +139,12 @@ def _defined(case: TestCase, inputs: Sequence[object]) -> Tensor | None:
     if not {node.op_type for node in case.model.graph.node} <= {"Cast", "CastLike"}:
         return None
     source = _value(inputs[0])
-    limits = _limits(case.model.graph.output[0].type.tensor_type.elem_type)
+    to = BY_CODE.get(case.model.graph.output[0].type.tensor_type.elem_type)
+    limits = to.integer_range if to else None
     if limits is None or not isinstance(source, Tensor) or not source.is_floating_point():
         return None
     low, high = limits
     return (source.double() > low - 1) & (source.double() < high + 1)
-
-
-def _limits(code: int) -> tuple[int, int] | None:
-    """The range of an integer type of ONNX; None for other types."""
-    found = re.fullmatch(r"(U?)INT(\d+)", onnx.TensorProto.DataType.Name(code))
-    if found is None:
-        return None
-    unsigned, bits = bool(found[1]), int(found[2])
-    return (0, 2**bits - 1) if unsigned else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
 def _listed(value: Value) -> list[Tensor]:

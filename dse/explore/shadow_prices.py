@@ -21,8 +21,8 @@ from dse.evaluate.varied_costs import VariedCosts
 from dse.explore.problem.design import Design
 from dse.explore.problem.hardware import Grid
 from dse.explore.problem.records import Record
+from dse.explore.recommend import recommend
 from dse.explore.solve.surrogate import Surrogate
-from dse.explore.write import recommended_of
 from dse.run.entries import HardwareAnswer, PriceChange, ShadowPrice
 from dse.space.hardware import Option, Parameter
 from dse.space.problem import Point
@@ -77,7 +77,7 @@ def hardware_answer(
     varied = grid.costs
     points = [tuple(row) for row in grid.points.tolist()]
     impossible = [point for point in points if varied.at(point) is None]
-    recommended = recommended_of(design, front)
+    recommended, _ = recommend(design, front)
     return HardwareAnswer(
         priced=len(points),
         size=varied.hardware.size,

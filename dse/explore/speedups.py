@@ -36,7 +36,7 @@ def point_speedups(
     for column, parts in errors.items():
         pairs = _with_bases(shown) | _along(shown, {one.trial for one in front}, column, parts)
         for point, base in pairs:
-            half = float(np.linalg.norm(parts[point] - parts[base]))
+            half = _half_width(parts, point, base)
             yield from _entry(shown[point], column, shown[base], column, half)
     for column, other in _between_targets(labels, design.objectives.costs, errors):
         for point, base in _with_bases(shown):
@@ -59,8 +59,7 @@ def costs_less(design: Design, point: Record, base: Record) -> bool:
         parts = errors.get(column)
         if parts is None or not 0 < ours < theirs < math.inf:
             return True
-        half = float(np.linalg.norm(parts[0] - parts[1]))
-        if not Speedup.of(theirs / ours, half).is_tied:
+        if not Speedup.of(theirs / ours, _half_width(parts, 0, 1)).is_tied:
             return True
     return False
 
@@ -84,6 +83,11 @@ def _errors(design: Design, shown: Sequence[Record]) -> Mapping[str, np.ndarray]
     return predicted
 
 
+def _half_width(parts: np.ndarray, point: int, base: int) -> float:
+    """Of the log of a ratio of two latencies of one target, whose errors have much in common."""
+    return float(np.linalg.norm(parts[point] - parts[base]))
+
+
 def _with_bases(shown: Sequence[Record]) -> Pairs:
     """Every point with every base."""
     bases = [place for place, record in enumerate(shown) if record.source in BASES]
@@ -100,7 +104,7 @@ def _along(shown: Sequence[Record], front: set[int], column: str, parts: np.ndar
     pairs: Pairs = {}
     for rank, faster in enumerate(own):
         for step, slower in enumerate(own[rank + 1 :]):
-            half = float(np.linalg.norm(parts[faster] - parts[slower]))
+            half = _half_width(parts, faster, slower)
             factor = _latency(shown[slower], column) / _latency(shown[faster], column)
             if step == 0 or Speedup.of(factor, half).is_tied:
                 pairs[faster, slower] = None

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from dse.execute.weights.calibrate import save_calibration
 from dse.explore.measure.pruning import PRUNED_COLUMNS, Pruned
 from dse.explore.measure.session import Session
 from dse.explore.problem.design import Design
 from dse.explore.problem.fronts import front_places, robust
-from dse.explore.problem.objectives import report_losses
 from dse.explore.problem.records import (
     DETAIL_COLUMNS,
     QUALITY_COLUMNS,
@@ -20,14 +17,9 @@ from dse.explore.problem.records import (
     Record,
     elsewhere_columns,
 )
-from dse.explore.problem.selection import (
-    least_native_share,
-    loses_less,
-    runnable,
-    tied_with_uniform,
-)
-from dse.explore.solve.front import knee
-from dse.explore.speedups import costs_less, point_speedups
+from dse.explore.problem.selection import tied_with_uniform
+from dse.explore.recommend import recommend
+from dse.explore.speedups import point_speedups
 from dse.graph.assignment_json import to_json
 from dse.run import write as run_writer
 from dse.run.entries import FrontAssignment, Recommendation, RegionCost
@@ -96,31 +88,12 @@ def assignment_json(design: Design, record: Record) -> dict[str, object]:
     return to_json(design.problem.assignment(record.point), design.model.graph)
 
 
-def recommended_of(design: Design, front: Sequence[Record]) -> Record:
-    """The knee of what the front has on the report split that every target runs natively.
-
-    Where the knee costs no less than what loses least, as far as the model can tell, it is that:
-    on a front of two points the knee is either of them.
-    """
-    return _knee_and_recommended(design, runnable(front, design.constraints))[1]
-
-
-def _knee_and_recommended(design: Design, offered: Sequence[Record]) -> tuple[Record, Record]:
-    objectives = design.objectives
-    values = objectives.report_values(offered)
-    bend = offered[knee(values)]
-    least = offered[int(np.argmin(values[:, : len(objectives.losses)].sum(axis=1)))]
-    if loses_less(least, bend, objectives) and not costs_less(design, bend, least):
-        return bend, least
-    return bend, bend
-
-
 def _cost_rows(design: Design, front: Sequence[Record]) -> list[dict[str, object]]:
     """The cost tables; where hardware varies, with that of the recommended point."""
     if design.varied is None or not front:
         return design.costs.rows()
-    point = recommended_of(design, front).point
-    return design.varied.rows_on(design.varied.hardware_of(point))
+    record, _ = recommend(design, front)
+    return design.varied.rows_on(design.varied.hardware_of(record.point))
 
 
 def _write_chosen(out: Path, design: Design, front: Sequence[Record]) -> None:
@@ -132,42 +105,13 @@ def _write_chosen(out: Path, design: Design, front: Sequence[Record]) -> None:
     run_writer.write_fronts(out, front_places(design.objectives, front) if several else ())
     run_writer.write_recommendations(
         out,
-        _recommended(design, front) if front else None,
-        _robust(design, front) if several else None,
+        _recommendation(design, recommend(design, front)) if front else None,
+        _recommendation(design, robust(design.objectives, front)) if several else None,
     )
 
 
-def _robust(design: Design, front: Sequence[Record]) -> Recommendation:
-    """The assignment that is good on all targets."""
-    record, reason = robust(design.objectives, front)
-    return Recommendation(
-        trial=record.trial,
-        reason=reason,
-        assignment=assignment_json(design, record),
-        hardware=record.hardware,
-    )
-
-
-def _share(record: Record) -> str:
-    if least_native_share(record) >= 1:
-        return "every target runs natively"
-    return f"run natively for {least_native_share(record):.0%} of the work; no point does for all"
-
-
-def _recommended(design: Design, front: Sequence[Record]) -> Recommendation:
-    """The recommended point, and why."""
-    offered = runnable(front, design.constraints)
-    bend, record = _knee_and_recommended(design, offered)
-    columns = " and ".join([*report_losses(design.objectives), *design.objectives.costs])
-    among = f"the front's {len(offered)} points"
-    if len(offered) < len(front):
-        among = f"{len(offered)} of the front's {len(front)} points, those that {_share(record)}"
-    reason = f"knee of the front: least sum of {columns}, each scaled to [0, 1] over {among}"
-    if record is not bend:
-        reason = (
-            f"least loss of {among}: the knee, #{bend.trial}, loses more, and is not told apart "
-            "from it in cost"
-        )
+def _recommendation(design: Design, found: tuple[Record, str]) -> Recommendation:
+    record, reason = found
     return Recommendation(
         trial=record.trial,
         reason=reason,

@@ -229,13 +229,23 @@ def splits_of_run(folder: Path, graph: Graph) -> Splits:
     """
     space, beside = read_space(folder)
     splits = _splits(space, beside, graph, report=space.data.report)
+    check_samples(folder, splits)
+    return splits
+
+
+def check_samples(folder: Path, splits: Splits) -> None:
+    """Holds samples against those that a run measured with.
+
+    Raises:
+        RunError: they are others.
+    """
     before, now = read_manifest(folder).data_digest, digest_of(splits.arrays)
     if before and before != now:  # versions that took none left it empty
         raise RunError(
-            f"{folder}: {space.data.source} holds other samples than the run measured with "
-            f"(digest {before}, now {now}), so that losses could not be compared; put them back"
+            f"{folder}: {read_space(folder)[0].data.source} holds other samples than the run "
+            f"measured with (digest {before}, now {now}), so that losses could not be compared; "
+            "put them back"
         )
-    return splits
 
 
 def _samples(folder: Path, graph: Graph) -> Mapping[str, Tensor] | None:

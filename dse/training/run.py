@@ -215,8 +215,7 @@ class Run:
     def _taught(self, loss: Tensor, logits: Tensor, batch: Batch, step: int) -> Tensor:
         """The loss of a step of the tuning, with the part of a teacher where there is one."""
         tuned = self._model.tuned
-        share = 0.0 if tuned is None else tuned.taught(step)
-        if tuned is None or share == 0:
+        if tuned is None or not (share := tuned.share_taught(step)):
             return loss
         self._model.eval()  # what scales remember is of the passes that are trained
         with tuned.as_teacher():

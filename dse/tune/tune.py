@@ -17,7 +17,7 @@ from dse.evaluate.quality import Quality
 from dse.evaluate.setup import build_evaluator
 from dse.execute.operators.step import Quantize
 from dse.execute.quantizers import with_emulators
-from dse.export.trial import RecipeSource, chosen_trial, splits_of_run
+from dse.export.trial import RecipeSource, check_samples, chosen_trial, splits_of_run
 from dse.graph.assignment_json import from_json
 from dse.graph.ir.assignment import Assignment
 from dse.graph.ir.site import Site
@@ -57,7 +57,6 @@ class Start:
             DataError: the run's data are not there, or too few.
             RunError: they are others by now.
         """
-        splits_of_run(folder, source.model.graph)
         space, beside = read_space(folder)
         data = space.data.model_copy(update={"calibration": samples or space.data.calibration})
         analysis = source.model.analysis
@@ -65,6 +64,10 @@ class Start:
         evaluator = build_evaluator(
             analysis, data, sites, (), folder=beside, compute=compute, quality=space.quality
         )
+        if data == space.data:
+            check_samples(folder, evaluator.splits)
+        else:
+            splits_of_run(folder, source.model.graph)
         return cls(evaluator=evaluator, bound=source.recipe(assignment).bound, sites=sites)
 
     def distillation(self, settings: TuningSettings, *, loss: Loss = divergence) -> Distillation:

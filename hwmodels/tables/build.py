@@ -6,7 +6,7 @@ laid out for look-up.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -108,10 +108,12 @@ class _Build:
             for index in range(len(regions))
         ]
         roles = _Roles(offered=offered, implied=implied, output_owner=output_owner, owner=owner)
-        plans = self._in_sequence(self._plan_all(roles))
+        plans = self._plan_all(roles)
+        linear = self._linear(roles, plans)
+        plans = self._in_sequence(plans, linear)
         wanted = self._edge_kernels(roles)
         self._price()
-        return self._assemble(roles, plans, wanted)
+        return self._assemble(roles, plans, wanted, linear)
 
     def _plan_all(self, roles: _Roles) -> Plans:
         """Plans by region, its choice and the choice of its output's owner."""
@@ -148,8 +150,15 @@ class _Build:
             found.append(by_output)
         return found
 
-    def _in_sequence(self, plans: Plans) -> Plans:
-        """Plans for an NPU whose kernels know what runs before them.
+    def _linear(self, roles: _Roles, plans: Plans) -> Sequence[Set[str]]:
+        """By choice, the values that lie pixel after pixel on an NPU; nothing for others."""
+        if self.device.npu is None:
+            return ()
+        most = max(map(len, roles.offered), default=1)
+        return [linear_values(self.work, plans, choice, self.device) for choice in range(most)]
+
+    def _in_sequence(self, plans: Plans, linear: Sequence[Set[str]]) -> Plans:
+        """Plans for an NPU whose kernels know what runs before them, and how its maps lie.
 
         Neighbours are taken to choose alike, as far as they have as many choices.
         """
@@ -158,11 +167,11 @@ class _Build:
         found: Plans = [[] for _ in plans]
         most = max(map(len, plans), default=0)
         for choice in range(most):
-            before, linear = 0.0, linear_values(self.work, plans, choice, self.device)
+            before = 0.0
             for index in self.order:
                 region, by_choice, known = self.work.regions[index], plans[index], found[index]
                 by_output = by_choice[min(choice, len(by_choice) - 1)]
-                lies = lies_of(region, linear)
+                lies = lies_of(region, linear[choice])
                 ordered = [
                     in_sequence(plan.kernels, self.device, before, linear=lies)
                     for plan in by_output
@@ -232,7 +241,13 @@ class _Build:
         total: Floats = self.columns[rows].sum(axis=0)
         return total
 
-    def _assemble(self, roles: _Roles, plans: Plans, wanted: list[_Requantizations]) -> PhaseTable:
+    def _assemble(
+        self,
+        roles: _Roles,
+        plans: Plans,
+        wanted: list[_Requantizations],
+        linear: Sequence[Set[str]],
+    ) -> PhaseTable:
         regions = self.work.regions
         most = max((len(offer) for offer in roles.offered), default=1)
         outputs = most if self.runtime.stores_tensors else 1
@@ -247,11 +262,6 @@ class _Build:
                     times = repeats[index]
                     base[index, choice, out] = repeated(self._cost(plan.kernels), times)
                     base[index, choice, out] += sharing.own(plan, times)
-        linear = [
-            frozenset[str]() if self.device.npu is None
-            else linear_values(self.work, plans, choice, self.device)
-            for choice in range(most)
-        ]  # fmt: skip
         stored, value_owner, workspace = Activations(
             self.work,
             roles.offered,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -60,13 +60,27 @@ def test_a_run_on_the_device_is_the_one_on_the_cpu(name: str, device: str, tmp_p
     assert again.outcome().last == run.outcome().last
 
 
+@dataclass(frozen=True, kw_only=True)
+class Placed(Signs):
+    """It keeps the devices that its models were called on."""
+
+    seen: set[str] = field(default_factory=set)
+
+    def model(self, seed: int) -> nn.Module:
+        made = super().model(seed)
+        made.register_forward_pre_hook(lambda _, inputs: self.seen.add(inputs[0].device.type))
+        return made
+
+
 def test_a_search_trains_its_seeds_on_the_device(device: str, tmp_path: Path) -> None:
     def job(folder: str) -> Job:
         return Job(folder=tmp_path / folder, method=load_method("mxfp8"), split="search", seed=0,
                    steps=STEPS)  # fmt: skip
 
     here = trained(job("here"), Signs())
-    there = trained(job("there"), Signs(), device=device)
+    placed = Placed()
+    there = trained(job("there"), placed, device=device)
+    assert placed.seen == {torch.device(device).type}
     assert there.losses == pytest.approx(here.losses, abs=5e-3)
     assert there.losses[0] != there.losses[-1]
 

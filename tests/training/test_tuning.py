@@ -351,9 +351,9 @@ def test_the_teacher_takes_the_place_of_labels_while_units_are_cut() -> None:
     prune = Pruning(layers=("0",), ends=0.5)
     made = Tuned(Tuning(rank=2, density=0.5, prune=prune, distill=Distillation()), weights,
                  steps=20, seed=0)  # fmt: skip
-    assert [made.taught(step) for step in (0, 1, 5, 10, 19)] == [0, 0.1, 0.5, 0, 0]
+    assert [made.share_taught(step) for step in (0, 1, 5, 10, 19)] == [0, 0.1, 0.5, 0, 0]
     alone = Tuned(Tuning(rank=2, density=0.5, prune=prune), weights, steps=20, seed=0)
-    assert alone.taught(10) == 0
+    assert alone.share_taught(10) == 0
     assert not list(alone.teachers)
 
 
@@ -391,7 +391,7 @@ def test_the_teacher_is_the_network_with_nothing_cut_and_followed_adapters() -> 
     assert int(made.alive["0"].sum()) == 8
     taught = outputs(made.teachers, torch.ones(16)).detach()
     loss = outputs_loss(logits, batch.labels)
-    share = made.taught(2)
+    share = made.share_taught(2)
     assert 0 < share < 1
     expected = (1 - share) * loss + share * outputs_divergence(logits, taught)
     found = run._taught(loss, logits, batch, 2)

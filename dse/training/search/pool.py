@@ -62,13 +62,13 @@ class Pool(Protocol):
 
 @contextmanager
 def pool_of(workload: Workload, places: Places) -> Iterator[Pool]:
-    """A pool; with one place here, this process trains with one thread.
+    """A pool; where there is one place here, this process trains with one thread.
 
     Whatever ends the context ends the processes, too.
 
     Args:
         workload: Trained by all jobs.
-        places: With a count, unless they are on a cluster.
+        places: Without a count, this process, or as many tasks as the cluster has room for.
 
     Raises:
         RunError: there is no cluster.
@@ -80,7 +80,7 @@ def pool_of(workload: Workload, places: Places) -> Iterator[Pool]:
         piece = partial(train_piece, workload, places.device)
         with tasks(piece, count=places.count, on_gpu=places.device != "cpu") as found:
             yield _OnRay(found)
-    elif places.count == 1:
+    elif places.count is None or places.count == 1:
         before = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
@@ -88,7 +88,7 @@ def pool_of(workload: Workload, places: Places) -> Iterator[Pool]:
         finally:
             torch.set_num_threads(before)
     else:
-        with processes(places.count or 1, _begun, (train,)) as executor:
+        with processes(places.count, _begun, (train,)) as executor:
             yield _Together(executor)
 
 

@@ -204,7 +204,7 @@ class Tuned(nn.Module):
         finally:
             self._is_teacher = False
 
-    def taught(self, step: int) -> float:
+    def share_taught(self, step: int) -> float:
         """Share of the teacher in the loss of a step of the tuning; 0 from when all is cut on."""
         if self._tuning.distill is None or step >= self._ends:
             return 0.0

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dse.evaluate.quality import Quality
 from dse.explore.problem.constraint import parse_constraints
 from dse.explore.problem.objectives import Objectives
 from dse.explore.problem.records import Record
@@ -15,40 +14,9 @@ from dse.explore.problem.selection import (
     runnable,
     tied_with_uniform,
 )
+from tests.explore.records import record_of
 
 OBJECTIVES = Objectives(costs=("latency_s",))
-
-
-def _quality(losses: list[float]) -> Quality:
-    return Quality(
-        loss=float(np.mean(losses)),
-        stderr=float(np.std(losses, ddof=1) / np.sqrt(len(losses))),
-        p99=max(losses),
-        flip_rate=0.0,
-        metric=0.0,
-        samples=len(losses),
-        losses=tuple(losses),
-    )
-
-
-def _record(
-    trial: int,
-    losses: list[float],
-    latency: float,
-    source: str = "sampler",
-    report: list[float] | None = None,
-) -> Record:
-    return Record(
-        trial=trial,
-        point=(trial,),
-        source=source,
-        name="",
-        digest=str(trial),
-        search=_quality(losses),
-        costs={"latency_s": latency},
-        macs=1,
-        report=_quality(report) if report else None,
-    )
 
 
 def _all(records: list[Record]) -> np.ndarray:
@@ -58,26 +26,26 @@ def _all(records: list[Record]) -> np.ndarray:
 def test_a_paired_difference_decides_where_the_losses_own_noise_would_not() -> None:
     noisy = [0.1, 0.2, 0.4, 0.8]
     records = [
-        _record(0, noisy, 1.0),
-        _record(1, [loss * 1.05 for loss in noisy], 1.0),
-        _record(2, [0.11, 0.19, 0.42, 0.79], 1.0),
-        _record(3, [loss * 2 for loss in noisy], 2.0, source="uniform"),
+        record_of(0, noisy, 1.0),
+        record_of(1, [loss * 1.05 for loss in noisy], 1.0),
+        record_of(2, [0.11, 0.19, 0.42, 0.79], 1.0),
+        record_of(3, [loss * 2 for loss in noisy], 2.0, source="uniform"),
     ]
     assert contenders(records, OBJECTIVES, feasible=_all(records)) == [0, 2, 3]
 
 
 def test_what_violates_a_constraint_is_no_contender_and_beats_nobody() -> None:
-    records = [_record(0, [0.1, 0.1], 1.0), _record(1, [0.2, 0.3], 1.0)]
+    records = [record_of(0, [0.1, 0.1], 1.0), record_of(1, [0.2, 0.3], 1.0)]
     feasible = np.array([False, True])
     assert contenders(records, OBJECTIVES, feasible=feasible) == [1]
 
 
 def test_the_front_is_decided_on_the_report_split() -> None:
     records = [
-        _record(0, [0.1, 0.1], 1.0, report=[0.3, 0.3]),
-        _record(1, [0.2, 0.2], 1.0, report=[0.2, 0.2]),
-        _record(2, [0.01, 0.01], 2.0),
-        _record(3, [0.3, 0.3], 0.5, report=[0.4, 0.4]),
+        record_of(0, [0.1, 0.1], 1.0, report=[0.3, 0.3]),
+        record_of(1, [0.2, 0.2], 1.0, report=[0.2, 0.2]),
+        record_of(2, [0.01, 0.01], 2.0),
+        record_of(3, [0.3, 0.3], 0.5, report=[0.4, 0.4]),
     ]
     assert front_indices(records, OBJECTIVES, feasible=_all(records)) == [3, 1]
 
@@ -86,14 +54,14 @@ def test_the_front_is_decided_on_the_report_split() -> None:
 def test_a_point_within_the_noise_of_a_cheaper_uniform_is_tied(
     uniform: list[float], tied: bool
 ) -> None:
-    point = _record(0, [0.1, 0.2], 1.0, report=[0.1, 0.2])
-    other = _record(1, uniform, 1.0, source="uniform", report=uniform)
+    point = record_of(0, [0.1, 0.2], 1.0, report=[0.1, 0.2])
+    other = record_of(1, uniform, 1.0, source="uniform", report=uniform)
     assert tied_with_uniform(point, [point, other], OBJECTIVES) is tied
 
 
 def _native(trial: int, **shares: float) -> Record:
     columns = {f"{name}.native_share": share for name, share in shares.items()}
-    record = _record(trial, [0.1, 0.2], 1.0)
+    record = record_of(trial, [0.1, 0.2], 1.0)
     return replace(record, costs={**record.costs, **columns})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,17 @@ def nudged(values: int, run: Run, layer: int = 0) -> Run:
     return off
 
 
+def scaled(run: Run, factor: Callable[[Path], float]) -> Run:
+    """A runtime whose outputs are so many times those of another one, by file."""
+
+    def off(path: Path, feeds: Arrays) -> tuple[str, Arrays | str]:
+        name, found = run(path, feeds)
+        assert not isinstance(found, str)
+        return name, {key: one * np.float32(factor(path)) for key, one in found.items()}
+
+    return off
+
+
 def deep_recipe(folder: Path, *, weights_alone: bool = False) -> Recipe:
     model = open_model(str(deep(folder)))
     x = np.random.default_rng(1).normal(size=(8, WIDTH)).astype(np.float32)
@@ -116,14 +128,8 @@ def test_who_computes_another_network_in_full_precision_vouches_for_nothing(
 ) -> None:
     """Its own difference was allowed four times over, so that any file agreed with it."""
     recipe = deep_recipe(tmp_path, weights_alone=True)
-    given = verify.RUNTIMES["onnxruntime"]
-
-    def other(path: Path, feeds: Arrays) -> tuple[str, Arrays | str]:
-        name, found = given(path, feeds)
-        assert not isinstance(found, str)
-        return name, {key: -one for key, one in found.items()}
-
-    monkeypatch.setattr(verify, "RUNTIMES", {"onnxruntime": other})
+    run = scaled(verify.RUNTIMES["onnxruntime"], lambda path: -1.0)
+    monkeypatch.setattr(verify, "RUNTIMES", {"onnxruntime": run})
     checks = deliver(recipe, "onnx-qdq", tmp_path / "q.onnx", verify=True)
     (said,) = [one for one in checks if "otherwise already" in one.note]
     assert said.compared == "nothing"
@@ -136,14 +142,8 @@ def test_without_activations_there_is_nothing_to_go_through(
 ) -> None:
     """Weights alone: outputs that differ stay a refusal, and no site vouches for them."""
     recipe = deep_recipe(tmp_path, weights_alone=True)
-    given = verify.RUNTIMES["onnxruntime"]
-
-    def off(path: Path, feeds: Arrays) -> tuple[str, Arrays | str]:
-        name, found = given(path, feeds)
-        assert not isinstance(found, str)
-        changed = path.name != "deep.onnx"
-        return name, {key: one * (1.01 if changed else 1.0) for key, one in found.items()}
-
-    monkeypatch.setattr(verify, "RUNTIMES", {"onnxruntime": off})
+    run = verify.RUNTIMES["onnxruntime"]
+    run = scaled(run, lambda path: 1.0 if path.name == "deep.onnx" else 1.01)
+    monkeypatch.setattr(verify, "RUNTIMES", {"onnxruntime": run})
     with pytest.raises(ExportError, match="more than ties explain, in h5"):
         deliver(recipe, "onnx-qdq", tmp_path / "q.onnx", verify=True)

@@ -15,6 +15,20 @@ GRIDS = {
 }
 
 
+SMALL = {
+    "start": "mxfp8",
+    "named": ["mxfp8"],
+    "variables": {
+        "dgrad": {
+            "at": ["weight@dgrad", "activation_gradient@dgrad"],
+            "options": {"bf16": {"format": "bf16"}, "mxfp8": {"format": "e4m3@g32/e8m0-rceil"}},
+        }
+    },
+    "search": {"trials": 2, "seeds": 2, "report_seeds": 2},
+}
+"""Changes of `content`: two methods in ten steps."""
+
+
 def content(**changes: object) -> dict[str, object]:
     """A space of 3 x 2 x 2 methods around NVIDIA's recipe."""
     return {

@@ -14,19 +14,7 @@ from dse.cli.app import run
 from dse.run.training_run import COLUMNS, read_training_run
 from dse.training.load import load_method
 from hwmodels.yaml_file import yaml_text
-from tests.training.search.spaces import content
-
-SMALL = {
-    "start": "mxfp8",
-    "named": ["mxfp8"],
-    "variables": {
-        "dgrad": {
-            "at": ["weight@dgrad", "activation_gradient@dgrad"],
-            "options": {"bf16": {"format": "bf16"}, "mxfp8": {"format": "e4m3@g32/e8m0-rceil"}},
-        }
-    },
-    "search": {"trials": 2, "seeds": 2, "report_seeds": 2},
-}
+from tests.training.search.spaces import SMALL, content
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import torch
 
 from dse.errors import RunError
 from dse.training.load import load_method
+from dse.training.search import pool
 from dse.training.search.gaps import gap
 from dse.training.search.pool import Places, pool_of
 from dse.training.search.seed_run import (
@@ -26,6 +27,7 @@ from dse.training.search.seed_run import (
 )
 from dse.training.search.split import half, seeds_of
 from dse.training.workloads.catalogue import workload
+from dse.training.workloads.workload import Workload
 from tests.training.test_run import STEPS, Stripes
 
 
@@ -108,12 +110,27 @@ def test_a_run_is_read_where_an_earlier_process_has_made_it(tmp_path: Path) -> N
 def test_workers_train_what_this_process_would(tmp_path: Path) -> None:
     digits = workload("digits-mlp")
     jobs = [job(tmp_path / "here", seed=seed) for seed in (0, 1)]
-    with pool_of(digits, Places(count=1)) as pool:
-        here = pool.run(jobs)
-    with pool_of(digits, Places(count=2)) as pool:
-        there = pool.run([replace(one, folder=tmp_path / "there") for one in jobs])
+    with pool_of(digits, Places(count=1)) as one:
+        here = one.run(jobs)
+    with pool_of(digits, Places(count=2)) as two:
+        there = two.run([replace(each, folder=tmp_path / "there") for each in jobs])
     assert [one.losses for one in there] == [one.losses for one in here]
     assert [one.loss for one in there] == [one.loss for one in here]
+
+
+def test_a_pool_of_one_trains_where_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = []
+
+    def noted(job: Job, *, workload: Workload, device: str) -> SeedRun:
+        devices.append(device)
+        return trained(job, workload)
+
+    monkeypatch.setattr(pool, "trained", noted)
+    with pool_of(Stripes(), Places(count=1, device="cuda")) as found:
+        found.run([job(tmp_path)])
+    assert devices == ["cuda"]
 
 
 def test_pieces_that_send_their_checkpoints_end_where_one_process_does(tmp_path: Path) -> None:

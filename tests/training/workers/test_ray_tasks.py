@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from dse.cli.app import run
 from dse.errors import RunError
+from dse.run.training_run import read_training_run
 from dse.training import experiment as experiments
 from dse.training.experiment import advance, open_folder, outcomes
 from dse.training.load import load_method
 from dse.training.search.pool import Places, pool_of
 from dse.training.search.seed_run import Job
+from hwmodels.yaml_file import yaml_text
 from tests import ray_cluster
+from tests.training.search.spaces import SMALL, content
 from tests.training.test_run import STEPS, Stripes, experiment
 
 if TYPE_CHECKING:
@@ -122,6 +126,30 @@ def test_a_search_trains_its_seeds_on_the_cluster(
     assert [replace(one, seconds=0) for one in there] == [replace(one, seconds=0) for one in here]
     assert len(done) == 3
     assert not list((tmp_path / "there").rglob("*.safetensors"))
+
+
+def test_a_search_of_the_command_line_finds_on_a_cluster_what_it_finds_here(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dse.training.workers import ray_tasks  # noqa: PLC0415 (an extra)
+
+    space, made = tmp_path / "small.yaml", list[Job]()
+    space.write_text(yaml_text(content(**SMALL)))
+    tasks = ray_tasks.Tasks.run
+
+    def counted(self: ray_tasks.Tasks[Job], left: Sequence[Job], **more: Any) -> bool:
+        made.extend(left)
+        return tasks(self, left, **more)
+
+    monkeypatch.setattr(ray_tasks.Tasks, "run", counted)
+    line = ["search", str(space), "--json", "--out"]
+    assert run([*line, str(tmp_path / "there"), "--executor", "ray"]) == 0
+    count = len(made)
+    assert run([*line, str(tmp_path / "here"), "--workers", "1"]) == 0
+    assert len(made) == count > 0
+    here, there = (read_training_run(tmp_path / name) for name in ("here", "there"))
+    assert there.front == here.front
+    assert there.manifest.runs == here.manifest.runs
 
 
 def test_a_seed_of_a_search_whose_tasks_die_is_named(cluster: Cluster, tmp_path: Path) -> None:
